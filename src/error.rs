@@ -1,0 +1,109 @@
+//! The library's one error type.
+
+use std::path::PathBuf;
+
+/// Everything that can go wrong in this library.
+///
+/// The text of each error is one line, names the input that caused it and never holds a password.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A connection setting is malformed or contradicts another one.
+    #[error("{setting}: {reason}")]
+    Setting {
+        /// The setting as the user wrote it: `sslmode`, `PGPORT`, `--database-url`.
+        setting: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// Nothing says which database to use.
+    #[error("no database is configured")]
+    NoDatabase,
+
+    /// A file named by a setting cannot be read or makes no sense.
+    #[error("{}: {reason}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// The server cannot be reached, or refused the connection (password, TLS, too many clients, ...).
+    #[error("cannot connect to {target}: {reason}")]
+    Connect {
+        /// `host:port` or the socket's path; several of them when several hosts were tried.
+        target: String,
+        /// Why, with the server's own words where it said something.
+        reason: String,
+    },
+
+    /// The connection broke while something was under way.
+    #[error("lost the connection to Postgres: {0}")]
+    ConnectionLost(String),
+
+    /// The server refused a statement.
+    #[error("Postgres refused: {0}")]
+    Database(String),
+
+    /// The attachment table does not exist.
+    #[error("the attachment table {table} does not exist")]
+    MissingTable {
+        /// The table, as configured.
+        table: String,
+    },
+
+    /// The role may not use the attachment table.
+    #[error("no privilege on the attachment table {table}: {reason}")]
+    TablePrivilege {
+        /// The table, as configured.
+        table: String,
+        /// The server's own words.
+        reason: String,
+    },
+
+    /// The channel of a namespace is not a name that Postgres takes.
+    #[error("namespace {namespace:?} cannot be used: {reason}")]
+    Namespace {
+        /// The namespace.
+        namespace: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// The name of an event is reserved by Socket.IO or empty.
+    #[error("event name {event:?} is reserved by Socket.IO")]
+    ReservedEvent {
+        /// The event.
+        event: String,
+    },
+
+    /// A message is larger than one Postgres field can be.
+    #[error("the message has {bytes} bytes, more than the {limit} that Postgres can store in one field")]
+    TooLarge {
+        /// Its size in bytes, or a lower bound of it.
+        bytes: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
+
+    /// A value cannot be sent: a map key that is no string, a `Serialize` that failed.
+    #[error("cannot encode: {0}")]
+    Encode(String),
+
+    /// What arrived is not a message of the protocol.
+    #[error("cannot decode: {0}")]
+    Decode(String),
+
+    /// A private Postgres server could not be started.
+    #[error("cannot start a private Postgres: {0}")]
+    Private(String),
+
+    /// The component behind this handle has been shut down.
+    #[error("closed")]
+    Closed,
+}
+
+/// What the library's functions return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
