@@ -1,0 +1,91 @@
+//! Namespaces, and the Postgres channel that each one has.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::{Error, Result};
+
+/// The longest channel name in bytes: Postgres' `NAMEDATALEN` less one. `pg_notify` refuses a longer one, while
+/// `LISTEN` silently cuts it, so that a Node server listens where nobody speaks.
+const MAX_CHANNEL_BYTES: usize = 63;
+
+/// A Socket.IO namespace: `/`, `/admin`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Namespace(Arc<str>);
+
+impl Namespace {
+    /// The namespace of that name; a missing leading slash is added, as in Node's `io.of("admin")`.
+    ///
+    /// ```
+    /// assert_eq!(pgio::Namespace::new("admin"), pgio::Namespace::new("/admin"));
+    /// assert_eq!(pgio::Namespace::new(""), pgio::Namespace::default());
+    /// ```
+    pub fn new(name: &str) -> Self {
+        if name.starts_with('/') { Self(name.into()) } else { Self(format!("/{name}").into()) }
+    }
+
+    /// The name, with its leading slash.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The channel on which the servers of this namespace talk: `<prefix>#<namespace>`.
+    ///
+    /// # Errors
+    /// [`Error::Namespace`] where Postgres could not take the name: longer than 63 bytes, or with a NUL character.
+    pub fn channel(&self, prefix: &str) -> Result<Channel> {
+        let name = format!("{prefix}#{self}");
+        let refuse = |reason: String| Err(Error::Namespace { namespace: self.to_string(), reason });
+        if name.contains('\0') {
+            return refuse("it holds a NUL character, which Postgres does not take in a channel name".into());
+        }
+        if name.len() > MAX_CHANNEL_BYTES {
+            let bytes = name.len();
+            return refuse(format!(
+                "its channel {name:?} has {bytes} bytes, and Postgres takes {MAX_CHANNEL_BYTES}"
+            ));
+        }
+        Ok(Channel(name.into()))
+    }
+}
+
+impl Default for Namespace {
+    /// The main namespace, `/`.
+    fn default() -> Self {
+        Self("/".into())
+    }
+}
+
+impl From<&str> for Namespace {
+    fn from(name: &str) -> Self {
+        Self::new(name)
+    }
+}
+
+impl fmt::Display for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The name of a Postgres notification channel, known to be one that Postgres takes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Channel(Arc<str>);
+
+impl Channel {
+    /// The name, unquoted.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The namespace of this channel under that prefix, if it is one.
+    pub fn namespace(&self, prefix: &str) -> Option<Namespace> {
+        self.0.strip_prefix(prefix)?.strip_prefix('#').map(Namespace::new)
+    }
+}
+
+impl fmt::Display for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}

@@ -1,0 +1,235 @@
+//! The `data` of each kind of message, as its keys are on the wire.
+
+use serde::ser::{SerializeStruct, Serializer};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::{Body, BroadcastOptions, EventArgs, MessageKind, RemoteSocket, RequestId, Value, event};
+
+/// The number of an event packet in the Socket.IO protocol.
+const EVENT_PACKET: u8 = 2;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[serde(bound(deserialize = "E: Deserialize<'de>"))]
+struct BroadcastData<E> {
+    #[serde(default)]
+    opts: BroadcastOptions,
+    packet: PacketData<E>,
+    request_id: Option<RequestId>,
+}
+
+#[derive(Deserialize)]
+#[serde(bound(deserialize = "E: Deserialize<'de>"))]
+struct PacketData<E> {
+    data: E,
+}
+
+#[derive(Deserialize)]
+struct RoomsData {
+    #[serde(default)]
+    opts: BroadcastOptions,
+    #[serde(deserialize_with = "one_or_more")]
+    rooms: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct DisconnectData {
+    #[serde(default)]
+    opts: BroadcastOptions,
+    #[serde(default)]
+    close: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct FetchData {
+    #[serde(default)]
+    opts: BroadcastOptions,
+    request_id: RequestId,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SocketsData {
+    request_id: RequestId,
+    sockets: Vec<RemoteSocket>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[serde(bound(deserialize = "E: Deserialize<'de>"))]
+struct ServerEventData<E> {
+    packet: E,
+    request_id: Option<RequestId>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AnswerData {
+    request_id: RequestId,
+    /// Missing in JSON where the answer is `undefined`.
+    #[serde(default)]
+    packet: Value,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct CountData {
+    request_id: RequestId,
+    client_count: u64,
+}
+
+/// Reads the `data` of a message of that kind; an event is read as `E`.
+pub(super) fn read<'de, D, E>(kind: MessageKind, data: D, event: fn(E) -> EventArgs) -> Result<Body, D::Error>
+where
+    D: Deserializer<'de>,
+    E: Deserialize<'de>,
+{
+    Ok(match kind {
+        MessageKind::InitialHeartbeat => Body::InitialHeartbeat,
+        MessageKind::Heartbeat => Body::Heartbeat,
+        MessageKind::AdapterClose => Body::AdapterClose,
+        MessageKind::Broadcast => {
+            let BroadcastData { opts, packet, request_id } = BroadcastData::<E>::deserialize(data)?;
+            Body::Broadcast { opts, event: event(packet.data), request_id }
+        }
+        MessageKind::SocketsJoin => {
+            let RoomsData { opts, rooms } = RoomsData::deserialize(data)?;
+            Body::SocketsJoin { opts, rooms }
+        }
+        MessageKind::SocketsLeave => {
+            let RoomsData { opts, rooms } = RoomsData::deserialize(data)?;
+            Body::SocketsLeave { opts, rooms }
+        }
+        MessageKind::DisconnectSockets => {
+            let DisconnectData { opts, close } = DisconnectData::deserialize(data)?;
+            Body::DisconnectSockets { opts, close }
+        }
+        MessageKind::FetchSockets => {
+            let FetchData { opts, request_id } = FetchData::deserialize(data)?;
+            Body::FetchSockets { opts, request_id }
+        }
+        MessageKind::FetchSocketsResponse => {
+            let SocketsData { request_id, sockets } = SocketsData::deserialize(data)?;
+            Body::FetchSocketsResponse { request_id, sockets }
+        }
+        MessageKind::ServerSideEmit => {
+            let ServerEventData { packet, request_id } = ServerEventData::<E>::deserialize(data)?;
+            Body::ServerSideEmit { event: event(packet), request_id }
+        }
+        MessageKind::ServerSideEmitResponse => {
+            let AnswerData { request_id, packet } = AnswerData::deserialize(data)?;
+            Body::ServerSideEmitResponse { request_id, answer: packet }
+        }
+        MessageKind::BroadcastClientCount => {
+            let CountData { request_id, client_count } = CountData::deserialize(data)?;
+            Body::BroadcastClientCount { request_id, client_count }
+        }
+        MessageKind::BroadcastAck => {
+            let AnswerData { request_id, packet } = AnswerData::deserialize(data)?;
+            Body::BroadcastAck { request_id, answer: packet }
+        }
+    })
+}
+
+/// Some senders pass one room as a plain string, which JavaScript's loops over rooms take as well.
+fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum OneOrMore {
+        One(String),
+        More(Vec<String>),
+    }
+    Ok(match OneOrMore::deserialize(deserializer)? {
+        OneOrMore::One(room) => vec![room],
+        OneOrMore::More(rooms) => rooms,
+    })
+}
+
+/// Writes the `data` of a message that has some.
+pub(super) struct Data<'a>(pub(super) &'a Body);
+
+impl Data<'_> {
+    pub(super) fn is_none(&self) -> bool {
+        matches!(self.0, Body::InitialHeartbeat | Body::Heartbeat | Body::AdapterClose)
+    }
+}
+
+impl Serialize for Data<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Body::InitialHeartbeat | Body::Heartbeat | Body::AdapterClose => serializer.serialize_none(),
+            Body::Broadcast { opts, event, request_id } => {
+                let mut data =
+                    serializer.serialize_struct("Broadcast", 2 + usize::from(request_id.is_some()))?;
+                data.serialize_field("opts", opts)?;
+                data.serialize_field("packet", &Packet { kind: EVENT_PACKET, data: event })?;
+                optional_request(&mut data, request_id.as_ref())?;
+                data.end()
+            }
+            Body::SocketsJoin { opts, rooms } | Body::SocketsLeave { opts, rooms } => {
+                let mut data = serializer.serialize_struct("Rooms", 2)?;
+                data.serialize_field("opts", opts)?;
+                data.serialize_field("rooms", rooms)?;
+                data.end()
+            }
+            Body::DisconnectSockets { opts, close } => {
+                let mut data = serializer.serialize_struct("Disconnect", 2)?;
+                data.serialize_field("opts", opts)?;
+                data.serialize_field("close", close)?;
+                data.end()
+            }
+            Body::FetchSockets { opts, request_id } => {
+                let mut data = serializer.serialize_struct("Fetch", 2)?;
+                data.serialize_field("opts", opts)?;
+                data.serialize_field("requestId", request_id)?;
+                data.end()
+            }
+            Body::FetchSocketsResponse { request_id, sockets } => {
+                let mut data = serializer.serialize_struct("Sockets", 2)?;
+                data.serialize_field("requestId", request_id)?;
+                data.serialize_field("sockets", sockets)?;
+                data.end()
+            }
+            Body::ServerSideEmit { event, request_id } => {
+                let mut data =
+                    serializer.serialize_struct("ServerEvent", 1 + usize::from(request_id.is_some()))?;
+                data.serialize_field("packet", event)?;
+                optional_request(&mut data, request_id.as_ref())?;
+                data.end()
+            }
+            Body::ServerSideEmitResponse { request_id, answer }
+            | Body::BroadcastAck { request_id, answer } => {
+                let mut data = serializer.serialize_struct("Answer", 2)?;
+                data.serialize_field("requestId", request_id)?;
+                data.serialize_field("packet", answer)?;
+                data.end()
+            }
+            Body::BroadcastClientCount { request_id, client_count } => {
+                let mut data = serializer.serialize_struct("Count", 2)?;
+                data.serialize_field("requestId", request_id)?;
+                data.serialize_field("clientCount", client_count)?;
+                data.end()
+            }
+        }
+    }
+}
+
+/// Node takes the mere presence of `requestId` for the wish to be answered, so it must not be there as `null`.
+fn optional_request<S: SerializeStruct>(
+    data: &mut S,
+    request_id: Option<&RequestId>,
+) -> Result<(), S::Error> {
+    match request_id {
+        Some(id) => data.serialize_field("requestId", id),
+        None => data.skip_field("requestId"),
+    }
+}
+
+/// A Socket.IO packet that carries an event.
+#[derive(Serialize)]
+struct Packet<'a> {
+    #[serde(rename = "type")]
+    kind: u8,
+    data: &'a event::EventArgs,
+}

@@ -1,0 +1,146 @@
+//! The text of a notification, with only its envelope read.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::IntoDeserializer;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
+
+use super::{Body, EventArgs, Message, MessageKind, Namespace, Uid, Value, data, json};
+use crate::{Error, Result};
+
+/// The `id` of a row in the attachment table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub struct AttachmentId(pub i64);
+
+impl fmt::Display for AttachmentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<'de> Deserialize<'de> for AttachmentId {
+    /// Node sends the id as a string, as its driver gives it; a number is as clear.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Id<'a> {
+            Number(i64),
+            #[serde(borrow)]
+            Text(Cow<'a, str>),
+        }
+        match Id::deserialize(deserializer)? {
+            Id::Number(id) => Ok(Self(id)),
+            Id::Text(text) => text.parse().map(Self).map_err(serde::de::Error::custom),
+        }
+    }
+}
+
+/// What every message says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    /// The sender.
+    pub uid: Uid,
+    /// The namespace; the channel's where the message does not say.
+    pub nsp: Namespace,
+    /// The kind of the message.
+    pub kind: MessageKind,
+}
+
+/// A notification whose envelope has been read, and nothing else.
+#[derive(Debug)]
+pub struct Notification<'a> {
+    /// What the message says of itself.
+    pub header: Header,
+    /// The row that holds the message, where it is not in the notification.
+    pub attachment: Option<AttachmentId>,
+    data: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Envelope<'a> {
+    #[serde(borrow)]
+    uid: Cow<'a, str>,
+    #[serde(borrow, default)]
+    nsp: Option<Cow<'a, str>>,
+    #[serde(rename = "type")]
+    kind: u64,
+    #[serde(borrow, default)]
+    data: Option<&'a RawValue>,
+    #[serde(default)]
+    attachment_id: Option<AttachmentId>,
+}
+
+impl<'a> Notification<'a> {
+    /// Reads the envelope of a notification's text. `channel` is the namespace that the channel tells.
+    ///
+    /// # Errors
+    /// [`Error::Decode`] where the text is not JSON, has no `uid`, or a `type` that this protocol does not have.
+    pub fn parse(text: &'a str, channel: &Namespace) -> Result<Self> {
+        let envelope: Envelope<'a> =
+            serde_json::from_str(text).map_err(|e| Error::Decode(format!("not a message: {e}")))?;
+        let kind = kind(envelope.kind)?;
+        let nsp = envelope.nsp.map_or_else(|| channel.clone(), |name| same_or_new(channel, &name));
+        let header = Header { uid: (&*envelope.uid).into(), nsp, kind };
+        Ok(Self { header, attachment: envelope.attachment_id, data: envelope.data })
+    }
+
+    /// The message itself, from the text that is here.
+    ///
+    /// # Errors
+    /// [`Error::Decode`] where the `data` is not what the kind of message has, or is in an attachment.
+    pub fn into_message(self) -> Result<Message> {
+        let Header { uid, nsp, kind } = self.header;
+        let quick = match self.data {
+            Some(text) => data::read(kind, text, EventArgs::from_raw),
+            None => data::read(kind, serde_json::Value::Null, EventArgs::from_values),
+        };
+        let body = match (quick, self.data) {
+            (Ok(body), _) => body,
+            // Deep nesting and lone surrogates are beyond the quick way, not beyond the protocol.
+            (Err(_), Some(text)) => from_value(kind, json::parse(text.get())?)?,
+            (Err(error), None) => return Err(malformed(kind, error)),
+        };
+        Ok(Message { uid, nsp, body })
+    }
+}
+
+/// Reads a message from the row of an attachment. `channel` is the namespace that the channel tells.
+pub(super) fn message_from_document(document: Value, channel: &Namespace) -> Result<Message> {
+    let Value::Object(mut entries) = document else {
+        return Err(Error::Decode("an attachment that is not an object".into()));
+    };
+    let Some(uid) = entries.get("uid").and_then(Value::as_str).map(Uid::from) else {
+        return Err(Error::Decode("an attachment without a uid".into()));
+    };
+    let number = entries.get("type").and_then(Value::as_i64).and_then(|n| u64::try_from(n).ok());
+    let kind = kind(number.ok_or_else(|| Error::Decode("an attachment without a type".into()))?)?;
+    let nsp = entries
+        .get("nsp")
+        .and_then(Value::as_str)
+        .map_or_else(|| channel.clone(), |n| same_or_new(channel, n));
+    let data = entries.swap_remove("data").unwrap_or_default();
+    Ok(Message { uid, nsp, body: from_value(kind, data)? })
+}
+
+fn from_value(kind: MessageKind, data: Value) -> Result<Body> {
+    data::read(kind, data.into_deserializer(), EventArgs::from_values).map_err(|error| match error {
+        Error::Decode(reason) => malformed(kind, reason),
+        other => other,
+    })
+}
+
+fn malformed(kind: MessageKind, reason: impl fmt::Display) -> Error {
+    Error::Decode(format!("malformed {kind}: {reason}"))
+}
+
+/// Spares an allocation where the message repeats what the channel says, which is nearly always.
+fn same_or_new(channel: &Namespace, name: &str) -> Namespace {
+    if channel.as_str() == name { channel.clone() } else { Namespace::new(name) }
+}
+
+fn kind(number: u64) -> Result<MessageKind> {
+    MessageKind::from_number(number).ok_or_else(|| Error::Decode(format!("unknown message type {number}")))
+}

@@ -1,0 +1,92 @@
+//! JSON text, as JavaScript writes it.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
+
+use super::{Value, event};
+use crate::{Error, Result};
+
+/// Parses any JSON text that `JSON.parse` takes, up to the depth that a [`Value`] may have.
+pub(crate) fn parse(text: &str) -> Result<Value> {
+    match parse_strict(text) {
+        Ok(value) => Ok(value),
+        Err(error) => match replace_lone_surrogates(text) {
+            Cow::Owned(text) => parse_strict(&text).map_err(|e| Error::Decode(e.to_string())),
+            Cow::Borrowed(_) => Err(Error::Decode(error.to_string())),
+        },
+    }
+}
+
+fn parse_strict(text: &str) -> serde_json::Result<Value> {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    // A value bounds its own depth.
+    deserializer.disable_recursion_limit();
+    let value = Value::deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(value)
+}
+
+/// The first item of an array of JSON, which has to be a string. The others are skipped, not decoded.
+pub(crate) fn first_string(text: &str) -> Result<Cow<'_, str>> {
+    struct First;
+
+    impl<'de> Visitor<'de> for First {
+        type Value = Option<Cow<'de, str>>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("an array")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+            #[derive(Deserialize)]
+            struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+            let first = seq.next_element::<Text<'de>>()?;
+            while seq.next_element::<IgnoredAny>()?.is_some() {}
+            Ok(first.map(|Text(text)| text))
+        }
+    }
+
+    match serde_json::Deserializer::from_str(text).deserialize_seq(First) {
+        Ok(first) => first.ok_or_else(event::no_event),
+        Err(error) => match replace_lone_surrogates(text) {
+            Cow::Owned(text) => first_string(&text).map(|name| Cow::Owned(name.into_owned())),
+            Cow::Borrowed(_) => Err(Error::Decode(error.to_string())),
+        },
+    }
+}
+
+/// Replaces the escapes of lone surrogates, which JavaScript strings may hold and Rust strings cannot, by U+FFFD.
+fn replace_lone_surrogates(text: &str) -> Cow<'_, str> {
+    let unit = |at: usize| -> Option<u16> {
+        let hex = text.get(at..at + 6)?.strip_prefix("\\u")?;
+        u16::from_str_radix(hex, 16).ok()
+    };
+    let is_high = |u: u16| (0xd800..0xdc00).contains(&u);
+    let is_low = |u: u16| (0xdc00..0xe000).contains(&u);
+
+    let mut out = String::new();
+    let (mut copied, mut at) = (0, 0);
+    while let Some(found) = text[at..].find('\\') {
+        at += found;
+        at += match unit(at) {
+            Some(high) if is_high(high) && unit(at + 6).is_some_and(is_low) => 12,
+            Some(lone) if is_high(lone) || is_low(lone) => {
+                out.push_str(&text[copied..at]);
+                out.push_str("\\ufffd");
+                copied = at + 6;
+                6
+            }
+            Some(_) => 6,
+            // An escape of two bytes, `\\` among them; more where malformed text escapes what is no ASCII.
+            None => 1 + text[at + 1..].chars().next().map_or(0, char::len_utf8),
+        };
+    }
+    if copied == 0 {
+        return Cow::Borrowed(text);
+    }
+    out.push_str(&text[copied..]);
+    Cow::Owned(out)
+}

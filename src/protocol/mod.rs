@@ -1,0 +1,30 @@
+//! What travels between the servers of a cluster: messages, values and their two encodings. Pure data, no I/O.
+//!
+//! The source of every fact here is the Node packages' behaviour: `@socket.io/postgres-adapter` 0.3.1, 0.4.0 and
+//! 0.5.0 with the `ClusterAdapter` of `socket.io-adapter` 2.5, and `@socket.io/postgres-emitter` 0.1.1. Messages
+//! captured from them are the fixtures of the tests.
+
+mod channel;
+mod data;
+mod envelope;
+mod event;
+pub(crate) mod json;
+mod kind;
+mod message;
+mod msgpack;
+mod name;
+mod options;
+#[cfg(test)]
+mod tests;
+mod value;
+mod wire;
+
+pub use channel::{Channel, Namespace};
+pub use envelope::{AttachmentId, Header, Notification};
+pub use event::EventArgs;
+pub use kind::MessageKind;
+pub use message::{Body, Message, RemoteSocket};
+pub use name::{RequestId, Uid};
+pub use options::{BroadcastOptions, Flags};
+pub use value::{Date, Object, Value};
+pub use wire::{Document, Encoded, MAX_DOCUMENT_BYTES, MAX_INLINE_BYTES};

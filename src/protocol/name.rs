@@ -1,0 +1,75 @@
+//! The names by which nodes and requests are known: random, 8 bytes in hex.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// The one sender that no node ever counts as a peer (`EMITTER_UID` in every version of the Node adapter).
+const EMITTER: &str = "emitter";
+
+/// Who sent a message: one adapter, which is one namespace of one server.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Uid(Arc<str>);
+
+impl Uid {
+    /// A new random uid, as each adapter has one.
+    pub fn random() -> Self {
+        Self(random_hex().into())
+    }
+
+    /// The uid of emitters and tools. Nodes answer it, and no node counts it as a peer.
+    pub fn emitter() -> Self {
+        Self(EMITTER.into())
+    }
+
+    /// Whether this is the uid of emitters, and so not of a node.
+    pub fn is_emitter(&self) -> bool {
+        &*self.0 == EMITTER
+    }
+
+    /// The uid as it travels.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What matches the answers to a request.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RequestId(Arc<str>);
+
+impl RequestId {
+    /// A new random request id.
+    pub fn random() -> Self {
+        Self(random_hex().into())
+    }
+
+    /// The id as it travels.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+fn random_hex() -> String {
+    format!("{:016x}", fastrand::u64(..))
+}
+
+macro_rules! plain_text {
+    ($($name:ident),+) => {
+        $(impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl From<&str> for $name {
+            fn from(text: &str) -> Self {
+                Self(text.into())
+            }
+        })+
+    };
+}
+
+plain_text!(Uid, RequestId);

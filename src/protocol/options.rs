@@ -1,0 +1,41 @@
+//! Whom a message is for, and how it is to be delivered.
+
+use serde::{Deserialize, Serialize};
+
+/// Which sockets a message is for: those in any of `rooms`, or all if it is empty, but those in any of `except`.
+///
+/// A room is a name or a socket's id: in Node each socket is in a room that has its id as its name.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct BroadcastOptions {
+    /// Rooms and socket ids to reach; empty means every socket of the namespace.
+    #[serde(default)]
+    pub rooms: Vec<String>,
+    /// Rooms and socket ids to leave out.
+    #[serde(default)]
+    pub except: Vec<String>,
+    /// How to deliver. Never omitted when sent: Node reads `flags.timeout` without looking whether there are flags.
+    #[serde(default, deserialize_with = "null_is_default")]
+    pub flags: Flags,
+}
+
+/// How an event is to be delivered. A flag that is not set does not travel.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Flags {
+    /// May be dropped for a client that is not ready to receive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volatile: Option<bool>,
+    /// Whether the transport should compress it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compress: Option<bool>,
+    /// How long clients have to acknowledge, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<u64>,
+    /// One acknowledgement is wanted, and its value alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect_single_response: Option<bool>,
+}
+
+fn null_is_default<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Flags, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}

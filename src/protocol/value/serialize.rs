@@ -1,0 +1,67 @@
+//! Writing a [`Value`]: to JSON as `JSON.stringify` does, to msgpack as `@msgpack/msgpack` does.
+
+use serde::{Serialize, Serializer, ser::SerializeMap};
+use serde_bytes::Bytes as ByteStr;
+
+use super::{Date, Value};
+
+/// The name under which [`Value::from_rust`] recognises a value that serde's data model cannot hold.
+pub(super) const SPECIAL: &str = "$pgio::Special";
+
+/// JavaScript's integers end here; `@msgpack/msgpack` writes whatever is larger as a float64.
+const MAX_SAFE_INTEGER: u64 = 1 << 53;
+
+impl Serialize for Value {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let for_json = serializer.is_human_readable();
+        match self {
+            Self::Null => serializer.serialize_unit(),
+            Self::Bool(b) => serializer.serialize_bool(*b),
+            Self::Int(n) if for_json || n.unsigned_abs() <= MAX_SAFE_INTEGER => serializer.serialize_i64(*n),
+            Self::Int(n) => serializer.serialize_f64(*n as f64),
+            Self::Float(f) => serializer.serialize_f64(*f),
+            Self::String(text) => serializer.serialize_str(text),
+            Self::Binary(bytes) => serializer.serialize_newtype_struct(SPECIAL, &Binary(bytes)),
+            Self::Date(date) => date.serialize(serializer),
+            Self::Array(items) => serializer.collect_seq(items),
+            Self::Object(entries) => serializer.collect_map(entries),
+        }
+    }
+}
+
+/// Bytes; in JSON, what `Buffer.prototype.toJSON` gives.
+struct Binary<'a>(&'a [u8]);
+
+impl Serialize for Binary<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if !serializer.is_human_readable() {
+            return serializer.serialize_bytes(self.0);
+        }
+        let mut map = serializer.serialize_map(Some(2))?;
+        map.serialize_entry("type", "Buffer")?;
+        map.serialize_entry("data", self.0)?;
+        map.end()
+    }
+}
+
+impl Serialize for Date {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_newtype_struct(SPECIAL, &Instant(*self))
+    }
+}
+
+/// A date; in JSON, what `Date.prototype.toJSON` gives, in msgpack a timestamp extension.
+struct Instant(Date);
+
+impl Serialize for Instant {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if serializer.is_human_readable() {
+            return serializer.collect_str(&self.0);
+        }
+        let body = self.0.to_extension();
+        serializer.serialize_newtype_struct(
+            rmp_serde::MSGPACK_EXT_STRUCT_NAME,
+            &(Date::EXTENSION, ByteStr::new(&body)),
+        )
+    }
+}

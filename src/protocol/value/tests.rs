@@ -1,0 +1,94 @@
+//! Rust types to values and back, as JavaScript expects them.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::*;
+use crate::Error;
+
+#[derive(Serialize, Deserialize, Debug, PartialEq)]
+struct Everything {
+    text: String,
+    number: u64,
+    missing: Option<i8>,
+    #[serde(with = "serde_bytes")]
+    bytes: Vec<u8>,
+    tuple: (i32, f32, char),
+    map: BTreeMap<u16, Kind>,
+    kinds: Vec<Kind>,
+    when: Date,
+    any: Value,
+}
+
+#[derive(Serialize, Deserialize, Debug, PartialEq)]
+enum Kind {
+    Plain,
+    One(String),
+    Two(i32, i32),
+    Named { a: bool },
+}
+
+#[test]
+fn rust_types_become_what_javascript_expects_and_come_back() {
+    let when = Date::from_millis(1_700_000_000_123).unwrap();
+    let everything = Everything {
+        text: "h".into(),
+        number: 7,
+        missing: None,
+        bytes: vec![1, 2],
+        tuple: (1, 0.5, 'x'),
+        map: BTreeMap::from([(5, Kind::Plain)]),
+        kinds: vec![Kind::One("a".into()), Kind::Two(1, 2), Kind::Named { a: true }],
+        when,
+        any: Value::Array(vec![when.into(), Value::Binary(vec![9].into())]),
+    };
+    let value = Value::from_rust(&everything).unwrap();
+    assert_eq!(value.get("bytes"), Some(&Value::Binary(vec![1, 2].into())));
+    assert_eq!(value.get("when"), Some(&Value::Date(when)));
+    assert_eq!(
+        serde_json::to_value(&value).unwrap(),
+        json!({
+            "text": "h", "number": 7, "missing": null, "bytes": {"type": "Buffer", "data": [1, 2]},
+            "tuple": [1, 0.5, "x"], "map": {"5": "Plain"},
+            "kinds": [{"One": "a"}, {"Two": [1, 2]}, {"Named": {"a": true}}],
+            "when": "2023-11-14T22:13:20.123Z",
+            "any": ["2023-11-14T22:13:20.123Z", {"type": "Buffer", "data": [9]}],
+        })
+    );
+    let keys: Vec<_> = value.as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["text", "number", "missing", "bytes", "tuple", "map", "kinds", "when", "any"]);
+    // JavaScript has no maps with numbers as keys, so the way back to Rust is the only lossy one.
+    let mut value = value;
+    if let Value::Object(entries) = &mut value {
+        entries.insert("map".into(), Value::Object(Object::new()));
+    }
+    assert_eq!(value.into_rust::<Everything>().unwrap(), Everything { map: BTreeMap::new(), ..everything });
+}
+
+#[test]
+fn what_cannot_be_a_key_is_refused() {
+    let map = BTreeMap::from([(vec![1], 2)]);
+    assert!(matches!(Value::from_rust(&map), Err(Error::Encode(_))));
+    assert!(matches!(Value::from("x").into_rust::<i32>(), Err(Error::Decode(_))));
+}
+
+#[test]
+fn numbers_are_those_of_javascript() {
+    assert_eq!(Value::from(u64::MAX), Value::Float(u64::MAX as f64));
+    assert_eq!(Value::Float(f64::NAN).to_string(), "null");
+    assert_eq!(Value::from_json("18446744073709551615").unwrap(), Value::Float(u64::MAX as f64));
+    assert_eq!(Value::from(json!({"a": [1, 2.5, null]})).to_string(), r#"{"a":[1,2.5,null]}"#);
+}
+
+#[test]
+fn dates_before_1970_and_with_12_bytes_are_read() {
+    for millis in [-1, -62_135_596_800_000, 0, 17_179_869_184_000, 253_402_207_200_000] {
+        let date = Date::from_millis(millis).unwrap();
+        assert_eq!(Date::from_extension(&date.to_extension()), Some(date));
+    }
+    assert_eq!(Date::from_extension(&[0, 0, 0, 1]), Date::from_millis(1000));
+    assert_eq!(Date::from_extension(&[1]), None);
+    assert_eq!(Date::from_millis(-1).unwrap().to_string(), "1969-12-31T23:59:59.999Z");
+}
