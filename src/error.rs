@@ -5,7 +5,7 @@ use std::path::PathBuf;
 /// Everything that can go wrong in this library.
 ///
 /// The text of each error is one line, names the input that caused it and never holds a password.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A connection setting is malformed or contradicts another one.
@@ -72,7 +72,7 @@ pub enum Error {
         reason: String,
     },
 
-    /// The name of an event is reserved by Socket.IO or empty.
+    /// The name of an event is reserved by Socket.IO.
     #[error("event name {event:?} is reserved by Socket.IO")]
     ReservedEvent {
         /// The event.

@@ -4,8 +4,13 @@
 
 mod error;
 
+pub mod cluster;
+pub mod emitter;
 pub mod postgres;
 pub mod protocol;
 
+pub use cluster::{AdapterOptions, Cluster};
+pub use emitter::{BroadcastOperator, Emitter};
 pub use error::{Error, Result};
-pub use protocol::{Date, Namespace, Value};
+pub use postgres::{Receipt, Settings};
+pub use protocol::{Date, Namespace, RemoteSocket, Value};

@@ -1,1 +1,20 @@
-//! The only room that knows SQL.
+//! The only room that knows SQL: connecting, listening, publishing, and the attachment table.
+
+mod attachments;
+pub(crate) mod backlog;
+mod batch;
+mod connect;
+mod listener;
+mod publisher;
+mod session;
+mod table;
+
+pub use connect::Settings;
+pub use publisher::Receipt;
+pub use table::TableName;
+
+pub(crate) use attachments::look_up;
+pub(crate) use connect::failure;
+pub(crate) use listener::{Heard, Listener};
+pub(crate) use publisher::Publisher;
+pub(crate) use session::Session;

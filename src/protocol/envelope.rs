@@ -48,6 +48,15 @@ pub struct Header {
     pub kind: MessageKind,
 }
 
+impl Header {
+    /// The text of a notification that names an attachment, up to where the id goes; `"}` ends it.
+    pub(crate) fn before_attachment_id(&self) -> String {
+        let Self { uid, nsp, kind } = self;
+        let nsp = Value::from(nsp.as_str());
+        format!(r#"{{"uid":{},"nsp":{nsp},"type":{},"attachmentId":""#, Value::from(uid.as_str()), kind.number())
+    }
+}
+
 /// A notification whose envelope has been read, and nothing else.
 #[derive(Debug)]
 pub struct Notification<'a> {

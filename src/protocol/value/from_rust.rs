@@ -1,5 +1,7 @@
 //! Any `Serialize` to a [`Value`].
 
+use std::cell::Cell;
+
 use bytes::Bytes;
 use serde::ser::{self, Error as _, Serialize};
 
@@ -7,7 +9,18 @@ use super::{Date, Object, Value, serialize::SPECIAL};
 use crate::Error;
 
 pub(super) fn to_value<T: Serialize + ?Sized>(value: &T) -> Result<Value, Error> {
-    value.serialize(ToValue { human_readable: true })
+    value.serialize(ToValue { human_readable: true, root: None })
+}
+
+/// What is to be sent with an event: a tuple is several arguments, `()` is none, anything else is one.
+pub(super) fn to_args<T: Serialize + ?Sized>(value: &T) -> Result<Vec<Value>, Error> {
+    let is_tuple = Cell::new(false);
+    let value = value.serialize(ToValue { human_readable: true, root: Some(&is_tuple) })?;
+    Ok(match value {
+        Value::Array(items) if is_tuple.get() => items,
+        Value::Null if is_tuple.get() => Vec::new(),
+        one => vec![one],
+    })
 }
 
 impl ser::Error for Error {
@@ -19,20 +32,35 @@ impl ser::Error for Error {
 /// Human-readable, so that times, addresses and the like become text; except inside of [`SPECIAL`], where binary and
 /// dates show what they are.
 #[derive(Clone, Copy)]
-struct ToValue {
+struct ToValue<'a> {
     human_readable: bool,
+    /// At the root, where it matters: set when that is a tuple.
+    root: Option<&'a Cell<bool>>,
 }
 
-impl ser::Serializer for ToValue {
+impl ToValue<'_> {
+    fn note_tuple(self) {
+        if let Some(is_tuple) = self.root {
+            is_tuple.set(true);
+        }
+    }
+
+    /// The same for what is inside.
+    fn inner(self) -> Self {
+        Self { root: None, ..self }
+    }
+}
+
+impl<'a> ser::Serializer for ToValue<'a> {
     type Ok = Value;
     type Error = Error;
-    type SerializeSeq = Items;
-    type SerializeTuple = Items;
-    type SerializeTupleStruct = Items;
-    type SerializeTupleVariant = Tagged<Items>;
-    type SerializeMap = Entries;
-    type SerializeStruct = Entries;
-    type SerializeStructVariant = Tagged<Entries>;
+    type SerializeSeq = Items<'a>;
+    type SerializeTuple = Items<'a>;
+    type SerializeTupleStruct = Items<'a>;
+    type SerializeTupleVariant = Tagged<Items<'a>>;
+    type SerializeMap = Entries<'a>;
+    type SerializeStruct = Entries<'a>;
+    type SerializeStructVariant = Tagged<Entries<'a>>;
 
     fn is_human_readable(&self) -> bool {
         self.human_readable
@@ -111,6 +139,7 @@ impl ser::Serializer for ToValue {
     }
 
     fn serialize_unit(self) -> Result<Value, Error> {
+        self.note_tuple();
         Ok(Value::Null)
     }
 
@@ -128,9 +157,9 @@ impl ser::Serializer for ToValue {
         value: &T,
     ) -> Result<Value, Error> {
         if name == SPECIAL {
-            return value.serialize(Self { human_readable: false });
+            return value.serialize(Self { human_readable: false, root: None });
         }
-        let inner = value.serialize(self)?;
+        let inner = value.serialize(self.inner())?;
         if name != rmp_serde::MSGPACK_EXT_STRUCT_NAME {
             return Ok(inner);
         }
@@ -152,19 +181,20 @@ impl ser::Serializer for ToValue {
         variant: &'static str,
         value: &T,
     ) -> Result<Value, Error> {
-        Ok(tagged(variant, value.serialize(self)?))
+        Ok(tagged(variant, value.serialize(self.inner())?))
     }
 
-    fn serialize_seq(self, len: Option<usize>) -> Result<Items, Error> {
+    fn serialize_seq(self, len: Option<usize>) -> Result<Items<'a>, Error> {
         // A wrong hint must not cost memory.
-        Ok(Items { of: self, items: Vec::with_capacity(len.unwrap_or(0).min(1024)) })
+        Ok(Items { of: self.inner(), items: Vec::with_capacity(len.unwrap_or(0).min(1024)) })
     }
 
-    fn serialize_tuple(self, len: usize) -> Result<Items, Error> {
+    fn serialize_tuple(self, len: usize) -> Result<Items<'a>, Error> {
+        self.note_tuple();
         self.serialize_seq(Some(len))
     }
 
-    fn serialize_tuple_struct(self, _name: &'static str, len: usize) -> Result<Items, Error> {
+    fn serialize_tuple_struct(self, _name: &'static str, len: usize) -> Result<Items<'a>, Error> {
         self.serialize_seq(Some(len))
     }
 
@@ -174,15 +204,15 @@ impl ser::Serializer for ToValue {
         _index: u32,
         variant: &'static str,
         len: usize,
-    ) -> Result<Tagged<Items>, Error> {
+    ) -> Result<Tagged<Items<'a>>, Error> {
         Ok(Tagged { variant, inner: self.serialize_seq(Some(len))? })
     }
 
-    fn serialize_map(self, _len: Option<usize>) -> Result<Entries, Error> {
-        Ok(Entries { of: self, entries: Object::new(), key: None })
+    fn serialize_map(self, _len: Option<usize>) -> Result<Entries<'a>, Error> {
+        Ok(Entries { of: self.inner(), entries: Object::new(), key: None })
     }
 
-    fn serialize_struct(self, _name: &'static str, len: usize) -> Result<Entries, Error> {
+    fn serialize_struct(self, _name: &'static str, len: usize) -> Result<Entries<'a>, Error> {
         self.serialize_map(Some(len))
     }
 
@@ -192,7 +222,7 @@ impl ser::Serializer for ToValue {
         _index: u32,
         variant: &'static str,
         len: usize,
-    ) -> Result<Tagged<Entries>, Error> {
+    ) -> Result<Tagged<Entries<'a>>, Error> {
         Ok(Tagged { variant, inner: self.serialize_map(Some(len))? })
     }
 }
@@ -201,25 +231,25 @@ fn tagged(variant: &str, value: Value) -> Value {
     Value::Object(Object::from([(variant.to_owned(), value)]))
 }
 
-struct Items {
-    of: ToValue,
+struct Items<'a> {
+    of: ToValue<'a>,
     items: Vec<Value>,
 }
 
-impl Items {
+impl Items<'_> {
     fn push<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
         self.items.push(value.serialize(self.of)?);
         Ok(())
     }
 }
 
-struct Entries {
-    of: ToValue,
+struct Entries<'a> {
+    of: ToValue<'a>,
     entries: Object,
     key: Option<String>,
 }
 
-impl Entries {
+impl Entries<'_> {
     fn insert<T: Serialize + ?Sized>(&mut self, key: String, value: &T) -> Result<(), Error> {
         self.entries.insert(key, value.serialize(self.of)?);
         Ok(())
@@ -234,7 +264,7 @@ struct Tagged<B> {
 
 macro_rules! items {
     ($($kind:ident :: $push:ident),+) => {
-        $(impl ser::$kind for Items {
+        $(impl ser::$kind for Items<'_> {
             type Ok = Value;
             type Error = Error;
 
@@ -255,7 +285,7 @@ items!(
     SerializeTupleStruct::serialize_field
 );
 
-impl ser::SerializeTupleVariant for Tagged<Items> {
+impl ser::SerializeTupleVariant for Tagged<Items<'_>> {
     type Ok = Value;
     type Error = Error;
 
@@ -268,7 +298,7 @@ impl ser::SerializeTupleVariant for Tagged<Items> {
     }
 }
 
-impl ser::SerializeMap for Entries {
+impl ser::SerializeMap for Entries<'_> {
     type Ok = Value;
     type Error = Error;
 
@@ -291,7 +321,7 @@ impl ser::SerializeMap for Entries {
     }
 }
 
-impl ser::SerializeStruct for Entries {
+impl ser::SerializeStruct for Entries<'_> {
     type Ok = Value;
     type Error = Error;
 
@@ -304,7 +334,7 @@ impl ser::SerializeStruct for Entries {
     }
 }
 
-impl ser::SerializeStructVariant for Tagged<Entries> {
+impl ser::SerializeStructVariant for Tagged<Entries<'_>> {
     type Ok = Value;
     type Error = Error;
 

@@ -76,6 +76,14 @@ impl Value {
         from_rust::to_value(value)
     }
 
+    /// The arguments of an event: a tuple or fixed-size array is several, `()` is none, anything else is one.
+    ///
+    /// # Errors
+    /// Those of [`Value::from_rust`].
+    pub fn args_from_rust<T: Serialize + ?Sized>(args: &T) -> Result<Vec<Self>> {
+        from_rust::to_args(args)
+    }
+
     /// Reads the value into a Rust type.
     ///
     /// # Errors

@@ -92,3 +92,16 @@ fn dates_before_1970_and_with_12_bytes_are_read() {
     assert_eq!(Date::from_extension(&[1]), None);
     assert_eq!(Date::from_millis(-1).unwrap().to_string(), "1969-12-31T23:59:59.999Z");
 }
+
+#[test]
+fn tuples_are_several_arguments() {
+    let count = |args: Vec<Value>| args.len();
+    assert_eq!(count(Value::args_from_rust(&()).unwrap()), 0);
+    assert_eq!(count(Value::args_from_rust(&(1, "two", [3, 4])).unwrap()), 3);
+    assert_eq!(count(Value::args_from_rust(&[1, 2]).unwrap()), 2);
+    for one in [json!("x"), json!([1, 2]), json!({"a": [1]})] {
+        assert_eq!(Value::args_from_rust(&one).unwrap(), [Value::from(one)]);
+    }
+    assert_eq!(count(Value::args_from_rust(&vec![(1, 2)]).unwrap()), 1);
+    assert_eq!(count(Value::args_from_rust(&Kind::Two(1, 2)).unwrap()), 1);
+}

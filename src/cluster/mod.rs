@@ -1,0 +1,114 @@
+//! A cluster's traffic: publish a message, subscribe to a namespace, ask all nodes and collect their answers.
+
+mod ask;
+mod hub;
+mod nodes;
+mod options;
+mod received;
+mod subscription;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::OnceCell;
+
+pub use ask::{Answer, Collected};
+pub use nodes::LiveNode;
+pub use options::AdapterOptions;
+pub use received::{Attached, Content, Event, Received};
+pub use subscription::Subscription;
+
+use crate::postgres::{Publisher, Receipt, Session, Settings};
+use crate::protocol::{Body, Header, Message, Namespace, Uid};
+use crate::{Error, Result};
+use hub::Hub;
+
+/// A connection to the cluster that talks over one database: a cheap handle, to be cloned.
+///
+/// It keeps two connections to Postgres: one publishes and looks up attachments; the other listens, does nothing else,
+/// and is opened when the first subscription needs it.
+#[derive(Clone)]
+pub struct Cluster(Arc<Inner>);
+
+struct Inner {
+    settings: Settings,
+    options: AdapterOptions,
+    session: Arc<Session>,
+    publisher: Publisher,
+    hub: OnceCell<Hub>,
+}
+
+impl Cluster {
+    /// Connects.
+    ///
+    /// # Errors
+    /// Whatever [`Settings`] say of a connection that cannot be had: [`Error::Connect`].
+    pub async fn connect(settings: Settings, options: AdapterOptions) -> Result<Self> {
+        let session = Arc::new(Session::open(settings.clone()).await?);
+        let publisher = Publisher::start(session.clone(), options.table_name.clone());
+        Ok(Self(Arc::new(Inner { settings, options, session, publisher, hub: OnceCell::new() })))
+    }
+
+    /// The options that all members of the cluster have to agree on.
+    pub fn options(&self) -> &AdapterOptions {
+        &self.0.options
+    }
+
+    /// Publishes a message; returns when Postgres has committed it.
+    ///
+    /// # Errors
+    /// [`Error::Namespace`] and [`Error::TooLarge`] before anything is sent; [`Error::MissingTable`] and
+    /// [`Error::TablePrivilege`] for what has to go through the attachment table; [`Error::Database`] where Postgres
+    /// refuses. After [`Error::ConnectionLost`] it is not known whether the message went out.
+    pub async fn publish(&self, message: &Message) -> Result<()> {
+        self.enqueue(message).await?.await
+    }
+
+    /// Queues a message, waiting only while the queue is full. Messages go out in the order in which they are queued,
+    /// many in one transaction; the receipt tells when this one is committed.
+    ///
+    /// # Errors
+    /// [`Error::Namespace`] and [`Error::TooLarge`]; all others come with the receipt.
+    pub async fn enqueue(&self, message: &Message) -> Result<Receipt> {
+        let channel = message.nsp.channel(&self.0.options.channel_prefix)?;
+        let encoded = message.encode(self.0.options.payload_threshold)?;
+        self.0.publisher.enqueue(channel, encoded).await
+    }
+
+    /// Publishes as an emitter, whom no node counts as a peer.
+    pub(crate) async fn publish_as_emitter(&self, nsp: &Namespace, body: Body) -> Result<()> {
+        self.publish(&Message { uid: Uid::emitter(), nsp: nsp.clone(), body }).await
+    }
+
+    /// Subscribes to namespaces. From the moment this returns nothing is missed without being told so.
+    ///
+    /// `wants` sees the header of each message before anything else of it is read (`None` where there is none that
+    /// makes sense); attachments that nobody wants are not looked up.
+    ///
+    /// # Errors
+    /// [`Error::Connect`] where the listening connection cannot be had; [`Error::Namespace`]; [`Error::Database`] where
+    /// the server refuses to listen, as a standby does.
+    pub async fn subscribe(
+        &self,
+        namespaces: &[Namespace],
+        wants: impl Fn(Option<&Header>) -> bool + Send + Sync + 'static,
+    ) -> Result<Subscription> {
+        self.hub().await?.subscribe(namespaces, Box::new(wants)).await
+    }
+
+    async fn hub(&self) -> Result<&Hub> {
+        let Inner { settings, options, session, hub, .. } = &*self.0;
+        hub.get_or_try_init(|| Hub::start(settings.clone(), options.clone(), session.clone())).await
+    }
+
+    /// How long a request waits for answers unless it says otherwise.
+    pub(crate) fn request_timeout(&self) -> Duration {
+        self.0.options.request_timeout
+    }
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster").field("options", &self.0.options).finish_non_exhaustive()
+    }
+}

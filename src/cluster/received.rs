@@ -1,0 +1,70 @@
+//! What a subscription gives.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::Error;
+use crate::protocol::{AttachmentId, Channel, Header, Message};
+
+/// Something that happened on a subscription.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A message arrived.
+    Message(Arc<Received>),
+    /// So many messages arrived here and were dropped, as this reader was too slow.
+    Missed(u64),
+    /// The listening connection is gone. Whatever is sent until [`Event::Restored`] is missed.
+    Lost(Error),
+    /// Listening again, after so long.
+    Restored(Duration),
+}
+
+/// A message, and how it came.
+#[derive(Debug)]
+pub struct Received {
+    /// When it arrived here.
+    pub time: Timestamp,
+    /// The channel on which it came.
+    pub channel: Channel,
+    /// The text of the notification, as it travelled.
+    pub text: String,
+    /// The row that holds the message, where it is not in the notification.
+    pub attachment: Option<Attached>,
+    /// What it says.
+    pub content: Content,
+}
+
+/// A row of the attachment table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attached {
+    /// Its id.
+    pub id: AttachmentId,
+    /// The size of its document in bytes; `None` where the row was gone already.
+    pub bytes: Option<usize>,
+}
+
+/// What a notification turned out to say.
+#[derive(Debug)]
+pub enum Content {
+    /// A message.
+    Message(Message),
+    /// A message whose row was gone: some node cleans up more often than this reader reads.
+    Missing(Header),
+    /// Nothing that makes sense. The header is there where at least that much did.
+    Unreadable(Option<Header>, Error),
+}
+
+impl Content {
+    /// The header, where there is one.
+    pub fn header(&self) -> Option<Header> {
+        match self {
+            Self::Message(Message { uid, nsp, body }) => {
+                Some(Header { uid: uid.clone(), nsp: nsp.clone(), kind: body.kind() })
+            }
+            Self::Missing(header) => Some(header.clone()),
+            Self::Unreadable(header, _) => header.clone(),
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The emitter: what another process needs to reach the clients of a cluster.
+
+mod acknowledgements;
+mod names;
+mod operator;
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+pub use acknowledgements::Acknowledgements;
+pub use operator::{BroadcastOperator, Rooms};
+
+use crate::cluster::{AdapterOptions, Cluster, Collected};
+use crate::postgres::Settings;
+use crate::protocol::{Body, EventArgs, Namespace, Value};
+use crate::{Receipt, Result};
+
+/// Reaches the clients of a cluster from a process that serves none itself, as `@socket.io/postgres-emitter` does in
+/// Node. A cheap handle: clone it, or narrow it with [`of`](Self::of) and [`to`](Self::to), as often as you like.
+///
+/// ```no_run
+/// # async fn example() -> pgio::Result<()> {
+/// use pgio::Emitter;
+/// use serde_json::json;
+///
+/// let emitter = Emitter::connect("postgres://user:secret@localhost/app").await?;
+/// emitter.emit("news", "hello").await?;
+/// emitter.to("r1").except("r2").emit("tick", (1, json!({ "a": 2 }))).await?;
+/// emitter.of("/admin").within("r1").disconnect(true).await?;
+/// # Ok(()) }
+/// ```
+///
+/// All methods that speak to the cluster return once Postgres has committed, and fail with
+/// [`Error::ConnectionLost`](crate::Error::ConnectionLost) or [`Error::Connect`](crate::Error::Connect) while Postgres
+/// is away; the next call connects again. The names of its methods are those of Node, in Rust's style.
+#[derive(Debug, Clone)]
+pub struct Emitter {
+    cluster: Cluster,
+    nsp: Namespace,
+}
+
+impl Emitter {
+    /// Connects with the default options. `url` is a `postgres://` URL or a string of libpq's `keyword=value` pairs.
+    ///
+    /// # Errors
+    /// [`Error::Setting`](crate::Error::Setting) where the URL is malformed, [`Error::Connect`](crate::Error::Connect)
+    /// where the server cannot be reached or refuses.
+    pub async fn connect(url: &str) -> Result<Self> {
+        let cluster = Cluster::connect(Settings::parse(url)?, AdapterOptions::default()).await?;
+        Ok(Self::new(cluster))
+    }
+
+    /// An emitter for the main namespace on a connection that is there already.
+    pub fn new(cluster: Cluster) -> Self {
+        Self { cluster, nsp: Namespace::default() }
+    }
+
+    /// An emitter for another namespace; `admin` means `/admin`.
+    pub fn of(&self, nsp: impl Into<Namespace>) -> Self {
+        Self { cluster: self.cluster.clone(), nsp: nsp.into() }
+    }
+
+    /// The connection below.
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// The namespace to which this emitter speaks.
+    pub fn namespace(&self) -> &Namespace {
+        &self.nsp
+    }
+
+    fn all(&self) -> BroadcastOperator {
+        BroadcastOperator::new(self.cluster.clone(), self.nsp.clone())
+    }
+
+    /// Only sockets in one of these rooms; a room may be a socket's id.
+    #[doc(alias = "in")]
+    pub fn to(&self, rooms: impl Rooms) -> BroadcastOperator {
+        self.all().to(rooms)
+    }
+
+    /// The same as [`to`](Self::to), for what reads better with it (`in` in Node, a keyword here).
+    #[doc(alias = "in")]
+    pub fn within(&self, rooms: impl Rooms) -> BroadcastOperator {
+        self.all().to(rooms)
+    }
+
+    /// No socket in any of these rooms.
+    pub fn except(&self, rooms: impl Rooms) -> BroadcastOperator {
+        self.all().except(rooms)
+    }
+
+    /// The event may be lost for clients that are not ready to receive.
+    pub fn volatile(&self) -> BroadcastOperator {
+        self.all().volatile()
+    }
+
+    /// Whether the transport should compress the event.
+    pub fn compress(&self, compress: bool) -> BroadcastOperator {
+        self.all().compress(compress)
+    }
+
+    /// How long to wait for acknowledgements or answers.
+    pub fn timeout(&self, timeout: Duration) -> BroadcastOperator {
+        self.all().timeout(timeout)
+    }
+
+    /// See [`BroadcastOperator::emit`].
+    pub async fn emit<T: Serialize>(&self, event: &str, args: T) -> Result<()> {
+        self.all().emit(event, args).await
+    }
+
+    /// See [`BroadcastOperator::enqueue`].
+    pub async fn enqueue<T: Serialize>(&self, event: &str, args: T) -> Result<Receipt> {
+        self.all().enqueue(event, args).await
+    }
+
+    /// See [`BroadcastOperator::emit_all`].
+    pub async fn emit_all<E, T>(&self, events: impl IntoIterator<Item = (E, T)>) -> Result<()>
+    where
+        E: AsRef<str>,
+        T: Serialize,
+    {
+        self.all().emit_all(events).await
+    }
+
+    /// See [`BroadcastOperator::emit_with_ack`].
+    #[doc(alias = "emitWithAck")]
+    pub async fn emit_with_ack<A>(&self, event: &str, args: impl Serialize) -> Result<Acknowledgements<A>>
+    where
+        A: serde::de::DeserializeOwned,
+    {
+        self.all().emit_with_ack(event, args).await
+    }
+
+    /// See [`BroadcastOperator::join`].
+    #[doc(alias = "socketsJoin")]
+    pub async fn join(&self, rooms: impl Rooms) -> Result<()> {
+        self.all().join(rooms).await
+    }
+
+    /// See [`BroadcastOperator::leave`].
+    #[doc(alias = "socketsLeave")]
+    pub async fn leave(&self, rooms: impl Rooms) -> Result<()> {
+        self.all().leave(rooms).await
+    }
+
+    /// See [`BroadcastOperator::disconnect`].
+    #[doc(alias = "disconnectSockets")]
+    pub async fn disconnect(&self, close: bool) -> Result<()> {
+        self.all().disconnect(close).await
+    }
+
+    /// See [`BroadcastOperator::fetch_sockets`].
+    #[doc(alias = "fetchSockets")]
+    pub async fn fetch_sockets(&self) -> Result<Collected<crate::RemoteSocket>> {
+        self.all().fetch_sockets().await
+    }
+
+    /// Sends an event to every server of the namespace, not to clients.
+    ///
+    /// # Errors
+    /// [`Error::ReservedEvent`](crate::Error::ReservedEvent), and those of [`Cluster::publish`].
+    #[doc(alias = "serverSideEmit")]
+    pub async fn server_side_emit(&self, event: &str, args: impl Serialize) -> Result<()> {
+        let event = names::server_event(event, Value::args_from_rust(&args)?)?;
+        self.cluster.publish_as_emitter(&self.nsp, Body::ServerSideEmit { event, request_id: None }).await
+    }
+
+    /// Sends an event to every server of the namespace and collects one answer of each, for at most `timeout`.
+    /// Complete answers return at once; who did not answer is named in the result.
+    ///
+    /// # Errors
+    /// Those of [`server_side_emit`](Self::server_side_emit) and [`Cluster::subscribe`].
+    #[doc(alias = "serverSideEmitWithAck")]
+    pub async fn server_side_emit_with_ack(
+        &self,
+        event: &str,
+        args: impl Serialize,
+        timeout: Duration,
+    ) -> Result<Collected<Value>> {
+        let event: EventArgs = names::server_event(event, Value::args_from_rust(&args)?)?;
+        self.cluster
+            .ask_servers(&self.nsp, timeout, |id| Body::ServerSideEmit { event, request_id: Some(id) })
+            .await
+    }
+}

@@ -1,0 +1,28 @@
+//! Names of events that applications cannot use.
+
+use crate::protocol::{EventArgs, Value};
+use crate::{Error, Result};
+
+/// `RESERVED_EVENTS` of the Node emitter and of sockets: a client takes them for its own.
+const FOR_CLIENTS: [&str; 6] =
+    ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
+
+/// `RESERVED_EVENTS` of a Node namespace.
+const FOR_SERVERS: [&str; 3] = ["connect", "connection", "new_namespace"];
+
+/// An event for clients.
+pub(super) fn client_event(event: &str, args: Vec<Value>) -> Result<EventArgs> {
+    unless(&FOR_CLIENTS, event, args)
+}
+
+/// An event for servers.
+pub(super) fn server_event(event: &str, args: Vec<Value>) -> Result<EventArgs> {
+    unless(&FOR_SERVERS, event, args)
+}
+
+fn unless(reserved: &[&str], event: &str, args: Vec<Value>) -> Result<EventArgs> {
+    if reserved.contains(&event) {
+        return Err(Error::ReservedEvent { event: event.to_owned() });
+    }
+    Ok(EventArgs::new(event, args))
+}

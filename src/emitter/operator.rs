@@ -1,0 +1,237 @@
+//! Some of the sockets of a namespace, and what can be done with them.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{Acknowledgements, names};
+use crate::cluster::{Answer, Cluster, Collected};
+use crate::protocol::{Body, BroadcastOptions, EventArgs, Message, Namespace, RemoteSocket, Uid, Value};
+use crate::{Receipt, Result};
+
+/// One room or several: `"r1"`, `["r1", "r2"]`, a `Vec<String>`.
+pub trait Rooms {
+    /// The names.
+    fn into_rooms(self) -> Vec<String>;
+}
+
+impl Rooms for &str {
+    fn into_rooms(self) -> Vec<String> {
+        vec![self.to_owned()]
+    }
+}
+
+impl Rooms for String {
+    fn into_rooms(self) -> Vec<String> {
+        vec![self]
+    }
+}
+
+impl Rooms for &String {
+    fn into_rooms(self) -> Vec<String> {
+        vec![self.clone()]
+    }
+}
+
+impl Rooms for Vec<String> {
+    fn into_rooms(self) -> Vec<String> {
+        self
+    }
+}
+
+impl<S: AsRef<str>> Rooms for &[S] {
+    fn into_rooms(self) -> Vec<String> {
+        self.iter().map(|room| room.as_ref().to_owned()).collect()
+    }
+}
+
+impl<S: AsRef<str>, const N: usize> Rooms for [S; N] {
+    fn into_rooms(self) -> Vec<String> {
+        self.as_slice().into_rooms()
+    }
+}
+
+/// Some of the sockets of a namespace: made by [`Emitter::to`](super::Emitter::to) and its kin, narrowed further by
+/// the methods of the same names here.
+#[derive(Debug, Clone)]
+#[must_use = "it does nothing until something is emitted or done"]
+pub struct BroadcastOperator {
+    cluster: Cluster,
+    nsp: Namespace,
+    opts: BroadcastOptions,
+    timeout: Option<Duration>,
+}
+
+impl BroadcastOperator {
+    pub(super) fn new(cluster: Cluster, nsp: Namespace) -> Self {
+        Self { cluster, nsp, opts: BroadcastOptions::default(), timeout: None }
+    }
+
+    /// Sockets in these rooms as well; a room may be a socket's id.
+    pub fn to(mut self, rooms: impl Rooms) -> Self {
+        add(&mut self.opts.rooms, rooms);
+        self
+    }
+
+    /// The same as [`to`](Self::to) (`in` in Node, a keyword here).
+    #[doc(alias = "in")]
+    pub fn within(self, rooms: impl Rooms) -> Self {
+        self.to(rooms)
+    }
+
+    /// No socket in any of these rooms.
+    pub fn except(mut self, rooms: impl Rooms) -> Self {
+        add(&mut self.opts.except, rooms);
+        self
+    }
+
+    /// The event may be lost for clients that are not ready to receive.
+    pub fn volatile(mut self) -> Self {
+        self.opts.flags.volatile = Some(true);
+        self
+    }
+
+    /// Whether the transport should compress the event.
+    pub fn compress(mut self, compress: bool) -> Self {
+        self.opts.flags.compress = Some(compress);
+        self
+    }
+
+    /// How long to wait for acknowledgements or answers; otherwise
+    /// [`request_timeout`](crate::AdapterOptions::request_timeout).
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// Sends an event to the clients. A tuple is several arguments, `()` is none; structs become objects, `Bytes` and
+    /// `serde_bytes` binary. Returns when Postgres has committed it.
+    ///
+    /// # Errors
+    /// [`Error::ReservedEvent`](crate::Error::ReservedEvent), [`Error::Encode`](crate::Error::Encode), and those of
+    /// [`Cluster::publish`].
+    pub async fn emit<T: Serialize>(&self, event: &str, args: T) -> Result<()> {
+        self.enqueue(event, args).await?.await
+    }
+
+    /// Queues an event, waiting only while the queue is full; the receipt resolves when Postgres has committed it.
+    /// Events go out in the order in which they are queued, many in one transaction: this is the way to emit fast.
+    ///
+    /// # Errors
+    /// As for [`emit`](Self::emit); those of the database come with the receipt.
+    pub async fn enqueue<T: Serialize>(&self, event: &str, args: T) -> Result<Receipt> {
+        let event = names::client_event(event, Value::args_from_rust(&args)?)?;
+        self.cluster.enqueue(&self.message(event)).await
+    }
+
+    /// Sends several events, in order, as a batch: as few transactions as possible. Returns when all are committed.
+    ///
+    /// # Errors
+    /// As for [`emit`](Self::emit), with the first error. The events before a malformed one are sent.
+    pub async fn emit_all<E, T>(&self, events: impl IntoIterator<Item = (E, T)>) -> Result<()>
+    where
+        E: AsRef<str>,
+        T: Serialize,
+    {
+        let mut receipts = std::collections::VecDeque::new();
+        for (event, args) in events {
+            receipts.push_back(self.enqueue(event.as_ref(), args).await?);
+            if receipts.len() >= 4096
+                && let Some(oldest) = receipts.pop_front()
+            {
+                oldest.await?;
+            }
+        }
+        for receipt in receipts {
+            receipt.await?;
+        }
+        Ok(())
+    }
+
+    /// Sends an event that clients are to acknowledge, and collects what they answer. Returns as soon as every client
+    /// of every live node has, at the latest after the [`timeout`](Self::timeout), with what has come by then.
+    ///
+    /// The first request in a namespace takes half a second to find out who is live; later ones know it.
+    ///
+    /// # Errors
+    /// As for [`emit`](Self::emit) and [`Cluster::subscribe`]; [`Error::Decode`](crate::Error::Decode) where an answer
+    /// is no `A`.
+    #[doc(alias = "emitWithAck")]
+    pub async fn emit_with_ack<A>(&self, event: &str, args: impl Serialize) -> Result<Acknowledgements<A>>
+    where
+        A: DeserializeOwned,
+    {
+        let event = names::client_event(event, Value::args_from_rust(&args)?)?;
+        let (wait, mut opts) = (self.wait(), self.opts.clone());
+        opts.flags.timeout = Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+        let ask = |id| Body::Broadcast { opts, event, request_id: Some(id) };
+        Acknowledgements::read(self.cluster.ask_clients(&self.nsp, wait, ask).await?)
+    }
+
+    /// Makes the sockets join rooms.
+    ///
+    /// # Errors
+    /// Those of [`Cluster::publish`].
+    #[doc(alias = "socketsJoin")]
+    pub async fn join(&self, rooms: impl Rooms) -> Result<()> {
+        self.publish(Body::SocketsJoin { opts: self.opts.clone(), rooms: rooms.into_rooms() }).await
+    }
+
+    /// Makes the sockets leave rooms.
+    ///
+    /// # Errors
+    /// Those of [`Cluster::publish`].
+    #[doc(alias = "socketsLeave")]
+    pub async fn leave(&self, rooms: impl Rooms) -> Result<()> {
+        self.publish(Body::SocketsLeave { opts: self.opts.clone(), rooms: rooms.into_rooms() }).await
+    }
+
+    /// Disconnects the sockets from the namespace; with `close` their connections are closed, and with them their
+    /// other namespaces.
+    ///
+    /// # Errors
+    /// Those of [`Cluster::publish`].
+    #[doc(alias = "disconnectSockets")]
+    pub async fn disconnect(&self, close: bool) -> Result<()> {
+        self.publish(Body::DisconnectSockets { opts: self.opts.clone(), close }).await
+    }
+
+    /// Asks every node for its sockets. See [`emit_with_ack`](Self::emit_with_ack) for how long that takes.
+    ///
+    /// # Errors
+    /// Those of [`Cluster::publish`] and [`Cluster::subscribe`].
+    #[doc(alias = "fetchSockets")]
+    pub async fn fetch_sockets(&self) -> Result<Collected<RemoteSocket>> {
+        let opts = self.opts.clone();
+        let ask = |request_id| Body::FetchSockets { opts, request_id };
+        let Collected { answers, expected, silent, nodes } =
+            self.cluster.ask_for_sockets(&self.nsp, self.wait(), ask).await?;
+        let of_node = |Answer { node, value: sockets }: Answer<Vec<RemoteSocket>>| {
+            sockets.into_iter().map(move |value| Answer { node: node.clone(), value })
+        };
+        Ok(Collected { answers: answers.into_iter().flat_map(of_node).collect(), expected, silent, nodes })
+    }
+
+    fn wait(&self) -> Duration {
+        self.timeout.unwrap_or_else(|| self.cluster.request_timeout())
+    }
+
+    fn message(&self, event: EventArgs) -> Message {
+        let body = Body::Broadcast { opts: self.opts.clone(), event, request_id: None };
+        Message { uid: Uid::emitter(), nsp: self.nsp.clone(), body }
+    }
+
+    async fn publish(&self, body: Body) -> Result<()> {
+        self.cluster.publish_as_emitter(&self.nsp, body).await
+    }
+}
+
+fn add(list: &mut Vec<String>, rooms: impl Rooms) {
+    for room in rooms.into_rooms() {
+        // A set in Node.
+        if !list.contains(&room) {
+            list.push(room);
+        }
+    }
+}
