@@ -4,6 +4,9 @@
 
 mod error;
 
+#[cfg(feature = "cli")]
+#[doc(hidden)]
+pub mod cli;
 pub mod cluster;
 pub mod emitter;
 pub mod postgres;

@@ -148,9 +148,18 @@ impl Cluster {
             known_from = deadline.min(Instant::now() + DISCOVERY);
         }
         self.publish_as_emitter(nsp, body(request_id.clone())).await?;
-        Asking { cluster: self, nsp, request_id, heard, known_from, deadline, of: HashMap::new(), answers: Vec::new() }
-            .collect(read)
-            .await
+        Asking {
+            cluster: self,
+            nsp,
+            request_id,
+            heard,
+            known_from,
+            deadline,
+            of: HashMap::new(),
+            answers: Vec::new(),
+        }
+        .collect(read)
+        .await
     }
 }
 

@@ -40,7 +40,11 @@ pub(super) struct Hub {
 }
 
 impl Hub {
-    pub(super) async fn start(settings: Settings, options: AdapterOptions, session: Arc<Session>) -> Result<Self> {
+    pub(super) async fn start(
+        settings: Settings,
+        options: AdapterOptions,
+        session: Arc<Session>,
+    ) -> Result<Self> {
         let (listener, heard) = Listener::connect(settings).await?;
         let table = options.table_name.clone();
         let switchboard = Arc::new(Switchboard { listener, options, state: Mutex::default() });
@@ -149,7 +153,14 @@ enum Item {
     Event(Event),
     Received(Received),
     /// A message that is in a row yet to be looked up.
-    Attached { time: Timestamp, channel: Channel, namespace: Namespace, text: String, id: AttachmentId, header: Header },
+    Attached {
+        time: Timestamp,
+        channel: Channel,
+        namespace: Namespace,
+        text: String,
+        id: AttachmentId,
+        header: Header,
+    },
 }
 
 impl Operator {
@@ -209,7 +220,9 @@ impl Operator {
         let start = Instant::now();
         loop {
             match look_up(&self.session, &self.table, ids).await {
-                Err(Error::ConnectionLost(_) | Error::Connect { .. }) if start.elapsed() < LOOK_UP_PATIENCE => {
+                Err(Error::ConnectionLost(_) | Error::Connect { .. })
+                    if start.elapsed() < LOOK_UP_PATIENCE =>
+                {
                     sleep(Duration::from_millis(100)).await;
                 }
                 outcome => return outcome,
@@ -250,16 +263,17 @@ fn read(state: &mut State, channel: &str, text: String) -> Option<Item> {
     // The channel of this name, without making a new one for each notification.
     let (channel, line) = state.lines.iter_mut().find(|(known, _)| known.as_str() == channel)?;
     let (time, channel, namespace) = (Timestamp::now(), channel.clone(), line.namespace.clone());
-    let received = |content, text| Item::Received(Received { time, channel: channel.clone(), text, attachment: None, content });
+    let received = |content, text| {
+        Item::Received(Received { time, channel: channel.clone(), text, attachment: None, content })
+    };
     let notification = match Notification::parse(&text, &namespace) {
         Ok(notification) => notification,
         Err(error) => return Some(received(Content::Unreadable(None, error), text)),
     };
     line.roster.hear(&notification.header, Instant::now());
-    let wanted = state
-        .subscribers
-        .iter()
-        .any(|subscriber| subscriber.channels.contains(&channel) && (subscriber.wants)(Some(&notification.header)));
+    let wanted = state.subscribers.iter().any(|subscriber| {
+        subscriber.channels.contains(&channel) && (subscriber.wants)(Some(&notification.header))
+    });
     if !wanted {
         return None;
     }
@@ -268,7 +282,8 @@ fn read(state: &mut State, channel: &str, text: String) -> Option<Item> {
         return Some(Item::Attached { time, channel, namespace, text, id, header });
     }
     let header = notification.header.clone();
-    let content = notification.into_message().map_or_else(|e| Content::Unreadable(Some(header), e), Content::Message);
+    let content =
+        notification.into_message().map_or_else(|e| Content::Unreadable(Some(header), e), Content::Message);
     Some(received(content, text))
 }
 

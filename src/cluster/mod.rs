@@ -18,9 +18,9 @@ pub use options::AdapterOptions;
 pub use received::{Attached, Content, Event, Received};
 pub use subscription::Subscription;
 
+use crate::Result;
 use crate::postgres::{Publisher, Receipt, Session, Settings};
 use crate::protocol::{Body, Header, Message, Namespace, Uid};
-use crate::{Error, Result};
 use hub::Hub;
 
 /// A connection to the cluster that talks over one database: a cheap handle, to be cloned.
@@ -42,7 +42,7 @@ impl Cluster {
     /// Connects.
     ///
     /// # Errors
-    /// Whatever [`Settings`] say of a connection that cannot be had: [`Error::Connect`].
+    /// Whatever [`Settings`] say of a connection that cannot be had: [`Error::Connect`](crate::Error::Connect).
     pub async fn connect(settings: Settings, options: AdapterOptions) -> Result<Self> {
         let session = Arc::new(Session::open(settings.clone()).await?);
         let publisher = Publisher::start(session.clone(), options.table_name.clone());
@@ -57,9 +57,9 @@ impl Cluster {
     /// Publishes a message; returns when Postgres has committed it.
     ///
     /// # Errors
-    /// [`Error::Namespace`] and [`Error::TooLarge`] before anything is sent; [`Error::MissingTable`] and
-    /// [`Error::TablePrivilege`] for what has to go through the attachment table; [`Error::Database`] where Postgres
-    /// refuses. After [`Error::ConnectionLost`] it is not known whether the message went out.
+    /// [`Error::Namespace`](crate::Error::Namespace) and [`Error::TooLarge`](crate::Error::TooLarge) before anything is sent; [`Error::MissingTable`](crate::Error::MissingTable) and
+    /// [`Error::TablePrivilege`](crate::Error::TablePrivilege) for what has to go through the attachment table; [`Error::Database`](crate::Error::Database) where Postgres
+    /// refuses. After [`Error::ConnectionLost`](crate::Error::ConnectionLost) it is not known whether the message went out.
     pub async fn publish(&self, message: &Message) -> Result<()> {
         self.enqueue(message).await?.await
     }
@@ -68,7 +68,7 @@ impl Cluster {
     /// many in one transaction; the receipt tells when this one is committed.
     ///
     /// # Errors
-    /// [`Error::Namespace`] and [`Error::TooLarge`]; all others come with the receipt.
+    /// [`Error::Namespace`](crate::Error::Namespace) and [`Error::TooLarge`](crate::Error::TooLarge); all others come with the receipt.
     pub async fn enqueue(&self, message: &Message) -> Result<Receipt> {
         let channel = message.nsp.channel(&self.0.options.channel_prefix)?;
         let encoded = message.encode(self.0.options.payload_threshold)?;
@@ -86,7 +86,7 @@ impl Cluster {
     /// makes sense); attachments that nobody wants are not looked up.
     ///
     /// # Errors
-    /// [`Error::Connect`] where the listening connection cannot be had; [`Error::Namespace`]; [`Error::Database`] where
+    /// [`Error::Connect`](crate::Error::Connect) where the listening connection cannot be had; [`Error::Namespace`](crate::Error::Namespace); [`Error::Database`](crate::Error::Database) where
     /// the server refuses to listen, as a standby does.
     pub async fn subscribe(
         &self,

@@ -75,7 +75,7 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         let says = |uid: &str, kind| Header { uid: uid.into(), nsp: Namespace::default(), kind };
         let mut roster = Roster::start(start);
-        let mut live = |roster: &mut Roster, now| -> Vec<String> {
+        let live = |roster: &mut Roster, now| -> Vec<String> {
             roster.live(now, timeout).iter().map(|node| node.uid.to_string()).collect()
         };
 

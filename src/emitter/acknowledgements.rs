@@ -28,7 +28,10 @@ impl<A> Acknowledgements<A> {
         A: serde::de::DeserializeOwned,
     {
         let Collected { answers, expected, silent, nodes } = collected;
-        let answers = answers.into_iter().map(|Answer { value, .. }| value.into_rust()).collect::<Result<_, Error>>()?;
+        let answers = answers
+            .into_iter()
+            .map(|Answer { value, .. }| value.into_rust())
+            .collect::<Result<_, Error>>()?;
         Ok(Self { answers, expected, silent, nodes })
     }
 }

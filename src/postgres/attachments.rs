@@ -19,7 +19,8 @@ pub(crate) async fn look_up(
     let client = session.client().await?;
     let ids: Vec<i64> = ids.iter().map(|id| id.0).collect();
     let sql = format!("SELECT id, payload FROM {} WHERE id = ANY($1)", table.as_sql());
-    let rows = client.query_typed(&sql, &[(&ids, Type::INT8_ARRAY)]).await.map_err(|e| table_failure(&e, table))?;
+    let rows =
+        client.query_typed(&sql, &[(&ids, Type::INT8_ARRAY)]).await.map_err(|e| table_failure(&e, table))?;
     rows.iter()
         .map(|row| {
             let payload: Option<&[u8]> = row.try_get(1).map_err(|e| failure(&e))?;
@@ -33,7 +34,9 @@ pub(crate) async fn look_up(
 pub(crate) fn table_failure(error: &tokio_postgres::Error, table: &TableName) -> Error {
     let table = table.to_string();
     match error.as_db_error() {
-        Some(db) if *db.code() == SqlState::UNDEFINED_TABLE || *db.code() == SqlState::INVALID_SCHEMA_NAME => {
+        Some(db)
+            if *db.code() == SqlState::UNDEFINED_TABLE || *db.code() == SqlState::INVALID_SCHEMA_NAME =>
+        {
             Error::MissingTable { table }
         }
         Some(db) if *db.code() == SqlState::INSUFFICIENT_PRIVILEGE => {

@@ -162,7 +162,8 @@ impl Owner {
     fn hear(&mut self, message: AsyncMessage) -> Result<()> {
         match message {
             AsyncMessage::Notification(notification) => {
-                let (channel, payload) = (notification.channel().to_owned(), notification.payload().to_owned());
+                let (channel, payload) =
+                    (notification.channel().to_owned(), notification.payload().to_owned());
                 let bytes = channel.len() + payload.len();
                 match self.heard.push(Heard::Notification { channel, payload }, bytes) {
                     true => Ok(()),
@@ -213,8 +214,11 @@ impl Owner {
 
     async fn try_reconnect(&mut self) -> Result<Live> {
         let mut live = Live::connect(&self.settings).await?;
-        let statements: String =
-            self.channels.iter().map(|channel| format!("LISTEN {};", quote_identifier(channel.as_str()))).collect();
+        let statements: String = self
+            .channels
+            .iter()
+            .map(|channel| format!("LISTEN {};", quote_identifier(channel.as_str())))
+            .collect();
         self.execute(&mut live, &statements).await?;
         Ok(live)
     }

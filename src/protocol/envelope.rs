@@ -53,7 +53,11 @@ impl Header {
     pub(crate) fn before_attachment_id(&self) -> String {
         let Self { uid, nsp, kind } = self;
         let nsp = Value::from(nsp.as_str());
-        format!(r#"{{"uid":{},"nsp":{nsp},"type":{},"attachmentId":""#, Value::from(uid.as_str()), kind.number())
+        format!(
+            r#"{{"uid":{},"nsp":{nsp},"type":{},"attachmentId":""#,
+            Value::from(uid.as_str()),
+            kind.number()
+        )
     }
 }
 

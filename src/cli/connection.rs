@@ -1,0 +1,67 @@
+//! Which database, and how patiently.
+
+use std::time::{Duration, Instant};
+
+use tokio::time::sleep;
+
+use super::arguments::Global;
+use super::exit::Failure;
+use crate::postgres::Settings;
+use crate::{Cluster, Error, Result};
+
+impl Global {
+    /// The database that the flags and the environment name.
+    pub(super) fn settings(&self) -> Result<Settings> {
+        let named = match &self.database.database_url {
+            Some(url) => Some(Settings::parse(url)?),
+            None => Settings::from_env()?,
+        };
+        Ok(named.ok_or(Error::NoDatabase)?.application_name("pgio"))
+    }
+
+    /// Connects; for as long as `patience` says while Postgres is down.
+    pub(super) async fn connect(&self, patience: &mut Patience) -> Result<Cluster, Failure> {
+        let settings = self.settings()?;
+        loop {
+            match Cluster::connect(settings.clone(), self.adapter_options()).await {
+                Ok(cluster) => return Ok(cluster),
+                Err(error) => patience.wait_after(self, error).await?,
+            }
+        }
+    }
+}
+
+/// How long to try again while Postgres is down.
+pub(super) struct Patience {
+    until: Option<Instant>,
+    pause: Duration,
+    told: bool,
+}
+
+impl Patience {
+    /// Fails at the first error.
+    pub(super) fn none() -> Self {
+        Self { until: None, pause: Duration::ZERO, told: false }
+    }
+
+    /// Tries for so long from now on.
+    pub(super) fn of(time: Duration) -> Self {
+        Self { until: Instant::now().checked_add(time), pause: Duration::from_millis(100), told: false }
+    }
+
+    /// Waits before the next attempt, or gives the error back when it is no loss of the database or time is over.
+    pub(super) async fn wait_after(&mut self, global: &Global, error: Error) -> Result<()> {
+        let is_down = matches!(error, Error::Connect { .. } | Error::ConnectionLost(_));
+        let left = self.until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
+        if !is_down || left.is_zero() {
+            return Err(error);
+        }
+        if !self.told {
+            global.warn(&format!("{error}; trying again for {:.0?}", left));
+            self.told = true;
+        }
+        sleep(self.pause.mul_f64(0.5 + fastrand::f64()).min(left)).await;
+        self.pause = (self.pause * 2).min(Duration::from_secs(2));
+        Ok(())
+    }
+}

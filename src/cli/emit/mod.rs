@@ -1,0 +1,234 @@
+//! `pgio emit`: events for clients.
+
+mod ack;
+mod replay;
+mod schedule;
+mod source;
+
+use std::time::Duration;
+
+use clap::{ArgGroup, Args};
+
+use super::arguments::{Format, Global, Namespaces};
+use super::connection::Patience;
+use super::exit::{self, Failure};
+use super::output::lines::Lines;
+use super::{duration, values};
+use crate::{BroadcastOperator, Cluster, Emitter, Namespace, Value};
+use schedule::Schedule;
+
+/// How long live nodes are given to answer `--require-nodes`: each answers at once.
+const NODES_WAIT: Duration = Duration::from_secs(2);
+
+/// Send an event to the clients of the cluster
+///
+/// Exit status 0 means that Postgres has committed it; every live server then has it. An ARG that is JSON is that value,
+/// anything else is the text itself; @FILE is the bytes of a file, @- those of stdin; {"$binary":"<base64>"} is bytes at
+/// any depth.
+#[derive(Args)]
+#[command(group = ArgGroup::new("what").required(true).args(["event", "from"]))]
+#[command(group = ArgGroup::new("repeat").args(["every", "cron"]))]
+#[command(after_long_help = "\
+Examples:
+  pgio emit --room r1 ping '<>'                       one event for one room
+  pgio emit -n admin --except staff note '{\"a\":1}'    another namespace, with an object
+  pgio emit photo @cat.jpg --room r1                  the bytes of a file
+  pgio emit --ack --timeout 3s question 42            what do the clients answer?
+  pgio emit --from events.jsonl --rate 1000/s         many, not too fast
+  pgio tail -o json | pgio emit --from - --database-url postgres://other/db
+  pgio emit --cron '0 9 * * 1-5' --tz Europe/Madrid good-morning
+  pgio emit --require-nodes 2 --retry-for 30s nightly done     for a crontab")]
+pub(super) struct Emit {
+    /// The event's name
+    event: Option<String>,
+    /// Its arguments: JSON, or text, or @FILE
+    #[arg(allow_negative_numbers = true, requires = "event")]
+    args: Vec<String>,
+    #[command(flatten)]
+    namespaces: Namespaces,
+    /// Only sockets in this room, or with this id. May be repeated
+    #[arg(short, long = "room", value_name = "ROOM")]
+    rooms: Vec<String>,
+    /// No socket in this room, or with this id. May be repeated
+    #[arg(short = 'x', long, value_name = "ROOM")]
+    except: Vec<String>,
+    /// May be lost for clients that are not ready to receive
+    #[arg(long)]
+    volatile: bool,
+    /// Whether the transport should compress the event
+    #[arg(long, value_name = "BOOL")]
+    compress: Option<bool>,
+    /// Take every ARG as text, even if it looks like JSON or like @FILE
+    #[arg(long)]
+    string: bool,
+    /// Ask the clients to acknowledge, and print their answers; exit status 4 if some are missing
+    #[arg(long, conflicts_with = "from")]
+    ack: bool,
+    /// How long to wait for acknowledgements
+    #[arg(long, value_parser = duration::parse, default_value = "5s", value_name = "TIME", requires = "ack")]
+    timeout: Duration,
+    /// Read events from a file, or from stdin (-): one event line, or one ["event", ...args], a line
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["event", "string"])]
+    from: Option<String>,
+    /// Skip bad lines, and exit with status 1 at the end
+    #[arg(long, requires = "from")]
+    keep_going: bool,
+    /// Send no faster than this: 100/s, 30/m
+    #[arg(long, value_name = "N/s", value_parser = source::parse_rate, requires = "from")]
+    rate: Option<f64>,
+    /// Keep the pauses between events by their "time", so many times as fast: 1 is as recorded
+    #[arg(long, value_name = "FACTOR", value_parser = source::parse_speed, requires = "from", conflicts_with = "rate")]
+    speed: Option<f64>,
+    /// Stay, and send the event again and again with this pause, at once for the first time
+    #[arg(long, value_name = "TIME", value_parser = duration::parse_positive, conflicts_with = "from")]
+    every: Option<Duration>,
+    /// Stay, and send the event whenever this crontab expression says
+    #[arg(long, value_name = "EXPR", value_parser = schedule::parse_cron, conflicts_with = "from")]
+    cron: Option<Box<croner::Cron>>,
+    /// The time zone of --cron, such as Europe/Madrid [default: local time]
+    #[arg(long, value_name = "ZONE", value_parser = schedule::parse_zone, requires = "cron")]
+    tz: Option<jiff::tz::TimeZone>,
+    /// Send so many times, then exit
+    #[arg(long, value_name = "N", requires = "repeat", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// Send nothing and exit with status 4 when fewer servers are live
+    #[arg(long, value_name = "N")]
+    require_nodes: Option<usize>,
+    /// Keep trying for so long while Postgres is down. An event may go out twice if the connection breaks at the wrong
+    /// moment
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    retry_for: Option<Duration>,
+}
+
+/// One event, ready to be sent.
+struct Event {
+    name: String,
+    args: Vec<Value>,
+}
+
+impl Emit {
+    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+        if let Some(file) = &self.from {
+            let source = source::Source::open(file)?;
+            let cluster = self.connect(global).await?;
+            return replay::run(&self, global, cluster, source).await;
+        }
+        let event = Event {
+            name: self.event.clone().unwrap_or_default(),
+            args: values::parse_all(&self.args, self.string)?,
+        };
+        exit::unless_interrupted(self.send_once_or_on_schedule(global, &event)).await
+    }
+
+    async fn send_once_or_on_schedule(&self, global: &Global, event: &Event) -> Result<(), Failure> {
+        if let Some(schedule) = Schedule::new(self.every, self.cron.as_deref(), self.tz.clone()) {
+            return schedule::run(self, global, event, schedule).await;
+        }
+        let cluster = self.connect(global).await?;
+        self.send(global, &cluster, event, &mut self.patience()).await?;
+        self.tell_one(global, event)
+    }
+
+    fn patience(&self) -> Patience {
+        self.retry_for.map_or_else(Patience::none, Patience::of)
+    }
+
+    /// Connects, and makes sure that enough servers are there.
+    async fn connect(&self, global: &Global) -> Result<Cluster, Failure> {
+        let mut patience = self.patience();
+        let cluster = global.connect(&mut patience).await?;
+        if let Some(required) = self.require_nodes {
+            for nsp in self.namespaces.list() {
+                let live = cluster.nodes(&nsp, NODES_WAIT, required).await?.len();
+                if live < required {
+                    let verb = if live == 1 { "server is" } else { "servers are" };
+                    return Err(Failure::TooFew(format!(
+                        "{live} {verb} live in {nsp}, and {required} are required"
+                    )));
+                }
+            }
+        }
+        Ok(cluster)
+    }
+
+    /// Sends the event to each namespace, through losses of the connection as patiently as was asked for.
+    async fn send(
+        &self,
+        global: &Global,
+        cluster: &Cluster,
+        event: &Event,
+        patience: &mut Patience,
+    ) -> Result<(), Failure> {
+        let mut missing = Vec::new();
+        for nsp in self.namespaces.list() {
+            let operator = self.operator(cluster, &nsp);
+            if self.ack {
+                missing.extend(ack::ask(global, &operator, event, self.timeout).await?);
+                continue;
+            }
+            while let Err(error) = operator.emit(&event.name, Spread(&event.args)).await {
+                patience.wait_after(global, error).await?;
+            }
+        }
+        match missing.is_empty() {
+            true => Ok(()),
+            false => Err(Failure::TooFew(missing.join("; "))),
+        }
+    }
+
+    /// The sockets that the flags name.
+    fn operator(&self, cluster: &Cluster, nsp: &Namespace) -> BroadcastOperator {
+        let mut operator = Emitter::new(cluster.clone()).of(nsp.as_str()).to(self.rooms.as_slice());
+        operator = operator.except(self.except.as_slice()).timeout(self.timeout);
+        if self.volatile {
+            operator = operator.volatile();
+        }
+        match self.compress {
+            Some(compress) => operator.compress(compress),
+            None => operator,
+        }
+    }
+
+    fn tell_one(&self, global: &Global, event: &Event) -> Result<(), Failure> {
+        if self.ack {
+            return Ok(());
+        }
+        if global.output == Format::Json {
+            let mut lines = Lines::stdout();
+            lines.json(&serde_json::json!({ "sent": self.namespaces.list().len() }))?;
+            return lines.flush();
+        }
+        global.note_on_terminal(&format!("sent {} to {}", event.name, self.describe_target()));
+        Ok(())
+    }
+
+    /// `room r1 of /admin`, `everyone in /`.
+    fn describe_target(&self) -> String {
+        let namespaces: Vec<_> = self.namespaces.list().iter().map(ToString::to_string).collect();
+        let rooms = match self.rooms.as_slice() {
+            [] => "everyone in".to_owned(),
+            [room] => format!("room {room} of"),
+            rooms => format!("rooms {} of", rooms.join(", ")),
+        };
+        let except = if self.except.is_empty() {
+            String::new()
+        } else {
+            format!(" except {}", self.except.join(", "))
+        };
+        format!("{rooms} {}{except}", namespaces.join(", "))
+    }
+}
+
+/// Arguments that are spread, however many they are.
+struct Spread<'a>(&'a [Value]);
+
+impl serde::Serialize for Spread<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeTuple;
+        let mut tuple = serializer.serialize_tuple(self.0.len())?;
+        for value in self.0 {
+            tuple.serialize_element(value)?;
+        }
+        tuple.end()
+    }
+}

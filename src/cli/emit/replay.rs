@@ -1,0 +1,229 @@
+//! `emit --from`: many events, one a line.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use indicatif::ProgressBar;
+use serde_json::json;
+
+use super::source::{Pace, Source};
+use super::{Emit, Spread};
+use crate::cli::arguments::{Format, Global};
+use crate::cli::connection::Patience;
+use crate::cli::event_line::{self, Line, Wanted};
+use crate::cli::exit::{Failure, interrupted};
+use crate::cli::output::{lines::Lines, progress};
+use crate::protocol::Flags;
+use crate::{BroadcastOperator, Cluster, Emitter, Error, Namespace, Receipt};
+
+/// How many events may be on their way before the oldest has to be committed.
+const UNDER_WAY: usize = 8192;
+
+/// How often the progress is redrawn, in lines.
+const REDRAW: u64 = 512;
+
+/// Sends what the source has.
+pub(super) async fn run(
+    emit: &Emit,
+    global: &Global,
+    cluster: Cluster,
+    mut source: Source,
+) -> Result<(), Failure> {
+    let progress = progress::bytes(global, source.size);
+    let mut replay = Replay::new(emit, global, cluster, progress);
+    let outcome = tokio::select! {
+        outcome = replay.all(&mut source) => outcome,
+        () = interrupted() => Err(Failure::Interrupted),
+    };
+    // What is under way is still counted, and a failure of it told.
+    let settled = replay.settle(0).await;
+    replay.progress.finish_and_clear();
+    outcome.and(settled).map_err(|failure| failure.after(replay.summary()))?;
+    replay.tell()
+}
+
+struct Replay<'a> {
+    emit: &'a Emit,
+    global: &'a Global,
+    cluster: Cluster,
+    namespaces: Vec<Namespace>,
+    under_way: VecDeque<Sent>,
+    progress: ProgressBar,
+    start: Instant,
+    lines: u64,
+    sent: u64,
+    bad: u64,
+    other: u64,
+}
+
+/// An event on its way, and what it takes to send it again.
+struct Sent {
+    receipt: Receipt,
+    line: u64,
+    again: Option<(BroadcastOperator, Wanted)>,
+}
+
+impl<'a> Replay<'a> {
+    fn new(emit: &'a Emit, global: &'a Global, cluster: Cluster, progress: ProgressBar) -> Self {
+        Self {
+            emit,
+            global,
+            cluster,
+            namespaces: emit.namespaces.list(),
+            under_way: VecDeque::new(),
+            progress,
+            start: Instant::now(),
+            lines: 0,
+            sent: 0,
+            bad: 0,
+            other: 0,
+        }
+    }
+
+    async fn all(&mut self, source: &mut Source) -> Result<(), Failure> {
+        let mut pace = Pace::new(self.emit.rate, self.emit.speed);
+        loop {
+            if source.is_drained() {
+                // Before waiting for a line that may be long in coming: a failure must not wait as well.
+                self.settle(0).await?;
+            }
+            let at = format!("line {}", self.lines + 1);
+            let (parsed, bytes) = match source.next().await {
+                Ok(Some((line, bytes))) if line.trim().is_empty() => (Ok(None), bytes),
+                Ok(Some((line, bytes))) => (event_line::parse(line).map(Some), bytes),
+                Ok(None) => return Ok(()),
+                Err(error) => return Err(Failure::Other(format!("{at}: {error}"))),
+            };
+            self.lines += 1;
+            match parsed {
+                Ok(None) => {}
+                Ok(Some(Line::Other(_))) => self.other += 1,
+                Ok(Some(Line::Event(wanted))) => {
+                    pace.wait(wanted.time).await;
+                    self.send(wanted).await?;
+                }
+                Err(reason) => self.refuse(Failure::Other(reason).at(&at))?,
+            }
+            self.progress.inc(bytes);
+            if self.lines.is_multiple_of(REDRAW) {
+                self.progress.set_message(format!("{} sent", progress::count(self.sent)));
+            }
+        }
+    }
+
+    /// A bad line ends it, or is skipped where that was asked for.
+    fn refuse(&mut self, failure: Failure) -> Result<(), Failure> {
+        if !self.emit.keep_going {
+            return Err(failure);
+        }
+        self.bad += 1;
+        self.progress.suspend(|| self.global.warn(&failure.to_string()));
+        Ok(())
+    }
+
+    async fn send(&mut self, wanted: Wanted) -> Result<(), Failure> {
+        let namespaces = match &wanted.namespace {
+            Some(nsp) if !self.emit.namespaces.is_given() => vec![nsp.clone()],
+            _ => self.namespaces.clone(),
+        };
+        for nsp in namespaces {
+            let operator = self.operator(&nsp, &wanted);
+            match operator.enqueue(&wanted.event, Spread(&wanted.args)).await {
+                Ok(receipt) => {
+                    let again = self.emit.retry_for.is_some().then(|| (operator, wanted.clone()));
+                    self.under_way.push_back(Sent { receipt, line: self.lines, again });
+                }
+                Err(error) => self.refuse(Failure::from(error).at(&format!("line {}", self.lines)))?,
+            }
+        }
+        self.settle(UNDER_WAY).await
+    }
+
+    fn operator(&self, nsp: &Namespace, wanted: &Wanted) -> BroadcastOperator {
+        let rooms = wanted.rooms.as_deref().unwrap_or(&self.emit.rooms);
+        let except = wanted.except.as_deref().unwrap_or(&self.emit.except);
+        let Flags { volatile, compress, .. } = wanted.flags.clone().unwrap_or_default();
+        let mut operator = Emitter::new(self.cluster.clone()).of(nsp.as_str()).to(rooms).except(except);
+        if volatile.unwrap_or(self.emit.volatile) {
+            operator = operator.volatile();
+        }
+        match compress.or(self.emit.compress) {
+            Some(compress) => operator.compress(compress),
+            None => operator,
+        }
+    }
+
+    /// Waits until at most so many are under way.
+    async fn settle(&mut self, mut at_most: usize) -> Result<(), Failure> {
+        while self.under_way.len() > at_most
+            && let Some(Sent { receipt, line, again }) = self.under_way.pop_front()
+        {
+            let at = format!("line {line}");
+            match (receipt.await, again) {
+                (Ok(()), _) => self.sent += 1,
+                (Err(error @ (Error::ConnectionLost(_) | Error::Connect { .. })), Some(again)) => {
+                    self.send_again(error, line, again).await?;
+                    // Those behind it are lost as well, and have to go before any new one.
+                    at_most = 0;
+                }
+                (Err(error @ (Error::ConnectionLost(_) | Error::Connect { .. })), None) => {
+                    return Err(error.into());
+                }
+                (Err(error), _) => self.refuse(Failure::from(error).at(&at))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// After a loss of the connection: this event and all after it, in their order.
+    async fn send_again(
+        &mut self,
+        error: Error,
+        line: u64,
+        (operator, wanted): (BroadcastOperator, Wanted),
+    ) -> Result<(), Failure> {
+        let mut patience = Patience::of(self.emit.retry_for.unwrap_or(Duration::ZERO));
+        let mut error = error;
+        loop {
+            patience.wait_after(self.global, error).await?;
+            match operator.emit(&wanted.event, Spread(&wanted.args)).await {
+                Ok(()) => {
+                    self.sent += 1;
+                    return Ok(());
+                }
+                Err(next @ (Error::ConnectionLost(_) | Error::Connect { .. })) => error = next,
+                Err(other) => return self.refuse(Failure::from(other).at(&format!("line {line}"))),
+            }
+        }
+    }
+
+    fn summary(&self) -> String {
+        let unknown = match self.under_way.len() {
+            0 => String::new(),
+            n => format!(", {} not known", progress::count(n as u64)),
+        };
+        format!("{} sent{unknown}", progress::count(self.sent))
+    }
+
+    fn tell(&self) -> Result<(), Failure> {
+        if self.global.output == Format::Json {
+            let mut lines = Lines::stdout();
+            lines.json(&json!({ "sent": self.sent, "bad": self.bad, "skipped": self.other }))?;
+            lines.flush()?;
+        } else {
+            let took = self.start.elapsed();
+            let rate = self.sent as f64 / took.as_secs_f64().max(0.001);
+            let sent = progress::count(self.sent);
+            let mut text = format!("{sent} sent in {took:.1?} ({}/s)", progress::count(rate as u64));
+            if self.other > 0 {
+                text += &format!("; {} lines that are no broadcasts skipped", progress::count(self.other));
+            }
+            self.global.note(&text);
+        }
+        match self.bad {
+            0 => Ok(()),
+            1 => Err(Failure::Other(format!("1 bad line of {} skipped", self.lines))),
+            bad => Err(Failure::Other(format!("{bad} bad lines of {} skipped", self.lines))),
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Where `emit --from` gets its lines, and how fast they may go.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio::fs::File;
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
+use tokio::time::sleep_until;
+
+use crate::cli::exit::Failure;
+
+/// Lines of a file, or of stdin.
+pub(super) struct Source {
+    reader: BufReader<Box<dyn AsyncRead + Send + Unpin>>,
+    /// The size in bytes, where it is known.
+    pub(super) size: Option<u64>,
+    line: String,
+}
+
+impl Source {
+    pub(super) fn open(file: &str) -> Result<Self, Failure> {
+        const BUFFER: usize = 256 * 1024;
+        let (reader, size): (Box<dyn AsyncRead + Send + Unpin>, _) = match file {
+            "-" => (Box::new(tokio::io::stdin()), None),
+            path => {
+                let failed = |e: std::io::Error| Failure::Other(format!("{path}: {e}"));
+                let file = std::fs::File::open(path).map_err(failed)?;
+                let metadata = file.metadata().map_err(failed)?;
+                if metadata.is_dir() {
+                    return Err(Failure::Other(format!("{path}: is a directory")));
+                }
+                (Box::new(File::from_std(file)), metadata.is_file().then_some(metadata.len()))
+            }
+        };
+        Ok(Self { reader: BufReader::with_capacity(BUFFER, reader), size, line: String::new() })
+    }
+
+    /// The next line, without its end, and how many bytes it took; `None` at the end.
+    pub(super) async fn next(&mut self) -> std::io::Result<Option<(&str, u64)>> {
+        self.line.clear();
+        let bytes = self.reader.read_line(&mut self.line).await?;
+        Ok((bytes > 0).then(|| (self.line.trim_end_matches(['\n', '\r']), bytes as u64)))
+    }
+
+    /// Whether the next line may have to be waited for.
+    pub(super) fn is_drained(&self) -> bool {
+        !self.reader.buffer().contains(&b'\n')
+    }
+}
+
+/// Reads `100/s`, `30/m`, `5/h`, `100`: events a second.
+pub(super) fn parse_rate(text: &str) -> Result<f64, String> {
+    let (number, seconds) = match text.split_once('/') {
+        None | Some((_, "s")) => (text.trim_end_matches("/s"), 1.0),
+        Some((number, "m")) => (number, 60.0),
+        Some((number, "h")) => (number, 3600.0),
+        Some(_) => return Err("write it as 100/s, 30/m or 5/h".into()),
+    };
+    let number: f64 = number.parse().map_err(|_| "write it as 100/s, 30/m or 5/h".to_owned())?;
+    if number.is_finite() && number > 0.0 { Ok(number / seconds) } else { Err("must be more than 0".into()) }
+}
+
+/// Reads how many times as fast as recorded.
+pub(super) fn parse_speed(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(speed) if speed.is_finite() && speed > 0.0 => Ok(speed),
+        _ => Err("must be a number more than 0".into()),
+    }
+}
+
+/// When the next event may go.
+pub(super) enum Pace {
+    AtOnce,
+    /// So many a second since the start.
+    Rate {
+        rate: f64,
+        start: Instant,
+        sent: u64,
+    },
+    /// As recorded, by the first event's time.
+    Recorded {
+        speed: f64,
+        first: Option<(Timestamp, Instant)>,
+    },
+}
+
+impl Pace {
+    pub(super) fn new(rate: Option<f64>, speed: Option<f64>) -> Self {
+        match (rate, speed) {
+            (Some(rate), _) => Self::Rate { rate, start: Instant::now(), sent: 0 },
+            (None, Some(speed)) => Self::Recorded { speed, first: None },
+            (None, None) => Self::AtOnce,
+        }
+    }
+
+    /// When an event recorded at that time is due; `None` means now.
+    fn due(&mut self, recorded: Option<Timestamp>) -> Option<Instant> {
+        match self {
+            Self::AtOnce => None,
+            Self::Rate { rate, start, sent } => {
+                let due =
+                    *start + Duration::try_from_secs_f64(*sent as f64 / *rate).unwrap_or(Duration::MAX / 4);
+                *sent += 1;
+                Some(due)
+            }
+            Self::Recorded { speed, first } => {
+                let recorded = recorded?;
+                let (from, start) = *first.get_or_insert((recorded, Instant::now()));
+                let pause = recorded.duration_since(from).as_secs_f64() / *speed;
+                Some(start + Duration::try_from_secs_f64(pause).unwrap_or_default())
+            }
+        }
+    }
+
+    /// Waits until it may go.
+    pub(super) async fn wait(&mut self, recorded: Option<Timestamp>) {
+        if let Some(due) = self.due(recorded).filter(|due| *due > Instant::now()) {
+            sleep_until(due.into()).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates() {
+        assert_eq!(parse_rate("100/s"), Ok(100.0));
+        assert_eq!(parse_rate("30/m"), Ok(0.5));
+        assert_eq!(parse_rate("2.5"), Ok(2.5));
+        for bad in ["", "0", "-1/s", "5/parsec", "x/s", "inf"] {
+            assert!(parse_rate(bad).is_err(), "{bad}");
+        }
+        assert!(parse_speed("0").is_err());
+    }
+
+    #[test]
+    fn events_go_when_they_are_due() {
+        let mut pace = Pace::new(Some(10.0), None);
+        let first = pace.due(None).unwrap();
+        assert_eq!(pace.due(None).unwrap() - first, Duration::from_millis(100));
+
+        let mut pace = Pace::new(None, Some(2.0));
+        let at = |ms| Some(Timestamp::from_millisecond(ms).unwrap());
+        let first = pace.due(at(1000)).unwrap();
+        assert_eq!(pace.due(at(3000)).unwrap() - first, Duration::from_secs(1));
+        assert_eq!(pace.due(at(500)).unwrap(), first);
+        assert_eq!(pace.due(None), None);
+    }
+}

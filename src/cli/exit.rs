@@ -1,0 +1,170 @@
+//! How a command ends: its exit status, and one line that says why.
+
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use super::arguments::Global;
+use super::output::safe;
+use crate::Error;
+
+/// Why a command did not do what it was asked for.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// The library said so.
+    Library(Error),
+    /// The command line asks for what cannot be.
+    Usage(String),
+    /// Too few nodes, sockets or acknowledgements in time.
+    TooFew(String),
+    /// Ctrl-C.
+    Interrupted,
+    /// Whoever read the output has stopped.
+    PipeClosed,
+    /// Anything else; the text says what was done before it.
+    Other(String),
+    /// A failure with what was done before it, which the exit status does not tell.
+    After { done: String, cause: Box<Failure> },
+}
+
+impl Failure {
+    /// Says what had been done when it happened.
+    pub(super) fn after(self, done: String) -> Self {
+        match self {
+            Self::PipeClosed => self,
+            cause => Self::After { done, cause: Box::new(cause) },
+        }
+    }
+
+    /// Says which part of the input it concerns: `--room: ...`, `line 3: ...`.
+    pub(super) fn at(self, place: &str) -> Self {
+        match self {
+            Self::Usage(text) => Self::Usage(format!("{place}: {text}")),
+            Self::Other(text) => Self::Other(format!("{place}: {text}")),
+            Self::Library(error) if status(&error) == 1 => Self::Other(format!("{place}: {error}")),
+            other => other,
+        }
+    }
+
+    fn status(&self) -> u8 {
+        match self {
+            Self::Library(error) => status(error),
+            Self::Usage(_) => 2,
+            Self::TooFew(_) => 4,
+            Self::Interrupted => 130,
+            Self::PipeClosed => 0,
+            Self::Other(_) => 1,
+            Self::After { cause, .. } => cause.status(),
+        }
+    }
+
+    fn text(&self) -> Option<String> {
+        match self {
+            Self::Library(error) => Some(error.to_string()),
+            Self::Usage(text) | Self::TooFew(text) | Self::Other(text) => Some(text.clone()),
+            Self::Interrupted | Self::PipeClosed => None,
+            Self::After { done, cause } => match cause.text() {
+                Some(text) => Some(format!("{text} ({done})")),
+                None => Some(format!("interrupted ({done})")),
+            },
+        }
+    }
+
+    /// Whether the same may work later.
+    pub(super) fn is_passing(&self) -> bool {
+        matches!(self, Self::Library(Error::Connect { .. } | Error::ConnectionLost(_)) | Self::TooFew(_))
+    }
+
+    fn hint(&self, global: &Global) -> Option<String> {
+        match self {
+            Self::Library(Error::NoDatabase) => {
+                Some("set --database-url, DATABASE_URL, or libpq's variables (PGHOST, PGSERVICE, ...)".into())
+            }
+            Self::Library(Error::MissingTable { table }) => Some(format!(
+                "CREATE TABLE {table} (id bigserial UNIQUE, created_at timestamptz DEFAULT NOW(), payload bytea);"
+            )),
+            Self::Library(Error::TablePrivilege { table, .. }) => Some(format!(
+                "GRANT SELECT, INSERT, DELETE ON {table} TO the_role; and USAGE on the table's sequence"
+            )),
+            Self::Library(Error::Namespace { .. }) => Some(format!(
+                "a shorter --channel-prefix than {:?} leaves more room",
+                global.options.channel_prefix
+            )),
+            Self::After { cause, .. } => cause.hint(global),
+            _ => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.text().as_deref().unwrap_or("interrupted"))
+    }
+}
+
+fn status(error: &Error) -> u8 {
+    match error {
+        Error::Setting { .. } => 2,
+        Error::NoDatabase | Error::Connect { .. } | Error::ConnectionLost(_) => 3,
+        Error::File { .. } => 2,
+        _ => 1,
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Library(error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::PipeClosed,
+            _ => Self::Other(error.to_string()),
+        }
+    }
+}
+
+/// What clap has to say: help and version on stdout, everything else is a usage error in one line.
+pub(super) fn usage(message: &clap::Error) -> ExitCode {
+    // With stderr or stdout closed there is nobody to tell.
+    let _ = message.print();
+    ExitCode::from(u8::try_from(message.exit_code()).unwrap_or(2))
+}
+
+/// Says what went wrong, and gives the exit status.
+pub(super) fn report(outcome: Result<(), Failure>, global: &Global) -> ExitCode {
+    let Err(failure) = outcome else { return ExitCode::SUCCESS };
+    let mut stderr = anstream::stderr().lock();
+    let (bold, plain) = ("\x1b[1;31m", "\x1b[0m");
+    // With stderr closed there is nobody to tell; the status still says it.
+    if let Some(text) = failure.text() {
+        let _ = writeln!(stderr, "{bold}error:{plain} {}", safe::line(&text));
+    }
+    if let Some(hint) = failure.hint(global) {
+        let _ = writeln!(stderr, "\x1b[1mhint:{plain} {}", safe::line(&hint));
+    }
+    ExitCode::from(failure.status())
+}
+
+/// Runs what needs no care at Ctrl-C.
+pub(super) async fn unless_interrupted<T>(
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        outcome = work => outcome,
+        () = interrupted() => Err(Failure::Interrupted),
+    }
+}
+
+/// Resolves at Ctrl-C.
+pub(super) async fn interrupted() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        // Without a handler the signal ends the program anyway.
+        std::future::pending::<()>().await;
+    }
+    if io::stderr().is_terminal() {
+        // Leaves the terminal's `^C` on a line of its own.
+        eprintln!();
+    }
+}

@@ -1,0 +1,5 @@
+//! What commands print: data to stdout, notes and progress to stderr.
+
+pub(super) mod lines;
+pub(super) mod progress;
+pub(super) mod safe;

@@ -1,0 +1,54 @@
+//! Values in the JSON of the command line: bytes are `{"$binary":"<base64>"}`, at any depth.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+
+use crate::Value;
+use crate::protocol::Object;
+
+const BINARY: &str = "$binary";
+
+/// Writes a value.
+pub(super) struct Tagged<'a>(pub(super) &'a Value);
+
+impl Serialize for Tagged<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Value::Binary(bytes) => {
+                let mut map = serializer.serialize_map(Some(1))?;
+                map.serialize_entry(BINARY, &STANDARD.encode(bytes))?;
+                map.end()
+            }
+            Value::Array(items) => serializer.collect_seq(items.iter().map(Tagged)),
+            Value::Object(entries) => {
+                serializer.collect_map(entries.iter().map(|(key, item)| (key, Tagged(item))))
+            }
+            plain => plain.serialize(serializer),
+        }
+    }
+}
+
+/// Writes several.
+pub(super) fn all(values: &[Value]) -> Vec<Tagged<'_>> {
+    values.iter().map(Tagged).collect()
+}
+
+/// Turns what was written so back into bytes.
+pub(super) fn untag(value: Value) -> Result<Value, String> {
+    match value {
+        Value::Array(items) => Ok(Value::Array(items.into_iter().map(untag).collect::<Result<_, _>>()?)),
+        Value::Object(entries) => match entries.get(BINARY) {
+            Some(Value::String(text)) if entries.len() == 1 => {
+                let bytes = STANDARD.decode(text).map_err(|e| format!("{BINARY} is not base64: {e}"))?;
+                Ok(Value::Binary(bytes.into()))
+            }
+            _ => {
+                let entries = entries.into_iter().map(|(key, item)| Ok((key, untag(item)?)));
+                Ok(Value::Object(entries.collect::<Result<Object, String>>()?))
+            }
+        },
+        plain => Ok(plain),
+    }
+}

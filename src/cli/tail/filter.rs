@@ -1,0 +1,80 @@
+//! Which messages `tail` shows.
+
+use globset::{Glob, GlobMatcher};
+
+use super::Tail;
+use crate::cluster::{Content, Received};
+use crate::protocol::{Body, Header, MessageKind};
+
+/// What the flags of `tail` ask for. Each flag narrows; the values of one flag are alternatives.
+#[derive(Clone)]
+pub(super) struct Filter {
+    events: Vec<GlobMatcher>,
+    rooms: Vec<String>,
+    types: Vec<MessageKind>,
+    uids: Vec<String>,
+    heartbeats: bool,
+}
+
+impl Filter {
+    pub(super) fn of(tail: &Tail) -> Self {
+        Self {
+            events: tail.events.clone(),
+            rooms: tail.rooms.clone(),
+            types: tail.types.clone(),
+            uids: tail.uids.clone(),
+            heartbeats: tail.heartbeats,
+        }
+    }
+
+    /// What the header alone can tell, before an attachment is looked up. What has none is always shown: it should not
+    /// be there.
+    pub(super) fn wants(&self, header: Option<&Header>) -> bool {
+        let Some(Header { uid, kind, .. }) = header else { return true };
+        let type_fits = match self.types.as_slice() {
+            [] => self.heartbeats || !kind.is_heartbeat(),
+            types => types.contains(kind) || (self.heartbeats && kind.is_heartbeat()),
+        };
+        type_fits && (self.uids.is_empty() || self.uids.iter().any(|wanted| wanted == uid.as_str()))
+    }
+
+    /// What only the whole message can tell. What cannot be read is shown: it might have been what is looked for.
+    pub(super) fn shows(&self, received: &Received) -> bool {
+        match &received.content {
+            Content::Message(message) => self.event_fits(&message.body) && self.room_fits(&message.body),
+            Content::Missing(_) | Content::Unreadable(..) => true,
+        }
+    }
+
+    fn event_fits(&self, body: &Body) -> bool {
+        if self.events.is_empty() {
+            return true;
+        }
+        match body {
+            Body::Broadcast { event, .. } | Body::ServerSideEmit { event, .. } => {
+                event.event().is_ok_and(|name| self.events.iter().any(|glob| glob.is_match(&*name)))
+            }
+            _ => false,
+        }
+    }
+
+    fn room_fits(&self, body: &Body) -> bool {
+        let named = |rooms: &[String]| rooms.iter().any(|room| self.rooms.contains(room));
+        self.rooms.is_empty()
+            || body.options().is_some_and(|opts| named(&opts.rooms))
+            || matches!(body, Body::SocketsJoin { rooms, .. } | Body::SocketsLeave { rooms, .. } if named(rooms))
+    }
+}
+
+/// Reads a pattern for names of events.
+pub(super) fn parse_glob(pattern: &str) -> Result<GlobMatcher, String> {
+    Glob::new(pattern).map(|glob| glob.compile_matcher()).map_err(|e| e.kind().to_string())
+}
+
+/// Reads the name of a kind of message.
+pub(super) fn parse_kind(name: &str) -> Result<MessageKind, String> {
+    name.parse().map_err(|_| {
+        let names: Vec<_> = MessageKind::ALL.iter().map(|kind| kind.name()).collect();
+        format!("no such type; there are {}", names.join(", "))
+    })
+}

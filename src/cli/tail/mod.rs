@@ -1,0 +1,162 @@
+//! `pgio tail`: what the servers of a cluster say to each other, live.
+
+mod filter;
+mod save;
+mod text;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::time::{Instant, sleep_until};
+
+use super::arguments::{Format, Global, Namespaces};
+use super::connection::Patience;
+use super::duration;
+use super::event_line::EventLine;
+use super::exit::Failure;
+use super::output::lines::Lines;
+use crate::cluster::{Event, Received};
+use crate::protocol::MessageKind;
+use filter::Filter;
+use save::Saver;
+
+/// Show the live traffic of the cluster, with attachments decoded
+///
+/// Nobody notices it: a tail is no member of the cluster. It goes on after a restart of Postgres, and says on stderr
+/// what it may have missed.
+#[derive(Args)]
+#[command(after_long_help = "\
+Examples:
+  pgio tail                                     everything but heartbeats, in the main namespace
+  pgio tail -n / -n admin --type broadcast      only broadcasts, in two namespaces
+  pgio tail --event 'chat.*' --room r1          only some events, for one room
+  pgio tail -o json | jq .args                  event lines for programs
+  pgio tail -o json --for 1h > hour.jsonl       an hour, to be replayed with: pgio emit --from hour.jsonl
+  pgio tail --save photos                       what travels in attachments, as files")]
+pub(super) struct Tail {
+    #[command(flatten)]
+    namespaces: Namespaces,
+    /// Only events whose name matches: * and ? and [a-z] and {a,b}. May be repeated
+    #[arg(short, long = "event", value_name = "GLOB", value_parser = filter::parse_glob)]
+    events: Vec<globset::GlobMatcher>,
+    /// Only what is addressed to this room, or to a socket with this id. May be repeated
+    #[arg(short, long = "room", value_name = "ROOM")]
+    rooms: Vec<String>,
+    /// Only messages of this type, such as broadcast or sockets_join. May be repeated
+    #[arg(short, long = "type", value_name = "TYPE", value_parser = filter::parse_kind)]
+    types: Vec<MessageKind>,
+    /// Only messages of this sender: a server's uid, or emitter. May be repeated
+    #[arg(short, long = "uid", value_name = "UID")]
+    uids: Vec<String>,
+    /// Heartbeats, too
+    #[arg(long)]
+    heartbeats: bool,
+    /// Stop after so many messages
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// Stop after so long
+    #[arg(long = "for", value_name = "TIME", value_parser = duration::parse)]
+    for_: Option<Duration>,
+    /// Write each message that came as an attachment into this directory: ID.json, and its binary values as ID.1.bin, ...
+    #[arg(long, value_name = "DIR")]
+    save: Option<PathBuf>,
+    /// Print the notifications as they travel: the channel, a tab, and the text
+    #[arg(long)]
+    raw: bool,
+}
+
+impl Tail {
+    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+        let saver = self.save.as_deref().map(Saver::new).transpose()?;
+        let namespaces = self.namespaces.list();
+        let cluster = global.connect(&mut Patience::none()).await?;
+        let filter = Filter::of(&self);
+        let wants = filter.clone();
+        let mut heard = cluster.subscribe(&namespaces, move |header| wants.wants(header)).await?;
+        let prefix = &cluster.options().channel_prefix;
+        let channels: Vec<_> = namespaces.iter().map(|nsp| format!("{prefix}#{nsp}")).collect();
+        global.note(&format!("listening on {}", channels.join(", ")));
+
+        let deadline = self.for_.and_then(|time| Instant::now().checked_add(time));
+        let mut printer = Printer { lines: Lines::stdout(), global, raw: self.raw, saver };
+        let mut printed = 0;
+        loop {
+            let event = match heard.try_next() {
+                Some(event) => event,
+                None => {
+                    printer.lines.flush()?;
+                    tokio::select! {
+                        event = heard.next() => match event {
+                            Some(event) => event,
+                            None => return Ok(()),
+                        },
+                        () = until(deadline) => return Ok(()),
+                    }
+                }
+            };
+            match event {
+                Event::Message(received) => {
+                    if filter.shows(&received) {
+                        printer.print(&received)?;
+                        printed += 1;
+                    }
+                }
+                other => {
+                    printer.lines.flush()?;
+                    tell(global, &other);
+                }
+            }
+            if self.count == Some(printed) || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return printer.lines.flush();
+            }
+        }
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Says what may be missing.
+fn tell(global: &Global, event: &Event) {
+    match event {
+        Event::Message(_) => {}
+        Event::Missed(count) => {
+            global
+                .warn(&format!("{count} messages were dropped here: whoever reads this output is too slow"));
+        }
+        Event::Lost(error) => global.warn(&format!("{error}; waiting for it to come back")),
+        Event::Restored(away) => {
+            global.warn(&format!("listening again after {away:.1?}; what was sent meanwhile is not shown"));
+        }
+    }
+}
+
+struct Printer<'a> {
+    lines: Lines,
+    global: &'a Global,
+    raw: bool,
+    saver: Option<Saver>,
+}
+
+impl Printer<'_> {
+    fn print(&mut self, received: &Received) -> Result<(), Failure> {
+        if let Some(saver) = &self.saver {
+            saver.save(received)?;
+        }
+        if self.raw {
+            return self.lines.raw(&format!("{}\t{}", received.channel, received.text));
+        }
+        match self.global.output {
+            Format::Json => self.lines.json(&EventLine(received)),
+            Format::Text => {
+                let width = if self.global.verbose > 0 { None } else { self.lines.width() };
+                self.lines.text(&text::line(received, width))
+            }
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! `tail --save`: what travels in attachments, as files.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::Value;
+use crate::cli::event_line::EventLine;
+use crate::cli::exit::Failure;
+use crate::cluster::{Content, Received};
+use crate::protocol::Body;
+
+/// Writes the messages that came as attachments into a directory.
+pub(super) struct Saver {
+    directory: PathBuf,
+}
+
+impl Saver {
+    /// Makes the directory where it is missing.
+    pub(super) fn new(directory: &Path) -> Result<Self, Failure> {
+        fs::create_dir_all(directory).map_err(|e| failure(directory, &e))?;
+        Ok(Self { directory: directory.to_owned() })
+    }
+
+    /// Writes `ID.json`, and the binary values in it as `ID.1.bin`, `ID.2.bin` in the order in which they stand there.
+    pub(super) fn save(&self, received: &Received) -> Result<(), Failure> {
+        let (Some(attached), Content::Message(message)) = (received.attachment, &received.content) else {
+            return Ok(());
+        };
+        let line = serde_json::to_string(&EventLine(received)).map_err(|e| Failure::Other(e.to_string()))?;
+        self.write(&format!("{}.json", attached.id), format!("{line}\n").as_bytes())?;
+        let mut binaries = Vec::new();
+        match &message.body {
+            Body::Broadcast { event, .. } | Body::ServerSideEmit { event, .. } => {
+                let (_, args) = event.clone().into_parts()?;
+                args.iter().for_each(|arg| collect(arg, &mut binaries));
+            }
+            Body::BroadcastAck { answer, .. } | Body::ServerSideEmitResponse { answer, .. } => {
+                collect(answer, &mut binaries);
+            }
+            _ => {}
+        }
+        for (index, bytes) in binaries.iter().enumerate() {
+            self.write(&format!("{}.{}.bin", attached.id, index + 1), bytes)?;
+        }
+        Ok(())
+    }
+
+    fn write(&self, name: &str, content: &[u8]) -> Result<(), Failure> {
+        let path = self.directory.join(name);
+        fs::write(&path, content).map_err(|e| failure(&path, &e))
+    }
+}
+
+fn failure(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::Other(format!("{}: {error}", path.display()))
+}
+
+/// The binary values in a value, in order.
+fn collect(value: &Value, into: &mut Vec<bytes::Bytes>) {
+    match value {
+        Value::Binary(bytes) => into.push(bytes.clone()),
+        Value::Array(items) => items.iter().for_each(|item| collect(item, into)),
+        Value::Object(entries) => entries.values().for_each(|item| collect(item, into)),
+        _ => {}
+    }
+}

@@ -1,0 +1,236 @@
+//! A message in one line, for eyes.
+
+use jiff::tz::TimeZone;
+use unicode_width::UnicodeWidthChar;
+
+use crate::Value;
+use crate::cli::output::{progress, safe};
+use crate::cli::tagged::Tagged;
+use crate::cluster::{Attached, Content, Received};
+use crate::protocol::{Body, BroadcastOptions, EventArgs, Flags, RequestId};
+
+const DIM: &str = "\x1b[2m";
+const BOLD: &str = "\x1b[1m";
+const RED: &str = "\x1b[31m";
+const PLAIN: &str = "\x1b[0m";
+
+/// How much of a binary value is worth showing.
+const BINARY_SHOWN: usize = 8;
+
+/// One line, at most so many columns wide. What matters most comes first: when, where, what, for whom, from whom.
+pub(super) fn line(received: &Received, width: Option<usize>) -> String {
+    let time = received.time.to_zoned(TimeZone::system()).strftime("%H:%M:%S%.3f").to_string();
+    let mut line = Line { text: String::new(), left: width.unwrap_or(usize::MAX) };
+    line.add(DIM, &time);
+    let header = received.content.header();
+    match &header {
+        Some(header) => line.add("", &format!(" {} ", header.nsp)),
+        None => line.add("", &format!(" {} ", received.channel)),
+    }
+    match &received.content {
+        Content::Message(message) => body(&mut line, &message.body),
+        Content::Missing(header) => {
+            line.add(BOLD, header.kind.name());
+            line.add(RED, " its attachment is missing: some server cleaned up first");
+        }
+        Content::Unreadable(header, error) => {
+            line.add(BOLD, header.as_ref().map_or("malformed", |header| header.kind.name()));
+            line.add(RED, &format!(" {error}"));
+        }
+    }
+    if let Some(header) = &header {
+        line.add(DIM, &format!("  from {}", header.uid));
+    }
+    match received.attachment {
+        Some(Attached { id, bytes: Some(bytes) }) => {
+            line.add(DIM, &format!("  attachment {id}, {}", progress::size(bytes as u64)));
+        }
+        Some(Attached { id, bytes: None }) => line.add(DIM, &format!("  attachment {id}")),
+        None => {}
+    }
+    line.text
+}
+
+fn body(line: &mut Line, body: &Body) {
+    match body {
+        Body::Broadcast { opts, event, request_id } => {
+            event_args(line, event);
+            target(line, opts);
+            request(line, request_id.as_ref());
+        }
+        Body::ServerSideEmit { event, request_id } => {
+            line.add("", "server-side ");
+            event_args(line, event);
+            request(line, request_id.as_ref());
+        }
+        Body::SocketsJoin { opts, rooms } => {
+            line.add(BOLD, &format!("join {}", rooms.join(", ")));
+            target(line, opts);
+        }
+        Body::SocketsLeave { opts, rooms } => {
+            line.add(BOLD, &format!("leave {}", rooms.join(", ")));
+            target(line, opts);
+        }
+        Body::DisconnectSockets { opts, close } => {
+            line.add(BOLD, if *close { "disconnect and close" } else { "disconnect" });
+            target(line, opts);
+        }
+        Body::FetchSockets { opts, request_id } => {
+            line.add(BOLD, "fetch sockets");
+            target(line, opts);
+            request(line, Some(request_id));
+        }
+        Body::FetchSocketsResponse { request_id, sockets } => {
+            line.add(BOLD, &format!("{} sockets", sockets.len()));
+            request(line, Some(request_id));
+        }
+        Body::BroadcastClientCount { request_id, client_count } => {
+            line.add(BOLD, &format!("{client_count} clients will acknowledge"));
+            request(line, Some(request_id));
+        }
+        Body::BroadcastAck { request_id, answer } => {
+            line.add(BOLD, "acknowledged");
+            line.add("", &format!(" {}", short(answer)));
+            request(line, Some(request_id));
+        }
+        Body::ServerSideEmitResponse { request_id, answer } => {
+            line.add(BOLD, "answered");
+            line.add("", &format!(" {}", short(answer)));
+            request(line, Some(request_id));
+        }
+        Body::InitialHeartbeat | Body::Heartbeat | Body::AdapterClose => line.add(BOLD, body.kind().name()),
+    }
+}
+
+fn event_args(line: &mut Line, event: &EventArgs) {
+    match event.clone().into_parts() {
+        Ok((name, args)) => {
+            line.add(BOLD, &name);
+            for arg in &args {
+                line.add("", &format!(" {}", short(arg)));
+            }
+        }
+        Err(error) => line.add(RED, &error.to_string()),
+    }
+}
+
+fn target(line: &mut Line, opts: &BroadcastOptions) {
+    if !opts.rooms.is_empty() {
+        line.add("", &format!("  to {}", opts.rooms.join(", ")));
+    }
+    if !opts.except.is_empty() {
+        line.add("", &format!("  except {}", opts.except.join(", ")));
+    }
+    let Flags { volatile, compress, .. } = opts.flags;
+    if volatile == Some(true) {
+        line.add(DIM, "  volatile");
+    }
+    if let Some(compress) = compress {
+        line.add(DIM, if compress { "  compress" } else { "  not compressed" });
+    }
+}
+
+fn request(line: &mut Line, id: Option<&RequestId>) {
+    if let Some(id) = id {
+        line.add(DIM, &format!("  request {id}"));
+    }
+}
+
+/// A value as JSON, with binary as its size and first bytes.
+fn short(value: &Value) -> String {
+    match value {
+        Value::Binary(bytes) => {
+            let hex: String = bytes.iter().take(BINARY_SHOWN).map(|byte| format!("{byte:02x}")).collect();
+            let more = if bytes.len() > BINARY_SHOWN { "…" } else { "" };
+            format!("<{} bytes {hex}{more}>", bytes.len())
+        }
+        Value::Array(items) => {
+            let items: Vec<_> = items.iter().map(short).collect();
+            format!("[{}]", items.join(","))
+        }
+        Value::Object(entries) => {
+            let entries: Vec<_> = entries
+                .iter()
+                .map(|(key, item)| format!("{}:{}", Value::from(key.as_str()), short(item)))
+                .collect();
+            format!("{{{}}}", entries.join(","))
+        }
+        plain => serde_json::to_string(&Tagged(plain)).unwrap_or_default(),
+    }
+}
+
+/// A line under construction that ends with `…` where it would be too wide.
+struct Line {
+    text: String,
+    left: usize,
+}
+
+impl Line {
+    fn add(&mut self, style: &str, text: &str) {
+        if self.left == 0 {
+            return;
+        }
+        let text = safe::line(text);
+        self.text.push_str(style);
+        for c in text.chars() {
+            let width = c.width().unwrap_or(0);
+            if width >= self.left && self.left != usize::MAX {
+                self.text.push('…');
+                self.left = 0;
+                break;
+            }
+            if self.left != usize::MAX {
+                self.left -= width;
+            }
+            self.text.push(c);
+        }
+        if !style.is_empty() {
+            self.text.push_str(PLAIN);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Namespace;
+    use crate::protocol::{Channel, Message, Uid};
+
+    fn received(event: EventArgs, rooms: &[&str]) -> Received {
+        let rooms = rooms.iter().map(|room| (*room).to_owned()).collect();
+        let opts = BroadcastOptions { rooms, ..BroadcastOptions::default() };
+        let body = Body::Broadcast { opts, event, request_id: None };
+        let nsp = Namespace::default();
+        let channel: Channel = nsp.channel("socket.io").unwrap();
+        let content = Content::Message(Message { uid: Uid::emitter(), nsp, body });
+        Received {
+            time: jiff::Timestamp::UNIX_EPOCH,
+            channel,
+            text: String::new(),
+            attachment: None,
+            content,
+        }
+    }
+
+    fn plain(received: &Received, width: Option<usize>) -> String {
+        anstream::adapter::strip_str(&line(received, width)).to_string()
+    }
+
+    #[test]
+    fn a_line_says_what_and_for_whom() {
+        let event = EventArgs::new("ping", ["<>".into(), Value::Binary(vec![1, 2, 255].into())]);
+        let text = plain(&received(event, &["r1", "r2"]), None);
+        assert!(text.ends_with(" / ping \"<>\" <3 bytes 0102ff>  to r1, r2  from emitter"), "{text}");
+    }
+
+    #[test]
+    fn hostile_names_stay_on_their_line_and_wide_ones_fit() {
+        let text =
+            line(&received(EventArgs::new("a\x1b[2J\nb", []), &["漢字".repeat(50).as_str()]), Some(40));
+        assert!(!anstream::adapter::strip_str(&text).to_string().contains(['\x1b', '\n']), "{text:?}");
+        let width: usize =
+            anstream::adapter::strip_str(&text).to_string().chars().filter_map(|c| c.width()).sum();
+        assert!(width <= 40, "{width}");
+        assert!(text.contains('…'));
+    }
+}

@@ -1,0 +1,87 @@
+//! Arguments of events, as they are written on a command line.
+
+use std::fs::File;
+use std::io::{Read, stdin};
+
+use super::exit::Failure;
+use super::tagged;
+use crate::protocol::MAX_DOCUMENT_BYTES;
+use crate::{Error, Value};
+
+/// Reads arguments: JSON where it is JSON, `@FILE` for a file's bytes, `@-` for stdin's, else the text itself. With
+/// `as_strings` each is the text itself.
+pub(super) fn parse_all(arguments: &[String], as_strings: bool) -> Result<Vec<Value>, Failure> {
+    let from_stdin = arguments.iter().filter(|argument| *argument == "@-").count();
+    if from_stdin > 1 && !as_strings {
+        return Err(Failure::Usage("@- may be given once: stdin can be read only once".into()));
+    }
+    arguments
+        .iter()
+        .map(|argument| match argument.strip_prefix('@') {
+            _ if as_strings => Ok(Value::String(argument.clone())),
+            Some(file) => Ok(Value::Binary(bytes_of(file)?.into())),
+            None => Ok(parse(argument)?),
+        })
+        .collect()
+}
+
+/// JSON where it is JSON, else the text itself.
+fn parse(argument: &str) -> Result<Value, Failure> {
+    match Value::from_json(argument) {
+        Ok(value) => tagged::untag(value).map_err(|e| Failure::Usage(format!("argument {argument:?}: {e}"))),
+        Err(_) => Ok(argument.into()),
+    }
+}
+
+fn bytes_of(file: &str) -> Result<Vec<u8>, Failure> {
+    let failed = |reason: String| Failure::Other(format!("@{file}: {reason}"));
+    let mut bytes = Vec::new();
+    // One byte more than can be sent shows that there is too much, without reading all of it.
+    let limit = MAX_DOCUMENT_BYTES as u64 + 1;
+    let read = match file {
+        "-" => stdin().lock().take(limit).read_to_end(&mut bytes),
+        path => {
+            let file = File::open(path).map_err(|e| failed(e.to_string()))?;
+            let size = file.metadata().map_or(0, |metadata| metadata.len());
+            if size >= limit {
+                return Err(failed(too_large(size)));
+            }
+            file.take(limit).read_to_end(&mut bytes)
+        }
+    };
+    match read {
+        Ok(_) if bytes.len() as u64 == limit => Err(failed(too_large(limit))),
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(failed(error.to_string())),
+    }
+}
+
+fn too_large(bytes: u64) -> String {
+    Error::TooLarge { bytes, limit: MAX_DOCUMENT_BYTES as u64 }.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_where_it_is_json_and_text_elsewhere() {
+        let parsed = |text: &str| parse_all(&[text.to_owned()], false).unwrap().remove(0);
+        assert_eq!(parsed("<>"), Value::from("<>"));
+        assert_eq!(parsed("42"), Value::Int(42));
+        assert_eq!(parsed("-1.5"), Value::Float(-1.5));
+        assert_eq!(parsed("\"42\""), Value::from("42"));
+        assert_eq!(parsed("true"), Value::Bool(true));
+        assert_eq!(parsed("null"), Value::Null);
+        assert_eq!(parsed(""), Value::from(""));
+        assert_eq!(parsed("{a"), Value::from("{a"));
+        assert_eq!(parsed(r#"{"$binary":"AQI="}"#), Value::Binary(vec![1, 2].into()));
+        assert_eq!(
+            parse_all(&["@x".into(), "42".into()], true).unwrap(),
+            [Value::from("@x"), Value::from("42")]
+        );
+        assert!(parse_all(&[r#"{"$binary":"?"}"#.into()], false).is_err());
+        assert!(parse_all(&["@-".into(), "@-".into()], false).is_err());
+        assert!(parse_all(&["@/no/such/file".into()], false).is_err());
+    }
+}
