@@ -1,0 +1,189 @@
+// Socket.IO servers, each with an adapter of its own version on a pool of its own.
+
+import { createServer } from "node:http";
+import { once } from "node:events";
+import { setTimeout as delay } from "node:timers/promises";
+import { createAdapter as createAdapter03 } from "adapter-0.3";
+import { createAdapter as createAdapter04 } from "adapter-0.4";
+import { createAdapter as createAdapter05 } from "adapter-0.5";
+import { Server as SocketIo } from "socket.io";
+import * as msgpack from "socket.io-msgpack-parser";
+import { Answers } from "./answers.js";
+import { Handles } from "./handles.js";
+import { aim } from "./operator.js";
+import { ObservedPool } from "./pool.js";
+import { Signal } from "./signal.js";
+
+const CREATE_ADAPTER = { 0.3: createAdapter03, 0.4: createAdapter04, 0.5: createAdapter05 };
+const METHODS = new Set([
+  "emit",
+  "emitWithAck",
+  "socketsJoin",
+  "socketsLeave",
+  "disconnectSockets",
+  "fetchSockets",
+  "serverSideEmit",
+  "serverSideEmitWithAck",
+]);
+const INITIAL_HEARTBEAT = 1;
+
+const servers = new Handles("s");
+
+class Server {
+  /** Errors that the adapter reported, as text. */
+  errors = [];
+  namespaces = new Map();
+
+  static async start(options) {
+    const server = new Server(options);
+    server.http.listen(0, "127.0.0.1");
+    await Promise.all([once(server.http, "listening"), server.listening(10_000)]);
+    return server;
+  }
+
+  constructor({ version, url, poolSize, namespaces, parser, ...options }) {
+    const createAdapter = CREATE_ADAPTER[version];
+    if (!createAdapter) throw new Error(`there is no adapter ${version}`);
+    this.channelPrefix = options.channelPrefix ?? "socket.io";
+    this.pool = new ObservedPool({ url, poolSize });
+    this.http = createServer();
+    this.io = new SocketIo(this.http, {
+      adapter: createAdapter(this.pool, { ...options, errorHandler: (error) => this.errors.push(error.message) }),
+      parser: parser === "msgpack" ? msgpack : undefined,
+    });
+    for (const name of namespaces) this.namespaces.set(name, new Namespace(this.io.of(name)));
+  }
+
+  get url() {
+    return `http://127.0.0.1:${this.http.address().port}`;
+  }
+
+  namespace(name) {
+    const namespace = this.namespaces.get(name);
+    if (!namespace) throw new Error(`the server was started without the namespace ${name}`);
+    return namespace;
+  }
+
+  channel(name) {
+    return `${this.channelPrefix}#${name}`;
+  }
+
+  listening(timeout, nth) {
+    const channels = [...this.namespaces.keys()].map((name) => this.channel(name));
+    return this.pool.listening(channels, timeout, nth);
+  }
+
+  async stop() {
+    await this.io.close();
+    await this.pool.close();
+  }
+}
+
+class Namespace {
+  /** Events from other servers as they came: {event, args}. */
+  received = [];
+  answers = new Answers();
+  changed = new Signal();
+
+  constructor(nsp) {
+    this.nsp = nsp;
+    // Listeners have to name their event; this is what all of them pass through.
+    nsp._onServerSideEmit = ([event, ...args]) => {
+      this.received.push({ event, args: this.answers.take(event, args) });
+      this.changed.notify();
+    };
+    // What clients emit with a callback comes back to them: the arguments, as one array.
+    nsp.on("connection", (socket) => {
+      socket.onAny((_event, ...args) => {
+        if (typeof args.at(-1) === "function") args.pop()(args);
+      });
+    });
+  }
+}
+
+/** The server's end of a client, whichever server and namespace it is connected to. */
+export function socketById(id) {
+  for (const server of servers.values()) {
+    for (const { nsp } of server.namespaces.values()) {
+      const socket = nsp.sockets.get(id);
+      if (socket) return socket;
+    }
+  }
+  throw new Error(`socket ${id} is connected to no server of this process`);
+}
+
+const describe = ({ id, rooms, data, handshake }) => ({ id, rooms: [...rooms], data, handshake });
+
+export const serverCommands = {
+  /** Resolves when the server accepts clients and its adapter listens on the channel of every namespace. */
+  "server.start": async (options) => {
+    const server = await Server.start(options);
+    return { server: servers.add(server), url: server.url };
+  },
+
+  /** Waits until the adapter listens on its n-th connection, the first one being that of the start. */
+  "server.waitListening": ({ server, nth, timeout }) => servers.get(server).listening(timeout, nth),
+
+  /** Resolves when all that the call made the adapter send is committed. */
+  "server.call": async ({ server: handle, nsp: name, method, args, ...target }) => {
+    if (!METHODS.has(method)) throw new Error(`a namespace has no ${method}`);
+    const server = servers.get(handle);
+    const result = await aim(server.namespace(name).nsp, target)[method](...args);
+    await server.pool.settled();
+    if (method === "fetchSockets") return result.map(describe);
+    if (method.endsWith("WithAck")) return result;
+  },
+
+  /** Emits `event` with 0, 1, 2, … as the only argument. */
+  "server.burst": async ({ server: handle, nsp: name, event, count, ...target }) => {
+    const server = servers.get(handle);
+    const operator = aim(server.namespace(name).nsp, target);
+    for (let i = 0; i < count; i++) operator.emit(event, i);
+    await server.pool.settled();
+  },
+
+  /** How the server answers a serverSideEmit of another one. */
+  "server.answer": ({ server, nsp: name, ...answer }) => servers.get(server).namespace(name).answers.set(answer),
+
+  /** Waits for so many server-side events, counted from the last drain; returns what there is. */
+  "server.waitForCount": async ({ server, nsp: name, count, timeout }) => {
+    const { received, changed } = servers.get(server).namespace(name);
+    const complaint = () => `${count} server-side events did not come: ${JSON.stringify(received).slice(0, 2000)}`;
+    await changed.until(() => received.length >= count, timeout, complaint);
+    return received;
+  },
+
+  "server.received": ({ server, nsp: name, drain = false }) => {
+    const { received } = servers.get(server).namespace(name);
+    return drain ? received.splice(0) : received;
+  },
+
+  /** How many servers there are as far as this one knows, itself included. */
+  "server.count": ({ server, nsp: name }) => servers.get(server).namespace(name).nsp.adapter.serverCount(),
+
+  "server.waitForServerCount": async ({ server, nsp: name, count, timeout }) => {
+    const { adapter } = servers.get(server).namespace(name).nsp;
+    const deadline = Date.now() + timeout;
+    let seen;
+    while ((seen = await adapter.serverCount()) !== count) {
+      if (Date.now() > deadline) throw new Error(`after ${timeout} ms: ${seen} servers instead of ${count}`);
+      await delay(10);
+    }
+  },
+
+  /** Makes every server of the cluster send a heartbeat now: the emitter's uid is answered and never counted. */
+  "server.rollCall": async ({ server: handle, nsp }) => {
+    const server = servers.get(handle);
+    const message = JSON.stringify({ uid: "emitter", nsp, type: INITIAL_HEARTBEAT });
+    await server.pool.query("SELECT pg_notify($1, $2)", [server.channel(nsp), message]);
+  },
+
+  /** Errors of the adapter and of its connections, as text. */
+  "server.errors": ({ server: handle }) => {
+    const { errors, pool } = servers.get(handle);
+    return [...errors, ...pool.errors];
+  },
+
+  /** Closes the server in order: clients are disconnected, the adapter says goodbye. */
+  "server.stop": ({ server }) => servers.get(server).stop(),
+};

@@ -1,0 +1,4 @@
+//! The integration tests: one binary, against real Postgres servers and the real Node packages.
+
+mod interop_harness;
+mod support;

@@ -1,0 +1,5 @@
+//! What the tests stand on.
+
+pub mod attachments;
+pub mod node;
+pub mod postgres;

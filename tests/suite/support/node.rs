@@ -1,0 +1,192 @@
+//! Live Socket.IO peers: a Node process with real servers, clients and emitters in it, driven over its stdin.
+//!
+//! The other half is `tests/interop/peer.js`. Bytes are `{"$binary": "<base64>"}` in every value. What goes wrong in
+//! the harness is a panic; what a test may want to see go wrong is a `Result`.
+
+mod client;
+mod emitter;
+mod operator;
+mod server;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+pub use client::{Break, Client, ClientOptions};
+pub use emitter::EmitterOptions;
+pub use server::{AdapterVersion, Server, ServerOptions, cluster};
+
+/// How long the harness waits for anything, unless a test says otherwise.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// An event and its arguments, as somebody received it.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Event {
+    pub event: String,
+    pub args: Vec<Value>,
+}
+
+/// An [`Event`] to compare with; `args` is an array.
+pub fn event(event: &str, args: Value) -> Event {
+    Event { event: event.into(), args: array(args) }
+}
+
+/// Bytes, as the values of the harness hold them; takes base64.
+pub fn binary(base64: &str) -> Value {
+    json!({ "$binary": base64 })
+}
+
+/// A JavaScript `Date`, in what goes to the Node process; it comes back as the string.
+pub fn date(iso8601: &str) -> Value {
+    json!({ "$date": iso8601 })
+}
+
+/// The payload encoding between a server and its clients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Parser {
+    #[default]
+    Default,
+    Msgpack,
+}
+
+/// What went wrong in the Node process.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PeerError {
+    pub message: String,
+    /// What had arrived of a request for several answers.
+    pub responses: Option<Vec<Value>>,
+}
+
+impl fmt::Display for PeerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// A Node process; it ends with the last handle to it or to anything in it.
+#[derive(Clone)]
+pub struct NodePeer(Arc<Process>);
+
+struct Process {
+    child: tokio::sync::Mutex<Child>,
+    stdin: tokio::sync::Mutex<ChildStdin>,
+    pending: Pending,
+    last_id: AtomicU64,
+    reader: JoinHandle<()>,
+}
+
+/// The requests without an answer yet; `None` when the process has gone and there will be no more answers.
+type Pending = Arc<Mutex<Option<HashMap<u64, oneshot::Sender<Reply>>>>>;
+
+#[derive(Deserialize)]
+struct Reply {
+    id: u64,
+    ok: Option<Value>,
+    error: Option<String>,
+    responses: Option<Vec<Value>>,
+}
+
+impl NodePeer {
+    pub async fn start() -> NodePeer {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop");
+        assert!(
+            directory.join("node_modules/.package-lock.json").exists(),
+            "the Node packages are not installed; run: npm ci --prefix tests/interop"
+        );
+        let mut child = Command::new("node")
+            .arg(directory.join("peer.js"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap_or_else(|error| {
+                panic!(
+                    "cannot start node ({error}); install Node.js, then run: npm ci --prefix tests/interop"
+                )
+            });
+        let stdin = child.stdin.take().expect("stdin is piped");
+        let stdout = child.stdout.take().expect("stdout is piped");
+        let pending = Pending::new(Mutex::new(Some(HashMap::new())));
+        let reader = tokio::spawn(read(BufReader::new(stdout).lines(), pending.clone()));
+        NodePeer(Arc::new(Process {
+            child: child.into(),
+            stdin: stdin.into(),
+            pending,
+            last_id: AtomicU64::new(0),
+            reader,
+        }))
+    }
+
+    /// Ends the process with SIGKILL: nobody in it says goodbye.
+    pub async fn kill(&self) {
+        self.0.child.lock().await.kill().await.expect("the process can be killed");
+    }
+
+    /// Asks the process to do `what`, and waits until that is done.
+    async fn request<T: DeserializeOwned>(&self, what: &str, parameters: Value) -> Result<T, PeerError> {
+        let process = &self.0;
+        let id = process.last_id.fetch_add(1, Ordering::Relaxed) + 1;
+        let (sender, receiver) = oneshot::channel();
+        match process.pending.lock().expect("no panic under the lock").as_mut() {
+            Some(pending) => drop(pending.insert(id, sender)),
+            None => panic!("{what}: the Node process has gone"),
+        }
+        let mut request = parameters;
+        request["id"] = id.into();
+        request["do"] = what.into();
+        // A process that is gone cannot be written to; the answer that never comes tells.
+        process.stdin.lock().await.write_all(format!("{request}\n").as_bytes()).await.ok();
+        match receiver.await {
+            Err(_) => panic!("{what}: the Node process went away"),
+            Ok(Reply { error: Some(message), responses, .. }) => Err(PeerError { message, responses }),
+            Ok(Reply { ok, .. }) => Ok(serde_json::from_value(ok.unwrap_or_default())
+                .unwrap_or_else(|error| panic!("{what}: unexpected answer: {error}"))),
+        }
+    }
+
+    /// The same, for what only fails if the test is wrong.
+    async fn call<T: DeserializeOwned>(&self, what: &str, parameters: Value) -> T {
+        self.request(what, parameters).await.unwrap_or_else(|error| panic!("{what}: {error}"))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
+async fn read(mut lines: Lines<BufReader<ChildStdout>>, pending: Pending) {
+    while let Ok(Some(line)) = lines.next_line().await {
+        let reply: Reply =
+            serde_json::from_str(&line).unwrap_or_else(|error| panic!("not an answer: {line}: {error}"));
+        let mut pending = pending.lock().expect("no panic under the lock");
+        if let Some(sender) = pending.as_mut().and_then(|pending| pending.remove(&reply.id)) {
+            sender.send(reply).ok(); // the test may have stopped waiting
+        }
+    }
+    pending.lock().expect("no panic under the lock").take();
+}
+
+fn array(args: Value) -> Vec<Value> {
+    match args {
+        Value::Array(args) => args,
+        other => panic!("arguments are an array, not {other}"),
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    duration.as_millis().try_into().expect("a sane duration")
+}
