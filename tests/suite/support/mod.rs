@@ -1,5 +1,6 @@
 //! What the tests stand on.
 
 pub mod attachments;
+pub mod mixed;
 pub mod node;
 pub mod postgres;
