@@ -5,6 +5,8 @@ pub(crate) mod backlog;
 mod batch;
 mod connect;
 mod listener;
+#[cfg(all(unix, feature = "private"))]
+pub mod private;
 mod publisher;
 mod session;
 mod table;

@@ -2,4 +2,5 @@
 
 mod emitter;
 mod interop_harness;
+mod private;
 mod support;

@@ -23,7 +23,8 @@ pub async fn mixed() -> Mixed {
 pub async fn mixed_with(options: impl Fn(ServerOptions) -> ServerOptions) -> Mixed {
     let postgres = postgres().await;
     create_attachment_table(postgres.url()).await;
-    let servers = cluster(AdapterVersion::ALL, |version| options(ServerOptions::new(version, postgres.url()))).await;
+    let servers =
+        cluster(AdapterVersion::ALL, |version| options(ServerOptions::new(version, postgres.url()))).await;
     let clients = join_all(servers.iter().map(|server| server.client("/"))).await;
     Mixed { postgres, servers, clients }
 }

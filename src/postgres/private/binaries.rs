@@ -1,0 +1,74 @@
+//! Where the programs of a Postgres server are.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use crate::{Error, Result};
+
+/// Where packages put them, besides the path: a directory for each version, or one for all.
+const PLACES: [&str; 5] = [
+    "/usr/lib/postgresql",
+    "/usr/pgsql-*",
+    "/usr/local/pgsql",
+    "/opt/homebrew/opt/postgresql@*",
+    "/usr/libexec",
+];
+
+/// A directory with `initdb` and `postgres` in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Binaries(PathBuf);
+
+impl Binaries {
+    /// Those in this directory, or else in `PGIO_POSTGRES_BIN`, or else the newest on the machine.
+    pub(super) fn find(directory: Option<&Path>) -> Result<Self> {
+        let named =
+            directory.map(Path::to_owned).or_else(|| env::var_os("PGIO_POSTGRES_BIN").map(PathBuf::from));
+        if let Some(named) = named {
+            let missing = || Error::Private(format!("{} has no initdb and postgres", named.display()));
+            return complete(&named).ok_or_else(missing);
+        }
+        let path = env::var_os("PATH").unwrap_or_default();
+        let on_path = env::split_paths(&path).find_map(|directory| complete(&directory));
+        on_path.or_else(newest_in_places).ok_or_else(|| {
+            Error::Private("Postgres is not installed here (on Debian: apt-get install postgresql)".into())
+        })
+    }
+
+    pub(super) fn program(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+fn complete(directory: &Path) -> Option<Binaries> {
+    let is_there = |program: &str| directory.join(program).is_file();
+    (is_there("initdb") && is_there("postgres")).then(|| Binaries(directory.to_owned()))
+}
+
+fn newest_in_places() -> Option<Binaries> {
+    let candidates = PLACES.iter().flat_map(|place| match place.split_once('*') {
+        Some((prefix, _)) => {
+            let (parent, start) = prefix.rsplit_once('/').unwrap_or(("/", prefix));
+            children(Path::new(parent)).into_iter().filter(|child| name(child).starts_with(start)).collect()
+        }
+        None => std::iter::once(PathBuf::from(place)).chain(children(Path::new(place))).collect::<Vec<_>>(),
+    });
+    let found = candidates
+        .filter_map(|place| complete(&place.join("bin")).map(|binaries| (version(&place), binaries)));
+    found.max_by_key(|(version, _)| *version).map(|(_, binaries)| binaries)
+}
+
+fn children(directory: &Path) -> Vec<PathBuf> {
+    // A place that is not there has nothing in it.
+    std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// The number in `15`, `pgsql-16`, `postgresql@17`.
+fn version(path: &Path) -> u32 {
+    let digits: String =
+        name(path).chars().skip_while(|c| !c.is_ascii_digit()).take_while(char::is_ascii_digit).collect();
+    digits.parse().unwrap_or(0)
+}
