@@ -4,6 +4,8 @@
 
 mod error;
 
+#[cfg(feature = "adapter")]
+pub mod adapter;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
@@ -12,6 +14,8 @@ pub mod emitter;
 pub mod postgres;
 pub mod protocol;
 
+#[cfg(feature = "adapter")]
+pub use adapter::{PostgresAdapter, PostgresAdapterCtr};
 pub use cluster::{AdapterOptions, Cluster};
 pub use emitter::{BroadcastOperator, Emitter};
 pub use error::{Error, Result};

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::time::{sleep_until, timeout_at};
 
 use super::{Cluster, Content, Event, LiveNode, Subscription};
-use crate::protocol::{Body, Header, MessageKind, Namespace, RemoteSocket, RequestId, Uid, Value};
+use crate::protocol::{Body, Header, Message, MessageKind, Namespace, RemoteSocket, RequestId, Uid, Value};
 use crate::{Error, Result};
 
 /// How long nodes that have not been heard yet are given to answer an initial heartbeat, which they do at once.
@@ -49,6 +49,17 @@ impl<T> Collected<T> {
     }
 }
 
+impl Collected<Vec<RemoteSocket>> {
+    /// The sockets of all nodes, each with its node.
+    pub(crate) fn flatten(self) -> Collected<RemoteSocket> {
+        let Self { answers, expected, silent, nodes } = self;
+        let of_node = |Answer { node, value: sockets }: Answer<Vec<RemoteSocket>>| {
+            sockets.into_iter().map(move |value| Answer { node: node.clone(), value })
+        };
+        Collected { answers: answers.into_iter().flat_map(of_node).collect(), expected, silent, nodes }
+    }
+}
+
 /// How far one node has come.
 #[derive(Default)]
 struct Progress {
@@ -88,78 +99,65 @@ impl Cluster {
         Ok(self.hub().await?.live_nodes(&channel))
     }
 
-    /// Broadcasts an event and collects the acknowledgements of the clients. `body` makes the broadcast of the request.
-    pub(crate) async fn ask_clients(
+    /// Asks as an emitter, who first has to find out which nodes there are.
+    pub(crate) async fn ask_as_emitter<T>(
         &self,
         nsp: &Namespace,
         wait: Duration,
         body: impl FnOnce(RequestId) -> Body,
-    ) -> Result<Collected<Value>> {
-        self.ask(nsp, wait, body, |body| match body {
-            Body::BroadcastClientCount { client_count, .. } => Some(Said::Promise(*client_count)),
-            Body::BroadcastAck { answer, .. } => Some(Said::One(answer.clone())),
-            _ => None,
-        })
-        .await
-    }
-
-    /// Asks the servers themselves.
-    pub(crate) async fn ask_servers(
-        &self,
-        nsp: &Namespace,
-        wait: Duration,
-        body: impl FnOnce(RequestId) -> Body,
-    ) -> Result<Collected<Value>> {
-        self.ask(nsp, wait, body, |body| match body {
-            Body::ServerSideEmitResponse { answer, .. } => Some(Said::All(answer.clone())),
-            _ => None,
-        })
-        .await
-    }
-
-    /// Asks every node for its sockets.
-    pub(crate) async fn ask_for_sockets(
-        &self,
-        nsp: &Namespace,
-        wait: Duration,
-        body: impl FnOnce(RequestId) -> Body,
-    ) -> Result<Collected<Vec<RemoteSocket>>> {
-        self.ask(nsp, wait, body, |body| match body {
-            Body::FetchSocketsResponse { sockets, .. } => Some(Said::All(sockets.clone())),
-            _ => None,
-        })
-        .await
-    }
-
-    async fn ask<T>(
-        &self,
-        nsp: &Namespace,
-        wait: Duration,
-        body: impl FnOnce(RequestId) -> Body,
-        read: impl Fn(&Body) -> Option<Said<T>>,
+        read: fn(&Body) -> Option<Said<T>>,
     ) -> Result<Collected<T>> {
+        self.ask(Uid::emitter(), nsp, wait, body, read).await?.collect().await
+    }
+
+    /// Sends a request, and gives the answers as they come. A node knows its peers; an emitter first finds out who is
+    /// there.
+    pub(crate) async fn ask<T>(
+        &self,
+        uid: Uid,
+        nsp: &Namespace,
+        wait: Duration,
+        body: impl FnOnce(RequestId) -> Body,
+        read: fn(&Body) -> Option<Said<T>>,
+    ) -> Result<Asking<T>> {
         let request_id = RequestId::random();
         let heard = self.subscribe(std::slice::from_ref(nsp), is_of_interest).await?;
         let (_, all_known) = self.live_nodes(nsp).await?;
         let deadline = Instant::now() + wait;
         let mut known_from = Instant::now();
-        if !all_known {
+        if uid.is_emitter() && !all_known {
             self.publish_as_emitter(nsp, Body::InitialHeartbeat).await?;
             known_from = deadline.min(Instant::now() + DISCOVERY);
         }
-        self.publish_as_emitter(nsp, body(request_id.clone())).await?;
-        Asking {
-            cluster: self,
-            nsp,
-            request_id,
-            heard,
-            known_from,
-            deadline,
-            of: HashMap::new(),
-            answers: Vec::new(),
-        }
-        .collect(read)
-        .await
+        let message = Message { uid: uid.clone(), nsp: nsp.clone(), body: body(request_id.clone()) };
+        self.publish(&message).await?;
+        let (cluster, nsp, of) = (self.clone(), nsp.clone(), HashMap::new());
+        Ok(Asking { cluster, uid, nsp, request_id, heard, known_from, deadline, of, read })
+    }
+}
+
+/// What an answer to a broadcast with acknowledgements means.
+pub(crate) fn client_said(body: &Body) -> Option<Said<Value>> {
+    match body {
+        Body::BroadcastClientCount { client_count, .. } => Some(Said::Promise(*client_count)),
+        Body::BroadcastAck { answer, .. } => Some(Said::One(answer.clone())),
+        _ => None,
+    }
+}
+
+/// What an answer to a server-side event means.
+pub(crate) fn server_said(body: &Body) -> Option<Said<Value>> {
+    match body {
+        Body::ServerSideEmitResponse { answer, .. } => Some(Said::All(answer.clone())),
+        _ => None,
+    }
+}
+
+/// What an answer to a request for sockets means.
+pub(crate) fn node_listed(body: &Body) -> Option<Said<Vec<RemoteSocket>>> {
+    match body {
+        Body::FetchSocketsResponse { sockets, .. } => Some(Said::All(sockets.clone())),
+        _ => None,
     }
 }
 
@@ -179,7 +177,7 @@ fn is_of_interest(header: Option<&Header>) -> bool {
 }
 
 /// What a message means to a request.
-enum Said<T> {
+pub(crate) enum Said<T> {
     /// So many answers will come from this node.
     Promise(u64),
     /// One of them.
@@ -189,27 +187,27 @@ enum Said<T> {
 }
 
 /// A request under way.
-struct Asking<'a, T> {
-    cluster: &'a Cluster,
-    nsp: &'a Namespace,
+pub(crate) struct Asking<T> {
+    cluster: Cluster,
+    uid: Uid,
+    nsp: Namespace,
     request_id: RequestId,
     heard: Subscription,
     /// From when on every live node must have been heard.
     known_from: Instant,
     deadline: Instant,
     of: HashMap<Uid, Progress>,
-    answers: Vec<Answer<T>>,
+    read: fn(&Body) -> Option<Said<T>>,
 }
 
-impl<T> Asking<'_, T> {
-    async fn collect(mut self, read: impl Fn(&Body) -> Option<Said<T>>) -> Result<Collected<T>> {
+impl<T> Asking<T> {
+    /// The next answer; `None` once every live node has said all, or the time is over.
+    pub(crate) async fn next(&mut self) -> Result<Option<Answer<T>>> {
         loop {
             let silent = self.silent().await?;
             let now = Instant::now();
             if now >= self.deadline || (silent.is_empty() && now >= self.known_from) {
-                let expected = self.of.values().map(|node| node.expected.unwrap_or(node.came)).sum();
-                let nodes = self.of.values().filter(|node| node.is_complete()).count();
-                return Ok(Collected { answers: self.answers, expected, silent, nodes });
+                return Ok(None);
             }
             let next_look = if now < self.known_from { self.known_from } else { now + TICK };
             tokio::select! {
@@ -217,9 +215,10 @@ impl<T> Asking<'_, T> {
                     Some(Event::Message(received)) => {
                         if let Content::Message(message) = &received.content
                             && message.body.request_id() == Some(&self.request_id)
-                            && let Some(said) = read(&message.body)
+                            && let Some(said) = (self.read)(&message.body)
+                            && let Some(value) = self.note(&message.uid, said)
                         {
-                            self.note(message.uid.clone(), said);
+                            return Ok(Some(Answer { node: message.uid.clone(), value }));
                         }
                     }
                     Some(_) => {}
@@ -230,25 +229,40 @@ impl<T> Asking<'_, T> {
         }
     }
 
-    fn note(&mut self, node: Uid, said: Said<T>) {
+    /// All answers.
+    pub(crate) async fn collect(mut self) -> Result<Collected<T>> {
+        let mut answers = Vec::new();
+        while let Some(answer) = self.next().await? {
+            answers.push(answer);
+        }
+        let silent = self.silent().await?;
+        let expected = self.of.values().map(|node| node.expected.unwrap_or(node.came)).sum();
+        let nodes = self.of.values().filter(|node| node.is_complete()).count();
+        Ok(Collected { answers, expected, silent, nodes })
+    }
+
+    fn note(&mut self, node: &Uid, said: Said<T>) -> Option<T> {
         let progress = self.of.entry(node.clone()).or_default();
         match said {
-            Said::Promise(count) => progress.expected = Some(count),
+            Said::Promise(count) => {
+                progress.expected = Some(count);
+                None
+            }
             Said::One(value) => {
                 progress.came += 1;
-                self.answers.push(Answer { node, value });
+                Some(value)
             }
             Said::All(value) => {
                 *progress = Progress { expected: Some(1), came: 1 };
-                self.answers.push(Answer { node, value });
+                Some(value)
             }
         }
     }
 
     /// Live nodes that have not said everything yet. Who has left is waited for no longer.
     async fn silent(&self) -> Result<Vec<Uid>> {
-        let (live, _) = self.cluster.live_nodes(self.nsp).await?;
-        let is_silent = |uid: &Uid| !self.of.get(uid).is_some_and(Progress::is_complete);
+        let (live, _) = self.cluster.live_nodes(&self.nsp).await?;
+        let is_silent = |uid: &Uid| *uid != self.uid && !self.of.get(uid).is_some_and(Progress::is_complete);
         Ok(live.into_iter().map(|node| node.uid).filter(is_silent).collect())
     }
 }

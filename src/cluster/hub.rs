@@ -65,6 +65,10 @@ impl Hub {
         Ok(Subscription { events, _place: place })
     }
 
+    pub(super) fn is_listening(&self) -> bool {
+        !self.switchboard.state().interrupted
+    }
+
     /// Who is live in a namespace that somebody listens to, and whether that must be all.
     pub(super) fn live_nodes(&self, channel: &Channel) -> (Vec<LiveNode>, bool) {
         let timeout = self.switchboard.options.heartbeat_timeout;
@@ -85,6 +89,7 @@ pub(super) struct Switchboard {
 
 #[derive(Default)]
 struct State {
+    interrupted: bool,
     next_id: u64,
     subscribers: Vec<Subscriber>,
     lines: HashMap<Channel, Line>,
@@ -191,10 +196,12 @@ impl Operator {
             let item = match this {
                 Next::Missed(count) => Some(Item::Event(Event::Missed(count))),
                 Next::Item(Heard::Lost(error)) => {
+                    state.interrupted = true;
                     state.lines.values_mut().for_each(|line| line.roster.interrupt());
                     Some(Item::Event(Event::Lost(error)))
                 }
                 Next::Item(Heard::Restored(away)) => {
+                    state.interrupted = false;
                     let now = Instant::now();
                     state.lines.values_mut().for_each(|line| line.roster.resume(now));
                     Some(Item::Event(Event::Restored(away)))

@@ -13,13 +13,14 @@ use std::time::Duration;
 use tokio::sync::OnceCell;
 
 pub use ask::{Answer, Collected};
+pub(crate) use ask::{Asking, Said, client_said, node_listed, server_said};
 pub use nodes::LiveNode;
 pub use options::AdapterOptions;
 pub use received::{Attached, Content, Event, Received};
 pub use subscription::Subscription;
 
 use crate::Result;
-use crate::postgres::{Publisher, Receipt, Session, Settings};
+use crate::postgres::{Publisher, Receipt, Session, Settings, delete_older};
 use crate::protocol::{Body, Header, Message, Namespace, Uid};
 use hub::Hub;
 
@@ -94,6 +95,21 @@ impl Cluster {
         wants: impl Fn(Option<&Header>) -> bool + Send + Sync + 'static,
     ) -> Result<Subscription> {
         self.hub().await?.subscribe(namespaces, Box::new(wants)).await
+    }
+
+    /// Whether the listening connection is there: false while Postgres is away, or before anybody subscribed.
+    pub fn is_listening(&self) -> bool {
+        self.0.hub.get().is_some_and(Hub::is_listening)
+    }
+
+    /// Deletes rows of the attachment table that are older than the cleanup interval, as every node does.
+    ///
+    /// # Errors
+    /// [`Error::MissingTable`](crate::Error::MissingTable), [`Error::TablePrivilege`](crate::Error::TablePrivilege) and those of
+    /// the connection.
+    pub(crate) async fn clean_up_attachments(&self) -> Result<u64> {
+        let options = self.options();
+        delete_older(&self.0.session, &options.table_name, options.cleanup_interval).await
     }
 
     async fn hub(&self) -> Result<&Hub> {

@@ -9,9 +9,11 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use acknowledgements::Acknowledgements;
+#[cfg(feature = "adapter")]
+pub(crate) use names::server_event;
 pub use operator::{BroadcastOperator, Rooms};
 
-use crate::cluster::{AdapterOptions, Cluster, Collected};
+use crate::cluster::{AdapterOptions, Cluster, Collected, server_said};
 use crate::postgres::Settings;
 use crate::protocol::{Body, EventArgs, Namespace, Value};
 use crate::{Receipt, Result};
@@ -183,7 +185,12 @@ impl Emitter {
     ) -> Result<Collected<Value>> {
         let event: EventArgs = names::server_event(event, Value::args_from_rust(&args)?)?;
         self.cluster
-            .ask_servers(&self.nsp, timeout, |id| Body::ServerSideEmit { event, request_id: Some(id) })
+            .ask_as_emitter(
+                &self.nsp,
+                timeout,
+                |id| Body::ServerSideEmit { event, request_id: Some(id) },
+                server_said,
+            )
             .await
     }
 }

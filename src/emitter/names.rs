@@ -16,7 +16,7 @@ pub(super) fn client_event(event: &str, args: Vec<Value>) -> Result<EventArgs> {
 }
 
 /// An event for servers.
-pub(super) fn server_event(event: &str, args: Vec<Value>) -> Result<EventArgs> {
+pub(crate) fn server_event(event: &str, args: Vec<Value>) -> Result<EventArgs> {
     unless(&FOR_SERVERS, event, args)
 }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Acknowledgements, names};
-use crate::cluster::{Answer, Cluster, Collected};
+use crate::cluster::{Cluster, Collected, client_said, node_listed};
 use crate::protocol::{Body, BroadcastOptions, EventArgs, Message, Namespace, RemoteSocket, Uid, Value};
 use crate::{Receipt, Result};
 
@@ -166,7 +166,7 @@ impl BroadcastOperator {
         let (wait, mut opts) = (self.wait(), self.opts.clone());
         opts.flags.timeout = Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
         let ask = |id| Body::Broadcast { opts, event, request_id: Some(id) };
-        Acknowledgements::read(self.cluster.ask_clients(&self.nsp, wait, ask).await?)
+        Acknowledgements::read(self.cluster.ask_as_emitter(&self.nsp, wait, ask, client_said).await?)
     }
 
     /// Makes the sockets join rooms.
@@ -205,12 +205,7 @@ impl BroadcastOperator {
     pub async fn fetch_sockets(&self) -> Result<Collected<RemoteSocket>> {
         let opts = self.opts.clone();
         let ask = |request_id| Body::FetchSockets { opts, request_id };
-        let Collected { answers, expected, silent, nodes } =
-            self.cluster.ask_for_sockets(&self.nsp, self.wait(), ask).await?;
-        let of_node = |Answer { node, value: sockets }: Answer<Vec<RemoteSocket>>| {
-            sockets.into_iter().map(move |value| Answer { node: node.clone(), value })
-        };
-        Ok(Collected { answers: answers.into_iter().flat_map(of_node).collect(), expected, silent, nodes })
+        Ok(self.cluster.ask_as_emitter(&self.nsp, self.wait(), ask, node_listed).await?.flatten())
     }
 
     fn wait(&self) -> Duration {

@@ -1,6 +1,7 @@
 //! Rows of the attachment table: looking them up, and what a failure means.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio_postgres::error::SqlState;
@@ -28,6 +29,14 @@ pub(crate) async fn look_up(
             Ok((AttachmentId(id), Bytes::copy_from_slice(payload.unwrap_or_default())))
         })
         .collect()
+}
+
+/// Deletes rows older than that; returns how many there were.
+pub(crate) async fn delete_older(session: &Session, table: &TableName, age: Duration) -> Result<u64> {
+    let client = session.client().await?;
+    let sql = format!("DELETE FROM {} WHERE created_at < now() - $1 * interval '1 second'", table.as_sql());
+    let age = age.as_secs_f64();
+    client.execute_typed(&sql, &[(&age, Type::FLOAT8)]).await.map_err(|e| table_failure(&e, table))
 }
 
 /// What a failed statement on the attachment table means.

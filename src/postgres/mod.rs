@@ -15,7 +15,7 @@ pub use connect::Settings;
 pub use publisher::Receipt;
 pub use table::TableName;
 
-pub(crate) use attachments::look_up;
+pub(crate) use attachments::{delete_older, look_up};
 pub(crate) use connect::failure;
 pub(crate) use listener::{Heard, Listener};
 pub(crate) use publisher::Publisher;

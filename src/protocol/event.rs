@@ -27,7 +27,13 @@ impl EventArgs {
         Self(Repr::Values(std::iter::once(event.into()).chain(args).collect()))
     }
 
-    pub(super) fn from_values(values: Vec<Value>) -> Self {
+    /// An event as JSON text, which has to be an array with the name as its first item; only that it is JSON is looked at.
+    #[cfg(feature = "adapter")]
+    pub(crate) fn from_json(text: String) -> Result<Self> {
+        RawValue::from_string(text).map(Self::from_raw).map_err(|e| Error::Decode(e.to_string()))
+    }
+
+    pub(crate) fn from_values(values: Vec<Value>) -> Self {
         Self(Repr::Values(values))
     }
 

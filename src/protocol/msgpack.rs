@@ -5,11 +5,11 @@ use std::io::Cursor;
 use serde::{Deserialize, Serialize};
 
 use super::value::MAX_DEPTH;
-use super::{Value, wire::Document};
+use super::Value;
 use crate::{Error, Result};
 
 /// Writes a document: every struct as a map with string keys.
-pub(super) fn write(document: &Document<'_>) -> Result<Vec<u8>> {
+pub(crate) fn write<T: Serialize + ?Sized>(document: &T) -> Result<Vec<u8>> {
     let mut out = Vec::new();
     let mut serializer = rmp_serde::Serializer::new(&mut out).with_struct_map();
     document.serialize(&mut serializer).map_err(|e| Error::Encode(e.to_string()))?;
@@ -17,7 +17,7 @@ pub(super) fn write(document: &Document<'_>) -> Result<Vec<u8>> {
 }
 
 /// Reads whatever one row holds.
-pub(super) fn read(bytes: &[u8]) -> Result<Value> {
+pub(crate) fn read(bytes: &[u8]) -> Result<Value> {
     let mut deserializer = rmp_serde::Deserializer::new(Cursor::new(bytes));
     // A value bounds its own depth, and says so better; each level costs the library two of its own.
     deserializer.set_max_depth(MAX_DEPTH * 3);

@@ -1,0 +1,46 @@
+//! The way from an adapter to the sockets themselves, whatever the type of their adapter.
+
+use socketioxide::SocketIo;
+use socketioxide::adapter::Adapter;
+
+use super::{Sid, describe};
+use crate::protocol::Value;
+
+type Describe = Box<dyn Fn(&str, Sid) -> Option<(Value, Value)> + Send + Sync>;
+type Disconnect = Box<dyn Fn(&str, Sid) + Send + Sync>;
+
+pub(super) struct Attached {
+    describe: Describe,
+    disconnect: Disconnect,
+}
+
+impl Attached {
+    pub(super) fn to<A: Adapter>(io: SocketIo<A>) -> Self {
+        let other = io.clone();
+        let describe = move |nsp: &str, sid| {
+            let socket = other.of(nsp)?.get_socket(sid)?;
+            Some(describe::socket(&socket))
+        };
+        let disconnect = move |nsp: &str, sid| {
+            for other in io.nsps().into_iter().filter(|other| other.ns_path() != nsp) {
+                // A socket has the same id in every namespace of its connection.
+                if let Some(socket) = other.get_socket(sid)
+                    && let Err(error) = socket.disconnect()
+                {
+                    tracing::debug!(%error, %sid, "not disconnected");
+                }
+            }
+        };
+        Self { describe: Box::new(describe), disconnect: Box::new(disconnect) }
+    }
+
+    /// The handshake and the data of a socket.
+    pub(super) fn describe(&self, nsp: &str, sid: Sid) -> Option<(Value, Value)> {
+        (self.describe)(nsp, sid)
+    }
+
+    /// Disconnects a socket from all other namespaces.
+    pub(super) fn disconnect_elsewhere(&self, nsp: &str, sid: Sid) {
+        (self.disconnect)(nsp, sid);
+    }
+}

@@ -1,0 +1,208 @@
+//! What other servers ask of this one.
+
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use socketioxide_core::adapter::SocketEmitter;
+use socketioxide_core::packet::Packet;
+use tokio::task::JoinSet;
+use tokio::time::sleep_until;
+
+use super::node::Node;
+use super::{PostgresAdapter, convert, target};
+use crate::Receipt;
+use crate::cluster::{Content, Event, Received, Subscription};
+use crate::protocol::{Body, BroadcastOptions, EventArgs, Message, RequestId, Value};
+
+/// How many answers may be under way before reading waits for some.
+const ANSWERS: usize = 4096;
+
+/// Serves a namespace for as long as its adapter is there.
+pub(super) async fn serve<E: SocketEmitter>(
+    adapter: Weak<PostgresAdapter<E>>,
+    node: Arc<Node>,
+    mut heard: Subscription,
+) {
+    // Answers take a while, and end with this task.
+    let mut answers = JoinSet::new();
+    loop {
+        tokio::select! {
+            event = heard.next(), if answers.len() < ANSWERS => {
+                let (Some(event), Some(adapter)) = (event, adapter.upgrade()) else { return };
+                adapter.take(event, &mut answers);
+            }
+            Some(_) = answers.join_next() => {}
+            () = sleep_until(node.heartbeat_due().into()) => publish(&node, Body::Heartbeat, &mut answers).await,
+        }
+    }
+}
+
+/// Publishes what nobody waits for; the order is that of the calls.
+async fn publish(node: &Arc<Node>, body: Body, answers: &mut JoinSet<()>) {
+    let kind = body.kind();
+    match node.enqueue(body).await {
+        Ok(receipt) => drop(answers.spawn(settle(node.clone(), vec![receipt]))),
+        Err(error) => tracing::warn!(%error, nsp = %node.nsp, %kind, "not published"),
+    }
+}
+
+async fn settle(node: Arc<Node>, receipts: Vec<Receipt>) {
+    for receipt in receipts {
+        if let Err(error) = receipt.await {
+            metrics::counter!("pgio_publish_errors_total").increment(1);
+            tracing::warn!(%error, nsp = %node.nsp, "an answer was not published");
+        }
+    }
+}
+
+impl<E: SocketEmitter> PostgresAdapter<E> {
+    fn take(self: Arc<Self>, event: Event, answers: &mut JoinSet<()>) {
+        match event {
+            Event::Message(received) => self.take_received(&received, answers),
+            Event::Missed(count) => {
+                metrics::counter!("pgio_messages_missed_total").increment(count);
+                tracing::error!(count, nsp = %self.node.nsp, "messages of other servers were dropped: too many at once");
+            }
+            Event::Lost(error) => {
+                metrics::gauge!("pgio_listener_up").set(0);
+                tracing::warn!(%error, nsp = %self.node.nsp, "other servers are not heard");
+            }
+            Event::Restored(away) => {
+                metrics::gauge!("pgio_listener_up").set(1);
+                tracing::warn!(?away, nsp = %self.node.nsp, "other servers are heard again");
+                let node = self.node.clone();
+                answers.spawn(async move {
+                    // Those who have missed our heartbeats meanwhile learn of us, and we of them. `publish` logs a failure.
+                    let _ = node.publish(Body::InitialHeartbeat).await;
+                });
+            }
+        }
+    }
+
+    fn take_received(self: Arc<Self>, received: &Received, answers: &mut JoinSet<()>) {
+        let start = Instant::now();
+        match &received.content {
+            Content::Message(message) => {
+                metrics::counter!("pgio_messages_received_total", "type" => message.kind().name()).increment(1);
+                self.take_message(message, answers);
+                metrics::histogram!("pgio_delivery_seconds").record(start.elapsed());
+            }
+            Content::Missing(header) => {
+                metrics::counter!("pgio_attachments_missing_total").increment(1);
+                tracing::warn!(kind = %header.kind, uid = %header.uid, nsp = %header.nsp, "its attachment is gone");
+            }
+            Content::Unreadable(_, error) => {
+                metrics::counter!("pgio_messages_malformed_total").increment(1);
+                tracing::warn!(%error, nsp = %self.node.nsp, "skipped");
+            }
+        }
+    }
+
+    fn take_message(self: Arc<Self>, message: &Message, answers: &mut JoinSet<()>) {
+        // A node on the same prefix may speak for another namespace than its channel's: Node drops that, too.
+        if message.nsp != self.node.nsp {
+            tracing::debug!(nsp = %message.nsp, channel = %self.node.nsp, "not for this namespace");
+            return;
+        }
+        match &message.body {
+            Body::InitialHeartbeat => {
+                let node = self.node.clone();
+                answers.spawn(async move {
+                    // `publish` logs a failure.
+                    let _ = node.publish(Body::Heartbeat).await;
+                });
+            }
+            Body::Broadcast { opts, event, request_id: None } => {
+                if let Some(packet) = self.packet(event) {
+                    self.send_here(packet, target::from_wire(opts));
+                }
+            }
+            Body::Broadcast { opts, event, request_id: Some(id) } => {
+                if let Some(packet) = self.packet(event) {
+                    self.send_with_ack(packet, opts, id.clone(), answers);
+                }
+            }
+            Body::SocketsJoin { opts, rooms } => {
+                let opts = target::from_wire(opts);
+                self.let_ids_be_rooms(&opts);
+                self.local.add_sockets(opts, rooms.clone());
+            }
+            Body::SocketsLeave { opts, rooms } => {
+                let opts = target::from_wire(opts);
+                self.let_ids_be_rooms(&opts);
+                self.local.del_sockets(opts, rooms.clone());
+            }
+            Body::DisconnectSockets { opts, close } => self.disconnect_here(target::from_wire(opts), *close),
+            Body::FetchSockets { opts, request_id } => {
+                let sockets = self.describe_sockets(target::from_wire(opts));
+                let body = Body::FetchSocketsResponse { request_id: request_id.clone(), sockets };
+                let node = self.node.clone();
+                answers.spawn(async move {
+                    // `publish` logs a failure.
+                    let _ = node.publish(body).await;
+                });
+            }
+            Body::ServerSideEmit { event, request_id } => {
+                answers.spawn(self.answer(event.clone(), request_id.clone()));
+            }
+            _ => {}
+        }
+    }
+
+    fn packet(&self, event: &EventArgs) -> Option<Packet> {
+        match self.format.value_of(event) {
+            Ok(value) => Some(Packet::event(self.local.path().clone(), value)),
+            Err(error) => {
+                metrics::counter!("pgio_messages_malformed_total").increment(1);
+                tracing::warn!(%error, nsp = %self.node.nsp, "an event that cannot be passed on");
+                None
+            }
+        }
+    }
+
+    /// Sends to the clients here, tells how many they are, and passes on each acknowledgement.
+    fn send_with_ack(&self, packet: Packet, opts: &BroadcastOptions, id: RequestId, answers: &mut JoinSet<()>) {
+        let timeout = opts.flags.timeout.map(Duration::from_millis);
+        let opts = target::from_wire(opts);
+        self.let_ids_be_rooms(&opts);
+        let (acks, client_count) = self.local.broadcast_with_ack(packet, opts, timeout);
+        let node = self.node.clone();
+        answers.spawn(async move {
+            let count = Body::BroadcastClientCount { request_id: id.clone(), client_count: client_count.into() };
+            let mut receipts = Vec::new();
+            receipts.extend(node.enqueue(count).await.ok());
+            let mut acks = std::pin::pin!(acks);
+            while let Some((_, ack)) = acks.next().await {
+                // Who does not answer in time is missed by whoever asked.
+                let Ok(answer) = ack else { continue };
+                let answer = convert::first_of(answer).unwrap_or_else(|error| {
+                    tracing::warn!(%error, nsp = %node.nsp, "an acknowledgement that cannot be read");
+                    Value::Null
+                });
+                let body = Body::BroadcastAck { request_id: id.clone(), answer };
+                match node.enqueue(body).await {
+                    Ok(receipt) => receipts.push(receipt),
+                    Err(error) => tracing::warn!(%error, nsp = %node.nsp, "an acknowledgement was not published"),
+                }
+            }
+            settle(node, receipts).await;
+        });
+    }
+
+    /// Calls the handler of a server-side event, and answers where that is wanted.
+    async fn answer(self: Arc<Self>, event: EventArgs, request_id: Option<RequestId>) {
+        let (name, args) = match event.into_parts() {
+            Ok(parts) => parts,
+            Err(error) => return tracing::warn!(%error, nsp = %self.node.nsp, "a server-side event was skipped"),
+        };
+        let (ctr, node) = (self.ctr.clone(), self.node.clone());
+        // A handler may take long, and must not keep a closed namespace alive.
+        drop(self);
+        let answer = ctr.0.handlers.call(&node.nsp, &name, args).await;
+        if let (Some(answer), Some(request_id)) = (answer, request_id) {
+            // `publish` logs a failure.
+            let _ = node.publish(Body::ServerSideEmitResponse { request_id, answer }).await;
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! What happens to the sockets of this server.
+
+use socketioxide_core::Value as CoreValue;
+use socketioxide_core::adapter::errors::SocketError;
+use socketioxide_core::adapter::{BroadcastFlags, BroadcastOptions as CoreOptions, SocketEmitter};
+use socketioxide_core::packet::{Packet, PacketData};
+
+use super::{PostgresAdapter, Sid, describe, target};
+use crate::protocol::RemoteSocket;
+
+/// Up to this size a packet is written for each client anew, which tells whose buffer is full. A larger one is written
+/// once and shared by all; whose buffer is full has to be found out afterwards.
+const SHARED_FROM_BYTES: usize = 16 << 10;
+
+/// A namespace that no client is connected to: clients ignore its packets.
+const NOWHERE: &str = "/pgio/nowhere";
+
+impl<E: SocketEmitter> PostgresAdapter<E> {
+    /// Sends a packet to clients of this server.
+    pub(super) fn send_here(&self, packet: Packet, opts: CoreOptions) {
+        self.let_ids_be_rooms(&opts);
+        if opts.has_flag(BroadcastFlags::Volatile) {
+            // May be lost by its nature.
+            let _ = self.local.broadcast(packet, opts);
+            return;
+        }
+        let sids = self.local.sockets(opts.clone());
+        metrics::counter!("pgio_events_sent_total").increment(sids.len() as u64);
+        if size(&packet) < SHARED_FROM_BYTES {
+            for sid in sids {
+                if is_full(self.local.broadcast(packet.clone(), target::one(sid))) {
+                    self.meet_slow_client(sid);
+                }
+            }
+            return;
+        }
+        let Err(errors) = self.local.broadcast(packet, opts) else { return };
+        let missed = errors.iter().filter(|error| matches!(error, SocketError::InternalChannelFull)).count();
+        let mut found = 0;
+        for sid in sids {
+            let probe = Packet::event(NOWHERE, CoreValue::Str("[\"\"]".into(), None));
+            if missed > 0 && is_full(self.local.broadcast(probe, target::one(sid))) {
+                self.meet_slow_client(sid);
+                found += 1;
+            }
+        }
+        if found < missed {
+            metrics::counter!("pgio_packets_lost_total").increment((missed - found) as u64);
+            tracing::error!(clients = missed - found, nsp = %self.node.nsp, "slow clients missed a large packet");
+        }
+    }
+
+    /// A client that cannot keep up has missed a packet, and must not go on as if it had not.
+    fn meet_slow_client(&self, sid: Sid) {
+        metrics::counter!("pgio_slow_clients_total").increment(1);
+        tracing::warn!(%sid, nsp = %self.node.nsp, "a client is too slow for its buffer");
+        match self.ctr.0.slow_client.get() {
+            Some(handler) => handler(self.node.nsp.as_str(), sid),
+            // Fails as long as the buffer is full, and is tried again with the next packet that does not fit.
+            None => drop(self.local.disconnect_socket(target::one(sid))),
+        }
+    }
+
+    /// Disconnects sockets of this server; with `close` from all their namespaces, after which a client closes its
+    /// connection.
+    pub(super) fn disconnect_here(&self, opts: CoreOptions, close: bool) {
+        self.let_ids_be_rooms(&opts);
+        for sid in self.local.sockets(opts) {
+            if close && let Some(attached) = self.ctr.0.attached.get() {
+                attached.disconnect_elsewhere(self.node.nsp.as_str(), sid);
+            }
+            if is_full(self.local.disconnect_socket(target::one(sid))) {
+                self.meet_slow_client(sid);
+            }
+        }
+    }
+
+    /// Sockets of this server, for another one.
+    pub(super) fn describe_sockets(&self, opts: CoreOptions) -> Vec<RemoteSocket> {
+        self.let_ids_be_rooms(&opts);
+        let describe = |sid: Sid| {
+            let own = sid.to_string();
+            let mut rooms = target::names(self.local.socket_rooms(sid));
+            rooms.retain(|room| *room != own);
+            rooms.sort();
+            rooms.insert(0, own.clone());
+            let attached = self.ctr.0.attached.get();
+            let known = attached.and_then(|attached| attached.describe(self.node.nsp.as_str(), sid));
+            let (handshake, data) = known.unwrap_or_else(describe::nothing_known);
+            RemoteSocket { id: own, handshake, rooms, data }
+        };
+        self.local.sockets(opts).into_iter().map(describe).collect()
+    }
+}
+
+fn is_full(outcome: Result<(), Vec<SocketError>>) -> bool {
+    outcome.is_err_and(|errors| errors.iter().any(|error| matches!(error, SocketError::InternalChannelFull)))
+}
+
+fn size(packet: &Packet) -> usize {
+    match &packet.inner {
+        PacketData::Event(value, _) | PacketData::BinaryEvent(value, _) => match value {
+            CoreValue::Str(text, binaries) => {
+                text.len() + binaries.iter().flatten().map(bytes::Bytes::len).sum::<usize>()
+            }
+            CoreValue::Bytes(bytes) => bytes.len(),
+        },
+        _ => 0,
+    }
+}

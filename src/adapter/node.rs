@@ -1,0 +1,72 @@
+//! One namespace of this server, as the other servers see it: a uid that speaks and is alive.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::Result;
+use crate::cluster::{Asking, Cluster, LiveNode, Said};
+use crate::protocol::{Body, Message, Namespace, RequestId, Uid};
+use crate::Receipt;
+
+pub(super) struct Node {
+    pub(super) cluster: Cluster,
+    pub(super) uid: Uid,
+    pub(super) nsp: Namespace,
+    /// Whatever is published counts as a heartbeat.
+    last_word: Mutex<Instant>,
+}
+
+impl Node {
+    pub(super) fn new(cluster: Cluster, nsp: Namespace) -> Self {
+        Self { cluster, uid: Uid::random(), nsp, last_word: Mutex::new(Instant::now()) }
+    }
+
+    /// Publishes; returns when it is committed.
+    pub(super) async fn publish(&self, body: Body) -> Result<()> {
+        let start = Instant::now();
+        let kind = body.kind();
+        let outcome = async { self.enqueue(body).await?.await }.await;
+        match &outcome {
+            Ok(()) => metrics::histogram!("pgio_publish_seconds").record(start.elapsed()),
+            Err(error) => {
+                metrics::counter!("pgio_publish_errors_total").increment(1);
+                tracing::warn!(%error, nsp = %self.nsp, %kind, "not published");
+            }
+        }
+        outcome
+    }
+
+    /// Queues a message; the receipt tells when it is committed.
+    pub(super) async fn enqueue(&self, body: Body) -> Result<Receipt> {
+        *self.last_word.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        metrics::counter!("pgio_messages_published_total", "type" => body.kind().name()).increment(1);
+        self.cluster.enqueue(&Message { uid: self.uid.clone(), nsp: self.nsp.clone(), body }).await
+    }
+
+    /// When the next heartbeat is due.
+    pub(super) fn heartbeat_due(&self) -> Instant {
+        let last_word = *self.last_word.lock().unwrap_or_else(PoisonError::into_inner);
+        last_word + self.cluster.options().heartbeat_interval
+    }
+
+    /// The other live nodes of the namespace.
+    pub(super) async fn peers(&self) -> Result<Vec<LiveNode>> {
+        let (live, _) = self.cluster.live_nodes(&self.nsp).await?;
+        Ok(live.into_iter().filter(|node| node.uid != self.uid).collect())
+    }
+
+    /// Asks the other nodes.
+    pub(super) async fn ask<T>(
+        &self,
+        wait: Duration,
+        body: impl FnOnce(RequestId) -> Body,
+        read: fn(&Body) -> Option<Said<T>>,
+    ) -> Result<Asking<T>> {
+        self.cluster.ask(self.uid.clone(), &self.nsp, wait, body, read).await
+    }
+
+    /// Says farewell.
+    pub(super) async fn close(&self) -> Result<()> {
+        self.publish(Body::AdapterClose).await
+    }
+}

@@ -1,0 +1,73 @@
+//! Whom a message is for: between the protocol's options and socketioxide's.
+
+use socketioxide_core::adapter::{BroadcastFlags, BroadcastOptions as CoreOptions, Room, SocketEmitter};
+
+use super::{PostgresAdapter, Sid};
+use crate::protocol::{BroadcastOptions, Flags};
+
+/// For the other servers. What socketioxide keeps apart, the id of a sender or of the one socket that is meant, is a room
+/// like any other there.
+pub(super) fn to_wire(opts: &CoreOptions) -> BroadcastOptions {
+    let mut rooms = names(opts.rooms.iter().cloned());
+    let mut except = names(opts.except.iter().cloned());
+    match opts.sid {
+        Some(sid) if opts.has_flag(BroadcastFlags::Broadcast) => except.push(sid.to_string()),
+        Some(sid) if rooms.is_empty() => rooms.push(sid.to_string()),
+        _ => {}
+    }
+    let volatile = opts.has_flag(BroadcastFlags::Volatile).then_some(true);
+    BroadcastOptions { rooms, except, flags: Flags { volatile, ..Flags::default() } }
+}
+
+/// For the sockets here.
+pub(super) fn from_wire(opts: &BroadcastOptions) -> CoreOptions {
+    let mut core = CoreOptions::default();
+    core.rooms = opts.rooms.iter().cloned().map(Room::from).collect();
+    core.except = opts.except.iter().cloned().map(Room::from).collect();
+    // Without it, no rooms would mean nobody.
+    core.add_flag(BroadcastFlags::Broadcast);
+    if opts.flags.volatile == Some(true) {
+        core.add_flag(BroadcastFlags::Volatile);
+    }
+    core
+}
+
+/// One socket of this server.
+pub(super) fn one(sid: Sid) -> CoreOptions {
+    CoreOptions::new(sid)
+}
+
+/// Names of rooms as they travel.
+pub(super) fn names(rooms: impl IntoIterator<Item = Room>) -> Vec<String> {
+    rooms.into_iter().map(Room::into_owned).collect()
+}
+
+impl<E: SocketEmitter> PostgresAdapter<E> {
+    /// Whether no other server can be concerned.
+    pub(super) fn is_for_here_only(&self, opts: &CoreOptions) -> bool {
+        let one_of_ours = || {
+            let one = opts.sid.filter(|_| opts.rooms.is_empty() && !opts.has_flag(BroadcastFlags::Broadcast));
+            one.is_some_and(|sid| self.is_here(sid))
+        };
+        opts.has_flag(BroadcastFlags::Local) || one_of_ours()
+    }
+
+    pub(super) fn is_here(&self, sid: Sid) -> bool {
+        !self.local.fetch_sockets(one(sid)).is_empty()
+    }
+
+    /// In Node each socket is in a room of its own id. Here it joins that room when somebody first names it.
+    pub(super) fn let_ids_be_rooms(&self, opts: &CoreOptions) {
+        for room in opts.rooms.iter().chain(&opts.except) {
+            if let Ok(sid) = room.parse::<Sid>()
+                && self.is_here(sid)
+            {
+                self.local.add_all(sid, room.clone());
+                // It may have gone in between, after which nobody would take it out of the room.
+                if !self.is_here(sid) {
+                    self.local.del_all(sid);
+                }
+            }
+        }
+    }
+}
