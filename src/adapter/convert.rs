@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use serde::ser::{SerializeMap, Serializer};
 use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
 use socketioxide_core::Value as CoreValue;
 use socketioxide_core::packet::{Packet, PacketData};
 use socketioxide_core::parser::{Parse, ParserError};
@@ -98,7 +98,9 @@ fn fill(value: Value, binaries: &VecDeque<Bytes>) -> Value {
         Value::Array(items) => Value::Array(items.into_iter().map(|item| fill(item, binaries)).collect()),
         Value::Object(entries) => match binary_of(&entries, binaries) {
             Some(bytes) => Value::Binary(bytes),
-            None => Value::Object(entries.into_iter().map(|(key, item)| (key, fill(item, binaries))).collect()),
+            None => {
+                Value::Object(entries.into_iter().map(|(key, item)| (key, fill(item, binaries))).collect())
+            }
         },
         plain => plain,
     }

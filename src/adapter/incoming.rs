@@ -84,7 +84,8 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         let start = Instant::now();
         match &received.content {
             Content::Message(message) => {
-                metrics::counter!("pgio_messages_received_total", "type" => message.kind().name()).increment(1);
+                metrics::counter!("pgio_messages_received_total", "type" => message.kind().name())
+                    .increment(1);
                 self.take_message(message, answers);
                 metrics::histogram!("pgio_delivery_seconds").record(start.elapsed());
             }
@@ -162,14 +163,21 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
     }
 
     /// Sends to the clients here, tells how many they are, and passes on each acknowledgement.
-    fn send_with_ack(&self, packet: Packet, opts: &BroadcastOptions, id: RequestId, answers: &mut JoinSet<()>) {
+    fn send_with_ack(
+        &self,
+        packet: Packet,
+        opts: &BroadcastOptions,
+        id: RequestId,
+        answers: &mut JoinSet<()>,
+    ) {
         let timeout = opts.flags.timeout.map(Duration::from_millis);
         let opts = target::from_wire(opts);
         self.let_ids_be_rooms(&opts);
         let (acks, client_count) = self.local.broadcast_with_ack(packet, opts, timeout);
         let node = self.node.clone();
         answers.spawn(async move {
-            let count = Body::BroadcastClientCount { request_id: id.clone(), client_count: client_count.into() };
+            let count =
+                Body::BroadcastClientCount { request_id: id.clone(), client_count: client_count.into() };
             let mut receipts = Vec::new();
             receipts.extend(node.enqueue(count).await.ok());
             let mut acks = std::pin::pin!(acks);
@@ -183,7 +191,9 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
                 let body = Body::BroadcastAck { request_id: id.clone(), answer };
                 match node.enqueue(body).await {
                     Ok(receipt) => receipts.push(receipt),
-                    Err(error) => tracing::warn!(%error, nsp = %node.nsp, "an acknowledgement was not published"),
+                    Err(error) => {
+                        tracing::warn!(%error, nsp = %node.nsp, "an acknowledgement was not published")
+                    }
                 }
             }
             settle(node, receipts).await;
@@ -194,7 +204,9 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
     async fn answer(self: Arc<Self>, event: EventArgs, request_id: Option<RequestId>) {
         let (name, args) = match event.into_parts() {
             Ok(parts) => parts,
-            Err(error) => return tracing::warn!(%error, nsp = %self.node.nsp, "a server-side event was skipped"),
+            Err(error) => {
+                return tracing::warn!(%error, nsp = %self.node.nsp, "a server-side event was skipped");
+            }
         };
         let (ctr, node) = (self.ctr.clone(), self.node.clone());
         // A handler may take long, and must not keep a closed namespace alive.

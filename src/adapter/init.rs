@@ -73,7 +73,11 @@ fn is_for_servers(kind: MessageKind) -> bool {
     match kind {
         InitialHeartbeat | Broadcast | SocketsJoin | SocketsLeave | DisconnectSockets | FetchSockets
         | ServerSideEmit => true,
-        Heartbeat | FetchSocketsResponse | ServerSideEmitResponse | BroadcastClientCount | BroadcastAck
+        Heartbeat
+        | FetchSocketsResponse
+        | ServerSideEmitResponse
+        | BroadcastClientCount
+        | BroadcastAck
         | AdapterClose => false,
     }
 }

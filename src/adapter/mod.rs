@@ -39,8 +39,8 @@ use futures_util::stream::Select;
 use serde::Serialize;
 use socketioxide_core::adapter::errors::{AdapterError, BroadcastError};
 use socketioxide_core::adapter::{
-    AckStreamItem, BroadcastOptions as CoreOptions, CoreAdapter, CoreLocalAdapter, DefinedAdapter, RemoteSocketData,
-    Room, RoomParam, SocketEmitter,
+    AckStreamItem, BroadcastOptions as CoreOptions, CoreAdapter, CoreLocalAdapter, DefinedAdapter,
+    RemoteSocketData, Room, RoomParam, SocketEmitter,
 };
 use socketioxide_core::packet::Packet;
 use tokio_util::task::AbortOnDropHandle;
@@ -387,7 +387,8 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
     async fn fetch_elsewhere(&self, opts: &CoreOptions) -> Result<Vec<RemoteSocket>> {
         let opts = target::to_wire(opts);
         let wait = self.ctr.cluster().request_timeout();
-        let asked = self.node.ask(wait, |request_id| Body::FetchSockets { opts, request_id }, node_listed).await?;
+        let asked =
+            self.node.ask(wait, |request_id| Body::FetchSockets { opts, request_id }, node_listed).await?;
         Ok(asked.collect().await?.flatten().into_values())
     }
 }

@@ -3,10 +3,10 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::Receipt;
 use crate::Result;
 use crate::cluster::{Asking, Cluster, LiveNode, Said};
 use crate::protocol::{Body, Message, Namespace, RequestId, Uid};
-use crate::Receipt;
 
 pub(super) struct Node {
     pub(super) cluster: Cluster,

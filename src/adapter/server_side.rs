@@ -7,9 +7,9 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 
+use crate::Result;
 use crate::emitter::server_event;
 use crate::protocol::{EventArgs, Namespace, Value};
-use crate::Result;
 
 /// What a handler returns: the answer for who wants one, or none.
 pub type Answer = Option<Value>;

@@ -23,9 +23,9 @@ pub use channel::{Channel, Namespace};
 pub use envelope::{AttachmentId, Header, Notification};
 pub use event::EventArgs;
 pub use kind::MessageKind;
+pub use message::{Body, Message, RemoteSocket};
 #[cfg(feature = "adapter")]
 pub(crate) use msgpack::{read as read_msgpack, write as write_msgpack};
-pub use message::{Body, Message, RemoteSocket};
 pub use name::{RequestId, Uid};
 pub use options::{BroadcastOptions, Flags};
 pub use value::{Date, Object, Value};

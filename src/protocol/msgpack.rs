@@ -4,8 +4,8 @@ use std::io::Cursor;
 
 use serde::{Deserialize, Serialize};
 
-use super::value::MAX_DEPTH;
 use super::Value;
+use super::value::MAX_DEPTH;
 use crate::{Error, Result};
 
 /// Writes a document: every struct as a map with string keys.

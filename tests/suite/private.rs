@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use pgio::Error;
-use pgio::postgres::private::{PrivateServer, Shutdown};
+use pgio::postgres::private::{PrivateServer, Shutdown, running_in};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 use tokio::time::{Instant, sleep};
@@ -70,9 +70,9 @@ async fn a_directory_keeps_its_data_and_has_one_owner() {
     server.stop().await.unwrap();
     let server = start().await.unwrap();
     execute(&server.url(), "INSERT INTO kept VALUES (1)").await;
-    assert!(directory.join("running.json").exists());
+    assert_eq!(running_in(&directory), Some(server.url()));
     server.stop().await.unwrap();
-    assert!(!directory.join("running.json").exists());
+    assert_eq!(running_in(&directory), None);
 }
 
 #[tokio::test]
@@ -97,33 +97,155 @@ async fn a_server_that_does_not_start_says_why() {
     assert!(error.to_string().contains("/nowhere has no initdb"), "{error}");
 }
 
-/// Not a test by itself: the process that [`an_owner_that_is_killed_leaves_nothing`] kills.
+#[tokio::test]
+async fn a_failed_start_leaves_nothing() {
+    let place = reachable();
+    let temporary = place.path().join("tmp");
+    std::fs::create_dir(&temporary).unwrap();
+    std::fs::set_permissions(&temporary, std::os::unix::fs::PermissionsExt::from_mode(0o1777)).unwrap();
+    for name in ["initdb", "postgres"] {
+        let program = place.path().join(name);
+        std::fs::write(&program, "#!/bin/sh\necho 'the disk is full' >&2\nexit 1\n").unwrap();
+        std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let mut owner = owner();
+    owner.env("TMPDIR", &temporary).env("PGIO_POSTGRES_BIN", place.path()).stderr(Stdio::piped());
+    let output = owner.output().await.unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("the disk is full"), "{said}");
+    until("the directory is gone", || entries(&temporary) == 0).await;
+}
+
+#[tokio::test]
+async fn an_owner_that_is_killed_in_the_middle_of_its_start_leaves_nothing() {
+    let place = reachable();
+    std::fs::set_permissions(place.path(), std::os::unix::fs::PermissionsExt::from_mode(0o1777)).unwrap();
+    let mut owner = owner().env("TMPDIR", place.path()).spawn().unwrap();
+    until("initdb is at work", || {
+        let directory = std::fs::read_dir(place.path()).unwrap().flatten().next();
+        directory.is_some_and(|directory| directory.path().join("new/PG_VERSION").exists())
+    })
+    .await;
+    owner.kill().await.unwrap();
+    until("the directory is gone", || entries(place.path()) == 0).await;
+}
+
+#[tokio::test]
+async fn a_directory_serves_again_right_after_its_owner_was_killed() {
+    let place = reachable();
+    // Nothing above it is there yet, as in a fresh /var/lib.
+    let directory = place.path().join("pgio/postgres");
+    let (mut owner, _) = running_owner(owner().env("PGIO_TEST_DIRECTORY", &directory)).await;
+    let url = running_in(&directory).unwrap();
+    execute(&url, "CREATE TABLE kept AS SELECT generate_series(1, 100000)").await;
+    owner.kill().await.unwrap();
+    assert_eq!(running_in(&directory), None);
+    let server = PrivateServer::builder().directory(&directory).start().await.unwrap();
+    assert_eq!(running_in(&directory), Some(server.url()));
+    execute(&server.url(), "INSERT INTO kept VALUES (1)").await;
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_server_that_dies_is_reported_and_starts_again() {
+    let mut server = own_server().await;
+    let pid = postmaster(server.directory());
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), nix::sys::signal::SIGINT).unwrap();
+    let reason = server.died().await.to_string();
+    assert!(reason.contains("received fast shutdown request") || reason.contains("shut down"), "{reason}");
+    server.start_again().await.unwrap();
+    execute(&server.url(), "SELECT 1").await;
+}
+
+#[tokio::test]
+async fn what_is_taken_down_is_removed_as_well() {
+    let mut server = own_server().await;
+    let directory = server.directory().to_owned();
+    server.take_down(Shutdown::Fast).await.unwrap();
+    drop(server);
+    until("the directory is gone", || !directory.exists()).await;
+}
+
+#[tokio::test]
+async fn a_signal_to_everybody_but_the_owner_does_not_part_server_and_watchdog() {
+    let (mut owner, directory) = running_owner(&mut owner()).await;
+    let pid = postmaster(&directory);
+    let group = nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(pid.cast_signed()))).unwrap();
+    // Harmless to the server, deadly to a shell that does not expect it.
+    nix::sys::signal::killpg(group, nix::sys::signal::SIGHUP).unwrap();
+    owner.kill().await.unwrap();
+    until("the server has ended", || !is_running(pid)).await;
+    until("the directory is gone", || !directory.exists()).await;
+}
+
+/// As root we write into a directory of the server's user: not to where that user points.
+#[tokio::test]
+async fn root_follows_no_link_of_the_servers_user() {
+    let place = reachable();
+    let directory = place.path().join("postgres");
+    let start = async || PrivateServer::builder().directory(&directory).start().await.unwrap();
+    let server = start().await;
+    let access = server.directory().join("data/pg_hba.conf");
+    server.stop().await.unwrap();
+    let precious = place.path().join("precious");
+    std::fs::write(&precious, "precious").unwrap();
+    std::fs::remove_file(&access).unwrap();
+    std::os::unix::fs::symlink(&precious, &access).unwrap();
+    start().await.stop().await.unwrap();
+    assert_eq!(std::fs::read_to_string(&precious).unwrap(), "precious");
+}
+
+/// A directory that the server's user can get to.
+fn reachable() -> tempfile::TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    directory
+}
+
+fn entries(directory: &Path) -> usize {
+    std::fs::read_dir(directory).unwrap().count()
+}
+
+/// A process that runs [`owner_to_be_killed`].
+fn owner() -> Command {
+    let mut owner = Command::new(std::env::current_exe().unwrap());
+    owner
+        .args(["--exact", "private::owner_to_be_killed", "--nocapture"])
+        .env("PGIO_TEST_OWNER", "1")
+        .stdout(Stdio::piped())
+        .kill_on_drop(true);
+    owner
+}
+
+/// Waits until its server runs; the directory of that.
+async fn running_owner(owner: &mut Command) -> (tokio::process::Child, std::path::PathBuf) {
+    let mut owner = owner.spawn().unwrap();
+    let mut lines = BufReader::new(owner.stdout.take().unwrap()).lines();
+    loop {
+        let line = lines.next_line().await.unwrap().unwrap();
+        if line.starts_with('/') {
+            return (owner, Path::new(&line).to_owned());
+        }
+    }
+}
+
+/// Not a test by itself: the process that others kill.
 #[tokio::test]
 async fn owner_to_be_killed() {
     if std::env::var_os("PGIO_TEST_OWNER").is_none() {
         return;
     }
-    let server = own_server().await;
+    let server = match std::env::var_os("PGIO_TEST_DIRECTORY") {
+        Some(directory) => PrivateServer::builder().directory(directory).start().await.unwrap(),
+        None => own_server().await,
+    };
     println!("\n{}", server.directory().display());
     std::future::pending::<()>().await;
 }
 
 #[tokio::test]
 async fn an_owner_that_is_killed_leaves_nothing() {
-    let mut owner = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "private::owner_to_be_killed", "--nocapture"])
-        .env("PGIO_TEST_OWNER", "1")
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(owner.stdout.take().unwrap()).lines();
-    let directory = loop {
-        let line = lines.next_line().await.unwrap().unwrap();
-        if line.starts_with('/') {
-            break Path::new(&line).to_owned();
-        }
-    };
+    let (mut owner, directory) = running_owner(&mut owner()).await;
     let pid = postmaster(&directory);
     assert!(is_running(pid));
     owner.kill().await.unwrap();

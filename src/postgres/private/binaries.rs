@@ -34,14 +34,16 @@ impl Binaries {
         })
     }
 
-    pub(super) fn program(&self, name: &str) -> PathBuf {
-        self.0.join(name)
+    pub(super) fn directory(&self) -> &Path {
+        &self.0
     }
 }
 
 fn complete(directory: &Path) -> Option<Binaries> {
+    // The server's processes do not share our current directory.
+    let directory = std::path::absolute(directory).ok()?;
     let is_there = |program: &str| directory.join(program).is_file();
-    (is_there("initdb") && is_there("postgres")).then(|| Binaries(directory.to_owned()))
+    (is_there("initdb") && is_there("postgres")).then_some(Binaries(directory))
 }
 
 fn newest_in_places() -> Option<Binaries> {

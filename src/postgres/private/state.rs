@@ -1,32 +1,28 @@
-//! How other commands find the private server that runs.
+//! What a persistent directory remembers, and how other commands find the server that runs in it.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::env;
+use std::fmt;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::{Pid, Uid};
 use serde::{Deserialize, Serialize};
 
-use super::files::DataDirectory;
 use crate::{Error, Result};
 
-const FILE: &str = "running.json";
-
-/// What the file says.
-#[derive(Serialize, Deserialize)]
-struct Running {
-    url: String,
-    /// The process that owns the server; when it is gone, the server is.
-    owner: u32,
-}
+/// The file in a persistent directory that holds a [`State`].
+const STATE_FILE: &str = "server.json";
+/// The file whose lock says that the directory is in use.
+const LOCK_FILE: &str = "lock";
 
 /// Where a private server keeps what it keeps: `PGIO_STATE_DIR`, or `pgio` in `$XDG_STATE_HOME` or `~/.local/state`. For
 /// root a directory that the server's user can reach: `/var/lib/pgio`.
 pub fn state_directory() -> Option<PathBuf> {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(directory) = set("PGIO_STATE_DIR") {
         return Some(directory);
     }
@@ -40,33 +36,76 @@ pub fn state_directory() -> Option<PathBuf> {
 /// The URL of this user's private server, if one runs: one that was started in `postgres` below the
 /// [`state_directory`].
 pub fn running() -> Option<String> {
-    let text = fs::read(state_directory()?.join("postgres").join(FILE)).ok()?;
-    let Running { url, owner } = serde_json::from_slice(&text).ok()?;
-    let owner = Pid::from_raw(i32::try_from(owner).ok()?);
-    // Somebody else's process is one, too.
-    matches!(kill(owner, None), Ok(()) | Err(Errno::EPERM)).then_some(url)
+    running_in(&state_directory()?.join("postgres"))
 }
 
-/// Says that a server runs.
-pub(super) fn announce(data: &DataDirectory, url: &str) -> Result<()> {
-    let path = data.root().join(FILE);
-    let running = Running { url: url.to_owned(), owner: std::process::id() };
-    let text = serde_json::to_vec(&running).map_err(|e| Error::Private(e.to_string()))?;
-    // In place at once, so that nobody reads half of it.
-    let draft = path.with_extension("draft");
-    let written = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&draft);
-    written
-        .and_then(|mut file| file.write_all(&text))
-        .and_then(|()| fs::rename(&draft, &path))
-        .map_err(|e| Error::Private(format!("{}: {e}", path.display())))
-}
-
-/// Takes that back.
-pub(super) fn withdraw(data: &DataDirectory) {
-    let path = data.root().join(FILE);
-    if let Err(error) = fs::remove_file(&path)
-        && error.kind() != std::io::ErrorKind::NotFound
-    {
-        tracing::debug!(%error, path = %path.display(), "a stale file stays");
+/// The URL of the private server that runs in a persistent directory, if one does.
+pub fn running_in(directory: &Path) -> Option<String> {
+    let state = State::read(directory).ok()??;
+    state.live_owner()?;
+    // Somebody else may have got the owner's process id since, but not the lock.
+    match File::open(directory.join(LOCK_FILE)).ok()?.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => Some(url(&state.password, state.port)),
+        _ => None,
     }
+}
+
+/// The URL of a private server.
+pub(super) fn url(password: &str, port: u16) -> String {
+    format!("postgres://pgio:{password}@127.0.0.1:{port}/pgio")
+}
+
+/// What has to survive in a persistent directory.
+#[derive(Serialize, Deserialize)]
+pub(super) struct State {
+    pub password: String,
+    /// The port of the last time; none before the first.
+    pub port: u16,
+    /// The process that runs the server; none while it starts and after an orderly stop.
+    pub owner: Option<u32>,
+}
+
+impl State {
+    /// The state in a persistent directory, if it was ever used.
+    pub(super) fn read(directory: &Path) -> Result<Option<Self>> {
+        let path = directory.join(STATE_FILE);
+        match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(file_error(&path, &error)),
+            Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|error| file_error(&path, &error)),
+        }
+    }
+
+    /// Replaces the state, durably and at once.
+    pub(super) fn write(&self, directory: &Path) -> Result<()> {
+        let path = directory.join(STATE_FILE);
+        let draft = path.with_extension("draft");
+        let replace = || {
+            let mut file =
+                OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+            serde_json::to_writer(&mut file, self)?;
+            file.sync_all()?;
+            fs::rename(&draft, &path)
+        };
+        replace().map_err(|error| file_error(&path, &error))
+    }
+
+    /// The owner's process id, if it lives.
+    pub(super) fn live_owner(&self) -> Option<u32> {
+        let owner = self.owner?;
+        let pid = Pid::from_raw(i32::try_from(owner).ok()?);
+        matches!(kill(pid, None), Ok(()) | Err(Errno::EPERM)).then_some(owner)
+    }
+}
+
+/// Opens the lock of a persistent directory, without taking it.
+pub(super) fn open_lock(directory: &Path) -> Result<File> {
+    let path = directory.join(LOCK_FILE);
+    let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&path);
+    file.map_err(|error| file_error(&path, &error))
+}
+
+/// An [`Error::File`].
+pub(super) fn file_error(path: &Path, error: &dyn fmt::Display) -> Error {
+    Error::File { path: path.into(), reason: error.to_string() }
 }

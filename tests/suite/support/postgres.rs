@@ -27,7 +27,7 @@ pub async fn postgres() -> Postgres {
     let server = SERVER.get_or_init(async || PrivateServer::builder().start().await.unwrap()).await;
     let name = format!("test_{}", LAST.fetch_add(1, Ordering::Relaxed));
     execute(&server.url(), &format!("CREATE DATABASE {name} TEMPLATE template0")).await;
-    let url = server.url().strip_suffix("/postgres").map(|server| format!("{server}/{name}")).unwrap();
+    let url = server.url().strip_suffix("/pgio").map(|server| format!("{server}/{name}")).unwrap();
     Postgres { url }
 }
 

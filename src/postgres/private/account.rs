@@ -1,0 +1,90 @@
+//! The user that the server runs as: ourselves, or somebody with fewer rights when we are root.
+
+use std::env;
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use nix::unistd::{Uid, User};
+
+use crate::{Error, Result};
+
+/// Who runs Postgres, which refuses to be root, instead. The first that exists.
+const INSTEAD_OF_ROOT: [&str; 2] = ["postgres", "nobody"];
+
+/// What the server needs of our environment; the rest may hold secrets, or settings meant for clients.
+const ENVIRONMENT: [&str; 3] = ["PATH", "LD_LIBRARY_PATH", "TZ"];
+
+/// The server's user.
+#[derive(Debug, Clone)]
+pub(super) struct Account {
+    /// User and group to step down to; `None` when we are not root.
+    other: Option<(u32, u32)>,
+}
+
+impl Account {
+    /// The owner of `directory` if there is one already, else the usual choice.
+    pub(super) fn choose(directory: &Path) -> Result<Self> {
+        if !Uid::effective().is_root() {
+            return Ok(Self { other: None });
+        }
+        if let Ok(metadata) = directory.metadata()
+            && metadata.uid() != 0
+        {
+            return Ok(Self { other: Some((metadata.uid(), metadata.gid())) });
+        }
+        let user = INSTEAD_OF_ROOT.iter().find_map(|name| User::from_name(name).ok().flatten());
+        let user = user.ok_or_else(|| {
+            let names = INSTEAD_OF_ROOT.join(" or ");
+            Error::Private(format!("Postgres refuses to run as root, and there is no user {names} to run it"))
+        })?;
+        Ok(Self { other: Some((user.uid.as_raw(), user.gid.as_raw())) })
+    }
+
+    /// Whether the server's user is somebody else.
+    pub(super) fn is_other(&self) -> bool {
+        self.other.is_some()
+    }
+
+    /// Gives a directory of ours to the server's user.
+    pub(super) fn give(&self, path: &Path) -> io::Result<()> {
+        match self.other {
+            Some((user, group)) => chown(path, Some(user), Some(group)),
+            None => Ok(()),
+        }
+    }
+
+    /// A command that runs as the server's user, in a clean environment.
+    pub(super) fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.env_clear().env("LC_ALL", "C").current_dir("/");
+        command.envs(ENVIRONMENT.iter().filter_map(|name| Some((name, env::var_os(name)?))));
+        if let Some((user, group)) = self.other {
+            // The standard library drops the supplementary groups with it.
+            command.uid(user).gid(group);
+        }
+        command
+    }
+
+    /// Writes a file for the server. As its user: root would follow any link that this user planted there.
+    pub(super) fn write(&self, path: &Path, contents: &str) -> Result<()> {
+        let fail = |error: io::Error| Error::File { path: path.into(), reason: error.to_string() };
+        let mut child = self
+            .command("sh")
+            .args(["-c", r#"umask 077 && rm -f "$1" && cat >"$1""#, "sh"])
+            .arg(path)
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(fail)?;
+        let written = child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(contents.as_bytes()));
+        let output = child.wait_with_output().map_err(fail)?;
+        if !output.status.success() {
+            let reason = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            return Err(Error::File { path: path.into(), reason });
+        }
+        written.map_err(fail)
+    }
+}

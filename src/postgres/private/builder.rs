@@ -1,0 +1,123 @@
+//! What a private server is to be like.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::account::Account;
+use super::binaries::Binaries;
+use super::home::Home;
+use super::log::Log;
+use super::random_hex;
+use super::server::PrivateServer;
+use super::watchdog::{Charge, Event, Watchdog};
+use crate::{Error, Result};
+
+/// What a private server is to be like.
+#[derive(Debug, Clone, Default)]
+pub struct PrivateServerBuilder {
+    directory: Option<PathBuf>,
+    binaries: Option<PathBuf>,
+    settings: BTreeMap<String, String>,
+    access: Vec<String>,
+}
+
+impl PrivateServerBuilder {
+    /// Keeps the data in this directory, and finds it there at the next start. Without it the data is temporary.
+    pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.directory = Some(directory.into());
+        self
+    }
+
+    /// Takes the programs `initdb` and `postgres` from this directory. Without it, from `PGIO_POSTGRES_BIN`, the path,
+    /// or where packages put them.
+    pub fn binaries(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.binaries = Some(directory.into());
+        self
+    }
+
+    /// A setting of `postgresql.conf`, such as `max_connections`.
+    pub fn setting(mut self, name: &str, value: &str) -> Self {
+        self.settings.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// A line of `pg_hba.conf`, before the one that asks everybody on this machine for a password.
+    pub fn access(mut self, line: &str) -> Self {
+        self.access.push(line.to_owned());
+        self
+    }
+
+    /// Starts the server; returns when it takes connections. Dropping the future stops what was started.
+    ///
+    /// # Errors
+    /// [`Error::Private`] where the programs are missing, somebody else uses the directory, or the server does not
+    /// start: with the last lines of its log. [`Error::File`] where a directory or file cannot be used.
+    pub async fn start(self) -> Result<PrivateServer> {
+        let binaries = Binaries::find(self.binaries.as_deref())?;
+        let home = match &self.directory {
+            Some(directory) => Home::persistent(directory).await?,
+            None => Home::temporary()?,
+        };
+        let account = Account::choose(home.cluster())?;
+        let known = home.state()?;
+        let is_initialised = home.data().is_dir();
+        if is_initialised && known.is_none() {
+            let cluster = home.cluster().display();
+            return Err(Error::Private(format!("the password of {cluster} is lost; remove that directory")));
+        }
+        let (password, port) = match known {
+            Some(state) => (state.password, Some(state.port)),
+            None => (random_hex::<16>()?, None),
+        };
+        let charge = Charge {
+            binaries: binaries.directory(),
+            directory: home.cluster(),
+            temporary: home.is_temporary(),
+            server_arguments: self.server_arguments(&home),
+            lock: home.lock_for_child()?,
+        };
+        let mut watchdog = Watchdog::spawn(&account, charge)?;
+        if let Event::Complaint(complaint) = watchdog.event().await? {
+            return Err(Error::Private(complaint));
+        }
+        let log = Log::new(home.cluster().join("log"));
+        if !is_initialised {
+            // Before there is data, so that the password cannot get lost between the two.
+            home.remember(&password, port.unwrap_or(0), None)?;
+            watchdog.order(&format!("init {password}"))?;
+            if watchdog.event().await? != Event::Exited(0) {
+                return Err(Error::Private(format!("initdb failed: {}", log.tail())));
+            }
+        }
+        account.write(&home.data().join("pg_hba.conf"), &self.access_file())?;
+        PrivateServer::start(home, watchdog, log, password, port).await
+    }
+
+    /// Who may connect: what was asked for, then everybody on this machine with a password.
+    fn access_file(&self) -> String {
+        let rest = "host all,replication all 127.0.0.1/32 scram-sha-256";
+        self.access.iter().map(String::as_str).chain([rest]).map(|line| format!("{line}\n")).collect()
+    }
+
+    fn server_arguments(&self, home: &Home) -> Vec<String> {
+        let all = [
+            ("listen_addresses", "127.0.0.1"),
+            ("unix_socket_directories", ""),
+            ("cluster_name", "pgio"),
+            ("max_connections", "200"),
+        ];
+        // What can be thrown away need not survive a power failure.
+        let temporary = [
+            ("fsync", "off"),
+            ("full_page_writes", "off"),
+            ("max_wal_size", "64MB"),
+            ("min_wal_size", "32MB"),
+            ("shared_buffers", "16MB"),
+        ];
+        let temporary = if home.is_temporary() { &temporary[..] } else { &[] };
+        let asked_for = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        // The last of a name counts.
+        let settings = all.iter().chain(temporary).copied().chain(asked_for);
+        settings.flat_map(|(name, value)| ["-c".to_owned(), format!("{name}={value}")]).collect()
+    }
+}

@@ -1,0 +1,121 @@
+//! The directories of a private server: one that goes with it, or one that stays.
+
+use std::fs::{DirBuilder, File, TryLockError};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::account::Account;
+use super::state::{State, file_error, open_lock};
+use crate::{Error, Result};
+
+/// How long a server may take to stop after its owner was killed, until a new owner gives up.
+const STOPPING: Duration = Duration::from_secs(30);
+/// How often to look whether it has.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Where a private server lives.
+#[derive(Debug)]
+pub(super) enum Home {
+    /// Created by the watchdog, and removed by it.
+    Temporary { cluster: PathBuf },
+    /// `directory` is ours and holds the lock, the state and `cluster`, which is the server's user's.
+    Persistent { directory: PathBuf, cluster: PathBuf, lock: File },
+}
+
+impl Home {
+    /// A new name in the system's directory for temporary files.
+    pub(super) fn temporary() -> Result<Self> {
+        let name = format!("pgio-{}", super::random_hex::<8>()?);
+        Ok(Self::Temporary { cluster: std::env::temp_dir().join(name) })
+    }
+
+    /// Creates the directory where needed, and takes possession of it.
+    pub(super) async fn persistent(directory: &Path) -> Result<Self> {
+        let directory = std::path::absolute(directory).map_err(|error| file_error(directory, &error))?;
+        let cluster = directory.join("cluster");
+        let account = Account::choose(&cluster)?;
+        // Another user has to get through, though not to read.
+        let mode = if account.is_other() { 0o711 } else { 0o700 };
+        DirBuilder::new()
+            .recursive(true)
+            .mode(mode)
+            .create(&directory)
+            .map_err(|error| file_error(&directory, &error))?;
+        let lock = lock(&directory).await?;
+        match DirBuilder::new().mode(0o700).create(&cluster) {
+            Ok(()) => account.give(&cluster).map_err(|error| file_error(&cluster, &error))?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(file_error(&cluster, &error)),
+        }
+        Ok(Self::Persistent { directory, cluster, lock })
+    }
+
+    /// The directory that belongs to the server's user.
+    pub(super) fn cluster(&self) -> &Path {
+        match self {
+            Self::Temporary { cluster } | Self::Persistent { cluster, .. } => cluster,
+        }
+    }
+
+    /// Postgres' data directory.
+    pub(super) fn data(&self) -> PathBuf {
+        self.cluster().join("data")
+    }
+
+    pub(super) fn is_temporary(&self) -> bool {
+        matches!(self, Self::Temporary { .. })
+    }
+
+    /// The lock in a form that a child process can keep.
+    pub(super) fn lock_for_child(&self) -> Result<Stdio> {
+        match self {
+            Self::Temporary { .. } => Ok(Stdio::null()),
+            Self::Persistent { directory, lock, .. } => {
+                lock.try_clone().map(Stdio::from).map_err(|error| file_error(directory, &error))
+            }
+        }
+    }
+
+    /// What an earlier owner left for us.
+    pub(super) fn state(&self) -> Result<Option<State>> {
+        match self {
+            Self::Temporary { .. } => Ok(None),
+            Self::Persistent { directory, .. } => State::read(directory),
+        }
+    }
+
+    /// Leaves the state for others and for later.
+    pub(super) fn remember(&self, password: &str, port: u16, owner: Option<u32>) -> Result<()> {
+        match self {
+            Self::Temporary { .. } => Ok(()),
+            Self::Persistent { directory, .. } => {
+                State { password: password.to_owned(), port, owner }.write(directory)
+            }
+        }
+    }
+}
+
+/// Takes the lock. Waits for a server whose owner is gone, since its watchdog is stopping it.
+async fn lock(directory: &Path) -> Result<File> {
+    let lock = open_lock(directory)?;
+    let deadline = Instant::now() + STOPPING;
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(lock),
+            Err(TryLockError::Error(error)) => return Err(file_error(directory, &error)),
+            Err(TryLockError::WouldBlock) => {}
+        }
+        if let Some(owner) = State::read(directory)?.and_then(|state| state.live_owner()) {
+            return Err(Error::Private(format!("{} is in use by process {owner}", directory.display())));
+        }
+        if Instant::now() > deadline {
+            return Err(Error::Private(format!("{} is still in use", directory.display())));
+        }
+        sleep(LOOK).await;
+    }
+}

@@ -1,0 +1,208 @@
+//! A running private server, in its owner's hands.
+
+use std::fmt;
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+
+use super::builder::PrivateServerBuilder;
+use super::home::Home;
+use super::log::Log;
+use super::state::url;
+use super::watchdog::{Event, Watchdog};
+use crate::{Error, Result};
+
+/// How often to look whether a starting server takes connections.
+const LOOK: Duration = Duration::from_millis(5);
+/// How long an orderly shutdown may take before it becomes an immediate one.
+const ORDERLY: Duration = Duration::from_secs(10);
+/// How many ports are tried when somebody else takes the chosen one first.
+const PORT_ATTEMPTS: usize = 10;
+
+/// How a server ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shutdown {
+    /// Open sessions are ended, everything is written (`pg_ctl stop -m fast`).
+    Fast,
+    /// At once, as in a crash (`pg_ctl stop -m immediate`).
+    Immediate,
+}
+
+impl Shutdown {
+    fn signal(self) -> &'static str {
+        match self {
+            Self::Fast => "INT",
+            Self::Immediate => "QUIT",
+        }
+    }
+}
+
+/// A running server. It stops when this is dropped, without waiting for that; [`stop`](Self::stop) waits.
+pub struct PrivateServer {
+    home: Home,
+    watchdog: Watchdog,
+    log: Log,
+    password: String,
+    port: u16,
+    /// The server's process id while it runs.
+    pid: Option<u32>,
+}
+
+impl fmt::Debug for PrivateServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Without the password.
+        f.debug_struct("PrivateServer")
+            .field("directory", &self.directory())
+            .field("port", &self.port)
+            .finish_non_exhaustive()
+    }
+}
+
+impl PrivateServer {
+    /// Says what a server is to be like, then starts it.
+    pub fn builder() -> PrivateServerBuilder {
+        PrivateServerBuilder::default()
+    }
+
+    /// Starts the server of an initialised home, on `port` if it is free.
+    pub(super) async fn start(
+        home: Home,
+        watchdog: Watchdog,
+        log: Log,
+        password: String,
+        port: Option<u16>,
+    ) -> Result<Self> {
+        let mut server = Self { home, watchdog, log, password, port: 0, pid: None };
+        let mut wanted = port.filter(|port| *port != 0 && is_free(*port));
+        for attempt in 1.. {
+            server.port = wanted.take().map_or_else(free_port, Ok)?;
+            match server.start_again().await {
+                Ok(()) => break,
+                Err(_) if attempt < PORT_ATTEMPTS && !is_free(server.port) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        server.home.remember(&server.password, server.port, Some(std::process::id()))?;
+        Ok(server)
+    }
+
+    /// The URL with which anybody on this machine who knows it may connect, as superuser. A persistent directory
+    /// keeps it, unless the port is taken at the next start.
+    pub fn url(&self) -> String {
+        url(&self.password, self.port)
+    }
+
+    /// Its port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The directory that is its own: `data` and `log` are in it.
+    pub fn directory(&self) -> &Path {
+        self.home.cluster()
+    }
+
+    /// Where it writes its log.
+    pub fn log_file(&self) -> &Path {
+        self.log.path()
+    }
+
+    /// Waits until the server ends by itself, and says why; forever after [`take_down`](Self::take_down). Cancel safe.
+    pub async fn died(&mut self) -> Error {
+        match self.ended().await {
+            Ok(status) => self.obituary(status),
+            Err(error) => error,
+        }
+    }
+
+    /// Stops it, orderly, and waits for that.
+    ///
+    /// # Errors
+    /// [`Error::File`] where a persistent directory cannot be written to; the server stops nevertheless.
+    pub async fn stop(mut self) -> Result<()> {
+        let how = if self.home.is_temporary() { Shutdown::Immediate } else { Shutdown::Fast };
+        if timeout(ORDERLY, self.take_down(how)).await.is_err() {
+            self.watchdog.order(Shutdown::Immediate.signal())?;
+        }
+        self.watchdog.finish().await;
+        self.home.remember(&self.password, self.port, None)
+    }
+
+    /// Ends the server without giving up its data and its port: [`start_again`](Self::start_again) brings it back.
+    ///
+    /// # Errors
+    /// [`Error::Private`] where its watchdog was killed.
+    pub async fn take_down(&mut self, how: Shutdown) -> Result<()> {
+        if self.pid.is_some() {
+            self.watchdog.order(how.signal())?;
+            self.ended().await?;
+        }
+        Ok(())
+    }
+
+    /// Starts the server again on its old port, after [`take_down`](Self::take_down) or after it [`died`](Self::died).
+    ///
+    /// # Errors
+    /// [`Error::Private`] where it does not start.
+    pub async fn start_again(&mut self) -> Result<()> {
+        if self.pid.is_some() {
+            return Ok(());
+        }
+        self.log.mark();
+        self.watchdog.order(&format!("start {}", self.port))?;
+        loop {
+            tokio::select! {
+                event = self.watchdog.event() => match event? {
+                    Event::Started(pid) => self.pid = Some(pid),
+                    Event::Exited(status) => {
+                        self.pid = None;
+                        return Err(self.obituary(status));
+                    }
+                    Event::Ready | Event::Complaint(_) => {}
+                },
+                () = sleep(LOOK) => if self.is_ready() {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Waits until the server has ended; its status.
+    async fn ended(&mut self) -> Result<i32> {
+        loop {
+            if let Event::Exited(status) = self.watchdog.event().await? {
+                self.pid = None;
+                return Ok(status);
+            }
+        }
+    }
+
+    /// The server writes its pid into the first line of `postmaster.pid`, and its state into the eighth. The pid tells
+    /// it from what a crash has left there.
+    fn is_ready(&self) -> bool {
+        let Some(pid) = self.pid else { return false };
+        let text = fs::read_to_string(self.home.data().join("postmaster.pid")).unwrap_or_default();
+        let mut lines = text.lines().map(str::trim);
+        lines.next() == Some(&pid.to_string()) && lines.nth(6) == Some("ready")
+    }
+
+    fn obituary(&self, status: i32) -> Error {
+        Error::Private(format!("the server ended with status {status}: {}", self.log.tail()))
+    }
+}
+
+/// A port of 127.0.0.1 that is free now, from below those that systems take for outgoing connections: it is still free
+/// when the server comes back.
+fn free_port() -> Result<u16> {
+    (0..1000)
+        .map(|_| fastrand::u16(15_000..32_000))
+        .find(|port| is_free(*port))
+        .ok_or_else(|| Error::Private("no port of 127.0.0.1 is free".into()))
+}
+
+fn is_free(port: u16) -> bool {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
+}
