@@ -121,6 +121,15 @@ impl PostgresAdapterCtr {
         self.0.cluster.is_listening()
     }
 
+    /// How many servers of a namespace are live, this one included.
+    ///
+    /// # Errors
+    /// [`Error::Namespace`] where this server has no such namespace.
+    #[doc(alias = "serverCount")]
+    pub async fn server_count(&self, nsp: &str) -> Result<usize> {
+        Ok(self.node(nsp)?.peers().await?.len() + 1)
+    }
+
     /// Sends an event to the other servers of a namespace, not to clients.
     ///
     /// # Errors

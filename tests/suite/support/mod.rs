@@ -3,4 +3,5 @@
 pub mod attachments;
 pub mod mixed;
 pub mod node;
+pub mod pgio_node;
 pub mod postgres;
