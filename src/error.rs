@@ -30,12 +30,22 @@ pub enum Error {
         reason: String,
     },
 
-    /// The server cannot be reached, or refused the connection (password, TLS, too many clients, ...).
+    /// The server cannot be reached, or takes no connections for now.
     #[error("cannot connect to {target}: {reason}")]
     Connect {
         /// `host:port` or the socket's path; several of them when several hosts were tried.
         target: String,
         /// Why, with the server's own words where it said something.
+        reason: String,
+    },
+
+    /// The server can be reached, and will not have us: wrong password, no such database, a certificate that nobody
+    /// vouches for. Trying again does not help.
+    #[error("cannot connect to {target}: {reason}")]
+    Refused {
+        /// `host:port` or the socket's path; several of them when several hosts were tried.
+        target: String,
+        /// Why, in the server's own words.
         reason: String,
     },
 

@@ -104,7 +104,7 @@ impl std::fmt::Display for Failure {
 fn status(error: &Error) -> u8 {
     match error {
         Error::Setting { .. } => 2,
-        Error::NoDatabase | Error::Connect { .. } | Error::ConnectionLost(_) => 3,
+        Error::NoDatabase | Error::Connect { .. } | Error::Refused { .. } | Error::ConnectionLost(_) => 3,
         Error::File { .. } => 2,
         _ => 1,
     }

@@ -1,38 +1,212 @@
-//! stub
-use crate::{Error, Result};
-use postgres_native_tls::{MakeTlsConnector, TlsStream};
-use tokio_postgres::{Client, Connection, Socket};
+//! Connecting as the settings say: one host after the other, with TLS or without.
 
-/// stub
-#[derive(Clone)]
-pub struct Settings(tokio_postgres::Config);
+use std::future::poll_fn;
+use std::task::Poll;
+
+use futures_util::future::{Either, select};
+use postgres_native_tls::TlsStream;
+use tokio::time::timeout;
+use tokio_postgres::config::{self, SslNegotiation};
+use tokio_postgres::{Client, Config, Connection, Socket};
+
+use super::failure::Denial;
+use super::settings::{Address, Host, Parameters, Settings, SslMode, TargetSession};
+use super::tls::{LazyTls, check_files};
+use crate::{Error, Result};
 
 pub(crate) type PgConnection = Connection<Socket, TlsStream<Socket>>;
 
-impl Settings {
-    /// stub
-    pub fn parse(url: &str) -> Result<Self> {
-        Ok(Self(url.parse().map_err(|e: tokio_postgres::Error| Error::Database(e.to_string()))?))
-    }
+type Connected = (Client, PgConnection);
 
-    /// stub
-    pub fn from_env() -> Result<Option<Self>> {
-        Ok(None)
-    }
-    /// stub
-    pub fn application_name(self, _n: &str) -> Self {
-        self
-    }
-    /// stub
-    pub(crate) async fn connect(&self) -> Result<(Client, PgConnection)> {
-        let tls = MakeTlsConnector::new(native_tls::TlsConnector::new().unwrap());
-        self.0.connect(tls).await.map_err(|e| failure(&e))
+impl Settings {
+    /// Connects to the first host that will do.
+    ///
+    /// # Errors
+    /// [`Error::Connect`] where it may work later, [`Error::Refused`] where it will not: each host with its reason.
+    /// [`Error::File`] names a certificate or key that cannot be used.
+    pub(crate) async fn connect(&self) -> Result<Connected> {
+        let parameters = self.parameters();
+        let mut hosts: Vec<_> = parameters.hosts.iter().collect();
+        if parameters.shuffle_hosts {
+            fastrand::shuffle(&mut hosts);
+        }
+        if parameters.tls.mode != SslMode::Disable {
+            check_files(&parameters.tls)?;
+        }
+        let mut denials = Vec::new();
+        for wanted in wanted_sessions(parameters.target_session) {
+            denials.clear();
+            for host in &hosts {
+                match parameters.try_host(host, *wanted).await {
+                    Ok(connected) => return Ok(connected),
+                    Err(denial) => {
+                        tracing::debug!(%host, reason = denial.reason(), "no connection");
+                        let is_final = matches!(denial, Denial::Refused { .. });
+                        denials.push((*host, denial));
+                        // As in libpq: who is refused here does not try the same name and password next door.
+                        if is_final {
+                            return Err(summary(&denials));
+                        }
+                    }
+                }
+            }
+        }
+        Err(summary(&denials))
     }
 }
 
-pub(crate) fn failure(error: &tokio_postgres::Error) -> Error {
-    match error.as_db_error() {
-        Some(db) => Error::Database(db.message().to_owned()),
-        None => Error::ConnectionLost(error.to_string()),
+/// What to look for first, and what then.
+fn wanted_sessions(target: TargetSession) -> &'static [TargetSession] {
+    match target {
+        TargetSession::Any => &[TargetSession::Any],
+        TargetSession::ReadWrite => &[TargetSession::ReadWrite],
+        TargetSession::ReadOnly => &[TargetSession::ReadOnly],
+        TargetSession::Primary => &[TargetSession::Primary],
+        TargetSession::Standby => &[TargetSession::Standby],
+        TargetSession::PreferStandby => &[TargetSession::Standby, TargetSession::Any],
     }
+}
+
+fn summary(denials: &[(&Host, Denial)]) -> Error {
+    let target = denials.iter().map(|(host, _)| host.to_string()).collect::<Vec<_>>().join(", ");
+    let reason = match denials {
+        [(_, denial)] => denial.reason().to_owned(),
+        several => several
+            .iter()
+            .map(|(host, denial)| format!("{host}: {}", denial.reason()))
+            .collect::<Vec<_>>()
+            .join("; "),
+    };
+    let may_work_later = denials.iter().any(|(_, denial)| matches!(denial, Denial::Away(_)));
+    let was_refused = denials.iter().any(|(_, denial)| matches!(denial, Denial::Refused { .. }));
+    if may_work_later && !was_refused {
+        Error::Connect { target, reason }
+    } else {
+        Error::Refused { target, reason }
+    }
+}
+
+impl Parameters {
+    async fn try_host(&self, host: &Host, wanted: TargetSession) -> Result<Connected, Denial> {
+        let (first, second) = match (self.tls.mode, &host.address) {
+            // There is no TLS over a Unix-domain socket.
+            (SslMode::Disable, _) | (_, Address::Socket(_)) => (config::SslMode::Disable, None),
+            (SslMode::Allow, _) => (config::SslMode::Disable, Some(config::SslMode::Require)),
+            (SslMode::Prefer, _) => (config::SslMode::Prefer, Some(config::SslMode::Disable)),
+            _ => (config::SslMode::Require, None),
+        };
+        let denial = match self.try_once(host, first, wanted).await {
+            Ok(connected) => return Ok(connected),
+            Err(denial) => denial,
+        };
+        let another_way_may_do = match &denial {
+            Denial::Away(_) => false,
+            Denial::Unsuitable(_) => first == config::SslMode::Prefer,
+            Denial::Refused { by_rule, .. } => *by_rule,
+        };
+        match second {
+            Some(second) if another_way_may_do => {
+                // The first reason is the one that the user can do something about.
+                self.try_once(host, second, wanted).await.map_err(|_| denial)
+            }
+            _ => Err(denial),
+        }
+    }
+
+    async fn try_once(
+        &self,
+        host: &Host,
+        mode: config::SslMode,
+        wanted: TargetSession,
+    ) -> Result<Connected, Denial> {
+        let config = self.config(host, mode);
+        let attempt = async {
+            let connected = config.connect(LazyTls(self.tls.clone())).await;
+            check_session(connected.map_err(|error| Denial::of(&error))?, wanted).await
+        };
+        match self.connect_timeout {
+            None => attempt.await,
+            Some(limit) => timeout(limit, attempt)
+                .await
+                .unwrap_or_else(|_| Err(Denial::Away(format!("no answer within {limit:?}")))),
+        }
+    }
+
+    fn config(&self, host: &Host, mode: config::SslMode) -> Config {
+        let mut config = Config::new();
+        match &host.address {
+            Address::Socket(directory) => config.host(directory.to_string_lossy()),
+            Address::Tcp { name, .. } => config.host(name),
+        };
+        if let Address::Tcp { address: Some(address), .. } = host.address {
+            config.hostaddr(address);
+        }
+        config.port(host.port).user(&self.user).dbname(&self.dbname).ssl_mode(mode);
+        config.channel_binding(self.channel_binding);
+        if self.tls.direct {
+            config.ssl_negotiation(SslNegotiation::Direct);
+        }
+        if let Some(password) = &host.password {
+            config.password(password);
+        }
+        if let Some(options) = &self.options {
+            config.options(options);
+        }
+        if let Some(name) = self.application_name() {
+            config.application_name(name);
+        }
+        if let Some(time) = self.tcp_user_timeout {
+            config.tcp_user_timeout(time);
+        }
+        match &self.keepalives {
+            None => config.keepalives(false),
+            Some(keep) => config
+                .keepalives_idle(keep.idle)
+                .keepalives_interval(keep.interval)
+                .keepalives_retries(keep.count),
+        };
+        config
+    }
+}
+
+/// Looks whether the server is what was asked for.
+async fn check_session(
+    (client, mut connection): Connected,
+    wanted: TargetSession,
+) -> Result<Connected, Denial> {
+    if wanted == TargetSession::Any {
+        return Ok((client, connection));
+    }
+    let row = {
+        let query = std::pin::pin!(client.query_typed(
+            "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.current_setting('transaction_read_only') = 'on'",
+            &[],
+        ));
+        let broken = poll_fn(|context| match connection.poll_message(context) {
+            Poll::Ready(Some(Ok(_notice))) => {
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(error)),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        });
+        match select(query, std::pin::pin!(broken)).await {
+            Either::Left((rows, _)) => rows.map_err(|error| Denial::of(&error))?.pop(),
+            Either::Right((Some(error), _)) => return Err(Denial::of(&error)),
+            Either::Right((None, _)) => None,
+        }
+    };
+    let row = row.ok_or_else(|| Denial::Away("the server closed the connection".into()))?;
+    let get = |column| row.try_get(column).map_err(|error| Denial::of(&error));
+    let (is_standby, is_read_only): (bool, bool) = (get(0)?, get(1)?);
+    let complaint = match wanted {
+        TargetSession::ReadWrite if is_read_only => "the session is read-only",
+        TargetSession::ReadOnly if !is_read_only => "the session is not read-only",
+        TargetSession::Primary if is_standby => "the server is a standby",
+        TargetSession::Standby | TargetSession::PreferStandby if !is_standby => "the server is no standby",
+        _ => return Ok((client, connection)),
+    };
+    // After a failover it may be different.
+    Err(Denial::Away(complaint.into()))
 }

@@ -4,19 +4,22 @@ mod attachments;
 pub(crate) mod backlog;
 mod batch;
 mod connect;
+mod failure;
 mod listener;
 #[cfg(all(unix, feature = "private"))]
 pub mod private;
 mod publisher;
 mod session;
+mod settings;
 mod table;
+mod tls;
 
-pub use connect::Settings;
 pub use publisher::Receipt;
+pub use settings::{Environment, Settings};
 pub use table::TableName;
 
 pub(crate) use attachments::{delete_older, look_up};
-pub(crate) use connect::failure;
+pub(crate) use failure::failure;
 pub(crate) use listener::{Heard, Listener};
 pub(crate) use publisher::Publisher;
 pub(crate) use session::Session;

@@ -1,0 +1,61 @@
+//! The settings that are one of several words.
+
+use tokio_postgres::config::ChannelBinding;
+
+use super::given::Choice;
+
+/// Whether the connection is encrypted, and what is checked. Source: libpq's table of sslmode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::postgres) enum SslMode {
+    Disable,
+    /// Plain; TLS where the server insists on it.
+    Allow,
+    /// TLS; plain where the server has none.
+    Prefer,
+    /// TLS, to whomever it is.
+    Require,
+    /// TLS to a server whose certificate the roots vouch for.
+    VerifyCa,
+    /// TLS to exactly the host that was asked for.
+    VerifyFull,
+}
+
+/// What the server must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(in crate::postgres) enum TargetSession {
+    #[default]
+    Any,
+    ReadWrite,
+    ReadOnly,
+    Primary,
+    Standby,
+    /// A standby, or whatever there is where none of the hosts is one.
+    PreferStandby,
+}
+
+pub(super) const SSL_MODE: Choice<SslMode> = &[
+    ("disable", SslMode::Disable),
+    ("allow", SslMode::Allow),
+    ("prefer", SslMode::Prefer),
+    ("require", SslMode::Require),
+    ("verify-ca", SslMode::VerifyCa),
+    ("verify-full", SslMode::VerifyFull),
+];
+
+pub(super) const TARGET_SESSION: Choice<TargetSession> = &[
+    ("any", TargetSession::Any),
+    ("read-write", TargetSession::ReadWrite),
+    ("read-only", TargetSession::ReadOnly),
+    ("primary", TargetSession::Primary),
+    ("standby", TargetSession::Standby),
+    ("prefer-standby", TargetSession::PreferStandby),
+];
+
+pub(super) const CHANNEL_BINDING: Choice<ChannelBinding> = &[
+    ("disable", ChannelBinding::Disable),
+    ("prefer", ChannelBinding::Prefer),
+    ("require", ChannelBinding::Require),
+];
+
+/// Whether to try the hosts in random order.
+pub(super) const SHUFFLE_HOSTS: Choice<bool> = &[("disable", false), ("random", true)];

@@ -1,0 +1,162 @@
+//! What the user has set, and where, so that an error can name it.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use super::Environment;
+use crate::{Error, Result};
+
+/// Every setting that libpq knows, and its variable.
+const SETTINGS: &[(&str, &str)] = &[
+    ("application_name", "PGAPPNAME"),
+    ("channel_binding", "PGCHANNELBINDING"),
+    ("client_encoding", "PGCLIENTENCODING"),
+    ("connect_timeout", "PGCONNECT_TIMEOUT"),
+    ("dbname", "PGDATABASE"),
+    ("fallback_application_name", ""),
+    ("gssencmode", "PGGSSENCMODE"),
+    ("gsslib", "PGGSSLIB"),
+    ("host", "PGHOST"),
+    ("hostaddr", "PGHOSTADDR"),
+    ("keepalives", ""),
+    ("keepalives_count", ""),
+    ("keepalives_idle", ""),
+    ("keepalives_interval", ""),
+    ("krbsrvname", "PGKRBSRVNAME"),
+    ("load_balance_hosts", "PGLOADBALANCEHOSTS"),
+    ("options", "PGOPTIONS"),
+    ("passfile", "PGPASSFILE"),
+    ("password", "PGPASSWORD"),
+    ("port", "PGPORT"),
+    ("replication", ""),
+    ("requirepeer", "PGREQUIREPEER"),
+    ("service", "PGSERVICE"),
+    ("ssl_max_protocol_version", "PGSSLMAXPROTOCOLVERSION"),
+    ("ssl_min_protocol_version", "PGSSLMINPROTOCOLVERSION"),
+    ("sslcert", "PGSSLCERT"),
+    ("sslcompression", "PGSSLCOMPRESSION"),
+    ("sslcrl", "PGSSLCRL"),
+    ("sslcrldir", "PGSSLCRLDIR"),
+    ("sslkey", "PGSSLKEY"),
+    ("sslmode", "PGSSLMODE"),
+    ("sslnegotiation", "PGSSLNEGOTIATION"),
+    ("sslpassword", ""),
+    ("sslrootcert", "PGSSLROOTCERT"),
+    ("sslsni", "PGSSLSNI"),
+    ("target_session_attrs", "PGTARGETSESSIONATTRS"),
+    ("tcp_user_timeout", ""),
+    ("user", "PGUSER"),
+];
+
+/// What libpq can do and we cannot: refused rather than ignored, unless set to what switches it off.
+const UNSUPPORTED: &[(&str, &[&str])] = &[
+    ("gssencmode", &["disable", "prefer"]),
+    ("replication", &["false", "off", "no", "0"]),
+    ("requirepeer", &[]),
+    ("sslcompression", &["0"]),
+    ("sslcrl", &[]),
+    ("sslcrldir", &[]),
+];
+
+/// The settings, each with the place where it was written.
+#[derive(Debug, Default)]
+pub(super) struct Given(HashMap<&'static str, Value>);
+
+#[derive(Debug)]
+struct Value {
+    text: String,
+    /// As the user knows it: `sslmode`, `PGSSLMODE`.
+    origin: String,
+}
+
+/// The one choice of several words, and what each stands for.
+pub(super) type Choice<T> = &'static [(&'static str, T)];
+
+impl Given {
+    /// Sets what the connection string says. The last of a keyword counts.
+    pub(super) fn set(&mut self, keyword: &str, text: String) -> Result<()> {
+        let known = known(keyword).ok_or_else(|| unknown(keyword, "no such setting"))?;
+        self.0.insert(known, Value { text, origin: known.to_owned() });
+        Ok(())
+    }
+
+    /// Sets what is not set yet.
+    pub(super) fn set_default(&mut self, keyword: &str, text: &str, origin: String) -> Result<()> {
+        let known = known(keyword).ok_or_else(|| unknown(&origin, "no such setting"))?;
+        self.0.entry(known).or_insert(Value { text: text.to_owned(), origin });
+        Ok(())
+    }
+
+    /// Takes what is not set yet from libpq's variables.
+    pub(super) fn add_environment(&mut self, environment: &Environment) {
+        for &(keyword, variable) in SETTINGS {
+            if let Some(text) = environment.variable(variable) {
+                let value = Value { text: text.to_owned(), origin: variable.to_owned() };
+                self.0.entry(keyword).or_insert(value);
+            }
+        }
+    }
+
+    /// The value of a setting; an empty one counts as not set.
+    pub(super) fn text(&self, keyword: &str) -> Option<&str> {
+        self.0.get(keyword).map(|value| value.text.as_str()).filter(|text| !text.is_empty())
+    }
+
+    /// A file that a setting names.
+    pub(super) fn path(&self, keyword: &str) -> Option<PathBuf> {
+        self.text(keyword).map(PathBuf::from)
+    }
+
+    /// A setting that is a number.
+    pub(super) fn number<T: FromStr>(&self, keyword: &str) -> Result<Option<T>> {
+        self.text(keyword)
+            .map(|text| {
+                text.trim()
+                    .parse()
+                    .map_err(|_| self.wrong(keyword, format!("{text:?} is not a number it can be")))
+            })
+            .transpose()
+    }
+
+    /// A setting that is one of several words.
+    pub(super) fn choice<T: Copy>(&self, keyword: &str, choice: Choice<T>) -> Result<Option<T>> {
+        let Some(text) = self.text(keyword) else { return Ok(None) };
+        match choice.iter().find(|(word, _)| *word == text) {
+            Some((_, meaning)) => Ok(Some(*meaning)),
+            None => {
+                let words: Vec<_> = choice.iter().map(|(word, _)| *word).collect();
+                Err(self.wrong(keyword, format!("{text:?} is none of {}", words.join(", "))))
+            }
+        }
+    }
+
+    /// An error about a setting, under the name that the user gave it.
+    pub(super) fn wrong(&self, keyword: &str, reason: String) -> Error {
+        let setting = self.0.get(keyword).map_or(keyword, |value| &value.origin).to_owned();
+        Error::Setting { setting, reason }
+    }
+
+    /// Refuses what would silently not happen.
+    pub(super) fn refuse_unsupported(&self) -> Result<()> {
+        for (keyword, harmless) in UNSUPPORTED {
+            if self.text(keyword).is_some_and(|text| !harmless.contains(&text)) {
+                return Err(self.wrong(keyword, "not supported".into()));
+            }
+        }
+        match self.text("client_encoding") {
+            Some(text) if !["utf8", "utf-8", "unicode", "auto"].contains(&&*text.to_lowercase()) => {
+                Err(self.wrong("client_encoding", format!("{text:?} is not supported, only UTF8")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn known(keyword: &str) -> Option<&'static str> {
+    SETTINGS.iter().map(|(known, _)| *known).find(|known| *known == keyword)
+}
+
+pub(super) fn unknown(setting: &str, reason: &str) -> Error {
+    Error::Setting { setting: setting.to_owned(), reason: reason.to_owned() }
+}

@@ -1,0 +1,100 @@
+//! The hosts to try, in their order.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use super::given::Given;
+use crate::Result;
+
+/// Where Debian's libpq, and nearly everybody's, looks for the server's socket.
+const SOCKET_DIRECTORY: &str = "/var/run/postgresql";
+
+/// One server that may be the one.
+#[derive(Debug, Clone, PartialEq)]
+pub(in crate::postgres) struct Host {
+    pub(in crate::postgres) address: Address,
+    pub(in crate::postgres) port: u16,
+    pub(in crate::postgres) password: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(in crate::postgres) enum Address {
+    /// The directory of a Unix-domain socket.
+    Socket(PathBuf),
+    /// The name that a certificate is checked against, and the address where the name need not be looked up.
+    Tcp { name: String, address: Option<IpAddr> },
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.address {
+            Address::Socket(directory) => write!(f, "{}/.s.PGSQL.{}", directory.display(), self.port),
+            Address::Tcp { name, .. } if name.contains(':') => write!(f, "[{name}]:{}", self.port),
+            Address::Tcp { name, .. } => write!(f, "{name}:{}", self.port),
+        }
+    }
+}
+
+/// What `host`, `hostaddr` and `port` say together: lists of equal length, or one port for all.
+pub(super) fn hosts(given: &Given) -> Result<Vec<Host>> {
+    let names = list(given, "host");
+    let addresses = list(given, "hostaddr");
+    let ports = list(given, "port");
+    let count = names.len().max(addresses.len()).max(1);
+    for (keyword, list) in [("host", &names), ("hostaddr", &addresses)] {
+        if !list.is_empty() && list.len() != count {
+            return Err(given.wrong(keyword, format!("{} entries for {count} hosts", list.len())));
+        }
+    }
+    if ports.len() > 1 && ports.len() != count {
+        return Err(given.wrong("port", format!("{} ports for {count} hosts", ports.len())));
+    }
+    (0..count)
+        .map(|at| {
+            let port = ports.get(if ports.len() == 1 { 0 } else { at }).copied().unwrap_or_default();
+            let port = match port {
+                "" => 5432,
+                port => port
+                    .parse()
+                    .ok()
+                    .filter(|port| *port != 0)
+                    .ok_or_else(|| given.wrong("port", format!("{port:?} is not a port number")))?,
+            };
+            let name = names.get(at).copied().unwrap_or_default();
+            let address = match addresses.get(at).copied().unwrap_or_default() {
+                "" => None,
+                text => {
+                    let wrong = |_| given.wrong("hostaddr", format!("{text:?} is not an IP address"));
+                    Some(text.parse().map_err(wrong)?)
+                }
+            };
+            Ok(Host { address: place(name, address), port, password: None })
+        })
+        .collect()
+}
+
+fn place(name: &str, address: Option<IpAddr>) -> Address {
+    match (name, address) {
+        (name, None) if name.starts_with('/') => Address::Socket(name.into()),
+        ("", Some(address)) => Address::Tcp { name: address.to_string(), address: Some(address) },
+        ("", None) if Path::new(SOCKET_DIRECTORY).is_dir() => Address::Socket(SOCKET_DIRECTORY.into()),
+        ("", None) => Address::Tcp { name: "localhost".into(), address: None },
+        (name, address) => Address::Tcp { name: name.into(), address },
+    }
+}
+
+fn list<'a>(given: &'a Given, keyword: &str) -> Vec<&'a str> {
+    given.text(keyword).map(|text| text.split(',').map(str::trim).collect()).unwrap_or_default()
+}
+
+impl Host {
+    /// The name that a line of the password file must have.
+    pub(super) fn name_for_password(&self) -> String {
+        match &self.address {
+            Address::Socket(directory) if directory == Path::new(SOCKET_DIRECTORY) => "localhost".into(),
+            Address::Socket(directory) => directory.display().to_string(),
+            Address::Tcp { name, .. } => name.clone(),
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! Connection settings as libpq has them: URL or keywords, then the environment, a service file and a password file.
+//!
+//! Source of every rule here: PostgreSQL's documentation, "Connection Strings", "The Password File" and "The Connection
+//! Service File" of the chapter on libpq.
+
+mod choice;
+mod environment;
+mod given;
+mod host;
+mod keywords;
+mod password_file;
+mod service_file;
+mod tls;
+mod url;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_postgres::config::ChannelBinding;
+
+pub(super) use choice::{SslMode, TargetSession};
+pub use environment::Environment;
+pub(super) use host::{Address, Host};
+pub(super) use tls::{Roots, TlsSettings, is_readable_by_others};
+
+use crate::{Error, Result};
+use given::Given;
+
+/// How long one host may take to accept a connection, where `connect_timeout` does not say it. libpq would wait for ever.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How to reach Postgres.
+///
+/// ```
+/// # fn main() -> pgio::Result<()> {
+/// let settings = pgio::Settings::parse("postgres://app:secret@db1,db2/chat?target_session_attrs=read-write")?;
+/// assert_eq!(settings.target(), "db1:5432, db2:5432");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Settings(Arc<Parameters>);
+
+/// What the settings come to.
+#[derive(Clone)]
+pub(super) struct Parameters {
+    pub(super) hosts: Vec<Host>,
+    pub(super) user: String,
+    pub(super) dbname: String,
+    pub(super) tls: TlsSettings,
+    pub(super) channel_binding: ChannelBinding,
+    pub(super) target_session: TargetSession,
+    pub(super) shuffle_hosts: bool,
+    /// Of one attempt at one host; `None` is without end.
+    pub(super) connect_timeout: Option<Duration>,
+    /// `None` where they are switched off.
+    pub(super) keepalives: Option<Keepalives>,
+    pub(super) tcp_user_timeout: Option<Duration>,
+    pub(super) options: Option<String>,
+    application_name: Option<String>,
+    default_application_name: Option<String>,
+}
+
+/// How the system finds out that a silent peer is gone.
+#[derive(Clone)]
+pub(super) struct Keepalives {
+    pub(super) idle: Duration,
+    pub(super) interval: Duration,
+    pub(super) count: u32,
+}
+
+impl Settings {
+    /// Reads a URL (`postgres://user:password@host:port/database?sslmode=...`) or keywords (`host=... dbname=...`).
+    ///
+    /// What it leaves out comes from libpq's variables (`PGUSER`, `PGSSLMODE`, ...), the service file and the password
+    /// file, as in libpq.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] names the setting or variable that makes no sense, [`Error::File`] a file.
+    pub fn parse(text: &str) -> Result<Self> {
+        Self::parse_in(text, &Environment::of_process())
+    }
+
+    /// The same in another environment than the one of the process.
+    ///
+    /// # Errors
+    /// Those of [`parse`](Self::parse).
+    pub fn parse_in(text: &str, environment: &Environment) -> Result<Self> {
+        let given = if url::is_url(text) { url::parse(text)? } else { keywords::parse(text)? };
+        Self::resolve(given, environment)
+    }
+
+    /// What libpq's variables say. `None` where none of them names a database: `PGHOST`, `PGHOSTADDR`, `PGPORT`,
+    /// `PGDATABASE`, `PGUSER` or `PGSERVICE`.
+    ///
+    /// # Errors
+    /// Those of [`parse`](Self::parse).
+    pub fn from_env() -> Result<Option<Self>> {
+        Self::from_env_in(&Environment::of_process())
+    }
+
+    /// The same in another environment than the one of the process.
+    ///
+    /// # Errors
+    /// Those of [`parse`](Self::parse).
+    pub fn from_env_in(environment: &Environment) -> Result<Option<Self>> {
+        let names = ["PGHOST", "PGHOSTADDR", "PGPORT", "PGDATABASE", "PGUSER", "PGSERVICE"];
+        if !names.iter().any(|name| environment.variable(name).is_some()) {
+            return Ok(None);
+        }
+        Self::resolve(Given::default(), environment).map(Some)
+    }
+
+    /// Says who connects, for `pg_stat_activity`, unless the settings themselves do.
+    #[must_use]
+    pub fn application_name(mut self, name: &str) -> Self {
+        Arc::make_mut(&mut self.0).default_application_name = Some(name.to_owned());
+        self
+    }
+
+    /// Where it connects: `host:port` or the path of a socket, or several of them. Never a password.
+    pub fn target(&self) -> String {
+        self.0.hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The database's name.
+    pub fn database(&self) -> &str {
+        &self.0.dbname
+    }
+
+    pub(super) fn parameters(&self) -> &Parameters {
+        &self.0
+    }
+
+    fn resolve(mut given: Given, environment: &Environment) -> Result<Self> {
+        // The service outranks the variables.
+        service_file::apply(&mut given, environment)?;
+        given.add_environment(environment);
+        given.refuse_unsupported()?;
+
+        let user = match given.text("user") {
+            Some(user) => user.to_owned(),
+            None => whoami::username()
+                .map_err(|error| Error::Setting { setting: "user".into(), reason: error.to_string() })?,
+        };
+        let dbname = given.text("dbname").unwrap_or(&user).to_owned();
+        let mut hosts = host::hosts(&given)?;
+        match given.text("password") {
+            Some(password) => hosts.iter_mut().for_each(|host| host.password = Some(password.to_owned())),
+            None => password_file::apply(&mut hosts, &given, &dbname, &user, environment)?,
+        }
+        let seconds = |keyword| Ok::<_, Error>(given.number::<u32>(keyword)?.map(u64::from));
+        let parameters = Parameters {
+            hosts,
+            user,
+            dbname,
+            tls: TlsSettings::resolve(&given, environment)?,
+            channel_binding: given
+                .choice("channel_binding", choice::CHANNEL_BINDING)?
+                .unwrap_or(ChannelBinding::Prefer),
+            target_session: given.choice("target_session_attrs", choice::TARGET_SESSION)?.unwrap_or_default(),
+            shuffle_hosts: given.choice("load_balance_hosts", choice::SHUFFLE_HOSTS)?.unwrap_or_default(),
+            connect_timeout: match given.number::<i32>("connect_timeout")? {
+                None => Some(CONNECT_TIMEOUT),
+                // As in libpq: not positive is for ever.
+                Some(seconds) => u64::try_from(seconds).ok().filter(|s| *s > 0).map(Duration::from_secs),
+            },
+            keepalives: match given.number::<i32>("keepalives")? {
+                Some(0) => None,
+                _ => Some(Keepalives {
+                    idle: Duration::from_secs(seconds("keepalives_idle")?.filter(|s| *s > 0).unwrap_or(30)),
+                    interval: Duration::from_secs(
+                        seconds("keepalives_interval")?.filter(|s| *s > 0).unwrap_or(10),
+                    ),
+                    count: given.number("keepalives_count")?.filter(|count| *count > 0).unwrap_or(3),
+                }),
+            },
+            tcp_user_timeout: seconds("tcp_user_timeout")?.filter(|ms| *ms > 0).map(Duration::from_millis),
+            options: given.text("options").map(str::to_owned),
+            application_name: given.text("application_name").map(str::to_owned),
+            default_application_name: given.text("fallback_application_name").map(str::to_owned),
+        };
+        Ok(Self(Arc::new(parameters)))
+    }
+}
+
+impl Parameters {
+    pub(super) fn application_name(&self) -> Option<&str> {
+        self.application_name.as_deref().or(self.default_application_name.as_deref())
+    }
+}
+
+impl fmt::Debug for Settings {
+    /// Without the password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Settings({} at {})", self.0.dbname, self.target())
+    }
+}
+
+#[cfg(test)]
+mod tests;

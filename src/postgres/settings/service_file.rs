@@ -1,0 +1,64 @@
+//! The connection service file: named groups of settings.
+
+use std::path::{Path, PathBuf};
+
+use super::Environment;
+use super::given::{Given, unknown};
+use crate::{Error, Result};
+
+/// Where Debian keeps the file for the whole machine, unless `PGSYSCONFDIR` says otherwise.
+const SYSTEM_DIRECTORY: &str = "/etc/postgresql-common";
+
+/// Takes what is not set yet from the service, if one is named.
+pub(super) fn apply(given: &mut Given, environment: &Environment) -> Result<()> {
+    let (name, origin) = match (given.text("service"), environment.variable("PGSERVICE")) {
+        (Some(name), _) => (name.to_owned(), "service"),
+        (None, Some(name)) => (name.to_owned(), "PGSERVICE"),
+        (None, None) => return Ok(()),
+    };
+    let own = environment.variable("PGSERVICEFILE").map(PathBuf::from);
+    let own = own.or_else(|| environment.at_home(".pg_service.conf"));
+    let system = environment.variable("PGSYSCONFDIR").unwrap_or(SYSTEM_DIRECTORY);
+    let system = Path::new(system).join("pg_service.conf");
+    for path in own.iter().chain([&system]) {
+        match std::fs::read_to_string(path) {
+            Ok(text) if read(&text, &name, path, given)? => return Ok(()),
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::File { path: path.clone(), reason: error.to_string() }),
+        }
+    }
+    let places: Vec<_> = own.iter().chain([&system]).map(|path| path.display().to_string()).collect();
+    Err(unknown(origin, &format!("no service {name:?} in {}", places.join(" or "))))
+}
+
+/// Whether the text has the service; if so, its settings are taken.
+fn read(text: &str, service: &str, path: &Path, given: &mut Given) -> Result<bool> {
+    let mut found = false;
+    for (number, line) in text.lines().enumerate() {
+        let line = line.trim();
+        let wrong = |reason: &str| Error::File {
+            path: path.to_owned(),
+            reason: format!("line {}: {reason}", number + 1),
+        };
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            if found {
+                break;
+            }
+            found = name == service;
+        } else if found {
+            let (keyword, value) = line.split_once('=').ok_or_else(|| wrong("not keyword=value"))?;
+            let (keyword, value) = (keyword.trim(), value.trim());
+            if keyword == "service" {
+                return Err(wrong("a service cannot name another one"));
+            }
+            given
+                .set_default(keyword, value, format!("{keyword} in service {service:?}"))
+                .map_err(|_| wrong(&format!("no such setting: {keyword}")))?;
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,79 @@
+//! Connection strings of the form `postgres://user:password@host:port,host:port/database?setting=value`.
+
+use percent_encoding::percent_decode_str;
+
+use super::given::{Given, unknown};
+use crate::{Error, Result};
+
+const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
+
+/// Whether the text means to be a URL.
+pub(super) fn is_url(text: &str) -> bool {
+    text.contains("://")
+}
+
+/// Reads it. Nothing of a part that may hold a password is ever shown.
+pub(super) fn parse(text: &str) -> Result<Given> {
+    let Some(rest) = SCHEMES.iter().find_map(|scheme| text.trim().strip_prefix(scheme)) else {
+        return Err(malformed("it must begin with postgres:// or postgresql://"));
+    };
+    let mut given = Given::default();
+    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
+    if database.contains('@') {
+        return Err(malformed("a password with / or ? in it must be percent-encoded"));
+    }
+    let (user_and_password, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
+    let (user, password) = user_and_password.split_once(':').unwrap_or((user_and_password, ""));
+    set(&mut given, "user", user)?;
+    set(&mut given, "password", password)?;
+    set(&mut given, "dbname", database)?;
+    set_hosts(&mut given, hosts)?;
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        match pair.split_once('=') {
+            // As JDBC has it, and libpq too.
+            Some(("ssl", "true")) => given.set("sslmode", "require".into())?,
+            Some((keyword, value)) => given.set(&decode(keyword)?, decode(value)?)?,
+            None => return Err(malformed(&format!("{pair:?} has no value"))),
+        }
+    }
+    Ok(given)
+}
+
+fn set_hosts(given: &mut Given, hosts: &str) -> Result<()> {
+    let mut names = Vec::new();
+    let mut ports = Vec::new();
+    for host in hosts.split(',') {
+        let (name, port) = match host.strip_prefix('[') {
+            Some(bracketed) => {
+                let (address, rest) =
+                    bracketed.split_once(']').ok_or_else(|| malformed("a [ has no ] after the address"))?;
+                (address, rest.strip_prefix(':').unwrap_or(rest))
+            }
+            None => host.split_once(':').unwrap_or((host, "")),
+        };
+        names.push(decode(name)?);
+        ports.push(port.to_owned());
+    }
+    if names.iter().any(|name| !name.is_empty()) {
+        given.set("host", names.join(","))?;
+    }
+    if ports.iter().any(|port| !port.is_empty()) {
+        given.set("port", ports.join(","))?;
+    }
+    Ok(())
+}
+
+fn set(given: &mut Given, keyword: &str, encoded: &str) -> Result<()> {
+    if encoded.is_empty() { Ok(()) } else { given.set(keyword, decode(encoded)?) }
+}
+
+fn decode(encoded: &str) -> Result<String> {
+    let text = percent_decode_str(encoded).decode_utf8();
+    let text = text.map_err(|_| malformed("a percent-encoded part is no UTF-8"))?;
+    if text.contains('\0') { Err(malformed("it holds a NUL character")) } else { Ok(text.into_owned()) }
+}
+
+fn malformed(reason: &str) -> Error {
+    unknown("the database URL", reason)
+}
