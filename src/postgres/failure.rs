@@ -3,7 +3,7 @@
 use std::error::Error as _;
 use std::io;
 
-use tokio_postgres::error::{DbError, SqlState};
+use tokio_postgres::error::SqlState;
 
 use crate::Error;
 
@@ -36,7 +36,7 @@ impl Denial {
         match error.as_db_error() {
             Some(db) if is_passing(db.code()) => Self::Away(one_line(db.message())),
             Some(db) => Self::Refused {
-                reason: said_by(db),
+                reason: one_line(db.message()),
                 by_rule: *db.code() == SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
             },
             None if io_error(error).is_some() => Self::Away(reason(error)),
@@ -49,10 +49,6 @@ impl Denial {
             Self::Away(reason) | Self::Unsuitable(reason) | Self::Refused { reason, .. } => reason,
         }
     }
-}
-
-fn said_by(db: &DbError) -> String {
-    one_line(db.message())
 }
 
 /// Codes with which a server ends a connection that was good. Source: PostgreSQL's appendix "Error Codes".
@@ -74,6 +70,10 @@ fn reason(error: &tokio_postgres::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(inner) = cause.source() {
         cause = inner;
+        if cause.is::<native_tls::Error>() {
+            // What is inside it no longer says why a certificate is refused.
+            break;
+        }
     }
     match cause.to_string().as_str() {
         "password missing" => "the server asks for a password, and none is set".into(),

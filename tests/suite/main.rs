@@ -3,4 +3,5 @@
 mod emitter;
 mod interop_harness;
 mod private;
+mod settings;
 mod support;
