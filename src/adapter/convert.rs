@@ -10,7 +10,7 @@ use socketioxide_core::Value as CoreValue;
 use socketioxide_core::packet::{Packet, PacketData};
 use socketioxide_core::parser::{Parse, ParserError};
 
-use crate::protocol::{EventArgs, Object, Value};
+use crate::protocol::{Date, EventArgs, Object, Value};
 use crate::{Error, Result};
 
 /// The parser of a namespace.
@@ -50,10 +50,12 @@ impl Format {
 
     fn encode(self, values: &[Value]) -> Result<CoreValue> {
         if self == Self::Msgpack {
+            let values: Vec<_> = values.iter().map(|value| ForClient { value, binaries: None }).collect();
             return Ok(CoreValue::Bytes(crate::protocol::write_msgpack(&values)?.into()));
         }
         let binaries = RefCell::default();
-        let values: Vec<_> = values.iter().map(|value| Placeholders { value, binaries: &binaries }).collect();
+        let values: Vec<_> =
+            values.iter().map(|value| ForClient { value, binaries: Some(&binaries) }).collect();
         let text = serde_json::to_string(&values).map_err(|e| Error::Encode(e.to_string()))?;
         drop(values);
         let binaries = binaries.into_inner();
@@ -112,17 +114,18 @@ fn binary_of(entries: &Object, binaries: &VecDeque<Bytes>) -> Option<Bytes> {
     binaries.get(number).filter(|_| is_placeholder).cloned()
 }
 
-/// Writes a value with placeholders for its binary, which is collected beside it.
-struct Placeholders<'a> {
+/// Writes a value as the parser of a client reads it.
+struct ForClient<'a> {
     value: &'a Value,
-    binaries: &'a RefCell<VecDeque<Bytes>>,
+    /// In JSON, binary goes here and leaves a placeholder.
+    binaries: Option<&'a RefCell<VecDeque<Bytes>>>,
 }
 
-impl Serialize for Placeholders<'_> {
+impl Serialize for ForClient<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Self { value, binaries } = *self;
-        match value {
-            Value::Binary(bytes) => {
+        match (value, binaries) {
+            (Value::Binary(bytes), Some(binaries)) => {
                 let number = binaries.borrow().len();
                 binaries.borrow_mut().push_back(bytes.clone());
                 let mut map = serializer.serialize_map(Some(2))?;
@@ -130,11 +133,20 @@ impl Serialize for Placeholders<'_> {
                 map.serialize_entry("num", &number)?;
                 map.end()
             }
-            Value::Array(items) => serializer.collect_seq(items.iter().map(|value| Self { value, binaries })),
-            Value::Object(entries) => {
+            (Value::Date(date), None) => {
+                let body = date.as_millis().to_be_bytes();
+                serializer.serialize_newtype_struct(
+                    rmp_serde::MSGPACK_EXT_STRUCT_NAME,
+                    &(Date::NOTEPACK_EXTENSION, serde_bytes::Bytes::new(&body)),
+                )
+            }
+            (Value::Array(items), _) => {
+                serializer.collect_seq(items.iter().map(|value| Self { value, binaries }))
+            }
+            (Value::Object(entries), _) => {
                 serializer.collect_map(entries.iter().map(|(key, value)| (key, Self { value, binaries })))
             }
-            plain => plain.serialize(serializer),
+            (plain, _) => plain.serialize(serializer),
         }
     }
 }
@@ -157,6 +169,8 @@ mod tests {
         let packet = Packet::event("/", value);
         assert_eq!(event_of(&packet).unwrap(), event);
 
+        let noon = Value::Date(Date::from_millis(1_700_000_000_123).unwrap());
+        let event = EventArgs::new("e", [noon, vec![Value::Binary(vec![1].into())].into()]);
         let value = Format::Msgpack.value_of(&event).unwrap();
         assert_eq!(event_of(&Packet::event("/", value)).unwrap(), event);
         assert_eq!(first_of(Format::Msgpack.value_of_one(&7.into()).unwrap()).unwrap(), Value::Int(7));

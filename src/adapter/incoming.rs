@@ -152,7 +152,8 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
     }
 
     fn packet(&self, event: &EventArgs) -> Option<Packet> {
-        match self.format.value_of(event) {
+        // A client breaks at what is no event, and the text would go through as it is.
+        match event.event().and_then(|_| self.format.value_of(event)) {
             Ok(value) => Some(Packet::event(self.local.path().clone(), value)),
             Err(error) => {
                 metrics::counter!("pgio_messages_malformed_total").increment(1);

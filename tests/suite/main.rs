@@ -1,5 +1,6 @@
 //! The integration tests: one binary, against real Postgres servers and the real Node packages.
 
+mod adapter;
 mod emitter;
 mod interop_harness;
 mod private;

@@ -19,6 +19,9 @@ impl Date {
     /// The msgpack extension type of timestamps, by the msgpack specification.
     pub(super) const EXTENSION: i8 = -1;
 
+    /// The one in which notepack.io, the encoder of Socket.IO's msgpack parser, puts 8 bytes of milliseconds.
+    pub(crate) const NOTEPACK_EXTENSION: i8 = 0;
+
     /// The date so many milliseconds after 1970-01-01T00:00:00Z, or `None` outside of the years -9999 to 9999.
     pub fn from_millis(millis: i64) -> Option<Self> {
         Timestamp::from_millisecond(millis).ok().map(Self)

@@ -119,12 +119,12 @@ impl<'de> Visitor<'de> for Nested {
     /// A msgpack extension. Timestamps are dates; of any other type only the bytes mean something here.
     fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
         let (kind, body) = <(i8, ByteBuf)>::deserialize(deserializer)?;
-        if kind != Date::EXTENSION {
-            return Ok(Value::Binary(body.into_vec().into()));
-        }
-        Date::from_extension(&body)
-            .map(Value::Date)
-            .ok_or_else(|| D::Error::custom("a timestamp out of range"))
+        let date = match (kind, <[u8; 8]>::try_from(body.as_slice())) {
+            (Date::EXTENSION, _) => Date::from_extension(&body),
+            (Date::NOTEPACK_EXTENSION, Ok(millis)) => Date::from_millis(i64::from_be_bytes(millis)),
+            _ => return Ok(Value::Binary(body.into_vec().into())),
+        };
+        date.map(Value::Date).ok_or_else(|| D::Error::custom("a timestamp out of range"))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {

@@ -51,11 +51,6 @@ impl PgioNode {
         PgioNode { io, adapter, url, parser, _server: AbortOnDropHandle::new(server) }
     }
 
-    /// Where its clients connect.
-    pub fn url(&self) -> &str {
-        &self.url
-    }
-
     /// Connects a client from a Node process.
     pub async fn client(&self, peer: &NodePeer, nsp: &str) -> Client {
         peer.client(ClientOptions::new(&self.url).namespace(nsp).parser(self.parser)).await

@@ -1,0 +1,62 @@
+//! Events between servers, both ways.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::Three;
+use crate::support::node::AdapterVersion::{V04, V05};
+use crate::support::node::{binary, event};
+
+#[tokio::test]
+async fn servers_and_the_node_ask_each_other() {
+    let three = Three::start([V04, V05]).await;
+    let adapter = &three.node.adapter;
+    adapter.on_server_side("/", "who", async |args| {
+        assert_eq!(args.len(), 2);
+        Some(pgio::Value::Binary(vec![1].into()))
+    });
+    three.servers[0].answer("/", "who", json!("v04")).await;
+    three.servers[1].answer("/", "who", json!("v05")).await;
+    let answers = three.servers[1].io().server_side_emit_with_ack("who", json!([1, "two"])).await.unwrap();
+    assert_eq!(answers.len(), 2);
+    assert!(answers.contains(&json!("v04")) && answers.contains(&binary("AQ==")), "{answers:?}");
+
+    let timeout = Duration::from_secs(20);
+    let answers = adapter.server_side_emit_with_ack("/", "who", (1, "two"), timeout).await.unwrap();
+    assert!(answers.is_complete());
+    let mut names: Vec<_> = answers.into_values().iter().map(ToString::to_string).collect();
+    names.sort();
+    assert_eq!(names, ["\"v04\"", "\"v05\""]);
+
+    adapter.server_side_emit("/", "told", json!({"a": 1})).await.unwrap();
+    assert_eq!(three.servers[0].wait_for("/", 3).await[2], event("told", json!([{"a": 1}])));
+
+    // One is silent: what came is returned at the timeout, and the server is named.
+    three.servers[0].silent("/", "who").await;
+    let partial =
+        adapter.server_side_emit_with_ack("/", "who", (1, 2), Duration::from_millis(500)).await.unwrap();
+    assert_eq!((partial.answers.len(), partial.silent.len()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_request_ends_when_the_one_it_waits_for_leaves() {
+    let three = Three::start([V05, V05]).await;
+    let [silent, other] = three.servers;
+    silent.silent("/", "who").await;
+    other.answer("/", "who", json!(1)).await;
+    let ask = three.node.adapter.server_side_emit_with_ack("/", "who", (), Duration::from_secs(600));
+    let leave = async {
+        silent.wait_for("/", 1).await;
+        silent.stop().await;
+    };
+    let (answers, ()) = tokio::join!(ask, leave);
+    let answers = answers.unwrap();
+    assert_eq!((answers.answers.len(), answers.is_complete()), (1, true));
+}
+
+#[tokio::test]
+async fn a_node_without_the_namespace_cannot_speak_there() {
+    let three = Three::start([V05, V05]).await;
+    assert!(three.node.adapter.server_side_emit("/nowhere", "e", ()).await.is_err());
+}
