@@ -10,11 +10,14 @@ use crate::postgres::Settings;
 use crate::{Cluster, Error, Result};
 
 impl Global {
-    /// The database that the flags and the environment name.
+    /// The database: of the flag or `DATABASE_URL`, of libpq's variables, or the private server that runs.
     pub(super) fn settings(&self) -> Result<Settings> {
         let named = match &self.database.database_url {
             Some(url) => Some(Settings::parse(url)?),
-            None => Settings::from_env()?,
+            None => match Settings::from_env()? {
+                Some(settings) => Some(settings),
+                None => private_server().map(|url| Settings::parse(&url)).transpose()?,
+            },
         };
         Ok(named.ok_or(Error::NoDatabase)?.application_name("pgio"))
     }
@@ -29,6 +32,16 @@ impl Global {
             }
         }
     }
+}
+
+#[cfg(unix)]
+fn private_server() -> Option<String> {
+    crate::postgres::private::running()
+}
+
+#[cfg(not(unix))]
+fn private_server() -> Option<String> {
+    None
 }
 
 /// How long to try again while Postgres is down.

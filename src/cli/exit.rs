@@ -79,6 +79,12 @@ impl Failure {
             Self::Library(Error::NoDatabase) => {
                 Some("set --database-url, DATABASE_URL, or libpq's variables (PGHOST, PGSERVICE, ...)".into())
             }
+            Self::Library(Error::Refused { reason, .. }) if reason.contains("server does not support TLS") => {
+                Some("sslmode=prefer goes on without TLS".into())
+            }
+            Self::Library(Error::Refused { reason, .. }) if reason.contains("none is set") => {
+                Some("put it into ~/.pgpass, PGPASSWORD, or the URL".into())
+            }
             Self::Library(Error::MissingTable { table }) => Some(format!(
                 "CREATE TABLE {table} (id bigserial UNIQUE, created_at timestamptz DEFAULT NOW(), payload bytea);"
             )),
@@ -125,24 +131,44 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// What clap has to say: help and version on stdout, everything else is a usage error in one line.
+/// What clap has to say: help and version on stdout; a usage error is one line, and a hint.
 pub(super) fn usage(message: &clap::Error) -> ExitCode {
-    // With stderr or stdout closed there is nobody to tell.
-    let _ = message.print();
-    ExitCode::from(u8::try_from(message.exit_code()).unwrap_or(2))
+    if !message.use_stderr()
+        || message.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    {
+        // With stdout closed there is nobody to tell.
+        let _ = message.print();
+        return ExitCode::from(u8::try_from(message.exit_code()).unwrap_or(2));
+    }
+    let (error, hint) = in_short(&message.to_string());
+    say("\x1b[1;31merror:\x1b[0m", &error);
+    say("\x1b[1mhint:\x1b[0m", hint.as_deref().unwrap_or("--help shows what there is"));
+    ExitCode::from(2)
+}
+
+/// The first paragraph of clap's text on one line, and its tip.
+fn in_short(text: &str) -> (String, Option<String>) {
+    let mut paragraphs = text.split("\n\n");
+    let one_line = |paragraph: &str| paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
+    let error = one_line(paragraphs.next().unwrap_or_default().trim_start_matches("error:"));
+    let tip = paragraphs.find_map(|paragraph| paragraph.trim_start().strip_prefix("tip:"));
+    (error, tip.map(|tip| one_line(tip.split("\n  tip:").next().unwrap_or(tip))))
+}
+
+/// A line on stderr.
+fn say(label: &str, text: &str) {
+    // With stderr closed there is nobody to tell; the status still says it.
+    let _ = writeln!(anstream::stderr(), "{label} {}", safe::line(text));
 }
 
 /// Says what went wrong, and gives the exit status.
 pub(super) fn report(outcome: Result<(), Failure>, global: &Global) -> ExitCode {
     let Err(failure) = outcome else { return ExitCode::SUCCESS };
-    let mut stderr = anstream::stderr().lock();
-    let (bold, plain) = ("\x1b[1;31m", "\x1b[0m");
-    // With stderr closed there is nobody to tell; the status still says it.
     if let Some(text) = failure.text() {
-        let _ = writeln!(stderr, "{bold}error:{plain} {}", safe::line(&text));
+        say("\x1b[1;31merror:\x1b[0m", &text);
     }
     if let Some(hint) = failure.hint(global) {
-        let _ = writeln!(stderr, "\x1b[1mhint:{plain} {}", safe::line(&hint));
+        say("\x1b[1mhint:\x1b[0m", &hint);
     }
     ExitCode::from(failure.status())
 }

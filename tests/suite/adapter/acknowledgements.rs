@@ -33,7 +33,7 @@ async fn clients_of_the_node_answer_node_servers() {
     // Nobody there, somebody silent, one alone.
     let server = &three.servers[1];
     let none = server.io().to("empty").timeout(Duration::from_secs(20)).emit_with_ack("q", json!([])).await;
-    assert_eq!(none.unwrap(), [json!(0); 0]);
+    assert!(none.unwrap().is_empty());
     let one =
         server.io().to(three.ours.id()).timeout(Duration::from_secs(20)).emit_with_ack("q", json!([])).await;
     assert_eq!(one.unwrap(), [json!({"ours": binary("AQI=")})]);
@@ -73,7 +73,7 @@ async fn clients_of_node_servers_answer_the_node() {
     };
     let all = [answer("first", &[1, 2]), answer("ours", &[]), answer("second", &[3])];
     assert_eq!(ask(None, Duration::from_secs(20)).await, all);
-    assert_eq!(ask(Some("empty"), Duration::from_secs(20)).await, []);
+    assert!(ask(Some("empty"), Duration::from_secs(20)).await.is_empty());
     assert_eq!(ask(Some(three.theirs[1].id()), Duration::from_secs(20)).await, all[2..]);
     three.theirs[0].silent("q").await;
     assert_eq!(ask(None, Duration::from_millis(700)).await, all[1..]);
