@@ -10,14 +10,15 @@ use super::duration;
 use crate::postgres::TableName;
 use crate::{AdapterOptions, Namespace};
 
+/// The heading of what every command has.
+const GLOBAL: &str = "Connection and output";
+
 /// Flags that every command has.
 #[derive(Args)]
 pub(super) struct Global {
     #[command(flatten)]
     pub(super) database: Database,
-    #[command(flatten)]
-    pub(super) options: OptionFlags,
-    /// What to print: text for eyes, json (one object a line) for programs
+    /// What to print: text for eyes, or json, one object a line
     #[arg(
         short,
         long,
@@ -25,30 +26,42 @@ pub(super) struct Global {
         value_enum,
         default_value_t,
         value_name = "FORMAT",
-        env = "PGIO_OUTPUT"
+        env = "PGIO_OUTPUT",
+        hide_env = true,
+        help_heading = GLOBAL
     )]
     pub(super) output: Format,
-    /// Print no notes and no progress, only data and errors
-    #[arg(short, long, global = true)]
+    /// Print only data and errors, no notes and no progress
+    #[arg(short, long, global = true, help_heading = GLOBAL)]
     pub(super) quiet: bool,
-    /// Print more; twice for what the connection does, three times for everything
-    #[arg(short, long, global = true, action = ArgAction::Count)]
+    /// Log what happens; -vv for more, -vvv for everything
+    #[arg(short, long, global = true, action = ArgAction::Count, help_heading = GLOBAL)]
     pub(super) verbose: u8,
+    #[command(flatten)]
+    pub(super) options: OptionFlags,
 }
 
 #[derive(Args)]
 pub(super) struct Database {
-    /// The database: postgres://user:password@host:port/db?sslmode=..., or keyword=value pairs
+    /// The database: postgres://user:password@host:port/db?sslmode=...
     ///
-    /// Without it: DATABASE_URL, then libpq's variables (PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE, PGSSLMODE,
-    /// PGSSLROOTCERT, PGSERVICE, PGPASSFILE, ...). What a URL leaves out comes from those variables and ~/.pgpass.
-    #[arg(long, global = true, value_name = "URL", env = "DATABASE_URL", hide_env_values = true)]
+    /// keyword=value pairs are taken, too. What is left out comes from libpq's variables (PGHOST, PGPORT, PGUSER,
+    /// PGPASSWORD, PGDATABASE, PGSSLMODE, PGSSLROOTCERT, PGSERVICE, ...), the service file, and ~/.pgpass. Without this
+    /// flag: DATABASE_URL, else those variables, else the private server of a running pgio serve.
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        env = "DATABASE_URL",
+        hide_env = true,
+        help_heading = GLOBAL
+    )]
     pub(super) database_url: Option<String>,
 }
 
 /// The options of the adapter: the same for all members of a cluster.
 #[derive(Args)]
-#[command(next_help_heading = "Adapter options (the same on all servers of a cluster)")]
+#[command(next_help_heading = "Adapter options, the same on all servers (also PGIO_CHANNEL_PREFIX, ...)")]
 pub(super) struct OptionFlags {
     /// Prefix of the notification channels
     #[arg(
@@ -56,7 +69,9 @@ pub(super) struct OptionFlags {
         global = true,
         default_value = "socket.io",
         value_name = "PREFIX",
-        env = "PGIO_CHANNEL_PREFIX"
+        env = "PGIO_CHANNEL_PREFIX",
+        hide_env = true,
+        hide_short_help = true
     )]
     pub(super) channel_prefix: String,
     /// Table for messages that hold binary or are too large; may be schema.table
@@ -65,20 +80,57 @@ pub(super) struct OptionFlags {
         global = true,
         default_value = "socket_io_attachments",
         value_name = "TABLE",
-        env = "PGIO_TABLE_NAME"
+        env = "PGIO_TABLE_NAME",
+        hide_env = true,
+        hide_short_help = true
     )]
     table_name: TableName,
     /// From how many bytes on a message goes through the table (at most 8000)
-    #[arg(long, global = true, default_value_t = 8000, value_name = "BYTES", env = "PGIO_PAYLOAD_THRESHOLD")]
+    #[arg(
+        long,
+        global = true,
+        default_value_t = 8000,
+        value_name = "BYTES",
+        env = "PGIO_PAYLOAD_THRESHOLD",
+        hide_env = true,
+        hide_short_help = true
+    )]
     payload_threshold: usize,
     /// How often nodes delete old rows, and how old those are
-    #[arg(long, global = true, default_value = "30s", value_parser = duration::parse, value_name = "TIME", env = "PGIO_CLEANUP_INTERVAL")]
+    #[arg(
+        long,
+        global = true,
+        default_value = "30s",
+        value_parser = duration::parse,
+        value_name = "TIME",
+        env = "PGIO_CLEANUP_INTERVAL",
+        hide_env = true,
+        hide_short_help = true
+    )]
     cleanup_interval: Duration,
     /// How often nodes say that they are alive
-    #[arg(long, global = true, default_value = "5s", value_parser = duration::parse, value_name = "TIME", env = "PGIO_HEARTBEAT_INTERVAL")]
+    #[arg(
+        long,
+        global = true,
+        default_value = "5s",
+        value_parser = duration::parse,
+        value_name = "TIME",
+        env = "PGIO_HEARTBEAT_INTERVAL",
+        hide_env = true,
+        hide_short_help = true
+    )]
     heartbeat_interval: Duration,
     /// After how long in silence a node counts as gone
-    #[arg(long, global = true, default_value = "10s", value_parser = duration::parse, value_name = "TIME", env = "PGIO_HEARTBEAT_TIMEOUT")]
+    #[arg(
+        long,
+        global = true,
+        default_value = "10s",
+        value_parser = duration::parse,
+        value_name = "TIME",
+        env = "PGIO_HEARTBEAT_TIMEOUT",
+        hide_env = true,
+        hide_short_help = true
+    )]
     heartbeat_timeout: Duration,
 }
 

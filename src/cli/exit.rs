@@ -79,7 +79,9 @@ impl Failure {
             Self::Library(Error::NoDatabase) => {
                 Some("set --database-url, DATABASE_URL, or libpq's variables (PGHOST, PGSERVICE, ...)".into())
             }
-            Self::Library(Error::Refused { reason, .. }) if reason.contains("server does not support TLS") => {
+            Self::Library(Error::Refused { reason, .. })
+                if reason.contains("server does not support TLS") =>
+            {
                 Some("sslmode=prefer goes on without TLS".into())
             }
             Self::Library(Error::Refused { reason, .. }) if reason.contains("none is set") => {

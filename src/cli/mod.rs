@@ -24,23 +24,16 @@ use exit::Failure;
 /// pgio speaks the protocol of the Node packages @socket.io/postgres-adapter 0.3 to 0.5 and
 /// @socket.io/postgres-emitter: it emits to the clients of such a cluster and shows what its servers say to each other.
 #[derive(Parser)]
-#[command(
-    name = "pgio",
-    version,
-    max_term_width = 100,
-    arg_required_else_help = true,
-    propagate_version = true
-)]
-#[command(after_long_help = "\
+#[command(name = "pgio", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(after_help = "\
 Examples:
-  pgio emit --room r1 ping '<>'       an event for the clients in a room
-  pgio tail                           what the servers of the cluster say, live
-  pgio tail -o json > today.jsonl     the same, to be kept
-  pgio emit --from today.jsonl        and played again
+  pgio emit --room r1 ping '<>'     an event for the clients in a room
+  pgio tail                         what the servers of the cluster say, live
+  pgio tail -o json > today.jsonl   the same, to be kept
+  pgio emit --from today.jsonl      and played again
 
-The database is the first of: --database-url, DATABASE_URL, libpq's variables (PGHOST, PGSERVICE, ...).
-Exit status: 0 done, 1 failed, 2 usage, 3 database unreachable or refused, 4 too few nodes or
-acknowledgements in time, 130 interrupted.")]
+Exit status: 0 done, 1 failed, 2 usage, 3 database unreachable or refused,
+4 too few nodes or acknowledgements in time, 130 interrupted.")]
 struct Cli {
     #[command(flatten)]
     global: Global,

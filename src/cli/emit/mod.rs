@@ -28,16 +28,15 @@ const NODES_WAIT: Duration = Duration::from_secs(2);
 #[derive(Args)]
 #[command(group = ArgGroup::new("what").required(true).args(["event", "from"]))]
 #[command(group = ArgGroup::new("repeat").args(["every", "cron"]))]
-#[command(after_long_help = "\
+#[command(after_help = "\
 Examples:
-  pgio emit --room r1 ping '<>'                       one event for one room
-  pgio emit -n admin --except staff note '{\"a\":1}'    another namespace, with an object
-  pgio emit photo @cat.jpg --room r1                  the bytes of a file
-  pgio emit --ack --timeout 3s question 42            what do the clients answer?
-  pgio emit --from events.jsonl --rate 1000/s         many, not too fast
-  pgio tail -o json | pgio emit --from - --database-url postgres://other/db
+  pgio emit --room r1 ping '<>'                   one event, for one room
+  pgio emit -n admin --except staff note '{\"a\":1}'   an object, in /admin
+  pgio emit photo @cat.jpg --room r1              the bytes of a file
+  pgio emit --ack --timeout 3s question 42        what do the clients answer?
+  pgio emit --from events.jsonl --rate 1000/s     many, and not too fast
   pgio emit --cron '0 9 * * 1-5' --tz Europe/Madrid good-morning
-  pgio emit --require-nodes 2 --retry-for 30s nightly done     for a crontab")]
+  pgio emit --require-nodes 2 --retry-for 30s nightly done   for a crontab")]
 pub(super) struct Emit {
     /// The event's name
     event: Option<String>,

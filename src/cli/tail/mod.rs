@@ -26,14 +26,14 @@ use save::Saver;
 /// Nobody notices it: a tail is no member of the cluster. It goes on after a restart of Postgres, and says on stderr
 /// what it may have missed.
 #[derive(Args)]
-#[command(after_long_help = "\
+#[command(after_help = "\
 Examples:
-  pgio tail                                     everything but heartbeats, in the main namespace
-  pgio tail -n / -n admin --type broadcast      only broadcasts, in two namespaces
-  pgio tail --event 'chat.*' --room r1          only some events, for one room
-  pgio tail -o json | jq .args                  event lines for programs
-  pgio tail -o json --for 1h > hour.jsonl       an hour, to be replayed with: pgio emit --from hour.jsonl
-  pgio tail --save photos                       what travels in attachments, as files")]
+  pgio tail                                  everything but heartbeats, in /
+  pgio tail -n / -n admin --type broadcast   broadcasts, in two namespaces
+  pgio tail --event 'chat.*' --room r1       only some events, for one room
+  pgio tail -o json | jq .args               event lines for programs
+  pgio tail -o json --for 1h > hour.jsonl    to be replayed with emit --from
+  pgio tail --save photos                    what attachments hold, as files")]
 pub(super) struct Tail {
     #[command(flatten)]
     namespaces: Namespaces,
