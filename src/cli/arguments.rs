@@ -90,12 +90,13 @@ pub(super) struct OptionFlags {
         long,
         global = true,
         default_value_t = 8000,
+        value_parser = clap::value_parser!(u16).range(..=8000),
         value_name = "BYTES",
         env = "PGIO_PAYLOAD_THRESHOLD",
         hide_env = true,
         hide_short_help = true
     )]
-    payload_threshold: usize,
+    payload_threshold: u16,
     /// How often nodes delete old rows, and how old those are
     #[arg(
         long,
@@ -171,7 +172,7 @@ impl Global {
         AdapterOptions {
             channel_prefix: flags.channel_prefix.clone(),
             table_name: flags.table_name.clone(),
-            payload_threshold: flags.payload_threshold,
+            payload_threshold: flags.payload_threshold.into(),
             cleanup_interval: flags.cleanup_interval,
             heartbeat_interval: flags.heartbeat_interval,
             heartbeat_timeout: flags.heartbeat_timeout,

@@ -1,6 +1,7 @@
 //! The integration tests: one binary, against real Postgres servers and the real Node packages.
 
 mod adapter;
+mod cli;
 mod emitter;
 mod interop_harness;
 mod private;

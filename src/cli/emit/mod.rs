@@ -70,13 +70,13 @@ pub(super) struct Emit {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["event", "string"])]
     from: Option<String>,
     /// Skip bad lines, and exit with status 1 at the end
-    #[arg(long, requires = "from")]
+    #[arg(long, conflicts_with = "event")]
     keep_going: bool,
     /// Send no faster than this: 100/s, 30/m
-    #[arg(long, value_name = "N/s", value_parser = source::parse_rate, requires = "from")]
+    #[arg(long, value_name = "N/s", value_parser = source::parse_rate, conflicts_with = "event")]
     rate: Option<f64>,
     /// Keep the pauses between events by their "time", so many times as fast: 1 is as recorded
-    #[arg(long, value_name = "FACTOR", value_parser = source::parse_speed, requires = "from", conflicts_with = "rate")]
+    #[arg(long, value_name = "FACTOR", value_parser = source::parse_speed, conflicts_with_all = ["event", "rate"])]
     speed: Option<f64>,
     /// Stay, and send the event again and again with this pause, at once for the first time
     #[arg(long, value_name = "TIME", value_parser = duration::parse_positive, conflicts_with = "from")]

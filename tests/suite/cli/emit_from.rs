@@ -1,0 +1,207 @@
+//! `pgio emit --from`: many events, one a line.
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use serde_json::json;
+use tokio::io::AsyncWriteExt;
+
+use crate::support::attachments::create_attachment_table;
+use crate::support::mixed::mixed_with;
+use crate::support::node::{binary, event};
+use crate::support::pgio::{Running, pgio, run_with_input};
+use crate::support::postgres::{own_server, postgres};
+
+const FROM: [&str; 3] = ["emit", "--from", "-"];
+
+#[tokio::test]
+async fn a_hundred_thousand_identical_lines_all_arrive() {
+    const LINES: usize = 100_000;
+    let postgres = postgres().await;
+    let mut tail =
+        Running::start(&mut pgio(postgres.url(), &["tail", "--raw", "--count", &LINES.to_string()]));
+    tail.wait_for_note("listening").await;
+    let count = tokio::spawn(async move {
+        let mut lines = std::collections::HashMap::new();
+        for _ in 0..LINES {
+            *lines.entry(tail.line().await.trim_end().to_owned()).or_insert(0) += 1;
+        }
+        tail.end().await.succeeded();
+        lines
+    });
+    let outcome =
+        run_with_input(&mut pgio(postgres.url(), &FROM), "[\"same\",1]\n".repeat(LINES)).await.succeeded();
+    assert!(outcome.stderr.starts_with("100,000 sent in "), "{outcome:?}");
+    let lines = count.await.unwrap();
+    assert_eq!(lines.values().collect::<Vec<_>>(), [&LINES], "{lines:?}");
+}
+
+#[tokio::test]
+async fn both_forms_of_lines_and_the_defaults_of_the_flags() {
+    let cluster = mixed_with(|options| options.namespace("/").namespace("/admin")).await;
+    for client in &cluster.clients {
+        client.join(&["r1"]).await;
+    }
+    let admin = cluster.servers[1].client("/admin").await;
+    let lines = [
+        r#"["short", 1, {"$binary":"AQI="}]"#,
+        "",
+        r#"{"time":"2026-01-31T12:00:00.123Z","namespace":"/","uid":"u","type":"broadcast","event":"line","args":["<>"],"rooms":[],"except":["r1"],"flags":{},"requestId":null,"attachment":null}"#,
+        r#"{"type":"heartbeat","uid":"u","namespace":"/"}"#,
+        r#"{"namespace":"/admin","event":"admin"}"#,
+    ];
+    let mut command = pgio(cluster.url(), &["emit", "--from", "-", "--room", "r1", "-o", "json"]);
+    let outcome = run_with_input(&mut command, lines.join("\r\n")).await.succeeded();
+    assert_eq!(outcome.json(), [json!({"sent": 3, "bad": 0, "skipped": 1})]);
+    let mut end = pgio(cluster.url(), &FROM);
+    run_with_input(&mut end, r#"["end"]"#).await.succeeded();
+    for client in &cluster.clients {
+        let mut events = client.wait_for(2).await;
+        events.sort_by_key(|event| event.event.clone());
+        assert_eq!(events, [event("end", json!([])), event("short", json!([1, binary("AQI=")]))]);
+    }
+    // Nobody is in the room that --room names, which the line has not overridden.
+    admin.join(&["r1"]).await;
+    let mut again = pgio(cluster.url(), &["emit", "--from", "-", "--room", "r1"]);
+    run_with_input(&mut again, r#"{"namespace":"/admin","event":"admin"}"#).await.succeeded();
+    assert_eq!(admin.wait_for(1).await, [event("admin", json!([]))]);
+}
+
+#[tokio::test]
+async fn a_bad_line_ends_it_and_says_what_was_sent() {
+    let postgres = postgres().await;
+    let lines = "[\"a\"]\n[\"b\"]\n{\"event\":\n[\"c\"]\n";
+    let outcome = run_with_input(&mut pgio(postgres.url(), &FROM), lines).await;
+    assert_eq!(outcome.status, 1);
+    assert!(outcome.stderr.starts_with("error: line 3: not JSON"), "{outcome:?}");
+    assert!(outcome.stderr.ends_with("(2 sent)\n"), "{outcome:?}");
+    assert_eq!(outcome.stderr.lines().count(), 1);
+
+    let mut keep_going = pgio(postgres.url(), &["emit", "--from", "-", "--keep-going", "-o", "json"]);
+    let lines =
+        "[\"a\"]\nnonsense\n[\"disconnect\"]\n{\"namespace\":\"/a\\u0000b\",\"event\":\"e\"}\n[\"c\"]\n";
+    let outcome = run_with_input(&mut keep_going, lines).await;
+    assert_eq!(outcome.status, 1);
+    assert_eq!(outcome.json(), [json!({"sent": 2, "bad": 3, "skipped": 0})]);
+    for line in [
+        "warning: line 2: not JSON",
+        "warning: line 3: event name \"disconnect\" is reserved",
+        "warning: line 4: namespace",
+    ] {
+        assert!(outcome.stderr.contains(line), "{outcome:?}");
+    }
+    assert!(outcome.stderr.ends_with("error: 3 bad lines of 5 skipped\n"), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_utf8_are_a_bad_line() {
+    let postgres = postgres().await;
+    let outcome = run_with_input(&mut pgio(postgres.url(), &FROM), b"[\"a\"]\n[\"\xff\"]\n".as_slice()).await;
+    assert_eq!(outcome.status, 1);
+    assert!(outcome.stderr.starts_with("error: line 2: "), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_tail_feeds_another_cluster() {
+    let (here, there) = (postgres().await, postgres().await);
+    for url in [here.url(), there.url()] {
+        create_attachment_table(url).await;
+    }
+    let mut arriving =
+        Running::start(&mut pgio(there.url(), &["tail", "-n", "/", "-n", "b", "-o", "json", "--count", "3"]));
+    arriving.wait_for_note("listening").await;
+    let mut tail =
+        Running::start(&mut pgio(here.url(), &["tail", "-n", "/", "-n", "b", "-o", "json", "--count", "3"]));
+    tail.wait_for_note("listening").await;
+    let mut bridge = Running::start(pgio(there.url(), &FROM).stdin(Stdio::piped()));
+    let mut into = bridge.stdin();
+    let lines = r#"["one", {"deep": [{"$binary":"AP8="}]}]
+{"namespace":"/b","event":"two","rooms":["x","y"],"except":["z"],"flags":{"volatile":true,"compress":false}}
+["three"]"#;
+    run_with_input(&mut pgio(here.url(), &FROM), lines).await.succeeded();
+    let mut sent = Vec::new();
+    for _ in 0..3 {
+        let line = tail.line().await;
+        into.write_all(format!("{line}\n").as_bytes()).await.unwrap();
+        sent.push(serde_json::from_str::<serde_json::Value>(&line).unwrap());
+    }
+    drop(into);
+    bridge.end().await.succeeded();
+    for sent in sent {
+        let mut arrived = arriving.json().await;
+        for own in ["time", "attachment"] {
+            arrived[own] = sent[own].clone();
+        }
+        assert_eq!(arrived, sent);
+    }
+}
+
+#[tokio::test]
+async fn rate_and_speed_hold_events_back() {
+    let postgres = postgres().await;
+    let start = Instant::now();
+    let mut slow = pgio(postgres.url(), &["emit", "--from", "-", "--rate", "20/s"]);
+    run_with_input(&mut slow, "[\"a\"]\n".repeat(5)).await.succeeded();
+    assert!(start.elapsed() >= Duration::from_millis(200));
+    let start = Instant::now();
+    let mut replay = pgio(postgres.url(), &["emit", "--from", "-", "--speed", "2"]);
+    let lines = "{\"time\":\"2026-01-31T12:00:00Z\",\"event\":\"a\"}\n{\"time\":\"2026-01-31T12:00:00.500Z\",\"event\":\"b\"}\n";
+    run_with_input(&mut replay, lines).await.succeeded();
+    assert!(start.elapsed() >= Duration::from_millis(250));
+}
+
+#[tokio::test]
+async fn an_interrupt_says_what_was_sent() {
+    let postgres = postgres().await;
+    let mut tail = Running::start(&mut pgio(postgres.url(), &["tail"]));
+    tail.wait_for_note("listening").await;
+    let mut emit = Running::start(pgio(postgres.url(), &FROM).stdin(Stdio::piped()));
+    let mut stdin = emit.stdin();
+    stdin.write_all(b"[\"a\"]\n[\"b\"]\n").await.unwrap();
+    for _ in 0..2 {
+        tail.line().await;
+    }
+    emit.signal(Signal::SIGINT);
+    let outcome = emit.end().await;
+    assert_eq!((outcome.status, outcome.stderr.as_str()), (130, "error: interrupted (2 sent)\n"));
+}
+
+#[tokio::test]
+async fn a_restart_of_postgres_loses_nothing_where_retrying_was_asked_for() {
+    let mut server = own_server().await;
+    let mut emit = Running::start(
+        pgio(&server.url(), &["emit", "--from", "-", "--retry-for", "60s", "-o", "json"])
+            .stdin(Stdio::piped()),
+    );
+    let mut stdin = emit.stdin();
+    let mut tail = Running::start(&mut pgio(&server.url(), &["tail", "-o", "json"]));
+    tail.wait_for_note("listening").await;
+    stdin.write_all(b"[\"before\"]\n").await.unwrap();
+    assert_eq!(tail.json().await["event"], "before");
+    server.take_down(pgio::postgres::private::Shutdown::Immediate).await.unwrap();
+    tail.wait_for_note("waiting for it to come back").await;
+    stdin.write_all(b"[\"after\",1]\n[\"after\",2]\n").await.unwrap();
+    emit.wait_for_note("trying again").await;
+    server.start_again().await.unwrap();
+    drop(stdin);
+    assert_eq!(emit.end().await.succeeded().json(), [json!({"sent": 3, "bad": 0, "skipped": 0})]);
+    tail.wait_for_note("listening again").await;
+}
+
+#[tokio::test]
+async fn without_retrying_a_loss_ends_it_with_status_3() {
+    let mut server = own_server().await;
+    let mut emit = Running::start(pgio(&server.url(), &FROM).stdin(Stdio::piped()));
+    let mut tail = Running::start(&mut pgio(&server.url(), &["tail"]));
+    tail.wait_for_note("listening").await;
+    let mut stdin = emit.stdin();
+    stdin.write_all(b"[\"before\"]\n").await.unwrap();
+    tail.line().await;
+    server.take_down(pgio::postgres::private::Shutdown::Immediate).await.unwrap();
+    stdin.write_all(b"[\"after\"]\n").await.unwrap();
+    drop(stdin);
+    let outcome = emit.end().await;
+    assert_eq!(outcome.status, 3, "{outcome:?}");
+    assert!(outcome.stderr.ends_with("(1 sent)\n"), "{outcome:?}");
+}
