@@ -4,6 +4,8 @@
 set -euo pipefail
 
 readonly NODE_NEEDED=18
+# What makes a command one of root's, where we are not.
+root=()
 
 has() { command -v "$1" >/dev/null; }
 
@@ -21,7 +23,7 @@ has_postgres() {
 # Its `process.versions.node` starts with the major version.
 has_node() { has node && (($(node -p 'parseInt(process.versions.node)') >= NODE_NEEDED)); }
 
-# What is missing, one of: compiler pkg-config openssl postgres psql node npm.
+# What is missing, a word each.
 missing() {
   has cc || echo compiler
   has pkg-config || echo pkg-config
@@ -44,7 +46,7 @@ package() {
 }
 
 main() {
-  local -a needs packages=() root=()
+  local -a needs packages=() words
   local need
   if ! has cargo; then
     echo "error: Rust is not installed here; see https://rustup.rs" >&2
@@ -74,7 +76,7 @@ main() {
   if [[ " ${needs[*]} " == *" postgres "* ]]; then
     keep_postgres_from_starting
   fi
-  "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >&2
+  "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
 
   mapfile -t needs < <(missing)
   if ((${#needs[@]} > 0)); then
@@ -87,10 +89,10 @@ main() {
 # file says otherwise while it is installed.
 keep_postgres_from_starting() {
   local directory=/etc/postgresql-common/createcluster.d
-  readonly NO_CLUSTER=$directory/pgio-no-main-cluster.conf
+  no_cluster=$directory/pgio-no-main-cluster.conf
   "${root[@]}" mkdir -p "$directory"
-  echo 'create_main_cluster = false' | "${root[@]}" tee "$NO_CLUSTER" >/dev/null
-  trap '"${root[@]}" rm -f "$NO_CLUSTER"' EXIT
+  echo 'create_main_cluster = false' | "${root[@]}" tee "$no_cluster" >/dev/null
+  trap '"${root[@]}" rm -f "$no_cluster"' EXIT
 }
 
 main
