@@ -31,11 +31,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     adapter.on_server_side("/", "ping", async |_args| Some(Value::from("pong from Rust")));
 
     let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
-    println!(
-        "http://{}, {} servers in the cluster",
-        listener.local_addr()?,
-        adapter.server_count("/").await?
-    );
+    println!("http://{}", listener.local_addr()?);
     let app = axum::Router::new().layer(layer);
     tokio::select! {
         served = axum::serve(listener, app) => served?,
