@@ -1,6 +1,7 @@
 //! The integration tests: one binary, against real Postgres servers and the real Node packages.
 
 mod emitter;
+mod fuzz_corpus;
 mod interop_harness;
 mod private;
 mod support;
