@@ -2,8 +2,11 @@
 
 use pgio::protocol::{Body, Encoded, Message, Namespace, Notification};
 
-/// Every target, by its name.
-pub const TARGETS: [(&str, fn(&[u8])); 3] =
+/// A target's name, and what it does with the bytes.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target.
+pub const TARGETS: [Target; 3] =
     [("notification", notification), ("attachment", attachment), ("settings", settings)];
 
 /// The text of a notification: the envelope, then the message.

@@ -13,7 +13,9 @@ use std::time::Duration;
 use tokio::sync::OnceCell;
 
 pub use ask::{Answer, Collected};
-pub(crate) use ask::{Asking, Said, client_said, node_listed, server_said};
+#[cfg(feature = "adapter")]
+pub(crate) use ask::{Asking, Said};
+pub(crate) use ask::{client_said, node_listed, server_said};
 pub use nodes::LiveNode;
 pub use options::AdapterOptions;
 pub use received::{Attached, Content, Event, Received};
@@ -107,6 +109,7 @@ impl Cluster {
     /// # Errors
     /// [`Error::MissingTable`](crate::Error::MissingTable), [`Error::TablePrivilege`](crate::Error::TablePrivilege) and those of
     /// the connection.
+    #[cfg_attr(not(feature = "adapter"), expect(dead_code, reason = "only a node cleans up"))]
     pub(crate) async fn clean_up_attachments(&self) -> Result<u64> {
         let options = self.options();
         delete_older(&self.0.session, &options.table_name, options.cleanup_interval).await
