@@ -1,4 +1,92 @@
 //! Socket.IO clusters on Postgres: one protocol with the Node packages.
+//!
+//! A cluster of Socket.IO servers on [`@socket.io/postgres-adapter`] talks through `LISTEN` and `NOTIFY` of a Postgres
+//! database that is there anyway. This crate speaks the same protocol, with versions 0.3, 0.4 and 0.5 alike. It has
+//!
+//! - an [`Emitter`], to reach the clients of such a cluster from a process that serves none itself;
+//! - subscriptions to all that the servers say to each other: [`Cluster::subscribe`];
+//! - an adapter for [socketioxide], which makes a Rust server a full member among Node servers:
+//!   `PostgresAdapter` (feature `adapter`);
+//! - `pgio`, a program for those who operate such a cluster (feature `cli`).
+//!
+//! [`@socket.io/postgres-adapter`]: https://socket.io/docs/v4/postgres-adapter/
+//! [socketioxide]: https://docs.rs/socketioxide
+//!
+//! # Emit
+//! ```no_run
+//! use std::time::Duration;
+//!
+//! # async fn example() -> pgio::Result<()> {
+//! let emitter = pgio::Emitter::connect("postgres://user:secret@localhost/app").await?;
+//! emitter.to("r1").except("r2").emit("ping", "<>").await?;
+//! emitter.of("/admin").emit("tick", (1, serde_json::json!({ "a": 2 }))).await?;
+//!
+//! let answers = emitter.timeout(Duration::from_secs(5)).emit_with_ack::<String>("who?", ()).await?;
+//! println!("{} of {} clients answered", answers.answers.len(), answers.expected);
+//!
+//! emitter.within("r1").join("r2").await?;
+//! emitter.server_side_emit("reload", "prices").await?;
+//! # Ok(()) }
+//! ```
+//!
+//! # Subscribe
+//! ```no_run
+//! use pgio::cluster::{Content, Event};
+//! use pgio::{AdapterOptions, Cluster, Namespace, Settings};
+//!
+//! # async fn example() -> pgio::Result<()> {
+//! let settings = Settings::parse("postgres://localhost/app")?;
+//! let cluster = Cluster::connect(settings, AdapterOptions::default()).await?;
+//! let mut events = cluster.subscribe(&[Namespace::default()], |_header| true).await?;
+//! while let Some(event) = events.next().await {
+//!     if let Event::Message(received) = event
+//!         && let Content::Message(message) = &received.content
+//!     {
+//!         println!("{} from {}", message.kind(), message.uid);
+//!     }
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! # Serve
+#![cfg_attr(feature = "adapter", doc = "```no_run")]
+#![cfg_attr(not(feature = "adapter"), doc = "```ignore")]
+//! use pgio::{AdapterOptions, PostgresAdapter, PostgresAdapterCtr};
+//! use socketioxide::{SocketIo, extract::SocketRef};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let adapter = PostgresAdapterCtr::connect("postgres://localhost/app", AdapterOptions::default()).await?;
+//! let (layer, io) = SocketIo::builder()
+//!     .max_buffer_size(100_000) // a burst must not overflow a client's buffer
+//!     .with_adapter::<PostgresAdapter<_>>(adapter.clone())
+//!     .build_layer();
+//! adapter.attach(&io);
+//! io.ns("/", async |socket: SocketRef<PostgresAdapter<_>>| socket.join("r1")).await?;
+//!
+//! // Reaches clients of every server of the cluster, Node's and ours.
+//! io.to("r1").emit("hello", "world").await?;
+//! # let _ = layer; Ok(()) }
+//! ```
+//!
+//! # Layout
+//! Each module uses only those above it.
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | [`protocol`] | what travels: messages, values, and their JSON and msgpack. No I/O |
+//! | [`postgres`] | the only place that knows SQL: connecting, listening, publishing, the attachment table |
+//! | [`cluster`] | both together: publish a message, subscribe to namespaces, ask all servers and collect |
+//! | [`emitter`] | the API of the Node emitter, and more |
+//! | `adapter` | socketioxide's adapter |
+//!
+//! # Features
+//! | feature | brings |
+//! |---|---|
+//! | `cli` (default) | the `pgio` program, with all of the below |
+//! | `adapter` | the adapter, with socketioxide |
+//! | `private` | `postgres::private`: Postgres servers of one's own from the binaries on the machine, for tests |
+//!
+//! With `default-features = false` there remain emitter and subscriptions, and none of those dependencies.
 
 #![warn(missing_docs)]
 
@@ -8,6 +96,7 @@ mod error;
 pub mod adapter;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
+#[allow(rustdoc::invalid_html_tags, reason = "its comments are texts for `--help`")]
 pub mod cli;
 pub mod cluster;
 pub mod emitter;

@@ -3,6 +3,7 @@
 mod adapter;
 mod cli;
 mod emitter;
+mod fuzz_corpus;
 mod interop_harness;
 mod private;
 mod settings;

@@ -1,0 +1,43 @@
+# What there is to do here; `make` alone says it.
+
+CARGO ?= cargo
+NODE_MODULES := tests/interop/node_modules/.package-lock.json
+
+.DEFAULT_GOAL := help
+.PHONY: help build install demo test check bench dependencies
+
+help: ## Say what there is to do
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+build: dependencies ## Build the program: target/release/pgio
+	$(CARGO) build --release --locked
+
+install: dependencies ## Build it and install it into ~/.cargo/bin
+	$(CARGO) install --locked --path .
+
+demo: dependencies $(NODE_MODULES) ## Show it: a private Postgres, a server, a client, and an event from pgio
+	@scripts/demo.sh
+
+test: dependencies $(NODE_MODULES) ## Run all tests, against real Postgres servers and the Node packages
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
+		set -x; $(CARGO) nextest run --locked --all-features; \
+	else \
+		set -x; $(CARGO) test --locked --all-features --lib --bins --tests; \
+	fi
+	$(CARGO) test --locked --all-features --doc
+
+check: dependencies ## Formatting, lints and documentation
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
+	$(CARGO) clippy --locked --no-default-features -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --all-features
+
+bench: dependencies $(NODE_MODULES) ## Measure it beside the Node emitter and psql
+	@scripts/bench.sh
+
+dependencies:
+	@scripts/install-missing.sh
+
+# What the tests talk to: the Socket.IO packages for Node, at pinned versions.
+$(NODE_MODULES): tests/interop/package-lock.json | dependencies
+	npm ci --prefix tests/interop --no-audit --no-fund

@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# From nothing to an event on the screen: a private Postgres, a Socket.IO server with a client in room r1, and `pgio emit`
+# reaching that client while `pgio tail` watches. Exits with 0 only if the event arrived; leaves nothing behind.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+PATIENCE=15 # seconds for each step
+logs=$(mktemp -d)
+pids=()
+
+main() {
+  say "Building pgio: a debug build, as that is faster; the first takes a minute or two"
+  cargo build --locked --quiet --bin pgio --example private_postgres
+  PATH=$PWD/target/debug:$PATH
+
+  step "A Postgres server of our own"
+  start postgres target/debug/examples/private_postgres
+  wait_for postgres '^postgres://'
+  export DATABASE_URL=$found
+  show "$DATABASE_URL"
+
+  step "A Socket.IO server on Node, with @socket.io/postgres-adapter 0.5.0"
+  start server node tests/interop/demo/server.js
+  wait_for server '^http://'
+  local url=$found
+  show "$url"
+
+  step "A client of that server"
+  start client node tests/interop/demo/client.js "$url" r1
+  wait_for client 'in room r1'
+  show "$found"
+
+  step "pgio watches what the servers say to each other"
+  command_line "pgio tail"
+  start tail pgio tail
+  wait_for tail '^listening'
+
+  step "pgio sends an event to the clients in room r1"
+  command_line "pgio emit --room r1 ping '<>'"
+  pgio emit --room r1 ping '<>'
+
+  wait_for client '^ping "<>"$'
+  show "client  $found"
+  wait_for tail ' ping "<>".* to r1'
+  show "tail    $found"
+  say ""
+  say "The event went from pgio through Postgres to the Node server and its client."
+}
+
+# Starts a program under a name, with what it prints kept.
+start() {
+  local name=$1
+  shift
+  : >"$logs/$name"
+  "$@" >>"$logs/$name" 2>&1 &
+  pids+=($!)
+  eval "pid_of_$name=$!"
+}
+
+# Waits until the program of that name has printed a matching line, and puts that into `found`.
+wait_for() {
+  local name=$1 pattern=$2 pid_variable=pid_of_$1 deadline=$((SECONDS + PATIENCE))
+  until found=$(grep -m 1 -e "$pattern" "$logs/$name"); do
+    if ! kill -0 "${!pid_variable}" 2>/dev/null; then
+      fail "$name ended:"
+    elif ((SECONDS >= deadline)); then
+      fail "$name did not print $pattern within $PATIENCE s:"
+    fi
+    sleep 0.05
+  done
+}
+
+# Shows what that program has printed.
+fail() {
+  echo "error: $1" >&2
+  sed 's/^/  /' "$logs/$name" >&2
+  exit 1
+}
+
+steps=0
+step() { printf '\n%s%d  %s%s\n' "$bold" $((++steps)) "$1" "$plain"; }
+command_line() { printf '   %s$ %s%s\n' "$dim" "$1" "$plain"; }
+show() { printf '   %s\n' "$1"; }
+say() { printf '%s\n' "$1"; }
+
+bold='' dim='' plain=''
+if [[ -t 1 && -z ${NO_COLOR:-} ]]; then
+  bold=$'\e[1m' dim=$'\e[2m' plain=$'\e[0m'
+fi
+
+# The last that was started ends first. With its owner gone the private Postgres stops and takes its data along.
+clean_up() {
+  local i
+  for ((i = ${#pids[@]} - 1; i >= 0; i--)); do
+    kill "${pids[i]}" 2>/dev/null || continue
+    wait "${pids[i]}" 2>/dev/null || true
+  done
+  rm -rf "$logs"
+}
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+main
