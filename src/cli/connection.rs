@@ -16,6 +16,7 @@ impl Global {
             Some(url) => Some(Settings::parse(url)?),
             None => Settings::from_env()?,
         };
+        let named = named.map_or_else(running_private, |named| Ok(Some(named)))?;
         Ok(named.ok_or(Error::NoDatabase)?.application_name("pgio"))
     }
 
@@ -29,6 +30,14 @@ impl Global {
             }
         }
     }
+}
+
+/// The private server of this user, if `pgio serve` has started one.
+fn running_private() -> Result<Option<Settings>> {
+    #[cfg(unix)]
+    return crate::postgres::private::running().map(|url| Settings::parse(&url)).transpose();
+    #[cfg(not(unix))]
+    Ok(None)
 }
 
 /// How long to try again while Postgres is down.

@@ -4,12 +4,14 @@ mod attachments;
 pub(crate) mod backlog;
 mod batch;
 mod connect;
+mod create_table;
 mod listener;
 #[cfg(all(unix, feature = "private"))]
 pub mod private;
 mod publisher;
 mod session;
 mod table;
+mod whereabouts;
 
 pub use connect::Settings;
 pub use publisher::Receipt;
@@ -17,6 +19,8 @@ pub use table::TableName;
 
 pub(crate) use attachments::{delete_older, look_up};
 pub(crate) use connect::failure;
+pub(crate) use create_table::create_table;
 pub(crate) use listener::{Heard, Listener};
 pub(crate) use publisher::Publisher;
 pub(crate) use session::Session;
+pub(crate) use whereabouts::whereabouts;
