@@ -3,4 +3,5 @@
 mod emitter;
 mod interop_harness;
 mod private;
+mod serve;
 mod support;

@@ -4,4 +4,6 @@ pub mod attachments;
 pub mod mixed;
 pub mod node;
 pub mod pgio_node;
+pub mod pgio_serve;
 pub mod postgres;
+pub mod raw_websocket;
