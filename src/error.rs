@@ -110,6 +110,15 @@ pub enum Error {
     #[error("cannot start a private Postgres: {0}")]
     Private(String),
 
+    /// The address to listen on cannot be had.
+    #[error("cannot listen on {address}: {reason}")]
+    Listen {
+        /// The address as configured.
+        address: String,
+        /// Why, in the system's words.
+        reason: String,
+    },
+
     /// The component behind this handle has been shut down.
     #[error("closed")]
     Closed,

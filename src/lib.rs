@@ -102,6 +102,8 @@ pub mod cluster;
 pub mod emitter;
 pub mod postgres;
 pub mod protocol;
+#[cfg(feature = "server")]
+pub mod server;
 
 #[cfg(feature = "adapter")]
 pub use adapter::{PostgresAdapter, PostgresAdapterCtr};

@@ -25,6 +25,8 @@ mod acks;
 mod attached;
 mod convert;
 mod describe;
+#[cfg(feature = "server")]
+mod hosting;
 mod incoming;
 mod init;
 mod local;
@@ -46,6 +48,8 @@ use socketioxide_core::packet::Packet;
 use tokio_util::task::AbortOnDropHandle;
 
 pub use describe::{Connection, SocketData};
+#[cfg(feature = "server")]
+pub(crate) use hosting::event_of_client;
 pub use init::Init;
 pub use server_side::Answer as ServerSideAnswer;
 pub use socketioxide_core::Sid;

@@ -159,6 +159,11 @@ impl Namespaces {
         if list.is_empty() { vec![Namespace::default()] } else { list }
     }
 
+    /// As they were written; empty where none was named.
+    pub(super) fn as_given(&self) -> &[String] {
+        &self.namespaces
+    }
+
     /// Whether any was named.
     pub(super) fn is_given(&self) -> bool {
         !self.namespaces.is_empty()
@@ -200,14 +205,28 @@ impl Global {
     }
 
     /// Starts logging to stderr, as verbose as was asked for. `RUST_LOG` has the last word.
-    pub(super) fn start_log(&self) {
-        let level = match self.verbose {
-            0 => "off",
-            1 => "pgio=info",
-            2 => "pgio=debug",
+    pub(super) fn start_log(&self, log: Log) {
+        let level = match (log.is_on, self.verbose) {
+            (false, 0) => "off",
+            (true, 0) if self.quiet => "warn",
+            (true, 0) => "warn,pgio=info",
+            (false, 1) => "pgio=info",
+            (true, 1) | (false, 2) => "warn,pgio=debug",
             _ => "trace",
         };
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+        let log_to_stderr = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        match log.format {
+            Format::Text => log_to_stderr.with_ansi(std::io::stderr().is_terminal()).init(),
+            Format::Json => log_to_stderr.json().init(),
+        }
     }
+}
+
+/// The log of a command.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Log {
+    pub(super) format: Format,
+    /// Whether there is one without being asked for.
+    pub(super) is_on: bool,
 }

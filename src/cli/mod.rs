@@ -7,6 +7,8 @@ mod emit;
 mod event_line;
 mod exit;
 mod output;
+mod serve;
+mod size;
 mod tagged;
 mod tail;
 mod values;
@@ -16,13 +18,14 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use tokio::runtime::Builder;
 
-use arguments::Global;
+use arguments::{Global, Log};
 use exit::Failure;
 
 /// Operate Socket.IO clusters that run on Postgres.
 ///
 /// pgio speaks the protocol of the Node packages @socket.io/postgres-adapter 0.3 to 0.5 and
-/// @socket.io/postgres-emitter: it emits to the clients of such a cluster and shows what its servers say to each other.
+/// @socket.io/postgres-emitter: it emits to the clients of such a cluster, shows what its servers say to each other, and
+/// hosts a server of its own.
 #[derive(Parser)]
 #[command(name = "pgio", version, max_term_width = 100, arg_required_else_help = true)]
 #[command(after_help = "\
@@ -31,6 +34,7 @@ Examples:
   pgio tail                         what the servers of the cluster say, live
   pgio tail -o json > today.jsonl   the same, to be kept
   pgio emit --from today.jsonl      and played again
+  pgio serve                        a server, with a private Postgres if none is set
 
 Exit status: 0 done, 1 failed, 2 usage, 3 database unreachable or refused,
 4 too few nodes or acknowledgements in time, 130 interrupted.")]
@@ -44,6 +48,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Emit(emit::Emit),
+    Serve(serve::Serve),
     Tail(tail::Tail),
 }
 
@@ -54,7 +59,7 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(help_or_usage) => return exit::usage(&help_or_usage),
     };
-    global.start_log();
+    global.start_log(command.log());
     let outcome = Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(Failure::from);
     let outcome = outcome.and_then(|runtime| {
         let outcome = runtime.block_on(command.run(&global));
@@ -66,9 +71,17 @@ pub fn main() -> ExitCode {
 }
 
 impl Command {
+    fn log(&self) -> Log {
+        match self {
+            Self::Serve(serve) => serve.log(),
+            _ => Log::default(),
+        }
+    }
+
     async fn run(self, global: &Global) -> Result<(), Failure> {
         match self {
             Self::Emit(emit) => emit.run(global).await,
+            Self::Serve(serve) => serve.run(global).await,
             Self::Tail(tail) => exit::unless_interrupted(tail.run(global)).await,
         }
     }

@@ -22,7 +22,7 @@ pub use received::{Attached, Content, Event, Received};
 pub use subscription::Subscription;
 
 use crate::Result;
-use crate::postgres::{Publisher, Receipt, Session, Settings, delete_older};
+use crate::postgres::{Publisher, Receipt, Session, Settings, create_table, delete_older, whereabouts};
 use crate::protocol::{Body, Header, Message, Namespace, Uid};
 use hub::Hub;
 
@@ -102,6 +102,24 @@ impl Cluster {
     /// Whether the listening connection is there: false while Postgres is away, or before anybody subscribed.
     pub fn is_listening(&self) -> bool {
         self.0.hub.get().is_some_and(Hub::is_listening)
+    }
+
+    /// Creates the attachment table, with the index that cleaning up uses, unless there is one of that name already; tells
+    /// whether it did. Any number of nodes may do so at once.
+    ///
+    /// # Errors
+    /// [`Error::TablePrivilege`](crate::Error::TablePrivilege) where the role may not, [`Error::Database`](crate::Error::Database) where there is no such
+    /// schema, and those of the connection.
+    pub async fn create_attachment_table(&self) -> Result<bool> {
+        create_table(&self.0.session, &self.0.options.table_name).await
+    }
+
+    /// Which database this is, without secrets: `app at 10.0.0.5:5432 as alice`.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub async fn whereabouts(&self) -> Result<String> {
+        whereabouts(&self.0.session).await
     }
 
     /// Deletes rows of the attachment table that are older than the cleanup interval, as every node does; returns how

@@ -6,5 +6,6 @@ mod emitter;
 mod fuzz_corpus;
 mod interop_harness;
 mod private;
+mod serve;
 mod settings;
 mod support;

@@ -6,5 +6,7 @@ pub mod mixed;
 pub mod node;
 pub mod pgio;
 pub mod pgio_node;
+pub mod pgio_serve;
 pub mod postgres;
+pub mod raw_websocket;
 pub mod sql;

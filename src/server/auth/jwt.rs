@@ -1,0 +1,103 @@
+//! JSON Web Tokens.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use serde_json::Value as Json;
+
+use super::{Admission, Refusal};
+use crate::{Error, Result};
+
+/// A key that JSON Web Tokens are checked with. The algorithms that count follow from the kind of the key, never from
+/// the token.
+#[derive(Clone)]
+pub struct JwtKey(Arc<Inner>);
+
+struct Inner {
+    key: DecodingKey,
+    validation: Validation,
+}
+
+impl JwtKey {
+    /// Reads a key: the PEM file of a public RSA key (RS and PS algorithms) or EC key (ES); any other text is the
+    /// secret of the HS algorithms, without the line break at its end.
+    ///
+    /// # Errors
+    /// [`Error::File`] where the file cannot be read or makes no sense.
+    pub fn read(path: &Path) -> Result<Self> {
+        Self::parse(&super::read(path)?).map_err(|reason| Error::File { path: path.into(), reason })
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        use Algorithm::*;
+        let text = text.trim_end_matches(['\r', '\n']);
+        let pem = text.trim_start().as_bytes();
+        let (key, algorithms) = if !pem.starts_with(b"-----BEGIN") {
+            if text.trim().is_empty() {
+                return Err("there is no key in it".into());
+            }
+            (DecodingKey::from_secret(text.as_bytes()), vec![HS256, HS384, HS512])
+        } else if text.contains("PRIVATE KEY-----") {
+            return Err("holds a private key; tokens are checked with the public one".into());
+        } else if let Ok(key) = DecodingKey::from_rsa_pem(pem) {
+            (key, vec![RS256, RS384, RS512, PS256, PS384, PS512])
+        } else if let Ok(key) = DecodingKey::from_ec_pem(pem) {
+            (key, vec![ES256, ES384])
+        } else {
+            return Err("holds no public RSA or EC key that can be read (-----BEGIN PUBLIC KEY-----)".into());
+        };
+        let mut validation = Validation::new(algorithms[0]);
+        validation.algorithms = algorithms;
+        validation.leeway = 0;
+        validation.validate_nbf = true;
+        // Whom a token is for is nothing that this server was told.
+        validation.validate_aud = false;
+        // `exp` counts where there is one, as in Node's jsonwebtoken.
+        validation.required_spec_claims.clear();
+        Ok(Self(Arc::new(Inner { key, validation })))
+    }
+
+    /// Checks a token, and reads what it says about the client.
+    pub(super) fn admit(&self, token: &str) -> Result<Admission, Refusal> {
+        let Inner { key, validation } = &*self.0;
+        let token = jsonwebtoken::decode::<Json>(token, key, validation).map_err(|e| refusal(e.kind()))?;
+        let claims = token.claims;
+        if !claims.is_object() {
+            return Err(Refusal::Claims("the token's claims are not an object"));
+        }
+        let rooms = rooms(claims.get("rooms"))
+            .ok_or(Refusal::Claims("the token's rooms are neither a string nor an array of strings"))?;
+        Ok(Admission { data: claims.into(), rooms })
+    }
+}
+
+fn rooms(claim: Option<&Json>) -> Option<Vec<String>> {
+    match claim {
+        None | Some(Json::Null) => Some(Vec::new()),
+        Some(Json::String(room)) => Some(vec![room.clone()]),
+        Some(Json::Array(rooms)) => rooms.iter().map(|room| room.as_str().map(str::to_owned)).collect(),
+        Some(_) => None,
+    }
+}
+
+fn refusal(kind: &ErrorKind) -> Refusal {
+    match kind {
+        ErrorKind::ExpiredSignature => Refusal::Expired,
+        ErrorKind::ImmatureSignature => Refusal::NotYetValid,
+        ErrorKind::InvalidSignature => Refusal::BadSignature,
+        // A name that is no algorithm, such as `none`, is a JSON error in the header.
+        ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName | ErrorKind::MissingAlgorithm => {
+            Refusal::Algorithm
+        }
+        _ => Refusal::Malformed,
+    }
+}
+
+impl fmt::Debug for JwtKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JwtKey({:?})", self.0.validation.algorithms)
+    }
+}

@@ -1,0 +1,210 @@
+//! A client of this server: let in or not, and what it then may do.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use socketioxide::extract::{AckSender, SocketRef, TryData};
+use socketioxide::handler::{ConnectHandler, FromMessageParts};
+use socketioxide::socket::{DisconnectReason, Socket};
+use socketioxide_core::Value as CoreValue;
+use socketioxide_core::adapter::Room;
+
+use super::auth::{Authentication, Credentials, Refusal};
+use super::cutting::{Cutter, Reason};
+use super::relay::{Audience, Outbox, Relayed, TooMany};
+use super::rules::{ClientRules, Relay};
+use super::{ClusterAdapter, ClusterIo, ClusterSocket};
+use crate::adapter::{Sid, SocketData, event_of_client};
+use crate::protocol::Value;
+
+/// Decides about clients.
+pub(super) struct Doorkeeper {
+    pub(super) authentication: Authentication,
+    pub(super) rules: ClientRules,
+    pub(super) outbox: Outbox,
+    pub(super) cutter: Cutter,
+}
+
+/// What socketioxide calls for each client of a namespace.
+pub(super) fn handler(keeper: Arc<Doorkeeper>) -> impl ConnectHandler<ClusterAdapter, (ClusterSocket,)> {
+    let admit = move |socket: ClusterSocket, credentials: TryData<Credentials>| {
+        let outcome = keeper.clone().admit(&socket, credentials.0.ok());
+        std::future::ready(outcome)
+    };
+    welcome.with(admit)
+}
+
+async fn welcome(socket: ClusterSocket) {
+    metrics::counter!("pgio_connections_total").increment(1);
+    tracing::debug!(sid = %socket.id, nsp = socket.ns(), "a client has connected");
+}
+
+impl Doorkeeper {
+    /// Does all that has to be done before the client may hear that it is connected.
+    fn admit(
+        self: Arc<Self>,
+        socket: &ClusterSocket,
+        credentials: Option<Credentials>,
+    ) -> Result<(), Refusal> {
+        let admission = self.authentication.admit(credentials).inspect_err(|refusal| {
+            metrics::counter!("pgio_connections_refused_total", "reason" => refusal.reason()).increment(1);
+            tracing::info!(sid = %socket.id, nsp = socket.ns(), %refusal, "a client was refused");
+        })?;
+        socket.extensions.insert(SocketData(admission.data));
+        socket.join(admission.rooms);
+        for (event, change) in [("join", Change::Join), ("leave", Change::Leave)] {
+            let keeper = self.clone();
+            socket.on(event, move |socket, io, event, ack| {
+                keeper.change_rooms(change, &socket, &io, event, ack);
+                std::future::ready(())
+            });
+        }
+        // Handlers run in the order of the events up to their first pause, which is why none of these has one.
+        socket.on_fallback(move |socket, event, ack| {
+            self.take(socket, event, ack);
+            std::future::ready(())
+        });
+        socket.on_disconnect(farewell);
+        Ok(())
+    }
+
+    fn change_rooms(
+        &self,
+        change: Change,
+        socket: &ClusterSocket,
+        io: &ClusterIo,
+        event: ClientEvent,
+        ack: AckSender<ClusterAdapter>,
+    ) {
+        metrics::counter!("pgio_events_received_total").increment(1);
+        let rooms = event
+            .parse()
+            .and_then(|(_, args)| rooms_of(&args))
+            .and_then(|rooms| rooms.iter().try_for_each(|room| self.allow(room, socket, io)).map(|()| rooms));
+        match rooms {
+            Ok(rooms) => {
+                match change {
+                    Change::Join => socket.join(rooms),
+                    Change::Leave => socket.leave(rooms),
+                }
+                let mut held = rooms_held(socket);
+                held.sort();
+                acknowledge(socket, ack, &held);
+            }
+            Err(reason) => {
+                metrics::counter!("pgio_events_refused_total").increment(1);
+                refuse(socket, ack, &reason);
+            }
+        }
+    }
+
+    fn allow(&self, room: &str, socket: &ClusterSocket, io: &ClusterIo) -> Result<(), String> {
+        if !self.rules.may_join(room) {
+            return Err(format!("room {room:?} is not allowed"));
+        }
+        // Who is in the room of another's id gets what is meant for that one alone.
+        let other = room.parse::<Sid>().ok().filter(|sid| *sid != socket.id);
+        let nsp = || io.of(socket.ns());
+        match other.and_then(|sid| nsp()?.get_socket(sid)) {
+            Some(_) => Err(format!("room {room:?} is that of another client")),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes any other event.
+    fn take(&self, socket: ClusterSocket, event: ClientEvent, ack: AckSender<ClusterAdapter>) {
+        metrics::counter!("pgio_events_received_total").increment(1);
+        let audience = match self.rules.relay {
+            Relay::Off => {
+                metrics::counter!("pgio_events_refused_total").increment(1);
+                return refuse(&socket, ack, "this server takes no events of clients");
+            }
+            Relay::Namespace => Audience::Namespace,
+            Relay::Rooms => Audience::Rooms(rooms_held(&socket)),
+        };
+        let (event, args) = match event.parse() {
+            Ok(parts) => parts,
+            Err(reason) => {
+                metrics::counter!("pgio_events_refused_total").increment(1);
+                return refuse(&socket, ack, &reason);
+            }
+        };
+        // Without rooms there is nobody to hear it, where socketioxide would mean everybody.
+        if matches!(&audience, Audience::Rooms(rooms) if rooms.is_empty()) {
+            return acknowledge(&socket, ack, &super::relay::Args(&[]));
+        }
+        let relayed = Relayed { sender: socket.clone(), audience, event, args, ack };
+        if let Err(TooMany) = self.outbox.put(relayed) {
+            self.cutter.cut_socket(&socket, Reason::TooFast);
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Change {
+    Join,
+    Leave,
+}
+
+async fn farewell(socket: ClusterSocket, reason: DisconnectReason) {
+    let label = format!("{reason:?}");
+    tracing::debug!(sid = %socket.id, nsp = socket.ns(), reason = label, "a client has gone");
+    metrics::counter!("pgio_disconnections_total", "reason" => label).increment(1);
+}
+
+/// The rooms of a socket, without that of its own id.
+fn rooms_held(socket: &ClusterSocket) -> Vec<Room> {
+    let own = socket.id.to_string();
+    socket.rooms().into_iter().filter(|room| *room != own).collect()
+}
+
+/// One room, or an array of rooms, as the only argument.
+fn rooms_of(args: &[Value]) -> Result<Vec<String>, String> {
+    let rooms = match args {
+        [Value::String(room)] => Some(vec![room.to_string()]),
+        [Value::Array(rooms)] => rooms.iter().map(|room| room.as_str().map(str::to_owned)).collect(),
+        _ => None,
+    };
+    rooms.ok_or_else(|| "expected a room or an array of rooms".into())
+}
+
+/// An event as it came.
+pub(super) struct ClientEvent(CoreValue);
+
+impl ClientEvent {
+    fn parse(self) -> Result<(String, Vec<Value>), String> {
+        event_of_client(self.0).map_err(|error| error.to_string())
+    }
+}
+
+impl FromMessageParts<ClusterAdapter> for ClientEvent {
+    type Error = std::convert::Infallible;
+
+    fn from_message_parts(
+        _: &Arc<Socket<ClusterAdapter>>,
+        value: &mut CoreValue,
+        _: &Option<i64>,
+    ) -> Result<Self, Self::Error> {
+        Ok(Self(value.clone()))
+    }
+}
+
+/// Acknowledges an event, if the client asked for that.
+pub(super) fn acknowledge<T: Serialize + ?Sized>(
+    socket: &SocketRef<ClusterAdapter>,
+    ack: AckSender<ClusterAdapter>,
+    answer: &T,
+) {
+    if let Err(error) = ack.send(answer) {
+        tracing::debug!(%error, sid = %socket.id, "not acknowledged");
+    }
+}
+
+/// Tells the client why not, if it asked for an acknowledgement: `{error}`.
+pub(super) fn refuse(socket: &SocketRef<ClusterAdapter>, ack: AckSender<ClusterAdapter>, reason: &str) {
+    #[derive(Serialize)]
+    struct Refused<'a> {
+        error: &'a str,
+    }
+    acknowledge(socket, ack, &Refused { error: reason });
+}

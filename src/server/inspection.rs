@@ -1,0 +1,79 @@
+//! What is served beside Socket.IO, and in front of it.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::{Method, StatusCode, header};
+use tokio_util::sync::CancellationToken;
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
+
+use super::ClusterIo;
+use super::metrics::Metrics;
+use super::options::CorsOrigins;
+use crate::adapter::PostgresAdapterCtr;
+
+/// What an operator may ask of a server.
+pub(super) struct Inspection {
+    pub(super) io: ClusterIo,
+    pub(super) adapter: PostgresAdapterCtr,
+    pub(super) metrics: Metrics,
+    pub(super) closing: CancellationToken,
+}
+
+/// `/healthz`, `/readyz` and `/metrics`.
+pub(super) fn routes(inspection: Inspection) -> Router {
+    Router::new()
+        .route("/healthz", get(async || "ok\n"))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .with_state(Arc::new(inspection))
+}
+
+async fn ready(State(inspection): State<Arc<Inspection>>) -> (StatusCode, &'static str) {
+    if inspection.closing.is_cancelled() {
+        (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n")
+    } else if !inspection.adapter.is_listening() {
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Postgres is away: clients here are served, other servers are not heard\n",
+        )
+    } else {
+        (StatusCode::OK, "ready\n")
+    }
+}
+
+async fn metrics(State(inspection): State<Arc<Inspection>>) -> impl IntoResponse {
+    let text = inspection.metrics.render(&inspection.io, &inspection.adapter);
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+}
+
+/// Counts requests that are answered with an error, whatever answers them.
+pub(super) fn count_refusals(app: Router) -> Router {
+    app.layer(middleware::from_fn(async |request, next: Next| -> Response {
+        let response = next.run(request).await;
+        let status = response.status();
+        if status.is_client_error() || status.is_server_error() {
+            let status = status.as_u16().to_string();
+            metrics::counter!("pgio_requests_refused_total", "status" => status).increment(1);
+        }
+        response
+    }))
+}
+
+/// Tells browsers whose pages may ask.
+pub(super) fn allow_origins(app: Router, origins: CorsOrigins) -> Router {
+    let cors = CorsLayer::new()
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers(AllowHeaders::mirror_request());
+    match origins {
+        CorsOrigins::None => app,
+        CorsOrigins::Any => app.layer(cors.allow_origin(tower_http::cors::Any)),
+        CorsOrigins::These(origins) => {
+            app.layer(cors.allow_origin(AllowOrigin::list(origins)).allow_credentials(true))
+        }
+    }
+}

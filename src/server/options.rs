@@ -1,0 +1,179 @@
+//! What a server is to be like.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::HeaderValue;
+
+use super::answers::Answers;
+use super::auth::Authentication;
+use super::rules::ClientRules;
+use crate::protocol::Namespace;
+use crate::{Error, Result};
+
+/// What a [`Server`](super::Server) is to be like. The defaults are those of Node's Socket.IO where it has the option.
+#[derive(Debug, Clone)]
+pub struct ServerOptions {
+    /// `host:port` to listen on; port 0 takes a free one. Default: `0.0.0.0:3000`.
+    pub listen: String,
+    /// The namespaces to host. Default: the main one.
+    pub namespaces: Vec<Hosted>,
+    /// The path that clients ask for. Default: `/socket.io`.
+    pub path: String,
+    /// How packets are encoded between the server and its clients. Default: JSON.
+    pub parser: Parser,
+    /// How clients may come. Default: both ways.
+    pub transports: Transports,
+    /// Whose pages may connect by polling. Default: nobody's but the server's own.
+    pub cors: CorsOrigins,
+    /// How often a client is asked whether it lives. Default: 25 s.
+    pub ping_interval: Duration,
+    /// How long it may take to answer. Default: 20 s.
+    pub ping_timeout: Duration,
+    /// The largest message of a client, in bytes. Default: 1,000,000.
+    pub max_payload: u64,
+    /// How many packets may wait for a client, and of a client, before it is disconnected. Default: 65,536.
+    pub client_buffer: usize,
+    /// The files for TLS. Default: none, which means plain HTTP.
+    pub tls: Option<TlsFiles>,
+    /// Who may connect. Default: anyone.
+    pub authentication: Authentication,
+    /// What clients may do. Default: nothing but listen.
+    pub rules: ClientRules,
+    /// What other servers get that ask for an answer. Default: who this is.
+    pub answers: Answers,
+    /// How long a shutdown may take. Default: 5 s.
+    pub grace: Duration,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self {
+            listen: "0.0.0.0:3000".into(),
+            namespaces: vec![Hosted::One(Namespace::default())],
+            path: "/socket.io".into(),
+            parser: Parser::Default,
+            transports: Transports::Both,
+            cors: CorsOrigins::None,
+            ping_interval: Duration::from_secs(25),
+            ping_timeout: Duration::from_secs(20),
+            max_payload: 1_000_000,
+            client_buffer: 65_536,
+            tls: None,
+            authentication: Authentication::Anyone,
+            rules: ClientRules::default(),
+            answers: Answers::Identity,
+            grace: Duration::from_secs(5),
+        }
+    }
+}
+
+/// A namespace to host, or many of a kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hosted {
+    /// This one, from the start.
+    One(Namespace),
+    /// Each that matches, from when the first client asks for it: `/org/{id}`.
+    Pattern(String),
+}
+
+impl Hosted {
+    /// A name, or a pattern where there are braces in it. The leading slash may be missing.
+    pub fn new(name: &str) -> Self {
+        let nsp = Namespace::new(name);
+        if nsp.as_str().contains(['{', '}']) { Self::Pattern(nsp.to_string()) } else { Self::One(nsp) }
+    }
+}
+
+/// How packets are encoded between the server and its clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Parser {
+    /// JSON, with binary beside it: what `socket.io-client` speaks unless told otherwise.
+    #[default]
+    Default,
+    /// `socket.io-msgpack-parser`.
+    Msgpack,
+}
+
+/// How clients may come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Transports {
+    /// Both ways, with the upgrade from polling to websocket.
+    #[default]
+    Both,
+    /// By websocket only.
+    Websocket,
+    /// By long polling only.
+    Polling,
+}
+
+/// Whose pages may connect by polling. Browsers do not ask for websockets.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum CorsOrigins {
+    /// Only those of the server's own origin.
+    #[default]
+    None,
+    /// Everybody's, without cookies.
+    Any,
+    /// Those of these origins, with cookies.
+    These(Vec<HeaderValue>),
+}
+
+impl CorsOrigins {
+    /// Reads origins, such as `https://app.example.com`; `*` among them means any.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for what is not an origin.
+    pub fn parse<S: AsRef<str>>(origins: &[S]) -> Result<Self> {
+        if origins.is_empty() {
+            return Ok(Self::None);
+        }
+        if origins.iter().any(|origin| origin.as_ref() == "*") {
+            return Ok(Self::Any);
+        }
+        origins.iter().map(|origin| parse_origin(origin.as_ref())).collect::<Result<_>>().map(Self::These)
+    }
+}
+
+fn parse_origin(text: &str) -> Result<HeaderValue> {
+    let wrong = || Error::Setting {
+        setting: "--cors-origin".into(),
+        reason: format!("{text:?} is not an origin such as https://app.example.com, nor *"),
+    };
+    let uri: http::Uri = text.parse().map_err(|_| wrong())?;
+    // A URI without a path has `/` for one.
+    let is_origin = uri.scheme().is_some() && uri.authority().is_some() && !text.ends_with('/');
+    let has_no_more = uri.path() == "/" && uri.query().is_none();
+    if is_origin && has_no_more { HeaderValue::from_str(text).map_err(|_| wrong()) } else { Err(wrong()) }
+}
+
+/// The files for TLS, in PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The server's certificate, followed by those between it and the root.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins() {
+        let these = CorsOrigins::parse(&["https://a.example", "http://localhost:8080"]).unwrap();
+        assert!(matches!(these, CorsOrigins::These(list) if list.len() == 2));
+        assert_eq!(CorsOrigins::parse(&["https://a.example", "*"]).unwrap(), CorsOrigins::Any);
+        assert_eq!(CorsOrigins::parse::<&str>(&[]).unwrap(), CorsOrigins::None);
+        for bad in ["a.example", "https://a.example/", "https://a.example/path", "", "https://"] {
+            assert!(CorsOrigins::parse(&[bad]).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn patterns_have_braces() {
+        assert_eq!(Hosted::new("admin"), Hosted::One(Namespace::new("/admin")));
+        assert_eq!(Hosted::new("org/{id}"), Hosted::Pattern("/org/{id}".into()));
+    }
+}

@@ -1,0 +1,79 @@
+//! What the flags may be, and what becomes of the database at the start.
+
+use futures_util::future::join_all;
+use tokio::net::TcpListener;
+
+use crate::support::attachments::execute;
+use crate::support::pgio_serve::{PgioServe, fails};
+use crate::support::postgres::postgres;
+
+#[tokio::test]
+async fn what_makes_no_sense_is_said_in_one_line() {
+    let postgres = postgres().await;
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (empty, text) = (file("empty", "\n"), file("text", "text"));
+    let private = file("private", "-----BEGIN PRIVATE KEY-----\nMC4C\n-----END PRIVATE KEY-----\n");
+    let broken = file("broken", "-----BEGIN PUBLIC KEY-----\nMC4C\n-----END PUBLIC KEY-----\n");
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let cases: &[(&[&str], i32, &str)] = &[
+        (&["--allow-join", "[a"], 2, "--allow-join"),
+        (&["--listen", "nowhere"], 2, "--listen"),
+        (&["--listen", &taken], 1, &taken),
+        (&["--max-payload", "much"], 2, "--max-payload"),
+        (&["--tls-cert", &text], 2, "--tls-key"),
+        (&["--tls-cert", "/none.pem", "--tls-key", &text], 2, "/none.pem: No such file"),
+        (&["--tls-cert", &text, "--tls-key", &text], 2, "text: holds no private key"),
+        (&["--auth-token-file", "/none"], 2, "/none: No such file"),
+        (&["--auth-token-file", &empty], 2, "empty: there is no token in it"),
+        (&["--jwt-key-file", &empty], 2, "empty: there is no key in it"),
+        (&["--jwt-key-file", &private], 2, "private: holds a private key"),
+        (&["--jwt-key-file", &broken], 2, "broken: holds no public RSA or EC key"),
+        (&["--cors-origin", "example.com"], 2, "--cors-origin: \"example.com\" is not an origin"),
+        (&["--path", "socket.io"], 2, "--path: \"socket.io\" is not a path"),
+        (&["--path", "/metrics"], 2, "--path: \"/metrics\" is taken"),
+        (&["-n", "/org/{id"], 2, "--namespace: \"/org/{id\" is no pattern"),
+    ];
+    for (flags, status, says) in cases {
+        let mut args = vec!["--database-url", postgres.url()];
+        args.extend(*flags);
+        let (code, stderr) = fails(&args).await;
+        assert_eq!(code, *status, "{flags:?}: {stderr}");
+        assert!(stderr.contains(says), "{flags:?}: {stderr}");
+        // clap adds its own hint about --help.
+        let is_one_line = stderr.lines().filter(|line| line.starts_with("error: ")).count() == 1;
+        assert!(is_one_line && !stderr.contains("panicked"), "{flags:?}: {stderr}");
+    }
+    let (code, stderr) = fails(&["--database-url", "postgres://pgio:secret@127.0.0.1:1/none"]).await;
+    assert!(code == 3 && !stderr.contains("secret"), "{code}: {stderr}");
+}
+
+#[tokio::test]
+async fn the_table_is_created_once_by_many_and_only_if_wanted() {
+    let count = |url: String| async move {
+        let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        let sql = "SELECT count(*) FILTER (WHERE relkind = 'r'), count(*) FILTER (WHERE relkind = 'i')
+                   FROM pg_class WHERE relname LIKE 'app%' OR relname LIKE 'socket_io_attachments%'";
+        let row = client.query_one(sql, &[]).await.unwrap();
+        (row.get::<_, i64>(0), row.get::<_, i64>(1))
+    };
+    let postgres = postgres().await;
+    let _none = PgioServe::start(postgres.url(), &["--no-init"]).await;
+    assert_eq!(count(postgres.url().into()).await, (0, 0));
+
+    // With the index of the constraint and the one for cleaning up.
+    let _many = join_all((0..4).map(|_| PgioServe::start(postgres.url(), &[]))).await;
+    assert_eq!(count(postgres.url().into()).await, (1, 2));
+
+    execute(postgres.url(), "CREATE SCHEMA s").await;
+    let _other = PgioServe::start(postgres.url(), &["--table-name", "s.app"]).await;
+    assert_eq!(count(postgres.url().into()).await, (2, 4));
+    let (code, stderr) = fails(&["--database-url", postgres.url(), "--table-name", "none.app"]).await;
+    assert!(code == 1 && stderr.contains("none.app"), "{code}: {stderr}");
+}

@@ -1,0 +1,78 @@
+//! What an operator sees.
+
+use pgio::Emitter;
+use pgio::postgres::private::Shutdown;
+use serde_json::json;
+
+use crate::support::attachments::execute;
+use crate::support::node::{AdapterVersion, ClientOptions, NodePeer, ServerOptions};
+use crate::support::pgio_serve::PgioServe;
+use crate::support::postgres::{own_server, postgres};
+
+#[tokio::test]
+async fn readiness_follows_postgres_and_local_clients_are_served_meanwhile() {
+    let mut postgres = own_server().await;
+    let serve = PgioServe::start(&postgres.url(), &["--relay=namespace"]).await;
+    assert_eq!(serve.get("/healthz").await, (200, "ok\n".into()));
+    assert_eq!(serve.get("/readyz").await, (200, "ready\n".into()));
+    let peer = NodePeer::start().await;
+    let (one, other) = (serve.client(&peer).await, serve.client(&peer).await);
+
+    postgres.take_down(Shutdown::Immediate).await.unwrap();
+    serve.wait_for_ready(503).await;
+    assert_eq!(serve.get("/healthz").await.0, 200);
+    assert_eq!(serve.metric("pgio_listener_up").await, 0.0);
+    one.emit("still", json!([1])).await;
+    assert_eq!(other.wait_for_event("still").await.args, [json!(1)]);
+
+    postgres.start_again().await.unwrap();
+    serve.wait_for_ready(200).await;
+    let emitter = Emitter::connect(&postgres.url()).await.unwrap();
+    emitter.emit("again", 2).await.unwrap();
+    assert_eq!(one.wait_for_event("again").await.args, [json!(2)]);
+}
+
+#[tokio::test]
+async fn everything_is_counted() {
+    let postgres = postgres().await;
+    let serve = PgioServe::start(postgres.url(), &["--relay=namespace"]).await;
+    let node = NodePeer::start().await;
+    let server = node.server(ServerOptions::new(AdapterVersion::V05, postgres.url())).await;
+    server.wait_for_server_count("/", 2).await;
+    let peer = NodePeer::start().await;
+    let client = serve.client(&peer).await;
+    let polling = peer.client(ClientOptions::new(&serve.url()).transports(&["polling"])).await;
+    assert_eq!(serve.metric("pgio_connections{transport=\"websocket\"}").await, 1.0);
+    assert_eq!(serve.metric("pgio_connections{transport=\"polling\"}").await, 1.0);
+    assert_eq!(serve.metric("pgio_connections_total").await, 2.0);
+
+    server.io().emit("e", json!([1])).await;
+    client.wait_for(1).await;
+    polling.wait_for(1).await;
+    client.emit_with_ack("from a client", json!([2])).await.unwrap();
+    assert_eq!(serve.metric("pgio_events_received_total").await, 1.0);
+    assert_eq!(serve.metric("pgio_events_sent_total").await, 3.0);
+    assert_eq!(serve.metric("pgio_messages_received_total{type=\"broadcast\"}").await, 1.0);
+    assert_eq!(serve.metric("pgio_messages_published_total{type=\"broadcast\"}").await, 1.0);
+    for name in ["pgio_bytes_sent_total", "pgio_bytes_received_total", "pgio_lag_seconds"] {
+        assert!(serve.metric(name).await > 0.0, "{name}");
+    }
+    for name in ["pgio_publish_seconds_count", "pgio_delivery_seconds_count"] {
+        assert!(serve.metric(name).await >= 1.0, "{name}");
+    }
+
+    // What is not for us, or for nobody, is counted and skipped.
+    execute(postgres.url(), "SELECT pg_notify('socket.io#/', 'nonsense')").await;
+    let unknown = r#"SELECT pg_notify('socket.io#/', '{"uid":"x","nsp":"/","type":99}')"#;
+    execute(postgres.url(), unknown).await;
+    let missing = r#"SELECT pg_notify('socket.io#/', '{"uid":"x","nsp":"/","type":3,"attachmentId":"77"}')"#;
+    execute(postgres.url(), missing).await;
+    serve.wait_for_metric("pgio_attachments_missing_total", 1.0).await;
+    serve.wait_for_metric("pgio_messages_malformed_total", 2.0).await;
+
+    polling.disconnect().await;
+    serve.wait_for_metric("pgio_connections{transport=\"polling\"}", 0.0).await;
+    serve.wait_for_metric("pgio_disconnections_total{reason=\"ClientNSDisconnect\"}", 1.0).await;
+    server.io().emit("e", json!([3])).await;
+    assert_eq!(client.wait_for(2).await.len(), 2);
+}

@@ -1,0 +1,123 @@
+//! What clients may do.
+
+use pgio::Emitter;
+use serde_json::json;
+
+use crate::support::node::{AdapterVersion, NodePeer, ServerOptions, binary};
+use crate::support::pgio_serve::PgioServe;
+use crate::support::postgres::postgres;
+
+#[tokio::test]
+async fn by_default_clients_may_do_nothing() {
+    let postgres = postgres().await;
+    let serve = PgioServe::start(postgres.url(), &[]).await;
+    let peer = NodePeer::start().await;
+    let (one, other) = (serve.client(&peer).await, serve.client(&peer).await);
+    let answer = one.emit_with_ack("join", json!(["r1"])).await.unwrap();
+    assert_eq!(answer, json!({ "error": "room \"r1\" is not allowed" }));
+    let answer = one.emit_with_ack("e", json!([1])).await.unwrap();
+    assert_eq!(answer, json!({ "error": "this server takes no events of clients" }));
+    let emitter = Emitter::connect(postgres.url()).await.unwrap();
+    emitter.to("r1").emit("for r1", 1).await.unwrap();
+    emitter.emit("for all", 1).await.unwrap();
+    assert_eq!(one.wait_for(1).await[0].event, "for all");
+    assert_eq!(other.wait_for(1).await[0].event, "for all");
+    assert_eq!(serve.metric("pgio_events_refused_total").await, 2.0);
+}
+
+#[tokio::test]
+async fn rooms_that_match_are_joined_and_left() {
+    let postgres = postgres().await;
+    let serve = PgioServe::start(postgres.url(), &["--allow-join", "chat:*", "r[12]"]).await;
+    let peer = NodePeer::start().await;
+    let (client, other) = (serve.client(&peer).await, serve.client(&peer).await);
+    let ask = async |event: &str, args| client.emit_with_ack(event, args).await.unwrap();
+    assert_eq!(ask("join", json!(["r1"])).await, json!(["r1"]));
+    assert_eq!(ask("join", json!([["chat:b", "chat:a"]])).await, json!(["chat:a", "chat:b", "r1"]));
+    // All or none.
+    let refused = json!({ "error": "room \"r3\" is not allowed" });
+    assert_eq!(ask("join", json!([["r2", "r3"]])).await, refused);
+    assert_eq!(ask("leave", json!([["r1", "r2"]])).await, json!(["chat:a", "chat:b"]));
+    let refused = json!({ "error": "expected a room or an array of rooms" });
+    for nonsense in [json!([]), json!([7]), json!([["r1", 7]]), json!(["r1", "r2"]), json!([null])] {
+        assert_eq!(ask("join", nonsense).await, refused);
+    }
+    let emitter = Emitter::connect(postgres.url()).await.unwrap();
+    emitter.to("r1").emit("no", 1).await.unwrap();
+    emitter.to("chat:a").emit("yes", 1).await.unwrap();
+    emitter.emit("end", 1).await.unwrap();
+    assert_eq!(client.wait_for(2).await[0].event, "yes");
+    assert_eq!(other.wait_for(1).await[0].event, "end");
+}
+
+#[tokio::test]
+async fn nobody_joins_the_room_of_anothers_id() {
+    let postgres = postgres().await;
+    let serve = PgioServe::start(postgres.url(), &["--allow-join", "*"]).await;
+    let peer = NodePeer::start().await;
+    let (client, other) = (serve.client(&peer).await, serve.client(&peer).await);
+    let answer = client.emit_with_ack("join", json!([other.id()])).await.unwrap();
+    assert_eq!(answer, json!({ "error": format!("room {:?} is that of another client", other.id()) }));
+    let answer = client.emit_with_ack("join", json!(["sixteenletters16"])).await.unwrap();
+    assert_eq!(answer, json!(["sixteenletters16"]));
+}
+
+#[tokio::test]
+async fn events_are_relayed_to_the_rooms_of_the_sender_everywhere_but_to_itself() {
+    let postgres = postgres().await;
+    let serve = PgioServe::start(postgres.url(), &["--allow-join", "*", "--relay"]).await;
+    let node = NodePeer::start().await;
+    let server = node.server(ServerOptions::new(AdapterVersion::V05, postgres.url())).await;
+    server.wait_for_server_count("/", 2).await;
+    let peer = NodePeer::start().await;
+    let (sender, near, outside) =
+        (serve.client(&peer).await, serve.client(&peer).await, serve.client(&peer).await);
+    let far = server.client("/").await;
+    far.join(&["r1"]).await;
+
+    // Without a room there is nobody to hear it.
+    assert!(sender.emit_with_ack("lonely", json!([1])).await.is_ok());
+    for client in [&sender, &near] {
+        client.emit_with_ack("join", json!(["r1"])).await.unwrap();
+    }
+    let args = json!([1, "<>", { "deep": [binary("AQID")] }, binary("BA=="), null]);
+    sender.emit_with_ack("e", args.clone()).await.unwrap();
+    sender.emit("none", json!([])).await;
+    for client in [&near, &far] {
+        let received = client.wait_for(2).await;
+        assert_eq!((received[0].event.as_str(), json!(received[0].args)), ("e", args.clone()));
+        assert_eq!((received[1].event.as_str(), received[1].args.len()), ("none", 0));
+    }
+    // Somebody's message to the sender alone makes its id a room, which must not make it hear itself.
+    server.io().to(sender.id()).emit("for you", json!([])).await;
+    sender.wait_for_event("for you").await;
+    sender.emit_with_ack("e", json!([2])).await.unwrap();
+    near.wait_for(3).await;
+    assert_eq!(sender.received().await.len(), 1);
+    assert_eq!(outside.received().await, []);
+}
+
+#[tokio::test]
+async fn events_are_relayed_to_the_namespace_in_their_order() {
+    let postgres = postgres().await;
+    let serve = PgioServe::start(postgres.url(), &["--relay=namespace"]).await;
+    let node = NodePeer::start().await;
+    let server = node.server(ServerOptions::new(AdapterVersion::V05, postgres.url())).await;
+    server.wait_for_server_count("/", 2).await;
+    let peer = NodePeer::start().await;
+    let (sender, near) = (serve.client(&peer).await, serve.client(&peer).await);
+    let far = server.client("/").await;
+    for client in [&near, &far] {
+        client.count().await;
+    }
+    for number in 0..2000 {
+        sender.emit("n", json!([number])).await;
+    }
+    for client in [&near, &far] {
+        let tally = client.wait_for_tally("n", 2000, std::time::Duration::from_secs(30)).await;
+        assert_eq!((tally.count, tally.first_break), (2000, None));
+    }
+    assert_eq!(sender.received().await, []);
+    // Joining is nothing to be relayed.
+    assert!(sender.emit_with_ack("join", json!(["r"])).await.unwrap()["error"].is_string());
+}

@@ -1,0 +1,83 @@
+//! How a server goes.
+
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+use crate::support::node::{AdapterVersion, ClientOptions, NodePeer, ServerOptions};
+use crate::support::pgio_serve::PgioServe;
+use crate::support::postgres::postgres;
+
+const HEARTBEAT: [&str; 4] = ["--heartbeat-interval", "500ms", "--heartbeat-timeout", "2s"];
+
+#[tokio::test]
+async fn sigterm_tells_servers_and_clients_at_once() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let postgres = postgres().await;
+        let mut serve = PgioServe::start(postgres.url(), &[]).await;
+        let node = NodePeer::start().await;
+        let server = node.server(ServerOptions::new(AdapterVersion::V05, postgres.url())).await;
+        server.wait_for_server_count("/", 2).await;
+        let peer = NodePeer::start().await;
+        let websocket = serve.client(&peer).await;
+        let polling = peer.client(ClientOptions::new(&serve.url()).transports(&["polling"])).await;
+
+        let start = Instant::now();
+        serve.signal(signal);
+        // Long before the heartbeat would be missed.
+        server.wait_for_server_count("/", 1).await;
+        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+        for client in [websocket, polling] {
+            // Not `io server disconnect`, after which clients would not come back by themselves.
+            assert_eq!(client.wait_for_disconnect().await, json!("transport close"));
+        }
+        assert_eq!(serve.ended().await.code(), Some(0));
+        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn sigkill_is_noticed_within_the_heartbeat_timeout() {
+    let postgres = postgres().await;
+    let serve = PgioServe::start(postgres.url(), &HEARTBEAT).await;
+    let node = NodePeer::start().await;
+    let options = ServerOptions::new(AdapterVersion::V05, postgres.url())
+        .heartbeat(Duration::from_millis(500), Duration::from_secs(2));
+    let server = node.server(options).await;
+    server.wait_for_server_count("/", 2).await;
+    serve.signal(Signal::SIGKILL);
+    server.wait_for_server_count("/", 1).await;
+}
+
+#[tokio::test]
+async fn what_a_client_has_emitted_is_passed_on_before_the_end() {
+    let postgres = postgres().await;
+    let mut serve = PgioServe::start(postgres.url(), &["--relay=namespace"]).await;
+    let node = NodePeer::start().await;
+    let server = node.server(ServerOptions::new(AdapterVersion::V05, postgres.url())).await;
+    server.wait_for_server_count("/", 2).await;
+    let listener = server.client("/").await;
+    let client = serve.client(&NodePeer::start().await).await;
+    for number in 0..100 {
+        client.emit("n", json!([number])).await;
+    }
+    client.emit_with_ack("last", json!([])).await.unwrap();
+    serve.signal(Signal::SIGTERM);
+    assert_eq!(listener.wait_for(101).await.len(), 101);
+    assert!(serve.ended().await.success());
+}
+
+#[tokio::test]
+async fn clients_are_told_even_without_postgres() {
+    let mut postgres = crate::support::postgres::own_server().await;
+    let mut serve = PgioServe::start(&postgres.url(), &["--grace", "2s"]).await;
+    let client = serve.client(&NodePeer::start().await).await;
+    postgres.take_down(pgio::postgres::private::Shutdown::Immediate).await.unwrap();
+    serve.wait_for_ready(503).await;
+    let start = Instant::now();
+    serve.signal(Signal::SIGTERM);
+    assert_eq!(client.wait_for_disconnect().await, json!("transport close"));
+    assert_eq!(serve.ended().await.code(), Some(0));
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+}

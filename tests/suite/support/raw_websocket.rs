@@ -1,0 +1,77 @@
+//! A client that is none: it writes what it is told to, and reads only what it is told to.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A websocket of Socket.IO, without the library.
+pub struct RawWebsocket(TcpStream);
+
+impl RawWebsocket {
+    /// Opens it; nothing is read beyond the answer to the request.
+    pub async fn open(address: &str) -> RawWebsocket {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = format!(
+            "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nhost: {address}\r\nconnection: Upgrade\r\n\
+             upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut socket = RawWebsocket(stream);
+        socket.read_until("\r\n\r\n").await;
+        socket
+    }
+
+    /// Opens it and connects to the main namespace.
+    pub async fn connect(address: &str) -> RawWebsocket {
+        let mut socket = RawWebsocket::open(address).await;
+        socket.send("40").await;
+        socket.read_until("40{\"sid\"").await;
+        socket
+    }
+
+    /// Sends a text.
+    pub async fn send(&mut self, text: &str) {
+        let length = text.len();
+        let mut frame = vec![0x81];
+        match u16::try_from(length) {
+            Ok(length) if length < 126 => frame.push(0x80 | length as u8),
+            Ok(length) => {
+                frame.push(0x80 | 126);
+                frame.extend(length.to_be_bytes());
+            }
+            Err(_) => {
+                frame.push(0x80 | 127);
+                frame.extend((length as u64).to_be_bytes());
+            }
+        }
+        // Masked with nothing.
+        frame.extend([0; 4]);
+        frame.extend(text.as_bytes());
+        // The server may hang up in the middle.
+        self.0.write_all(&frame).await.ok();
+    }
+
+    async fn read_until(&mut self, text: &str) {
+        let mut read = Vec::new();
+        while !String::from_utf8_lossy(&read).contains(text) {
+            let byte = timeout(PATIENCE, self.0.read_u8()).await.expect("it answers");
+            read.push(byte.expect("the connection holds"));
+        }
+    }
+
+    /// Reads until the server hangs up; how many bytes there were.
+    pub async fn read_to_end(&mut self) -> usize {
+        let mut buffer = vec![0; 1 << 16];
+        let mut total = 0;
+        loop {
+            match timeout(PATIENCE, self.0.read(&mut buffer)).await.expect("the server hangs up in time") {
+                Ok(0) | Err(_) => return total,
+                Ok(count) => total += count,
+            }
+        }
+    }
+}
