@@ -87,7 +87,13 @@ impl Server {
         tell_slow_clients(&adapter, &io, cutter.clone());
         let (outbox, relaying) = Outbox::start(options.client_buffer, closing.clone());
         let authentication = options.authentication;
-        let keeper = Arc::new(Doorkeeper { authentication, rules: options.rules, outbox, cutter });
+        let keeper = Arc::new(Doorkeeper {
+            authentication,
+            rules: options.rules,
+            outbox,
+            cutter,
+            adapter: adapter.clone(),
+        });
         for hosted in &options.namespaces {
             host(&io, hosted, keeper.clone()).await?;
         }

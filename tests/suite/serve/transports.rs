@@ -10,7 +10,7 @@ use openssl::x509::{X509, X509NameBuilder};
 use pgio::Emitter;
 use serde_json::json;
 
-use crate::support::node::{AdapterVersion, ClientOptions, NodePeer, Parser, ServerOptions, binary, date};
+use crate::support::node::{AdapterVersion, ClientOptions, NodePeer, Parser, ServerOptions, binary};
 use crate::support::pgio_serve::{PgioServe, until};
 use crate::support::postgres::postgres;
 use crate::support::raw_websocket::RawWebsocket;
@@ -59,14 +59,13 @@ async fn msgpack_clients_get_everything_as_it_was() {
     let peer = NodePeer::start().await;
     let options = ClientOptions::new(&serve.url()).parser(Parser::Msgpack);
     let (one, other) = (peer.client(options.clone()).await, peer.client(options).await);
-    let sent = json!([1, "<>", { "b": binary("AQID") }, date("2026-01-31T12:00:00.123Z")]);
-    let got = json!([1, "<>", { "b": binary("AQID") }, "2026-01-31T12:00:00.123Z"]);
+    let sent = json!([1, "<>", { "b": binary("AQID") }, null, [2.5]]);
     server.io().emit("e", sent.clone()).await;
-    assert_eq!(json!(one.wait_for_event("e").await.args), got);
+    assert_eq!(json!(one.wait_for_event("e").await.args), sent);
     let far = server.client("/").await;
-    one.emit_with_ack("f", sent).await.unwrap();
-    assert_eq!(json!(other.wait_for_event("f").await.args), got);
-    assert_eq!(json!(far.wait_for_event("f").await.args), got);
+    one.emit_with_ack("f", sent.clone()).await.unwrap();
+    assert_eq!(json!(other.wait_for_event("f").await.args), sent);
+    assert_eq!(json!(far.wait_for_event("f").await.args), sent);
 }
 
 #[tokio::test]
