@@ -27,17 +27,24 @@ pub(super) struct Doorkeeper {
 }
 
 /// What socketioxide calls for each client of a namespace.
-pub(super) fn handler(keeper: Arc<Doorkeeper>) -> impl ConnectHandler<ClusterAdapter, (ClusterSocket,)> {
+pub(super) fn handler(
+    keeper: Arc<Doorkeeper>,
+) -> impl ConnectHandler<ClusterAdapter, (ClusterSocket, ClusterIo)> {
+    let cutter = keeper.cutter.clone();
     let admit = move |socket: ClusterSocket, credentials: TryData<Credentials>| {
         let outcome = keeper.clone().admit(&socket, credentials.0.ok());
         std::future::ready(outcome)
     };
+    let welcome = move |socket: ClusterSocket, io: ClusterIo| {
+        metrics::counter!("pgio_connections_total").increment(1);
+        tracing::debug!(sid = %socket.id, nsp = socket.ns(), "a client has connected");
+        // An empty namespace may go between the knock and here. The client comes back to a new one.
+        if io.of(socket.ns()).is_none_or(|nsp| nsp.get_socket(socket.id).is_none()) && socket.connected() {
+            cutter.cut_socket(&socket, Reason::NamespaceGone);
+        }
+        std::future::ready(())
+    };
     welcome.with(admit)
-}
-
-async fn welcome(socket: ClusterSocket) {
-    metrics::counter!("pgio_connections_total").increment(1);
-    tracing::debug!(sid = %socket.id, nsp = socket.ns(), "a client has connected");
 }
 
 impl Doorkeeper {

@@ -11,6 +11,7 @@ mod metrics;
 mod options;
 mod relay;
 mod rules;
+mod sweep;
 mod tls;
 mod wire;
 
@@ -61,7 +62,7 @@ pub struct Server {
     wires: TaskTracker,
     accepting: AbortOnDropHandle<()>,
     relaying: AbortOnDropHandle<()>,
-    _rest: [AbortOnDropHandle<()>; 3],
+    _rest: [AbortOnDropHandle<()>; 4],
 }
 
 impl Server {
@@ -116,7 +117,8 @@ impl Server {
         };
         let is_secure = entrance.tls.is_some();
         let accepting = tokio::spawn(accept::serve(listener, Arc::new(entrance)));
-        let rest = [polling_cutter.start(app), measure_lag(cluster), keep_tidy(metrics)];
+        let sweeping = sweep::start(io.clone(), &options.namespaces);
+        let rest = [polling_cutter.start(app), measure_lag(cluster), keep_tidy(metrics), sweeping];
         Ok(Self {
             address,
             is_secure,

@@ -83,10 +83,29 @@ async fn namespaces_come_by_name_and_by_pattern() {
     for nsp in ["/admin", "/org/1", "/org/2"] {
         emitter.of(nsp).emit("e", nsp).await.unwrap();
     }
-    for (client, nsp) in [(admin, "/admin"), (one, "/org/1"), (two, "/org/2")] {
+    for (client, nsp) in [(&admin, "/admin"), (&one, "/org/1"), (&two, "/org/2")] {
         assert_eq!(client.wait_for_event("e").await.args, [json!(nsp)]);
         assert_eq!(client.received().await.len(), 1);
     }
+
+    // Those of a pattern go with their last client, and come back with the next.
+    let has_gone = async |nsp: &str| {
+        let (client, connection) =
+            tokio_postgres::connect(postgres.url(), tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        let sql = "SELECT count(*) FROM pg_stat_activity
+                   WHERE datname = current_database() AND query = 'UNLISTEN \"socket.io#' || $1 || '\"'";
+        client.query_one(sql, &[&nsp]).await.unwrap().get::<_, i64>(0) == 1
+    };
+    for client in [&admin, &one] {
+        client.disconnect().await;
+    }
+    until("/org/1 has gone", async || has_gone("/org/1").await).await;
+    let one = come("/org/1").await.unwrap();
+    emitter.of("/org/1").emit("again", 1).await.unwrap();
+    one.wait_for_event("again").await;
+    emitter.of("/org/2").emit("again", 1).await.unwrap();
+    two.wait_for_event("again").await;
 }
 
 #[tokio::test]
