@@ -1,15 +1,75 @@
 //! What a server that is built on the adapter needs beyond the public handle.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use socketioxide_core::Value as CoreValue;
+use socketioxide_core::adapter::{BroadcastFlags, BroadcastOptions as CoreOptions, Room, SocketEmitter};
 use socketioxide_core::packet::Packet;
 
-use super::{PostgresAdapterCtr, convert};
-use crate::protocol::{Uid, Value};
-use crate::{Error, Result};
+use super::{PostgresAdapter, PostgresAdapterCtr, Sid, convert, target};
+use crate::protocol::{Body, EventArgs, Namespace, Uid, Value};
+use crate::{Error, Receipt, Result};
+
+/// An event on its way to the other servers: to be awaited in the order of the events, unlike the receipt.
+pub(crate) type Enqueuing = BoxFuture<'static, Result<Receipt>>;
+
+/// The adapters of a server's namespaces, by what they can pass on.
+#[derive(Default)]
+pub(super) struct Relays(Mutex<HashMap<Namespace, Weak<dyn Relay>>>);
+
+trait Relay: Send + Sync {
+    fn relay(self: Arc<Self>, value: CoreValue, opts: CoreOptions) -> Result<Enqueuing>;
+}
+
+impl Relays {
+    pub(super) fn insert<E: SocketEmitter>(&self, adapter: &Arc<PostgresAdapter<E>>) {
+        let relay: Weak<PostgresAdapter<E>> = Arc::downgrade(adapter);
+        let mut relays = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        relays.retain(|_, relay| relay.strong_count() > 0);
+        relays.insert(adapter.node.nsp.clone(), relay);
+    }
+
+    fn get(&self, nsp: &str) -> Result<Arc<dyn Relay>> {
+        let nsp = Namespace::new(nsp);
+        let relays = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        relays.get(&nsp).and_then(Weak::upgrade).ok_or_else(|| Error::Namespace {
+            namespace: nsp.to_string(),
+            reason: "this server does not serve it".into(),
+        })
+    }
+}
+
+impl<E: SocketEmitter> Relay for PostgresAdapter<E> {
+    fn relay(self: Arc<Self>, value: CoreValue, opts: CoreOptions) -> Result<Enqueuing> {
+        let packet = Packet::event(self.local.path().clone(), value);
+        let event = convert::event_of(&packet).map_err(|error| Error::Decode(error.to_string()))?;
+        event.event()?;
+        let body = Body::Broadcast { opts: target::to_wire(&opts), event, request_id: None };
+        self.send_here(packet, opts);
+        let node = self.node.clone();
+        Ok(async move { node.enqueue(body).await }.boxed())
+    }
+}
 
 impl PostgresAdapterCtr {
+    /// Passes an event of a client on as it came: to the clients here at once, to those elsewhere by what is returned. It
+    /// goes to those in the rooms, without rooms to everyone in the namespace, and never to the sender.
+    pub(crate) fn relay(
+        &self,
+        nsp: &str,
+        sender: Sid,
+        rooms: Vec<Room>,
+        value: CoreValue,
+    ) -> Result<Enqueuing> {
+        let mut opts = CoreOptions::new(sender);
+        opts.add_flag(BroadcastFlags::Broadcast);
+        opts.rooms = rooms.into_iter().collect();
+        self.0.relays.get(nsp)?.relay(value, opts)
+    }
+
     /// Answers every event of other servers for which there is no handler: with what `answer` makes of this server's uid
     /// in the namespace.
     pub(crate) fn answer_with(&self, answer: impl Fn(&Uid) -> Option<Value> + Send + Sync + 'static) {
@@ -22,8 +82,9 @@ impl PostgresAdapterCtr {
     }
 }
 
-/// The name and the arguments of an event that a client has sent.
-pub(crate) fn event_of_client(value: CoreValue) -> Result<(String, Vec<Value>)> {
-    let event = convert::event_of(&Packet::event("/", value)).map_err(|e| Error::Decode(e.to_string()))?;
-    event.into_parts()
+/// The arguments of an event that a client has sent.
+pub(crate) fn args_of_client(value: CoreValue) -> Result<Vec<Value>> {
+    let event: EventArgs =
+        convert::event_of(&Packet::event("/", value)).map_err(|error| Error::Decode(error.to_string()))?;
+    Ok(event.into_parts()?.1)
 }

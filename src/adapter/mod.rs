@@ -49,7 +49,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 pub use describe::{Connection, SocketData};
 #[cfg(feature = "server")]
-pub(crate) use hosting::event_of_client;
+pub(crate) use hosting::{Enqueuing, args_of_client};
 pub use init::Init;
 pub use server_side::Answer as ServerSideAnswer;
 pub use socketioxide_core::Sid;
@@ -76,6 +76,8 @@ struct Shared {
     attached: OnceLock<Attached>,
     slow_client: OnceLock<SlowClient>,
     cleanup: OnceLock<AbortOnDropHandle<()>>,
+    #[cfg(feature = "server")]
+    relays: hosting::Relays,
 }
 
 /// Told of a client whose buffer was full: its namespace and id.
@@ -99,6 +101,8 @@ impl PostgresAdapterCtr {
             attached: OnceLock::new(),
             slow_client: OnceLock::new(),
             cleanup: OnceLock::new(),
+            #[cfg(feature = "server")]
+            relays: hosting::Relays::default(),
         }))
     }
 

@@ -6,6 +6,7 @@ mod duration;
 mod emit;
 mod event_line;
 mod exit;
+mod glob;
 mod output;
 mod serve;
 mod size;
@@ -60,7 +61,7 @@ pub fn main() -> ExitCode {
         Err(help_or_usage) => return exit::usage(&help_or_usage),
     };
     global.start_log(command.log());
-    let outcome = Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(Failure::from);
+    let outcome = command.runtime().enable_all().build().map_err(Failure::from);
     let outcome = outcome.and_then(|runtime| {
         let outcome = runtime.block_on(command.run(&global));
         // A read of stdin that nobody waits for any more must not keep the program.
@@ -71,6 +72,15 @@ pub fn main() -> ExitCode {
 }
 
 impl Command {
+    /// A server has all processors; the others wait for the network most of the time.
+    fn runtime(&self) -> Builder {
+        let mut builder = Builder::new_multi_thread();
+        if !matches!(self, Self::Serve(_)) {
+            builder.worker_threads(2);
+        }
+        builder
+    }
+
     fn log(&self) -> Log {
         match self {
             Self::Serve(serve) => serve.log(),

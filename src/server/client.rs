@@ -11,10 +11,10 @@ use socketioxide_core::adapter::Room;
 
 use super::auth::{Authentication, Credentials, Refusal};
 use super::cutting::{Cutter, Reason};
-use super::relay::{Audience, Outbox, Relayed, TooMany};
+use super::relay::{Outbox, Relayed, TooMany};
 use super::rules::{ClientRules, Relay};
 use super::{ClusterAdapter, ClusterIo, ClusterSocket};
-use crate::adapter::{Sid, SocketData, event_of_client};
+use crate::adapter::{PostgresAdapterCtr, Sid, SocketData, args_of_client};
 use crate::protocol::Value;
 
 /// Decides about clients.
@@ -23,20 +23,28 @@ pub(super) struct Doorkeeper {
     pub(super) rules: ClientRules,
     pub(super) outbox: Outbox,
     pub(super) cutter: Cutter,
+    pub(super) adapter: PostgresAdapterCtr,
 }
 
 /// What socketioxide calls for each client of a namespace.
-pub(super) fn handler(keeper: Arc<Doorkeeper>) -> impl ConnectHandler<ClusterAdapter, (ClusterSocket,)> {
+pub(super) fn handler(
+    keeper: Arc<Doorkeeper>,
+) -> impl ConnectHandler<ClusterAdapter, (ClusterSocket, ClusterIo)> {
+    let cutter = keeper.cutter.clone();
     let admit = move |socket: ClusterSocket, credentials: TryData<Credentials>| {
         let outcome = keeper.clone().admit(&socket, credentials.0.ok());
         std::future::ready(outcome)
     };
+    let welcome = move |socket: ClusterSocket, io: ClusterIo| {
+        metrics::counter!("pgio_connections_total").increment(1);
+        tracing::debug!(sid = %socket.id, nsp = socket.ns(), "a client has connected");
+        // An empty namespace may go between the knock and here. The client comes back to a new one.
+        if io.of(socket.ns()).is_none_or(|nsp| nsp.get_socket(socket.id).is_none()) && socket.connected() {
+            cutter.cut_socket(&socket, Reason::NamespaceGone);
+        }
+        std::future::ready(())
+    };
     welcome.with(admit)
-}
-
-async fn welcome(socket: ClusterSocket) {
-    metrics::counter!("pgio_connections_total").increment(1);
-    tracing::debug!(sid = %socket.id, nsp = socket.ns(), "a client has connected");
 }
 
 impl Doorkeeper {
@@ -78,8 +86,8 @@ impl Doorkeeper {
     ) {
         metrics::counter!("pgio_events_received_total").increment(1);
         let rooms = event
-            .parse()
-            .and_then(|(_, args)| rooms_of(&args))
+            .args()
+            .and_then(|args| rooms_of(&args))
             .and_then(|rooms| rooms.iter().try_for_each(|room| self.allow(room, socket, io)).map(|()| rooms));
         match rooms {
             Ok(rooms) => {
@@ -114,28 +122,28 @@ impl Doorkeeper {
     /// Takes any other event.
     fn take(&self, socket: ClusterSocket, event: ClientEvent, ack: AckSender<ClusterAdapter>) {
         metrics::counter!("pgio_events_received_total").increment(1);
-        let audience = match self.rules.relay {
+        let rooms = match self.rules.relay {
             Relay::Off => {
                 metrics::counter!("pgio_events_refused_total").increment(1);
                 return refuse(&socket, ack, "this server takes no events of clients");
             }
-            Relay::Namespace => Audience::Namespace,
-            Relay::Rooms => Audience::Rooms(rooms_held(&socket)),
+            Relay::Namespace => Vec::new(),
+            Relay::Rooms => match rooms_held(&socket) {
+                // Nobody is to hear it, where no rooms would mean everybody.
+                rooms if rooms.is_empty() => return acknowledge(&socket, ack, &()),
+                rooms => rooms,
+            },
         };
-        let (event, args) = match event.parse() {
-            Ok(parts) => parts,
-            Err(reason) => {
-                metrics::counter!("pgio_events_refused_total").increment(1);
-                return refuse(&socket, ack, &reason);
+        match self.adapter.relay(socket.ns(), socket.id, rooms, event.0) {
+            Ok(onward) => {
+                if let Err(TooMany) = self.outbox.put(Relayed { sender: socket.clone(), onward, ack }) {
+                    self.cutter.cut_socket(&socket, Reason::TooFast);
+                }
             }
-        };
-        // Without rooms there is nobody to hear it, where socketioxide would mean everybody.
-        if matches!(&audience, Audience::Rooms(rooms) if rooms.is_empty()) {
-            return acknowledge(&socket, ack, &super::relay::Args(&[]));
-        }
-        let relayed = Relayed { sender: socket.clone(), audience, event, args, ack };
-        if let Err(TooMany) = self.outbox.put(relayed) {
-            self.cutter.cut_socket(&socket, Reason::TooFast);
+            Err(error) => {
+                metrics::counter!("pgio_events_refused_total").increment(1);
+                refuse(&socket, ack, &error.to_string());
+            }
         }
     }
 }
@@ -172,8 +180,8 @@ fn rooms_of(args: &[Value]) -> Result<Vec<String>, String> {
 pub(super) struct ClientEvent(CoreValue);
 
 impl ClientEvent {
-    fn parse(self) -> Result<(String, Vec<Value>), String> {
-        event_of_client(self.0).map_err(|error| error.to_string())
+    fn args(self) -> Result<Vec<Value>, String> {
+        args_of_client(self.0).map_err(|error| error.to_string())
     }
 }
 

@@ -22,6 +22,8 @@ pub(super) enum Reason {
     TooSlow,
     /// It emits faster than the cluster can take.
     TooFast,
+    /// It came to a namespace in the moment in which that went.
+    NamespaceGone,
 }
 
 impl Reason {
@@ -29,6 +31,7 @@ impl Reason {
         match self {
             Self::TooSlow => "too_slow",
             Self::TooFast => "too_fast",
+            Self::NamespaceGone => "namespace_gone",
         }
     }
 }

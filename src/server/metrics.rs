@@ -17,7 +17,10 @@ const COUNTERS: [(&str, &str); 20] = [
     ("pgio_connections_total", "Clients that were let into a namespace."),
     ("pgio_connections_refused_total", "Clients that were not, by reason."),
     ("pgio_disconnections_total", "Clients that left a namespace, by reason."),
-    ("pgio_clients_cut_off_total", "Clients whose connection was cut, by reason: too_slow, too_fast."),
+    (
+        "pgio_clients_cut_off_total",
+        "Clients whose connection was cut, by reason: too_slow, too_fast, namespace_gone.",
+    ),
     ("pgio_slow_clients_total", "Packets that did not fit into the buffer of a slow client."),
     ("pgio_packets_lost_total", "Packets that slow clients missed without being found out."),
     ("pgio_events_received_total", "Events that clients have sent."),

@@ -11,6 +11,7 @@ mod metrics;
 mod options;
 mod relay;
 mod rules;
+mod sweep;
 mod tls;
 mod wire;
 
@@ -61,7 +62,7 @@ pub struct Server {
     wires: TaskTracker,
     accepting: AbortOnDropHandle<()>,
     relaying: AbortOnDropHandle<()>,
-    _rest: [AbortOnDropHandle<()>; 3],
+    _rest: [AbortOnDropHandle<()>; 4],
 }
 
 impl Server {
@@ -87,7 +88,13 @@ impl Server {
         tell_slow_clients(&adapter, &io, cutter.clone());
         let (outbox, relaying) = Outbox::start(options.client_buffer, closing.clone());
         let authentication = options.authentication;
-        let keeper = Arc::new(Doorkeeper { authentication, rules: options.rules, outbox, cutter });
+        let keeper = Arc::new(Doorkeeper {
+            authentication,
+            rules: options.rules,
+            outbox,
+            cutter,
+            adapter: adapter.clone(),
+        });
         for hosted in &options.namespaces {
             host(&io, hosted, keeper.clone()).await?;
         }
@@ -110,7 +117,8 @@ impl Server {
         };
         let is_secure = entrance.tls.is_some();
         let accepting = tokio::spawn(accept::serve(listener, Arc::new(entrance)));
-        let rest = [polling_cutter.start(app), measure_lag(cluster), keep_tidy(metrics)];
+        let sweeping = sweep::start(io.clone(), &options.namespaces);
+        let rest = [polling_cutter.start(app), measure_lag(cluster), keep_tidy(metrics), sweeping];
         Ok(Self {
             address,
             is_secure,

@@ -5,38 +5,29 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use serde::ser::{Serialize, SerializeTuple, Serializer};
 use socketioxide::extract::AckSender;
-use socketioxide_core::adapter::Room;
 use tokio::sync::mpsc::{self, error::SendError};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::client::acknowledge;
+use super::client::{acknowledge, refuse};
 use super::{ClusterAdapter, ClusterSocket};
-use crate::protocol::Value;
+use crate::Receipt;
+use crate::Result;
+use crate::adapter::Enqueuing;
 
 /// How many events may be on their way to Postgres.
 const UNDER_WAY: usize = 4096;
 
-/// To whom an event goes.
-pub(super) enum Audience {
-    /// To all in these rooms but the sender.
-    Rooms(Vec<Room>),
-    /// To everyone but the sender.
-    Namespace,
-}
-
-/// An event of a client, to be passed on.
+/// An event of a client that the clients here have got already.
 pub(super) struct Relayed {
     pub(super) sender: ClusterSocket,
-    pub(super) audience: Audience,
-    pub(super) event: String,
-    pub(super) args: Vec<Value>,
+    /// The way to the other servers.
+    pub(super) onward: Enqueuing,
     pub(super) ack: AckSender<ClusterAdapter>,
 }
 
-/// Takes events to be passed on.
+/// Takes events to be passed on to other servers.
 #[derive(Clone)]
 pub(super) struct Outbox {
     queue: mpsc::UnboundedSender<(Relayed, Waiting)>,
@@ -79,20 +70,22 @@ impl Outbox {
             return Err(TooMany);
         }
         if let Err(SendError((relayed, _))) = self.queue.send((relayed, Waiting(backlog))) {
-            super::client::refuse(&relayed.sender, relayed.ack, "the server is shutting down");
+            refuse(&relayed.sender, relayed.ack, "the server is shutting down");
         }
         Ok(())
     }
 }
 
 async fn run(mut events: mpsc::UnboundedReceiver<(Relayed, Waiting)>, closing: CancellationToken) {
-    // Polled for the first time in the order in which they are pushed, which is when they are delivered here and queued
-    // for Postgres.
     let mut under_way = FuturesUnordered::new();
     loop {
         tokio::select! {
             event = events.recv(), if under_way.len() < UNDER_WAY => match event {
-                Some((relayed, waiting)) => under_way.push(pass_on(relayed, waiting)),
+                Some((Relayed { sender, onward, ack }, waiting)) => {
+                    // One after another, which is their order.
+                    let queued = onward.await;
+                    under_way.push(settle(sender, queued, ack, waiting));
+                }
                 None => break,
             },
             Some(()) = under_way.next() => {}
@@ -102,31 +95,22 @@ async fn run(mut events: mpsc::UnboundedReceiver<(Relayed, Waiting)>, closing: C
     while under_way.next().await.is_some() {}
 }
 
-async fn pass_on(relayed: Relayed, _waiting: Waiting) {
-    let Relayed { sender, audience, event, args, ack } = relayed;
-    let to = match audience {
-        Audience::Rooms(rooms) => sender.to(rooms),
-        Audience::Namespace => sender.broadcast(),
+async fn settle(
+    sender: ClusterSocket,
+    queued: Result<Receipt>,
+    ack: AckSender<ClusterAdapter>,
+    _waiting: Waiting,
+) {
+    let outcome = match queued {
+        Ok(receipt) => receipt.await,
+        Err(error) => Err(error),
     };
-    match to.emit(&event, &Args(&args)).await {
-        Ok(()) => acknowledge(&sender, ack, &Args(&[])),
+    match outcome {
+        Ok(()) => acknowledge(&sender, ack, &()),
         Err(error) => {
             metrics::counter!("pgio_relay_errors_total").increment(1);
-            tracing::debug!(%error, sid = %sender.id, nsp = sender.ns(), event, "not passed on to other servers");
-            super::client::refuse(&sender, ack, "not passed on to other servers");
+            tracing::warn!(%error, sid = %sender.id, nsp = sender.ns(), "an event of a client reached no other server");
+            refuse(&sender, ack, "it reached no other server");
         }
-    }
-}
-
-/// The arguments of an event: a tuple, which socketioxide spreads, where a vector would be one argument.
-pub(super) struct Args<'a>(pub(super) &'a [Value]);
-
-impl Serialize for Args<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut tuple = serializer.serialize_tuple(self.0.len())?;
-        for arg in self.0 {
-            tuple.serialize_element(arg)?;
-        }
-        tuple.end()
     }
 }

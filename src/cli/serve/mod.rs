@@ -12,12 +12,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use globset::{Glob, GlobMatcher};
+use globset::GlobMatcher;
 use serde_json::json;
 
 use super::arguments::{Format, Global, Log, Namespaces};
 use super::exit::Failure;
-use super::{duration, size, values};
+use super::{duration, glob, size, values};
 use crate::cluster::Cluster;
 use crate::server::{
     Answers, Authentication, ClientRules, CorsOrigins, Hosted, JwtKey, Metrics, Parser, Relay, Server,
@@ -88,7 +88,7 @@ pub(super) struct Serve {
     /// Let clients emit join and leave with rooms that match: * and ? and [a-z] and {a,b}. May be repeated
     ///
     /// Both take a room or an array of rooms, and acknowledge with the rooms then held, or with {error}.
-    #[arg(long, value_name = "GLOB", num_args = 1.., value_parser = parse_glob)]
+    #[arg(long, value_name = "GLOB", num_args = 1.., value_parser = glob::parse)]
     allow_join: Vec<GlobMatcher>,
     /// Pass on what clients emit, to their rooms or to everyone else in the namespace
     #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "rooms", value_name = "TO")]
@@ -140,10 +140,6 @@ fn parse_listen(text: &str) -> Result<String, String> {
         }
         _ => Err("not an address: write 127.0.0.1:3000 or [::1]:3000".into()),
     }
-}
-
-fn parse_glob(text: &str) -> Result<GlobMatcher, String> {
-    Glob::new(text).map(|glob| glob.compile_matcher()).map_err(|error| error.kind().to_string())
 }
 
 impl Serve {

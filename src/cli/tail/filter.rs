@@ -1,6 +1,6 @@
 //! Which messages `tail` shows.
 
-use globset::{Glob, GlobMatcher};
+use globset::GlobMatcher;
 
 use super::Tail;
 use crate::cluster::{Content, Received};
@@ -64,11 +64,6 @@ impl Filter {
             || body.options().is_some_and(|opts| named(&opts.rooms))
             || matches!(body, Body::SocketsJoin { rooms, .. } | Body::SocketsLeave { rooms, .. } if named(rooms))
     }
-}
-
-/// Reads a pattern for names of events.
-pub(super) fn parse_glob(pattern: &str) -> Result<GlobMatcher, String> {
-    Glob::new(pattern).map(|glob| glob.compile_matcher()).map_err(|e| e.kind().to_string())
 }
 
 /// Reads the name of a kind of message.

@@ -15,6 +15,7 @@ use super::connection::Patience;
 use super::duration;
 use super::event_line::EventLine;
 use super::exit::Failure;
+use super::glob;
 use super::output::lines::Lines;
 use crate::cluster::{Event, Received};
 use crate::protocol::MessageKind;
@@ -38,7 +39,7 @@ pub(super) struct Tail {
     #[command(flatten)]
     namespaces: Namespaces,
     /// Only events whose name matches: * and ? and [a-z] and {a,b}. May be repeated
-    #[arg(short, long = "event", value_name = "GLOB", value_parser = filter::parse_glob)]
+    #[arg(short, long = "event", value_name = "GLOB", value_parser = glob::parse)]
     events: Vec<globset::GlobMatcher>,
     /// Only what is addressed to this room, or to a socket with this id. May be repeated
     #[arg(short, long = "room", value_name = "ROOM")]

@@ -107,3 +107,17 @@ async fn a_client_that_does_not_poll_is_cut_off_as_well() {
     let (head, _) = serve.request(&format!("{get}&sid={sid} HTTP/1.0\r\n\r\n")).await;
     assert!(head.contains(" 400 "), "{head}");
 }
+
+#[tokio::test]
+async fn a_client_that_emits_faster_than_the_cluster_takes_is_cut_off() {
+    let postgres = postgres().await;
+    let serve = PgioServe::start(postgres.url(), &["--relay=namespace", "--client-buffer", "16"]).await;
+    let mut fast = RawWebsocket::connect(serve.address()).await;
+    for _ in 0..5000 {
+        fast.send("42[\"e\"]").await;
+    }
+    fast.read_to_end().await;
+    assert_eq!(serve.metric("pgio_clients_cut_off_total{reason=\"too_fast\"}").await, 1.0);
+    let other = serve.client(&NodePeer::start().await).await;
+    other.emit_with_ack("e", json!([])).await.unwrap();
+}

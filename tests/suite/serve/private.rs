@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::json;
 
 use crate::support::node::NodePeer;
@@ -53,4 +54,20 @@ async fn two_servers_and_an_emitter_need_no_configuration() {
     // The data stays, and so does the URL.
     let again = PgioServe::spawn(serve(state.path())).await;
     assert_eq!(again.announced["privateDatabase"], url);
+}
+
+#[tokio::test]
+async fn a_private_postgres_that_dies_is_started_again() {
+    let state = state_directory();
+    let serve = PgioServe::spawn(serve(state.path())).await;
+    let pid = state.path().join("postgres/cluster/data/postmaster.pid");
+    let pid = std::fs::read_to_string(pid).unwrap().lines().next().unwrap().parse().unwrap();
+    kill(Pid::from_raw(pid), Signal::SIGQUIT).unwrap();
+    serve.wait_for_ready(503).await;
+    serve.wait_for_ready(200).await;
+    serve.wait_for_log("the private Postgres has ended; starting it again").await;
+    let client = serve.client(&NodePeer::start().await).await;
+    let emitter = pgio::Emitter::connect(serve.announced["privateDatabase"].as_str().unwrap()).await.unwrap();
+    emitter.emit("e", 1).await.unwrap();
+    client.wait_for_event("e").await;
 }

@@ -3,11 +3,13 @@
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use pgio::Emitter;
 use serde_json::json;
 
 use crate::support::node::{AdapterVersion, ClientOptions, NodePeer, ServerOptions};
 use crate::support::pgio_serve::PgioServe;
 use crate::support::postgres::postgres;
+use crate::support::raw_websocket::RawWebsocket;
 
 const HEARTBEAT: [&str; 4] = ["--heartbeat-interval", "500ms", "--heartbeat-timeout", "2s"];
 
@@ -28,10 +30,11 @@ async fn sigterm_tells_servers_and_clients_at_once() {
         // Long before the heartbeat would be missed.
         server.wait_for_server_count("/", 1).await;
         assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
-        for client in [websocket, polling] {
-            // Not `io server disconnect`, after which clients would not come back by themselves.
-            assert_eq!(client.wait_for_disconnect().await, json!("transport close"));
-        }
+        // Not `io server disconnect`, after which clients would not come back by themselves.
+        assert_eq!(websocket.wait_for_disconnect().await, json!("transport close"));
+        // Who is between two polls finds nobody to tell it.
+        let reason = polling.wait_for_disconnect().await;
+        assert!(["transport close", "transport error"].contains(&reason.as_str().unwrap()), "{reason}");
         assert_eq!(serve.ended().await.code(), Some(0));
         assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     }
@@ -80,4 +83,26 @@ async fn clients_are_told_even_without_postgres() {
     assert_eq!(client.wait_for_disconnect().await, json!("transport close"));
     assert_eq!(serve.ended().await.code(), Some(0));
     assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_holds_nothing_up() {
+    let postgres = postgres().await;
+    let mut serve = PgioServe::start(postgres.url(), &["--grace", "2s"]).await;
+    let stuck = RawWebsocket::connect(serve.address()).await;
+    let good = serve.client(&NodePeer::start().await).await;
+    let emitter = Emitter::connect(postgres.url()).await.unwrap();
+    // More than the system's buffers hold for one connection, less than the server's for one client.
+    let padding = "x".repeat(7000);
+    emitter.emit_all((0..3000).map(|n| ("n", (n, &padding)))).await.unwrap();
+    good.wait_for(3000).await;
+    assert_eq!(serve.metric("pgio_connections{transport=\"websocket\"}").await, 2.0);
+
+    let start = Instant::now();
+    serve.signal(Signal::SIGTERM);
+    assert_eq!(good.wait_for_disconnect().await, json!("transport close"));
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    assert_eq!(serve.ended().await.code(), Some(0));
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    drop(stuck);
 }

@@ -39,8 +39,8 @@ pub fn command<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
 
 /// Runs it until it ends by itself: the status and what it says on stderr, without the log.
 pub async fn fails(args: &[&str]) -> (i32, String) {
-    let output =
-        command(["serve", "--listen", "127.0.0.1:0"].iter().chain(args)).env("RUST_LOG", "off").output();
+    let listen: &[&str] = if args.contains(&"--listen") { &[] } else { &["--listen", "127.0.0.1:0"] };
+    let output = command(["serve"].iter().chain(listen).chain(args)).env("RUST_LOG", "off").output();
     let output = timeout(PATIENCE, output).await.expect("it ends").expect("the program can be run");
     (output.status.code().expect("it exits"), String::from_utf8(output.stderr).unwrap())
 }
@@ -139,14 +139,6 @@ impl PgioServe {
         let find = || self.log().into_iter().find(|line| line["fields"]["message"] == message);
         until(&format!("the log says {message:?}: {:?}", self.log()), async || find().is_some()).await;
         find().unwrap()
-    }
-
-    /// Its memory in bytes.
-    pub fn memory(&self) -> u64 {
-        let pid = self.child.id().expect("it runs");
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
     }
 }
 
