@@ -33,7 +33,7 @@ check: dependencies ## Formatting, lints and documentation
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --all-features
 
 bench: dependencies $(NODE_MODULES) ## Measure it beside the Node emitter and psql
-	@scripts/bench.sh
+	$(CARGO) bench --locked --bench peers
 
 dependencies:
 	@scripts/install-missing.sh
