@@ -40,4 +40,4 @@ dependencies:
 
 # What the tests talk to: the Socket.IO packages for Node, at pinned versions.
 $(NODE_MODULES): tests/interop/package-lock.json | dependencies
-	npm ci --prefix tests/interop --no-audit --no-fund
+	npm ci --prefix tests/interop --no-audit --no-fund --no-update-notifier --loglevel=error
