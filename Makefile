@@ -33,11 +33,11 @@ check: dependencies ## Formatting, lints and documentation
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --all-features
 
 bench: dependencies $(NODE_MODULES) ## Measure it beside the Node emitter and psql
-	@scripts/bench.sh
+	$(CARGO) bench --locked --bench peers
 
 dependencies:
 	@scripts/install-missing.sh
 
 # What the tests talk to: the Socket.IO packages for Node, at pinned versions.
 $(NODE_MODULES): tests/interop/package-lock.json | dependencies
-	npm ci --prefix tests/interop --no-audit --no-fund
+	npm ci --prefix tests/interop --no-audit --no-fund --no-update-notifier --loglevel=error

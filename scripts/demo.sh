@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-PATIENCE=15 # seconds for each step
+PATIENCE=30 # seconds for each step
 logs=$(mktemp -d)
 pids=()
 

@@ -1,0 +1,79 @@
+//! The programs that are measured, and how to run them.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// The programs, all on the same database.
+pub struct Programs {
+    url: String,
+    files: PathBuf,
+    /// `psql (PostgreSQL) 15.18`; `None` where it is not installed.
+    pub psql: Option<String>,
+    /// `v20.20.2`
+    pub node: String,
+}
+
+impl Programs {
+    pub fn find(url: &str, files: &Path) -> io::Result<Self> {
+        let node = version(Command::new("node"))?;
+        let psql = version(Command::new("psql")).ok();
+        Ok(Self { url: url.into(), files: files.into(), psql, node })
+    }
+
+    /// Where to keep a file for the time of this run.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.files.join(name)
+    }
+
+    /// The release build of this crate's program.
+    pub fn pgio(&self) -> Command {
+        self.on_database(env!("CARGO_BIN_EXE_pgio"))
+    }
+
+    /// A script of `tests/interop/bench`.
+    pub fn node(&self, script: &str) -> Command {
+        let mut command = self.on_database("node");
+        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/bench").join(script));
+        command
+    }
+
+    /// `psql` with a file of statements; what they return is thrown away.
+    pub fn psql(&self, file: &Path) -> Command {
+        let mut command = self.on_database("psql");
+        command.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-o", "/dev/null", "-f"]).arg(file).arg(&self.url);
+        command
+    }
+
+    /// Any program, told of the database.
+    pub fn on_database(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.env("DATABASE_URL", &self.url).stdin(Stdio::null());
+        command
+    }
+}
+
+fn version(mut command: Command) -> io::Result<String> {
+    let output = command.arg("--version").output()?;
+    successful(&command, output.status)?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// Runs it, and says how long that took from its start to its end.
+pub fn time(command: &mut Command) -> io::Result<Duration> {
+    let start = Instant::now();
+    let status = command.status()?;
+    let took = start.elapsed();
+    successful(command, status)?;
+    Ok(took)
+}
+
+/// An error where the program failed.
+pub fn successful(command: &Command, status: ExitStatus) -> io::Result<()> {
+    if status.success() {
+        return Ok(());
+    }
+    let program = Path::new(command.get_program()).display();
+    Err(io::Error::other(format!("{program}: {status}")))
+}
