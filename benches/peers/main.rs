@@ -3,10 +3,12 @@
 //! Every number comes from whole programs as their users run them; pgio is the release build. Rounds are interleaved, so
 //! that a machine that gets slower or faster meanwhile does it to all. Medians.
 
+mod clients;
 mod one_shot;
 mod programs;
 mod publishing;
 mod report;
+mod serving;
 mod tail;
 
 use pgio::postgres::private::PrivateServer;
@@ -23,7 +25,6 @@ const AS_INSTALLED: [(&str, &str); 5] = [
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // Only the server's owner is asynchronous; what is measured are other processes.
     let runtime = tokio::runtime::Runtime::new()?;
     let builder =
         AS_INSTALLED.iter().fold(PrivateServer::builder(), |b, (name, value)| b.setting(name, value));
@@ -35,6 +36,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     publishing::run(&programs)?;
     one_shot::run(&programs)?;
     tail::run(&programs)?;
+    runtime.block_on(serving::run(&programs))?;
     runtime.block_on(server.stop())?;
     Ok(())
 }

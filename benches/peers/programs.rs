@@ -22,6 +22,11 @@ impl Programs {
         Ok(Self { url: url.into(), files: files.into(), psql, node })
     }
 
+    /// The database of all of them.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     /// Where to keep a file for the time of this run.
     pub fn file(&self, name: &str) -> PathBuf {
         self.files.join(name)

@@ -34,6 +34,11 @@ pub fn time(name: &str, time: Duration, command: &str) {
     println!("  {name:<42}{:>12.1} ms\n      {command}", time.as_secs_f64() * 1000.0);
 }
 
+/// How many bytes of memory a process has.
+pub fn memory(name: &str, bytes: f64, command: &str) {
+    println!("  {name:<42}{:>12.1} MiB\n      {command}", bytes / (1 << 20) as f64);
+}
+
 /// How one compares with another.
 pub fn ratio(text: &str, ratio: f64) {
     println!("  {text:<42}{ratio:>12.2}");

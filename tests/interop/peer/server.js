@@ -134,6 +134,12 @@ export const serverCommands = {
     if (method.endsWith("WithAck")) return result;
   },
 
+  /** Asks the one socket that the target has, wherever it is, through what fetchSockets has of it. */
+  "server.askSocket": async ({ server: handle, nsp: name, event, args, timeout, ...target }) => {
+    const [socket] = await aim(servers.get(handle).namespace(name).nsp, target).fetchSockets();
+    return socket.timeout(timeout).emitWithAck(event, ...args);
+  },
+
   /** Emits `event` with 0, 1, 2, … as the only argument. */
   "server.burst": async ({ server: handle, nsp: name, event, count, ...target }) => {
     const server = servers.get(handle);

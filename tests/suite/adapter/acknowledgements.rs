@@ -44,6 +44,38 @@ async fn clients_of_the_node_answer_node_servers() {
     assert_eq!(error.responses.map(|responses| responses.len()), Some(2));
 }
 
+#[tokio::test]
+async fn a_single_socket_answers_for_itself_wherever_it_is() {
+    let three = Three::start([V04, V05]).await;
+    three.ours.answer("q", json!({"ours": binary("AQI=")})).await;
+    three.theirs[0].answer("q", json!("theirs")).await;
+    let patience = Duration::from_secs(20);
+    for server in &three.servers {
+        let ours = server.io().to(three.ours.id()).ask_socket("q", json!([1]), patience).await;
+        assert_eq!(ours.unwrap(), json!({"ours": binary("AQI=")}));
+        let theirs = server.io().to(three.theirs[0].id()).ask_socket("q", json!([1]), patience).await;
+        assert_eq!(theirs.unwrap(), "theirs");
+    }
+    three.ours.silent("q").await;
+    let late =
+        three.servers[1].io().to(three.ours.id()).ask_socket("q", json!([]), Duration::from_millis(500));
+    assert_eq!(late.await.unwrap_err().message, "operation has timed out");
+}
+
+#[tokio::test]
+async fn clients_of_the_node_alone_answer_it() {
+    let three = Three::start([V05, V05]).await;
+    three.ours.answer("q", json!({"by": "ours", "bytes": binary("AQ==")})).await;
+    let socket = three.node.io.get_socket(three.ours.id().parse().unwrap()).unwrap();
+    let own: Answer = socket.emit_with_ack("q", "?").unwrap().await.unwrap();
+    assert_eq!(own, answer("ours", &[1]));
+    let local = three.node.io.local().emit_with_ack::<_, Answer>("q", "?").await.unwrap();
+    let answers: Vec<_> = local.collect().await;
+    assert_eq!(answers.len(), 1);
+    assert_eq!(answers[0].0.to_string(), three.ours.id());
+    assert_eq!(answers[0].1.as_ref().unwrap(), &own);
+}
+
 /// Who answers, and with which bytes.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 struct Answer {

@@ -56,6 +56,26 @@ async fn a_request_ends_when_the_one_it_waits_for_leaves() {
 }
 
 #[tokio::test]
+async fn servers_do_not_wait_for_a_node_that_leaves_and_time_out_on_a_silent_one() {
+    let three = Three::start([V05, V05]).await;
+    three.servers[0].answer("/", "who", json!("first")).await;
+    // Nothing answers here: that is silence, not an answer of nothing.
+    let heard = std::sync::Arc::new(tokio::sync::Notify::new());
+    let notify = heard.clone();
+    three.node.adapter.on_any_server_side(move |_, _, _| {
+        notify.notify_one();
+        None
+    });
+    let ask = three.servers[1].io().server_side_emit_with_ack("who", json!([]));
+    let leave = async {
+        heard.notified().await;
+        three.node.adapter.close().await.unwrap();
+    };
+    let (answers, ()) = tokio::join!(ask, leave);
+    assert_eq!(answers.unwrap(), ["first"]);
+}
+
+#[tokio::test]
 async fn a_node_without_the_namespace_cannot_speak_there() {
     let three = Three::start([V05, V05]).await;
     assert!(three.node.adapter.server_side_emit("/nowhere", "e", ()).await.is_err());

@@ -98,6 +98,20 @@ impl Operator {
         self.peer.call("server.burst", self.request).await
     }
 
+    /// Asks the one socket that is aimed at: its only answer comes without a list around it.
+    pub async fn ask_socket(
+        mut self,
+        event: &str,
+        args: Value,
+        timeout: Duration,
+    ) -> Result<Value, PeerError> {
+        assert_eq!(self.command, "server.call", "only servers know sockets");
+        self.request["event"] = event.into();
+        self.request["args"] = args;
+        self.request["timeout"] = millis(timeout).into();
+        self.peer.request("server.askSocket", self.request).await
+    }
+
     pub async fn sockets_join(self, rooms: &[&str]) {
         self.call("socketsJoin", json!([rooms])).await.unwrap_or_else(|error| panic!("join: {error}"));
     }

@@ -1,0 +1,152 @@
+//! Many clients in one process that cost next to nothing: what is measured is the server.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use futures_util::future::try_join_all;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// How long a client waits for anything.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A client of Socket.IO over a websocket, in the main namespace.
+pub struct Client {
+    stream: TcpStream,
+    /// What was read and not yet looked at: from `start` on.
+    buffer: Vec<u8>,
+    start: usize,
+}
+
+/// What a client has received.
+pub struct Received {
+    /// When the last event came.
+    pub last: Instant,
+    /// The number that each event carried.
+    pub numbers: Vec<u64>,
+}
+
+/// Connects so many clients.
+pub async fn connect(address: &str, count: usize) -> io::Result<Vec<Client>> {
+    let mut clients = Vec::with_capacity(count);
+    while clients.len() < count {
+        // Not more at once than a server's backlog takes.
+        let some = (clients.len()..count).take(50).map(|_| Client::connect(address));
+        clients.extend(try_join_all(some).await?);
+    }
+    Ok(clients)
+}
+
+/// Lets each client receive so many events.
+pub async fn receive(clients: Vec<Client>, events: usize) -> io::Result<Vec<Received>> {
+    let tasks = clients.into_iter().map(|client| tokio::spawn(client.receive(events)));
+    try_join_all(tasks).await?.into_iter().collect()
+}
+
+/// Lets each client receive so many events that carry the nanoseconds since `start`; how long each was on its way.
+pub async fn receive_times(clients: Vec<Client>, events: usize, start: Instant) -> io::Result<Vec<Duration>> {
+    let mut times = Vec::new();
+    for mut client in clients {
+        for _ in 0..events {
+            let sent = client.next_number().await?;
+            times.push(start.elapsed().saturating_sub(Duration::from_nanos(sent)));
+        }
+    }
+    Ok(times)
+}
+
+impl Client {
+    async fn connect(address: &str) -> io::Result<Self> {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let request = format!(
+            "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\n\
+             Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await?;
+        let mut client = Self { stream, buffer: Vec::new(), start: 0 };
+        while !client.skip_headers() {
+            client.read().await?;
+        }
+        client.send("40").await?;
+        while !client.next().await?.starts_with(b"40") {}
+        Ok(client)
+    }
+
+    async fn receive(mut self, events: usize) -> io::Result<Received> {
+        let mut numbers = Vec::with_capacity(events);
+        while numbers.len() < events {
+            numbers.push(self.next_number().await?);
+        }
+        Ok(Received { last: Instant::now(), numbers })
+    }
+
+    /// The number that the next event carries.
+    async fn next_number(&mut self) -> io::Result<u64> {
+        loop {
+            match self.next().await? {
+                b"2" => self.send("3").await?,
+                text => {
+                    if let Some(number) = number_of(text) {
+                        return Ok(number);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether the HTTP headers have come; they are skipped.
+    fn skip_headers(&mut self) -> bool {
+        let end = self.buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+        end.is_some_and(|end| {
+            self.start = end + 4;
+            true
+        })
+    }
+
+    /// The text of the next frame.
+    async fn next(&mut self) -> io::Result<&[u8]> {
+        let (from, to) = loop {
+            if let Some(range) = frame(&self.buffer[self.start..]) {
+                break (self.start + range.0, self.start + range.1);
+            }
+            self.buffer.drain(..self.start);
+            self.start = 0;
+            self.read().await?;
+        };
+        self.start = to;
+        Ok(&self.buffer[from..to])
+    }
+
+    async fn read(&mut self) -> io::Result<()> {
+        match timeout(PATIENCE, self.stream.read_buf(&mut self.buffer)).await {
+            Ok(Ok(0)) => Err(io::Error::other("the server has hung up")),
+            Ok(outcome) => outcome.map(drop),
+            Err(_) => Err(io::Error::other("an event did not come")),
+        }
+    }
+
+    /// Sends a short text, masked with nothing.
+    async fn send(&mut self, text: &str) -> io::Result<()> {
+        let mut frame = vec![0x81, 0x80 | text.len() as u8, 0, 0, 0, 0];
+        frame.extend(text.as_bytes());
+        self.stream.write_all(&frame).await
+    }
+}
+
+/// Where the payload of the first frame begins and ends, if all of it is there.
+fn frame(bytes: &[u8]) -> Option<(usize, usize)> {
+    let (header, length) = match bytes.get(1)? & 0x7f {
+        126 => (4, usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?))),
+        127 => (10, usize::try_from(u64::from_be_bytes(bytes.get(2..10)?.try_into().ok()?)).ok()?),
+        length => (2, usize::from(length)),
+    };
+    (bytes.len() >= header + length).then_some((header, header + length))
+}
+
+/// The number in `42["tick",7]`.
+fn number_of(text: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(text).ok()?;
+    text.strip_prefix("42[\"tick\",")?.strip_suffix(']')?.parse().ok()
+}
