@@ -10,6 +10,7 @@ use socketioxide_core::adapter::{BroadcastFlags, BroadcastOptions as CoreOptions
 use socketioxide_core::packet::Packet;
 
 use super::{PostgresAdapter, PostgresAdapterCtr, Sid, convert, target};
+use crate::emitter::client_event;
 use crate::protocol::{Body, EventArgs, Namespace, Uid, Value};
 use crate::{Error, Receipt, Result};
 
@@ -46,7 +47,7 @@ impl<E: SocketEmitter> Relay for PostgresAdapter<E> {
     fn relay(self: Arc<Self>, value: CoreValue, opts: CoreOptions) -> Result<Enqueuing> {
         let packet = Packet::event(self.local.path().clone(), value);
         let event = convert::event_of(&packet).map_err(|error| Error::Decode(error.to_string()))?;
-        event.event()?;
+        check(&event)?;
         let body = Body::Broadcast { opts: target::to_wire(&opts), event, request_id: None };
         self.send_here(packet, opts);
         let node = self.node.clone();
@@ -79,6 +80,27 @@ impl PostgresAdapterCtr {
             let node = Self(shared.upgrade()?).node(nsp.as_str()).ok()?;
             answer(&node.uid)
         });
+    }
+}
+
+/// Refuses what would make the libraries of other clients hang up: a name that they keep for themselves, a placeholder
+/// for binary that is not there, nesting without end.
+fn check(event: &EventArgs) -> Result<()> {
+    let (name, args) = event.clone().into_parts()?;
+    if args.iter().any(Value::has_binary) && args.iter().any(has_placeholder) {
+        return Err(Error::Decode("a placeholder without its binary".into()));
+    }
+    client_event(&name, args).map(drop)
+}
+
+fn has_placeholder(value: &Value) -> bool {
+    match value {
+        Value::Array(items) => items.iter().any(has_placeholder),
+        Value::Object(entries) => {
+            entries.get("_placeholder").and_then(Value::as_bool) == Some(true)
+                || entries.values().any(has_placeholder)
+        }
+        _ => false,
     }
 }
 

@@ -206,12 +206,13 @@ impl Global {
 
     /// Starts logging to stderr, as verbose as was asked for. `RUST_LOG` has the last word.
     pub(super) fn start_log(&self, log: Log) {
-        let level = match (log.is_on, self.verbose) {
-            (false, 0) => "off",
-            (true, 0) if self.quiet => "warn",
-            (true, 0) => "warn,pgio=info",
-            (false, 1) => "pgio=info",
-            (true, 1) | (false, 2) => "warn,pgio=debug",
+        let level = match (self.verbose, log.is_on) {
+            (0, false) => "off",
+            (0, true) if self.quiet => "warn",
+            (0, true) => "warn,pgio=info",
+            (1, false) => "pgio=info",
+            (1, true) => "warn,pgio=debug",
+            (2, false) => "pgio=debug",
             _ => "trace",
         };
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));

@@ -9,6 +9,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use acknowledgements::Acknowledgements;
+#[cfg(feature = "server")]
+pub(crate) use names::client_event;
 #[cfg(feature = "adapter")]
 pub(crate) use names::server_event;
 pub use operator::{BroadcastOperator, Rooms};

@@ -11,7 +11,7 @@ const FOR_CLIENTS: [&str; 6] =
 const FOR_SERVERS: [&str; 3] = ["connect", "connection", "new_namespace"];
 
 /// An event for clients.
-pub(super) fn client_event(event: &str, args: Vec<Value>) -> Result<EventArgs> {
+pub(crate) fn client_event(event: &str, args: Vec<Value>) -> Result<EventArgs> {
     unless(&FOR_CLIENTS, event, args)
 }
 

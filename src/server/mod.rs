@@ -24,7 +24,7 @@ use socketioxide::extract::SocketRef;
 use socketioxide::{ParserConfig, SocketIo, SocketIoBuilder, TransportType};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, interval, sleep, timeout, timeout_at};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 pub use answers::Answers;
@@ -58,7 +58,8 @@ pub struct Server {
     io: ClusterIo,
     adapter: PostgresAdapterCtr,
     closing: CancellationToken,
-    cut: CancellationToken,
+    /// Cuts all connections when it goes.
+    cut: DropGuard,
     wires: TaskTracker,
     accepting: AbortOnDropHandle<()>,
     relaying: AbortOnDropHandle<()>,
@@ -127,7 +128,7 @@ impl Server {
             io,
             adapter,
             closing,
-            cut,
+            cut: cut.drop_guard(),
             wires,
             accepting: AbortOnDropHandle::new(accepting),
             relaying: AbortOnDropHandle::new(relaying),
@@ -171,7 +172,7 @@ impl Server {
         if timeout_at(deadline, tell_clients).await.is_err() {
             tracing::warn!(connections = self.wires.len(), "clients that did not go are cut off");
         }
-        self.cut.cancel();
+        drop(self.cut);
     }
 }
 

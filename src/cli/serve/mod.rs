@@ -219,9 +219,12 @@ impl Serve {
             None if self.no_answer => Answers::None,
             None => Answers::Identity,
         };
-        let named = self.namespaces.as_given();
-        let mut namespaces: Vec<_> = named.iter().map(|name| Hosted::new(name)).collect();
-        namespaces.dedup();
+        let mut namespaces = Vec::new();
+        for hosted in self.namespaces.as_given().iter().map(|name| Hosted::new(name)) {
+            if !namespaces.contains(&hosted) {
+                namespaces.push(hosted);
+            }
+        }
         if namespaces.is_empty() {
             namespaces = ServerOptions::default().namespaces;
         }

@@ -104,6 +104,9 @@ async fn a_jwt_brings_data_and_rooms_or_a_reason() {
     let sockets = server.io().to("r1").fetch_sockets().await.unwrap();
     assert_eq!((sockets[0].id.as_str(), &sockets[0].data), (alice.id(), &claims));
 
+    assert_eq!(sockets[0].handshake["address"], "127.0.0.1");
+    assert_eq!(sockets[0].handshake["secure"], false);
+
     let wrong = EncodingKey::from_secret(b"another secret of as many letters");
     let plain = json!({ "sub": "eve", "exp": now() + 60 });
     let cases = [

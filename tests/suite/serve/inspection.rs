@@ -1,5 +1,7 @@
 //! What an operator sees.
 
+use std::time::Duration;
+
 use pgio::Emitter;
 use pgio::postgres::private::Shutdown;
 use serde_json::json;
@@ -15,6 +17,9 @@ async fn readiness_follows_postgres_and_local_clients_are_served_meanwhile() {
     let serve = PgioServe::start(&postgres.url(), &["--relay=namespace"]).await;
     assert_eq!(serve.get("/healthz").await, (200, "ok\n".into()));
     assert_eq!(serve.get("/readyz").await, (200, "ready\n".into()));
+    let node = NodePeer::start().await;
+    let server = node.server(ServerOptions::new(AdapterVersion::V05, postgres.url())).await;
+    server.wait_for_server_count("/", 2).await;
     let peer = NodePeer::start().await;
     let (one, other) = (serve.client(&peer).await, serve.client(&peer).await);
 
@@ -28,8 +33,15 @@ async fn readiness_follows_postgres_and_local_clients_are_served_meanwhile() {
     postgres.start_again().await.unwrap();
     serve.wait_for_ready(200).await;
     let emitter = Emitter::connect(&postgres.url()).await.unwrap();
-    emitter.emit("again", 2).await.unwrap();
-    assert_eq!(one.wait_for_event("again").await.args, [json!(2)]);
+    one.count().await;
+    emitter.emit_all((0..1000).map(|n| ("again", n))).await.unwrap();
+    let tally = one.wait_for_tally("again", 1000, Duration::from_secs(20)).await;
+    assert_eq!((tally.count, tally.first_break), (1000, None));
+    // The cluster is whole again, without anybody having been started again.
+    server.wait_until_listening_after(1).await;
+    server.wait_for_server_count("/", 2).await;
+    server.io().emit("from Node", json!([2])).await;
+    other.wait_for_event("from Node").await;
 }
 
 #[tokio::test]

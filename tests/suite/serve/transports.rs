@@ -220,18 +220,34 @@ async fn what_is_too_large_or_makes_no_sense_ends_that_client_only() {
         socket.send("1").await;
         socket.read_to_end().await;
     }
-    let deep = format!("42[\"deep\",{}{}]", "[".repeat(4000), "]".repeat(4000));
-    let mut socket = RawWebsocket::connect(serve.address()).await;
-    socket.send(&deep).await;
-    socket.send("1").await;
-    socket.read_to_end().await;
     until("the nonsense is gone", async || {
         serve.metric("pgio_connections{transport=\"websocket\"}").await == 2.0
     })
     .await;
+    assert!(serve.metric("pgio_disconnections_total{reason=\"PacketParsingError\"}").await >= 5.0);
+
+    // What is well-formed, but would make the libraries of those hang up to whom it is relayed.
+    let deep = format!("42[\"deep\",{}{}]", "[".repeat(4000), "]".repeat(4000));
+    let refused = serve.metric("pgio_events_refused_total").await;
+    let harmful =
+        [deep.as_str(), "42[\"disconnect\"]", "42[\"connect\",1]", "42[\"e\",garbage]", "42[\"e\",1]]"];
+    for text in harmful {
+        let mut socket = RawWebsocket::connect(serve.address()).await;
+        socket.send(text).await;
+        socket.send("1").await;
+        socket.read_to_end().await;
+    }
+    let mut socket = RawWebsocket::connect(serve.address()).await;
+    socket.send("451-[\"e\",{\"_placeholder\":true,\"num\":0},{\"_placeholder\":true,\"num\":7}]").await;
+    socket.send_binary(&[1]).await;
+    socket.send("1").await;
+    socket.read_to_end().await;
+    // The reserved names and the placeholder at least; JSON that is none may have ended the connection before.
+    assert!(serve.metric("pgio_events_refused_total").await >= refused + 3.0);
 
     good.emit_with_ack("fine", json!([1])).await.unwrap();
     assert_eq!(listener.wait_for_event("fine").await.args, [json!(1)]);
-    assert!(serve.metric("pgio_disconnections_total{reason=\"PacketParsingError\"}").await >= 5.0);
+    assert_eq!(listener.received().await.len(), 1);
+    assert_eq!(listener.lifecycle().await.len(), 1);
     assert!(serve.log().iter().all(|line| !line.to_string().contains("panicked")));
 }

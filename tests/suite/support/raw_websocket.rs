@@ -35,8 +35,17 @@ impl RawWebsocket {
 
     /// Sends a text.
     pub async fn send(&mut self, text: &str) {
-        let length = text.len();
-        let mut frame = vec![0x81];
+        self.send_frame(1, text.as_bytes()).await;
+    }
+
+    /// Sends bytes.
+    pub async fn send_binary(&mut self, bytes: &[u8]) {
+        self.send_frame(2, bytes).await;
+    }
+
+    async fn send_frame(&mut self, opcode: u8, content: &[u8]) {
+        let length = content.len();
+        let mut frame = vec![0x80 | opcode];
         match u16::try_from(length) {
             Ok(length) if length < 126 => frame.push(0x80 | length as u8),
             Ok(length) => {
@@ -50,7 +59,7 @@ impl RawWebsocket {
         }
         // Masked with nothing.
         frame.extend([0; 4]);
-        frame.extend(text.as_bytes());
+        frame.extend(content);
         // The server may hang up in the middle.
         self.0.write_all(&frame).await.ok();
     }
