@@ -80,7 +80,9 @@ impl Metrics {
     /// The text for Prometheus.
     pub(super) fn render(&self, io: &ClusterIo, adapter: &PostgresAdapterCtr) -> String {
         let (mut all, mut websockets) = (HashSet::new(), HashSet::new());
-        for nsp in io.nsps() {
+        let nsps = io.nsps();
+        metrics::gauge!("pgio_namespaces").set(nsps.len() as f64);
+        for nsp in nsps {
             for socket in nsp.sockets() {
                 all.insert(socket.id);
                 if socket.transport_type() == socketioxide::TransportType::Websocket {

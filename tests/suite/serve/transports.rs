@@ -7,7 +7,8 @@ use openssl::nid::Nid;
 use openssl::pkey::PKey;
 use openssl::x509::extension::SubjectAlternativeName;
 use openssl::x509::{X509, X509NameBuilder};
-use pgio::Emitter;
+use pgio::protocol::MessageKind;
+use pgio::{Emitter, Namespace};
 use serde_json::json;
 
 use crate::support::node::{AdapterVersion, ClientOptions, NodePeer, Parser, ServerOptions, binary};
@@ -89,18 +90,16 @@ async fn namespaces_come_by_name_and_by_pattern() {
     }
 
     // Those of a pattern go with their last client, and come back with the next.
-    let has_gone = async |nsp: &str| {
-        let (client, connection) =
-            tokio_postgres::connect(postgres.url(), tokio_postgres::NoTls).await.unwrap();
-        tokio::spawn(connection);
-        let sql = "SELECT count(*) FROM pg_stat_activity
-                   WHERE datname = current_database() AND query = 'UNLISTEN \"socket.io#' || $1 || '\"'";
-        client.query_one(sql, &[&nsp]).await.unwrap().get::<_, i64>(0) == 1
+    assert_eq!(serve.metric("pgio_namespaces").await, 3.0);
+    let is_farewell = |header: Option<&pgio::protocol::Header>| {
+        header.is_some_and(|header| header.kind == MessageKind::AdapterClose)
     };
+    let mut farewells = emitter.cluster().subscribe(&[Namespace::new("/org/1")], is_farewell).await.unwrap();
     for client in [&admin, &one] {
         client.disconnect().await;
     }
-    until("/org/1 has gone", async || has_gone("/org/1").await).await;
+    serve.wait_for_metric("pgio_namespaces", 2.0).await;
+    assert!(farewells.next().await.is_some());
     let one = come("/org/1").await.unwrap();
     emitter.of("/org/1").emit("again", 1).await.unwrap();
     one.wait_for_event("again").await;
