@@ -15,7 +15,8 @@ pub fn machine(programs: &Programs) -> io::Result<()> {
     println!("pgio {}, release build", env!("CARGO_PKG_VERSION"));
     println!("@socket.io/postgres-emitter 0.1.1 with pg on Node {}", programs.node);
     println!("{}", programs.psql.as_deref().unwrap_or("psql is not installed: its lines are left out"));
-    println!("one Postgres on this machine, with its default settings (fsync on)");
+    println!("one Postgres on this machine, with its default settings (fsync on);");
+    println!("pgio publishes with synchronous_commit off, the others leave it on");
     Ok(())
 }
 
