@@ -165,7 +165,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
 
     /// Sends to the clients here, tells how many they are, and passes on each acknowledgement.
     fn send_with_ack(
-        &self,
+        self: Arc<Self>,
         packet: Packet,
         opts: &BroadcastOptions,
         id: RequestId,
@@ -175,16 +175,21 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         let opts = target::from_wire(opts);
         self.let_ids_be_rooms(&opts);
         let (acks, client_count) = self.local.broadcast_with_ack(packet, opts, timeout);
-        let node = self.node.clone();
+        let (node, adapter) = (self.node.clone(), Arc::downgrade(&self));
         answers.spawn(async move {
             let count =
                 Body::BroadcastClientCount { request_id: id.clone(), client_count: client_count.into() };
             let mut receipts = Vec::new();
             receipts.extend(node.enqueue(count).await.ok());
             let mut acks = std::pin::pin!(acks);
-            while let Some((_, ack)) = acks.next().await {
-                // Who does not answer in time is missed by whoever asked.
-                let Ok(answer) = ack else { continue };
+            while let Some((sid, ack)) = acks.next().await {
+                let Ok(answer) = ack else {
+                    // Whoever asked misses the answer. The client may have missed the question.
+                    if let Some(adapter) = adapter.upgrade() {
+                        adapter.meet_if_slow(sid);
+                    }
+                    continue;
+                };
                 let answer = convert::first_of(answer).unwrap_or_else(|error| {
                     tracing::warn!(%error, nsp = %node.nsp, "an acknowledgement that cannot be read");
                     Value::Null

@@ -38,9 +38,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         let missed = errors.iter().filter(|error| matches!(error, SocketError::InternalChannelFull)).count();
         let mut found = 0;
         for sid in sids {
-            let probe = Packet::event(NOWHERE, CoreValue::Str("[\"\"]".into(), None));
-            if missed > 0 && is_full(self.local.broadcast(probe, target::one(sid))) {
-                self.meet_slow_client(sid);
+            if missed > 0 && self.meet_if_slow(sid) {
                 found += 1;
             }
         }
@@ -48,6 +46,16 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
             metrics::counter!("pgio_packets_lost_total").increment((missed - found) as u64);
             tracing::error!(clients = missed - found, nsp = %self.node.nsp, "slow clients missed a large packet");
         }
+    }
+
+    /// Looks whether the buffer of a client is full, with a packet that clients ignore.
+    pub(super) fn meet_if_slow(&self, sid: Sid) -> bool {
+        let probe = Packet::event(NOWHERE, CoreValue::Str("[\"\"]".into(), None));
+        let is_slow = is_full(self.local.broadcast(probe, target::one(sid)));
+        if is_slow {
+            self.meet_slow_client(sid);
+        }
+        is_slow
     }
 
     /// A client that cannot keep up has missed a packet, and must not go on as if it had not.
