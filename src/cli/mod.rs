@@ -6,6 +6,7 @@ mod duration;
 mod emit;
 mod event_line;
 mod exit;
+mod nodes;
 mod output;
 mod tagged;
 mod tail;
@@ -45,6 +46,7 @@ struct Cli {
 enum Command {
     Emit(emit::Emit),
     Tail(tail::Tail),
+    Nodes(nodes::Nodes),
 }
 
 /// Parses the command line, runs the command and tells the exit status.
@@ -70,6 +72,7 @@ impl Command {
         match self {
             Self::Emit(emit) => emit.run(global).await,
             Self::Tail(tail) => exit::unless_interrupted(tail.run(global)).await,
+            Self::Nodes(nodes) => exit::unless_interrupted(nodes.run(global)).await,
         }
     }
 }

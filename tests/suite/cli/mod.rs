@@ -4,4 +4,5 @@ mod emit;
 mod emit_from;
 mod emit_later;
 mod errors;
+mod nodes;
 mod tail;

@@ -8,3 +8,4 @@ pub mod pgio;
 pub mod pgio_node;
 pub mod postgres;
 pub mod sql;
+pub mod whole;
