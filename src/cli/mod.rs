@@ -1,6 +1,7 @@
 //! The command line: one file a command, and what they share.
 
 mod arguments;
+mod census;
 mod connection;
 mod duration;
 mod emit;
@@ -8,8 +9,11 @@ mod event_line;
 mod exit;
 mod nodes;
 mod output;
+mod rooms;
+mod sockets;
 mod tagged;
 mod tail;
+mod target;
 mod values;
 
 use std::process::ExitCode;
@@ -47,6 +51,8 @@ enum Command {
     Emit(emit::Emit),
     Tail(tail::Tail),
     Nodes(nodes::Nodes),
+    Sockets(sockets::Sockets),
+    Rooms(rooms::Rooms),
 }
 
 /// Parses the command line, runs the command and tells the exit status.
@@ -73,6 +79,8 @@ impl Command {
             Self::Emit(emit) => emit.run(global).await,
             Self::Tail(tail) => exit::unless_interrupted(tail.run(global)).await,
             Self::Nodes(nodes) => exit::unless_interrupted(nodes.run(global)).await,
+            Self::Sockets(sockets) => exit::unless_interrupted(sockets.run(global)).await,
+            Self::Rooms(rooms) => exit::unless_interrupted(rooms.run(global)).await,
         }
     }
 }

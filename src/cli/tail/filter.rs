@@ -66,8 +66,8 @@ impl Filter {
     }
 }
 
-/// Reads a pattern for names of events.
-pub(super) fn parse_glob(pattern: &str) -> Result<GlobMatcher, String> {
+/// Reads a pattern for names of events or rooms.
+pub(in crate::cli) fn parse_glob(pattern: &str) -> Result<GlobMatcher, String> {
     Glob::new(pattern).map(|glob| glob.compile_matcher()).map_err(|e| e.kind().to_string())
 }
 

@@ -19,6 +19,7 @@ use super::output::lines::Lines;
 use crate::cluster::{Event, Received};
 use crate::protocol::MessageKind;
 use filter::Filter;
+pub(super) use filter::parse_glob;
 use save::Saver;
 
 /// Show the live traffic of the cluster, with attachments decoded

@@ -5,4 +5,5 @@ mod emit_from;
 mod emit_later;
 mod errors;
 mod nodes;
+mod sockets;
 mod tail;

@@ -1,0 +1,43 @@
+//! Some sockets, as flags name them.
+
+use clap::Args;
+
+use crate::{BroadcastOperator, Cluster, Emitter, Namespace};
+
+/// Which sockets.
+#[derive(Args)]
+pub(super) struct Target {
+    /// Only sockets in this room, or with this id. May be repeated
+    #[arg(short, long = "room", value_name = "ROOM")]
+    rooms: Vec<String>,
+    /// No socket in this room, or with this id. May be repeated
+    #[arg(short = 'x', long, value_name = "ROOM")]
+    except: Vec<String>,
+}
+
+impl Target {
+    /// Whether no flag narrows it.
+    pub(super) fn is_everyone(&self) -> bool {
+        self.rooms.is_empty() && self.except.is_empty()
+    }
+
+    /// The sockets, in one namespace.
+    pub(super) fn operator(&self, cluster: &Cluster, nsp: &Namespace) -> BroadcastOperator {
+        let emitter = Emitter::new(cluster.clone()).of(nsp.as_str());
+        emitter.to(self.rooms.as_slice()).except(self.except.as_slice())
+    }
+
+    /// `the sockets in r1 or r2 but not in staff, in /`, `all sockets in / and /admin`.
+    pub(super) fn describe(&self, namespaces: &[Namespace]) -> String {
+        let namespaces: Vec<_> = namespaces.iter().map(Namespace::as_str).collect();
+        let which = match (self.rooms.is_empty(), self.except.is_empty()) {
+            (true, true) => "all sockets".to_owned(),
+            (true, false) => format!("all sockets but those in {}", self.except.join(" or ")),
+            (false, true) => format!("the sockets in {}", self.rooms.join(" or ")),
+            (false, false) => {
+                format!("the sockets in {} but not in {}", self.rooms.join(" or "), self.except.join(" or "))
+            }
+        };
+        format!("{which}, in {}", namespaces.join(" and "))
+    }
+}
