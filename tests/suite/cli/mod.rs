@@ -5,5 +5,6 @@ mod emit_from;
 mod emit_later;
 mod errors;
 mod nodes;
+mod rooms;
 mod sockets;
 mod tail;
