@@ -2,14 +2,19 @@
 
 mod arguments;
 mod census;
+mod confirm;
 mod connection;
+mod disconnect;
 mod duration;
 mod emit;
 mod event_line;
 mod exit;
+mod join;
+mod leave;
 mod nodes;
 mod output;
 mod rooms;
+mod server_emit;
 mod sockets;
 mod tagged;
 mod tail;
@@ -53,6 +58,10 @@ enum Command {
     Nodes(nodes::Nodes),
     Sockets(sockets::Sockets),
     Rooms(rooms::Rooms),
+    Join(join::Join),
+    Leave(leave::Leave),
+    Disconnect(disconnect::Disconnect),
+    ServerEmit(server_emit::ServerEmit),
 }
 
 /// Parses the command line, runs the command and tells the exit status.
@@ -81,6 +90,10 @@ impl Command {
             Self::Nodes(nodes) => exit::unless_interrupted(nodes.run(global)).await,
             Self::Sockets(sockets) => exit::unless_interrupted(sockets.run(global)).await,
             Self::Rooms(rooms) => exit::unless_interrupted(rooms.run(global)).await,
+            Self::Join(join) => exit::unless_interrupted(join.run(global)).await,
+            Self::Leave(leave) => exit::unless_interrupted(leave.run(global)).await,
+            Self::Disconnect(disconnect) => exit::unless_interrupted(disconnect.run(global)).await,
+            Self::ServerEmit(event) => exit::unless_interrupted(event.run(global)).await,
         }
     }
 }
