@@ -69,9 +69,11 @@ pub(super) fn missing<T>(nsp: &Namespace, collected: &Collected<T>, timeout: Dur
     }
     let silent: Vec<_> = collected.silent.iter().map(Uid::as_str).collect();
     let of = if servers == 1 { "1 server".to_owned() } else { format!("{servers} servers") };
-    Some(format!(
-        "{} of {of} of {nsp} did not answer within {timeout:?}: {}",
-        silent.len(),
-        silent.join(", ")
-    ))
+    let mut missing =
+        format!("{} of {of} of {nsp} did not answer within {timeout:?}: {}", silent.len(), silent.join(", "));
+    // The first reason is enough: as a rule it is that of all.
+    if let Some(Answer { node, value: why }) = collected.unread.first() {
+        missing += &format!("; what {node} said cannot be read: {why}");
+    }
+    Some(missing)
 }

@@ -9,7 +9,7 @@ use dialoguer::theme::ColorfulTheme;
 use super::exit::Failure;
 use super::output::safe;
 
-/// Asks on a terminal; without one only `yes` will do. `question` is `disconnect all sockets, in /`.
+/// Asks on a terminal; without one only `yes` will do. `question` is `disconnect all sockets of /`.
 pub(super) async fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
     if yes {
         return Ok(());
@@ -33,6 +33,8 @@ pub(super) async fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
         Ok(Ok(Some(true))) => Ok(()),
         Ok(Ok(Some(false) | None)) => Err(Failure::Other("nothing was done".into())),
         Ok(Err(dialoguer::Error::IO(error))) if error.kind() == io::ErrorKind::Interrupted => {
+            // The question is still on the line.
+            eprintln!();
             Err(Failure::Interrupted)
         }
         Ok(Err(error)) => Err(Failure::Other(error.to_string())),

@@ -57,7 +57,7 @@ impl Target {
         }
     }
 
-    /// `the sockets in r1 or r2 but not in staff, in /`, `all sockets in / and /admin`.
+    /// `the sockets in r1 or r2 but not in staff of /`, `all sockets of / and /admin`.
     pub(super) fn describe(&self, namespaces: &[Namespace]) -> String {
         let namespaces: Vec<_> = namespaces.iter().map(Namespace::as_str).collect();
         let which = match (self.rooms.is_empty(), self.except.is_empty()) {
@@ -68,6 +68,6 @@ impl Target {
                 format!("the sockets in {} but not in {}", self.rooms.join(" or "), self.except.join(" or "))
             }
         };
-        format!("{which}, in {}", namespaces.join(" and "))
+        format!("{which} of {}", namespaces.join(" and "))
     }
 }

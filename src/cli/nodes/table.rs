@@ -9,6 +9,10 @@ use crate::cli::output::table::{Cell, Color, Column, Table, cell};
 /// From which silence on a node looks suspicious, as it should have sent a heartbeat: in heartbeat intervals.
 const LATE: f64 = 1.5;
 
+/// The places of the columns that show by their colour how a node is.
+const LAST_SEEN: usize = 3;
+const STATE: usize = 5;
+
 /// What the table is for.
 #[derive(Clone, Copy)]
 pub(super) enum Kind {
@@ -44,7 +48,11 @@ pub(super) fn of(nodes: &[&Node], kind: Kind) -> Table {
         if let Kind::Watch { interval } = kind {
             let (state, colour) = state(node, interval);
             cells.push(cell(&state));
-            cells = cells.into_iter().map(|cell: Cell| cell.fg(colour)).collect();
+            let is_coloured = |index| !node.is_live() || index == LAST_SEEN || index == STATE;
+            let cells_now = cells.into_iter().enumerate();
+            cells = cells_now
+                .map(|(i, cell): (_, Cell)| if is_coloured(i) { cell.fg(colour) } else { cell })
+                .collect();
         }
         table.row(cells);
     }
@@ -54,8 +62,8 @@ pub(super) fn of(nodes: &[&Node], kind: Kind) -> Table {
 fn state(node: &Node, interval: Duration) -> (String, Color) {
     match node.gone {
         Some(gone) => (format!("gone ({})", gone.how.name()), Color::DarkGrey),
-        None if node.last_heard.elapsed() > interval.mul_f64(LATE) => ("late".to_owned(), Color::Yellow),
-        None => ("live".to_owned(), Color::Green),
+        None if node.last_heard.elapsed() > interval.mul_f64(LATE) => ("late".to_owned(), Color::DarkYellow),
+        None => ("live".to_owned(), Color::DarkGreen),
     }
 }
 
@@ -71,7 +79,7 @@ fn round_trip(time: Duration) -> String {
 /// A live view counts in seconds: anything finer would only flicker.
 fn ago(time: Duration, kind: Kind) -> String {
     match kind {
-        Kind::Once => round_trip(time),
+        Kind::Once => format!("{:.1} s", time.as_secs_f64()),
         Kind::Watch { .. } => crate::cli::duration::short(time),
     }
 }

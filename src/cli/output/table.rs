@@ -72,6 +72,8 @@ impl Table {
     pub(in crate::cli) fn new(columns: Vec<Column>) -> Self {
         let mut table = comfy_table::Table::new();
         table.load_style(TableStyle::new()).set_truncation_indicator("…");
+        // Text is cut where the room ends and not after a word: no cell holds a control character.
+        table.set_delimiter('\0');
         // Whether colours are wanted is decided where the lines are printed.
         table.enforce_styling().style_text_only();
         let title = |column: &Column| Cell::new(column.title).add_attribute(Attribute::Bold);

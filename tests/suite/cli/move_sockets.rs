@@ -93,7 +93,7 @@ async fn disconnecting_everyone_needs_a_yes() {
     for arguments in [&["disconnect"][..], &["disconnect", "--close", "-n", "/", "-o", "json"]] {
         let refused = cluster.run(arguments).await;
         assert_eq!((refused.status, refused.stdout.as_str()), (2, ""));
-        let expected = "error: disconnect all sockets, in /? Without a terminal to ask on this needs --yes\n";
+        let expected = "error: disconnect all sockets of /? Without a terminal to ask on this needs --yes\n";
         assert!(refused.stderr.starts_with(expected), "{refused:?}");
     }
     for client in cluster.clients() {

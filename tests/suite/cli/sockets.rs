@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::support::attachments::execute;
+use crate::support::mixed::mixed_with;
 use crate::support::node::{AdapterVersion, Client, NodePeer, ServerOptions};
 use crate::support::pgio::{pgio, run};
 use crate::support::postgres::postgres;
@@ -124,6 +126,18 @@ async fn who_does_not_answer_is_named_and_the_rest_is_shown() {
         partial.stderr.starts_with("error: 1 of 5 servers of / did not answer within 1s: "),
         "{partial:?}"
     );
+}
+
+#[tokio::test]
+async fn a_role_that_may_not_read_the_answers_is_told_so() {
+    let cluster = mixed_with(|options| options.payload_threshold(200)).await;
+    execute(cluster.url(), "DROP ROLE IF EXISTS blind; CREATE ROLE blind LOGIN PASSWORD 'pw'").await;
+    let blind = format!("postgres://blind:pw@{}", cluster.url().rsplit_once('@').unwrap().1);
+    let outcome = run(&mut pgio(&blind, &["sockets", "--timeout", "1s"])).await;
+    assert_eq!((outcome.status, outcome.stdout.as_str()), (4, ""));
+    let expected = " cannot be read: no privilege on the attachment table socket_io_attachments: ";
+    assert!(outcome.stderr.starts_with("error: 3 of 3 servers of / did not"), "{outcome:?}");
+    assert!(outcome.stderr.contains(expected), "{outcome:?}");
 }
 
 #[tokio::test]
