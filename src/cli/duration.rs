@@ -24,6 +24,16 @@ pub(super) fn parse_positive(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// How long ago something was, for a narrow column: `3s`, `12m`, `5h`, `20d`.
+pub(super) fn short(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ 0..60 => format!("{seconds}s"),
+        seconds @ 60..3600 => format!("{}m", seconds / 60),
+        seconds @ 3600..86_400 => format!("{}h", seconds / 3600),
+        seconds => format!("{}d", seconds / 86_400),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,17 +1,27 @@
 //! The command line: one file a command, and what they share.
 
 mod arguments;
+mod census;
+mod confirm;
 mod connection;
+mod disconnect;
 mod duration;
 mod emit;
 mod event_line;
 mod exit;
 mod glob;
+mod join;
+mod leave;
+mod nodes;
 mod output;
+mod rooms;
 mod serve;
+mod server_emit;
 mod size;
+mod sockets;
 mod tagged;
 mod tail;
+mod target;
 mod values;
 
 use std::process::ExitCode;
@@ -51,6 +61,13 @@ enum Command {
     Emit(emit::Emit),
     Serve(serve::Serve),
     Tail(tail::Tail),
+    Nodes(nodes::Nodes),
+    Sockets(sockets::Sockets),
+    Rooms(rooms::Rooms),
+    Join(join::Join),
+    Leave(leave::Leave),
+    Disconnect(disconnect::Disconnect),
+    ServerEmit(server_emit::ServerEmit),
 }
 
 /// Parses the command line, runs the command and tells the exit status.
@@ -93,6 +110,13 @@ impl Command {
             Self::Emit(emit) => emit.run(global).await,
             Self::Serve(serve) => serve.run(global).await,
             Self::Tail(tail) => exit::unless_interrupted(tail.run(global)).await,
+            Self::Nodes(nodes) => exit::unless_interrupted(nodes.run(global)).await,
+            Self::Sockets(sockets) => exit::unless_interrupted(sockets.run(global)).await,
+            Self::Rooms(rooms) => exit::unless_interrupted(rooms.run(global)).await,
+            Self::Join(join) => exit::unless_interrupted(join.run(global)).await,
+            Self::Leave(leave) => exit::unless_interrupted(leave.run(global)).await,
+            Self::Disconnect(disconnect) => exit::unless_interrupted(disconnect.run(global)).await,
+            Self::ServerEmit(event) => exit::unless_interrupted(event.run(global)).await,
         }
     }
 }

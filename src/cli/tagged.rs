@@ -1,5 +1,7 @@
 //! Values in the JSON of the command line: bytes are `{"$binary":"<base64>"}`, at any depth.
 
+use std::borrow::Cow;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::ser::SerializeMap;
@@ -33,6 +35,15 @@ impl Serialize for Tagged<'_> {
 /// Writes several.
 pub(super) fn all(values: &[Value]) -> Vec<Tagged<'_>> {
     values.iter().map(Tagged).collect()
+}
+
+/// A value for eyes: a string as it is, anything else as JSON.
+pub(super) fn text(value: &Value) -> Cow<'_, str> {
+    match value {
+        Value::String(text) => Cow::Borrowed(text),
+        // Nothing in a value fails to serialize.
+        other => Cow::Owned(serde_json::to_string(&Tagged(other)).unwrap_or_default()),
+    }
 }
 
 /// Turns what was written so back into bytes.

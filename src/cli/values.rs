@@ -60,6 +60,20 @@ fn too_large(bytes: u64) -> String {
     Error::TooLarge { bytes, limit: MAX_DOCUMENT_BYTES as u64 }.to_string()
 }
 
+/// Arguments that are spread, however many they are.
+pub(super) struct Spread<'a>(pub(super) &'a [Value]);
+
+impl serde::Serialize for Spread<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeTuple;
+        let mut tuple = serializer.serialize_tuple(self.0.len())?;
+        for value in self.0 {
+            tuple.serialize_element(value)?;
+        }
+        tuple.end()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -35,6 +35,9 @@ pub struct Collected<T> {
     pub silent: Vec<Uid>,
     /// How many nodes answered in full.
     pub nodes: usize,
+    /// Answers that came and could not be read, and why: a row of the attachment table that was gone, or that this
+    /// role may not see. They may belong to another request.
+    pub unread: Vec<Answer<String>>,
 }
 
 impl<T> Collected<T> {
@@ -52,11 +55,17 @@ impl<T> Collected<T> {
 impl Collected<Vec<RemoteSocket>> {
     /// The sockets of all nodes, each with its node.
     pub(crate) fn flatten(self) -> Collected<RemoteSocket> {
-        let Self { answers, expected, silent, nodes } = self;
+        let Self { answers, expected, silent, nodes, unread } = self;
         let of_node = |Answer { node, value: sockets }: Answer<Vec<RemoteSocket>>| {
             sockets.into_iter().map(move |value| Answer { node: node.clone(), value })
         };
-        Collected { answers: answers.into_iter().flat_map(of_node).collect(), expected, silent, nodes }
+        Collected {
+            answers: answers.into_iter().flat_map(of_node).collect(),
+            expected,
+            silent,
+            nodes,
+            unread,
+        }
     }
 }
 
@@ -132,7 +141,8 @@ impl Cluster {
         let message = Message { uid: uid.clone(), nsp: nsp.clone(), body: body(request_id.clone()) };
         self.publish(&message).await?;
         let (cluster, nsp, of) = (self.clone(), nsp.clone(), HashMap::new());
-        Ok(Asking { cluster, uid, nsp, request_id, heard, known_from, deadline, of, read })
+        let unread = Vec::new();
+        Ok(Asking { cluster, uid, nsp, request_id, heard, known_from, deadline, of, read, unread })
     }
 }
 
@@ -176,6 +186,16 @@ fn is_of_interest(header: Option<&Header>) -> bool {
     header.is_some_and(|header| kinds.contains(&header.kind))
 }
 
+/// An answer that cannot be read, and why.
+fn unread(content: &Content) -> Option<Answer<String>> {
+    let (header, why) = match content {
+        Content::Missing(header) => (header, "its attachment is gone".to_owned()),
+        Content::Unreadable(Some(header), error) => (header, error.to_string()),
+        Content::Message(_) | Content::Unreadable(None, _) => return None,
+    };
+    Some(Answer { node: header.uid.clone(), value: why })
+}
+
 /// What a message means to a request.
 pub(crate) enum Said<T> {
     /// So many answers will come from this node.
@@ -198,6 +218,7 @@ pub(crate) struct Asking<T> {
     deadline: Instant,
     of: HashMap<Uid, Progress>,
     read: fn(&Body) -> Option<Said<T>>,
+    unread: Vec<Answer<String>>,
 }
 
 impl<T> Asking<T> {
@@ -220,6 +241,7 @@ impl<T> Asking<T> {
                         {
                             return Ok(Some(Answer { node: message.uid.clone(), value }));
                         }
+                        self.unread.extend(unread(&received.content));
                     }
                     Some(_) => {}
                     None => return Err(Error::Closed),
@@ -238,7 +260,7 @@ impl<T> Asking<T> {
         let silent = self.silent().await?;
         let expected = self.of.values().map(|node| node.expected.unwrap_or(node.came)).sum();
         let nodes = self.of.values().filter(|node| node.is_complete()).count();
-        Ok(Collected { answers, expected, silent, nodes })
+        Ok(Collected { answers, expected, silent, nodes, unread: self.unread })
     }
 
     fn note(&mut self, node: &Uid, said: Said<T>) -> Option<T> {

@@ -5,6 +5,8 @@ mod hub;
 mod nodes;
 mod options;
 mod received;
+#[cfg(feature = "cli")]
+mod roll_call;
 mod subscription;
 
 use std::sync::Arc;
@@ -19,6 +21,8 @@ pub(crate) use ask::{client_said, node_listed, server_said};
 pub use nodes::LiveNode;
 pub use options::AdapterOptions;
 pub use received::{Attached, Content, Event, Received};
+#[cfg(feature = "cli")]
+pub(crate) use roll_call::{NodeName, RollCall, Word};
 pub use subscription::Subscription;
 
 use crate::Result;

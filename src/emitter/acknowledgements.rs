@@ -27,7 +27,7 @@ impl<A> Acknowledgements<A> {
     where
         A: serde::de::DeserializeOwned,
     {
-        let Collected { answers, expected, silent, nodes } = collected;
+        let Collected { answers, expected, silent, nodes, .. } = collected;
         let answers = answers
             .into_iter()
             .map(|Answer { value, .. }| value.into_rust())

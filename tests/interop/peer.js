@@ -8,11 +8,12 @@
 
 import { createInterface } from "node:readline";
 import { clientCommands } from "./peer/client.js";
+import { crowdCommands } from "./peer/crowd.js";
 import { emitterCommands } from "./peer/emitter.js";
 import { serverCommands } from "./peer/server.js";
 import { render, revive } from "./peer/values.js";
 
-const commands = { ...serverCommands, ...clientCommands, ...emitterCommands };
+const commands = { ...serverCommands, ...clientCommands, ...emitterCommands, ...crowdCommands };
 
 async function answer({ id, do: name, ...params }) {
   try {

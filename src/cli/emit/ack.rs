@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{Event, Spread};
+use super::Event;
 use crate::cli::arguments::{Format, Global};
 use crate::cli::exit::Failure;
 use crate::cli::output::{lines::Lines, safe};
-use crate::cli::tagged::Tagged;
+use crate::cli::tagged::{self, Tagged};
+use crate::cli::values::Spread;
 use crate::emitter::Acknowledgements;
 use crate::{BroadcastOperator, Value};
 
@@ -22,13 +23,9 @@ pub(super) async fn ask(
     let acks: Acknowledgements<Value> = operator.emit_with_ack(&event.name, Spread(&event.args)).await?;
     let mut lines = Lines::stdout();
     for answer in &acks.answers {
-        match (global.output, answer) {
-            (Format::Json, _) => lines.json(&json!({ "answer": Tagged(answer) }))?,
-            (Format::Text, Value::String(text)) => lines.text(&safe::line(text))?,
-            (Format::Text, other) => {
-                let text = serde_json::to_string(&Tagged(other)).unwrap_or_default();
-                lines.text(&safe::line(&text))?;
-            }
+        match global.output {
+            Format::Json => lines.json(&json!({ "answer": Tagged(answer) }))?,
+            Format::Text => lines.text(&safe::line(&tagged::text(answer)))?,
         }
     }
     lines.flush()?;

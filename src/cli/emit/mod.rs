@@ -13,6 +13,7 @@ use super::arguments::{Format, Global, Namespaces};
 use super::connection::Patience;
 use super::exit::{self, Failure};
 use super::output::lines::Lines;
+use super::values::Spread;
 use super::{duration, values};
 use crate::{BroadcastOperator, Cluster, Emitter, Namespace, Value};
 use schedule::Schedule;
@@ -46,10 +47,10 @@ pub(super) struct Emit {
     #[command(flatten)]
     namespaces: Namespaces,
     /// Only sockets in this room, or with this id. May be repeated
-    #[arg(short, long = "room", value_name = "ROOM")]
+    #[arg(short, long = "room", value_name = "ROOM", allow_hyphen_values = true)]
     rooms: Vec<String>,
     /// No socket in this room, or with this id. May be repeated
-    #[arg(short = 'x', long, value_name = "ROOM")]
+    #[arg(short = 'x', long, value_name = "ROOM", allow_hyphen_values = true)]
     except: Vec<String>,
     /// May be lost for clients that are not ready to receive
     #[arg(long)]
@@ -215,19 +216,5 @@ impl Emit {
             format!(" except {}", self.except.join(", "))
         };
         format!("{rooms} {}{except}", namespaces.join(", "))
-    }
-}
-
-/// Arguments that are spread, however many they are.
-struct Spread<'a>(&'a [Value]);
-
-impl serde::Serialize for Spread<'_> {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        use serde::ser::SerializeTuple;
-        let mut tuple = serializer.serialize_tuple(self.0.len())?;
-        for value in self.0 {
-            tuple.serialize_element(value)?;
-        }
-        tuple.end()
     }
 }

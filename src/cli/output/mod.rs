@@ -3,3 +3,4 @@
 pub(super) mod lines;
 pub(super) mod progress;
 pub(super) mod safe;
+pub(super) mod table;

@@ -42,7 +42,7 @@ pub(super) struct Tail {
     #[arg(short, long = "event", value_name = "GLOB", value_parser = glob::parse)]
     events: Vec<globset::GlobMatcher>,
     /// Only what is addressed to this room, or to a socket with this id. May be repeated
-    #[arg(short, long = "room", value_name = "ROOM")]
+    #[arg(short, long = "room", value_name = "ROOM", allow_hyphen_values = true)]
     rooms: Vec<String>,
     /// Only messages of this type, such as broadcast or sockets_join. May be repeated
     #[arg(short, long = "type", value_name = "TYPE", value_parser = filter::parse_kind)]

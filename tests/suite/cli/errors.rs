@@ -144,10 +144,14 @@ async fn help_and_version_go_to_stdout() {
         let outcome = run(&mut bare(arguments)).await.succeeded();
         assert!(outcome.stdout.contains("pgio") && outcome.stderr.is_empty(), "{outcome:?}");
     }
-    for command in ["emit", "tail"] {
+    let operating = ["nodes", "sockets", "rooms", "join", "leave", "disconnect", "server-emit"];
+    for command in ["emit", "tail"].into_iter().chain(operating) {
         let help = run(&mut bare(&[command, "--help"])).await.stdout;
         assert!(help.contains("Examples:\n  pgio "), "{help}");
         assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");
+        // What is not wrapped to the terminal has to fit the narrowest.
+        let examples = help.split("Examples:").nth(1).unwrap();
+        assert!(examples.lines().all(|line| line.chars().count() <= 80), "{examples}");
     }
     let alone = run(&mut bare(&[])).await;
     assert_eq!(alone.status, 2);

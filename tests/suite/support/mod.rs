@@ -10,3 +10,4 @@ pub mod pgio_serve;
 pub mod postgres;
 pub mod raw_websocket;
 pub mod sql;
+pub mod whole;

@@ -4,6 +4,7 @@
 //! the harness is a panic; what a test may want to see go wrong is a `Result`.
 
 mod client;
+mod crowd;
 mod emitter;
 mod operator;
 mod server;

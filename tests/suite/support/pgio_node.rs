@@ -16,7 +16,7 @@ pub type Adapter = PostgresAdapter<Emitter>;
 pub struct PgioNode {
     pub io: SocketIo<Adapter>,
     pub adapter: PostgresAdapterCtr,
-    url: String,
+    pub url: String,
     parser: Parser,
     _server: AbortOnDropHandle<()>,
 }

@@ -1,0 +1,79 @@
+//! The sockets of the whole cluster, and which servers did not tell theirs.
+
+use std::time::Duration;
+
+use futures_util::future::try_join_all;
+
+use super::arguments::Global;
+use super::connection::Patience;
+use super::exit::Failure;
+use super::target::Target;
+use crate::cluster::{Answer, Collected};
+use crate::protocol::Uid;
+use crate::{Namespace, RemoteSocket};
+
+/// A socket, and where it is.
+pub(super) struct Located {
+    pub(super) nsp: Namespace,
+    pub(super) node: Uid,
+    pub(super) socket: RemoteSocket,
+}
+
+/// What the servers told in time.
+pub(super) struct Census {
+    pub(super) sockets: Vec<Located>,
+    missing: Vec<String>,
+}
+
+/// Asks all servers of each namespace at the same time.
+pub(super) async fn take(
+    global: &Global,
+    namespaces: &[Namespace],
+    target: &Target,
+    timeout: Duration,
+) -> Result<Census, Failure> {
+    let cluster = global.connect(&mut Patience::none()).await?;
+    let operators: Vec<_> =
+        namespaces.iter().map(|nsp| target.operator(&cluster, nsp).timeout(timeout)).collect();
+    let all = try_join_all(operators.iter().map(|operator| operator.fetch_sockets())).await?;
+    let mut census = Census { sockets: Vec::new(), missing: Vec::new() };
+    for (nsp, collected) in namespaces.iter().zip(all) {
+        census.missing.extend(missing(nsp, &collected, timeout));
+        census.sockets.extend(collected.answers.into_iter().map(|Answer { node, value: socket }| Located {
+            nsp: nsp.clone(),
+            node,
+            socket,
+        }));
+    }
+    Ok(census)
+}
+
+impl Census {
+    /// Fails where not all servers told theirs, or there is none.
+    pub(super) fn complete(self) -> Result<(), Failure> {
+        match self.missing.is_empty() {
+            true => Ok(()),
+            false => Err(Failure::TooFew(self.missing.join("; "))),
+        }
+    }
+}
+
+/// What is missing of an answer of several servers, if anything is.
+pub(super) fn missing<T>(nsp: &Namespace, collected: &Collected<T>, timeout: Duration) -> Option<String> {
+    let servers = collected.nodes + collected.silent.len();
+    if servers == 0 {
+        return Some(format!("no server is live in {nsp}"));
+    }
+    if collected.is_complete() {
+        return None;
+    }
+    let silent: Vec<_> = collected.silent.iter().map(Uid::as_str).collect();
+    let of = if servers == 1 { "1 server".to_owned() } else { format!("{servers} servers") };
+    let mut missing =
+        format!("{} of {of} of {nsp} did not answer within {timeout:?}: {}", silent.len(), silent.join(", "));
+    // The first reason is enough: as a rule it is that of all.
+    if let Some(Answer { node, value: why }) = collected.unread.first() {
+        missing += &format!("; what {node} said cannot be read: {why}");
+    }
+    Some(missing)
+}

@@ -1,0 +1,36 @@
+//! `pgio leave`: sockets out of rooms.
+
+use clap::Args;
+
+use super::arguments::{Global, Namespaces};
+use super::exit::Failure;
+use super::target::Target;
+
+/// Make sockets leave rooms
+///
+/// Exit status 0 means that Postgres has committed the request; every live server then has it.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  pgio leave r1                          empties a room
+  pgio leave r1 r2 --except staff        of everybody but the staff
+  pgio leave vip --room KqJ8bZ0fEyYpW-8dAAAB   one socket, by its id
+  pgio leave r1 -n / -n admin            in two namespaces")]
+pub(super) struct Leave {
+    /// The rooms to leave
+    #[arg(required = true, value_name = "ROOM")]
+    out_of: Vec<String>,
+    #[command(flatten)]
+    namespaces: Namespaces,
+    #[command(flatten)]
+    target: Target,
+}
+
+impl Leave {
+    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+        let Self { out_of, namespaces, target } = self;
+        let done = format!("told {} to leave {}", target.describe(&namespaces.list()), out_of.join(", "));
+        let leave = async |operator: crate::BroadcastOperator| operator.leave(out_of.as_slice()).await;
+        target.tell(global, &namespaces.list(), leave, &done).await
+    }
+}

@@ -1,0 +1,257 @@
+//! What is known of each node, and how it changes.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+use crate::cluster::{NodeName, Word};
+use crate::{AdapterOptions, Error, Namespace};
+
+/// A node, live or gone.
+pub(super) struct Node {
+    name: NodeName,
+    pub(super) round_trip: Option<Duration>,
+    pub(super) last_heard: Instant,
+    pub(super) sockets: Option<usize>,
+    pub(super) gone: Option<Gone>,
+}
+
+/// Since when a node is gone, and how that is known.
+#[derive(Clone, Copy)]
+pub(super) struct Gone {
+    pub(super) since: Instant,
+    pub(super) how: How,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum How {
+    /// It said goodbye.
+    Closed,
+    /// It has not been heard for the heartbeat timeout.
+    Silent,
+}
+
+impl How {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Silent => "silent",
+        }
+    }
+}
+
+impl Node {
+    pub(super) fn is_live(&self) -> bool {
+        self.gone.is_none()
+    }
+
+    pub(super) fn nsp(&self) -> &Namespace {
+        &self.name.nsp
+    }
+
+    pub(super) fn uid(&self) -> &str {
+        self.name.uid.as_str()
+    }
+
+    /// Writes its fields.
+    pub(super) fn fields<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
+        map.serialize_entry("uid", &self.name.uid)?;
+        map.serialize_entry("namespace", self.name.nsp.as_str())?;
+        map.serialize_entry("rttMs", &self.round_trip.map(millis))?;
+        let ago = self.last_heard.elapsed();
+        map.serialize_entry("lastSeen", &in_millis(Timestamp::now() - ago))?;
+        map.serialize_entry("sockets", &self.sockets)
+    }
+}
+
+impl Serialize for Node {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(5))?;
+        self.fields(&mut map)?;
+        map.end()
+    }
+}
+
+/// Milliseconds, to the microsecond.
+fn millis(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// A time with three decimals.
+pub(super) fn in_millis(time: Timestamp) -> String {
+    format!("{time:.3}")
+}
+
+/// Something that has changed.
+pub(super) enum Change {
+    Nothing,
+    /// Fresher figures of a node.
+    Refreshed,
+    Sockets(NodeName),
+    Joined(NodeName),
+    Left(NodeName),
+    Lost(Error),
+    Restored(Duration),
+}
+
+/// All nodes that were heard, those that are gone among them for a while.
+pub(super) struct Known {
+    nodes: BTreeMap<NodeName, Node>,
+    timeout: Duration,
+    /// From when on silence means something; `None` while the database is away.
+    listening_since: Option<Instant>,
+}
+
+impl Known {
+    pub(super) fn new(options: &AdapterOptions) -> Self {
+        Self {
+            nodes: BTreeMap::new(),
+            timeout: options.heartbeat_timeout,
+            listening_since: Some(Instant::now()),
+        }
+    }
+
+    /// Whether the database is there.
+    pub(super) fn is_listening(&self) -> bool {
+        self.listening_since.is_some()
+    }
+
+    /// In the order of namespaces, then uids.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.values()
+    }
+
+    pub(super) fn node(&self, name: &NodeName) -> Option<&Node> {
+        self.nodes.get(name)
+    }
+
+    /// Takes a word in.
+    pub(super) fn hear(&mut self, word: Word) -> Change {
+        match word {
+            Word::Answered(name, round_trip) => {
+                let has_joined = self.note(&name, Instant::now());
+                if let Some(node) = self.nodes.get_mut(&name) {
+                    node.round_trip = Some(round_trip);
+                }
+                if has_joined { Change::Joined(name) } else { Change::Refreshed }
+            }
+            Word::Has(name, sockets) => {
+                let has_joined = self.note(&name, Instant::now());
+                let before = self.nodes.get_mut(&name).and_then(|node| node.sockets.replace(sockets));
+                match before {
+                    _ if has_joined => Change::Joined(name),
+                    Some(before) if before == sockets => Change::Refreshed,
+                    _ => Change::Sockets(name),
+                }
+            }
+            Word::Started(name) => match self.note(&name, Instant::now()) {
+                true => Change::Joined(name),
+                false => Change::Refreshed,
+            },
+            Word::Closed(name) => self.leave(name, How::Closed),
+            Word::Lost(error) => {
+                self.listening_since = None;
+                Change::Lost(error)
+            }
+            Word::Restored(away) => {
+                self.listening_since = Some(Instant::now());
+                Change::Restored(away)
+            }
+        }
+    }
+
+    /// Takes in who has been heard, and finds out who has not been for too long.
+    pub(super) fn look(&mut self, heard: Vec<(NodeName, Instant)>) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for (name, when) in heard {
+            // What was heard before a goodbye is no return.
+            let is_old =
+                self.nodes.get(&name).and_then(|node| node.gone).is_some_and(|gone| when <= gone.since);
+            if !is_old && self.note(&name, when) {
+                changes.push(Change::Joined(name));
+            }
+        }
+        let Some(since) = self.listening_since else { return changes };
+        let is_silent = |node: &&Node| node.is_live() && node.last_heard.max(since).elapsed() > self.timeout;
+        let silent: Vec<_> = self.nodes.values().filter(is_silent).map(|node| node.name.clone()).collect();
+        changes.extend(silent.into_iter().map(|name| self.leave(name, How::Silent)));
+        changes
+    }
+
+    /// Forgets who has been gone for so long.
+    pub(super) fn forget(&mut self, after: Duration) {
+        self.nodes.retain(|_, node| node.gone.is_none_or(|gone| gone.since.elapsed() < after));
+    }
+
+    /// Notes that a node was heard; tells whether it was not there before.
+    fn note(&mut self, name: &NodeName, when: Instant) -> bool {
+        match self.nodes.get_mut(name) {
+            Some(node) if node.is_live() => {
+                node.last_heard = node.last_heard.max(when);
+                false
+            }
+            _ => {
+                let (round_trip, sockets) = (None, None);
+                let node = Node { name: name.clone(), round_trip, last_heard: when, sockets, gone: None };
+                self.nodes.insert(name.clone(), node);
+                true
+            }
+        }
+    }
+
+    fn leave(&mut self, name: NodeName, how: How) -> Change {
+        match self.nodes.get_mut(&name) {
+            Some(node) if node.is_live() => {
+                node.gone = Some(Gone { since: Instant::now(), how });
+                Change::Left(name)
+            }
+            _ => Change::Nothing,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(uid: &str) -> NodeName {
+        NodeName { nsp: Namespace::default(), uid: uid.into() }
+    }
+
+    fn known(timeout: Duration) -> Known {
+        Known::new(&AdapterOptions { heartbeat_timeout: timeout, ..AdapterOptions::default() })
+    }
+
+    #[test]
+    fn a_node_joins_changes_and_leaves_once() {
+        let mut known = known(Duration::from_secs(10));
+        let answered = |uid| Word::Answered(name(uid), Duration::from_millis(2));
+        assert!(matches!(known.hear(answered("a")), Change::Joined(_)));
+        assert!(matches!(known.hear(answered("a")), Change::Refreshed));
+        assert!(matches!(known.hear(Word::Has(name("a"), 1)), Change::Sockets(_)));
+        assert!(matches!(known.hear(Word::Has(name("a"), 1)), Change::Refreshed));
+        let before = Instant::now();
+        assert!(matches!(known.hear(Word::Closed(name("a"))), Change::Left(_)));
+        assert!(matches!(known.hear(Word::Closed(name("a"))), Change::Nothing));
+        assert!(known.look(vec![(name("a"), before)]).is_empty(), "what is old is no return");
+        assert!(matches!(known.look(vec![(name("a"), Instant::now())])[..], [Change::Joined(_)]));
+        known.hear(Word::Closed(name("a")));
+        known.forget(Duration::ZERO);
+        assert_eq!(known.nodes().count(), 0);
+    }
+
+    #[test]
+    fn silence_means_nothing_while_the_database_is_away() {
+        let mut known = known(Duration::ZERO);
+        known.hear(Word::Has(name("a"), 1));
+        known.hear(Word::Lost(Error::Closed));
+        assert!(known.look(Vec::new()).is_empty());
+        known.hear(Word::Restored(Duration::ZERO));
+        std::thread::sleep(Duration::from_millis(1));
+        assert!(matches!(known.look(Vec::new())[..], [Change::Left(_)]));
+        let how = known.nodes().map(|node| node.gone.unwrap().how).collect::<Vec<_>>();
+        assert_eq!(how, [How::Silent]);
+    }
+}

@@ -1,0 +1,121 @@
+//! `pgio nodes`: who is there.
+
+mod known;
+mod screen;
+mod table;
+mod watch;
+
+use std::time::Duration;
+
+use clap::Args;
+use tokio::time::{Instant, timeout_at};
+
+use super::arguments::{Format, Global, Namespaces};
+use super::connection::Patience;
+use super::duration;
+use super::exit::Failure;
+use super::output::lines::Lines;
+use crate::cluster::RollCall;
+use crate::{Cluster, Namespace};
+use known::{Change, Known};
+
+/// Show which servers are live
+///
+/// Asks all servers to say that they are there, and shows who does, how long that took, and how many sockets each has.
+/// Nobody notices it: pgio is no member of the cluster.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  pgio nodes                        who is live in /
+  pgio nodes -n / -n admin          in two namespaces
+  pgio nodes --min 3 -q >/dev/null  a probe: status 4 when fewer are live
+  pgio nodes --watch                a live table; q quits
+  pgio nodes --watch -o json        who comes and who goes, for programs")]
+pub(super) struct Nodes {
+    #[command(flatten)]
+    namespaces: Namespaces,
+    /// How long to wait for answers
+    #[arg(long, value_name = "TIME", value_parser = duration::parse_positive, default_value = "1s")]
+    wait: Duration,
+    /// Exit with status 4 when fewer servers are live, in any of the namespaces
+    #[arg(long, value_name = "N", conflicts_with = "watch")]
+    min: Option<usize>,
+    /// Do not count sockets, which makes each server list all of its own
+    #[arg(long)]
+    no_sockets: bool,
+    /// Stay, and show how it changes: a table on a terminal, else a line for each change
+    #[arg(long)]
+    watch: bool,
+    /// How often --watch asks
+    #[arg(long, value_name = "TIME", value_parser = duration::parse_positive, default_value = "5s", requires = "watch")]
+    every: Duration,
+}
+
+impl Nodes {
+    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+        let namespaces = self.namespaces.list();
+        let cluster = global.connect(&mut Patience::none()).await?;
+        let call = RollCall::listen(&cluster, &namespaces).await?;
+        match self.watch {
+            true => watch::run(&self, global, call).await,
+            false => self.once(global, &cluster, call, &namespaces).await,
+        }
+    }
+
+    async fn once(
+        &self,
+        global: &Global,
+        cluster: &Cluster,
+        mut call: RollCall,
+        namespaces: &[Namespace],
+    ) -> Result<(), Failure> {
+        let mut known = Known::new(cluster.options());
+        call.ask(!self.no_sockets).await?;
+        // A wait longer than a clock can tell is no deadline.
+        let deadline = Instant::now().checked_add(self.wait);
+        loop {
+            let word = match deadline {
+                Some(deadline) => timeout_at(deadline, call.next()).await,
+                None => Ok(call.next().await),
+            };
+            let Ok(Some(word)) = word else { break };
+            if let Change::Lost(error) = known.hear(word) {
+                return Err(error.into());
+            }
+        }
+        known.look(call.heard().await?);
+        let live: Vec<_> = known.nodes().filter(|node| node.is_live()).collect();
+        let mut lines = Lines::stdout();
+        match global.output {
+            Format::Json => live.iter().try_for_each(|node| lines.json(node))?,
+            Format::Text if live.is_empty() => {}
+            Format::Text => table::of(&live, table::Kind::Once).print(&mut lines)?,
+        }
+        lines.flush()?;
+        self.judge(global, namespaces, |nsp| live.iter().filter(|node| node.nsp() == nsp).count())
+    }
+
+    /// Whether enough are live in each namespace.
+    fn judge(
+        &self,
+        global: &Global,
+        namespaces: &[Namespace],
+        live: impl Fn(&Namespace) -> usize,
+    ) -> Result<(), Failure> {
+        let mut too_few = Vec::new();
+        for nsp in namespaces {
+            match (live(nsp), self.min) {
+                (0, None | Some(0)) => global.note(&format!("no server is live in {nsp}")),
+                (live, Some(min)) if live < min => {
+                    let verb = if live == 1 { "server is" } else { "servers are" };
+                    too_few.push(format!("{live} {verb} live in {nsp}, and {min} are required"));
+                }
+                _ => {}
+            }
+        }
+        match too_few.is_empty() {
+            true => Ok(()),
+            false => Err(Failure::TooFew(too_few.join("; "))),
+        }
+    }
+}

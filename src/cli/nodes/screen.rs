@@ -1,0 +1,110 @@
+//! A terminal taken over for a live view, and given back whatever happens.
+
+use std::io::{self, Write};
+
+use anstream::ColorChoice;
+use crossterm::event::{Event, EventStream, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
+use crossterm::terminal::{
+    BeginSynchronizedUpdate, Clear, ClearType, DisableLineWrap, EnableLineWrap, EndSynchronizedUpdate,
+    EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+};
+use crossterm::{cursor, execute, queue};
+use futures_util::StreamExt;
+
+use crate::cli::exit::Failure;
+
+/// The whole terminal, until it is dropped.
+pub(super) struct Screen {
+    /// `None` where there is no keyboard, or no longer.
+    keys: Option<EventStream>,
+    coloured: bool,
+}
+
+/// What the user did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Input {
+    Quit,
+    Interrupt,
+    Resize,
+}
+
+/// The size of the terminal.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Size {
+    pub(super) columns: usize,
+    pub(super) rows: usize,
+}
+
+impl Screen {
+    pub(super) fn open() -> Result<Self, Failure> {
+        let keys = enable_raw_mode().is_ok().then(EventStream::new);
+        let coloured = anstream::AutoStream::choice(&io::stdout()) != ColorChoice::Never;
+        // From here on the drop gives the terminal back.
+        let screen = Self { keys, coloured };
+        execute!(io::stdout(), EnterAlternateScreen, cursor::Hide, DisableLineWrap)?;
+        Ok(screen)
+    }
+
+    pub(super) fn size() -> Size {
+        let (columns, rows) = crossterm::terminal::size().unwrap_or((80, 24));
+        Size { columns: columns.into(), rows: rows.into() }
+    }
+
+    /// Shows these lines instead of those before, without a flicker.
+    pub(super) fn draw(&mut self, lines: &[String]) -> Result<(), Failure> {
+        let mut frame = Vec::new();
+        queue!(frame, BeginSynchronizedUpdate, cursor::MoveTo(0, 0))?;
+        for (row, line) in lines.iter().take(Self::size().rows).enumerate() {
+            if row > 0 {
+                queue!(frame, cursor::MoveToNextLine(1))?;
+            }
+            match self.coloured {
+                true => write!(frame, "{line}")?,
+                false => write!(frame, "{}", anstream::adapter::strip_str(line))?,
+            }
+            queue!(frame, Clear(ClearType::UntilNewLine))?;
+        }
+        queue!(frame, Clear(ClearType::FromCursorDown), EndSynchronizedUpdate)?;
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(&frame)?;
+        Ok(stdout.flush()?)
+    }
+
+    /// What the user does next.
+    pub(super) async fn input(&mut self) -> Input {
+        while let Some(keys) = &mut self.keys {
+            match keys.next().await {
+                Some(Ok(event)) => {
+                    if let Some(input) = meaning(&event) {
+                        return input;
+                    }
+                }
+                // The keyboard is gone; signals still work.
+                Some(Err(_)) | None => self.keys = None,
+            }
+        }
+        std::future::pending().await
+    }
+}
+
+fn meaning(event: &Event) -> Option<Input> {
+    match event {
+        Event::Resize(..) => Some(Input::Resize),
+        Event::Key(KeyEvent { kind: KeyEventKind::Release, .. }) => None,
+        Event::Key(KeyEvent { code: KeyCode::Char('c'), modifiers, .. })
+            if modifiers.contains(KeyModifiers::CONTROL) =>
+        {
+            Some(Input::Interrupt)
+        }
+        Event::Key(KeyEvent { code: KeyCode::Char('q' | 'Q') | KeyCode::Esc, .. }) => Some(Input::Quit),
+        _ => None,
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        // With the terminal gone there is nothing to give back.
+        execute!(io::stdout(), EnableLineWrap, cursor::Show, LeaveAlternateScreen).ok();
+        disable_raw_mode().ok();
+    }
+}

@@ -1,0 +1,85 @@
+//! Nodes as a table.
+
+use std::time::Duration;
+
+use super::known::Node;
+use crate::cli::output::progress;
+use crate::cli::output::table::{Cell, Color, Column, Table, cell};
+
+/// From which silence on a node looks suspicious, as it should have sent a heartbeat: in heartbeat intervals.
+const LATE: f64 = 1.5;
+
+/// The places of the columns that show by their colour how a node is.
+const LAST_SEEN: usize = 3;
+const STATE: usize = 5;
+
+/// What the table is for.
+#[derive(Clone, Copy)]
+pub(super) enum Kind {
+    /// A list of live nodes.
+    Once,
+    /// A live view, in which silence is coloured by how it compares to the heartbeat interval.
+    Watch {
+        /// How often a healthy node says something.
+        interval: Duration,
+    },
+}
+
+pub(super) fn of(nodes: &[&Node], kind: Kind) -> Table {
+    let mut columns = vec![
+        Column::text("UID"),
+        Column::text("NAMESPACE").sharing(),
+        Column::number("RTT"),
+        Column::number("LAST SEEN"),
+        Column::number("SOCKETS"),
+    ];
+    if let Kind::Watch { .. } = kind {
+        columns.push(Column::text("STATE"));
+    }
+    let mut table = Table::new(columns);
+    for node in nodes {
+        let mut cells = vec![
+            cell(node.uid()),
+            cell(node.nsp().as_str()),
+            cell(&node.round_trip.map_or("-".to_owned(), round_trip)),
+            cell(&format!("{} ago", ago(node.last_heard.elapsed(), kind))),
+            cell(&node.sockets.map_or("-".to_owned(), |count| progress::count(count as u64))),
+        ];
+        if let Kind::Watch { interval } = kind {
+            let (state, colour) = state(node, interval);
+            cells.push(cell(&state));
+            let is_coloured = |index| !node.is_live() || index == LAST_SEEN || index == STATE;
+            let cells_now = cells.into_iter().enumerate();
+            cells = cells_now
+                .map(|(i, cell): (_, Cell)| if is_coloured(i) { cell.fg(colour) } else { cell })
+                .collect();
+        }
+        table.row(cells);
+    }
+    table
+}
+
+fn state(node: &Node, interval: Duration) -> (String, Color) {
+    match node.gone {
+        Some(gone) => (format!("gone ({})", gone.how.name()), Color::DarkGrey),
+        None if node.last_heard.elapsed() > interval.mul_f64(LATE) => ("late".to_owned(), Color::DarkYellow),
+        None => ("live".to_owned(), Color::DarkGreen),
+    }
+}
+
+/// `0.8 ms`, `12 ms`, `1.2 s`.
+fn round_trip(time: Duration) -> String {
+    match time.as_secs_f64() * 1e3 {
+        millis if millis < 10.0 => format!("{millis:.1} ms"),
+        millis if millis < 1000.0 => format!("{millis:.0} ms"),
+        millis => format!("{:.1} s", millis / 1e3),
+    }
+}
+
+/// A live view counts in seconds: anything finer would only flicker.
+fn ago(time: Duration, kind: Kind) -> String {
+    match kind {
+        Kind::Once => format!("{:.1} s", time.as_secs_f64()),
+        Kind::Watch { .. } => crate::cli::duration::short(time),
+    }
+}

@@ -1,0 +1,253 @@
+//! `pgio nodes --watch`: who comes and who goes.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use super::known::{Change, Known, Node, in_millis};
+use super::screen::{Input, Screen, Size};
+use super::{Nodes, table};
+use crate::Error;
+use crate::cli::arguments::{Format, Global};
+use crate::cli::duration::short;
+use crate::cli::exit::Failure;
+use crate::cli::output::{lines::Lines, safe};
+use crate::cluster::RollCall;
+
+/// How often to look for who has fallen silent, and how old the figures on the screen may be.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How long who is gone stays in sight.
+const REMEMBERED: Duration = Duration::from_secs(60);
+
+/// How long asking may take while Postgres does not answer.
+const ASKING: Duration = Duration::from_secs(2);
+
+pub(super) async fn run(flags: &Nodes, global: &Global, mut call: RollCall) -> Result<(), Failure> {
+    let options = global.adapter_options();
+    let mut known = Known::new(&options);
+    let mut view = View::open(global, options.heartbeat_interval.min(flags.every))?;
+    let (mut asking, mut looking) = (interval(flags.every), interval(LOOK));
+    asking.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    looking.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let changes = tokio::select! {
+            word = call.next() => match word {
+                Some(word) => vec![known.hear(word)],
+                None => return Ok(()),
+            },
+            _ = asking.tick() => {
+                if known.is_listening() {
+                    ask(&mut call, !flags.no_sockets).await?;
+                }
+                continue;
+            }
+            _ = looking.tick() => {
+                let mut changes = known.look(call.heard().await?);
+                known.forget(REMEMBERED);
+                changes.push(Change::Refreshed);
+                changes
+            }
+            input = view.input() => match input {
+                Input::Quit => return Ok(()),
+                Input::Interrupt => return Err(Failure::Interrupted),
+                Input::Resize => vec![Change::Refreshed],
+            },
+            () = told_to_end() => return Err(Failure::Interrupted),
+        };
+        if changes.iter().any(|change| matches!(change, Change::Restored(_))) {
+            asking.reset_immediately();
+        }
+        view.show(&known, changes)?;
+    }
+}
+
+/// Asks who is there. While Postgres is away the subscription says so.
+async fn ask(call: &mut RollCall, sockets: bool) -> Result<(), Failure> {
+    match timeout(ASKING, call.ask(sockets)).await {
+        Ok(Err(Error::Connect { .. } | Error::ConnectionLost(_))) | Err(_) => Ok(()),
+        Ok(outcome) => Ok(outcome?),
+    }
+}
+
+/// Resolves when the program is to end, so that the terminal is given back.
+#[cfg(unix)]
+async fn told_to_end() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match (signal(SignalKind::terminate()), signal(SignalKind::hangup())) {
+        (Ok(mut terminate), Ok(mut hang_up)) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = hang_up.recv() => {}
+            }
+        }
+        // Without handlers these signals end the program anyway.
+        _ => std::future::pending().await,
+    }
+}
+
+#[cfg(not(unix))]
+async fn told_to_end() {
+    std::future::pending().await
+}
+
+/// Where changes are shown.
+enum View<'a> {
+    /// On the whole terminal.
+    Screen { screen: Screen, interval: Duration, lost: Option<String> },
+    /// As lines.
+    Lines { lines: Lines, global: &'a Global },
+}
+
+impl<'a> View<'a> {
+    fn open(global: &'a Global, interval: Duration) -> Result<Self, Failure> {
+        if global.output == Format::Text && std::io::stdout().is_terminal() {
+            return Ok(Self::Screen { screen: Screen::open()?, interval, lost: None });
+        }
+        Ok(Self::Lines { lines: Lines::stdout(), global })
+    }
+
+    async fn input(&mut self) -> Input {
+        match self {
+            Self::Screen { screen, .. } => screen.input().await,
+            Self::Lines { .. } => std::future::pending().await,
+        }
+    }
+
+    fn show(&mut self, known: &Known, changes: Vec<Change>) -> Result<(), Failure> {
+        match self {
+            Self::Screen { screen, interval, lost } => {
+                for change in changes {
+                    match change {
+                        Change::Lost(error) => *lost = Some(error.to_string()),
+                        Change::Restored(_) => *lost = None,
+                        _ => {}
+                    }
+                }
+                screen.draw(&frame(known, *interval, lost.as_deref(), Screen::size()))
+            }
+            Self::Lines { lines, global } => {
+                for change in &changes {
+                    match change {
+                        Change::Lost(error) => global.warn(&format!("{error}; waiting for it to come back")),
+                        Change::Restored(away) => global.warn(&format!("listening again after {away:.1?}")),
+                        _ => {}
+                    }
+                    let Some(line) = Line::of(known, change) else { continue };
+                    match global.output {
+                        Format::Json => lines.json(&line)?,
+                        Format::Text => lines.text(&line.text())?,
+                    }
+                }
+                lines.flush()
+            }
+        }
+    }
+}
+
+/// What the screen shows.
+fn frame(known: &Known, interval: Duration, lost: Option<&str>, size: Size) -> Vec<String> {
+    let live = known.nodes().filter(|node| node.is_live()).count();
+    let gone = known.nodes().count() - live;
+    let mut title = format!("{live} live");
+    if gone > 0 {
+        title += &format!(", {gone} gone");
+    }
+    let now = Zoned::now().strftime("%H:%M:%S").to_string();
+    let mut lines = vec![format!("\x1b[1m{title}\x1b[0m  \x1b[2m{now}  q quits\x1b[0m")];
+    if let Some(error) = lost {
+        lines.push(format!("\x1b[31m{}; waiting for it to come back\x1b[0m", safe::line(error)));
+    }
+    lines.push(String::new());
+    let nodes: Vec<_> = known.nodes().collect();
+    // Room for the titles, and for a line that says how many more there are.
+    let room = size.rows.saturating_sub(lines.len() + 1);
+    let shown = if nodes.len() > room { room.saturating_sub(1) } else { nodes.len() };
+    lines.extend(table::of(&nodes[..shown], table::Kind::Watch { interval }).lines(Some(size.columns)));
+    if shown < nodes.len() {
+        lines.push(format!("\x1b[2m… and {} more\x1b[0m", nodes.len() - shown));
+    }
+    lines
+}
+
+/// A change, as a line.
+struct Line<'a> {
+    time: Timestamp,
+    what: What<'a>,
+}
+
+enum What<'a> {
+    Node(&'static str, &'a Node),
+    Lost(&'a Error),
+    Restored(Duration),
+}
+
+impl<'a> Line<'a> {
+    fn of(known: &'a Known, change: &'a Change) -> Option<Self> {
+        let of_node = |what, name| known.node(name).map(|node| What::Node(what, node));
+        let what = match change {
+            Change::Nothing | Change::Refreshed => None,
+            Change::Joined(name) => of_node("joined", name),
+            Change::Left(name) => of_node("left", name),
+            Change::Sockets(name) => of_node("sockets", name),
+            Change::Lost(error) => Some(What::Lost(error)),
+            Change::Restored(away) => Some(What::Restored(*away)),
+        };
+        Some(Self { time: Timestamp::now(), what: what? })
+    }
+
+    fn text(&self) -> String {
+        let time = self.time.to_zoned(TimeZone::system()).strftime("%H:%M:%S%.3f").to_string();
+        let what = match &self.what {
+            What::Node(what, node) => {
+                let why = node.gone.map_or(String::new(), |gone| match gone.how {
+                    super::known::How::Closed => " (closed)".to_owned(),
+                    super::known::How::Silent => {
+                        format!(" (silent for {})", short(node.last_heard.elapsed()))
+                    }
+                });
+                let sockets = match (*what, node.sockets) {
+                    ("left", _) | (_, None) => String::new(),
+                    (_, Some(1)) => ", 1 socket".to_owned(),
+                    (_, Some(count)) => format!(", {count} sockets"),
+                };
+                let colour = if *what == "left" { "\x1b[31m" } else { "\x1b[32m" };
+                let what = if *what == "sockets" { "has" } else { what };
+                format!("{colour}{what}\x1b[0m {} in {}{why}{sockets}", safe::line(node.uid()), node.nsp())
+            }
+            What::Lost(error) => format!("\x1b[31mlost\x1b[0m {}", safe::line(&error.to_string())),
+            What::Restored(away) => format!("\x1b[32mrestored\x1b[0m after {away:.1?}"),
+        };
+        format!("\x1b[2m{time}\x1b[0m {what}")
+    }
+}
+
+impl Serialize for Line<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        let change = match &self.what {
+            What::Node(what, _) => what,
+            What::Lost(_) => "lost",
+            What::Restored(_) => "restored",
+        };
+        map.serialize_entry("change", change)?;
+        map.serialize_entry("time", &in_millis(self.time))?;
+        match &self.what {
+            What::Node(_, node) => {
+                node.fields(&mut map)?;
+                if let Some(gone) = node.gone {
+                    map.serialize_entry("reason", gone.how.name())?;
+                }
+            }
+            What::Lost(error) => map.serialize_entry("error", &error.to_string())?,
+            What::Restored(away) => {
+                map.serialize_entry("awayMs", &u64::try_from(away.as_millis()).unwrap_or(u64::MAX))?;
+            }
+        }
+        map.end()
+    }
+}

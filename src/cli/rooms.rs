@@ -1,0 +1,154 @@
+//! `pgio rooms`: which rooms there are.
+
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use globset::GlobMatcher;
+use serde::Serialize;
+
+use super::arguments::{Format, Global, Namespaces};
+use super::census::{self, Located};
+use super::duration;
+use super::exit::Failure;
+use super::output::lines::Lines;
+use super::output::progress;
+use super::output::table::{Column, Table, cell};
+use super::target::Target;
+use crate::Namespace;
+use crate::protocol::Uid;
+
+/// Show the rooms of the whole cluster
+///
+/// Each with the number of its sockets, and of the servers they are on. Every socket is in a room named by its own id;
+/// these are left out unless somebody else is in them. Servers that do not answer in time are named on stderr, and the
+/// exit status is 4. Nobody notices it: pgio is no member of the cluster.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  pgio rooms                        all rooms in /, the largest first
+  pgio rooms 'chat.*' --sort room   some of them, by name
+  pgio rooms --room r1              which rooms are the sockets of r1 in?
+  pgio rooms -n / -n admin --count  how many rooms are there?
+  pgio rooms -o json | jq -r 'select(.sockets > 100).room'")]
+pub(super) struct Rooms {
+    /// Only rooms whose name matches: * and ? and [a-z] and {a,b}
+    #[arg(value_name = "GLOB", value_parser = super::glob::parse)]
+    names: Vec<GlobMatcher>,
+    #[command(flatten)]
+    namespaces: Namespaces,
+    #[command(flatten)]
+    target: Target,
+    /// Rooms that are only a socket's own id, too
+    #[arg(short, long)]
+    all: bool,
+    /// What comes first
+    #[arg(long, value_enum, default_value_t, value_name = "ORDER")]
+    sort: Sort,
+    /// Print only how many there are
+    #[arg(long)]
+    count: bool,
+    /// How long servers may take to answer
+    #[arg(long, value_parser = duration::parse_positive, default_value = "5s", value_name = "TIME")]
+    timeout: Duration,
+}
+
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum Sort {
+    /// By the number of sockets, the most first
+    #[default]
+    Sockets,
+    /// By the number of servers, the most first
+    Nodes,
+    /// By name
+    Room,
+}
+
+/// A room. The namespace is only told where several were asked for.
+#[derive(Serialize)]
+struct Room<'a> {
+    room: &'a str,
+    sockets: usize,
+    nodes: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    namespace: Option<&'a str>,
+}
+
+impl Rooms {
+    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+        let namespaces = self.namespaces.list();
+        let census = census::take(global, &namespaces, &self.target, self.timeout).await?;
+        let is_wanted =
+            |room: &str| self.names.is_empty() || self.names.iter().any(|glob| glob.is_match(room));
+        let mut rooms = count(&census.sockets, self.all, namespaces.len() > 1);
+        rooms.retain(|room| is_wanted(room.room));
+        rooms.sort_by(|a, b| {
+            let order = match self.sort {
+                Sort::Sockets => Reverse(a.sockets).cmp(&Reverse(b.sockets)),
+                Sort::Nodes => Reverse(a.nodes).cmp(&Reverse(b.nodes)),
+                Sort::Room => std::cmp::Ordering::Equal,
+            };
+            a.namespace.cmp(&b.namespace).then(order).then_with(|| a.room.cmp(b.room))
+        });
+        let mut lines = Lines::stdout();
+        match (global.output, self.count) {
+            (Format::Json, true) => lines.json(&serde_json::json!({ "rooms": rooms.len() }))?,
+            (Format::Text, true) => lines.text(&rooms.len().to_string())?,
+            (Format::Json, false) => {
+                rooms.iter().try_for_each(|room| lines.json(room))?;
+            }
+            (Format::Text, false) if rooms.is_empty() => global.note_on_terminal("no rooms"),
+            (Format::Text, false) => table(&rooms, namespaces.len() > 1).print(&mut lines)?,
+        }
+        lines.flush()?;
+        census.complete()
+    }
+}
+
+/// Counts the sockets and the servers of each room.
+fn count(sockets: &[Located], all: bool, several_namespaces: bool) -> Vec<Room<'_>> {
+    #[derive(Default)]
+    struct Members<'a> {
+        sockets: usize,
+        nodes: HashSet<&'a Uid>,
+        /// Whether anybody is in it but the socket whose id it is.
+        has_others: bool,
+    }
+    let mut rooms: HashMap<(&Namespace, &str), Members<'_>> = HashMap::new();
+    for Located { nsp, node, socket } in sockets {
+        for room in &socket.rooms {
+            let members = rooms.entry((nsp, room)).or_default();
+            members.sockets += 1;
+            members.nodes.insert(node);
+            members.has_others |= *room != socket.id;
+        }
+    }
+    let shown = rooms.into_iter().filter(|(_, members)| all || members.has_others);
+    shown
+        .map(|((nsp, room), members)| Room {
+            room,
+            sockets: members.sockets,
+            nodes: members.nodes.len(),
+            namespace: several_namespaces.then_some(nsp.as_str()),
+        })
+        .collect()
+}
+
+fn table(rooms: &[Room<'_>], several_namespaces: bool) -> Table {
+    let mut columns =
+        vec![Column::text("ROOM").sharing(), Column::number("SOCKETS"), Column::number("NODES")];
+    if several_namespaces {
+        columns.insert(0, Column::text("NAMESPACE").cut_to(16));
+    }
+    let mut table = Table::new(columns);
+    for room in rooms {
+        let number = |count: usize| cell(&progress::count(count as u64));
+        let mut cells = vec![cell(room.room), number(room.sockets), number(room.nodes)];
+        if several_namespaces {
+            cells.insert(0, cell(room.namespace.unwrap_or_default()));
+        }
+        table.row(cells);
+    }
+    table
+}

@@ -1,0 +1,100 @@
+//! `pgio server-emit`: events for the servers themselves.
+
+use std::time::Duration;
+
+use clap::Args;
+use futures_util::future::try_join_all;
+use serde_json::json;
+
+use super::arguments::{Format, Global, Namespaces};
+use super::connection::Patience;
+use super::exit::Failure;
+use super::output::{lines::Lines, safe};
+use super::tagged::{self, Tagged};
+use super::{census, duration, values};
+use crate::cluster::Answer;
+use crate::{Emitter, Value};
+
+/// Send an event to the servers themselves, not to clients
+///
+/// Each server of the namespace gets it (`io.on(EVENT, ...)` in Node). Exit status 0 means that Postgres has committed
+/// it; every live server then has it. With --ack each server answers once, and those that do not are named on stderr,
+/// with exit status 4. ARG is as in `pgio emit`.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  pgio server-emit reload                       to every server
+  pgio server-emit config '{\"limit\":10}'        with an argument
+  pgio server-emit --ack version                what does each one answer?
+  pgio server-emit --ack stats -o json | jq .answer.memory
+  pgio server-emit -n admin --ack ready --timeout 1s && echo all are")]
+pub(super) struct ServerEmit {
+    /// The event's name
+    event: String,
+    /// Its arguments: JSON, or text, or @FILE
+    #[arg(allow_negative_numbers = true)]
+    args: Vec<String>,
+    #[command(flatten)]
+    namespaces: Namespaces,
+    /// Take every ARG as text, even if it looks like JSON or like @FILE
+    #[arg(long)]
+    string: bool,
+    /// Ask each server for an answer, and print it
+    #[arg(long)]
+    ack: bool,
+    /// How long servers may take to answer
+    #[arg(long, value_parser = duration::parse_positive, default_value = "5s", value_name = "TIME", requires = "ack")]
+    timeout: Duration,
+}
+
+impl ServerEmit {
+    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+        let namespaces = self.namespaces.list();
+        let args = values::parse_all(&self.args, self.string)?;
+        let cluster = global.connect(&mut Patience::none()).await?;
+        let emitters: Vec<_> =
+            namespaces.iter().map(|nsp| Emitter::new(cluster.clone()).of(nsp.as_str())).collect();
+        if self.ack {
+            return self.ask(global, &emitters, &args).await;
+        }
+        for emitter in &emitters {
+            emitter.server_side_emit(&self.event, values::Spread(&args)).await?;
+        }
+        if global.output == Format::Json {
+            let mut lines = Lines::stdout();
+            lines.json(&json!({ "sent": namespaces.len() }))?;
+            return lines.flush();
+        }
+        let namespaces: Vec<_> = namespaces.iter().map(ToString::to_string).collect();
+        let (event, namespaces) = (&self.event, namespaces.join(" and "));
+        global.note_on_terminal(&format!("sent {event} to all servers of {namespaces}"));
+        Ok(())
+    }
+
+    /// Asks all namespaces at the same time, and prints each answer with the uid of the node that gave it.
+    async fn ask(&self, global: &Global, emitters: &[Emitter], args: &[Value]) -> Result<(), Failure> {
+        let ask = |emitter: &Emitter| {
+            let emitter = emitter.clone();
+            async move { emitter.server_side_emit_with_ack(&self.event, values::Spread(args), self.timeout).await }
+        };
+        let mut missing = Vec::new();
+        let mut lines = Lines::stdout();
+        for (emitter, collected) in emitters.iter().zip(try_join_all(emitters.iter().map(ask)).await?) {
+            missing.extend(census::missing(emitter.namespace(), &collected, self.timeout));
+            for Answer { node, value } in collected.answers {
+                match global.output {
+                    Format::Json => lines.json(&json!({ "node": node, "answer": Tagged(&value) }))?,
+                    Format::Text => {
+                        let (node, answer) = (safe::line(node.as_str()), tagged::text(&value));
+                        lines.text(&format!("\x1b[2m{node}\x1b[0m  {}", safe::line(&answer)))?;
+                    }
+                }
+            }
+        }
+        lines.flush()?;
+        match missing.is_empty() {
+            true => Ok(()),
+            false => Err(Failure::TooFew(missing.join("; "))),
+        }
+    }
+}

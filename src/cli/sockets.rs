@@ -1,0 +1,198 @@
+//! `pgio sockets`: who is connected.
+
+use std::cmp::Ordering;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use jiff::Timestamp;
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+use super::arguments::{Format, Global, Namespaces};
+use super::census::{self, Located};
+use super::duration;
+use super::exit::Failure;
+use super::output::lines::Lines;
+use super::output::table::{Column, Table, cell};
+use super::tagged::Tagged;
+use super::target::Target;
+use crate::Value;
+
+/// Show the sockets of the whole cluster
+///
+/// Asks every server for its sockets, with the rooms they are in and what the application keeps with them. Servers that
+/// do not answer in time are named on stderr, and the exit status is 4. Nobody notices it: pgio is no member of the
+/// cluster.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  pgio sockets                              all sockets in /
+  pgio sockets --room r1 --except staff     some of them
+  pgio sockets -n / -n admin --sort age     in two namespaces, oldest first
+  pgio sockets --room r1 --count            how many are in a room?
+  pgio sockets -o json | jq -r .handshake.headers.origin | sort | uniq -c")]
+pub(super) struct Sockets {
+    #[command(flatten)]
+    namespaces: Namespaces,
+    #[command(flatten)]
+    target: Target,
+    /// What comes first
+    #[arg(long, value_enum, default_value_t, value_name = "ORDER")]
+    sort: Sort,
+    /// Print only how many there are
+    #[arg(long)]
+    count: bool,
+    /// How long servers may take to answer
+    #[arg(long, value_parser = duration::parse_positive, default_value = "5s", value_name = "TIME")]
+    timeout: Duration,
+}
+
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum Sort {
+    /// By server
+    #[default]
+    Node,
+    /// By the client's address
+    Address,
+    /// The oldest first
+    Age,
+    /// By the number of rooms, the most first
+    Rooms,
+    /// By socket id
+    Id,
+}
+
+impl Sockets {
+    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+        let namespaces = self.namespaces.list();
+        let mut census = census::take(global, &namespaces, &self.target, self.timeout).await?;
+        let mut lines = Lines::stdout();
+        if self.count {
+            let count = census.sockets.len();
+            match global.output {
+                Format::Json => lines.json(&serde_json::json!({ "sockets": count }))?,
+                Format::Text => lines.text(&count.to_string())?,
+            }
+        } else {
+            census.sockets.sort_by(|a, b| a.nsp.cmp(&b.nsp).then_with(|| self.sort.compare(a, b)));
+            match global.output {
+                Format::Json => census.sockets.iter().try_for_each(|one| lines.json(one))?,
+                Format::Text if census.sockets.is_empty() => {}
+                Format::Text => table(&census.sockets, namespaces.len() > 1).print(&mut lines)?,
+            }
+        }
+        lines.flush()?;
+        if census.sockets.is_empty() && !self.count {
+            global.note_on_terminal("no sockets");
+        }
+        census.complete()
+    }
+}
+
+impl Sort {
+    fn compare(self, a: &Located, b: &Located) -> Ordering {
+        let order = match self {
+            Self::Node => a.node.cmp(&b.node),
+            Self::Address => a.address().cmp(&b.address()),
+            Self::Age => {
+                let since = |one: &Located| one.connected_at().unwrap_or(Timestamp::MAX);
+                since(a).cmp(&since(b))
+            }
+            Self::Rooms => b.socket.rooms.len().cmp(&a.socket.rooms.len()),
+            Self::Id => Ordering::Equal,
+        };
+        order.then_with(|| a.socket.id.cmp(&b.socket.id))
+    }
+}
+
+impl Located {
+    fn handshake(&self, key: &str) -> Option<&Value> {
+        self.socket.handshake.get(key)
+    }
+
+    /// As the server saw it.
+    fn address(&self) -> Option<&str> {
+        self.handshake("address")?.as_str()
+    }
+
+    /// The transport with which the client came; it may have upgraded since.
+    fn transport(&self) -> Option<&str> {
+        self.handshake("query")?.get("transport")?.as_str()
+    }
+
+    fn connected_at(&self) -> Option<Timestamp> {
+        match self.handshake("issued")? {
+            Value::Int(millis) => Timestamp::from_millisecond(*millis).ok(),
+            // Beyond the integers of msgpack in JavaScript.
+            Value::Float(millis) => Timestamp::from_millisecond(*millis as i64).ok(),
+            _ => None,
+        }
+    }
+
+    /// The rooms that are more than its own id.
+    fn other_rooms(&self) -> impl Iterator<Item = &str> {
+        self.socket.rooms.iter().map(String::as_str).filter(|room| *room != self.socket.id)
+    }
+}
+
+impl Serialize for Located {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(9))?;
+        map.serialize_entry("id", &self.socket.id)?;
+        map.serialize_entry("node", &self.node)?;
+        map.serialize_entry("namespace", self.nsp.as_str())?;
+        map.serialize_entry("rooms", &self.socket.rooms)?;
+        map.serialize_entry("address", &self.address())?;
+        map.serialize_entry("transport", &self.transport())?;
+        map.serialize_entry("data", &Tagged(&self.socket.data))?;
+        map.serialize_entry("connectedAt", &self.connected_at().map(|time| format!("{time:.3}")))?;
+        map.serialize_entry("handshake", &Tagged(&self.socket.handshake))?;
+        map.end()
+    }
+}
+
+fn table(sockets: &[Located], several_namespaces: bool) -> Table {
+    let mut columns = vec![Column::text("ID").cut_to(24), Column::text("NODE").cut_to(8)];
+    if several_namespaces {
+        columns.push(Column::text("NAMESPACE").cut_to(16));
+    }
+    columns.extend([
+        Column::number("AGE"),
+        Column::text("ADDRESS").cut_to(15).optional(),
+        Column::text("TRANSPORT").optional(),
+        Column::text("ROOMS").sharing(),
+        Column::text("DATA").sharing(),
+    ]);
+    let mut table = Table::new(columns);
+    let now = Timestamp::now();
+    for one in sockets {
+        let age = one.connected_at().and_then(|since| Duration::try_from(now.duration_since(since)).ok());
+        let address = one.address().map_or("-", |address| address.strip_prefix("::ffff:").unwrap_or(address));
+        let rooms: Vec<_> = one.other_rooms().collect();
+        let mut cells = vec![cell(&one.socket.id), cell(one.node.as_str())];
+        if several_namespaces {
+            cells.push(cell(one.nsp.as_str()));
+        }
+        cells.extend([
+            cell(&age.map_or("-".to_owned(), duration::short)),
+            cell(address),
+            cell(one.transport().unwrap_or("-")),
+            cell(&or_dash(rooms.join(", "))),
+            cell(&data(&one.socket.data)),
+        ]);
+        table.row(cells);
+    }
+    table
+}
+
+/// Nothing is kept with most sockets.
+fn data(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::Object(entries) if entries.is_empty() => "-".to_owned(),
+        value => serde_json::to_string(&Tagged(value)).unwrap_or_default(),
+    }
+}
+
+fn or_dash(text: String) -> String {
+    if text.is_empty() { "-".to_owned() } else { text }
+}

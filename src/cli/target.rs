@@ -1,0 +1,73 @@
+//! Some sockets, as flags name them.
+
+use clap::Args;
+use serde_json::json;
+
+use super::arguments::{Format, Global};
+use super::connection::Patience;
+use super::exit::Failure;
+use super::output::lines::Lines;
+use crate::{BroadcastOperator, Cluster, Emitter, Namespace, Result};
+
+/// Which sockets. Ids of Node begin with a hyphen now and then.
+#[derive(Args)]
+pub(super) struct Target {
+    /// Only sockets in this room, or with this id. May be repeated
+    #[arg(short, long = "room", value_name = "ROOM", allow_hyphen_values = true)]
+    rooms: Vec<String>,
+    /// No socket in this room, or with this id. May be repeated
+    #[arg(short = 'x', long, value_name = "ROOM", allow_hyphen_values = true)]
+    except: Vec<String>,
+}
+
+impl Target {
+    /// Whether no flag narrows it.
+    pub(super) fn is_everyone(&self) -> bool {
+        self.rooms.is_empty() && self.except.is_empty()
+    }
+
+    /// The sockets, in one namespace.
+    pub(super) fn operator(&self, cluster: &Cluster, nsp: &Namespace) -> BroadcastOperator {
+        let emitter = Emitter::new(cluster.clone()).of(nsp.as_str());
+        emitter.to(self.rooms.as_slice()).except(self.except.as_slice())
+    }
+
+    /// Tells the servers of each namespace to do something with the sockets, and says what was done.
+    pub(super) async fn tell(
+        &self,
+        global: &Global,
+        namespaces: &[Namespace],
+        what: impl AsyncFn(BroadcastOperator) -> Result<()>,
+        done: &str,
+    ) -> Result<(), Failure> {
+        let cluster = global.connect(&mut Patience::none()).await?;
+        for nsp in namespaces {
+            what(self.operator(&cluster, nsp)).await?;
+        }
+        match global.output {
+            Format::Json => {
+                let mut lines = Lines::stdout();
+                lines.json(&json!({ "sent": namespaces.len() }))?;
+                lines.flush()
+            }
+            Format::Text => {
+                global.note_on_terminal(done);
+                Ok(())
+            }
+        }
+    }
+
+    /// `the sockets in r1 or r2 but not in staff of /`, `all sockets of / and /admin`.
+    pub(super) fn describe(&self, namespaces: &[Namespace]) -> String {
+        let namespaces: Vec<_> = namespaces.iter().map(Namespace::as_str).collect();
+        let which = match (self.rooms.is_empty(), self.except.is_empty()) {
+            (true, true) => "all sockets".to_owned(),
+            (true, false) => format!("all sockets but those in {}", self.except.join(" or ")),
+            (false, true) => format!("the sockets in {}", self.rooms.join(" or ")),
+            (false, false) => {
+                format!("the sockets in {} but not in {}", self.rooms.join(" or "), self.except.join(" or "))
+            }
+        };
+        format!("{which} of {}", namespaces.join(" and "))
+    }
+}

@@ -1,0 +1,145 @@
+//! Who is there: asked as an emitter, as often as one likes, without becoming a member.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::{Cluster, Content, Event, Received, Subscription};
+use crate::protocol::{Body, BroadcastOptions, Header, Message, MessageKind, Namespace, RequestId, Uid};
+use crate::{Error, Result};
+
+/// One adapter of a server, which is one namespace of it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct NodeName {
+    /// Its namespace.
+    pub(crate) nsp: Namespace,
+    /// Its uid.
+    pub(crate) uid: Uid,
+}
+
+/// What came in answer, or by itself.
+#[derive(Debug)]
+pub(crate) enum Word {
+    /// A node answered the initial heartbeat, so long after it was sent.
+    Answered(NodeName, Duration),
+    /// A node has so many sockets.
+    Has(NodeName, usize),
+    /// A node has started, or come back to Postgres.
+    Started(NodeName),
+    /// A node has said goodbye.
+    Closed(NodeName),
+    /// The listening connection is gone.
+    Lost(Error),
+    /// It is back, after so long.
+    Restored(Duration),
+}
+
+/// A roll call in some namespaces.
+pub(crate) struct RollCall {
+    cluster: Cluster,
+    namespaces: Vec<Namespace>,
+    heard: Subscription,
+    request_id: RequestId,
+    asked: Timestamp,
+    answered: HashSet<NodeName>,
+}
+
+impl RollCall {
+    /// Starts to listen; nobody is asked yet.
+    ///
+    /// # Errors
+    /// Those of [`Cluster::subscribe`].
+    pub(crate) async fn listen(cluster: &Cluster, namespaces: &[Namespace]) -> Result<Self> {
+        let heard = cluster.subscribe(namespaces, is_of_interest).await?;
+        Ok(Self {
+            cluster: cluster.clone(),
+            namespaces: namespaces.to_vec(),
+            heard,
+            request_id: RequestId::random(),
+            asked: Timestamp::now(),
+            answered: HashSet::new(),
+        })
+    }
+
+    /// Asks everybody to say that they are there, and with `sockets` which sockets they have.
+    ///
+    /// # Errors
+    /// Those of [`Cluster::publish`].
+    pub(crate) async fn ask(&mut self, sockets: bool) -> Result<()> {
+        self.answered.clear();
+        self.request_id = RequestId::random();
+        self.asked = Timestamp::now();
+        let mut receipts = Vec::new();
+        for nsp in &self.namespaces {
+            receipts.push(self.enqueue(nsp, Body::InitialHeartbeat).await?);
+        }
+        // After the heartbeats, so that long answers to this do not delay those to them.
+        for nsp in self.namespaces.iter().filter(|_| sockets) {
+            let opts = BroadcastOptions::default();
+            let body = Body::FetchSockets { opts, request_id: self.request_id.clone() };
+            receipts.push(self.enqueue(nsp, body).await?);
+        }
+        for receipt in receipts {
+            receipt.await?;
+        }
+        Ok(())
+    }
+
+    async fn enqueue(&self, nsp: &Namespace, body: Body) -> Result<crate::Receipt> {
+        self.cluster.enqueue(&Message { uid: Uid::emitter(), nsp: nsp.clone(), body }).await
+    }
+
+    /// The next word; `None` once the cluster's handle is gone.
+    pub(crate) async fn next(&mut self) -> Option<Word> {
+        loop {
+            let word = match self.heard.next().await? {
+                Event::Message(received) => self.read(&received),
+                Event::Missed(_) => None,
+                Event::Lost(error) => Some(Word::Lost(error)),
+                Event::Restored(away) => Some(Word::Restored(away)),
+            };
+            if word.is_some() {
+                return word;
+            }
+        }
+    }
+
+    fn read(&mut self, received: &Received) -> Option<Word> {
+        let Content::Message(Message { uid, nsp, body }) = &received.content else { return None };
+        let node = NodeName { nsp: nsp.clone(), uid: uid.clone() };
+        match body {
+            Body::Heartbeat if self.answered.insert(node.clone()) => {
+                let round_trip = received.time.duration_since(self.asked);
+                Some(Word::Answered(node, Duration::try_from(round_trip).unwrap_or_default()))
+            }
+            Body::FetchSocketsResponse { request_id, sockets } if *request_id == self.request_id => {
+                Some(Word::Has(node, sockets.len()))
+            }
+            Body::InitialHeartbeat if !uid.is_emitter() => Some(Word::Started(node)),
+            Body::AdapterClose => Some(Word::Closed(node)),
+            _ => None,
+        }
+    }
+
+    /// Everybody who has been heard within the heartbeat timeout, and when: by whatever they said.
+    ///
+    /// # Errors
+    /// Those of [`Cluster::subscribe`].
+    pub(crate) async fn heard(&self) -> Result<Vec<(NodeName, Instant)>> {
+        let mut heard = Vec::new();
+        for nsp in &self.namespaces {
+            let (live, _) = self.cluster.live_nodes(nsp).await?;
+            heard.extend(
+                live.into_iter().map(|node| (NodeName { nsp: nsp.clone(), uid: node.uid }, node.last_heard)),
+            );
+        }
+        Ok(heard)
+    }
+}
+
+fn is_of_interest(header: Option<&Header>) -> bool {
+    use MessageKind::{AdapterClose, FetchSocketsResponse, Heartbeat, InitialHeartbeat};
+    let kinds = [InitialHeartbeat, Heartbeat, FetchSocketsResponse, AdapterClose];
+    header.is_some_and(|header| kinds.contains(&header.kind))
+}

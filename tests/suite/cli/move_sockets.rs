@@ -1,0 +1,121 @@
+//! `pgio join`, `leave` and `disconnect`.
+
+use serde_json::json;
+
+use crate::support::node::{Client, event};
+use crate::support::pgio::{pgio, run};
+use crate::support::postgres::postgres;
+use crate::support::whole::{Whole, whole};
+
+/// Who is in a room, by its place among the four clients. Requests are carried out in order, so this sees what the
+/// ones before it have done.
+async fn members(cluster: &Whole, room: &str) -> Vec<usize> {
+    let sockets =
+        run(&mut pgio(cluster.url(), &["sockets", "-o", "json", "-r", room])).await.succeeded().json();
+    let place = |id: &str| cluster.clients().iter().position(|client| client.id() == id);
+    let mut places: Vec<_> =
+        sockets.iter().map(|socket| place(socket["id"].as_str().unwrap()).unwrap()).collect();
+    places.sort();
+    places
+}
+
+async fn is_connected(client: &Client) -> bool {
+    client.lifecycle().await == [event("connect", json!([]))]
+}
+
+#[tokio::test]
+async fn sockets_join_and_leave_on_all_servers_and_nobody_notices() {
+    let cluster = whole().await;
+    let [first, .., ours] = cluster.clients();
+    let quiet = cluster.run(&["join", "r1", "r2"]).await.succeeded();
+    assert_eq!((quiet.stdout.as_str(), quiet.stderr.as_str()), ("", ""));
+    assert_eq!(members(&cluster, "r1").await, [0, 1, 2, 3]);
+    assert_eq!(members(&cluster, "r2").await, [0, 1, 2, 3]);
+
+    cluster.run(&["leave", "r1", "--room", first.id(), "--room", ours.id()]).await.succeeded();
+    assert_eq!(members(&cluster, "r1").await, [1, 2]);
+    cluster.run(&["join", "r3", "r4", "--except", "r1"]).await.succeeded();
+    assert_eq!(members(&cluster, "r3").await, [0, 3]);
+    assert_eq!(members(&cluster, "r4").await, [0, 3]);
+    cluster.run(&["join", "r5", "-r", "r2", "-x", "r3"]).await.succeeded();
+    // Ids of sockets may begin so.
+    cluster.run(&["join", "r5", "-r", "-4x", "-r", "--no-such-flag", "-x", "-r"]).await.succeeded();
+    assert_eq!(members(&cluster, "r5").await, [1, 2]);
+    let sent = cluster.run(&["leave", "r2", "r5", "-o", "json"]).await.succeeded();
+    assert_eq!(sent.json(), [json!({"sent": 1})]);
+    assert_eq!(members(&cluster, "r2").await, [0; 0]);
+    assert_eq!(members(&cluster, "r5").await, [0; 0]);
+}
+
+#[tokio::test]
+async fn several_namespaces_at_once() {
+    let cluster = whole().await;
+    let admin = cluster.mixed.servers[1].client("/admin").await;
+    let sent = cluster.run(&["join", "r1", "-n", "/", "-n", "admin", "-o", "json"]).await.succeeded();
+    assert_eq!(sent.json(), [json!({"sent": 2})]);
+    let rooms = ["rooms", "-n", "/", "-n", "/admin", "-o", "json"];
+    let sockets: Vec<_> = run(&mut pgio(cluster.url(), &rooms))
+        .await
+        .succeeded()
+        .json()
+        .iter()
+        .map(|room| (room["namespace"].to_string(), room["sockets"].to_string()))
+        .collect();
+    assert_eq!(sockets, [("\"/\"".into(), "4".into()), ("\"/admin\"".into(), "1".into())]);
+    cluster.run(&["disconnect", "-n", "admin", "--room", "r1"]).await.succeeded();
+    assert_eq!(admin.wait_for_disconnect().await, "io server disconnect");
+    assert_eq!(members(&cluster, "r1").await, [0, 1, 2, 3]);
+}
+
+#[tokio::test]
+async fn disconnecting_some_leaves_the_others() {
+    let cluster = whole().await;
+    for client in [0, 3] {
+        cluster.join(client, &["r1"]).await;
+    }
+    let clients = cluster.clients();
+    let gone = cluster.run(&["disconnect", "--room", "r1", "-o", "json"]).await.succeeded();
+    assert_eq!((gone.json(), gone.stderr.as_str()), (vec![json!({"sent": 1})], ""));
+    for client in [0, 3] {
+        assert_eq!(clients[client].wait_for_disconnect().await, "io server disconnect");
+    }
+    assert!(is_connected(clients[1]).await && is_connected(clients[2]).await);
+    cluster.run(&["disconnect", "--except", clients[2].id()]).await.succeeded();
+    clients[1].wait_for_disconnect().await;
+    assert!(is_connected(clients[2]).await);
+    cluster.run(&["disconnect", "--close", "-r", clients[2].id()]).await.succeeded();
+    clients[2].wait_for_disconnect().await;
+}
+
+#[tokio::test]
+async fn disconnecting_everyone_needs_a_yes() {
+    let cluster = whole().await;
+    for arguments in [&["disconnect"][..], &["disconnect", "--close", "-n", "/", "-o", "json"]] {
+        let refused = cluster.run(arguments).await;
+        assert_eq!((refused.status, refused.stdout.as_str()), (2, ""));
+        let expected = "error: disconnect all sockets of /? Without a terminal to ask on this needs --yes\n";
+        assert!(refused.stderr.starts_with(expected), "{refused:?}");
+    }
+    for client in cluster.clients() {
+        assert!(is_connected(client).await);
+    }
+    cluster.run(&["disconnect", "--yes"]).await.succeeded();
+    for client in cluster.clients() {
+        assert_eq!(client.wait_for_disconnect().await, "io server disconnect");
+    }
+}
+
+#[tokio::test]
+async fn usage() {
+    let postgres = postgres().await;
+    for (arguments, expected) in [
+        (&["join"][..], "<ROOM>..."),
+        (&["leave", "--room", "r1"], "<ROOM>..."),
+        (&["disconnect", "r1"], "'r1'"),
+        (&["join", "r1", "--close"], "'--close'"),
+    ] {
+        let outcome = run(&mut pgio(postgres.url(), arguments)).await;
+        assert_eq!(outcome.status, 2, "{outcome:?}");
+        assert!(outcome.stderr.starts_with("error: ") && outcome.stderr.contains(expected), "{outcome:?}");
+    }
+}

@@ -1,0 +1,200 @@
+//! `pgio nodes`.
+
+use std::collections::BTreeSet;
+
+use nix::sys::signal::Signal;
+use pgio::postgres::private::Shutdown;
+use serde_json::{Value, json};
+
+use crate::support::attachments::create_attachment_table;
+use crate::support::node::{AdapterVersion, NodePeer, ServerOptions};
+use crate::support::pgio::{Running, pgio, run};
+use crate::support::pgio_node::PgioNode;
+use crate::support::postgres::{own_server, postgres};
+use crate::support::whole::whole;
+
+/// Exactly the fields that are promised.
+#[track_caller]
+fn check(node: &Value) {
+    let keys: Vec<_> = node.as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["uid", "namespace", "rttMs", "lastSeen", "sockets"], "{node}");
+    assert!(node["uid"].as_str().is_some_and(|uid| uid.len() == 16), "{node}");
+    assert!(node["rttMs"].as_f64().is_some_and(|millis| millis > 0.0), "{node}");
+    let seen: jiff::Timestamp = node["lastSeen"].as_str().unwrap().parse().unwrap();
+    assert!(seen.duration_since(jiff::Timestamp::now()).as_secs_f64().abs() < 20.0, "{node}");
+}
+
+#[tokio::test]
+async fn all_versions_and_pgio_nodes_are_listed_and_nobody_notices() {
+    let cluster = whole().await;
+    let second = cluster.mixed.servers[1].client("/").await;
+    let nodes = cluster.run(&["nodes", "-o", "json"]).await.succeeded().json();
+    assert_eq!(nodes.len(), 4, "{nodes:?}");
+    nodes.iter().for_each(check);
+    let mut sockets: Vec<_> = nodes.iter().map(|node| node["sockets"].as_u64().unwrap()).collect();
+    sockets.sort();
+    assert_eq!(sockets, [1, 1, 1, 2]);
+    assert!(nodes.is_sorted_by_key(|node| node["uid"].as_str().unwrap().to_owned()));
+    second.disconnect().await;
+
+    let both = ["nodes", "-n", "admin", "-n", "/", "-o", "json", "--no-sockets", "--wait", "500ms"];
+    let nodes = run(&mut pgio(cluster.url(), &both)).await.succeeded().json();
+    let namespaces: Vec<_> = nodes.iter().map(|node| node["namespace"].as_str().unwrap()).collect();
+    assert_eq!(namespaces, ["/", "/", "/", "/", "/admin", "/admin", "/admin", "/admin"]);
+    assert!(nodes.iter().all(|node| node["sockets"].is_null()), "{nodes:?}");
+}
+
+#[tokio::test]
+async fn a_table_for_eyes_without_colours_in_a_pipe() {
+    let cluster = whole().await;
+    let table = cluster.run(&["nodes"]).await.succeeded();
+    let lines: Vec<_> = table.stdout.lines().collect();
+    assert_eq!(lines.len(), 5, "{table:?}");
+    let titles: Vec<_> = lines[0].split("  ").map(str::trim).filter(|title| !title.is_empty()).collect();
+    assert_eq!(titles, ["UID", "NAMESPACE", "RTT", "LAST SEEN", "SOCKETS"]);
+    for line in &lines[1..] {
+        assert!(line.contains(" ms ") && line.contains(" s ago ") && line.ends_with(" 1"), "{line}");
+    }
+    assert!(!table.stdout.contains('\x1b') && table.stderr.is_empty(), "{table:?}");
+}
+
+#[tokio::test]
+async fn fewer_than_required_is_status_4() {
+    let cluster = whole().await;
+    let enough = cluster.run(&["nodes", "--min", "4", "-n", "/", "-n", "/admin", "-q"]).await.succeeded();
+    assert_eq!(enough.stderr, "");
+    let too_few = ["nodes", "--min", "5", "--wait", "300ms", "-o", "json"];
+    let too_few = run(&mut pgio(cluster.url(), &too_few)).await;
+    assert_eq!((too_few.status, too_few.json().len()), (4, 4), "{too_few:?}");
+    assert_eq!(too_few.stderr, "error: 4 servers are live in /, and 5 are required\n");
+}
+
+#[tokio::test]
+async fn an_empty_cluster() {
+    let postgres = postgres().await;
+    let empty = run(&mut pgio(postgres.url(), &["nodes", "--wait", "100ms"])).await.succeeded();
+    assert_eq!((empty.stdout.as_str(), empty.stderr.as_str()), ("", "no server is live in /\n"));
+    let probe = run(&mut pgio(postgres.url(), &["nodes", "--wait", "100ms", "--min", "1"])).await;
+    assert_eq!(
+        (probe.status, probe.stderr.as_str()),
+        (4, "error: 0 servers are live in /, and 1 are required\n")
+    );
+}
+
+/// A watch whose lines are read one by one.
+fn watch(url: &str, arguments: &[&str]) -> Running {
+    Running::start(&mut pgio(url, &[&["nodes", "--watch"], arguments].concat()))
+}
+
+/// The next change of that kind.
+async fn next(watch: &mut Running, change: &str) -> Value {
+    loop {
+        let line = watch.json().await;
+        if line["change"] == change {
+            return line;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_watch_tells_who_comes_and_goes_and_nobody_notices() {
+    let cluster = whole().await;
+    let mut watch = watch(cluster.url(), &["-o", "json", "--every", "200ms"]);
+    cluster
+        .undisturbed(async {
+            let (mut joined, mut counted) = (BTreeSet::new(), BTreeSet::new());
+            while joined.len() < 4 || counted.len() < 4 {
+                let line = watch.json().await;
+                let uid = line["uid"].as_str().unwrap().to_owned();
+                assert_eq!(line["namespace"], "/");
+                // A server with several connections may list its sockets before it answers the heartbeat.
+                match (line["change"].as_str(), line["sockets"].as_u64()) {
+                    (Some("joined"), None) => assert!(joined.insert(uid), "twice: {line}"),
+                    (Some("joined"), Some(1)) => assert!(joined.insert(uid.clone()) && counted.insert(uid)),
+                    (Some("sockets"), Some(1)) => assert!(counted.insert(uid), "twice: {line}"),
+                    _ => panic!("{line}"),
+                }
+            }
+            assert_eq!(joined, counted);
+        })
+        .await;
+    let more = cluster.mixed.servers[0].client("/").await;
+    assert_eq!(next(&mut watch, "sockets").await["sockets"], 2);
+    more.disconnect().await;
+    assert_eq!(next(&mut watch, "sockets").await["sockets"], 1);
+
+    let node = PgioNode::start(cluster.url()).await;
+    let joined = next(&mut watch, "joined").await;
+    node.adapter.close().await.unwrap();
+    let left = next(&mut watch, "left").await;
+    assert_eq!((&left["uid"], &left["reason"]), (&joined["uid"], &json!("closed")));
+    watch.signal(Signal::SIGINT);
+    assert_eq!(watch.end().await.status, 130);
+}
+
+#[tokio::test]
+async fn a_watch_notices_silence() {
+    let postgres = postgres().await;
+    create_attachment_table(postgres.url()).await;
+    let peer = NodePeer::start().await;
+    let _server = peer.server(ServerOptions::new(AdapterVersion::V05, postgres.url())).await;
+    let mut text = watch(postgres.url(), &["--every", "200ms", "--heartbeat-timeout", "1s"]);
+    let mut json = watch(postgres.url(), &["-o", "json", "--every", "200ms", "--heartbeat-timeout", "1s"]);
+    let uid = next(&mut json, "joined").await["uid"].as_str().unwrap().to_owned();
+    assert!(text.line().await.contains(&format!(" joined {uid} in /")));
+    peer.kill().await;
+    let left = next(&mut json, "left").await;
+    assert_eq!((left["uid"].as_str(), left["reason"].as_str()), (Some(uid.as_str()), Some("silent")));
+    loop {
+        let line = text.line().await;
+        assert!(!line.contains('\x1b'), "{line:?}");
+        if line.contains(" left ") {
+            assert!(line.ends_with(&format!("left {uid} in / (silent for 1s)")), "{line}");
+            break;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_watch_outlives_a_restart_of_postgres() {
+    let mut server = own_server().await;
+    create_attachment_table(&server.url()).await;
+    let node = PgioNode::start(&server.url()).await;
+    let mut watch = watch(&server.url(), &["-o", "json", "--every", "200ms"]);
+    let joined = next(&mut watch, "joined").await;
+    server.take_down(Shutdown::Immediate).await.unwrap();
+    let lost = next(&mut watch, "lost").await;
+    assert!(lost["error"].as_str().unwrap().starts_with("lost the connection to Postgres"), "{lost}");
+    server.start_again().await.unwrap();
+    assert!(next(&mut watch, "restored").await["awayMs"].is_u64());
+    watch.wait_for_note("warning: listening again after ").await;
+    // Nobody has left: the same node goes on, and what is new of it is seen.
+    let client = node.client(&NodePeer::start().await, "/").await;
+    loop {
+        let line = watch.json().await;
+        assert_eq!((&line["uid"], &line["change"]), (&joined["uid"], &json!("sockets")), "{line}");
+        if line["sockets"] == 1 {
+            break;
+        }
+    }
+    client.disconnect().await;
+    watch.signal(Signal::SIGTERM);
+    assert_eq!(watch.end().await.status, 130);
+}
+
+#[tokio::test]
+async fn a_watch_ends_quietly_with_its_reader() {
+    let cluster = whole().await;
+    let mut watch = watch(cluster.url(), &["-o", "json", "--every", "100ms"]);
+    next(&mut watch, "joined").await;
+    let clients = async {
+        loop {
+            let client = cluster.mixed.servers[0].client("/").await;
+            client.disconnect().await;
+        }
+    };
+    tokio::select! {
+        (status, stderr) = watch.end_without_reader() => assert_eq!((status, stderr.as_str()), (0, "")),
+        () = clients => {}
+    }
+}
