@@ -1,6 +1,7 @@
 //! The command line: one file a command, and what they share.
 
 mod arguments;
+mod attachments;
 mod connection;
 mod duration;
 mod emit;
@@ -45,6 +46,7 @@ struct Cli {
 enum Command {
     Emit(emit::Emit),
     Tail(tail::Tail),
+    Attachments(attachments::Attachments),
 }
 
 /// Parses the command line, runs the command and tells the exit status.
@@ -70,6 +72,7 @@ impl Command {
         match self {
             Self::Emit(emit) => emit.run(global).await,
             Self::Tail(tail) => exit::unless_interrupted(tail.run(global)).await,
+            Self::Attachments(attachments) => exit::unless_interrupted(attachments.run(global)).await,
         }
     }
 }

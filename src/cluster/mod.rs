@@ -22,7 +22,7 @@ pub use received::{Attached, Content, Event, Received};
 pub use subscription::Subscription;
 
 use crate::Result;
-use crate::postgres::{Publisher, Receipt, Session, Settings, delete_older};
+use crate::postgres::{AttachmentTable, Publisher, Receipt, Session, Settings, delete_older};
 use crate::protocol::{Body, Header, Message, Namespace, Uid};
 use hub::Hub;
 
@@ -113,6 +113,18 @@ impl Cluster {
     pub async fn clean_up_attachments(&self) -> Result<u64> {
         let options = self.options();
         delete_older(&self.0.session, &options.table_name, options.cleanup_interval).await
+    }
+
+    /// Creates the attachment table, with an index on `created_at`, where there is none; tells whether it did. Any number
+    /// of nodes may do this at once.
+    ///
+    /// # Errors
+    /// [`Error::TableDefinition`](crate::Error::TableDefinition) where the schema is missing, or the right to create
+    /// tables in it, and those of the connection.
+    pub async fn create_attachment_table(&self) -> Result<bool> {
+        let Inner { settings, options, .. } = &*self.0;
+        let table = AttachmentTable::connect(settings.clone(), options.table_name.clone()).await?;
+        table.create_if_missing().await
     }
 
     async fn hub(&self) -> Result<&Hub> {

@@ -1,5 +1,6 @@
 //! The only room that knows SQL: connecting, listening, publishing, and the attachment table.
 
+mod attachment_table;
 mod attachments;
 pub(crate) mod backlog;
 mod batch;
@@ -14,6 +15,7 @@ mod settings;
 mod table;
 mod tls;
 
+pub use attachment_table::{AttachmentTable, Change, Storage};
 pub use publisher::Receipt;
 pub use settings::{Environment, Settings};
 pub use table::TableName;
