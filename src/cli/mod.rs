@@ -72,7 +72,7 @@ impl Command {
         match self {
             Self::Emit(emit) => emit.run(global).await,
             Self::Tail(tail) => exit::unless_interrupted(tail.run(global)).await,
-            Self::Attachments(attachments) => exit::unless_interrupted(attachments.run(global)).await,
+            Self::Attachments(attachments) => attachments.run(global).await,
         }
     }
 }

@@ -20,6 +20,7 @@ pub use publisher::Receipt;
 pub use settings::{Environment, Settings};
 pub use table::TableName;
 
+pub(crate) use attachment_table::{Brief, Deleted, Expired, Statistics};
 pub(crate) use attachments::{delete_older, look_up};
 pub(crate) use failure::failure;
 pub(crate) use listener::{Heard, Listener};

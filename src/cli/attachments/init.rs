@@ -17,10 +17,10 @@ use crate::postgres::{AttachmentTable, Change, Storage};
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  pgio attachments init                          socket_io_attachments
-  pgio attachments init --table-name app.files   another name, in a schema
-  pgio attachments init --unlogged               twice as fast, empty after a crash
-  pgio attachments init -o json | jq .created    for scripts")]
+  pgio attachments init                        create socket_io_attachments
+  pgio attachments init --table-name app.files another name, in a schema
+  pgio attachments init --unlogged             faster, and empty after a crash
+  pgio attachments init -o json | jq .created  for scripts")]
 pub(super) struct Init {
     /// Do not write rows to the server's log: half the work. A crash of the server empties the table, and standbys have
     /// nothing in it. Rewrites a table that is there; publishers of attachments wait until that is done

@@ -1,15 +1,21 @@
 //! The attachment table as a whole: creating it, looking at it, cleaning it up.
 
+mod clean;
 mod create;
+mod rows;
 mod shape;
+mod statistics;
 
 use tokio_postgres::error::SqlState;
 
 use super::{Session, Settings, TableName};
 use crate::{Error, Result};
 
+pub(crate) use clean::{Deleted, Expired};
 pub use create::{Change, Storage};
+pub(crate) use rows::Brief;
 pub(crate) use shape::Shape;
+pub(crate) use statistics::Statistics;
 
 /// What makes our advisory locks different from others' in the same database: `pgio`.
 const LOCK_SPACE: i64 = 0x7067_696f << 32;
