@@ -73,6 +73,26 @@ pub enum Error {
         reason: String,
     },
 
+    /// The attachment table has other columns than the protocol needs.
+    #[error("the attachment table {table} cannot be used: {reason}")]
+    TableShape {
+        /// The table, as configured.
+        table: String,
+        /// What is wrong with it.
+        reason: String,
+        /// The statements that mend it.
+        remedy: String,
+    },
+
+    /// The attachment table can be neither created nor changed.
+    #[error("cannot set up the attachment table {table}: {reason}")]
+    TableDefinition {
+        /// The table, as configured.
+        table: String,
+        /// Why, in the server's own words where it said something.
+        reason: String,
+    },
+
     /// The channel of a namespace is not a name that Postgres takes.
     #[error("namespace {namespace:?} cannot be used: {reason}")]
     Namespace {

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use super::arguments::Global;
 use super::output::safe;
 use crate::Error;
+use crate::postgres::TableName;
 
 /// Why a command did not do what it was asked for.
 #[derive(Debug)]
@@ -87,9 +88,11 @@ impl Failure {
             Self::Library(Error::Refused { reason, .. }) if reason.contains("none is set") => {
                 Some("put it into ~/.pgpass, PGPASSWORD, or the URL".into())
             }
-            Self::Library(Error::MissingTable { table }) => Some(format!(
-                "CREATE TABLE {table} (id bigserial UNIQUE, created_at timestamptz DEFAULT NOW(), payload bytea);"
-            )),
+            Self::Library(Error::MissingTable { table }) => Some(create_table(table)),
+            Self::Library(Error::TableShape { remedy, .. }) => Some(format!("as its owner: {remedy}")),
+            Self::Library(Error::TableDefinition { .. }) => {
+                Some("it takes the owner of the table, or CREATE on its schema, which has to exist".into())
+            }
             Self::Library(Error::TablePrivilege { table, .. }) => Some(format!(
                 "GRANT SELECT, INSERT, DELETE ON {table} TO the_role; and USAGE on the table's sequence"
             )),
@@ -107,6 +110,16 @@ impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.text().as_deref().unwrap_or("interrupted"))
     }
+}
+
+/// How to get an attachment table of that name.
+pub(super) fn create_table(table: &str) -> String {
+    if table == TableName::default().as_sql() {
+        return "pgio attachments init".into();
+    }
+    let quoted = table.contains(|c: char| !c.is_alphanumeric() && !['_', '.'].contains(&c));
+    let table = if quoted { format!("'{}'", table.replace('\'', r"'\''")) } else { table.to_owned() };
+    format!("pgio attachments init --table-name {table}")
 }
 
 fn status(error: &Error) -> u8 {

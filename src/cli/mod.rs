@@ -1,6 +1,7 @@
 //! The command line: one file a command, and what they share.
 
 mod arguments;
+mod attachments;
 mod census;
 mod confirm;
 mod connection;
@@ -68,6 +69,7 @@ enum Command {
     Leave(leave::Leave),
     Disconnect(disconnect::Disconnect),
     ServerEmit(server_emit::ServerEmit),
+    Attachments(attachments::Attachments),
 }
 
 /// Parses the command line, runs the command and tells the exit status.
@@ -117,6 +119,7 @@ impl Command {
             Self::Leave(leave) => exit::unless_interrupted(leave.run(global)).await,
             Self::Disconnect(disconnect) => exit::unless_interrupted(disconnect.run(global)).await,
             Self::ServerEmit(event) => exit::unless_interrupted(event.run(global)).await,
+            Self::Attachments(attachments) => attachments.run(global).await,
         }
     }
 }

@@ -26,7 +26,7 @@ pub(crate) use roll_call::{NodeName, RollCall, Word};
 pub use subscription::Subscription;
 
 use crate::Result;
-use crate::postgres::{Publisher, Receipt, Session, Settings, create_table, delete_older, whereabouts};
+use crate::postgres::{AttachmentTable, Publisher, Receipt, Session, Settings, delete_older, whereabouts};
 use crate::protocol::{Body, Header, Message, Namespace, Uid};
 use hub::Hub;
 
@@ -108,16 +108,6 @@ impl Cluster {
         self.0.hub.get().is_some_and(Hub::is_listening)
     }
 
-    /// Creates the attachment table, with the index that cleaning up uses, unless there is one of that name already; tells
-    /// whether it did. Any number of nodes may do so at once.
-    ///
-    /// # Errors
-    /// [`Error::TablePrivilege`](crate::Error::TablePrivilege) where the role may not, [`Error::Database`](crate::Error::Database) where there is no such
-    /// schema, and those of the connection.
-    pub async fn create_attachment_table(&self) -> Result<bool> {
-        create_table(&self.0.session, &self.0.options.table_name).await
-    }
-
     /// Which database this is, without secrets: `app at 10.0.0.5:5432 as alice`.
     ///
     /// # Errors
@@ -135,6 +125,18 @@ impl Cluster {
     pub async fn clean_up_attachments(&self) -> Result<u64> {
         let options = self.options();
         delete_older(&self.0.session, &options.table_name, options.cleanup_interval).await
+    }
+
+    /// Creates the attachment table, with an index on `created_at`, where there is none; tells whether it did. Any number
+    /// of nodes may do this at once.
+    ///
+    /// # Errors
+    /// [`Error::TableDefinition`](crate::Error::TableDefinition) where the schema is missing, or the right to create
+    /// tables in it, and those of the connection.
+    pub async fn create_attachment_table(&self) -> Result<bool> {
+        let Inner { settings, options, .. } = &*self.0;
+        let table = AttachmentTable::connect(settings.clone(), options.table_name.clone()).await?;
+        table.create_if_missing().await
     }
 
     async fn hub(&self) -> Result<&Hub> {

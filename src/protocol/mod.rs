@@ -14,6 +14,7 @@ mod message;
 mod msgpack;
 mod name;
 mod options;
+mod summary;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -28,5 +29,6 @@ pub use message::{Body, Message, RemoteSocket};
 pub(crate) use msgpack::{read as read_msgpack, write as write_msgpack};
 pub use name::{RequestId, Uid};
 pub use options::{BroadcastOptions, Flags};
+pub use summary::Summary;
 pub use value::{Date, Object, Value};
 pub use wire::{Document, Encoded, MAX_DOCUMENT_BYTES, MAX_INLINE_BYTES};

@@ -2,5 +2,6 @@
 
 pub(super) mod lines;
 pub(super) mod progress;
+pub(super) mod question;
 pub(super) mod safe;
 pub(super) mod table;

@@ -2,7 +2,7 @@
 
 mod filter;
 mod save;
-mod text;
+pub(super) mod text;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -18,7 +18,7 @@ const PLAIN: &str = "\x1b[0m";
 const BINARY_SHOWN: usize = 8;
 
 /// One line, at most so many columns wide. What matters most comes first: when, where, what, for whom, from whom.
-pub(super) fn line(received: &Received, width: Option<usize>) -> String {
+pub(in crate::cli) fn line(received: &Received, width: Option<usize>) -> String {
     let time = received.time.to_zoned(TimeZone::system()).strftime("%H:%M:%S%.3f").to_string();
     let mut line = Line { text: String::new(), left: width.unwrap_or(usize::MAX) };
     line.add(DIM, &time);

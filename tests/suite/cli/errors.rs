@@ -62,9 +62,10 @@ async fn tables_that_cannot_be_used() {
     let binary = r#"{"$binary":"AQ=="}"#;
     let missing = run(&mut pgio(postgres.url(), &["emit", "x", binary])).await;
     check(&missing, 1, "the attachment table socket_io_attachments does not exist");
-    assert!(missing.stderr.contains("hint: "), "{missing:?}");
+    assert!(missing.stderr.ends_with("hint: pgio attachments init\n"), "{missing:?}");
     let missing = run(&mut pgio(postgres.url(), &["emit", "--table-name", "app.files", "x", binary])).await;
     check(&missing, 1, "the attachment table app.files does not exist");
+    assert!(missing.stderr.ends_with("hint: pgio attachments init --table-name app.files\n"), "{missing:?}");
 
     create_attachment_table(postgres.url()).await;
     execute(postgres.url(), "DROP ROLE IF EXISTS reader; CREATE ROLE reader LOGIN PASSWORD 'pw'").await;

@@ -1,5 +1,6 @@
 //! The command line against live servers: what scripts rely on.
 
+mod attachments;
 mod emit;
 mod emit_from;
 mod emit_later;

@@ -1,0 +1,156 @@
+//! `pgio attachments cleanup`: deletes what nobody needs any more.
+
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use indicatif::ProgressBar;
+use serde_json::json;
+use tokio::time::sleep;
+
+use super::{age, millis};
+use crate::cli::arguments::{Format, Global};
+use crate::cli::duration;
+use crate::cli::exit::{self, Failure};
+use crate::cli::output::lines::Lines;
+use crate::cli::output::progress::{self, count, size};
+use crate::cli::output::question;
+use crate::postgres::{AttachmentTable, Deleted};
+
+/// Delete old rows, in small batches, while publishing goes on
+///
+/// Every server does this for itself, in one go, each --cleanup-interval. This is for a table that has grown while no
+/// server ran, or could not. Each batch is a transaction of its own, and is followed by a pause of the same length. Any
+/// number may run it at once; no two work on the same rows.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  pgio attachments cleanup                         older than 30s; asks first
+  pgio attachments cleanup --dry-run               how many would that be?
+  pgio attachments cleanup --older-than 1h --yes   for a crontab
+  pgio attachments cleanup --batch-size 200        large messages, a busy server")]
+pub(super) struct Cleanup {
+    /// Delete rows older than this [default: --cleanup-interval, which is 30s by default]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    older_than: Option<Duration>,
+    /// Delete nothing, only say how much it would be
+    #[arg(long)]
+    dry_run: bool,
+    /// How many rows to delete in one transaction
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    batch_size: u32,
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+}
+
+impl Cleanup {
+    pub(super) async fn run(self, global: &Global, table: &AttachmentTable) -> Result<(), Failure> {
+        let age_limit = self.older_than.unwrap_or_else(|| global.adapter_options().cleanup_interval);
+        if !self.dry_run {
+            question::must_be_answerable(self.yes)?;
+        }
+        if table.existing_shape().await?.unindexed().any(|column| column == "created_at") {
+            global.warn("there is no index on created_at, and each batch reads the whole table: pgio attachments init adds one");
+        }
+        let expired = exit::unless_interrupted(async { Ok(table.expired(age_limit).await?) }).await?;
+        let described = format!(
+            "{} rows ({}) older than {} from {}",
+            count(expired.rows),
+            size(expired.bytes),
+            age(age_limit),
+            table.name()
+        );
+        let counted = Deleted { rows: expired.rows, bytes: expired.bytes };
+        if self.dry_run {
+            return self.tell(global, table, age_limit, counted, &format!("would delete {described}"));
+        }
+        if expired.rows == 0 {
+            return self.tell(
+                global,
+                table,
+                age_limit,
+                counted,
+                &format!("nothing older than {} to delete", age(age_limit)),
+            );
+        }
+        if !question::confirm(&format!("Delete {described}?"), self.yes)? {
+            return Err(Failure::Other("nothing is deleted".into()));
+        }
+        let bar = progress::bytes(global, Some(expired.rows));
+        let start = Instant::now();
+        let mut deleted = Deleted::default();
+        let outcome = self.delete(table, expired, &bar, &mut deleted).await;
+        bar.finish_and_clear();
+        let done = format!(
+            "deleted {} rows ({}) in {}",
+            count(deleted.rows),
+            size(deleted.bytes),
+            age(start.elapsed())
+        );
+        outcome.map_err(|failure| failure.after(done.clone()))?;
+        self.tell(global, table, age_limit, deleted, &done)
+    }
+
+    async fn delete(
+        &self,
+        table: &AttachmentTable,
+        expired: crate::postgres::Expired,
+        bar: &ProgressBar,
+        total: &mut Deleted,
+    ) -> Result<(), Failure> {
+        let mut cleanup = table.cleanup(expired, self.batch_size).await?;
+        let mut interrupted = pin!(exit::interrupted());
+        loop {
+            let start = Instant::now();
+            let mut is_interrupted = false;
+            let batch = {
+                let mut next = pin!(cleanup.next());
+                tokio::select! {
+                    batch = &mut next => batch,
+                    // The batch that is under way counts, too.
+                    () = &mut interrupted => {
+                        is_interrupted = true;
+                        next.await
+                    }
+                }
+            };
+            let Some(batch) = batch? else { return Ok(()) };
+            total.rows += batch.rows;
+            total.bytes += batch.bytes;
+            // Others may have deleted some of what was counted, or added to it.
+            bar.set_length(expired.rows.max(total.rows));
+            bar.set_position(total.rows);
+            bar.set_message(format!("{} of {} rows", count(total.rows), count(expired.rows)));
+            tokio::select! {
+                biased;
+                () = std::future::ready(()), if is_interrupted => return Err(Failure::Interrupted),
+                () = &mut interrupted => return Err(Failure::Interrupted),
+                // Publishers get as much of the server as this does.
+                () = sleep(start.elapsed()) => {}
+            }
+        }
+    }
+
+    fn tell(
+        &self,
+        global: &Global,
+        table: &AttachmentTable,
+        age_limit: Duration,
+        rows: Deleted,
+        text: &str,
+    ) -> Result<(), Failure> {
+        let mut lines = Lines::stdout();
+        match global.output {
+            Format::Text => lines.text(&crate::cli::output::safe::line(text))?,
+            Format::Json => lines.json(&json!({
+                "table": table.name().as_sql(),
+                "olderThanMs": millis(age_limit),
+                "dryRun": self.dry_run,
+                "rows": rows.rows,
+                "bytes": rows.bytes,
+            }))?,
+        }
+        lines.flush()
+    }
+}

@@ -1,0 +1,60 @@
+//! `pgio attachments show`: the message in one row.
+
+use clap::Args;
+use jiff::Timestamp;
+
+use crate::Namespace;
+use crate::cli::arguments::{Format, Global};
+use crate::cli::event_line::EventLine;
+use crate::cli::exit::Failure;
+use crate::cli::output::lines::Lines;
+use crate::cli::tail::text;
+use crate::cluster::{Attached, Content, Received};
+use crate::postgres::AttachmentTable;
+use crate::protocol::{AttachmentId, Message};
+
+/// Show the message in one row, as tail would
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  pgio attachments show 4711           as much as fits into the terminal's width
+  pgio attachments show 4711 -v        all of it
+  pgio attachments show 4711 -o json   as an event line
+  pgio attachments show 4711 -o json | pgio emit --from -   send it again")]
+pub(super) struct Show {
+    /// The row's id
+    id: i64,
+    /// Namespace of the message, if it does not say: adapter 0.3 leaves it out
+    #[arg(short, long, value_name = "NSP", default_value = "/")]
+    namespace: String,
+}
+
+impl Show {
+    pub(super) async fn run(self, global: &Global, table: &AttachmentTable) -> Result<(), Failure> {
+        let id = AttachmentId(self.id);
+        let namespace = Namespace::new(&self.namespace);
+        let Some(row) = table.row(id).await? else {
+            return Err(Failure::Other(format!("there is no attachment {id} in {}", table.name())));
+        };
+        let message = Message::decode_document(&row.document, &namespace);
+        let message =
+            message.map_err(|error| Failure::from(error).at(&format!("attachment {id} is no message")))?;
+        let received = Received {
+            time: row.created.at.unwrap_or(Timestamp::UNIX_EPOCH),
+            // Only the namespace is shown, and that is the message's.
+            channel: Namespace::default().channel(&global.options.channel_prefix)?,
+            text: String::new(),
+            attachment: Some(Attached { id, bytes: Some(row.document.len()) }),
+            content: Content::Message(message),
+        };
+        let mut lines = Lines::stdout();
+        match global.output {
+            Format::Json => lines.json(&EventLine(&received))?,
+            Format::Text => {
+                let width = if global.verbose > 0 { None } else { lines.width() };
+                lines.text(&text::line(&received, width))?;
+            }
+        }
+        lines.flush()
+    }
+}

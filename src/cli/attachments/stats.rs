@@ -1,0 +1,163 @@
+//! `pgio attachments stats`: how much is in the table, and for how long.
+
+use std::time::Duration;
+
+use clap::Args;
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::{age, millis};
+use crate::cli::arguments::{Format, Global};
+use crate::cli::exit::Failure;
+use crate::cli::output::lines::Lines;
+use crate::cli::output::progress::{count, size};
+use crate::cli::output::safe;
+use crate::postgres::{AttachmentTable, Statistics};
+
+/// The ages between the groups, besides the cleanup interval.
+const BOUNDS: [Duration; 7] = [
+    Duration::from_secs(1),
+    Duration::from_secs(10),
+    Duration::from_secs(30),
+    Duration::from_secs(60),
+    Duration::from_secs(600),
+    Duration::from_secs(3600),
+    Duration::from_secs(86_400),
+];
+
+/// How long the longest bar is.
+const BAR: u64 = 30;
+
+/// Say how much is in the attachment table, and how old it is
+///
+/// Rows older than --cleanup-interval are expired: a server deletes them when its interval is over. Dead rows are deleted
+/// ones whose room is not free yet, as Postgres estimates them.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  pgio attachments stats                            rows by age, and their size
+  pgio attachments stats --cleanup-interval 5m      servers keep rows longer
+  pgio attachments stats -o json | jq .expiredRows  for a monitor")]
+pub(super) struct Stats {}
+
+impl Stats {
+    pub(super) async fn run(self, global: &Global, table: &AttachmentTable) -> Result<(), Failure> {
+        let interval = global.adapter_options().cleanup_interval;
+        let mut bounds: Vec<_> =
+            BOUNDS.into_iter().chain([interval]).filter(|bound| !bound.is_zero()).collect();
+        bounds.sort();
+        bounds.dedup();
+        let statistics = table.statistics(&bounds).await?;
+        let report = Report {
+            table,
+            interval,
+            bounds,
+            statistics,
+            unlogged: table.existing_shape().await?.is_unlogged,
+        };
+        let mut lines = Lines::stdout();
+        match global.output {
+            Format::Json => lines.json(&report.object())?,
+            Format::Text => report.print(&mut lines)?,
+        }
+        lines.flush()
+    }
+}
+
+struct Report<'a> {
+    table: &'a AttachmentTable,
+    interval: Duration,
+    bounds: Vec<Duration>,
+    statistics: Statistics,
+    unlogged: bool,
+}
+
+impl Report<'_> {
+    fn rows(&self) -> u64 {
+        self.statistics.ages.iter().map(|group| group.rows).sum()
+    }
+
+    fn bytes(&self) -> u64 {
+        self.statistics.ages.iter().map(|group| group.bytes).sum()
+    }
+
+    /// Rows that the next server will delete.
+    fn expired(&self) -> u64 {
+        let groups = self.statistics.ages.iter().take(self.bounds.len() + 1).enumerate();
+        groups.filter(|(index, _)| self.from(*index) >= self.interval).map(|(_, group)| group.rows).sum()
+    }
+
+    /// The least age in a group.
+    fn from(&self, group: usize) -> Duration {
+        group.checked_sub(1).and_then(|index| self.bounds.get(index)).copied().unwrap_or_default()
+    }
+
+    fn object(&self) -> serde_json::Value {
+        let known = self.statistics.ages.iter().take(self.bounds.len() + 1).enumerate();
+        let ages = known.map(|(index, group)| {
+            json!({
+                "fromMs": millis(self.from(index)),
+                "toMs": self.bounds.get(index).copied().map(millis),
+                "rows": group.rows,
+                "bytes": group.bytes,
+            })
+        });
+        let unknown = self.statistics.ages.last().map_or(0, |group| group.rows);
+        let time = |at: Option<Timestamp>| at.map(|at| format!("{at:.3}"));
+        json!({
+            "table": self.table.name().as_sql(),
+            "rows": self.rows(),
+            "bytes": self.bytes(),
+            "diskBytes": self.statistics.disk_bytes,
+            "expiredRows": self.expired(),
+            "oldest": time(self.statistics.oldest),
+            "oldestAgeMs": self.statistics.oldest_age.map(millis),
+            "deadRows": self.statistics.dead_rows,
+            "vacuumed": time(self.statistics.vacuumed),
+            "unlogged": self.unlogged,
+            "ages": ages.collect::<Vec<_>>(),
+            "rowsOfUnknownAge": unknown,
+        })
+    }
+
+    fn print(&self, lines: &mut Lines) -> Result<(), Failure> {
+        let Statistics { ages, oldest_age, disk_bytes, dead_rows, vacuumed, .. } = &self.statistics;
+        let unlogged = if self.unlogged { ", unlogged" } else { "" };
+        lines.text(&format!("\x1b[1m{}\x1b[0m{unlogged}", safe::line(self.table.name().as_sql())))?;
+        let (expired, interval) = (count(self.expired()), age(self.interval));
+        lines.text(&format!("rows       {} ({expired} older than {interval})", count(self.rows())))?;
+        lines.text(&format!(
+            "size       {} of messages, {} on disk",
+            size(self.bytes()),
+            size(*disk_bytes)
+        ))?;
+        lines.text(&format!(
+            "oldest     {}",
+            oldest_age.map_or("-".into(), |oldest| format!("{} ago", age(oldest)))
+        ))?;
+        let vacuumed = match vacuumed {
+            Some(at) => {
+                let ago = Timestamp::now().duration_since(*at);
+                format!("vacuumed {} ago", age(Duration::try_from(ago).unwrap_or_default()))
+            }
+            None => "never vacuumed".into(),
+        };
+        lines.text(&format!("dead rows  {} ({vacuumed})", count(*dead_rows)))?;
+        lines.text("")?;
+        lines.text("\x1b[1mAGE              ROWS        SIZE\x1b[0m")?;
+        let most = ages.iter().map(|group| group.rows).max().unwrap_or_default();
+        for (index, group) in ages.iter().enumerate() {
+            let title = match (self.bounds.get(index), self.from(index)) {
+                (Some(bound), _) => format!("< {}", age(*bound)),
+                (None, from) if index == self.bounds.len() => format!("\u{2265} {}", age(from)),
+                _ if group.rows > 0 => "unknown".into(),
+                _ => continue,
+            };
+            let bar =
+                "\u{2587}".repeat(usize::try_from((group.rows * BAR).div_ceil(most.max(1))).unwrap_or(0));
+            let line = format!("{title:<8} {:>12} {:>11}  {bar}", count(group.rows), size(group.bytes));
+            lines.text(line.trim_end())?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,129 @@
+//! Deleting old rows, a few at a time.
+
+use std::time::{Duration, SystemTime};
+
+use futures_util::future;
+use tokio_postgres::types::{ToSql, Type};
+
+use super::{AttachmentTable, LOCK_SPACE};
+use crate::Result;
+use crate::postgres::attachments::table_failure;
+
+/// Rows that are older than they need to be.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Expired {
+    /// Rows from before this moment of the server's clock.
+    before: SystemTime,
+    pub(crate) rows: u64,
+    /// The size of their documents.
+    pub(crate) bytes: u64,
+}
+
+/// A way through the expired rows, from the oldest on.
+pub(crate) struct Cleanup<'a> {
+    table: &'a AttachmentTable,
+    lock: i64,
+    before: SystemTime,
+    /// How many rows at a time.
+    size: i64,
+    /// Up to here everything is deleted: going over the same part of the index again and again would take longer and
+    /// longer, until somebody vacuums it.
+    done: Option<SystemTime>,
+}
+
+/// What was deleted at once.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Deleted {
+    pub(crate) rows: u64,
+    /// The size of their documents.
+    pub(crate) bytes: u64,
+}
+
+impl AttachmentTable {
+    /// Counts the rows that are older than that now.
+    pub(crate) async fn expired(&self, age: Duration) -> Result<Expired> {
+        let sql = format!(
+            "SELECT before, count(id), coalesce(sum(octet_length(payload)), 0)::int8 \
+             FROM (SELECT now() - $1 * interval '1 second' AS before) AS age \
+             LEFT JOIN {} ON created_at < before GROUP BY before",
+            self.name.as_sql()
+        );
+        let age = age.as_secs_f64();
+        let counted = self
+            .rows(&sql, &[(&age, Type::FLOAT8)], |row| {
+                let (rows, bytes): (i64, i64) = (row.try_get(1)?, row.try_get(2)?);
+                Ok(Expired {
+                    before: row.try_get(0)?,
+                    rows: rows.unsigned_abs(),
+                    bytes: bytes.unsigned_abs(),
+                })
+            })
+            .await?;
+        // There is always one group.
+        let nothing = Expired { before: SystemTime::UNIX_EPOCH, rows: 0, bytes: 0 };
+        Ok(counted.into_iter().next().unwrap_or(nothing))
+    }
+
+    /// Starts deleting those rows, so many at a time.
+    pub(crate) async fn cleanup(&self, expired: Expired, batch_size: u32) -> Result<Cleanup<'_>> {
+        let lock = LOCK_SPACE | i64::from(self.existing_shape().await?.oid);
+        let (before, size) = (expired.before, i64::from(batch_size));
+        Ok(Cleanup { table: self, lock, before, size, done: None })
+    }
+}
+
+impl Cleanup<'_> {
+    /// Deletes the next rows in a transaction of their own; `None` when none is left. Two who clean up take turns; rows
+    /// that others delete at this moment are theirs.
+    pub(crate) async fn next(&mut self) -> Result<Option<Deleted>> {
+        loop {
+            let (deleted, newest) = self.delete().await?;
+            if deleted.rows > 0 {
+                self.done = newest;
+                return Ok(Some(deleted));
+            }
+            // Once more from the start, for what was another one's then and has been left after all.
+            if self.done.take().is_none() {
+                return Ok(None);
+            }
+        }
+    }
+
+    async fn delete(&self) -> Result<(Deleted, Option<SystemTime>)> {
+        let table = self.table.name.as_sql();
+        let since = if self.done.is_some() { "AND created_at >= $3" } else { "" };
+        let delete = format!(
+            "WITH gone AS (DELETE FROM {table} WHERE ctid = ANY (ARRAY(\
+             SELECT ctid FROM {table} WHERE created_at < $1 {since} ORDER BY created_at LIMIT $2 \
+             FOR UPDATE SKIP LOCKED)) RETURNING created_at, octet_length(payload) AS bytes) \
+             SELECT count(*), coalesce(sum(bytes), 0)::int8, max(created_at) FROM gone"
+        );
+        let mut parameters: Vec<(&(dyn ToSql + Sync), Type)> =
+            vec![(&self.before, Type::TIMESTAMPTZ), (&self.size, Type::INT8)];
+        if let Some(done) = &self.done {
+            parameters.push((done, Type::TIMESTAMPTZ));
+        }
+        // What a crash brings back is deleted the next time.
+        let lock = "SELECT pg_catalog.pg_advisory_xact_lock($1), \
+            pg_catalog.set_config('synchronous_commit', 'off', true)";
+        let lock: (&str, &[(&(dyn ToSql + Sync), Type)]) = (lock, &[(&self.lock, Type::INT8)]);
+        let client = self.table.session.client().await?;
+        // All are on their way before the first is answered; after a failure the server takes COMMIT for ROLLBACK.
+        let (begun, locked, deleted, committed) = future::join4(
+            client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED"),
+            client.query_typed(lock.0, lock.1),
+            client.query_typed(&delete, &parameters),
+            client.batch_execute("COMMIT"),
+        )
+        .await;
+        let fail = |error| table_failure(&error, &self.table.name);
+        begun.map_err(fail)?;
+        locked.map_err(fail)?;
+        let rows = deleted.map_err(fail)?;
+        committed.map_err(fail)?;
+        let Some(row) = rows.first() else { return Ok((Deleted::default(), None)) };
+        let (rows, bytes): (i64, i64) = (row.try_get(0).map_err(fail)?, row.try_get(1).map_err(fail)?);
+        let deleted = Deleted { rows: rows.unsigned_abs(), bytes: bytes.unsigned_abs() };
+        Ok((deleted, row.try_get(2).map_err(fail)?))
+    }
+}

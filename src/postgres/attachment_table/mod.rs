@@ -1,0 +1,68 @@
+//! The attachment table as a whole: creating it, looking at it, cleaning it up.
+
+mod clean;
+mod create;
+mod rows;
+mod shape;
+mod statistics;
+
+use tokio_postgres::error::SqlState;
+
+use super::{Session, Settings, TableName};
+use crate::{Error, Result};
+
+pub(crate) use clean::{Deleted, Expired};
+pub use create::{Change, Storage};
+pub(crate) use rows::Brief;
+pub(crate) use shape::Shape;
+pub(crate) use statistics::Statistics;
+
+/// What makes our advisory locks different from others' in the same database: `pgio`.
+const LOCK_SPACE: i64 = 0x7067_696f << 32;
+
+/// The attachment table of a database, over a connection of its own: what takes long here keeps no message waiting.
+pub struct AttachmentTable {
+    settings: Settings,
+    session: Session,
+    name: TableName,
+}
+
+impl AttachmentTable {
+    /// Connects. Whether there is such a table does not matter yet.
+    ///
+    /// # Errors
+    /// Those of a connection that cannot be had: [`Error::Connect`], [`Error::Refused`].
+    pub async fn connect(settings: Settings, name: TableName) -> Result<Self> {
+        let session = Session::open(settings.clone()).await?;
+        Ok(Self { settings, session, name })
+    }
+
+    /// The table's name.
+    pub fn name(&self) -> &TableName {
+        &self.name
+    }
+
+    /// How the table is made; `None` where there is none.
+    pub(crate) async fn shape(&self) -> Result<Option<Shape>> {
+        Shape::of(&self.session, &self.name).await
+    }
+
+    /// How the table is made, where it has to be there.
+    pub(crate) async fn existing_shape(&self) -> Result<Shape> {
+        self.shape().await?.ok_or_else(|| Error::MissingTable { table: self.name.to_string() })
+    }
+}
+
+/// What a statement that changes the table's make-up failed of: it takes more rights than using the table.
+fn definition_failure(error: &tokio_postgres::Error, table: &TableName) -> Error {
+    match error.as_db_error() {
+        Some(db) if [SqlState::INVALID_SCHEMA_NAME, SqlState::INSUFFICIENT_PRIVILEGE].contains(db.code()) => {
+            Error::TableDefinition { table: table.to_string(), reason: db.message().to_owned() }
+        }
+        Some(db) if *db.code() == SqlState::LOCK_NOT_AVAILABLE => Error::TableDefinition {
+            table: table.to_string(),
+            reason: "others use the table without a pause; nothing is changed".into(),
+        },
+        _ => super::failure(error),
+    }
+}

@@ -1,0 +1,233 @@
+//! How the attachment table is made, and what is wrong with that.
+
+use std::fmt;
+
+use tokio_postgres::types::Type;
+
+use super::Storage;
+use crate::postgres::attachments::table_failure;
+use crate::postgres::table::quote_identifier;
+use crate::postgres::{Session, TableName, failure};
+use crate::{Error, Result};
+
+/// The columns that the protocol needs, their types, and what fills them. Source: the README of the Node adapter.
+const COLUMNS: [Wanted; 3] = [
+    Wanted { name: "id", type_name: "bigint", default: Some("a sequence") },
+    Wanted { name: "created_at", type_name: "timestamp with time zone", default: Some("now()") },
+    Wanted { name: "payload", type_name: "bytea", default: None },
+];
+
+/// The columns by which rows are looked up and cleaned up.
+const INDEXED: [&str; 2] = ["id", "created_at"];
+
+const RELATION: &str = "SELECT c.oid, n.nspname, c.relkind::text, c.relpersistence = 'u' \
+     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+     WHERE c.oid = pg_catalog.to_regclass($1)";
+
+const ATTRIBUTES: &str = "SELECT attname, pg_catalog.format_type(atttypid, atttypmod), attnotnull, \
+     atthasdef OR attidentity <> '' \
+     FROM pg_catalog.pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped";
+
+const INDEXES: &str = "SELECT index.relname, attname, indisvalid AND indisready, \
+     amname = 'btree' AND indpred IS NULL \
+     FROM pg_catalog.pg_index JOIN pg_catalog.pg_class index ON index.oid = indexrelid \
+     JOIN pg_catalog.pg_am am ON am.oid = index.relam \
+     LEFT JOIN pg_catalog.pg_attribute ON attrelid = indrelid AND attnum = indkey[0] \
+     WHERE indrelid = $1";
+
+struct Wanted {
+    name: &'static str,
+    type_name: &'static str,
+    /// What gives the column a value when an `INSERT` does not.
+    default: Option<&'static str>,
+}
+
+/// How a table is made.
+#[derive(Debug)]
+pub(crate) struct Shape {
+    pub(super) oid: u32,
+    pub(super) schema: String,
+    /// `r` for a table, `v` for a view, and so on: `pg_class.relkind`.
+    kind: String,
+    pub(crate) is_unlogged: bool,
+    columns: Vec<Column>,
+    indexes: Vec<Index>,
+}
+
+#[derive(Debug)]
+struct Column {
+    name: String,
+    type_name: String,
+    is_required: bool,
+    has_default: bool,
+}
+
+#[derive(Debug)]
+struct Index {
+    name: String,
+    /// `None` where it begins with an expression.
+    first_column: Option<String>,
+    /// Whether it is complete: a build that was interrupted leaves one that is not.
+    is_valid: bool,
+    /// Whether it orders all rows.
+    is_whole: bool,
+}
+
+/// Something that makes a table useless for attachments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Defect {
+    /// It is a view, or another thing that looks like a table.
+    NoTable,
+    /// A column is not there.
+    MissingColumn { column: &'static str, type_name: &'static str },
+    /// A column has another type.
+    WrongType { column: &'static str, found: String, wanted: &'static str },
+    /// Nothing fills the column.
+    NoDefault { column: &'static str, wanted: &'static str },
+    /// A column that no server fills must not be empty.
+    Demanding { column: String },
+}
+
+impl fmt::Display for Defect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoTable => f.write_str("it is no table"),
+            Self::MissingColumn { column, .. } => write!(f, "it has no column {column}"),
+            Self::WrongType { column, found, wanted } => write!(f, "{column} is {found}, not {wanted}"),
+            Self::NoDefault { column, wanted } => write!(f, "{column} has no default ({wanted})"),
+            Self::Demanding { column } => write!(f, "{column:?} is NOT NULL, and no server fills it"),
+        }
+    }
+}
+
+impl Defect {
+    /// The statement that mends it, which is the owner's to run: it may take long, or lose something.
+    pub(crate) fn remedy(&self, table: &TableName) -> String {
+        match self {
+            Self::NoTable => "choose another --table-name".into(),
+            Self::MissingColumn { column: "id", .. } => {
+                format!("ALTER TABLE {table} ADD id bigserial UNIQUE")
+            }
+            Self::MissingColumn { column: column @ "created_at", type_name } => {
+                format!("ALTER TABLE {table} ADD {column} {type_name} DEFAULT now()")
+            }
+            Self::MissingColumn { column, type_name } => {
+                format!("ALTER TABLE {table} ADD {column} {type_name}")
+            }
+            // Whatever is in there is nothing that a server could read.
+            Self::WrongType { column: "payload", .. } => {
+                format!("DROP TABLE {table}, then pgio attachments init")
+            }
+            Self::WrongType { column, wanted, .. } => {
+                format!("ALTER TABLE {table} ALTER {column} TYPE {wanted}")
+            }
+            Self::NoDefault { column: "id", .. } => {
+                format!(
+                    "ALTER TABLE {table} ALTER id SET NOT NULL, ALTER id ADD GENERATED BY DEFAULT AS IDENTITY"
+                )
+            }
+            Self::NoDefault { column, wanted } => {
+                format!("ALTER TABLE {table} ALTER {column} SET DEFAULT {wanted}")
+            }
+            Self::Demanding { column } => {
+                format!("ALTER TABLE {table} ALTER {} DROP NOT NULL", quote_identifier(column))
+            }
+        }
+    }
+}
+
+impl Shape {
+    pub(super) async fn of(session: &Session, table: &TableName) -> Result<Option<Self>> {
+        let client = session.client().await?;
+        let name = table.as_sql();
+        let relation = client.query_typed(RELATION, &[(&name, Type::TEXT)]).await;
+        let relation = relation.map_err(|error| table_failure(&error, table))?;
+        let Some(relation) = relation.first() else { return Ok(None) };
+        let read = |error| failure(&error);
+        let oid: u32 = relation.try_get(0).map_err(read)?;
+        let columns = client.query_typed(ATTRIBUTES, &[(&oid, Type::OID)]).await.map_err(read)?;
+        let indexes = client.query_typed(INDEXES, &[(&oid, Type::OID)]).await.map_err(read)?;
+        let columns = columns.iter().map(|row| {
+            Ok(Column {
+                name: row.try_get(0)?,
+                type_name: row.try_get(1)?,
+                is_required: row.try_get(2)?,
+                has_default: row.try_get(3)?,
+            })
+        });
+        let indexes = indexes.iter().map(|row| {
+            Ok(Index {
+                name: row.try_get(0)?,
+                first_column: row.try_get(1)?,
+                is_valid: row.try_get(2)?,
+                is_whole: row.try_get(3)?,
+            })
+        });
+        Ok(Some(Self {
+            oid,
+            schema: relation.try_get(1).map_err(read)?,
+            kind: relation.try_get(2).map_err(read)?,
+            is_unlogged: relation.try_get(3).map_err(read)?,
+            columns: columns.collect::<Result<_, _>>().map_err(read)?,
+            indexes: indexes.collect::<Result<_, _>>().map_err(read)?,
+        }))
+    }
+
+    /// What makes it useless, if anything.
+    pub(crate) fn defects(&self) -> Vec<Defect> {
+        // Ordinary and partitioned ones.
+        if !["r", "p"].contains(&self.kind.as_str()) {
+            return vec![Defect::NoTable];
+        }
+        let wanted = COLUMNS.iter().filter_map(|wanted| self.defect_of(wanted));
+        let demanding = self.columns.iter().filter(|column| {
+            column.is_required && !column.has_default && COLUMNS.iter().all(|known| known.name != column.name)
+        });
+        wanted.chain(demanding.map(|column| Defect::Demanding { column: column.name.clone() })).collect()
+    }
+
+    fn defect_of(&self, wanted: &Wanted) -> Option<Defect> {
+        let &Wanted { name: column, type_name, default } = wanted;
+        let Some(found) = self.columns.iter().find(|found| found.name == column) else {
+            return Some(Defect::MissingColumn { column, type_name });
+        };
+        if found.type_name != type_name {
+            let found = found.type_name.clone();
+            return Some(Defect::WrongType { column, found, wanted: type_name });
+        }
+        default.filter(|_| !found.has_default).map(|wanted| Defect::NoDefault { column, wanted })
+    }
+
+    /// Fails where something makes it useless.
+    pub(crate) fn check(&self, table: &TableName) -> Result<()> {
+        let defects = self.defects();
+        if defects.is_empty() {
+            return Ok(());
+        }
+        Err(Error::TableShape {
+            table: table.to_string(),
+            reason: defects.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+            remedy: defects.iter().map(|defect| defect.remedy(table)).collect::<Vec<_>>().join("; "),
+        })
+    }
+
+    /// The columns that ought to have an index and have none.
+    pub(crate) fn unindexed(&self) -> impl Iterator<Item = &'static str> {
+        INDEXED.into_iter().filter(|column| {
+            !self.indexes.iter().any(|index| {
+                index.is_valid && index.is_whole && index.first_column.as_deref() == Some(column)
+            })
+        })
+    }
+
+    /// The indexes on the column that an interrupted build has left.
+    pub(super) fn broken_indexes(&self, column: &str) -> impl Iterator<Item = &str> {
+        let broken = move |index: &&Index| !index.is_valid && index.first_column.as_deref() == Some(column);
+        self.indexes.iter().filter(broken).map(|index| index.name.as_str())
+    }
+
+    /// Whether its rows are logged.
+    pub(super) fn storage(&self) -> Storage {
+        if self.is_unlogged { Storage::Unlogged } else { Storage::Logged }
+    }
+}
