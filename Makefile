@@ -4,7 +4,7 @@ CARGO ?= cargo
 NODE_MODULES := tests/interop/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help build install demo test check bench dependencies
+.PHONY: help build install demo test check bench generated dependencies
 
 help: ## Say what there is to do
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -34,6 +34,13 @@ check: dependencies ## Formatting, lints and documentation
 
 bench: dependencies $(NODE_MODULES) ## Measure it beside the Node emitter and psql
 	$(CARGO) bench --locked --bench peers
+
+generated: ## Write completions and manual pages anew, from what the program says of itself
+	$(CARGO) build --locked --bin pgio
+	rm -rf man && target/debug/pgio man man
+	for shell in bash:pgio.bash elvish:pgio.elv fish:pgio.fish powershell:_pgio.ps1 zsh:_pgio; do \
+		mkdir -p completions && target/debug/pgio completions "$${shell%:*}" >"completions/$${shell#*:}" || exit 1; \
+	done
 
 dependencies:
 	@scripts/install-missing.sh

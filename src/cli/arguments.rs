@@ -1,9 +1,11 @@
 //! Flags that every command has.
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
+use clap_complete::engine::ArgValueCandidates;
 use tracing_subscriber::EnvFilter;
 
 use super::duration;
@@ -39,6 +41,33 @@ pub(super) struct Global {
     pub(super) verbose: u8,
     #[command(flatten)]
     pub(super) options: OptionFlags,
+    #[command(flatten)]
+    configuration: ConfigurationFlags,
+    /// The database of the configuration file, where nothing that outranks the file names one.
+    #[arg(skip)]
+    pub(super) configured_url: Option<String>,
+}
+
+/// Which defaults to take; [`config`](super::config) reads them before the others are known.
+#[derive(Args)]
+#[command(next_help_heading = GLOBAL)]
+struct ConfigurationFlags {
+    /// The configuration file [default: ~/.config/pgio/config.toml]
+    ///
+    /// In TOML: flags without their dashes, such as database-url, channel-prefix or output, for all commands or in a
+    /// [context.NAME] of their own. default-context names the one to take without --context.
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "PGIO_CONFIG",
+        hide_env = true,
+        hide_short_help = true
+    )]
+    config: Option<PathBuf>,
+    /// The context of the configuration file to use
+    #[arg(long, global = true, value_name = "NAME", env = "PGIO_CONTEXT", hide_env = true, add = ArgValueCandidates::new(super::config::contexts))]
+    context: Option<String>,
 }
 
 #[derive(Args)]

@@ -10,13 +10,17 @@ use crate::postgres::Settings;
 use crate::{Cluster, Error, Result};
 
 impl Global {
-    /// The database: of the flag or `DATABASE_URL`, of libpq's variables, or the private server that runs.
+    /// The database: of the flag or `DATABASE_URL`, of libpq's variables, of the configuration file, or the private server
+    /// that runs.
     pub(super) fn settings(&self) -> Result<Settings> {
         let named = match &self.database.database_url {
             Some(url) => Some(Settings::parse(url)?),
             None => match Settings::from_env()? {
                 Some(settings) => Some(settings),
-                None => private_server().map(|url| Settings::parse(&url)).transpose()?,
+                None => {
+                    let url = self.configured_url.clone().or_else(private_server);
+                    url.map(|url| Settings::parse(&url)).transpose()?
+                }
             },
         };
         Ok(named.ok_or(Error::NoDatabase)?.application_name("pgio"))

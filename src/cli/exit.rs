@@ -155,14 +155,25 @@ pub(super) fn usage(message: &clap::Error) -> ExitCode {
         let _ = message.print();
         return ExitCode::from(u8::try_from(message.exit_code()).unwrap_or(2));
     }
-    let (error, hint) = in_short(&message.to_string());
+    let (error, hint) = error_and_tip(&message.to_string());
     say("\x1b[1;31merror:\x1b[0m", &error);
     say("\x1b[1mhint:\x1b[0m", hint.as_deref().unwrap_or("--help shows what there is"));
     ExitCode::from(2)
 }
 
+/// What clap has to say of a mistake, in one line.
+pub(super) fn in_short(message: &clap::Error) -> String {
+    error_and_tip(&message.to_string()).0
+}
+
+/// Says what is wrong with the configuration.
+pub(super) fn misconfigured(text: &str) -> ExitCode {
+    say("\x1b[1;31merror:\x1b[0m", text);
+    ExitCode::from(2)
+}
+
 /// The first paragraph of clap's text on one line, and its tip.
-fn in_short(text: &str) -> (String, Option<String>) {
+fn error_and_tip(text: &str) -> (String, Option<String>) {
     let mut paragraphs = text.split("\n\n");
     let one_line = |paragraph: &str| paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
     let error = one_line(paragraphs.next().unwrap_or_default().trim_start_matches("error:"));

@@ -3,6 +3,8 @@
 mod arguments;
 mod attachments;
 mod census;
+mod completions;
+mod config;
 mod confirm;
 mod connection;
 mod disconnect;
@@ -13,6 +15,7 @@ mod exit;
 mod glob;
 mod join;
 mod leave;
+mod man;
 mod nodes;
 mod output;
 mod rooms;
@@ -27,7 +30,7 @@ mod values;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use tokio::runtime::Builder;
 
 use arguments::{Global, Log};
@@ -70,14 +73,17 @@ enum Command {
     Disconnect(disconnect::Disconnect),
     ServerEmit(server_emit::ServerEmit),
     Attachments(attachments::Attachments),
+    Completions(completions::Completions),
+    Man(man::Man),
 }
 
 /// Parses the command line, runs the command and tells the exit status.
 #[doc(hidden)]
 pub fn main() -> ExitCode {
-    let Cli { global, command } = match Cli::try_parse() {
+    clap_complete::CompleteEnv::with_factory(Cli::command).var(completions::VARIABLE).complete();
+    let Cli { global, command } = match config::parse_command_line() {
         Ok(cli) => cli,
-        Err(help_or_usage) => return exit::usage(&help_or_usage),
+        Err(status) => return status,
     };
     global.start_log(command.log());
     let outcome = command.runtime().enable_all().build().map_err(Failure::from);
@@ -120,6 +126,8 @@ impl Command {
             Self::Disconnect(disconnect) => exit::unless_interrupted(disconnect.run(global)).await,
             Self::ServerEmit(event) => exit::unless_interrupted(event.run(global)).await,
             Self::Attachments(attachments) => attachments.run(global).await,
+            Self::Completions(completions) => completions.run(),
+            Self::Man(man) => man.run(),
         }
     }
 }

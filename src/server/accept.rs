@@ -25,6 +25,7 @@ use tokio_util::task::TaskTracker;
 use tower_service::Service;
 
 use super::cutting::Upgrades;
+use super::detach;
 use super::wire::{Line, Wire};
 use crate::adapter::Connection;
 
@@ -85,6 +86,11 @@ async fn meet(stream: TcpStream, peer: SocketAddr, entrance: Arc<Entrance>) {
     }
 }
 
+/// Whether a client has no session yet, or means to open another one.
+fn opens_session<B>(request: &Request<B>) -> bool {
+    request.uri().query().is_none_or(|query| query.split('&').all(|pair| !pair.starts_with("sid=")))
+}
+
 /// Serves HTTP on a connection, until it ends or becomes a websocket.
 async fn talk<S>(stream: S, peer: SocketAddr, secure: bool, entrance: &Entrance)
 where
@@ -93,6 +99,9 @@ where
     let line = Arc::new(Line { peer, cut: entrance.cut.child_token(), upgraded: OnceLock::new() });
     let wire = Wire::new(stream, line.clone(), entrance.upgrades.clone(), entrance.wires.token());
     let service = service_fn(|mut request: Request<Incoming>| {
+        if opens_session(&request) {
+            detach::from_buffer(&mut request);
+        }
         entrance.upgrades.see(&request, &line);
         let extensions = request.extensions_mut();
         extensions.insert(Connection { peer, secure, since: Timestamp::now() });

@@ -5,6 +5,7 @@ mod answers;
 mod auth;
 mod client;
 mod cutting;
+mod detach;
 mod inspection;
 mod lag;
 mod metrics;
@@ -45,6 +46,9 @@ use relay::Outbox;
 type ClusterAdapter = PostgresAdapter<Emitter>;
 type ClusterIo = SocketIo<ClusterAdapter>;
 type ClusterSocket = SocketRef<ClusterAdapter>;
+
+/// For each websocket, so it is small: what clients send is short, and idle clients are many.
+const READ_BUFFER: usize = 1 << 10;
 
 /// How often to clean up what metrics nobody has asked for.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -209,6 +213,7 @@ fn builder(
         .ping_interval(options.ping_interval)
         .ping_timeout(options.ping_timeout)
         .max_payload(options.max_payload)
+        .ws_read_buffer_size(READ_BUFFER)
         .ws_max_message_size(bytes)
         .ws_max_frame_size(bytes)
         .max_buffer_size(options.client_buffer)

@@ -1,10 +1,12 @@
 //! The command line against live servers: what scripts rely on.
 
 mod attachments;
+mod config;
 mod emit;
 mod emit_from;
 mod emit_later;
 mod errors;
+mod generated;
 mod move_sockets;
 mod nodes;
 mod rooms;

@@ -1,0 +1,182 @@
+//! The configuration file: defaults for flags, and named contexts.
+//!
+//! A flag outranks a variable, and a variable outranks the file. A context that a flag names is meant, and so outranks
+//! variables as well.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::builder::Resettable;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
+use clap_complete::engine::CompletionCandidate;
+use toml::{Table, Value};
+
+use super::{Cli, exit};
+
+/// What the file may set: flags of the same names.
+const KEYS: [&str; 8] = [
+    "database-url",
+    "channel-prefix",
+    "table-name",
+    "payload-threshold",
+    "cleanup-interval",
+    "heartbeat-interval",
+    "heartbeat-timeout",
+    "output",
+];
+const CONTEXT: &str = "context";
+const DEFAULT_CONTEXT: &str = "default-context";
+
+/// Parses the command line, with what the configuration file says for defaults. Where that ends the program, it is said
+/// already.
+pub(super) fn parse_command_line() -> Result<Cli, ExitCode> {
+    let matches = Cli::command().try_get_matches().map_err(|error| exit::usage(&error))?;
+    let read = Configuration::read(&matches).map_err(|wrong| exit::misconfigured(&wrong.to_string()))?;
+    let Some(configuration) = read else {
+        return Cli::from_arg_matches(&matches).map_err(|error| exit::usage(&error));
+    };
+    let command = configuration.defaults.iter().fold(Cli::command(), |command, (key, value)| {
+        // Below libpq's variables, unless it is meant.
+        if key == "database-url" && !configuration.is_meant {
+            return command;
+        }
+        command.mut_arg(key.replace('-', "_"), |arg| {
+            let arg = arg.default_value(value.clone());
+            if configuration.is_meant { arg.env(Resettable::<clap::builder::OsStr>::Reset) } else { arg }
+        })
+    });
+    let wrong = |error: clap::Error| {
+        exit::misconfigured(&format!("{}: {}", configuration.path.display(), exit::in_short(&error)))
+    };
+    let matches = command.try_get_matches().map_err(wrong)?;
+    let mut cli = Cli::from_arg_matches(&matches).map_err(|error| exit::usage(&error))?;
+    let url = configuration.defaults.iter().find(|(key, _)| key == "database-url");
+    cli.global.configured_url = url.map(|(_, url)| url.clone());
+    Ok(cli)
+}
+
+/// The contexts of the configuration file, for completion.
+pub(super) fn contexts() -> Vec<CompletionCandidate> {
+    let path = std::env::var_os("PGIO_CONFIG").map(PathBuf::from).or_else(usual_path);
+    let table = path.and_then(|path| read_table(&path).ok());
+    let contexts = table.as_ref().and_then(|table| table.get(CONTEXT)?.as_table());
+    contexts.into_iter().flat_map(Table::keys).map(CompletionCandidate::new).collect()
+}
+
+/// What is wrong with a file.
+struct Wrong {
+    path: PathBuf,
+    reason: String,
+}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.reason)
+    }
+}
+
+/// What a file says for this run.
+struct Configuration {
+    path: PathBuf,
+    /// Values of flags, the context's first.
+    defaults: Vec<(String, String)>,
+    /// Whether a flag named the context.
+    is_meant: bool,
+}
+
+impl Configuration {
+    /// Reads the file that the command line or the environment names, or the usual one where there is one.
+    fn read(matches: &ArgMatches) -> Result<Option<Self>, Wrong> {
+        let named = matches.get_one::<PathBuf>("config").cloned();
+        let wanted = matches.get_one::<String>(CONTEXT).map(String::as_str);
+        let is_meant = matches.value_source(CONTEXT) == Some(ValueSource::CommandLine);
+        let path = match (named, usual_path()) {
+            (Some(path), _) => path,
+            (None, Some(path)) if path.exists() || wanted.is_some() => path,
+            _ => return Ok(None),
+        };
+        let wrong = |reason: String| Wrong { path: path.clone(), reason };
+        let table = read_table(&path).map_err(wrong)?;
+        let known =
+            |key: &String| KEYS.contains(&key.as_str()) || [CONTEXT, DEFAULT_CONTEXT].contains(&key.as_str());
+        check_keys(&table, known).map_err(wrong)?;
+        let none = Table::new();
+        let contexts = match table.get(CONTEXT) {
+            None => &none,
+            Some(contexts) => contexts
+                .as_table()
+                .ok_or_else(|| wrong("context is not a table such as [context.prod]".into()))?,
+        };
+        let mut defaults = Vec::new();
+        let default = table
+            .get(DEFAULT_CONTEXT)
+            .map(|value| scalar(DEFAULT_CONTEXT, value))
+            .transpose()
+            .map_err(wrong)?;
+        if let Some(name) = wanted.or(default.as_deref()) {
+            let context = contexts.get(name).and_then(Value::as_table);
+            let context = context.ok_or_else(|| wrong(no_such_context(name, contexts)))?;
+            check_keys(context, |key| KEYS.contains(&key.as_str()))
+                .map_err(|reason| wrong(format!("context {name}: {reason}")))?;
+            defaults.extend(values(context).map_err(wrong)?);
+        }
+        for (key, value) in values(&table).map_err(wrong)? {
+            if defaults.iter().all(|(set, _)| *set != key) {
+                defaults.push((key, value));
+            }
+        }
+        Ok(Some(Self { path, defaults, is_meant }))
+    }
+}
+
+fn no_such_context(name: &str, contexts: &Table) -> String {
+    match contexts.is_empty() {
+        true => format!("no context {name:?}, nor any other"),
+        false => format!(
+            "no context {name:?}; there are {}",
+            contexts.keys().cloned().collect::<Vec<_>>().join(", ")
+        ),
+    }
+}
+
+fn check_keys(table: &Table, known: impl Fn(&String) -> bool) -> Result<(), String> {
+    match table.keys().find(|key| !known(key)) {
+        None => Ok(()),
+        Some(key) => Err(format!("no such key: {key}; there are {}", KEYS.join(", "))),
+    }
+}
+
+fn values(table: &Table) -> Result<Vec<(String, String)>, String> {
+    let set = KEYS.iter().filter_map(|key| Some((*key, table.get(*key)?)));
+    set.map(|(key, value)| Ok((key.to_owned(), scalar(key, value)?))).collect()
+}
+
+fn scalar(key: &str, value: &Value) -> Result<String, String> {
+    match value {
+        Value::String(text) => Ok(text.clone()),
+        Value::Integer(number) => Ok(number.to_string()),
+        other => Err(format!("{key} is a {}, and has to be text or a whole number", other.type_str())),
+    }
+}
+
+fn read_table(path: &Path) -> Result<Table, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let text = error.to_string();
+        text.split(" (os error").next().unwrap_or(&text).to_owned()
+    })?;
+    text.parse::<Table>().map_err(|error| {
+        let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+        format!("line {line}: {}", error.message())
+    })
+}
+
+/// `$XDG_CONFIG_HOME/pgio/config.toml`, or `~/.config/pgio/config.toml`.
+fn usual_path() -> Option<PathBuf> {
+    let variable =
+        |name: &str| std::env::var_os(name).filter(|value| value != OsStr::new("")).map(PathBuf::from);
+    let directory = variable("XDG_CONFIG_HOME").or_else(|| Some(variable("HOME")?.join(".config")))?;
+    Some(directory.join("pgio/config.toml"))
+}

@@ -1,0 +1,136 @@
+//! The configuration file and its contexts.
+
+use std::fs;
+
+use tempfile::TempDir;
+
+use crate::support::pgio::{bare, pgio, run};
+use crate::support::postgres::postgres;
+
+/// A directory like `~/.config` with that file in it.
+fn configured(text: &str) -> TempDir {
+    let directory = TempDir::new().unwrap();
+    fs::create_dir(directory.path().join("pgio")).unwrap();
+    fs::write(directory.path().join("pgio/config.toml"), text).unwrap();
+    directory
+}
+
+/// The end of an URL that nobody listens at, which the error of a connection names.
+fn nobody(name: &str) -> String {
+    format!("postgres://u@{name}.invalid/d")
+}
+
+/// Which host the program tries to reach.
+async fn host(command: &mut tokio::process::Command) -> String {
+    let outcome = run(command).await;
+    assert_eq!(outcome.status, 3, "{outcome:?}");
+    let target = outcome.stderr.strip_prefix("error: cannot connect to ").expect("a refused connection");
+    target.split('.').next().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn flags_outrank_variables_and_these_the_file() {
+    let text = format!(
+        "database-url = '{}'\n[context.prod]\ndatabase-url = '{}'\n[context.dev]\noutput = 'json'\n",
+        nobody("file"),
+        nobody("prod")
+    );
+    let directory = configured(&text);
+    let from_variable = nobody("variable");
+    let flag = nobody("flag");
+    let with = |arguments: &[&str], variables: &[(&str, &str)]| {
+        let mut command = bare(&[&["emit", "x"], arguments].concat());
+        command.env("XDG_CONFIG_HOME", directory.path()).envs(variables.iter().copied());
+        command
+    };
+    assert_eq!(host(&mut with(&[], &[])).await, "file");
+    assert_eq!(host(&mut with(&["--context", "prod"], &[])).await, "prod");
+    assert_eq!(host(&mut with(&["--context", "dev"], &[])).await, "file");
+    assert_eq!(host(&mut with(&[], &[("PGIO_CONTEXT", "prod")])).await, "prod");
+    assert_eq!(host(&mut with(&[], &[("DATABASE_URL", &from_variable)])).await, "variable");
+    assert_eq!(host(&mut with(&[], &[("PGHOST", "pghost.invalid")])).await, "pghost");
+    assert_eq!(
+        host(&mut with(&[], &[("PGIO_CONTEXT", "prod"), ("DATABASE_URL", &from_variable)])).await,
+        "variable"
+    );
+    // A context that a flag names is meant.
+    assert_eq!(host(&mut with(&["--context", "prod"], &[("DATABASE_URL", &from_variable)])).await, "prod");
+    assert_eq!(host(&mut with(&["--context", "prod"], &[("PGHOST", "pghost.invalid")])).await, "prod");
+    assert_eq!(host(&mut with(&["--context", "prod", "--database-url", &flag], &[])).await, "flag");
+}
+
+#[tokio::test]
+async fn every_key_is_the_flag_of_its_name() {
+    let postgres = postgres().await;
+    let url = postgres.url();
+    let text = format!(
+        "default-context = 'here'\nchannel-prefix = 'file'\noutput = 'json'\n[context.here]\ndatabase-url = '{url}'\n\
+         channel-prefix = 'here'\ntable-name = 'app.files'\npayload-threshold = 300\ncleanup-interval = 1000\n\
+         heartbeat-interval = '2s'\nheartbeat-timeout = '9s'\n"
+    );
+    let file = TempDir::new().unwrap();
+    let path = file.path().join("any.toml");
+    fs::write(&path, text).unwrap();
+    let path = path.to_str().unwrap();
+    let tail = run(&mut bare(&["tail", "--config", path, "--for", "10ms"])).await.succeeded();
+    assert_eq!(tail.stderr, "listening on here#/\n");
+    let emit = run(bare(&["emit", "x"]).env("PGIO_CONFIG", path)).await.succeeded();
+    assert_eq!(emit.stdout, "{\"sent\":1}\n");
+    // Longer than the threshold, and so for a table that is not there.
+    let long = "x".repeat(300);
+    let table = run(&mut bare(&["emit", "--config", path, "x", &long])).await;
+    assert!(table.stderr.contains("app.files does not exist"), "{table:?}");
+    let flag = run(&mut bare(&["tail", "--config", path, "--channel-prefix", "flag", "--for", "10ms"])).await;
+    assert_eq!(flag.stderr, "listening on flag#/\n");
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_said_in_one_line() {
+    let cases = [
+        ("colour = 'red'", "no such key: colour; there are database-url, "),
+        ("[context.a]\ncolour = 'red'", ""),
+        ("x = = 1", "line 1: "),
+        ("\n\nchannel-prefix = ", "line 3: "),
+        ("channel-prefix = true", "channel-prefix is a boolean, and has to be text or a whole number"),
+        ("heartbeat-interval = 'soon'", "invalid value 'soon' for '--heartbeat-interval <TIME>'"),
+        ("context = 'prod'", "context is not a table such as [context.prod]"),
+        ("default-context = 'gone'\n[context.a]\n[context.b]", "no context \"gone\"; there are a, b"),
+    ];
+    for (text, expected) in cases {
+        let directory = configured(text);
+        let mut command = pgio("postgres://u@127.0.0.1:1/d", &["emit", "x"]);
+        let outcome = run(command.env("XDG_CONFIG_HOME", directory.path())).await;
+        if expected.is_empty() {
+            // Nobody uses that context.
+            assert_eq!(outcome.status, 3, "{outcome:?}");
+            continue;
+        }
+        assert_eq!(outcome.status, 2, "{outcome:?}");
+        let start = format!("error: {}: {expected}", directory.path().join("pgio/config.toml").display());
+        assert!(outcome.stderr.starts_with(&start), "{outcome:?}, not {start}");
+        assert_eq!(outcome.stderr.lines().count(), 1);
+    }
+    let directory = configured("[context.a]\ncolour = 'red'");
+    let mut command = bare(&["emit", "x", "--context", "a"]);
+    let outcome = run(command.env("XDG_CONFIG_HOME", directory.path())).await;
+    assert!(outcome.stderr.contains("context a: no such key: colour"), "{outcome:?}");
+    let missing = run(&mut bare(&["emit", "x", "--config", "/no/such.toml"])).await;
+    assert_eq!(
+        (missing.status, missing.stderr.as_str()),
+        (2, "error: /no/such.toml: No such file or directory\n")
+    );
+    let mut no_file = bare(&["emit", "x", "--context", "prod"]);
+    let no_file = run(no_file.env("XDG_CONFIG_HOME", "/nonexistent")).await;
+    assert_eq!(no_file.status, 2);
+    assert!(no_file.stderr.starts_with("error: /nonexistent/pgio/config.toml: "), "{no_file:?}");
+}
+
+#[tokio::test]
+async fn shells_complete_the_names_of_contexts() {
+    let directory = configured("[context.production]\n[context.staging]\n");
+    let mut complete = bare(&["--", "pgio", "emit", "--context", ""]);
+    complete.env("XDG_CONFIG_HOME", directory.path()).env("PGIO_COMPLETE", "bash");
+    complete.env("_CLAP_COMPLETE_INDEX", "3").env("_CLAP_IFS", "\n");
+    let outcome = run(&mut complete).await.succeeded();
+    assert_eq!(outcome.stdout, "production\nstaging");
+}
