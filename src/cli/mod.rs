@@ -3,6 +3,7 @@
 mod arguments;
 mod attachments;
 mod connection;
+mod doctor;
 mod duration;
 mod emit;
 mod event_line;
@@ -47,6 +48,7 @@ enum Command {
     Emit(emit::Emit),
     Tail(tail::Tail),
     Attachments(attachments::Attachments),
+    Doctor(doctor::Doctor),
 }
 
 /// Parses the command line, runs the command and tells the exit status.
@@ -73,6 +75,7 @@ impl Command {
             Self::Emit(emit) => emit.run(global).await,
             Self::Tail(tail) => exit::unless_interrupted(tail.run(global)).await,
             Self::Attachments(attachments) => attachments.run(global).await,
+            Self::Doctor(doctor) => exit::unless_interrupted(doctor.run(global)).await,
         }
     }
 }
