@@ -25,11 +25,9 @@ pub(super) async fn check(context: &Context, server: &Server) -> Result<Vec<Find
         Ok(shape) => shape,
         // To find a table takes USAGE on its schema.
         Err(Error::TablePrivilege { reason, .. }) => {
-            return Ok(vec![Finding::fail(
-                "privileges",
-                reason,
-                format!("GRANT USAGE on that schema TO {user}"),
-            )]);
+            let schema = table.schema_as_sql().unwrap_or("public");
+            let grant = format!("GRANT USAGE ON SCHEMA {schema} TO {user}");
+            return Ok(vec![Finding::fail("privileges", reason, grant)]);
         }
         Err(error) => return Err(error),
     };

@@ -51,7 +51,7 @@ impl Examiner {
 
     pub(crate) async fn server(&self) -> Result<Server> {
         let sql = "SELECT pg_catalog.current_setting('server_version'), \
-            pg_catalog.current_setting('server_version_num')::int, current_user::text, \
+            pg_catalog.current_setting('server_version_num')::int, pg_catalog.quote_ident(current_user), \
             pg_catalog.current_database()::text, pg_catalog.pg_is_in_recovery(), \
             pg_catalog.current_setting('transaction_read_only') = 'on'";
         self.one(sql, &[], |row| {
