@@ -8,6 +8,7 @@ mod config;
 mod confirm;
 mod connection;
 mod disconnect;
+mod doctor;
 mod duration;
 mod emit;
 mod event_line;
@@ -75,6 +76,7 @@ enum Command {
     Attachments(attachments::Attachments),
     Completions(completions::Completions),
     Man(man::Man),
+    Doctor(doctor::Doctor),
 }
 
 /// Parses the command line, runs the command and tells the exit status.
@@ -128,6 +130,7 @@ impl Command {
             Self::Attachments(attachments) => attachments.run(global).await,
             Self::Completions(completions) => completions.run(),
             Self::Man(man) => man.run(),
+            Self::Doctor(doctor) => exit::unless_interrupted(doctor.run(global)).await,
         }
     }
 }

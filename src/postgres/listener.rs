@@ -154,9 +154,18 @@ impl Owner {
                         }
                     }
                 },
-                _ = ping.tick() => self.execute(&mut live, "").await?,
+                _ = ping.tick() => {
+                    let ping = self.ping();
+                    self.execute(&mut live, &ping).await?;
+                }
             }
         }
+    }
+
+    /// Says again what is so already, for those who look into `pg_stat_activity` what the connection is good for.
+    fn ping(&self) -> String {
+        let listen = |channel: &Channel| format!("LISTEN {}", quote_identifier(channel.as_str()));
+        self.channels.last().map(listen).unwrap_or_default()
     }
 
     fn hear(&mut self, message: AsyncMessage) -> Result<()> {

@@ -6,6 +6,7 @@ pub(crate) mod backlog;
 mod batch;
 mod connect;
 mod failure;
+pub(crate) mod health;
 mod listener;
 #[cfg(all(unix, feature = "private"))]
 pub mod private;

@@ -24,6 +24,12 @@ impl TableName {
     pub fn as_sql(&self) -> &str {
         &self.0
     }
+
+    /// The schema as it stands in SQL, where the name has one.
+    pub(crate) fn schema_as_sql(&self) -> Option<&str> {
+        let rest = after_identifier(&self.0)?;
+        rest.starts_with('.').then(|| &self.0[..self.0.len() - rest.len()])
+    }
 }
 
 impl Default for TableName {
@@ -102,6 +108,9 @@ mod tests {
         }
         for bad in ["", ".", "a.", ".a", "a.b.c", "a b", "1a", "\"a", "\"\"", "a;--", "\"a\"b", "a\"b\""] {
             assert!(bad.parse::<TableName>().is_err(), "{bad}");
+        }
+        for (name, schema) in [("t", None), ("app.t", Some("app")), (r#""a.b"."t""#, Some(r#""a.b""#))] {
+            assert_eq!(name.parse::<TableName>().unwrap().schema_as_sql(), schema, "{name}");
         }
         assert_eq!(quote_identifier("socket.io#/a\"b"), "\"socket.io#/a\"\"b\"");
     }

@@ -45,7 +45,7 @@ struct Wanted {
 /// How a table is made.
 #[derive(Debug)]
 pub(crate) struct Shape {
-    pub(super) oid: u32,
+    pub(crate) oid: u32,
     pub(super) schema: String,
     /// `r` for a table, `v` for a view, and so on: `pg_class.relkind`.
     kind: String,
@@ -137,7 +137,7 @@ impl Defect {
 }
 
 impl Shape {
-    pub(super) async fn of(session: &Session, table: &TableName) -> Result<Option<Self>> {
+    pub(crate) async fn of(session: &Session, table: &TableName) -> Result<Option<Self>> {
         let client = session.client().await?;
         let name = table.as_sql();
         let relation = client.query_typed(RELATION, &[(&name, Type::TEXT)]).await;

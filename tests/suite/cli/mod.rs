@@ -2,6 +2,7 @@
 
 mod attachments;
 mod config;
+mod doctor;
 mod emit;
 mod emit_from;
 mod emit_later;

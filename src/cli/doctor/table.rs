@@ -1,0 +1,100 @@
+//! The attachment table: whether it is there, can be used, and is kept small.
+
+use super::Context;
+use super::finding::Finding;
+use super::server::short;
+use crate::cli::exit::create_table;
+use crate::cli::output::progress::count;
+use crate::postgres::health::{Backlog, Server};
+use crate::{Error, Result};
+
+/// How many rows may be left over without anybody noticing.
+const MANY: u64 = 10_000;
+
+/// Further than this is not counted.
+const LIMIT: u32 = 1_000_000;
+
+/// After how many cleanup intervals a row should be gone: nodes may start theirs at different times.
+const INTERVALS: u32 = 3;
+
+pub(super) async fn check(context: &Context, server: &Server) -> Result<Vec<Finding>> {
+    let Context { examiner, options, .. } = context;
+    let table = &options.table_name;
+    let user = &server.user;
+    let shape = match examiner.shape().await {
+        Ok(shape) => shape,
+        // To find a table takes USAGE on its schema.
+        Err(Error::TablePrivilege { reason, .. }) => {
+            let schema = table.schema_as_sql().unwrap_or("public");
+            let grant = format!("GRANT USAGE ON SCHEMA {schema} TO {user}");
+            return Ok(vec![Finding::fail("privileges", reason, grant)]);
+        }
+        Err(error) => return Err(error),
+    };
+    let Some(shape) = shape else {
+        let detail = format!("{table} does not exist: events with binary, and large ones, cannot be sent");
+        return Ok(vec![Finding::fail("table", detail, create_table(table.as_sql()))]);
+    };
+    let storage = if shape.is_unlogged { ", unlogged" } else { "" };
+    let mut findings = vec![Finding::ok("table", format!("{table}{storage}"))];
+
+    if let Err(Error::TableShape { reason, remedy, .. }) = shape.check(table) {
+        findings.push(Finding::fail("columns", reason, remedy));
+        return Ok(findings);
+    }
+    findings.push(Finding::ok("columns", "id, created_at and payload are as they should be"));
+
+    let missing = examiner.missing_privileges(&shape).await?;
+    let may_read = !missing.iter().any(|privilege| privilege.starts_with("SELECT"));
+    findings.push(match missing.is_empty() {
+        true => Finding::ok("privileges", format!("{user} may read, write and delete attachments")),
+        false => {
+            let grants = missing.iter().map(|privilege| format!("GRANT {privilege} TO {user}"));
+            let detail = format!("{user} has no {}", missing.join(", no "));
+            Finding::fail("privileges", detail, grants.collect::<Vec<_>>().join("; "))
+        }
+    });
+
+    let unindexed: Vec<_> = shape.unindexed().collect();
+    findings.push(match unindexed.as_slice() {
+        [] => Finding::ok("index", "id and created_at have one each"),
+        columns => {
+            let detail = format!(
+                "no index on {}: each server reads the whole table again and again",
+                columns.join(" and ")
+            );
+            Finding::warn("index", detail, create_table(table.as_sql()))
+        }
+    });
+    if may_read {
+        findings.push(backlog(context).await?);
+    }
+    Ok(findings)
+}
+
+async fn backlog(context: &Context) -> Result<Finding> {
+    let age = context.options.cleanup_interval.saturating_mul(INTERVALS);
+    let advice =
+        "pgio attachments cleanup; then see why no server does it (cleanupInterval, DELETE privilege)";
+    Ok(match context.examiner.backlog(age, LIMIT).await? {
+        Backlog::Rows(rows) if rows < MANY => {
+            Finding::ok("backlog", format!("{} rows are older than {}", count(rows), short(age)))
+        }
+        Backlog::Rows(rows) => {
+            let more = if rows >= u64::from(LIMIT) { " or more" } else { "" };
+            Finding::warn(
+                "backlog",
+                format!("{}{more} rows are older than {}", count(rows), short(age)),
+                advice,
+            )
+        }
+        Backlog::Unknown => {
+            let detail = "the rows could not be counted in time: there are too many, or the table is locked";
+            Finding::warn(
+                "backlog",
+                detail,
+                "pgio attachments stats, which waits; pg_locks says who has locked it",
+            )
+        }
+    })
+}

@@ -1,0 +1,184 @@
+//! Notifications: whether they arrive, what keeps them, and who listens where.
+
+use std::time::Duration;
+
+use super::Context;
+use super::finding::Finding;
+use super::server::short;
+use crate::Result;
+use crate::postgres::health::{Delivery, Holder, Listening, Queue};
+
+/// How long a notification may take to come.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// From here on it is slow.
+const SLOW: Duration = Duration::from_millis(250);
+
+/// How long a transaction may take before it is suspected of holding up the queue.
+const LONG: Duration = Duration::from_secs(2);
+
+/// How full the queue may be unnoticed, and before it is nearly too late.
+const SOME: f64 = 0.01;
+const MUCH: f64 = 0.5;
+
+/// How long a channel's name can be in bytes.
+const MAX_CHANNEL_BYTES: usize = 63;
+
+/// Whether somebody stands between, and whether what is published arrives.
+pub(super) async fn delivery(context: &Context) -> Result<Vec<Finding>> {
+    let Delivery { published, arrived, sessions_are_shared } = context.examiner.delivery(PATIENCE).await?;
+    let published = short(published);
+    let pooler = match sessions_are_shared {
+        true => Finding::fail(
+            "pooler",
+            "a connection pooler in transaction mode stands between, and LISTEN does not survive it",
+            "connect to Postgres itself, or to a pool with pool_mode = session",
+        ),
+        false => Finding::ok("pooler", "each connection has a session of its own"),
+    };
+    let delivery = match arrived {
+        None => Finding::fail(
+            "delivery",
+            format!("a notification was published in {published}, and did not arrive within {PATIENCE:?}"),
+            "connect to Postgres itself; if a connection pooler is in between, it must pool whole sessions",
+        ),
+        Some(time) if time > SLOW => Finding::warn(
+            "delivery",
+            format!("a notification was published in {published}, and arrived after {}", short(time)),
+            "look at the server's load, and at the queue",
+        ),
+        Some(time) => {
+            Finding::ok("delivery", format!("published in {published}, arrived after {}", short(time)))
+        }
+    };
+    Ok(vec![pooler, delivery])
+}
+
+pub(super) async fn queue(context: &Context) -> Result<Finding> {
+    let Queue { usage, holders, hidden } = context.examiner.queue(LONG).await?;
+    // What is a billionth of the queue is a page that nobody could read yet.
+    let detail = format!("the notification queue is {} full", percent(usage));
+    if usage == 0.0 || (usage < SOME && holders.is_empty()) {
+        return Ok(Finding::ok("queue", detail));
+    }
+    let suspects = holders.iter().take(3).map(describe).collect::<Vec<_>>().join("; ");
+    let detail = match holders.len() {
+        0 => format!("{detail}, as some session that listens does not read"),
+        1..4 => format!("{detail}, and a session in a long transaction reads nothing: {suspects}"),
+        count => format!("{detail}, and {count} sessions in long transactions read nothing: {suspects}; ..."),
+    };
+    let mut advice = match holders.first() {
+        Some(Holder { pid, .. }) => {
+            format!(
+                "end that transaction, or SELECT pg_terminate_backend({pid}); listen on connections of their own"
+            )
+        }
+        None => "look for a client that has stopped reading".into(),
+    };
+    if hidden > 0 {
+        advice =
+            format!("{advice}; {hidden} sessions are hidden from this user: GRANT pg_monitor shows them");
+    }
+    Ok(match usage < MUCH {
+        true => Finding::warn("queue", detail, advice),
+        false => Finding::fail("queue", format!("{detail} (at 100% all publishing fails)"), advice),
+    })
+}
+
+fn percent(usage: f64) -> String {
+    match usage * 100.0 {
+        0.0 => "0%".into(),
+        ..0.1 => "less than 0.1%".into(),
+        percent => format!("{percent:.1}%"),
+    }
+}
+
+/// `pid 4711 ("chat", app@db, idle for 12.0 s)`.
+fn describe(holder: &Holder) -> String {
+    let Holder { pid, application, user, database, is_idle, since } = holder;
+    let name = if application.is_empty() { "no application_name".into() } else { format!("{application:?}") };
+    let doing = if *is_idle { "idle in a transaction" } else { "busy" };
+    format!("pid {pid} ({name}, {user}@{database}, {doing} for {})", short(*since))
+}
+
+/// Whether each namespace has a name that Postgres takes.
+pub(super) fn channels(context: &Context) -> Finding {
+    let prefix = &context.options.channel_prefix;
+    let names = context.namespaces.iter().map(|nsp| nsp.channel(prefix));
+    match names.collect::<Result<Vec<_>>>() {
+        Ok(channels) => {
+            let names: Vec<_> = channels.iter().map(|channel| channel.as_str()).collect();
+            Finding::ok("channels", names.join(", "))
+        }
+        Err(error) => Finding::fail(
+            "channels",
+            error.to_string(),
+            "shorten the namespace, or --channel-prefix on all servers",
+        ),
+    }
+}
+
+/// What others listen on, and whether that is what they mean.
+pub(super) async fn listeners(context: &Context) -> Result<Vec<Finding>> {
+    let listening = context.examiner.listening().await?;
+    let prefix = &context.options.channel_prefix;
+    let mut findings = vec![judge_prefix(prefix, &listening)];
+    let too_long = listening.iter().filter(|listening| listening.channel.len() > MAX_CHANNEL_BYTES);
+    findings.extend(too_long.map(|Listening { channel, .. }| {
+        Finding::fail(
+            "listeners",
+            format!(
+                "a server listens on {channel:?}: {} bytes, of which Postgres keeps {MAX_CHANNEL_BYTES}, so that it hears nothing",
+                channel.len()
+            ),
+            "shorten the namespace, or the channelPrefix of all servers",
+        )
+    }));
+    Ok(findings)
+}
+
+fn judge_prefix(ours: &str, listening: &[Listening]) -> Finding {
+    let mut sessions = 0;
+    let mut others: Vec<&str> = Vec::new();
+    for Listening { channel, sessions: count } in listening {
+        // A namespace starts with a slash; what else is listened on is not ours to judge.
+        match channel.split_once("#/") {
+            Some((prefix, _)) if prefix == ours => sessions += count,
+            Some((prefix, _)) if !others.contains(&prefix) => others.push(prefix),
+            _ => {}
+        }
+    }
+    let others = others.join(", ");
+    match (sessions, others.is_empty()) {
+        (0, true) => Finding::ok("prefix", format!("nobody was seen listening on {ours}#/...")),
+        (0, false) => Finding::warn(
+            "prefix",
+            format!("nobody was seen listening with the prefix {ours}, but servers do with {others}"),
+            "give all servers and pgio the same --channel-prefix (channelPrefix in Node)",
+        ),
+        (count, true) => Finding::ok("prefix", format!("{count} listening with the prefix {ours}")),
+        (count, false) => Finding::ok(
+            "prefix",
+            format!("{count} listening with the prefix {ours}; other clusters: {others}"),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::finding::Status;
+    use super::*;
+
+    #[test]
+    fn prefixes() {
+        let on = |channel: &str| Listening { channel: channel.into(), sessions: 1 };
+        for (listening, status) in [
+            (vec![], Status::Ok),
+            (vec![on("jobs"), on("cache#1")], Status::Ok),
+            (vec![on("socket.io#/"), on("other#/")], Status::Ok),
+            (vec![on("other#/"), on("socket.io")], Status::Warn),
+        ] {
+            assert_eq!(judge_prefix("socket.io", &listening).status, status, "{listening:?}");
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Who listens on what, as far as the server tells: by the last statement of each session.
+
+use std::collections::BTreeMap;
+
+use super::Examiner;
+use super::delivery::PREFIX;
+use crate::Result;
+
+/// A channel, and how many sessions said last that they listen on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Listening {
+    /// As in the statement, which may be longer than what the server made of it.
+    pub(crate) channel: String,
+    pub(crate) sessions: usize,
+}
+
+impl Examiner {
+    /// The channels of this database on which others listen. Those of users whose statements we may not see are missing,
+    /// and so is who has said something else since.
+    pub(crate) async fn listening(&self) -> Result<Vec<Listening>> {
+        let sql = "SELECT query FROM pg_catalog.pg_stat_activity WHERE datname = pg_catalog.current_database() \
+            AND pid <> pg_catalog.pg_backend_pid() AND query ILIKE '%listen%'";
+        let statements: Vec<String> = self.all(sql, &[], |row| row.try_get(0)).await?;
+        let mut channels = BTreeMap::<String, usize>::new();
+        for statement in statements {
+            let own =
+                |channel: &String| channel.strip_prefix(PREFIX).is_some_and(|rest| rest.starts_with('#'));
+            for channel in channels_of(&statement).into_iter().filter(|channel| !own(channel)) {
+                *channels.entry(channel).or_default() += 1;
+            }
+        }
+        Ok(channels.into_iter().map(|(channel, sessions)| Listening { channel, sessions }).collect())
+    }
+}
+
+/// The channels that a text of `LISTEN` statements names.
+fn channels_of(statements: &str) -> Vec<String> {
+    let mut channels = Vec::new();
+    let mut rest = statements.trim_start();
+    while let Some(name) =
+        rest.get(..6).filter(|word| word.eq_ignore_ascii_case("listen")).map(|_| &rest[6..])
+    {
+        let Some(quoted) = name.trim_start().strip_prefix('"') else { break };
+        let Some((channel, after)) = quoted_identifier(quoted) else { break };
+        channels.push(channel);
+        rest = after.trim_start().trim_start_matches(';').trim_start();
+    }
+    channels
+}
+
+/// What stands up to the closing quote, and what comes after it.
+fn quoted_identifier(text: &str) -> Option<(String, &str)> {
+    let mut name = String::new();
+    let mut rest = text;
+    loop {
+        let (part, after) = rest.split_once('"')?;
+        name.push_str(part);
+        match after.strip_prefix('"') {
+            Some(more) => {
+                name.push('"');
+                rest = more;
+            }
+            None => return Some((name, after)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn channels_of_statements() {
+        for (statements, channels) in [
+            ("LISTEN \"socket.io#/\"", &["socket.io#/"][..]),
+            ("listen \"a#/\"; LISTEN \"b\"\"c#/\";", &["a#/", "b\"c#/"]),
+            ("LISTEN \"cut off", &[]),
+            ("LISTEN plain", &[]),
+            ("SELECT 'listen'", &[]),
+            ("", &[]),
+            ("é", &[]),
+        ] {
+            assert_eq!(channels_of(statements), channels, "{statements}");
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Facts about a server that tell whether a cluster can live on it. What they mean is for others to say.
+
+mod delivery;
+mod listeners;
+mod queue;
+mod table;
+
+use std::time::{Duration, Instant, SystemTime};
+
+use jiff::SignedDuration;
+use tokio_postgres::Row;
+use tokio_postgres::types::{ToSql, Type};
+
+pub(crate) use delivery::Delivery;
+pub(crate) use listeners::Listening;
+pub(crate) use queue::{Holder, Queue};
+pub(crate) use table::Backlog;
+
+use super::{Session, Settings, TableName, failure};
+use crate::Result;
+
+/// How often times are taken.
+const SAMPLES: usize = 5;
+
+/// Looks at a server.
+pub(crate) struct Examiner {
+    settings: Settings,
+    session: Session,
+    table: TableName,
+}
+
+/// Which server it is.
+#[derive(Debug)]
+pub(crate) struct Server {
+    /// As the server says it: `15.18 (Debian 15.18-0+deb12u1)`.
+    pub(crate) version: String,
+    /// 15 for all of 15.x; 9 for what came before 10.
+    pub(crate) major: i32,
+    pub(crate) user: String,
+    pub(crate) database: String,
+    pub(crate) is_standby: bool,
+    /// Whether transactions may not write, unless they say otherwise.
+    pub(crate) is_read_only: bool,
+}
+
+impl Examiner {
+    pub(crate) async fn connect(settings: Settings, table: TableName) -> Result<Self> {
+        let session = Session::open(settings.clone()).await?;
+        Ok(Self { settings, session, table })
+    }
+
+    pub(crate) async fn server(&self) -> Result<Server> {
+        let sql = "SELECT pg_catalog.current_setting('server_version'), \
+            pg_catalog.current_setting('server_version_num')::int, pg_catalog.quote_ident(current_user), \
+            pg_catalog.current_database()::text, pg_catalog.pg_is_in_recovery(), \
+            pg_catalog.current_setting('transaction_read_only') = 'on'";
+        self.one(sql, &[], |row| {
+            Ok(Server {
+                version: row.try_get(0)?,
+                major: row.try_get::<_, i32>(1)? / 10_000,
+                user: row.try_get(2)?,
+                database: row.try_get(3)?,
+                is_standby: row.try_get(4)?,
+                is_read_only: row.try_get(5)?,
+            })
+        })
+        .await
+    }
+
+    /// How long the shortest of some round trips takes, which is what the network and the server cannot do without.
+    pub(crate) async fn round_trip(&self) -> Result<Duration> {
+        let mut best = Duration::MAX;
+        for _ in 0..SAMPLES {
+            let start = Instant::now();
+            self.one("SELECT 1", &[], |row| row.try_get::<_, i32>(0)).await?;
+            best = best.min(start.elapsed());
+        }
+        Ok(best)
+    }
+
+    /// How far the server's clock is ahead of ours, and how far off that may be.
+    pub(crate) async fn clock(&self) -> Result<(SignedDuration, Duration)> {
+        let mut best = (SignedDuration::ZERO, Duration::MAX);
+        for _ in 0..SAMPLES {
+            let (ours, start) = (SystemTime::now(), Instant::now());
+            let theirs = self.one("SELECT pg_catalog.clock_timestamp()", &[], |row| row.try_get(0)).await?;
+            let half = start.elapsed() / 2;
+            if half < best.1 {
+                best = (ahead(theirs, ours + half), half);
+            }
+        }
+        Ok(best)
+    }
+
+    /// The one row of an answer.
+    async fn one<T>(
+        &self,
+        sql: &str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+        read: impl Fn(&Row) -> Result<T, tokio_postgres::Error>,
+    ) -> Result<T> {
+        let mut rows = self.all(sql, parameters, read).await?;
+        rows.pop().ok_or_else(|| crate::Error::Database("no answer to a question that has one".into()))
+    }
+
+    /// All rows of an answer.
+    async fn all<T>(
+        &self,
+        sql: &str,
+        parameters: &[(&(dyn ToSql + Sync), Type)],
+        read: impl Fn(&Row) -> Result<T, tokio_postgres::Error>,
+    ) -> Result<Vec<T>> {
+        let rows = self.session.client().await?.query_typed(sql, parameters).await;
+        rows.and_then(|rows| rows.iter().map(read).collect()).map_err(|error| failure(&error))
+    }
+}
+
+fn ahead(theirs: SystemTime, ours: SystemTime) -> SignedDuration {
+    let signed = |duration| SignedDuration::try_from(duration).unwrap_or(SignedDuration::MAX);
+    match theirs.duration_since(ours) {
+        Ok(ahead) => signed(ahead),
+        Err(behind) => -signed(behind.duration()),
+    }
+}

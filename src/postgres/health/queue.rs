@@ -1,0 +1,60 @@
+//! The server's queue of notifications, which all databases share, and who keeps it from being emptied.
+
+use std::time::Duration;
+
+use super::Examiner;
+use crate::Result;
+
+/// How full the queue is.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    /// From 0 to 1. At 1 nobody can publish any more.
+    pub(crate) usage: f64,
+    /// Sessions that have been in one transaction for a while, the longest first: a session that listens reads nothing as
+    /// long as it is in one.
+    pub(crate) holders: Vec<Holder>,
+    /// How many sessions of other users do not show whether they are in one.
+    pub(crate) hidden: u64,
+}
+
+/// A session in a transaction.
+#[derive(Debug)]
+pub(crate) struct Holder {
+    pub(crate) pid: i32,
+    pub(crate) application: String,
+    pub(crate) user: String,
+    pub(crate) database: String,
+    pub(crate) is_idle: bool,
+    pub(crate) since: Duration,
+}
+
+impl Examiner {
+    /// Looks at the queue; holders are sessions whose transaction is older than that.
+    pub(crate) async fn queue(&self, than: Duration) -> Result<Queue> {
+        let usage = "SELECT pg_catalog.pg_notification_queue_usage()";
+        let usage = self.one(usage, &[], |row| row.try_get(0)).await?;
+        let holders = "SELECT pid, application_name, coalesce(usename::text, ''), coalesce(datname::text, ''), \
+            state LIKE 'idle in transaction%', \
+            extract(epoch FROM pg_catalog.clock_timestamp() - xact_start)::float8 \
+            FROM pg_catalog.pg_stat_activity \
+            WHERE backend_type = 'client backend' AND pid <> pg_catalog.pg_backend_pid() \
+            AND pg_catalog.clock_timestamp() - xact_start > $1 * interval '1 second' ORDER BY xact_start";
+        let than = than.as_secs_f64();
+        let holders = self
+            .all(holders, &[(&than, tokio_postgres::types::Type::FLOAT8)], |row| {
+                Ok(Holder {
+                    pid: row.try_get(0)?,
+                    application: row.try_get(1)?,
+                    user: row.try_get(2)?,
+                    database: row.try_get(3)?,
+                    is_idle: row.try_get(4)?,
+                    since: Duration::try_from_secs_f64(row.try_get(5)?).unwrap_or_default(),
+                })
+            })
+            .await?;
+        let hidden = "SELECT count(*) FROM pg_catalog.pg_stat_activity \
+            WHERE query = '<insufficient privilege>' AND state IS NULL";
+        let hidden: i64 = self.one(hidden, &[], |row| row.try_get(0)).await?;
+        Ok(Queue { usage, holders, hidden: hidden.unsigned_abs() })
+    }
+}

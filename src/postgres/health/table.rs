@@ -1,0 +1,73 @@
+//! The attachment table, seen by who is going to use it.
+
+use std::time::Duration;
+
+use tokio_postgres::SimpleQueryMessage;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::{ToSql, Type};
+
+use super::Examiner;
+use crate::Result;
+use crate::postgres::attachment_table::Shape;
+use crate::postgres::attachments::table_failure;
+use crate::postgres::failure;
+
+/// How long counting may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How many rows are too old.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Backlog {
+    /// So many; the limit where there are more.
+    Rows(u64),
+    /// It takes too long to count them, or somebody has locked the table.
+    Unknown,
+}
+
+impl Examiner {
+    /// How the table is made; `None` where there is none.
+    pub(crate) async fn shape(&self) -> Result<Option<Shape>> {
+        Shape::of(&self.session, &self.table).await
+    }
+
+    /// What the user may not do with the table, as the privileges that would allow it: `DELETE ON t`.
+    pub(crate) async fn missing_privileges(&self, shape: &Shape) -> Result<Vec<String>> {
+        let table = self.table.as_sql();
+        // The sequence of an identity column asks for no privilege of its own.
+        let sql = "SELECT privilege FROM (VALUES \
+            ('SELECT ON ' || $2, pg_catalog.has_table_privilege($1, 'SELECT')), \
+            ('INSERT ON ' || $2, pg_catalog.has_table_privilege($1, 'INSERT')), \
+            ('DELETE ON ' || $2, pg_catalog.has_table_privilege($1, 'DELETE'))) AS needed (privilege, is_given) \
+            WHERE NOT is_given UNION ALL \
+            SELECT 'USAGE ON SEQUENCE ' || sequence FROM pg_catalog.pg_get_serial_sequence($2, 'id') AS sequence, \
+            pg_catalog.pg_attribute WHERE attrelid = $1 AND attname = 'id' AND attidentity = '' \
+            AND NOT pg_catalog.has_sequence_privilege(sequence, 'USAGE, UPDATE')";
+        let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&shape.oid, Type::OID), (&table, Type::TEXT)];
+        self.all(sql, &parameters, |row| row.try_get(0)).await
+    }
+
+    /// Counts rows older than that, up to the limit.
+    pub(crate) async fn backlog(&self, older_than: Duration, limit: u32) -> Result<Backlog> {
+        let (table, age, patience) = (self.table.as_sql(), older_than.as_secs_f64(), PATIENCE.as_millis());
+        // Simple statements share a transaction, and the setting ends with it.
+        let sql = format!(
+            "SELECT pg_catalog.set_config('statement_timeout', '{patience}', true); \
+             SELECT count(*) FROM (SELECT FROM {table} \
+             WHERE created_at < now() - {age} * interval '1 second' LIMIT {limit}) AS old"
+        );
+        match self.session.client().await?.simple_query(&sql).await {
+            Ok(answers) => {
+                let rows = answers.iter().filter_map(|answer| match answer {
+                    SimpleQueryMessage::Row(row) => row.get(0),
+                    _ => None,
+                });
+                Ok(rows.last().and_then(|count| count.parse().ok()).map_or(Backlog::Unknown, Backlog::Rows))
+            }
+            Err(error) if error.code() == Some(&SqlState::QUERY_CANCELED) => Ok(Backlog::Unknown),
+            Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+                Err(table_failure(&error, &self.table))
+            }
+            Err(error) => Err(failure(&error)),
+        }
+    }
+}

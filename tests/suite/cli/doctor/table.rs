@@ -1,0 +1,119 @@
+//! Troubles of the attachment table: it is missing, odd, forbidden, slow or full.
+
+use tokio_postgres::NoTls;
+
+use super::doctor;
+use crate::support::attachments::{create_attachment_table, execute};
+use crate::support::pgio::{pgio, run};
+use crate::support::postgres::postgres;
+
+#[tokio::test]
+async fn a_missing_table() {
+    let postgres = postgres().await;
+    let diagnosis = doctor(postgres.url(), &["--table-name", "app.files"]).await;
+    diagnosis.check(
+        "table",
+        "fail",
+        "app.files does not exist",
+        "pgio attachments init --table-name app.files",
+    );
+    let odd = "\"it's\"";
+    doctor(postgres.url(), &["--table-name", odd]).await.check(
+        "table",
+        "fail",
+        "",
+        r#"--table-name '"it'\''s"'"#,
+    );
+    run(&mut pgio(postgres.url(), &["attachments", "init"])).await.succeeded();
+    doctor(postgres.url(), &[]).await.check("table", "ok", "socket_io_attachments", "");
+}
+
+#[tokio::test]
+async fn wrong_columns() {
+    let postgres = postgres().await;
+    execute(
+        postgres.url(),
+        "CREATE TABLE socket_io_attachments (id bigserial UNIQUE, created_at timestamp DEFAULT now(), payload bytea)",
+    )
+    .await;
+    let diagnosis = doctor(postgres.url(), &[]).await;
+    diagnosis.check(
+        "columns",
+        "fail",
+        "created_at is timestamp without time zone",
+        "ALTER created_at TYPE timestamp",
+    );
+    assert_eq!(diagnosis.status, 1);
+    execute(postgres.url(), diagnosis.finding("columns").2).await;
+    doctor(postgres.url(), &[]).await.check("columns", "ok", "", "");
+}
+
+#[tokio::test]
+async fn missing_privileges() {
+    let postgres = postgres().await;
+    let users = "CREATE SCHEMA app; CREATE TABLE app.files
+            (id bigserial UNIQUE, created_at timestamptz DEFAULT now(), payload bytea);
+        DROP ROLE IF EXISTS patient; CREATE ROLE patient LOGIN PASSWORD 'pw'";
+    execute(postgres.url(), users).await;
+    let patient = format!("postgres://patient:pw@{}", postgres.url().rsplit_once('@').unwrap().1);
+    let table = ["--table-name", "app.files"];
+    let diagnosis = doctor(&patient, &table).await;
+    diagnosis.check(
+        "privileges",
+        "fail",
+        "permission denied for schema app",
+        "GRANT USAGE ON SCHEMA app TO patient",
+    );
+    execute(postgres.url(), diagnosis.finding("privileges").2).await;
+    execute(postgres.url(), "GRANT SELECT ON app.files TO patient").await;
+    let diagnosis = doctor(&patient, &table).await;
+    let detail =
+        "patient has no INSERT ON app.files, no DELETE ON app.files, no USAGE ON SEQUENCE app.files_id_seq";
+    diagnosis.check("privileges", "fail", detail, "GRANT INSERT ON app.files TO patient; ");
+    execute(postgres.url(), diagnosis.finding("privileges").2).await;
+    doctor(&patient, &table).await.check("privileges", "ok", "patient may", "");
+    run(&mut pgio(&patient, &["emit", "--table-name", "app.files", "x", r#"{"$binary":"AQ=="}"#]))
+        .await
+        .succeeded();
+    execute(postgres.url(), "REVOKE SELECT ON app.files FROM patient").await;
+    let blind = doctor(&patient, &table).await;
+    assert!(!blind.has("backlog"), "{blind:?}");
+    execute(postgres.url(), "DROP OWNED BY patient; DROP ROLE patient").await;
+}
+
+#[tokio::test]
+async fn a_missing_index() {
+    let postgres = postgres().await;
+    create_attachment_table(postgres.url()).await;
+    let diagnosis = doctor(postgres.url(), &[]).await;
+    diagnosis.check("index", "warn", "no index on created_at: ", "pgio attachments init");
+    assert_eq!((diagnosis.status, diagnosis.stderr.as_str()), (0, ""));
+    run(&mut pgio(postgres.url(), &["attachments", "init"])).await.succeeded();
+    doctor(postgres.url(), &[]).await.check("index", "ok", "", "");
+}
+
+#[tokio::test]
+async fn a_backlog() {
+    let postgres = postgres().await;
+    run(&mut pgio(postgres.url(), &["attachments", "init"])).await.succeeded();
+    let fill = "INSERT INTO socket_io_attachments (created_at, payload)
+        SELECT now() - interval '100 s', 'x' FROM generate_series(1, 10000)";
+    execute(postgres.url(), fill).await;
+    let diagnosis = doctor(postgres.url(), &[]).await;
+    diagnosis.check("backlog", "warn", "10,000 rows are older than 90.0 s", "pgio attachments cleanup");
+    doctor(postgres.url(), &["--cleanup-interval", "1m"]).await.check("backlog", "ok", "0 rows are", "");
+    run(&mut pgio(postgres.url(), &["attachments", "cleanup", "--yes"])).await.succeeded();
+    doctor(postgres.url(), &[]).await.check("backlog", "ok", "0 rows are", "");
+}
+
+#[tokio::test]
+async fn a_table_that_somebody_has_locked() {
+    let postgres = postgres().await;
+    create_attachment_table(postgres.url()).await;
+    let (other, connection) = tokio_postgres::connect(postgres.url(), NoTls).await.unwrap();
+    let driver = tokio::spawn(connection);
+    other.batch_execute("BEGIN; LOCK TABLE socket_io_attachments").await.unwrap();
+    doctor(postgres.url(), &[]).await.check("backlog", "warn", "or the table is locked", "pg_locks");
+    drop(other);
+    driver.await.unwrap().unwrap();
+}

@@ -1,0 +1,130 @@
+//! Troubles of the notifications: poolers, stuck listeners, channels that are too long, prefixes that differ.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tokio_postgres::NoTls;
+
+use super::doctor;
+use crate::support::attachments::{create_attachment_table, execute};
+use crate::support::node::{AdapterVersion, NodePeer, ServerOptions};
+use crate::support::pgbouncer::PgBouncer;
+use crate::support::pgio::{Running, pgio, run};
+use crate::support::postgres::{own_server, postgres};
+use crate::support::sql::query_text;
+
+#[tokio::test]
+async fn a_pooler_in_transaction_mode() {
+    let postgres = postgres().await;
+    create_attachment_table(postgres.url()).await;
+    let bouncer = PgBouncer::start(postgres.url(), "transaction").await;
+    let diagnosis = doctor(&bouncer.url(), &[]).await;
+    diagnosis.check("pooler", "fail", "in transaction mode", "pool_mode = session");
+    diagnosis.check("delivery", "fail", "did not arrive", "connect to Postgres itself");
+    // Only these two.
+    assert!(diagnosis.stderr.starts_with("error: 2 of "), "{diagnosis:?}");
+    let sessions = PgBouncer::start(postgres.url(), "session").await;
+    let diagnosis = doctor(&sessions.url(), &[]).await;
+    diagnosis.check("pooler", "ok", "", "");
+    diagnosis.check("delivery", "ok", "", "");
+}
+
+#[tokio::test]
+async fn the_table_can_be_looked_after_through_a_pooler() {
+    let postgres = postgres().await;
+    let bouncer = PgBouncer::start(postgres.url(), "transaction").await;
+    let url = bouncer.url();
+    let attachments = async |arguments: &[&str]| {
+        run(&mut pgio(&url, &[&["attachments"], arguments].concat())).await.succeeded().stdout
+    };
+    assert!(attachments(&["init"]).await.starts_with("created "));
+    execute(postgres.url(), "DROP INDEX socket_io_attachments_created_at_idx").await;
+    assert!(attachments(&["init"]).await.starts_with("added an index on created_at"));
+    run(&mut pgio(&url, &["emit", "x", r#"{"$binary":"AQ=="}"#])).await.succeeded();
+    assert!(attachments(&["list"]).await.contains(" x\n"));
+    assert!(attachments(&["show", "1"]).await.contains(" x <1 bytes 01>"));
+    assert!(attachments(&["stats"]).await.contains("rows       1 "));
+    assert!(attachments(&["cleanup", "--yes", "--older-than", "0"]).await.starts_with("deleted 1 rows"));
+    // Nothing is left behind in sessions that are now another's.
+    let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = \
+        (SELECT oid FROM pg_database WHERE datname = current_database())";
+    assert_eq!(query_text(postgres.url(), locks).await, "0");
+}
+
+#[tokio::test]
+async fn a_listener_that_is_stuck() {
+    // Of its own, as all databases of a server share the queue.
+    let server = own_server().await;
+    let url = server.url();
+    let (stuck, connection) =
+        tokio_postgres::connect(&format!("{url}?application_name=stuck%20chat"), NoTls).await.unwrap();
+    let driver = tokio::spawn(connection);
+    stuck.batch_execute("LISTEN \"socket.io#/\"").await.unwrap();
+    stuck.batch_execute("BEGIN").await.unwrap();
+    let pid = stuck.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get::<_, i32>(0);
+    execute(
+        &url,
+        "SELECT pg_notify('socket.io#/', repeat('x', 7000) || i) FROM generate_series(1, 2000) AS i",
+    )
+    .await;
+    let old = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'stuck chat' \
+        AND clock_timestamp() - xact_start > interval '2 s'";
+    while query_text(&url, old).await != "1" {
+        sleep(Duration::from_millis(50)).await;
+    }
+    let diagnosis = doctor(&url, &[]).await;
+    let culprit = format!("pid {pid} (\"stuck chat\", pgio@pgio, idle in a transaction for ");
+    diagnosis.check("queue", "warn", &culprit, &format!("pg_terminate_backend({pid})"));
+    diagnosis.check("queue", "warn", "the notification queue is 0.2% full", "");
+
+    // Who may not see the states of others is told so.
+    execute(&url, "CREATE ROLE guest LOGIN PASSWORD 'pw'").await;
+    let guest = format!("postgres://guest:pw@{}", url.rsplit_once('@').unwrap().1);
+    let blind = doctor(&guest, &[]).await;
+    assert!(
+        blind.finding("queue").2.is_empty() || blind.finding("queue").2.contains("pg_monitor"),
+        "{blind:?}"
+    );
+
+    stuck.batch_execute("COMMIT").await.unwrap();
+    doctor(&url, &[]).await.check("queue", "ok", "", "");
+    drop(stuck);
+    driver.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn channels_that_are_too_long() {
+    let postgres = postgres().await;
+    let long = "n".repeat(60);
+    let diagnosis = doctor(postgres.url(), &["-n", "fine", "-n", &long]).await;
+    diagnosis.check("channels", "fail", "has 71 bytes, and Postgres takes 63", "shorten the namespace");
+
+    // A Node server does not notice.
+    let peer = NodePeer::start().await;
+    create_attachment_table(postgres.url()).await;
+    let options = ServerOptions::new(AdapterVersion::V05, postgres.url()).namespace(&format!("/{long}"));
+    let _server = peer.server(options).await;
+    let diagnosis = doctor(postgres.url(), &[]).await;
+    diagnosis.check("listeners", "fail", "71 bytes, of which Postgres keeps 63", "shorten the namespace");
+}
+
+#[tokio::test]
+async fn servers_with_another_prefix() {
+    let postgres = postgres().await;
+    create_attachment_table(postgres.url()).await;
+    doctor(postgres.url(), &[]).await.check("prefix", "ok", "nobody was seen listening on socket.io#/", "");
+    let peer = NodePeer::start().await;
+    for version in AdapterVersion::ALL {
+        peer.server(ServerOptions::new(version, postgres.url()).channel_prefix("chat")).await;
+    }
+    let diagnosis = doctor(postgres.url(), &[]).await;
+    diagnosis.check("prefix", "warn", "the prefix socket.io, but servers do with chat", "--channel-prefix");
+    doctor(postgres.url(), &["--channel-prefix", "chat"]).await.check("prefix", "ok", "3 listening", "");
+
+    // A listener of ours is still seen after it has tried its connection.
+    let mut tail = Running::start(&mut pgio(postgres.url(), &["tail", "--for", "30s"]));
+    tail.wait_for_note("listening on").await;
+    sleep(Duration::from_secs(6)).await;
+    let diagnosis = doctor(postgres.url(), &[]).await;
+    diagnosis.check("prefix", "ok", "1 listening with the prefix socket.io; other clusters: chat", "");
+}
