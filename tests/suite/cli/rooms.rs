@@ -49,7 +49,7 @@ async fn rooms_of_all_servers_are_counted_and_nobody_notices() {
 #[tokio::test]
 async fn rooms_of_one_socket_alone_are_left_out() {
     let cluster = whole().await;
-    assert_eq!(list(&cluster, &[]).await, [json!({}); 0]);
+    assert!(list(&cluster, &[]).await.is_empty());
     assert_eq!(list(&cluster, &["--all"]).await.len(), 4);
     // A room that bears a socket's id is one like any other once somebody else is in it.
     let ours = cluster.ours.id();

@@ -8,4 +8,5 @@ pub mod pgio;
 pub mod pgio_node;
 pub mod postgres;
 pub mod sql;
+pub mod terminal;
 pub mod whole;
