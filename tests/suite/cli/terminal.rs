@@ -68,8 +68,16 @@ async fn who_disconnects_everybody_is_asked() {
     for (keys, status) in [(&["n", "Enter"][..], 1), (&["Enter"], 1), (&["C-c"], 130)] {
         let terminal = ask();
         terminal.wait_for("Disconnect all sockets of /").await;
+        terminal.reads_keys().await;
         terminal.press(keys);
         terminal.ends_with(status).await;
+    }
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        let terminal = ask();
+        terminal.wait_for("Disconnect all sockets of /").await;
+        terminal.reads_keys().await;
+        terminal.signal(signal);
+        terminal.ends_with(130).await;
     }
     for client in cluster.clients() {
         assert_eq!(client.lifecycle().await, [event("connect", json!([]))]);

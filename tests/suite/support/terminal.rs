@@ -63,6 +63,22 @@ impl Terminal {
         }
     }
 
+    /// Waits until the program reads keys as they are pressed. Before that the terminal makes a signal of Ctrl-C, for
+    /// all that run in it.
+    pub async fn reads_keys(&self) {
+        let tty = self.tmux(&["display-message", "-p", "#{pane_tty}"]);
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let settings =
+                Command::new("stty").args(["-a", "-F", tty.trim()]).output().expect("stty is there");
+            if String::from_utf8_lossy(&settings.stdout).contains("-isig") {
+                return;
+            }
+            assert!(tokio::time::Instant::now() < deadline, "it does not read keys:\n{}", self.screen());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Presses keys, by their names in tmux: `q`, `Enter`, `C-c`.
     pub fn press(&self, keys: &[&str]) {
         self.tmux(&[&["send-keys"], keys].concat());
