@@ -41,8 +41,6 @@ Examples:
   pgio tail                         what the servers of the cluster say, live
   pgio tail -o json > today.jsonl   the same, to be kept
   pgio emit --from today.jsonl      and played again
-  pgio nodes                        which servers are live
-  pgio rooms                        which rooms there are
 
 Exit status: 0 done, 1 failed, 2 usage, 3 database unreachable or refused,
 4 too few nodes or acknowledgements in time, 130 interrupted.")]
