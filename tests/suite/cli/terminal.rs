@@ -3,8 +3,7 @@
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::node::event;
-use crate::support::pgio_node::PgioNode;
+use crate::support::node::{AdapterVersion, NodePeer, ServerOptions, event};
 use crate::support::terminal::Terminal;
 use crate::support::whole::whole;
 
@@ -13,7 +12,7 @@ const USUAL: (u16, u16) = (80, 24);
 #[tokio::test]
 async fn a_watch_is_redrawn_in_place_and_gives_the_terminal_back() {
     let cluster = whole().await;
-    let terminal = Terminal::start(USUAL, cluster.url(), &[], &["nodes", "--watch", "--every", "200ms"]);
+    let terminal = Terminal::start(USUAL, cluster.url(), &[], &["nodes", "--watch"]);
     cluster
         .undisturbed(async {
             let screen = terminal.wait_for("4 live").await;
@@ -27,9 +26,10 @@ async fn a_watch_is_redrawn_in_place_and_gives_the_terminal_back() {
         terminal.screen_with_colours()
     );
 
-    let node = PgioNode::start(cluster.url()).await;
+    let peer = NodePeer::start().await;
+    let server = peer.server(ServerOptions::new(AdapterVersion::V05, cluster.url())).await;
     terminal.wait_for("5 live").await;
-    node.adapter.close().await.unwrap();
+    server.stop().await;
     terminal.wait_for("4 live, 1 gone").await;
     let screen = terminal.wait_for("gone (closed)").await;
     // Nothing of an earlier picture is left: two lines above the table, its titles, five nodes.
