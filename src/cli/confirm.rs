@@ -6,7 +6,7 @@ use dialoguer::Confirm;
 use dialoguer::console::Term;
 use dialoguer::theme::ColorfulTheme;
 
-use super::exit::Failure;
+use super::exit::{self, Failure};
 use super::output::safe;
 
 /// Asks on a terminal; without one only `yes` will do. `question` is `disconnect all sockets of /`.
@@ -18,27 +18,56 @@ pub(super) async fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
         return Err(Failure::Usage(format!("{question}? Without a terminal to ask on this needs --yes")));
     }
     let prompt = capitalised(&safe::line(question));
+    // Whoever waits for a key cannot be stopped; the terminal must not stay as it is while waiting.
+    let _as_it_was = AsItWas::note();
     // Waits for a key, which no other task should have to wait for as well.
     let asked = tokio::task::spawn_blocking(move || {
-        let answer = Confirm::with_theme(&ColorfulTheme::default())
+        Confirm::with_theme(&ColorfulTheme::default())
             .with_prompt(prompt)
             .default(false)
             .wait_for_newline(true)
-            .interact_on_opt(&Term::stderr());
-        // An interrupted question leaves it hidden.
-        Term::stderr().show_cursor().ok();
-        answer
+            .interact_on_opt(&Term::stderr())
     });
-    match asked.await {
-        Ok(Ok(Some(true))) => Ok(()),
-        Ok(Ok(Some(false) | None)) => Err(Failure::Other("nothing was done".into())),
-        Ok(Err(dialoguer::Error::IO(error))) if error.kind() == io::ErrorKind::Interrupted => {
+    let answer = tokio::select! {
+        answer = asked => answer.map_err(|error| Failure::Other(error.to_string()))?,
+        () = exit::told_to_end() => return Err(Failure::Interrupted),
+    };
+    match answer {
+        Ok(Some(true)) => Ok(()),
+        Ok(Some(false) | None) => Err(Failure::Other("nothing was done".into())),
+        Err(dialoguer::Error::IO(error)) if error.kind() == io::ErrorKind::Interrupted => {
             // The question is still on the line.
             eprintln!();
             Err(Failure::Interrupted)
         }
-        Ok(Err(error)) => Err(Failure::Other(error.to_string())),
         Err(error) => Err(Failure::Other(error.to_string())),
+    }
+}
+
+/// Gives the terminal back as it was, when it is dropped.
+struct AsItWas {
+    #[cfg(unix)]
+    settings: Option<nix::sys::termios::Termios>,
+}
+
+impl AsItWas {
+    fn note() -> Self {
+        Self {
+            #[cfg(unix)]
+            settings: nix::sys::termios::tcgetattr(io::stdin()).ok(),
+        }
+    }
+}
+
+impl Drop for AsItWas {
+    fn drop(&mut self) {
+        // With the terminal gone there is nothing to give back.
+        Term::stderr().show_cursor().ok();
+        #[cfg(unix)]
+        if let Some(settings) = &self.settings {
+            use nix::sys::termios::{SetArg, tcsetattr};
+            tcsetattr(io::stdin(), SetArg::TCSADRAIN, settings).ok();
+        }
     }
 }
 

@@ -220,3 +220,24 @@ pub(super) async fn interrupted() {
         eprintln!();
     }
 }
+
+/// Resolves when the program is told to end by another signal than Ctrl-C: for who has to give the terminal back first.
+#[cfg(unix)]
+pub(super) async fn told_to_end() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match (signal(SignalKind::terminate()), signal(SignalKind::hangup())) {
+        (Ok(mut terminate), Ok(mut hang_up)) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = hang_up.recv() => {}
+            }
+        }
+        // Without handlers these signals end the program anyway.
+        _ => std::future::pending().await,
+    }
+}
+
+#[cfg(not(unix))]
+pub(super) async fn told_to_end() {
+    std::future::pending().await
+}

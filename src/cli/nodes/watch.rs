@@ -14,7 +14,7 @@ use super::{Nodes, table};
 use crate::Error;
 use crate::cli::arguments::{Format, Global};
 use crate::cli::duration::short;
-use crate::cli::exit::Failure;
+use crate::cli::exit::{self, Failure};
 use crate::cli::output::{lines::Lines, safe};
 use crate::cluster::RollCall;
 
@@ -57,7 +57,7 @@ pub(super) async fn run(flags: &Nodes, global: &Global, mut call: RollCall) -> R
                 Input::Interrupt => return Err(Failure::Interrupted),
                 Input::Resize => vec![Change::Refreshed],
             },
-            () = told_to_end() => return Err(Failure::Interrupted),
+            () = exit::told_to_end() => return Err(Failure::Interrupted),
         };
         if changes.iter().any(|change| matches!(change, Change::Restored(_))) {
             asking.reset_immediately();
@@ -72,27 +72,6 @@ async fn ask(call: &mut RollCall, sockets: bool) -> Result<(), Failure> {
         Ok(Err(Error::Connect { .. } | Error::ConnectionLost(_))) | Err(_) => Ok(()),
         Ok(outcome) => Ok(outcome?),
     }
-}
-
-/// Resolves when the program is to end, so that the terminal is given back.
-#[cfg(unix)]
-async fn told_to_end() {
-    use tokio::signal::unix::{SignalKind, signal};
-    match (signal(SignalKind::terminate()), signal(SignalKind::hangup())) {
-        (Ok(mut terminate), Ok(mut hang_up)) => {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = hang_up.recv() => {}
-            }
-        }
-        // Without handlers these signals end the program anyway.
-        _ => std::future::pending().await,
-    }
-}
-
-#[cfg(not(unix))]
-async fn told_to_end() {
-    std::future::pending().await
 }
 
 /// Where changes are shown.

@@ -14,3 +14,4 @@ mod rooms;
 mod server_emit;
 mod sockets;
 mod tail;
+mod terminal;

@@ -123,13 +123,23 @@ async fn a_watch_tells_who_comes_and_goes_and_nobody_notices() {
     more.disconnect().await;
     assert_eq!(next(&mut watch, "sockets").await["sockets"], 1);
 
-    let node = PgioNode::start(cluster.url()).await;
-    let joined = next(&mut watch, "joined").await;
-    node.adapter.close().await.unwrap();
-    let left = next(&mut watch, "left").await;
-    assert_eq!((&left["uid"], &left["reason"]), (&joined["uid"], &json!("closed")));
     watch.signal(Signal::SIGINT);
     assert_eq!(watch.end().await.status, 130);
+}
+
+#[tokio::test]
+async fn a_watch_hears_greetings_and_farewells_without_asking() {
+    let postgres = postgres().await;
+    let mut watch = watch(postgres.url(), &["-o", "json", "--every", "1h", "--no-sockets"]);
+    let peer = NodePeer::start().await;
+    for version in [AdapterVersion::V04, AdapterVersion::V05] {
+        let server = peer.server(ServerOptions::new(version, postgres.url())).await;
+        let joined = next(&mut watch, "joined").await;
+        server.stop().await;
+        let left = next(&mut watch, "left").await;
+        assert_eq!((&left["uid"], &left["reason"]), (&joined["uid"], &json!("closed")));
+        assert_eq!((&left["sockets"], &left["namespace"]), (&json!(null), &json!("/")));
+    }
 }
 
 #[tokio::test]

@@ -145,7 +145,8 @@ async fn ten_thousand_sockets_in_a_thousand_rooms() {
     println!("connected after {:.1?}", started.elapsed());
 
     let (started, own) = (Instant::now(), time_of_children());
-    let listed = run(&mut pgio(cluster.url(), &["rooms", "-o", "json"])).await.succeeded();
+    let listed =
+        run(&mut pgio(cluster.url(), &["rooms", "-o", "json", "--timeout", "60s"])).await.succeeded();
     let (took, own) = (started.elapsed(), time_of_children() - own);
     println!("pgio rooms: {SOCKETS} sockets in {ROOMS} rooms took {took:.2?}, {own:.2?} of it its own");
     let mut expected = BTreeMap::from([("room 0".to_owned(), 4)]);

@@ -11,4 +11,5 @@ pub mod pgio_serve;
 pub mod postgres;
 pub mod raw_websocket;
 pub mod sql;
+pub mod terminal;
 pub mod whole;
