@@ -2,6 +2,7 @@
 
 mod arguments;
 mod attachments;
+mod bench;
 mod census;
 mod completions;
 mod config;
@@ -50,10 +51,12 @@ Examples:
   pgio tail                         what the servers of the cluster say, live
   pgio tail -o json > today.jsonl   the same, to be kept
   pgio emit --from today.jsonl      and played again
+  pgio nodes --watch                which servers are live, as it changes
+  pgio doctor                       what is wrong with the database, if anything is
   pgio serve                        a server, with a private Postgres if none is set
 
 Exit status: 0 done, 1 failed, 2 usage, 3 database unreachable or refused,
-4 too few nodes or acknowledgements in time, 130 interrupted.")]
+4 too few nodes, sockets or acknowledgements in time, 130 interrupted.")]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -64,8 +67,8 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Emit(emit::Emit),
-    Serve(serve::Serve),
     Tail(tail::Tail),
+    Serve(serve::Serve),
     Nodes(nodes::Nodes),
     Sockets(sockets::Sockets),
     Rooms(rooms::Rooms),
@@ -74,9 +77,10 @@ enum Command {
     Disconnect(disconnect::Disconnect),
     ServerEmit(server_emit::ServerEmit),
     Attachments(attachments::Attachments),
+    Doctor(doctor::Doctor),
+    Bench(bench::Bench),
     Completions(completions::Completions),
     Man(man::Man),
-    Doctor(doctor::Doctor),
 }
 
 /// Parses the command line, runs the command and tells the exit status.
@@ -118,8 +122,8 @@ impl Command {
     async fn run(self, global: &Global) -> Result<(), Failure> {
         match self {
             Self::Emit(emit) => emit.run(global).await,
-            Self::Serve(serve) => serve.run(global).await,
             Self::Tail(tail) => exit::unless_interrupted(tail.run(global)).await,
+            Self::Serve(serve) => serve.run(global).await,
             Self::Nodes(nodes) => exit::unless_interrupted(nodes.run(global)).await,
             Self::Sockets(sockets) => exit::unless_interrupted(sockets.run(global)).await,
             Self::Rooms(rooms) => exit::unless_interrupted(rooms.run(global)).await,
@@ -128,9 +132,10 @@ impl Command {
             Self::Disconnect(disconnect) => exit::unless_interrupted(disconnect.run(global)).await,
             Self::ServerEmit(event) => exit::unless_interrupted(event.run(global)).await,
             Self::Attachments(attachments) => attachments.run(global).await,
+            Self::Doctor(doctor) => exit::unless_interrupted(doctor.run(global)).await,
+            Self::Bench(bench) => exit::unless_interrupted(bench.run(global)).await,
             Self::Completions(completions) => completions.run(),
             Self::Man(man) => man.run(),
-            Self::Doctor(doctor) => exit::unless_interrupted(doctor.run(global)).await,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The command line against live servers: what scripts rely on.
 
 mod attachments;
+mod bench;
 mod config;
 mod doctor;
 mod emit;
