@@ -86,7 +86,10 @@ fn object(row: &Brief, summary: &Summary) -> serde_json::Value {
 }
 
 fn cells(row: &Brief, summary: &Summary, expired_at: Duration) -> Vec<Cell> {
-    let created = row.created.at.map(|at| at.to_zoned(TimeZone::system()).strftime("%F %T").to_string());
+    let created = row.created.at.map(|at| {
+        let is_recent = row.created.age.is_some_and(|age| age < Duration::from_secs(12 * 3600));
+        at.to_zoned(TimeZone::system()).strftime(if is_recent { "%T" } else { "%F %R" }).to_string()
+    });
     let mut aged = cell(&row.created.age.map_or("-".into(), age));
     if row.created.age.is_some_and(|age| age >= expired_at) {
         aged = aged.fg(Color::Yellow);

@@ -102,7 +102,7 @@ mod tests {
         assert_eq!(plain(&finding, None), line);
         assert_eq!(plain(&finding, Some(80)), line);
         let broken = "warn  index        no index on created_at\n                   \u{2192} pgio attachments\n                   init";
-        assert_eq!(plain(&finding, Some(42)), broken);
+        assert_eq!(plain(&finding, Some(41)), broken);
     }
 
     #[test]

@@ -19,8 +19,9 @@ pub(in crate::cli) fn confirm(question: &str, yes: bool) -> Result<bool, Failure
     match answer {
         Ok(answer) => Ok(answer == Some(true)),
         Err(dialoguer::Error::IO(error)) if error.kind() == io::ErrorKind::Interrupted => {
-            // Ctrl-C: the question has hidden the cursor, and a terminal that is gone needs none.
-            Term::stderr().show_cursor().ok();
+            // Ctrl-C: the question has hidden the cursor. A terminal that is gone needs none.
+            let terminal = Term::stderr();
+            terminal.show_cursor().and_then(|()| terminal.write_line("")).ok();
             Err(Failure::Interrupted)
         }
         Err(dialoguer::Error::IO(error)) => Err(error.into()),
