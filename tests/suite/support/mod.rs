@@ -4,6 +4,7 @@ pub mod attachments;
 pub mod certificates;
 pub mod mixed;
 pub mod node;
+pub mod pgbouncer;
 pub mod pgio;
 pub mod pgio_node;
 pub mod pgio_serve;

@@ -1,0 +1,61 @@
+//! A PgBouncer between the program and a server of the tests' own.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep};
+
+/// Where Debian puts it, which is not on everybody's path.
+const PROGRAM: &str = "/usr/sbin/pgbouncer";
+
+pub struct PgBouncer {
+    port: u16,
+    database: String,
+    _files: TempDir,
+    _child: Child,
+}
+
+impl PgBouncer {
+    /// Starts one before the database of that URL; `pool_mode` is `transaction` or `session`.
+    pub async fn start(url: &str, pool_mode: &str) -> PgBouncer {
+        let (account, place) = url.strip_prefix("postgres://").and_then(|rest| rest.split_once('@')).unwrap();
+        let (user, password) = account.split_once(':').unwrap();
+        let (address, database) = place.split_once('/').unwrap();
+        let (host, server_port) = address.split_once(':').unwrap();
+        // The kernel finds a free one.
+        let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+        let files = TempDir::new().unwrap();
+        fs::set_permissions(files.path(), Permissions::from_mode(0o755)).unwrap();
+        let settings = files.path().join("pgbouncer.ini");
+        let text = format!(
+            "[databases]\n\
+             {database} = host={host} port={server_port} user={user} password={password}\n\
+             [pgbouncer]\n\
+             listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
+             auth_type = any\npool_mode = {pool_mode}\n"
+        );
+        fs::write(&settings, text).unwrap();
+        let mut command = Command::new(if fs::exists(PROGRAM).unwrap() { PROGRAM } else { "pgbouncer" });
+        command.arg("--quiet").stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
+        if nix::unistd::Uid::effective().is_root() {
+            // It refuses to be root.
+            command.args(["--user", "nobody"]);
+        }
+        let child = command.arg(&settings).spawn().expect("PgBouncer is installed (Debian: pgbouncer)");
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+            assert!(Instant::now() < deadline, "PgBouncer does not start");
+            sleep(Duration::from_millis(20)).await;
+        }
+        PgBouncer { port, database: database.into(), _files: files, _child: child }
+    }
+
+    pub fn url(&self) -> String {
+        format!("postgres://anybody@127.0.0.1:{}/{}", self.port, self.database)
+    }
+}
