@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use super::ClusterIo;
+use super::lag::Deafness;
 use super::metrics::Metrics;
 use super::options::CorsOrigins;
 use crate::adapter::PostgresAdapterCtr;
@@ -20,6 +21,7 @@ use crate::adapter::PostgresAdapterCtr;
 pub(super) struct Inspection {
     pub(super) io: ClusterIo,
     pub(super) adapter: PostgresAdapterCtr,
+    pub(super) deafness: Deafness,
     pub(super) metrics: Metrics,
     pub(super) closing: CancellationToken,
 }
@@ -40,6 +42,11 @@ async fn ready(State(inspection): State<Arc<Inspection>>) -> (StatusCode, &'stat
         (
             StatusCode::SERVICE_UNAVAILABLE,
             "Postgres is away: clients here are served, other servers are not heard\n",
+        )
+    } else if inspection.deafness.is_found() {
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "notifications do not come back: a pooler in transaction mode in between?\n",
         )
     } else {
         (StatusCode::OK, "ready\n")

@@ -41,6 +41,7 @@ use accept::Entrance;
 use client::Doorkeeper;
 use cutting::{Cutter, Reason, Upgrades};
 use inspection::Inspection;
+use lag::Deafness;
 use relay::Outbox;
 
 type ClusterAdapter = PostgresAdapter<Emitter>;
@@ -104,9 +105,11 @@ impl Server {
             host(&io, hosted, keeper.clone()).await?;
         }
 
+        let deafness = Deafness::default();
         let inspection = Inspection {
             io: io.clone(),
             adapter: adapter.clone(),
+            deafness: deafness.clone(),
             metrics: metrics.clone(),
             closing: closing.clone(),
         };
@@ -123,7 +126,7 @@ impl Server {
         let is_secure = entrance.tls.is_some();
         let accepting = tokio::spawn(accept::serve(listener, Arc::new(entrance)));
         let sweeping = sweep::start(io.clone(), &options.namespaces);
-        let rest = [polling_cutter.start(app), measure_lag(cluster), keep_tidy(metrics), sweeping];
+        let rest = [polling_cutter.start(app), measure_lag(cluster, deafness), keep_tidy(metrics), sweeping];
         Ok(Self {
             address,
             is_secure,
@@ -244,9 +247,9 @@ fn tell_slow_clients(adapter: &PostgresAdapterCtr, io: &ClusterIo, cutter: Cutte
     adapter.on_slow_client(move |nsp, sid| cutter.cut(&io, nsp, sid, Reason::TooSlow));
 }
 
-fn measure_lag(cluster: Cluster) -> AbortOnDropHandle<()> {
+fn measure_lag(cluster: Cluster, deafness: Deafness) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(async move {
-        while let Err(error) = lag::measure(cluster.clone()).await {
+        while let Err(error) = lag::measure(cluster.clone(), &deafness).await {
             tracing::debug!(%error, "the lag is not measured");
             sleep(UPKEEP).await;
         }

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::support::attachments::execute;
 use crate::support::node::{AdapterVersion, ClientOptions, NodePeer, ServerOptions};
+use crate::support::pgbouncer::PgBouncer;
 use crate::support::pgio_serve::PgioServe;
 use crate::support::postgres::{own_server, postgres};
 
@@ -42,6 +43,25 @@ async fn readiness_follows_postgres_and_local_clients_are_served_meanwhile() {
     server.wait_for_server_count("/", 2).await;
     server.io().emit("from Node", json!([2])).await;
     other.wait_for_event("from Node").await;
+}
+
+#[tokio::test]
+async fn a_pooler_that_keeps_notifications_is_found_out() {
+    let postgres = postgres().await;
+    let pooler = PgBouncer::start(postgres.url(), "transaction").await;
+    let deaf = PgioServe::start(&pooler.url(), &[]).await;
+    deaf.wait_for_ready(503).await;
+    assert!(deaf.get("/readyz").await.1.starts_with("notifications do not come back"));
+    let said = deaf.log().into_iter().filter(|line| line["level"] == "ERROR").count();
+    assert_eq!(said, 1);
+
+    let pooler = PgBouncer::start(postgres.url(), "session").await;
+    let serve = PgioServe::start(&pooler.url(), &[]).await;
+    let peer = NodePeer::start().await;
+    let client = serve.client(&peer).await;
+    Emitter::connect(&pooler.url()).await.unwrap().emit("hello", 1).await.unwrap();
+    client.wait_for_event("hello").await;
+    assert_eq!(serve.get("/readyz").await.0, 200);
 }
 
 #[tokio::test]
