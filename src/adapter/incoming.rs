@@ -33,7 +33,9 @@ pub(super) async fn serve<E: SocketEmitter>(
                 adapter.take(event, &mut answers);
             }
             Some(_) = answers.join_next() => {}
-            () = sleep_until(node.heartbeat_due().into()) => publish(&node, Body::Heartbeat, &mut answers).await,
+            () = sleep_until(node.heartbeat_due().into()), if !node.is_closed() => {
+                publish(&node, Body::Heartbeat, &mut answers).await;
+            }
         }
     }
 }
@@ -43,6 +45,7 @@ async fn publish(node: &Arc<Node>, body: Body, answers: &mut JoinSet<()>) {
     let kind = body.kind();
     match node.enqueue(body).await {
         Ok(receipt) => drop(answers.spawn(settle(node.clone(), vec![receipt]))),
+        Err(_) if node.is_closed() => {}
         Err(error) => tracing::warn!(%error, nsp = %node.nsp, %kind, "not published"),
     }
 }
@@ -197,6 +200,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
                 let body = Body::BroadcastAck { request_id: id.clone(), answer };
                 match node.enqueue(body).await {
                     Ok(receipt) => receipts.push(receipt),
+                    Err(_) if node.is_closed() => {}
                     Err(error) => {
                         tracing::warn!(%error, nsp = %node.nsp, "an acknowledgement was not published")
                     }

@@ -1,12 +1,12 @@
 //! One namespace of this server, as the other servers see it: a uid that speaks and is alive.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::Receipt;
-use crate::Result;
 use crate::cluster::{Asking, Cluster, LiveNode, Said};
 use crate::protocol::{Body, Message, Namespace, RequestId, Uid};
+use crate::{Error, Receipt, Result};
 
 pub(super) struct Node {
     pub(super) cluster: Cluster,
@@ -14,11 +14,19 @@ pub(super) struct Node {
     pub(super) nsp: Namespace,
     /// Whatever is published counts as a heartbeat.
     last_word: Mutex<Instant>,
+    /// Whether it has said farewell: another word, and the others would take it for alive again.
+    is_closed: AtomicBool,
 }
 
 impl Node {
     pub(super) fn new(cluster: Cluster, nsp: Namespace) -> Self {
-        Self { cluster, uid: Uid::random(), nsp, last_word: Mutex::new(Instant::now()) }
+        Self {
+            cluster,
+            uid: Uid::random(),
+            nsp,
+            last_word: Mutex::new(Instant::now()),
+            is_closed: AtomicBool::new(false),
+        }
     }
 
     /// Publishes; returns when it is committed.
@@ -28,6 +36,7 @@ impl Node {
         let outcome = async { self.enqueue(body).await?.await }.await;
         match &outcome {
             Ok(()) => metrics::histogram!("pgio_publish_seconds").record(start.elapsed()),
+            Err(_) if self.is_closed() => {}
             Err(error) => {
                 metrics::counter!("pgio_publish_errors_total").increment(1);
                 tracing::warn!(%error, nsp = %self.nsp, %kind, "not published");
@@ -36,8 +45,15 @@ impl Node {
         outcome
     }
 
-    /// Queues a message; the receipt tells when it is committed.
+    /// Queues a message; the receipt tells when it is committed. After the farewell nothing goes out any more.
     pub(super) async fn enqueue(&self, body: Body) -> Result<Receipt> {
+        match self.is_closed() {
+            true => Err(Error::Closed),
+            false => self.send(body).await,
+        }
+    }
+
+    async fn send(&self, body: Body) -> Result<Receipt> {
         *self.last_word.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         metrics::counter!("pgio_messages_published_total", "type" => body.kind().name()).increment(1);
         self.cluster.enqueue(&Message { uid: self.uid.clone(), nsp: self.nsp.clone(), body }).await
@@ -65,8 +81,16 @@ impl Node {
         self.cluster.ask(self.uid.clone(), &self.nsp, wait, body, read).await
     }
 
-    /// Says farewell.
+    /// Whether it has said farewell.
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Relaxed)
+    }
+
+    /// Says farewell, once.
     pub(super) async fn close(&self) -> Result<()> {
-        self.publish(Body::AdapterClose).await
+        match self.is_closed.swap(true, Ordering::Relaxed) {
+            true => Ok(()),
+            false => self.send(Body::AdapterClose).await?.await,
+        }
     }
 }

@@ -19,6 +19,16 @@ async fn a_node_that_closes_is_gone_at_once() {
     for server in &three.servers {
         server.wait_for_server_count("/", 2).await;
     }
+    // It answers nobody any more, as each answer would be a sign of life: all who live have been heard by then.
+    three.servers[0].roll_call("/").await;
+    three.servers[0].io().emit("after", json!([])).await;
+    three.ours.wait_for_event("after").await;
+    let emitter = pgio::Emitter::new(three.node.adapter.cluster().clone());
+    assert_eq!(emitter.fetch_sockets().await.unwrap().into_values().len(), 2);
+    for server in &three.servers {
+        assert_eq!(server.server_count("/").await, 2);
+    }
+    assert!(three.node.io.emit("too late", &1).await.is_err());
     let three = Three::start([V04, V05]).await;
     let [first, _second] = three.servers;
     first.stop().await;
