@@ -11,11 +11,9 @@ use super::output::safe;
 
 /// Asks on a terminal; without one only `yes` will do. `question` is `disconnect all sockets of /`.
 pub(super) async fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
+    must_be_answerable(question, yes)?;
     if yes {
         return Ok(());
-    }
-    if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
-        return Err(Failure::Usage(format!("{question}? Without a terminal to ask on this needs --yes")));
     }
     let prompt = capitalised(&safe::line(question));
     // Whoever waits for a key cannot be stopped; the terminal must not stay as it is while waiting.
@@ -41,6 +39,14 @@ pub(super) async fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
             Err(Failure::Interrupted)
         }
         Err(error) => Err(Failure::Other(error.to_string())),
+    }
+}
+
+/// Fails where nobody could answer: for who has to work before the question can be asked in full.
+pub(super) fn must_be_answerable(question: &str, yes: bool) -> Result<(), Failure> {
+    match yes || (io::stdin().is_terminal() && io::stderr().is_terminal()) {
+        true => Ok(()),
+        false => Err(Failure::Usage(format!("{question}? Without a terminal to ask on this needs --yes"))),
     }
 }
 

@@ -10,11 +10,11 @@ use tokio::time::sleep;
 
 use super::{age, millis};
 use crate::cli::arguments::{Format, Global};
+use crate::cli::confirm::{confirm, must_be_answerable};
 use crate::cli::duration;
 use crate::cli::exit::{self, Failure};
 use crate::cli::output::lines::Lines;
 use crate::cli::output::progress::{self, count, size};
-use crate::cli::output::question;
 use crate::postgres::{AttachmentTable, Deleted};
 
 /// Delete old rows, in small batches, while publishing goes on
@@ -48,7 +48,7 @@ impl Cleanup {
     pub(super) async fn run(self, global: &Global, table: &AttachmentTable) -> Result<(), Failure> {
         let age_limit = self.older_than.unwrap_or_else(|| global.adapter_options().cleanup_interval);
         if !self.dry_run {
-            question::must_be_answerable(self.yes)?;
+            must_be_answerable(&format!("delete old rows from {}", table.name()), self.yes)?;
         }
         if table.existing_shape().await?.unindexed().any(|column| column == "created_at") {
             global.warn("there is no index on created_at, and each batch reads the whole table: pgio attachments init adds one");
@@ -74,9 +74,7 @@ impl Cleanup {
                 &format!("nothing older than {} to delete", age(age_limit)),
             );
         }
-        if !question::confirm(&format!("Delete {described}?"), self.yes)? {
-            return Err(Failure::Other("nothing is deleted".into()));
-        }
+        confirm(&format!("delete {described}"), self.yes).await?;
         let bar = progress::bytes(global, Some(expired.rows));
         let start = Instant::now();
         let mut deleted = Deleted::default();

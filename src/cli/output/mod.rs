@@ -2,6 +2,5 @@
 
 pub(super) mod lines;
 pub(super) mod progress;
-pub(super) mod question;
 pub(super) mod safe;
 pub(super) mod table;

@@ -81,11 +81,12 @@ fn body(line: &mut Line, body: &Body) {
             request(line, Some(request_id));
         }
         Body::FetchSocketsResponse { request_id, sockets } => {
-            line.add(BOLD, &format!("{} sockets", sockets.len()));
+            let sockets = sockets.len() as u64;
+            line.add(BOLD, &counted(sockets, "socket"));
             request(line, Some(request_id));
         }
         Body::BroadcastClientCount { request_id, client_count } => {
-            line.add(BOLD, &format!("{client_count} clients will acknowledge"));
+            line.add(BOLD, &format!("{} will acknowledge", counted(*client_count, "client")));
             request(line, Some(request_id));
         }
         Body::BroadcastAck { request_id, answer } => {
@@ -136,13 +137,18 @@ fn request(line: &mut Line, id: Option<&RequestId>) {
     }
 }
 
+/// `1 socket`, `2 sockets`.
+fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
 /// A value as JSON, with binary as its size and first bytes.
 fn short(value: &Value) -> String {
     match value {
         Value::Binary(bytes) => {
             let hex: String = bytes.iter().take(BINARY_SHOWN).map(|byte| format!("{byte:02x}")).collect();
             let more = if bytes.len() > BINARY_SHOWN { "…" } else { "" };
-            format!("<{} bytes {hex}{more}>", bytes.len())
+            format!("<{} {hex}{more}>", counted(bytes.len() as u64, "byte"))
         }
         Value::Array(items) => {
             let items: Vec<_> = items.iter().map(short).collect();
@@ -193,13 +199,16 @@ impl Line {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Namespace;
     use crate::protocol::{Channel, Message, Uid};
+    use crate::{Namespace, RemoteSocket};
 
     fn received(event: EventArgs, rooms: &[&str]) -> Received {
         let rooms = rooms.iter().map(|room| (*room).to_owned()).collect();
         let opts = BroadcastOptions { rooms, ..BroadcastOptions::default() };
-        let body = Body::Broadcast { opts, event, request_id: None };
+        received_body(Body::Broadcast { opts, event, request_id: None })
+    }
+
+    fn received_body(body: Body) -> Received {
         let nsp = Namespace::default();
         let channel: Channel = nsp.channel("socket.io").unwrap();
         let content = Content::Message(Message { uid: Uid::emitter(), nsp, body });
@@ -221,6 +230,31 @@ mod tests {
         let event = EventArgs::new("ping", ["<>".into(), Value::Binary(vec![1, 2, 255].into())]);
         let text = plain(&received(event, &["r1", "r2"]), None);
         assert!(text.ends_with(" / ping \"<>\" <3 bytes 0102ff>  to r1, r2  from emitter"), "{text}");
+    }
+
+    #[test]
+    fn one_is_one_and_none_and_two_are_several() {
+        let socket =
+            RemoteSocket { id: "s".into(), handshake: Value::Null, rooms: Vec::new(), data: Value::Null };
+        let texts = |count: u64| {
+            let request_id = RequestId::from("r");
+            let sockets = (0..count).map(|_| socket.clone()).collect();
+            [
+                Body::BroadcastClientCount { request_id: request_id.clone(), client_count: count },
+                Body::FetchSocketsResponse { request_id, sockets },
+            ]
+            .map(|body| plain(&received_body(body), None))
+        };
+        for (count, clients, sockets) in [
+            (0, " 0 clients will acknowledge  ", " 0 sockets  "),
+            (1, " 1 client will acknowledge  ", " 1 socket  "),
+            (2, " 2 clients will acknowledge  ", " 2 sockets  "),
+        ] {
+            let [said, had] = texts(count);
+            assert!(said.contains(clients) && had.contains(sockets), "{said}; {had}");
+        }
+        let one_byte = EventArgs::new("e", [Value::Binary(vec![7].into())]);
+        assert!(plain(&received(one_byte, &[]), None).contains(" <1 byte 07> "));
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::support::mixed::mixed_with;
 use crate::support::node::{binary, event};
 use crate::support::pgio::{Running, pgio, run_with_input};
 use crate::support::postgres::{own_server, postgres};
+use crate::support::schema;
 
 const FROM: [&str; 3] = ["emit", "--from", "-"];
 
@@ -124,7 +125,8 @@ async fn a_tail_feeds_another_cluster() {
     for _ in 0..3 {
         let line = tail.line().await;
         into.write_all(format!("{line}\n").as_bytes()).await.unwrap();
-        sent.push(serde_json::from_str::<serde_json::Value>(&line).unwrap());
+        sent.push(serde_json::from_str(&line).unwrap());
+        schema::check("event-line", &sent[sent.len() - 1]);
     }
     drop(into);
     bridge.end().await.succeeded();

@@ -12,6 +12,7 @@ mod generated;
 mod move_sockets;
 mod nodes;
 mod rooms;
+mod schemas;
 mod server_emit;
 mod sockets;
 mod tail;

@@ -11,6 +11,7 @@ use crate::support::attachments::{create_attachment_table, execute};
 use crate::support::mixed::mixed;
 use crate::support::pgio::{Running, pgio, run};
 use crate::support::postgres::{own_server, postgres};
+use crate::support::schema;
 
 async fn tail(url: &str, arguments: &[&str]) -> Running {
     let mut tail = Running::start(&mut pgio(url, &[&["tail"], arguments].concat()));
@@ -210,6 +211,7 @@ async fn attachments_are_saved() {
     let read = |name: &str| std::fs::read(target.join(format!("{id}.{name}"))).unwrap();
     assert_eq!((read("1.bin"), read("2.bin")), (vec![1, 2], vec![3]));
     let line: serde_json::Value = serde_json::from_slice(&read("json")).unwrap();
+    schema::check("event-line", &line);
     assert_eq!(line["event"], "two");
     assert_eq!(std::fs::read_dir(&target).unwrap().count(), 3);
 }

@@ -10,6 +10,7 @@ pub mod pgio_node;
 pub mod pgio_serve;
 pub mod postgres;
 pub mod raw_websocket;
+pub mod schema;
 pub mod sql;
 pub mod terminal;
 pub mod whole;

@@ -11,6 +11,8 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::schema;
+
 /// How long the program may take for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -20,12 +22,14 @@ pub struct Outcome {
     pub status: i32,
     pub stdout: String,
     pub stderr: String,
+    schema: Option<&'static str>,
 }
 
 impl Outcome {
-    /// Each line of stdout as JSON.
+    /// Each line of stdout as JSON, as the command's schema wants it.
+    #[track_caller]
     pub fn json(&self) -> Vec<Value> {
-        self.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        self.stdout.lines().map(|line| parse(line, self.schema)).collect()
     }
 
     /// Panics with all there is, unless the status is 0.
@@ -34,6 +38,20 @@ impl Outcome {
         assert_eq!(self.status, 0, "{self:?}");
         self
     }
+}
+
+/// A line of JSON, as the schema wants it.
+#[track_caller]
+fn parse(line: &str, schema: Option<&str>) -> Value {
+    let value = serde_json::from_str(line).unwrap_or_else(|error| panic!("not JSON: {line}: {error}"));
+    schema::check(schema.expect("a command that prints JSON"), &value);
+    value
+}
+
+/// The schema of what it prints.
+fn schema_of(command: &Command) -> Option<&'static str> {
+    let arguments = command.as_std().get_args().map(|argument| argument.to_string_lossy().into_owned());
+    schema::of_command(&arguments.collect::<Vec<_>>())
 }
 
 /// The program with the database to use, and nothing else in its environment.
@@ -58,6 +76,7 @@ pub async fn run(command: &mut Command) -> Outcome {
         status: output.status.code().expect("it is not killed"),
         stdout: String::from_utf8(output.stdout).expect("UTF-8"),
         stderr: String::from_utf8(output.stderr).expect("UTF-8"),
+        schema: schema_of(command),
     }
 }
 
@@ -81,6 +100,7 @@ pub struct Running {
     stdout: Lines<BufReader<ChildStdout>>,
     stderr: JoinHandle<String>,
     notes: tokio::sync::watch::Receiver<String>,
+    schema: Option<&'static str>,
 }
 
 impl Running {
@@ -96,7 +116,7 @@ impl Running {
             }
             told.borrow().clone()
         });
-        Running { child, stdout, stderr, notes }
+        Running { child, stdout, stderr, notes, schema: schema_of(command) }
     }
 
     pub fn stdin(&mut self) -> ChildStdin {
@@ -112,9 +132,9 @@ impl Running {
         }
     }
 
-    /// The next line of stdout as JSON.
+    /// The next line of stdout as JSON, as the command's schema wants it.
     pub async fn json(&mut self) -> Value {
-        serde_json::from_str(&self.line().await).expect("JSON")
+        parse(&self.line().await, self.schema)
     }
 
     /// Waits until stderr holds that text.
@@ -150,6 +170,7 @@ impl Running {
         let status =
             timeout(PATIENCE, self.child.wait()).await.expect("it ends").expect("it can be waited for");
         let stderr = self.stderr.await.expect("no panic");
-        Outcome { status: status.code().expect("it is not killed"), stdout, stderr }
+        let status = status.code().expect("it is not killed");
+        Outcome { status, stdout, stderr, schema: self.schema }
     }
 }

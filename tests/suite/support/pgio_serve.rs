@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::node::{Client, ClientOptions, NodePeer};
+use super::schema;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -69,6 +70,7 @@ impl PgioServe {
         let line = timeout(PATIENCE, stdout.next_line()).await.expect("it starts in time").unwrap();
         let Some(line) = line else { panic!("it did not start: {:?}", log.lock().unwrap()) };
         let announced = serde_json::from_str(&line).unwrap();
+        schema::check("serve", &announced);
         PgioServe { child, announced, log, _reader: AbortOnDropHandle::new(reader) }
     }
 

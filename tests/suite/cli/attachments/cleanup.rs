@@ -10,6 +10,7 @@ use crate::support::attachments::execute;
 use crate::support::pgio::{Running, pgio, run_with_input};
 use crate::support::postgres::{Postgres, postgres};
 use crate::support::sql::query_text;
+use crate::support::terminal::Terminal;
 
 /// A table with so many rows that are old, and as many that are not.
 async fn filled(old: u32, young: u32) -> Postgres {
@@ -48,7 +49,9 @@ async fn what_is_old_goes_and_what_is_young_stays() {
     assert_eq!(nobody.status, 2);
     assert_eq!(
         nobody.stderr.lines().next(),
-        Some("error: nobody is there to ask whether to go on: --yes says so")
+        Some(
+            "error: delete old rows from socket_io_attachments? Without a terminal to ask on this needs --yes"
+        )
     );
     assert_eq!(rows(&postgres).await, 2510);
 
@@ -62,6 +65,35 @@ async fn what_is_old_goes_and_what_is_young_stays() {
         attachments(postgres.url(), &["cleanup", "-y", "--older-than", "0", "-o", "json"]).await.succeeded();
     assert_eq!((&all.json()[0]["rows"], &all.json()[0]["dryRun"]), (&json!(10), &json!(false)));
     assert_eq!(rows(&postgres).await, 0);
+}
+
+#[tokio::test]
+async fn on_a_terminal_it_asks_and_gives_the_terminal_back() {
+    let postgres = filled(2500, 10).await;
+    let ask = || Terminal::start((80, 24), postgres.url(), &[], &["attachments", "cleanup"]);
+    let question = "Delete 2,500 rows (244.14 KiB) older than 30s from socket_io_attachments";
+    for (keys, status) in [(&["n", "Enter"][..], 1), (&["Enter"], 1), (&["C-c"], 130)] {
+        let terminal = ask();
+        terminal.wait_for(question).await;
+        terminal.reads_keys().await;
+        terminal.press(keys);
+        terminal.ends_with(status).await;
+    }
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        let terminal = ask();
+        terminal.wait_for(question).await;
+        terminal.reads_keys().await;
+        terminal.signal(signal);
+        terminal.ends_with(130).await;
+    }
+    assert_eq!(rows(&postgres).await, 2510);
+    let terminal = ask();
+    terminal.wait_for(question).await;
+    terminal.reads_keys().await;
+    terminal.press(&["y", "Enter"]);
+    let screen = terminal.ends_with(0).await;
+    assert!(screen.contains("deleted 2,500 rows (244.14 KiB) in "), "{screen}");
+    assert_eq!(rows(&postgres).await, 10);
 }
 
 #[tokio::test]

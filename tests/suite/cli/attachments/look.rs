@@ -94,11 +94,11 @@ async fn what_is_emitted_can_be_seen_and_sent_again() {
         text.contains(" /admin photo \"<>\" <3 bytes 010203>  to r1  from emitter  attachment 1, "),
         "{text}"
     );
-    let line = attachments(postgres.url(), &["show", "1", "-o", "json"]).await.succeeded().stdout;
+    let shown = attachments(postgres.url(), &["show", "1", "-o", "json"]).await.succeeded();
     let mut again = pgio(postgres.url(), &["emit", "--from", "-"]);
-    run_with_input(&mut again, line.clone()).await.succeeded();
+    run_with_input(&mut again, shown.stdout.clone()).await.succeeded();
     let second = attachments(postgres.url(), &["show", "2", "-o", "json"]).await.succeeded().json();
-    let first: Value = serde_json::from_str(&line).unwrap();
+    let first = &shown.json()[0];
     for field in ["namespace", "event", "args", "rooms", "except", "type"] {
         assert_eq!(first[field], second[0][field]);
     }
