@@ -51,7 +51,9 @@ pub(super) async fn measure(cluster: Cluster, deafness: &Deafness) -> Result<()>
         let sent = Instant::now();
         let since = *missing_since.get_or_insert(sent);
         let message = Message { uid: Uid::random(), nsp: nsp.clone(), body: Body::Heartbeat };
-        let is_sent = cluster.publish(&message).await.is_ok();
+        // One that hangs is missing as well.
+        let is_sent =
+            matches!(timeout_at((sent + INTERVAL).into(), cluster.publish(&message)).await, Ok(Ok(())));
         if is_sent && hear(&mut heard, &message.uid, sent + INTERVAL).await {
             has_heard = true;
             deafness.cure();

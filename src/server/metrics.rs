@@ -107,6 +107,8 @@ fn describe() {
         }
     }
     metrics::describe_gauge!("pgio_connections", "Clients that are connected, by transport.");
+    metrics::describe_gauge!("pgio_namespaces", "Namespaces that are hosted now.");
+    metrics::describe_gauge!("pgio_build_info", "1, with the version of pgio.");
     metrics::describe_gauge!(
         "pgio_listener_up",
         "1 while other servers are heard, 0 while Postgres is away."

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use pgio::Emitter;
 use pgio::postgres::private::Shutdown;
 use serde_json::json;
@@ -9,8 +11,9 @@ use serde_json::json;
 use crate::support::attachments::execute;
 use crate::support::node::{AdapterVersion, ClientOptions, NodePeer, ServerOptions};
 use crate::support::pgbouncer::PgBouncer;
-use crate::support::pgio_serve::PgioServe;
+use crate::support::pgio_serve::{PgioServe, until};
 use crate::support::postgres::{own_server, postgres};
+use crate::support::sql::query_text;
 
 #[tokio::test]
 async fn readiness_follows_postgres_and_local_clients_are_served_meanwhile() {
@@ -43,6 +46,26 @@ async fn readiness_follows_postgres_and_local_clients_are_served_meanwhile() {
     server.wait_for_server_count("/", 2).await;
     server.io().emit("from Node", json!([2])).await;
     other.wait_for_event("from Node").await;
+}
+
+#[tokio::test]
+async fn a_postgres_that_answers_no_more_is_noticed() {
+    let postgres = own_server().await;
+    let serve = PgioServe::start(&postgres.url(), &[]).await;
+    until("the lag is measured", async || serve.metric("pgio_lag_seconds").await > 0.0).await;
+    let sessions = "SELECT string_agg(pid::text, ' ') FROM pg_stat_activity WHERE application_name = 'pgio'";
+    let sessions = query_text(&postgres.url(), sessions).await;
+    let signal_all = |signal| {
+        let pids = sessions.split(' ').map(|pid| Pid::from_raw(pid.parse().unwrap()));
+        pids.for_each(|pid| kill(pid, signal).unwrap());
+    };
+
+    signal_all(Signal::SIGSTOP);
+    until("the lag grows", async || serve.metric("pgio_lag_seconds").await >= 5.0).await;
+    serve.wait_for_ready(503).await;
+    signal_all(Signal::SIGCONT);
+    serve.wait_for_ready(200).await;
+    until("the lag is small", async || serve.metric("pgio_lag_seconds").await < 5.0).await;
 }
 
 #[tokio::test]
