@@ -6,6 +6,7 @@ pub(crate) mod backlog;
 mod batch;
 mod connect;
 mod failure;
+#[cfg(feature = "cli")]
 pub(crate) mod health;
 mod listener;
 #[cfg(all(unix, feature = "private"))]
@@ -22,6 +23,7 @@ pub use publisher::Receipt;
 pub use settings::{Environment, Settings};
 pub use table::TableName;
 
+#[cfg(feature = "cli")]
 pub(crate) use attachment_table::{Brief, Deleted, Expired, Statistics};
 pub(crate) use attachments::{delete_older, look_up};
 pub(crate) use failure::failure;

@@ -26,6 +26,7 @@ impl TableName {
     }
 
     /// The schema as it stands in SQL, where the name has one.
+    #[cfg(feature = "cli")]
     pub(crate) fn schema_as_sql(&self) -> Option<&str> {
         let rest = after_identifier(&self.0)?;
         rest.starts_with('.').then(|| &self.0[..self.0.len() - rest.len()])

@@ -1,9 +1,12 @@
 //! The attachment table as a whole: creating it, looking at it, cleaning it up.
 
+#[cfg(feature = "cli")]
 mod clean;
 mod create;
+#[cfg(feature = "cli")]
 mod rows;
 mod shape;
+#[cfg(feature = "cli")]
 mod statistics;
 
 use tokio_postgres::error::SqlState;
@@ -11,10 +14,13 @@ use tokio_postgres::error::SqlState;
 use super::{Session, Settings, TableName};
 use crate::{Error, Result};
 
+#[cfg(feature = "cli")]
 pub(crate) use clean::{Deleted, Expired};
 pub use create::{Change, Storage};
+#[cfg(feature = "cli")]
 pub(crate) use rows::Brief;
 pub(crate) use shape::Shape;
+#[cfg(feature = "cli")]
 pub(crate) use statistics::Statistics;
 
 /// What makes our advisory locks different from others' in the same database: `pgio`.
