@@ -15,7 +15,7 @@ build: dependencies ## Build the program: target/release/pgio
 install: dependencies ## Build it and install it into ~/.cargo/bin
 	$(CARGO) install --locked --path .
 
-demo: dependencies $(NODE_MODULES) ## Show it: a private Postgres, a server, a client, and an event from pgio
+demo: dependencies $(NODE_MODULES) ## Show it: a private Postgres, pgio serve and a Node server, and an event for the clients of both
 	@scripts/demo.sh
 
 test: dependencies $(NODE_MODULES) ## Run all tests, against real Postgres servers and the Node packages

@@ -125,11 +125,13 @@ start_proxy() {
     haproxy) start proxy haproxy -db -f "$file" ;;
     caddy)
       sed -i '1i {\nadmin off\n}' "$file"
-      start proxy env HOME="$work" XDG_DATA_HOME="$work" XDG_CONFIG_HOME="$work" caddy run --adapter caddyfile --config "$file"
+      start proxy env HOME="$work" XDG_DATA_HOME="$work" XDG_CONFIG_HOME="$work" \
+        caddy run --adapter caddyfile --config "$file"
       ;;
   esac
   local deadline=$((SECONDS + PATIENCE))
-  until [[ $(curl -s -o "$work/answer" -w '%{http_code}' "http://127.0.0.1:${ports[proxy]}/socket.io/?EIO=4&transport=polling") == 200 ]]; do
+  local url="http://127.0.0.1:${ports[proxy]}/socket.io/?EIO=4&transport=polling"
+  until [[ $(curl -s -o "$work/answer" -w '%{http_code}' "$url") == 200 ]]; do
     ((SECONDS < deadline)) || fail proxy "$proxy passes nothing on:"
     sleep 0.1
   done
@@ -152,7 +154,8 @@ version_of() {
 }
 
 free_port() {
-  node -e 'const s = require("net").createServer().listen(0, "127.0.0.1", () => { console.log(s.address().port); s.close(); })'
+  node -e 'const s = require("net").createServer();
+    s.listen(0, "127.0.0.1", () => { console.log(s.address().port); s.close(); })'
 }
 
 # How many clients a node has.
