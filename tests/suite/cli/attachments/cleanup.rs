@@ -103,7 +103,7 @@ async fn batches_of_every_size_and_rows_of_one_moment() {
         let fill = "INSERT INTO socket_io_attachments (created_at, payload)
             SELECT now() - interval '1 hour', 'x' FROM generate_series(1, 50)";
         execute(postgres.url(), fill).await;
-        let cleanup = ["cleanup", "--yes", "--batch-size", size, "-o", "json"];
+        let cleanup = ["cleanup", "--yes", "--no-pause", "--batch-size", size, "-o", "json"];
         let done = attachments(postgres.url(), &cleanup).await.succeeded().json();
         assert_eq!((&done[0]["rows"], &done[0]["bytes"]), (&json!(50), &json!(50)), "{size}");
         assert_eq!(rows(&postgres).await, 5);

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use pgio::postgres::{AttachmentTable, Change, Storage, TableName};
+use pgio::{AdapterOptions, Cluster, Settings};
 use serde_json::json;
 use tokio_postgres::NoTls;
 
@@ -90,6 +92,30 @@ async fn twenty_at_once_complete_one() {
         .sum();
     assert_eq!(added, 1);
     assert_eq!(indexed(&postgres, "socket_io_attachments").await, "created_at,id");
+}
+
+/// Twenty that are connected already, so that their statements mix.
+async fn init_twenty(url: &str) -> Vec<Change> {
+    let settings = Settings::parse(url).unwrap();
+    let tables = (0..20).map(|_| AttachmentTable::connect(settings.clone(), TableName::default()));
+    let tables: Vec<_> = join_all(tables).await.into_iter().map(Result::unwrap).collect();
+    let changes = join_all(tables.iter().map(|table| table.init(None))).await;
+    changes.into_iter().flat_map(Result::unwrap).collect()
+}
+
+#[tokio::test]
+async fn twenty_in_the_same_moment() {
+    let server = own_server().await;
+    assert_eq!(init_twenty(&server.url()).await, [Change::Table(Storage::Logged)]);
+    execute(&server.url(), "DROP INDEX socket_io_attachments_created_at_idx").await;
+    assert_eq!(init_twenty(&server.url()).await, [Change::Index("created_at")]);
+    let settings = Settings::parse(&server.url()).unwrap();
+    execute(&server.url(), "DROP TABLE socket_io_attachments").await;
+    let cluster = Cluster::connect(settings, AdapterOptions::default()).await.unwrap();
+    let created = join_all((0..20).map(|_| cluster.create_attachment_table())).await;
+    assert_eq!(created.into_iter().filter(|created| *created.as_ref().unwrap()).count(), 1);
+    let log = std::fs::read_to_string(server.log_file()).unwrap();
+    assert!(!log.contains("ERROR"), "{log}");
 }
 
 #[tokio::test]
