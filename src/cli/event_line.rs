@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::tagged::{self, Tagged, untag};
 use crate::cluster::{Attached, Content, Received};
-use crate::protocol::{Body, BroadcastOptions, EventArgs, Flags, MessageKind, RequestId};
+use crate::protocol::{Body, BroadcastOptions, Flags, MessageKind, RequestId};
 use crate::{Namespace, RemoteSocket, Value};
 
 /// Writes what was received as an event line.
@@ -22,7 +22,11 @@ impl Serialize for EventLine<'_> {
             line.serialize_entry("type", header.kind.name())?;
         }
         match content {
-            Content::Message(message) => body(&mut line, &message.body)?,
+            // All of it or nothing: half a line would be no JSON.
+            Content::Message(message) => match event_of(&message.body) {
+                Ok(event) => body(&mut line, &message.body, event.as_ref())?,
+                Err(error) => line.serialize_entry("error", &error.to_string())?,
+            },
             Content::Missing(_) => {}
             Content::Unreadable(_, error) => line.serialize_entry("error", &error.to_string())?,
         }
@@ -46,11 +50,27 @@ impl From<Attached> for Attachment {
     }
 }
 
-fn body<M: SerializeMap>(line: &mut M, body: &Body) -> Result<(), M::Error> {
+/// An event's name and arguments.
+type Event = (String, Vec<Value>);
+
+/// The event in a message of a kind that has one.
+fn event_of(body: &Body) -> crate::Result<Option<Event>> {
+    match body {
+        Body::Broadcast { event, .. } | Body::ServerSideEmit { event, .. } => {
+            event.clone().into_parts().map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
+fn body<M: SerializeMap>(line: &mut M, body: &Body, event: Option<&Event>) -> Result<(), M::Error> {
+    if let Some((name, args)) = event {
+        line.serialize_entry("event", name)?;
+        line.serialize_entry("args", &tagged::all(args))?;
+    }
     match body {
         Body::InitialHeartbeat | Body::Heartbeat | Body::AdapterClose => Ok(()),
-        Body::Broadcast { opts, event, request_id } => {
-            event_args(line, event)?;
+        Body::Broadcast { opts, request_id, .. } => {
             options(line, opts)?;
             line.serialize_entry("requestId", request_id)
         }
@@ -74,10 +94,7 @@ fn body<M: SerializeMap>(line: &mut M, body: &Body) -> Result<(), M::Error> {
             line.serialize_entry("requestId", request_id)?;
             line.serialize_entry("sockets", &sockets.iter().map(Socket).collect::<Vec<_>>())
         }
-        Body::ServerSideEmit { event, request_id } => {
-            event_args(line, event)?;
-            line.serialize_entry("requestId", request_id)
-        }
+        Body::ServerSideEmit { request_id, .. } => line.serialize_entry("requestId", request_id),
         Body::ServerSideEmitResponse { request_id, answer } | Body::BroadcastAck { request_id, answer } => {
             line.serialize_entry("requestId", request_id)?;
             line.serialize_entry("answer", &Tagged(answer))
@@ -87,12 +104,6 @@ fn body<M: SerializeMap>(line: &mut M, body: &Body) -> Result<(), M::Error> {
             line.serialize_entry("clientCount", client_count)
         }
     }
-}
-
-fn event_args<M: SerializeMap>(line: &mut M, event: &EventArgs) -> Result<(), M::Error> {
-    let (name, args) = event.clone().into_parts().map_err(serde::ser::Error::custom)?;
-    line.serialize_entry("event", &name)?;
-    line.serialize_entry("args", &tagged::all(&args))
 }
 
 fn options<M: SerializeMap>(line: &mut M, opts: &BroadcastOptions) -> Result<(), M::Error> {

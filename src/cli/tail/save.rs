@@ -31,8 +31,10 @@ impl Saver {
         let mut binaries = Vec::new();
         match &message.body {
             Body::Broadcast { event, .. } | Body::ServerSideEmit { event, .. } => {
-                let (_, args) = event.clone().into_parts()?;
-                args.iter().for_each(|arg| collect(arg, &mut binaries));
+                // What is no event is in the line, as such.
+                if let Ok((_, args)) = event.clone().into_parts() {
+                    args.iter().for_each(|arg| collect(arg, &mut binaries));
+                }
             }
             Body::BroadcastAck { answer, .. } | Body::ServerSideEmitResponse { answer, .. } => {
                 collect(answer, &mut binaries);

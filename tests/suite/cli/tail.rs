@@ -186,8 +186,16 @@ async fn without_the_table_each_attachment_is_missing_and_the_rest_is_shown() {
 #[tokio::test]
 async fn nonsense_on_the_channel_is_shown_and_passed() {
     let postgres = postgres().await;
-    let mut tail = tail(postgres.url(), &["-o", "json"]).await;
-    for text in ["not json", "{}", r#"{"uid":"u","type":77}"#, r#"{"uid":"u","nsp":"/","type":3,"data":5}"#] {
+    let mut tail = tail(postgres.url(), &["-o", "json", "--event", "fine"]).await;
+    for text in [
+        "not json",
+        "{}",
+        r#"{"uid":"u","type":77}"#,
+        r#"{"uid":"u","nsp":"/","type":3,"data":5}"#,
+        // A message that can be read, with an event that is none.
+        r#"{"uid":"u","nsp":"/","type":3,"data":{"opts":{},"packet":{"type":2,"data":[1]}}}"#,
+        r#"{"uid":"u","nsp":"/","type":9,"data":{"packet":[]}}"#,
+    ] {
         execute(postgres.url(), &format!("SELECT pg_notify('socket.io#/', '{text}')")).await;
         let line = tail.json().await;
         assert!(line["error"].as_str().is_some_and(|error| error.starts_with("cannot decode")), "{line}");

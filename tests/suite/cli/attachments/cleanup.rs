@@ -70,7 +70,7 @@ async fn what_is_old_goes_and_what_is_young_stays() {
 #[tokio::test]
 async fn on_a_terminal_it_asks_and_gives_the_terminal_back() {
     let postgres = filled(2500, 10).await;
-    let ask = || Terminal::start((80, 24), postgres.url(), &[], &["attachments", "cleanup"]);
+    let ask = || Terminal::start((120, 24), postgres.url(), &[], &["attachments", "cleanup"]);
     let question = "Delete 2,500 rows (244.14 KiB) older than 30s from socket_io_attachments";
     for (keys, status) in [(&["n", "Enter"][..], 1), (&["Enter"], 1), (&["C-c"], 130)] {
         let terminal = ask();

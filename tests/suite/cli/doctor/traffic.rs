@@ -42,7 +42,7 @@ async fn the_table_can_be_looked_after_through_a_pooler() {
     assert!(attachments(&["init"]).await.starts_with("added an index on created_at"));
     run(&mut pgio(&url, &["emit", "x", r#"{"$binary":"AQ=="}"#])).await.succeeded();
     assert!(attachments(&["list"]).await.contains(" x\n"));
-    assert!(attachments(&["show", "1"]).await.contains(" x <1 bytes 01>"));
+    assert!(attachments(&["show", "1"]).await.contains(" x <1 byte 01>"));
     assert!(attachments(&["stats"]).await.contains("rows       1 "));
     assert!(attachments(&["cleanup", "--yes", "--older-than", "0"]).await.starts_with("deleted 1 rows"));
     // Nothing is left behind in sessions that are now another's.
