@@ -28,6 +28,8 @@ pub(super) async fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
     });
     let answer = tokio::select! {
         answer = asked => answer.map_err(|error| Failure::Other(error.to_string()))?,
+        // Not the key but the signal, which nobody else takes once the program has waited for one.
+        () = exit::interrupted() => return Err(Failure::Interrupted),
         () = exit::told_to_end() => return Err(Failure::Interrupted),
     };
     match answer {
