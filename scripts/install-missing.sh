@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what building and testing pgio needs and this machine lacks: a C compiler, OpenSSL's headers, the programs of
-# a Postgres server, Node.js 18 or later with npm. Says what it installs; does nothing where all is there.
+# a Postgres server, PgBouncer, Node.js 18 or later with npm. Says what it installs; does nothing where all is there.
 set -euo pipefail
 
 readonly NODE_NEEDED=18
@@ -20,6 +20,9 @@ has_postgres() {
   return 1
 }
 
+# Debian keeps it where a user's path does not lead.
+has_pgbouncer() { has pgbouncer || [[ -x /usr/sbin/pgbouncer ]]; }
+
 # Its `process.versions.node` starts with the major version.
 has_node() { has node && (($(node -p 'parseInt(process.versions.node)') >= NODE_NEEDED)); }
 
@@ -29,6 +32,7 @@ missing() {
   has pkg-config || echo pkg-config
   { has pkg-config && pkg-config --exists openssl; } || echo openssl
   has_postgres || echo postgres
+  has_pgbouncer || echo pgbouncer
   has_node || echo node
   has npm || echo npm
 }
@@ -40,6 +44,7 @@ package() {
     pkg-config) echo pkg-config ;;
     openssl) echo libssl-dev ;;
     postgres) echo postgresql ;;
+    pgbouncer) echo pgbouncer ;;
     node) echo nodejs ;;
     npm) echo npm ;;
   esac
@@ -75,6 +80,10 @@ main() {
   "${root[@]}" apt-get update -qq
   if [[ " ${needs[*]} " == *" postgres "* ]]; then
     keep_postgres_from_starting
+  fi
+  if [[ " ${needs[*]} " == *" pgbouncer "* ]] && has systemctl; then
+    # A test starts one of its own; the package's would start with the machine.
+    "${root[@]}" systemctl mask pgbouncer.service 2>/dev/null || true
   fi
   "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
 

@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
 
 use futures_util::future::{self, BoxFuture, FutureExt};
+use tokio::time::timeout;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error as PgError};
 
@@ -19,6 +21,10 @@ const MAX_MESSAGES: usize = 1000;
 
 /// A batch ends with the message that reaches this size.
 const MAX_BYTES: usize = 1 << 20;
+
+/// How long the server may take for a batch, before its size. Longer than locks on the table last, and an end where the
+/// server hangs without closing its connections.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// Several notifications in one round trip. Losing the last messages in a crash of the server is right for messages
 /// that live for seconds, and spares a flush of the disk for each commit. That setting is made in the statement itself,
@@ -106,11 +112,26 @@ async fn send_all(jobs: &[Job], session: &Session, table: &TableName) -> Result<
          SELECT pg_notify($1, $2 || id || '\"}}'), set_config('synchronous_commit', 'off', true) FROM row",
         table.as_sql()
     );
-    let sent = match steps.as_slice() {
-        [step] => step.send(&client, &insert).await,
-        steps => in_one_transaction(&client, steps, &insert).await,
+    let sent = async {
+        match steps.as_slice() {
+            [step] => step.send(&client, &insert).await,
+            steps => in_one_transaction(&client, steps, &insert).await,
+        }
     };
-    sent.map_err(|error| table_failure(&error, table))
+    let patience = patience(jobs);
+    match timeout(patience, sent).await {
+        Ok(sent) => sent.map_err(|error| table_failure(&error, table)),
+        Err(_) => {
+            session.abandon(&client).await;
+            Err(Error::ConnectionLost(format!("no answer within {} s", patience.as_secs())))
+        }
+    }
+}
+
+/// How long the server may take before it counts as gone: more for what has to travel longer.
+fn patience(jobs: &[Job]) -> Duration {
+    let mebibytes = jobs.iter().map(Job::bytes).sum::<usize>() >> 20;
+    ANSWER_WITHIN + Duration::from_secs(mebibytes as u64)
 }
 
 /// Pipelined: all statements are on their way before the first is answered.

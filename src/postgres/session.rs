@@ -38,6 +38,13 @@ impl Session {
         *live = None;
         Ok(live.insert(connect(&self.settings).await?).client.clone())
     }
+    /// Drops a connection that has stopped answering, so that whoever comes next gets another one.
+    pub(crate) async fn abandon(&self, client: &Arc<Client>) {
+        let mut live = self.live.lock().await;
+        if live.as_ref().is_some_and(|live| Arc::ptr_eq(&live.client, client)) {
+            *live = None;
+        }
+    }
 }
 
 async fn connect(settings: &Settings) -> Result<Live> {
