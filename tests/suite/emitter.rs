@@ -12,7 +12,8 @@ use serde_json::json;
 use crate::support::attachments::execute;
 use crate::support::mixed::{mixed, mixed_with};
 use crate::support::node::{Event, binary, event};
-use crate::support::postgres::postgres;
+use crate::support::postgres::{own_server, postgres};
+use crate::support::sql::query_text;
 
 async fn emitter(url: &str) -> Emitter {
     Emitter::connect(url).await.unwrap()
@@ -365,6 +366,22 @@ async fn an_emitter_and_a_subscription_survive_the_loss_of_their_connections() {
         assert!(matches!(error, Error::ConnectionLost(_)), "{error}");
     }
     assert!(matches!(heard.next().await, Some(Heard::Message(_))));
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_is_given_up_and_found_again() {
+    let server = own_server().await;
+    let settings = Settings::parse(&format!("{}?application_name=frozen", server.url())).unwrap();
+    let emitter = Emitter::new(Cluster::connect(settings, AdapterOptions::default()).await.unwrap());
+    emitter.emit("before", ()).await.unwrap();
+    let pid = "SELECT pid::text FROM pg_stat_activity WHERE application_name = 'frozen'";
+    let pid = nix::unistd::Pid::from_raw(query_text(&server.url(), pid).await.parse().unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
+    let error = emitter.emit("during", ()).await.unwrap_err();
+    assert_eq!(error.to_string(), "lost the connection to Postgres: no answer within 30 s");
+    // On another connection, which is not frozen.
+    emitter.emit("after", ()).await.unwrap();
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGCONT).unwrap();
 }
 
 #[tokio::test]
