@@ -46,14 +46,9 @@ pub async fn receive(clients: Vec<Client>, events: usize) -> io::Result<Vec<Rece
 
 /// Lets each client receive so many events that carry the nanoseconds since `start`; how long each was on its way.
 pub async fn receive_times(clients: Vec<Client>, events: usize, start: Instant) -> io::Result<Vec<Duration>> {
-    let mut times = Vec::new();
-    for mut client in clients {
-        for _ in 0..events {
-            let sent = client.next_number().await?;
-            times.push(start.elapsed().saturating_sub(Duration::from_nanos(sent)));
-        }
-    }
-    Ok(times)
+    let tasks = clients.into_iter().map(|client| tokio::spawn(client.receive_times(events, start)));
+    let times: io::Result<Vec<_>> = try_join_all(tasks).await?.into_iter().collect();
+    Ok(times?.concat())
 }
 
 impl Client {
@@ -80,6 +75,15 @@ impl Client {
             numbers.push(self.next_number().await?);
         }
         Ok(Received { last: Instant::now(), numbers })
+    }
+
+    async fn receive_times(mut self, events: usize, start: Instant) -> io::Result<Vec<Duration>> {
+        let mut times = Vec::with_capacity(events);
+        for _ in 0..events {
+            let sent = self.next_number().await?;
+            times.push(start.elapsed().saturating_sub(Duration::from_nanos(sent)));
+        }
+        Ok(times)
     }
 
     /// The number that the next event carries.

@@ -16,16 +16,17 @@ const ROUNDS: usize = 3;
 const EVENTS: usize = 100_000;
 /// Events to many clients, and how many these are.
 const FAN_OUT: (usize, usize) = (1_000, 500);
-/// Events at a steady pace, and how many a second.
+/// Events at a steady pace, how many a second, and to how few and how many clients.
 const PACED: (usize, u32) = (5_000, 1_000);
+const PACED_CLIENTS: [usize; 2] = [1, 50];
 const IDLE: usize = 1_000;
 
 /// What one server did in one round.
 struct Round {
     one: f64,
     fan_out: f64,
-    p50: Duration,
-    p99: Duration,
+    /// The median and the 99th percentile, for few clients and for many.
+    latencies: [[Duration; 2]; 2],
     /// Bytes of memory with idle clients.
     memory: u64,
 }
@@ -56,15 +57,16 @@ pub async fn run(programs: &Programs) -> io::Result<()> {
     report::rate("pgio", ours, pgio_command);
     report::ratio("pgio : Node", ours / theirs);
 
-    report::heading(&format!("From the emitter to a client at {} events/s", PACED.1));
-    for (name, of) in [
-        ("median", (|round: &Round| round.p50.as_secs_f64()) as fn(&Round) -> f64),
-        ("p99", |round| round.p99.as_secs_f64()),
-    ] {
-        let [theirs, ours] = both(of);
-        report::time(&format!("Node, {name}"), Duration::from_secs_f64(theirs), node_command);
-        report::time(&format!("pgio, {name}"), Duration::from_secs_f64(ours), pgio_command);
-        report::ratio("pgio : Node", ours / theirs);
+    for (few_or_many, clients) in PACED_CLIENTS.iter().enumerate() {
+        let what = if *clients == 1 { "a client".to_owned() } else { format!("each of {clients} clients") };
+        report::heading(&format!("From the emitter to {what} at {} events/s", PACED.1));
+        for (percentile, name) in ["median", "p99"].iter().enumerate() {
+            let of = |round: &Round| round.latencies[few_or_many][percentile].as_secs_f64();
+            let [theirs, ours] = [median(&node, of), median(&pgio, of)];
+            report::time(&format!("Node, {name}"), Duration::from_secs_f64(theirs), node_command);
+            report::time(&format!("pgio, {name}"), Duration::from_secs_f64(ours), pgio_command);
+            report::ratio("pgio : Node", ours / theirs);
+        }
     }
 
     report::heading(&format!("Resident memory with {IDLE} idle clients"));
@@ -75,7 +77,7 @@ pub async fn run(programs: &Programs) -> io::Result<()> {
     Ok(())
 }
 
-fn median(rounds: &[Round], of: fn(&Round) -> f64) -> f64 {
+fn median(rounds: &[Round], of: impl Fn(&Round) -> f64) -> f64 {
     report::median(&mut rounds.iter().map(of).collect::<Vec<_>>())
 }
 
@@ -130,8 +132,11 @@ async fn round(programs: &Programs, command: &mut Command) -> io::Result<Round> 
     let one = flood(&emitter, clients::connect(&server.address, 1).await?, EVENTS).await?;
     let (events, many) = FAN_OUT;
     let fan_out = flood(&emitter, clients::connect(&server.address, many).await?, events).await?;
-    let [p50, p99] = latencies(&emitter, clients::connect(&server.address, 1).await?).await?;
-    Ok(Round { one, fan_out, p50, p99, memory })
+    let mut latencies = [[Duration::ZERO; 2]; 2];
+    for (latency, count) in latencies.iter_mut().zip(PACED_CLIENTS) {
+        *latency = at_a_pace(&emitter, clients::connect(&server.address, count).await?).await?;
+    }
+    Ok(Round { one, fan_out, latencies, memory })
 }
 
 /// Emits as fast as it goes; how many events a second reached clients, until the last had the last.
@@ -149,8 +154,8 @@ async fn flood(emitter: &Emitter, clients: Vec<Client>, events: usize) -> io::Re
     Ok(deliveries / (last - start).as_secs_f64())
 }
 
-/// Emits at a steady pace; the median and the 99th percentile of the time until a client has it.
-async fn latencies(emitter: &Emitter, clients: Vec<Client>) -> io::Result<[Duration; 2]> {
+/// Emits at a steady pace; the median and the 99th percentile of the time until clients have it.
+async fn at_a_pace(emitter: &Emitter, clients: Vec<Client>) -> io::Result<[Duration; 2]> {
     let (events, pace) = PACED;
     let start = Instant::now();
     let mut ticks = interval(Duration::from_secs(1) / pace);
