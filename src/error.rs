@@ -146,3 +146,9 @@ pub enum Error {
 
 /// What the library's functions return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What the system says of an error, without the number that says it again: `No such file or directory`.
+pub(crate) fn in_words(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_owned()
+}

@@ -6,6 +6,7 @@ use std::io;
 use tokio_postgres::error::SqlState;
 
 use crate::Error;
+use crate::error::in_words;
 
 /// What a failed statement, or a connection that broke, means.
 pub(crate) fn failure(error: &tokio_postgres::Error) -> Error {
@@ -110,10 +111,10 @@ fn of_io(error: &io::Error) -> String {
         io::ErrorKind::NotFound => "no such socket".into(),
         io::ErrorKind::TimedOut => "no answer in time".into(),
         _ => {
-            let text = one_line(&error.to_string());
+            let text = one_line(&in_words(error));
             match text.strip_prefix("failed to lookup address information: ") {
                 Some(why) => format!("unknown host: {}", why.to_lowercase()),
-                None => text.split(" (os error").next().unwrap_or(&text).to_owned(),
+                None => text,
             }
         }
     }

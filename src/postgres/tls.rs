@@ -11,6 +11,7 @@ use tokio_postgres::Socket;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 
 use super::settings::{Roots, SslMode, TlsSettings};
+use crate::error::in_words;
 use crate::{Error, Result};
 
 /// Sets TLS up at the last moment: reading a hundred root certificates would otherwise cost each start milliseconds.
@@ -136,8 +137,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 }
 
 fn unreadable(path: &Path, error: &io::Error) -> Error {
-    let text = error.to_string();
-    wrong(path, text.split(" (os error").next().unwrap_or(&text))
+    wrong(path, &in_words(error))
 }
 
 fn wrong(path: &Path, reason: &str) -> Error {
