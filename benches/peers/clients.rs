@@ -4,6 +4,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
+use pgio::Emitter;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -38,6 +39,21 @@ pub async fn connect(address: &str, count: usize) -> io::Result<Vec<Client>> {
     Ok(clients)
 }
 
+/// Waits until events reach a server's clients: a Node server is there before it listens.
+pub async fn until_reached(emitter: &Emitter, address: &str) -> io::Result<()> {
+    let mut client = Client::connect(address).await?;
+    let end = Instant::now() + PATIENCE;
+    while Instant::now() < end {
+        emitter.emit("ready", ()).await.map_err(io::Error::other)?;
+        if let Ok(text) = timeout(Duration::from_millis(50), client.next()).await
+            && text?.starts_with(b"42")
+        {
+            return Ok(());
+        }
+    }
+    Err(io::Error::other("no event reaches the server"))
+}
+
 /// Lets each client receive so many events.
 pub async fn receive(clients: Vec<Client>, events: usize) -> io::Result<Vec<Received>> {
     let tasks = clients.into_iter().map(|client| tokio::spawn(client.receive(events)));
@@ -69,6 +85,13 @@ impl Client {
         Ok(client)
     }
 
+    /// Joins a room, where clients may.
+    pub async fn join(&mut self, room: &str) -> io::Result<()> {
+        self.send(&format!("420[\"join\",\"{room}\"]")).await?;
+        while !self.next().await?.starts_with(b"430") {}
+        Ok(())
+    }
+
     async fn receive(mut self, events: usize) -> io::Result<Received> {
         let mut numbers = Vec::with_capacity(events);
         while numbers.len() < events {
@@ -88,16 +111,19 @@ impl Client {
 
     /// The number that the next event carries.
     async fn next_number(&mut self) -> io::Result<u64> {
-        loop {
-            match self.next().await? {
-                b"2" => self.send("3").await?,
-                text => {
-                    if let Some(number) = number_of(text) {
-                        return Ok(number);
+        let number = async {
+            loop {
+                match self.next().await? {
+                    b"2" => self.send("3").await?,
+                    text => {
+                        if let Some(number) = number_of(text) {
+                            return Ok(number);
+                        }
                     }
                 }
             }
-        }
+        };
+        timeout(PATIENCE, number).await.unwrap_or_else(|_| Err(io::Error::other("an event did not come")))
     }
 
     /// Whether the HTTP headers have come; they are skipped.
@@ -124,10 +150,9 @@ impl Client {
     }
 
     async fn read(&mut self) -> io::Result<()> {
-        match timeout(PATIENCE, self.stream.read_buf(&mut self.buffer)).await {
-            Ok(Ok(0)) => Err(io::Error::other("the server has hung up")),
-            Ok(outcome) => outcome.map(drop),
-            Err(_) => Err(io::Error::other("an event did not come")),
+        match self.stream.read_buf(&mut self.buffer).await? {
+            0 => Err(io::Error::other("the server has hung up")),
+            _ => Ok(()),
         }
     }
 

@@ -1,16 +1,23 @@
 //! `make bench`: pgio beside the npm emitter and psql, in one run on one private Postgres.
 //!
+//! `cargo bench --bench peers -- latency` runs one part of it.
+//!
 //! Every number comes from whole programs as their users run them; pgio is the release build. Rounds are interleaved, so
 //! that a machine that gets slower or faster meanwhile does it to all. Medians.
 
+mod cleanup;
 mod clients;
+mod latency;
 mod one_shot;
 mod programs;
 mod publishing;
 mod report;
+mod rooms;
+mod server;
 mod serving;
 mod tail;
 
+use clap::{Parser, ValueEnum};
 use pgio::postgres::private::PrivateServer;
 
 use programs::Programs;
@@ -24,7 +31,29 @@ const AS_INSTALLED: [(&str, &str); 5] = [
     ("min_wal_size", "80MB"),
 ];
 
+#[derive(Parser)]
+struct Arguments {
+    /// What to measure, in this order [default: everything]
+    parts: Vec<Part>,
+    /// What cargo says to every benchmark.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Part {
+    Publishing,
+    OneShot,
+    Tail,
+    Serving,
+    Latency,
+    Rooms,
+    Cleanup,
+}
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let Arguments { parts, .. } = Arguments::parse();
+    let parts = if parts.is_empty() { Part::value_variants() } else { &parts };
     let runtime = tokio::runtime::Runtime::new()?;
     let builder =
         AS_INSTALLED.iter().fold(PrivateServer::builder(), |b, (name, value)| b.setting(name, value));
@@ -33,10 +62,17 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let programs = Programs::find(&server.url(), files.path())?;
 
     report::machine(&programs)?;
-    publishing::run(&programs)?;
-    one_shot::run(&programs)?;
-    tail::run(&programs)?;
-    runtime.block_on(serving::run(&programs))?;
+    for part in parts {
+        match part {
+            Part::Publishing => publishing::run(&programs)?,
+            Part::OneShot => one_shot::run(&programs)?,
+            Part::Tail => tail::run(&programs)?,
+            Part::Serving => runtime.block_on(serving::run(&programs))?,
+            Part::Latency => runtime.block_on(latency::run(&programs))?,
+            Part::Rooms => runtime.block_on(rooms::run(&programs))?,
+            Part::Cleanup => runtime.block_on(cleanup::run(&programs))?,
+        }
+    }
     runtime.block_on(server.stop())?;
     Ok(())
 }
