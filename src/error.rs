@@ -147,8 +147,15 @@ pub enum Error {
 /// What the library's functions return.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+impl Error {
+    /// A file that the system does not let us use.
+    pub(crate) fn file(path: impl Into<PathBuf>, error: &dyn std::fmt::Display) -> Self {
+        Self::File { path: path.into(), reason: in_words(error) }
+    }
+}
+
 /// What the system says of an error, without the number that says it again: `No such file or directory`.
-pub(crate) fn in_words(error: &std::io::Error) -> String {
+pub(crate) fn in_words(error: &dyn std::fmt::Display) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or(&text).to_owned()
 }

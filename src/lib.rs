@@ -101,6 +101,7 @@ pub mod cli;
 pub mod cluster;
 pub mod emitter;
 pub mod postgres;
+mod private_key;
 pub mod protocol;
 #[cfg(feature = "server")]
 pub mod server;

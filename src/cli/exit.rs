@@ -1,11 +1,13 @@
 //! How a command ends: its exit status, and one line that says why.
 
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use super::arguments::Global;
 use super::output::safe;
 use crate::Error;
+use crate::error::in_words;
 use crate::postgres::TableName;
 
 /// Why a command did not do what it was asked for.
@@ -137,11 +139,18 @@ impl From<Error> for Failure {
     }
 }
 
+impl Failure {
+    /// A file that cannot be read or written.
+    pub(super) fn file(path: impl AsRef<Path>, error: &io::Error) -> Self {
+        Self::Other(format!("{}: {}", path.as_ref().display(), in_words(error)))
+    }
+}
+
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self::PipeClosed,
-            _ => Self::Other(error.to_string()),
+            _ => Self::Other(in_words(&error)),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, CommandFactory};
 
@@ -30,9 +30,8 @@ impl Man {
             clap_mangen::Man::new(command.disable_help_subcommand(true)).render(&mut page)?;
             return Ok(std::io::stdout().write_all(&page)?);
         };
-        let failed =
-            |path: &Path, error: std::io::Error| Failure::Other(format!("{}: {error}", path.display()));
-        fs::create_dir_all(&directory).map_err(|error| failed(&directory, error))?;
-        clap_mangen::generate_to(command, &directory).map_err(|error| failed(&directory, error))
+        let failed = |error: std::io::Error| Failure::file(&directory, &error);
+        fs::create_dir_all(&directory).map_err(failed)?;
+        clap_mangen::generate_to(command, &directory).map_err(failed)
     }
 }

@@ -1,7 +1,6 @@
 //! TLS to the server, set up only when the server has said that it can.
 
 use std::fs;
-use std::io;
 use std::path::Path;
 use std::pin::Pin;
 
@@ -11,7 +10,7 @@ use tokio_postgres::Socket;
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 
 use super::settings::{Roots, SslMode, TlsSettings};
-use crate::error::in_words;
+use crate::private_key::in_pkcs8;
 use crate::{Error, Result};
 
 /// Sets TLS up at the last moment: reading a hundred root certificates would otherwise cost each start milliseconds.
@@ -103,41 +102,19 @@ fn roots(path: &Path) -> Result<Vec<Certificate>> {
 fn identity(settings: &TlsSettings) -> Result<Option<Identity>> {
     let Some((certificate, key)) = &settings.client else { return Ok(None) };
     let chain = read(certificate)?;
-    let metadata = fs::metadata(key).map_err(|error| unreadable(key, &error))?;
+    let metadata = fs::metadata(key).map_err(|error| Error::file(key, &error))?;
     if super::settings::is_readable_by_others(&metadata) {
         return Err(wrong(key, "others may read this key; chmod 600"));
     }
-    let key_pem =
-        in_pkcs8(&read(key)?, settings.key_password.as_deref()).map_err(|reason| wrong(key, &reason))?;
+    let key_pem = in_pkcs8(&read(key)?, settings.key_password.as_deref())
+        .ok_or_else(|| wrong(key, "no private key in PEM form, or sslpassword does not open it"))?;
     Identity::from_pkcs8(&chain, &key_pem)
         .map(Some)
         .map_err(|error| wrong(certificate, &format!("not usable with its key: {error}")))
 }
 
-/// OpenSSL reads PKCS#1, SEC1 and encrypted keys, of which native-tls takes none.
-#[cfg(target_os = "linux")]
-fn in_pkcs8(pem: &[u8], password: Option<&str>) -> Result<Vec<u8>, String> {
-    use openssl::pkey::PKey;
-    let password = password.unwrap_or_default();
-    let key = PKey::private_key_from_pem_passphrase(pem, password.as_bytes());
-    let key = key.map_err(|_| "no private key in PEM form, or sslpassword does not open it".to_owned())?;
-    key.private_key_to_pem_pkcs8().map_err(|error| error.to_string())
-}
-
-#[cfg(not(target_os = "linux"))]
-fn in_pkcs8(pem: &[u8], password: Option<&str>) -> Result<Vec<u8>, String> {
-    match password {
-        Some(_) => Err("an encrypted key is not supported on this system".to_owned()),
-        None => Ok(pem.to_vec()),
-    }
-}
-
 fn read(path: &Path) -> Result<Vec<u8>> {
-    fs::read(path).map_err(|error| unreadable(path, &error))
-}
-
-fn unreadable(path: &Path, error: &io::Error) -> Error {
-    wrong(path, &in_words(error))
+    fs::read(path).map_err(|error| Error::file(path, &error))
 }
 
 fn wrong(path: &Path, reason: &str) -> Error {

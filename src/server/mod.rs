@@ -36,6 +36,7 @@ pub use rules::{ClientRules, Relay};
 
 use crate::adapter::{PostgresAdapter, PostgresAdapterCtr};
 use crate::cluster::Cluster;
+use crate::error::in_words;
 use crate::{Error, Result};
 use accept::Entrance;
 use client::Doorkeeper;
@@ -199,7 +200,7 @@ fn checked_path(path: &str) -> Result<String> {
 }
 
 async fn listen(address: &str) -> Result<(TcpListener, SocketAddr)> {
-    let failed = |error: std::io::Error| Error::Listen { address: address.into(), reason: error.to_string() };
+    let failed = |error: std::io::Error| Error::Listen { address: address.into(), reason: in_words(&error) };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     Ok((listener, address))

@@ -6,12 +6,14 @@ use native_tls::Identity;
 use tokio_native_tls::TlsAcceptor;
 
 use super::options::TlsFiles;
+use crate::private_key::in_pkcs8;
 use crate::{Error, Result};
 
 /// Reads certificate and key.
 pub(super) fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor> {
     let certificate = read(&files.certificate)?;
-    let key = pkcs8(&read(&files.key)?).map_err(|reason| wrong(&files.key, reason))?;
+    let key = in_pkcs8(&read(&files.key)?, None)
+        .ok_or_else(|| wrong(&files.key, "holds no private key in PEM, or one that is encrypted".into()))?;
     let identity = Identity::from_pkcs8(&certificate, &key).map_err(|error| {
         // OpenSSL's own words are pages long.
         tracing::debug!(%error, "no identity");
@@ -26,22 +28,9 @@ pub(super) fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|error| wrong(path, error.to_string()))
+    std::fs::read(path).map_err(|error| Error::file(path, &error))
 }
 
 fn wrong(path: &Path, reason: String) -> Error {
     Error::File { path: path.into(), reason }
-}
-
-/// The one form of keys that every platform's TLS takes, from all those that there are.
-#[cfg(target_os = "linux")]
-fn pkcs8(pem: &[u8]) -> Result<Vec<u8>, String> {
-    let key = openssl::pkey::PKey::private_key_from_pem_callback(pem, |_| Ok(0))
-        .map_err(|_| "holds no private key in PEM, or one that is encrypted".to_owned())?;
-    key.private_key_to_pem_pkcs8().map_err(|error| format!("cannot be used as a key: {error}"))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn pkcs8(pem: &[u8]) -> Result<Vec<u8>, String> {
-    Ok(pem.to_owned())
 }

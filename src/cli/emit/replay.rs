@@ -92,7 +92,7 @@ impl<'a> Replay<'a> {
                 Ok(Some((line, bytes))) if line.trim().is_empty() => (Ok(None), bytes),
                 Ok(Some((line, bytes))) => (event_line::parse(line).map(Some), bytes),
                 Ok(None) => return Ok(()),
-                Err(error) => return Err(Failure::Other(format!("{at}: {error}"))),
+                Err(error) => return Err(Failure::file(&at, &error)),
             };
             self.lines += 1;
             match parsed {

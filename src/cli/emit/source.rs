@@ -23,7 +23,7 @@ impl Source {
         let (reader, size): (Box<dyn AsyncRead + Send + Unpin>, _) = match file {
             "-" => (Box::new(tokio::io::stdin()), None),
             path => {
-                let failed = |e: std::io::Error| Failure::Other(format!("{path}: {e}"));
+                let failed = |error: std::io::Error| Failure::file(path, &error);
                 let file = std::fs::File::open(path).map_err(failed)?;
                 let metadata = file.metadata().map_err(failed)?;
                 if metadata.is_dir() {

@@ -17,7 +17,7 @@ pub(super) struct Saver {
 impl Saver {
     /// Makes the directory where it is missing.
     pub(super) fn new(directory: &Path) -> Result<Self, Failure> {
-        fs::create_dir_all(directory).map_err(|e| failure(directory, &e))?;
+        fs::create_dir_all(directory).map_err(|e| Failure::file(directory, &e))?;
         Ok(Self { directory: directory.to_owned() })
     }
 
@@ -49,12 +49,8 @@ impl Saver {
 
     fn write(&self, name: &str, content: &[u8]) -> Result<(), Failure> {
         let path = self.directory.join(name);
-        fs::write(&path, content).map_err(|e| failure(&path, &e))
+        fs::write(&path, content).map_err(|e| Failure::file(&path, &e))
     }
-}
-
-fn failure(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::Other(format!("{}: {error}", path.display()))
 }
 
 /// The binary values in a value, in order.

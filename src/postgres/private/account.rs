@@ -70,7 +70,7 @@ impl Account {
 
     /// Writes a file for the server. As its user: root would follow any link that this user planted there.
     pub(super) fn write(&self, path: &Path, contents: &str) -> Result<()> {
-        let fail = |error: io::Error| Error::File { path: path.into(), reason: error.to_string() };
+        let fail = |error: io::Error| Error::file(path, &error);
         let mut child = self
             .command("sh")
             .args(["-c", r#"umask 077 && rm -f "$1" && cat >"$1""#, "sh"])

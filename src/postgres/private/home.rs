@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::account::Account;
-use super::state::{State, file_error, open_lock};
+use super::state::{State, open_lock};
 use crate::{Error, Result};
 
 /// How long a server may take to stop after its owner was killed, until a new owner gives up.
@@ -36,7 +36,7 @@ impl Home {
 
     /// Creates the directory where needed, and takes possession of it.
     pub(super) async fn persistent(directory: &Path) -> Result<Self> {
-        let directory = std::path::absolute(directory).map_err(|error| file_error(directory, &error))?;
+        let directory = std::path::absolute(directory).map_err(|error| Error::file(directory, &error))?;
         let cluster = directory.join("cluster");
         let account = Account::choose(&cluster)?;
         // Another user has to get through, though not to read.
@@ -45,12 +45,12 @@ impl Home {
             .recursive(true)
             .mode(mode)
             .create(&directory)
-            .map_err(|error| file_error(&directory, &error))?;
+            .map_err(|error| Error::file(&directory, &error))?;
         let lock = lock(&directory).await?;
         match DirBuilder::new().mode(0o700).create(&cluster) {
-            Ok(()) => account.give(&cluster).map_err(|error| file_error(&cluster, &error))?,
+            Ok(()) => account.give(&cluster).map_err(|error| Error::file(&cluster, &error))?,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(file_error(&cluster, &error)),
+            Err(error) => return Err(Error::file(&cluster, &error)),
         }
         Ok(Self::Persistent { directory, cluster, lock })
     }
@@ -76,7 +76,7 @@ impl Home {
         match self {
             Self::Temporary { .. } => Ok(Stdio::null()),
             Self::Persistent { directory, lock, .. } => {
-                lock.try_clone().map(Stdio::from).map_err(|error| file_error(directory, &error))
+                lock.try_clone().map(Stdio::from).map_err(|error| Error::file(directory, &error))
             }
         }
     }
@@ -107,7 +107,7 @@ async fn lock(directory: &Path) -> Result<File> {
     loop {
         match lock.try_lock() {
             Ok(()) => return Ok(lock),
-            Err(TryLockError::Error(error)) => return Err(file_error(directory, &error)),
+            Err(TryLockError::Error(error)) => return Err(Error::file(directory, &error)),
             Err(TryLockError::WouldBlock) => {}
         }
         if let Some(owner) = State::read(directory)?.and_then(|state| state.live_owner()) {

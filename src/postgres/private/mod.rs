@@ -22,7 +22,7 @@ pub use builder::PrivateServerBuilder;
 pub use server::{PrivateServer, Shutdown};
 pub use state::{running, running_in, state_directory};
 
-use crate::Result;
+use crate::{Error, Result};
 
 /// `N` bytes that nobody can guess, in hexadecimal.
 fn random_hex<const N: usize>() -> Result<String> {
@@ -30,6 +30,6 @@ fn random_hex<const N: usize>() -> Result<String> {
     let mut bytes = [0; N];
     File::open(source)
         .and_then(|mut file| file.read_exact(&mut bytes))
-        .map_err(|error| state::file_error(source, &error))?;
+        .map_err(|error| Error::file(source, &error))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }

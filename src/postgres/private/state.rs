@@ -1,7 +1,6 @@
 //! What a persistent directory remembers, and how other commands find the server that runs in it.
 
 use std::env;
-use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
@@ -71,8 +70,8 @@ impl State {
         let path = directory.join(STATE_FILE);
         match fs::read(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(file_error(&path, &error)),
-            Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|error| file_error(&path, &error)),
+            Err(error) => Err(Error::file(&path, &error)),
+            Ok(text) => serde_json::from_slice(&text).map(Some).map_err(|error| Error::file(&path, &error)),
         }
     }
 
@@ -87,7 +86,7 @@ impl State {
             file.sync_all()?;
             fs::rename(&draft, &path)
         };
-        replace().map_err(|error| file_error(&path, &error))
+        replace().map_err(|error| Error::file(&path, &error))
     }
 
     /// The owner's process id, if it lives.
@@ -102,10 +101,5 @@ impl State {
 pub(super) fn open_lock(directory: &Path) -> Result<File> {
     let path = directory.join(LOCK_FILE);
     let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&path);
-    file.map_err(|error| file_error(&path, &error))
-}
-
-/// An [`Error::File`].
-pub(super) fn file_error(path: &Path, error: &dyn fmt::Display) -> Error {
-    Error::File { path: path.into(), reason: error.to_string() }
+    file.map_err(|error| Error::file(&path, &error))
 }

@@ -34,7 +34,7 @@ fn read(path: &Path) -> Result<Option<String>> {
         tracing::warn!("the password file {} is not used: others may read it (chmod 600)", path.display());
         return Ok(None);
     }
-    let unreadable = |error: std::io::Error| Error::File { path: path.to_owned(), reason: error.to_string() };
+    let unreadable = |error: std::io::Error| Error::file(path, &error);
     std::fs::read_to_string(path).map(Some).map_err(unreadable)
 }
 

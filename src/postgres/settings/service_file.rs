@@ -25,7 +25,7 @@ pub(super) fn apply(given: &mut Given, environment: &Environment) -> Result<()> 
             Ok(text) if read(&text, &name, path, given)? => return Ok(()),
             Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(Error::File { path: path.clone(), reason: error.to_string() }),
+            Err(error) => return Err(Error::file(path, &error)),
         }
     }
     let places: Vec<_> = own.iter().chain([&system]).map(|path| path.display().to_string()).collect();

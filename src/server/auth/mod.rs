@@ -110,6 +110,5 @@ impl Admission {
 
 /// Reads a file of secrets.
 fn read(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path)
-        .map_err(|error| Error::File { path: path.into(), reason: error.to_string() })
+    std::fs::read_to_string(path).map_err(|error| Error::file(path, &error))
 }
