@@ -73,7 +73,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
             }
             Event::Restored(away) => {
                 metrics::gauge!("pgio_listener_up").set(1);
-                tracing::warn!(?away, nsp = %self.node.nsp, "other servers are heard again");
+                tracing::info!(?away, nsp = %self.node.nsp, "other servers are heard again");
                 let node = self.node.clone();
                 answers.spawn(async move {
                     // Those who have missed our heartbeats meanwhile learn of us, and we of them. `publish` logs a failure.

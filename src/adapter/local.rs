@@ -61,11 +61,13 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
     /// A client that cannot keep up has missed a packet, and must not go on as if it had not.
     fn meet_slow_client(&self, sid: Sid) {
         metrics::counter!("pgio_slow_clients_total").increment(1);
-        tracing::warn!(%sid, nsp = %self.node.nsp, "a client is too slow for its buffer");
         match self.ctr.0.slow_client.get() {
             Some(handler) => handler(self.node.nsp.as_str(), sid),
-            // Fails as long as the buffer is full, and is tried again with the next packet that does not fit.
-            None => drop(self.local.disconnect_socket(target::one(sid))),
+            None => {
+                tracing::warn!(%sid, nsp = %self.node.nsp, "a client is too slow for its buffer");
+                // Fails as long as the buffer is full, and is tried again with the next packet that does not fit.
+                drop(self.local.disconnect_socket(target::one(sid)));
+            }
         }
     }
 

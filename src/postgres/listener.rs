@@ -111,7 +111,11 @@ impl Owner {
                 Ok(Finished) => return,
                 Err(error) => error,
             };
-            tracing::warn!(%error, "listening is interrupted");
+            match self.channels.is_empty() {
+                // Nobody misses anything.
+                true => tracing::debug!(%error, "the listening connection broke"),
+                false => tracing::warn!(%error, "listening is interrupted"),
+            }
             let since = Instant::now();
             if !self.heard.push_always(Heard::Lost(error)) {
                 return;

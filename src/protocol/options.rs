@@ -28,8 +28,8 @@ pub struct Flags {
     /// Whether the transport should compress it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compress: Option<bool>,
-    /// How long clients have to acknowledge, in milliseconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// How long clients have to acknowledge, in milliseconds. A fraction, which Node takes as well, is rounded up.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "whole_millis")]
     pub timeout: Option<u64>,
     /// One acknowledgement is wanted, and its value alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -38,4 +38,25 @@ pub struct Flags {
 
 fn null_is_default<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Flags, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+fn whole_millis<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    // What is below zero becomes zero, and what is too large the largest there is.
+    Ok(Option::<f64>::deserialize(deserializer)?.map(|millis| millis.ceil() as u64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_are_numbers_as_javascript_has_them() {
+        for (sent, read) in [("1500", 1500), ("1500.5", 1501), ("1e3", 1000), ("-1", 0), ("0", 0)] {
+            let flags: Flags = serde_json::from_str(&format!(r#"{{"timeout":{sent}}}"#)).unwrap();
+            assert_eq!(flags.timeout, Some(read), "{sent}");
+        }
+        let flags: Flags = serde_json::from_str(r#"{"timeout":null}"#).unwrap();
+        assert_eq!(flags.timeout, None);
+        assert!(serde_json::from_str::<Flags>(r#"{"timeout":"soon"}"#).is_err());
+    }
 }
