@@ -53,6 +53,13 @@ pub enum Error {
     #[error("lost the connection to Postgres: {0}")]
     ConnectionLost(String),
 
+    /// What is published does not come back to whoever listens, as behind a connection pooler in transaction mode.
+    #[error(
+        "Postgres takes notifications, and none comes back: is there a pooler in transaction mode in between? \
+         LISTEN needs a session of its own"
+    )]
+    Deaf,
+
     /// The server refused a statement.
     #[error("Postgres refused: {0}")]
     Database(String),

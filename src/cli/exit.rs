@@ -90,6 +90,7 @@ impl Failure {
             Self::Library(Error::Refused { reason, .. }) if reason.contains("none is set") => {
                 Some("put it into ~/.pgpass, PGPASSWORD, or the URL".into())
             }
+            Self::Library(Error::Deaf) => Some("pgio doctor looks for the cause".into()),
             Self::Library(Error::MissingTable { table }) => Some(create_table(table)),
             Self::Library(Error::TableShape { remedy, .. }) => Some(format!("as its owner: {remedy}")),
             Self::Library(Error::TableDefinition { .. }) => {
@@ -127,7 +128,11 @@ pub(super) fn create_table(table: &str) -> String {
 fn status(error: &Error) -> u8 {
     match error {
         Error::Setting { .. } => 2,
-        Error::NoDatabase | Error::Connect { .. } | Error::Refused { .. } | Error::ConnectionLost(_) => 3,
+        Error::NoDatabase
+        | Error::Connect { .. }
+        | Error::Refused { .. }
+        | Error::ConnectionLost(_)
+        | Error::Deaf => 3,
         Error::File { .. } => 2,
         _ => 1,
     }

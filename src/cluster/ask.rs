@@ -87,7 +87,8 @@ impl Cluster {
     /// answers and none counts. Returns as soon as `enough` are known, else after `wait`.
     ///
     /// # Errors
-    /// Those of [`Cluster::subscribe`] and [`Cluster::publish`].
+    /// Those of [`Cluster::subscribe`] and [`Cluster::publish`], and [`Error::Deaf`] where not even the heartbeat itself
+    /// came back.
     pub async fn nodes(&self, nsp: &Namespace, wait: Duration, enough: usize) -> Result<Vec<LiveNode>> {
         let mut heard = self.subscribe(std::slice::from_ref(nsp), |header| header.is_some()).await?;
         self.publish_as_emitter(nsp, Body::InitialHeartbeat).await?;
@@ -98,6 +99,7 @@ impl Cluster {
                 return Ok(live);
             }
             if timeout_at(deadline, heard.next()).await.is_err() {
+                self.must_hear(wait)?;
                 return Ok(self.live_nodes(nsp).await?.0);
             }
         }
@@ -116,7 +118,17 @@ impl Cluster {
         body: impl FnOnce(RequestId) -> Body,
         read: fn(&Body) -> Option<Said<T>>,
     ) -> Result<Collected<T>> {
-        self.ask(Uid::emitter(), nsp, wait, body, read).await?.collect().await
+        let collected = self.ask(Uid::emitter(), nsp, wait, body, read).await?.collect().await?;
+        self.must_hear(wait)?;
+        Ok(collected)
+    }
+
+    /// Whoever asks hears at least the own question, if there was time for it.
+    pub(crate) fn must_hear(&self, waited: Duration) -> Result<()> {
+        match waited >= DISCOVERY && self.is_deaf() {
+            true => Err(Error::Deaf),
+            false => Ok(()),
+        }
     }
 
     /// Sends a request, and gives the answers as they come. A node knows its peers; an emitter first finds out who is

@@ -69,6 +69,11 @@ impl Hub {
         !self.switchboard.state().interrupted
     }
 
+    pub(super) fn is_deaf(&self) -> bool {
+        let state = self.switchboard.state();
+        !state.interrupted && !state.has_heard
+    }
+
     /// Who is live in a namespace that somebody listens to, and whether that must be all.
     pub(super) fn live_nodes(&self, channel: &Channel) -> (Vec<LiveNode>, bool) {
         let timeout = self.switchboard.options.heartbeat_timeout;
@@ -90,6 +95,8 @@ pub(super) struct Switchboard {
 #[derive(Default)]
 struct State {
     interrupted: bool,
+    /// Whether any notification has ever come.
+    has_heard: bool,
     next_id: u64,
     subscribers: Vec<Subscriber>,
     lines: HashMap<Channel, Line>,
@@ -268,6 +275,7 @@ fn deliver(subscribers: &mut [Subscriber], received: Received) {
 /// Reads as much of a notification as somebody wants to know.
 fn read(state: &mut State, channel: &str, text: String) -> Option<Item> {
     // The channel of this name, without making a new one for each notification.
+    state.has_heard = true;
     let (channel, line) = state.lines.iter_mut().find(|(known, _)| known.as_str() == channel)?;
     let (time, channel, namespace) = (Timestamp::now(), channel.clone(), line.namespace.clone());
     let received = |content, text| {

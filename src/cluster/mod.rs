@@ -1,6 +1,8 @@
 //! A cluster's traffic: publish a message, subscribe to a namespace, ask all nodes and collect their answers.
 
 mod ask;
+#[cfg(feature = "server")]
+mod echo;
 mod hub;
 mod nodes;
 mod options;
@@ -18,6 +20,8 @@ pub use ask::{Answer, Collected};
 #[cfg(feature = "adapter")]
 pub(crate) use ask::{Asking, Said};
 pub(crate) use ask::{client_said, node_listed, server_said};
+#[cfg(feature = "server")]
+pub(crate) use echo::{Echo, Sounding};
 pub use nodes::LiveNode;
 pub use options::AdapterOptions;
 pub use received::{Attached, Content, Event, Received};
@@ -106,6 +110,12 @@ impl Cluster {
     /// Whether the listening connection is there: false while Postgres is away, or before anybody subscribed.
     pub fn is_listening(&self) -> bool {
         self.0.hub.get().is_some_and(Hub::is_listening)
+    }
+
+    /// Whether it listens, and not one notification has ever come. Once something was published on a channel that it
+    /// listens on, this says that none comes.
+    pub(crate) fn is_deaf(&self) -> bool {
+        self.0.hub.get().is_some_and(Hub::is_deaf)
     }
 
     /// Which database this is, without secrets: `app at 10.0.0.5:5432 as alice`.

@@ -41,7 +41,7 @@ pub(crate) struct RollCall {
     namespaces: Vec<Namespace>,
     heard: Subscription,
     request_id: RequestId,
-    asked: Timestamp,
+    asked: Option<Timestamp>,
     answered: HashSet<NodeName>,
 }
 
@@ -57,7 +57,7 @@ impl RollCall {
             namespaces: namespaces.to_vec(),
             heard,
             request_id: RequestId::random(),
-            asked: Timestamp::now(),
+            asked: None,
             answered: HashSet::new(),
         })
     }
@@ -65,11 +65,15 @@ impl RollCall {
     /// Asks everybody to say that they are there, and with `sockets` which sockets they have.
     ///
     /// # Errors
-    /// Those of [`Cluster::publish`].
+    /// Those of [`Cluster::publish`], and [`Error::Deaf`] where nothing has come since the last time.
     pub(crate) async fn ask(&mut self, sockets: bool) -> Result<()> {
+        if let Some(last) = self.asked {
+            let waited = Timestamp::now().duration_since(last);
+            self.cluster.must_hear(Duration::try_from(waited).unwrap_or_default())?;
+        }
         self.answered.clear();
         self.request_id = RequestId::random();
-        self.asked = Timestamp::now();
+        self.asked = Some(Timestamp::now());
         let mut receipts = Vec::new();
         for nsp in &self.namespaces {
             receipts.push(self.enqueue(nsp, Body::InitialHeartbeat).await?);
@@ -110,7 +114,7 @@ impl RollCall {
         let node = NodeName { nsp: nsp.clone(), uid: uid.clone() };
         match body {
             Body::Heartbeat if self.answered.insert(node.clone()) => {
-                let round_trip = received.time.duration_since(self.asked);
+                let round_trip = received.time.duration_since(self.asked.unwrap_or(received.time));
                 Some(Word::Answered(node, Duration::try_from(round_trip).unwrap_or_default()))
             }
             Body::FetchSocketsResponse { request_id, sockets } if *request_id == self.request_id => {

@@ -4,11 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::time::{MissedTickBehavior, interval, timeout_at};
+use tokio::time::{MissedTickBehavior, interval};
 
-use crate::Result;
-use crate::cluster::{Cluster, Event, Subscription};
-use crate::protocol::{Body, Message, Namespace, Uid};
+use crate::cluster::{Cluster, Echo, Sounding};
+use crate::{Error, Result};
 
 /// How often that is measured.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -25,10 +24,7 @@ impl Deafness {
 
     fn find(&self) {
         if !self.0.swap(true, Ordering::Relaxed) {
-            tracing::error!(
-                "Postgres takes notifications, and none comes back: is there a pooler in transaction mode in between? \
-                 LISTEN needs a session of its own"
-            );
+            tracing::error!("{}", Error::Deaf);
         }
     }
 
@@ -37,46 +33,27 @@ impl Deafness {
     }
 }
 
-/// Measures for as long as it is polled: with heartbeats in a namespace that nobody else knows.
+/// Measures for as long as it is polled.
 pub(super) async fn measure(cluster: Cluster, deafness: &Deafness) -> Result<()> {
     let gauge = metrics::gauge!("pgio_lag_seconds");
-    let nsp = Namespace::new(&format!("/pgio/lag/{}", Uid::random()));
-    let mut heard = cluster.subscribe(std::slice::from_ref(&nsp), |_| true).await?;
+    let mut echo = Echo::listen(&cluster).await?;
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut missing_since = None;
-    let mut has_heard = false;
     loop {
         ticks.tick().await;
-        let sent = Instant::now();
-        let since = *missing_since.get_or_insert(sent);
-        let message = Message { uid: Uid::random(), nsp: nsp.clone(), body: Body::Heartbeat };
-        // One that hangs is missing as well.
-        let is_sent =
-            matches!(timeout_at((sent + INTERVAL).into(), cluster.publish(&message)).await, Ok(Ok(())));
-        if is_sent && hear(&mut heard, &message.uid, sent + INTERVAL).await {
-            has_heard = true;
-            deafness.cure();
-            missing_since = None;
-            gauge.set(sent.elapsed().as_secs_f64());
-        } else {
-            // One that has come back before is only late, or Postgres has gone meanwhile.
-            if is_sent && !has_heard && cluster.is_listening() {
-                deafness.find();
+        let since = *missing_since.get_or_insert_with(Instant::now);
+        match echo.sound(INTERVAL).await {
+            Sounding::Back(lag) => {
+                deafness.cure();
+                missing_since = None;
+                gauge.set(lag.as_secs_f64());
+                continue;
             }
-            gauge.set(since.elapsed().as_secs_f64());
+            // With anything that was ever heard it is only late, or Postgres has gone meanwhile.
+            Sounding::Silence if cluster.is_deaf() => deafness.find(),
+            Sounding::Silence | Sounding::Unsent => {}
         }
+        gauge.set(since.elapsed().as_secs_f64());
     }
-}
-
-/// Whether that one's message arrives in time.
-async fn hear(heard: &mut Subscription, uid: &Uid, deadline: Instant) -> bool {
-    while let Ok(Some(event)) = timeout_at(deadline.into(), heard.next()).await {
-        if let Event::Message(received) = event
-            && received.content.header().is_some_and(|header| header.uid == *uid)
-        {
-            return true;
-        }
-    }
-    false
 }

@@ -31,7 +31,7 @@ Examples:
   pgio attachments cleanup                         older than 30s; asks first
   pgio attachments cleanup --dry-run               how many would that be?
   pgio attachments cleanup --older-than 1h --yes   for a crontab
-  pgio attachments cleanup --batch-size 200        large messages, a busy server")]
+  pgio attachments cleanup --batch-size 50         large messages, a busy server")]
 pub(super) struct Cleanup {
     /// Delete rows older than this [default: --cleanup-interval, which is 30s by default]
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
@@ -40,7 +40,7 @@ pub(super) struct Cleanup {
     #[arg(long)]
     dry_run: bool,
     /// How many rows to delete in one transaction
-    #[arg(long, value_name = "N", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     batch_size: u32,
     /// Do not pause between batches: ten times as fast, where publishers may wait
     #[arg(long)]

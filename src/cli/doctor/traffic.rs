@@ -55,11 +55,15 @@ pub(super) async fn delivery(context: &Context) -> Result<Vec<Finding>> {
 }
 
 pub(super) async fn queue(context: &Context) -> Result<Finding> {
-    let Queue { usage, holders, hidden } = context.examiner.queue(LONG).await?;
+    Ok(judge_queue(context.examiner.queue(LONG).await?))
+}
+
+fn judge_queue(queue: Queue) -> Finding {
+    let Queue { usage, holders, hidden } = queue;
     // What is a billionth of the queue is a page that nobody could read yet.
     let detail = format!("the notification queue is {} full", percent(usage));
     if usage == 0.0 || (usage < SOME && holders.is_empty()) {
-        return Ok(Finding::ok("queue", detail));
+        return Finding::ok("queue", detail);
     }
     let suspects = holders.iter().take(3).map(describe).collect::<Vec<_>>().join("; ");
     let detail = match holders.len() {
@@ -79,10 +83,10 @@ pub(super) async fn queue(context: &Context) -> Result<Finding> {
         advice =
             format!("{advice}; {hidden} sessions are hidden from this user: GRANT pg_monitor shows them");
     }
-    Ok(match usage < MUCH {
+    match usage < MUCH {
         true => Finding::warn("queue", detail, advice),
         false => Finding::fail("queue", format!("{detail} (at 100% all publishing fails)"), advice),
-    })
+    }
 }
 
 fn percent(usage: f64) -> String {
@@ -168,6 +172,16 @@ fn judge_prefix(ours: &str, listening: &[Listening]) -> Finding {
 mod tests {
     use super::super::finding::Status;
     use super::*;
+
+    #[test]
+    fn a_queue_is_worse_the_fuller_it_is() {
+        for (usage, status) in
+            [(0.0, Status::Ok), (0.005, Status::Ok), (0.2, Status::Warn), (0.5, Status::Fail)]
+        {
+            let found = judge_queue(Queue { usage, holders: vec![], hidden: 0 });
+            assert_eq!(found.status, status, "{usage}");
+        }
+    }
 
     #[test]
     fn prefixes() {

@@ -83,6 +83,7 @@ impl Nodes {
                 return Err(error.into());
             }
         }
+        cluster.must_hear(self.wait)?;
         known.look(call.heard().await?);
         let live: Vec<_> = known.nodes().filter(|node| node.is_live()).collect();
         let mut lines = Lines::stdout();

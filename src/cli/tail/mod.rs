@@ -5,10 +5,11 @@ mod save;
 pub(super) mod text;
 
 use std::path::PathBuf;
+use std::pin::pin;
 use std::time::Duration;
 
 use clap::Args;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::arguments::{Format, Global, Namespaces};
 use super::connection::Patience;
@@ -17,10 +18,14 @@ use super::event_line::EventLine;
 use super::exit::Failure;
 use super::glob;
 use super::output::lines::Lines;
-use crate::cluster::{Event, Received};
+use crate::Error;
+use crate::cluster::{Cluster, Echo, Event, Received, Sounding};
 use crate::protocol::MessageKind;
 use filter::Filter;
 use save::Saver;
+
+/// How long silence is nothing to wonder about, and how long an echo may take.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Show the live traffic of the cluster, with attachments decoded
 ///
@@ -79,6 +84,8 @@ impl Tail {
         let channels: Vec<_> = namespaces.iter().map(|nsp| format!("{prefix}#{nsp}")).collect();
         global.note(&format!("listening on {}", channels.join(", ")));
 
+        let mut deaf = pin!(deaf(&cluster));
+        let mut is_known_deaf = false;
         let deadline = self.for_.and_then(|time| Instant::now().checked_add(time));
         let mut printer = Printer { lines: Lines::stdout(), global, raw: self.raw, saver };
         let mut printed = 0;
@@ -93,6 +100,11 @@ impl Tail {
                             None => return Ok(()),
                         },
                         () = until(deadline) => return Ok(()),
+                        error = &mut deaf, if !is_known_deaf => {
+                            is_known_deaf = true;
+                            global.warn(&error.to_string());
+                            continue;
+                        }
                     }
                 }
             };
@@ -113,6 +125,20 @@ impl Tail {
             }
         }
     }
+}
+
+/// Ends once it is clear that nothing can be heard.
+async fn deaf(cluster: &Cluster) -> Error {
+    // Where servers are live, their heartbeats come meanwhile.
+    sleep(PATIENCE).await;
+    if cluster.is_deaf()
+        && let Ok(mut echo) = Echo::listen(cluster).await
+        && echo.sound(PATIENCE).await == Sounding::Silence
+        && cluster.is_deaf()
+    {
+        return Error::Deaf;
+    }
+    std::future::pending().await
 }
 
 async fn until(deadline: Option<Instant>) {

@@ -11,6 +11,7 @@ mod errors;
 mod generated;
 mod move_sockets;
 mod nodes;
+mod pooler;
 mod rooms;
 mod schemas;
 mod server_emit;

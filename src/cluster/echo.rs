@@ -1,0 +1,58 @@
+//! Whether what is published comes back.
+
+use std::time::{Duration, Instant};
+
+use tokio::time::timeout_at;
+
+use super::{Cluster, Event, Subscription};
+use crate::Result;
+use crate::protocol::{Body, Message, Namespace, Uid};
+
+/// Heartbeats in a namespace that nobody else knows.
+pub(crate) struct Echo {
+    cluster: Cluster,
+    nsp: Namespace,
+    heard: Subscription,
+}
+
+/// What became of one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sounding {
+    /// It came back, after so long.
+    Back(Duration),
+    /// It was published, and did not come back in time.
+    Silence,
+    /// It could not be published in time.
+    Unsent,
+}
+
+impl Echo {
+    /// Starts to listen.
+    ///
+    /// # Errors
+    /// Those of [`Cluster::subscribe`].
+    pub(crate) async fn listen(cluster: &Cluster) -> Result<Self> {
+        let nsp = Namespace::new(&format!("/pgio/echo/{}", Uid::random()));
+        let heard = cluster.subscribe(std::slice::from_ref(&nsp), |_| true).await?;
+        Ok(Self { cluster: cluster.clone(), nsp, heard })
+    }
+
+    /// Publishes one, and waits for it.
+    pub(crate) async fn sound(&mut self, patience: Duration) -> Sounding {
+        let sent = Instant::now();
+        let deadline = (sent + patience).into();
+        let message = Message { uid: Uid::random(), nsp: self.nsp.clone(), body: Body::Heartbeat };
+        // One that hangs is not sent, either.
+        if !matches!(timeout_at(deadline, self.cluster.publish(&message)).await, Ok(Ok(()))) {
+            return Sounding::Unsent;
+        }
+        while let Ok(Some(event)) = timeout_at(deadline, self.heard.next()).await {
+            if let Event::Message(received) = event
+                && received.content.header().is_some_and(|header| header.uid == message.uid)
+            {
+                return Sounding::Back(sent.elapsed());
+            }
+        }
+        Sounding::Silence
+    }
+}

@@ -1,0 +1,47 @@
+//! Through a pooler in transaction mode, which keeps notifications: that is said, and is not taken for an empty cluster.
+
+use crate::support::pgbouncer::PgBouncer;
+use crate::support::pgio::{pgio, run};
+use crate::support::pgio_serve::PgioServe;
+use crate::support::postgres::postgres;
+
+const DEAF: &str =
+    "Postgres takes notifications, and none comes back: is there a pooler in transaction mode in between?";
+
+#[tokio::test]
+async fn who_is_asked_and_cannot_be_heard_is_not_said_to_be_absent() {
+    let postgres = postgres().await;
+    let _serve = PgioServe::start(postgres.url(), &[]).await;
+    let pooler = PgBouncer::start(postgres.url(), "transaction").await;
+    for command in [
+        "nodes",
+        "nodes --min 1",
+        "nodes --watch",
+        "nodes --watch --every 1s -o json",
+        "sockets",
+        "rooms",
+        "server-emit --ack ready",
+        "emit --ack ready",
+        "emit --require-nodes 1 ready",
+    ] {
+        let arguments: Vec<_> = command.split(' ').collect();
+        let outcome = run(&mut pgio(&pooler.url(), &arguments)).await;
+        assert_eq!((outcome.status, outcome.stdout.as_str()), (3, ""), "{command}: {outcome:?}");
+        assert!(outcome.stderr.contains(&format!("error: {DEAF}")), "{command}: {outcome:?}");
+        assert!(outcome.stderr.contains("pgio doctor"), "{command}: {outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_tail_that_hears_nothing_says_so_once() {
+    let postgres = postgres().await;
+    let deaf = PgBouncer::start(postgres.url(), "transaction").await;
+    let hearing = PgBouncer::start(postgres.url(), "session").await;
+    let tail = async |pooler: &PgBouncer| {
+        run(&mut pgio(&pooler.url(), &["tail", "--for", "12s"])).await.succeeded().stderr
+    };
+    let (deaf, hearing) = tokio::join!(tail(&deaf), tail(&hearing));
+    assert_eq!(deaf.matches(DEAF).count(), 1, "{deaf}");
+    // Silence alone is no reason.
+    assert!(!hearing.contains(DEAF), "{hearing}");
+}
