@@ -8,7 +8,7 @@ use serde_bytes::ByteBuf;
 use serde_json::{Value, json};
 
 use super::Three;
-use crate::support::node::AdapterVersion::{V04, V05};
+use crate::support::node::AdapterVersion::{V03, V04, V05};
 use crate::support::node::binary;
 
 fn sorted(mut values: Vec<Value>) -> Vec<Value> {
@@ -18,48 +18,57 @@ fn sorted(mut values: Vec<Value>) -> Vec<Value> {
 
 #[tokio::test]
 async fn clients_of_the_node_answer_node_servers() {
-    let three = Three::start([V04, V05]).await;
-    three.theirs[0].answer("q", json!("first")).await;
-    three.theirs[1].answer("q", json!(null)).await;
-    three.ours.answer("q", json!({"ours": binary("AQI=")})).await;
-    for server in &three.servers {
-        let answers =
-            server.io().timeout(Duration::from_secs(20)).emit_with_ack("q", json!([1])).await.unwrap();
-        assert_eq!(
-            sorted(answers),
-            sorted(vec![json!("first"), json!(null), json!({"ours": binary("AQI=")})])
-        );
+    for versions in [[V04, V05], [V03, V03]] {
+        let three = Three::start(versions).await;
+        three.theirs[0].answer("q", json!("first")).await;
+        three.theirs[1].answer("q", json!(null)).await;
+        three.ours.answer("q", json!({"ours": binary("AQI=")})).await;
+        for server in &three.servers {
+            let answers =
+                server.io().timeout(Duration::from_secs(20)).emit_with_ack("q", json!([1])).await.unwrap();
+            assert_eq!(
+                sorted(answers),
+                sorted(vec![json!("first"), json!(null), json!({"ours": binary("AQI=")})])
+            );
+        }
+        // Nobody there, somebody silent, one alone.
+        let server = &three.servers[1];
+        let none =
+            server.io().to("empty").timeout(Duration::from_secs(20)).emit_with_ack("q", json!([])).await;
+        assert!(none.unwrap().is_empty());
+        let one = server
+            .io()
+            .to(three.ours.id())
+            .timeout(Duration::from_secs(20))
+            .emit_with_ack("q", json!([]))
+            .await;
+        assert_eq!(one.unwrap(), [json!({"ours": binary("AQI=")})]);
+        three.ours.silent("q").await;
+        let error =
+            server.io().timeout(Duration::from_millis(700)).emit_with_ack("q", json!([])).await.unwrap_err();
+        assert_eq!(error.message, "operation has timed out");
+        assert_eq!(error.responses.map(|responses| responses.len()), Some(2));
     }
-    // Nobody there, somebody silent, one alone.
-    let server = &three.servers[1];
-    let none = server.io().to("empty").timeout(Duration::from_secs(20)).emit_with_ack("q", json!([])).await;
-    assert!(none.unwrap().is_empty());
-    let one =
-        server.io().to(three.ours.id()).timeout(Duration::from_secs(20)).emit_with_ack("q", json!([])).await;
-    assert_eq!(one.unwrap(), [json!({"ours": binary("AQI=")})]);
-    three.ours.silent("q").await;
-    let error =
-        server.io().timeout(Duration::from_millis(700)).emit_with_ack("q", json!([])).await.unwrap_err();
-    assert_eq!(error.message, "operation has timed out");
-    assert_eq!(error.responses.map(|responses| responses.len()), Some(2));
 }
 
 #[tokio::test]
 async fn a_single_socket_answers_for_itself_wherever_it_is() {
-    let three = Three::start([V04, V05]).await;
-    three.ours.answer("q", json!({"ours": binary("AQI=")})).await;
-    three.theirs[0].answer("q", json!("theirs")).await;
-    let patience = Duration::from_secs(20);
-    for server in &three.servers {
-        let ours = server.io().to(three.ours.id()).ask_socket("q", json!([1]), patience).await;
-        assert_eq!(ours.unwrap(), json!({"ours": binary("AQI=")}));
-        let theirs = server.io().to(three.theirs[0].id()).ask_socket("q", json!([1]), patience).await;
-        assert_eq!(theirs.unwrap(), "theirs");
+    for versions in [[V04, V05], [V03, V03]] {
+        let three = Three::start(versions).await;
+        three.ours.answer("q", json!({"ours": binary("AQI=")})).await;
+        three.theirs[0].answer("q", json!("theirs")).await;
+        let patience = Duration::from_secs(20);
+        for server in &three.servers {
+            let ours = server.io().to(three.ours.id()).ask_socket("q", json!([1]), patience).await;
+            assert_eq!(ours.unwrap(), json!({"ours": binary("AQI=")}));
+            let theirs = server.io().to(three.theirs[0].id()).ask_socket("q", json!([1]), patience).await;
+            assert_eq!(theirs.unwrap(), "theirs");
+        }
+        three.ours.silent("q").await;
+        let late =
+            three.servers[1].io().to(three.ours.id()).ask_socket("q", json!([]), Duration::from_millis(500));
+        assert_eq!(late.await.unwrap_err().message, "operation has timed out");
     }
-    three.ours.silent("q").await;
-    let late =
-        three.servers[1].io().to(three.ours.id()).ask_socket("q", json!([]), Duration::from_millis(500));
-    assert_eq!(late.await.unwrap_err().message, "operation has timed out");
 }
 
 #[tokio::test]
@@ -89,24 +98,26 @@ fn answer(by: &str, bytes: &[u8]) -> Answer {
 
 #[tokio::test]
 async fn clients_of_node_servers_answer_the_node() {
-    let three = Three::start([V04, V05]).await;
-    three.theirs[0].answer("q", json!({"by": "first", "bytes": binary("AQI=")})).await;
-    three.theirs[1].answer("q", json!({"by": "second", "bytes": binary("Aw==")})).await;
-    three.ours.answer("q", json!({"by": "ours", "bytes": binary("")})).await;
-    let ask = async |room: Option<&str>, timeout| {
-        let operator = match room {
-            Some(room) => three.node.io.to(room.to_owned()).timeout(timeout),
-            None => three.node.io.timeout(timeout),
+    for versions in [[V04, V05], [V03, V03]] {
+        let three = Three::start(versions).await;
+        three.theirs[0].answer("q", json!({"by": "first", "bytes": binary("AQI=")})).await;
+        three.theirs[1].answer("q", json!({"by": "second", "bytes": binary("Aw==")})).await;
+        three.ours.answer("q", json!({"by": "ours", "bytes": binary("")})).await;
+        let ask = async |room: Option<&str>, timeout| {
+            let operator = match room {
+                Some(room) => three.node.io.to(room.to_owned()).timeout(timeout),
+                None => three.node.io.timeout(timeout),
+            };
+            let acks = operator.emit_with_ack::<_, Answer>("q", &(1, "?")).await.unwrap();
+            let mut answers: Vec<_> = acks.filter_map(async |(_, answer)| answer.ok()).collect().await;
+            answers.sort();
+            answers
         };
-        let acks = operator.emit_with_ack::<_, Answer>("q", &(1, "?")).await.unwrap();
-        let mut answers: Vec<_> = acks.filter_map(async |(_, answer)| answer.ok()).collect().await;
-        answers.sort();
-        answers
-    };
-    let all = [answer("first", &[1, 2]), answer("ours", &[]), answer("second", &[3])];
-    assert_eq!(ask(None, Duration::from_secs(20)).await, all);
-    assert!(ask(Some("empty"), Duration::from_secs(20)).await.is_empty());
-    assert_eq!(ask(Some(three.theirs[1].id()), Duration::from_secs(20)).await, all[2..]);
-    three.theirs[0].silent("q").await;
-    assert_eq!(ask(None, Duration::from_millis(700)).await, all[1..]);
+        let all = [answer("first", &[1, 2]), answer("ours", &[]), answer("second", &[3])];
+        assert_eq!(ask(None, Duration::from_secs(20)).await, all);
+        assert!(ask(Some("empty"), Duration::from_secs(20)).await.is_empty());
+        assert_eq!(ask(Some(three.theirs[1].id()), Duration::from_secs(20)).await, all[2..]);
+        three.theirs[0].silent("q").await;
+        assert_eq!(ask(None, Duration::from_millis(700)).await, all[1..]);
+    }
 }

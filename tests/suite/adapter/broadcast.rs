@@ -6,7 +6,7 @@ use serde_bytes::ByteBuf;
 use serde_json::json;
 
 use super::{Three, sorted};
-use crate::support::node::AdapterVersion::{V04, V05};
+use crate::support::node::AdapterVersion::{V03, V04, V05};
 use crate::support::node::{Parser, binary, date, event};
 use crate::support::pgio_node::PgioNode;
 
@@ -15,7 +15,7 @@ const NOTHING: [(); 0] = [];
 
 #[tokio::test]
 async fn from_the_node_to_clients_of_all_servers() {
-    for versions in [[V05, V05], [V04, V05]] {
+    for versions in [[V05, V05], [V04, V05], [V03, V03]] {
         let three = Three::start(versions).await;
         let io = &three.node.io;
         for client in &three.theirs {
@@ -63,8 +63,10 @@ async fn from_the_node_to_clients_of_all_servers() {
 
 #[tokio::test]
 async fn from_node_servers_to_clients_of_the_node() {
-    for parser in [Parser::Default, Parser::Msgpack] {
-        let three = Three::start([V04, V05]).await;
+    for (versions, parser) in
+        [([V04, V05], Parser::Default), ([V04, V05], Parser::Msgpack), ([V03, V03], Parser::Default)]
+    {
+        let three = Three::start(versions).await;
         let url = three.postgres.url();
         let node = PgioNode::start_with(url, Default::default(), parser, |builder| builder).await;
         let peer = three.servers[0].peer();

@@ -5,38 +5,41 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::Three;
-use crate::support::node::AdapterVersion::{V04, V05};
+use crate::support::node::AdapterVersion::{V03, V04, V05};
 use crate::support::node::{binary, event};
 
 #[tokio::test]
 async fn servers_and_the_node_ask_each_other() {
-    let three = Three::start([V04, V05]).await;
-    let adapter = &three.node.adapter;
-    adapter.on_server_side("/", "who", async |args| {
-        assert_eq!(args.len(), 2);
-        Some(pgio::Value::Binary(vec![1].into()))
-    });
-    three.servers[0].answer("/", "who", json!("v04")).await;
-    three.servers[1].answer("/", "who", json!("v05")).await;
-    let answers = three.servers[1].io().server_side_emit_with_ack("who", json!([1, "two"])).await.unwrap();
-    assert_eq!(answers.len(), 2);
-    assert!(answers.contains(&json!("v04")) && answers.contains(&binary("AQ==")), "{answers:?}");
+    for versions in [[V04, V05], [V03, V03]] {
+        let three = Three::start(versions).await;
+        let adapter = &three.node.adapter;
+        adapter.on_server_side("/", "who", async |args| {
+            assert_eq!(args.len(), 2);
+            Some(pgio::Value::Binary(vec![1].into()))
+        });
+        three.servers[0].answer("/", "who", json!("v04")).await;
+        three.servers[1].answer("/", "who", json!("v05")).await;
+        let answers =
+            three.servers[1].io().server_side_emit_with_ack("who", json!([1, "two"])).await.unwrap();
+        assert_eq!(answers.len(), 2);
+        assert!(answers.contains(&json!("v04")) && answers.contains(&binary("AQ==")), "{answers:?}");
 
-    let timeout = Duration::from_secs(20);
-    let answers = adapter.server_side_emit_with_ack("/", "who", (1, "two"), timeout).await.unwrap();
-    assert!(answers.is_complete());
-    let mut names: Vec<_> = answers.into_values().iter().map(ToString::to_string).collect();
-    names.sort();
-    assert_eq!(names, ["\"v04\"", "\"v05\""]);
+        let timeout = Duration::from_secs(20);
+        let answers = adapter.server_side_emit_with_ack("/", "who", (1, "two"), timeout).await.unwrap();
+        assert!(answers.is_complete());
+        let mut names: Vec<_> = answers.into_values().iter().map(ToString::to_string).collect();
+        names.sort();
+        assert_eq!(names, ["\"v04\"", "\"v05\""]);
 
-    adapter.server_side_emit("/", "told", json!({"a": 1})).await.unwrap();
-    assert_eq!(three.servers[0].wait_for("/", 3).await[2], event("told", json!([{"a": 1}])));
+        adapter.server_side_emit("/", "told", json!({"a": 1})).await.unwrap();
+        assert_eq!(three.servers[0].wait_for("/", 3).await[2], event("told", json!([{"a": 1}])));
 
-    // One is silent: what came is returned at the timeout, and the server is named.
-    three.servers[0].silent("/", "who").await;
-    let partial =
-        adapter.server_side_emit_with_ack("/", "who", (1, 2), Duration::from_millis(500)).await.unwrap();
-    assert_eq!((partial.answers.len(), partial.silent.len()), (1, 1));
+        // One is silent: what came is returned at the timeout, and the server is named.
+        three.servers[0].silent("/", "who").await;
+        let partial =
+            adapter.server_side_emit_with_ack("/", "who", (1, 2), Duration::from_millis(500)).await.unwrap();
+        assert_eq!((partial.answers.len(), partial.silent.len()), (1, 1));
+    }
 }
 
 #[tokio::test]

@@ -6,13 +6,13 @@ use pgio::protocol::BroadcastOptions;
 use serde_json::json;
 
 use super::Three;
-use crate::support::node::AdapterVersion::{V04, V05};
+use crate::support::node::AdapterVersion::{V03, V04, V05};
 use crate::support::node::event;
 
 #[tokio::test]
 async fn node_servers_move_list_and_drop_sockets_of_the_node() {
-    for asking in [V04, V05] {
-        let three = Three::start([asking, V05]).await;
+    for versions in [[V04, V05], [V05, V05], [V03, V03]] {
+        let three = Three::start(versions).await;
         let server = &three.servers[0];
         three.ours.emit_with_ack("data", json!([{"name": "ours"}])).await.unwrap();
         let list = async |room: &str| {
@@ -49,32 +49,37 @@ async fn close_drops_all_namespaces_of_a_client() {
 
 #[tokio::test]
 async fn the_node_moves_lists_and_drops_sockets_of_node_servers() {
-    let three = Three::start([V04, V05]).await;
-    let io = &three.node.io;
-    three.theirs[1].set_data(json!({"name": "second"})).await;
-    io.broadcast().join(["r1", "r2"]).await.unwrap();
-    io.to(three.theirs[0].id().to_owned()).leave("r2").await.unwrap();
-    let list = async |room: &str| {
-        let opts = BroadcastOptions { rooms: vec![room.to_owned()], ..BroadcastOptions::default() };
-        let collected =
-            three.node.adapter.fetch_remote_sockets("/", opts, Duration::from_secs(20)).await.unwrap();
-        assert!(collected.is_complete());
-        collected.into_values()
-    };
-    assert_eq!(list("r1").await.len(), 2);
-    let in_r2 = list("r2").await;
-    assert_eq!(in_r2.len(), 1);
-    assert_eq!(in_r2[0].rooms, [three.theirs[1].id(), "r1", "r2"]);
-    assert_eq!(in_r2[0].data.get("name").and_then(|name| name.as_str()), Some("second"));
-    let ours = io.within("r2").fetch_sockets().await.unwrap();
-    assert_eq!(ours.iter().map(|socket| socket.data().id.to_string()).collect::<Vec<_>>(), [three.ours.id()]);
-    let mut rooms = io.broadcast().rooms().await.unwrap();
-    rooms.sort();
-    assert_eq!(rooms, ["r1", "r2"]);
+    for versions in [[V04, V05], [V03, V03]] {
+        let three = Three::start(versions).await;
+        let io = &three.node.io;
+        three.theirs[1].set_data(json!({"name": "second"})).await;
+        io.broadcast().join(["r1", "r2"]).await.unwrap();
+        io.to(three.theirs[0].id().to_owned()).leave("r2").await.unwrap();
+        let list = async |room: &str| {
+            let opts = BroadcastOptions { rooms: vec![room.to_owned()], ..BroadcastOptions::default() };
+            let collected =
+                three.node.adapter.fetch_remote_sockets("/", opts, Duration::from_secs(20)).await.unwrap();
+            assert!(collected.is_complete());
+            collected.into_values()
+        };
+        assert_eq!(list("r1").await.len(), 2);
+        let in_r2 = list("r2").await;
+        assert_eq!(in_r2.len(), 1);
+        assert_eq!(in_r2[0].rooms, [three.theirs[1].id(), "r1", "r2"]);
+        assert_eq!(in_r2[0].data.get("name").and_then(|name| name.as_str()), Some("second"));
+        let ours = io.within("r2").fetch_sockets().await.unwrap();
+        assert_eq!(
+            ours.iter().map(|socket| socket.data().id.to_string()).collect::<Vec<_>>(),
+            [three.ours.id()]
+        );
+        let mut rooms = io.broadcast().rooms().await.unwrap();
+        rooms.sort();
+        assert_eq!(rooms, ["r1", "r2"]);
 
-    io.to("r1").except("r2").disconnect().await.unwrap();
-    assert_eq!(three.theirs[0].wait_for_disconnect().await, "io server disconnect");
-    assert_eq!(list("r1").await.len(), 1);
-    io.to(three.ours.id().to_owned()).disconnect().await.unwrap();
-    assert_eq!(three.ours.wait_for_disconnect().await, "io server disconnect");
+        io.to("r1").except("r2").disconnect().await.unwrap();
+        assert_eq!(three.theirs[0].wait_for_disconnect().await, "io server disconnect");
+        assert_eq!(list("r1").await.len(), 1);
+        io.to(three.ours.id().to_owned()).disconnect().await.unwrap();
+        assert_eq!(three.ours.wait_for_disconnect().await, "io server disconnect");
+    }
 }

@@ -1,5 +1,7 @@
 //! What an operator sees.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -46,6 +48,58 @@ async fn readiness_follows_postgres_and_local_clients_are_served_meanwhile() {
     server.wait_for_server_count("/", 2).await;
     server.io().emit("from Node", json!([2])).await;
     other.wait_for_event("from Node").await;
+}
+
+/// Somebody emits all the time. Once all listen again, nothing that was committed is lost, at any server.
+#[tokio::test]
+async fn a_restart_of_postgres_under_traffic() {
+    const AFTER: u64 = 2000;
+    let mut postgres = own_server().await;
+    let serve = PgioServe::start(&postgres.url(), &["--relay=namespace"]).await;
+    let node = NodePeer::start().await;
+    let server = node.server(ServerOptions::new(AdapterVersion::V05, postgres.url())).await;
+    server.wait_for_server_count("/", 2).await;
+    let peer = NodePeer::start().await;
+    let (ours, theirs, sender) =
+        (serve.client(&peer).await, server.client("/").await, serve.client(&peer).await);
+    for client in [&ours, &theirs] {
+        client.count().await;
+    }
+
+    let is_over = Arc::new(AtomicBool::new(false));
+    let emitter = Emitter::connect(&postgres.url()).await.unwrap();
+    let traffic = tokio::spawn({
+        let is_over = is_over.clone();
+        async move {
+            let (mut committed, mut failed) = (0, 0);
+            while !is_over.load(Ordering::Relaxed) {
+                match emitter.emit("before", committed).await {
+                    Ok(()) => committed += 1,
+                    Err(_) => failed += 1,
+                }
+            }
+            for number in 0..AFTER {
+                emitter.emit("after", number).await.unwrap();
+            }
+            (committed, failed)
+        }
+    });
+    ours.wait_for_tally("before", 500, Duration::from_secs(20)).await;
+    postgres.take_down(Shutdown::Immediate).await.unwrap();
+    serve.wait_for_ready(503).await;
+    sender.emit("still", json!([0])).await;
+    ours.wait_for_tally("still", 1, Duration::from_secs(20)).await;
+    postgres.start_again().await.unwrap();
+    serve.wait_for_ready(200).await;
+    server.wait_until_listening_after(1).await;
+
+    is_over.store(true, Ordering::Relaxed);
+    let (committed, failed) = traffic.await.unwrap();
+    assert!(committed > 500 && failed > 0, "{committed} before, {failed} failed");
+    for client in [&ours, &theirs] {
+        let tally = client.wait_for_tally("after", AFTER, Duration::from_secs(20)).await;
+        assert_eq!((tally.count, tally.first_break), (AFTER, None));
+    }
 }
 
 #[tokio::test]

@@ -91,10 +91,7 @@ async fn a_client_that_does_not_read_holds_nothing_up() {
     let mut serve = PgioServe::start(postgres.url(), &["--grace", "2s"]).await;
     let stuck = RawWebsocket::connect(serve.address()).await;
     let good = serve.client(&NodePeer::start().await).await;
-    let emitter = Emitter::connect(postgres.url()).await.unwrap();
-    // More than the system's buffers hold for one connection, less than the server's for one client.
-    let padding = "x".repeat(7000);
-    emitter.emit_all((0..3000).map(|n| ("n", (n, &padding)))).await.unwrap();
+    fill_buffers(postgres.url()).await;
     good.wait_for(3000).await;
     assert_eq!(serve.metric("pgio_connections{transport=\"websocket\"}").await, 2.0);
 
@@ -105,4 +102,26 @@ async fn a_client_that_does_not_read_holds_nothing_up() {
     assert_eq!(serve.ended().await.code(), Some(0));
     assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
     drop(stuck);
+}
+
+#[tokio::test]
+async fn a_second_ctrl_c_waits_for_nobody() {
+    let postgres = postgres().await;
+    let mut serve = PgioServe::start(postgres.url(), &["--grace", "10m"]).await;
+    let stuck = RawWebsocket::connect(serve.address()).await;
+    let good = serve.client(&NodePeer::start().await).await;
+    fill_buffers(postgres.url()).await;
+    good.wait_for(3000).await;
+    serve.signal(Signal::SIGINT);
+    good.wait_for_disconnect().await;
+    serve.signal(Signal::SIGINT);
+    assert_eq!(serve.ended().await.code(), Some(130));
+    drop(stuck);
+}
+
+/// Sends clients more than the system's buffers hold for one connection, less than the server's for one client.
+async fn fill_buffers(url: &str) {
+    let padding = "x".repeat(7000);
+    let emitter = Emitter::connect(url).await.unwrap();
+    emitter.emit_all((0..3000).map(|n| ("n", (n, &padding)))).await.unwrap();
 }
