@@ -29,7 +29,9 @@ pub async fn run(programs: &Programs) -> io::Result<()> {
              SELECT now() - interval '1 day', decode(repeat('00', {BYTES}), 'hex')
              FROM generate_series(1, {OLD_ROWS})"
     );
-    for statement in [fill.as_str(), "VACUUM ANALYZE socket_io_attachments", "CHECKPOINT"] {
+    // Earlier parts may have left some.
+    let clear = "TRUNCATE socket_io_attachments";
+    for statement in [clear, fill.as_str(), "VACUUM ANALYZE socket_io_attachments", "CHECKPOINT"] {
         sql.batch_execute(statement).await.map_err(io::Error::other)?;
     }
 

@@ -214,7 +214,10 @@ fn object(value: Value) -> Result<Line, String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::protocol::{EventArgs, Message, Uid};
 
     fn event(line: &str) -> Wanted {
         match parse(line).unwrap() {
@@ -257,6 +260,64 @@ mod tests {
         ] {
             let error = parse(bad).unwrap_err();
             assert!(error.contains(reason), "{bad}: {error}");
+        }
+    }
+
+    /// Any value that a broadcast can hold; an object that looks like bytes would come back as bytes.
+    fn any_value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::Bool),
+            (-(1_i64 << 53)..=1 << 53).prop_map(Value::Int),
+            any::<f64>()
+                .prop_filter("JSON has no others", |f| f.is_finite() && f.fract() != 0.0)
+                .prop_map(Value::Float),
+            any::<String>().prop_map(Value::String),
+            any::<Vec<u8>>().prop_map(|bytes| Value::Binary(bytes.into())),
+        ];
+        leaf.prop_recursive(4, 30, 5, |inner| {
+            let key = any::<String>().prop_filter("bytes", |key| key != "$binary");
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..5).prop_map(Value::Array),
+                prop::collection::vec((key, inner), 0..5)
+                    .prop_map(|entries| Value::Object(entries.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_tail_prints_emit_reads(
+            name: String,
+            args in prop::collection::vec(any_value(), 0..4),
+            rooms: Vec<String>,
+            except: Vec<String>,
+            timeout: Option<u32>,
+        ) {
+            let nsp = Namespace::new("/a");
+            let flags = Flags { timeout: timeout.map(u64::from), ..Flags::default() };
+            let opts = BroadcastOptions { rooms, except, flags };
+            let body = Body::Broadcast {
+                opts: opts.clone(), event: EventArgs::new(&name, args.clone()), request_id: None,
+            };
+            let received = Received {
+                time: jiff::Timestamp::UNIX_EPOCH,
+                channel: nsp.channel("socket.io").unwrap(),
+                text: String::new(),
+                attachment: None,
+                content: Content::Message(Message { uid: Uid::emitter(), nsp: nsp.clone(), body }),
+            };
+            let line = serde_json::to_string(&EventLine(&received)).unwrap();
+            let read = event(&line);
+            prop_assert_eq!((read.event, read.args, read.namespace), (name, args, Some(nsp)));
+            prop_assert_eq!((read.rooms, read.except, read.flags), (Some(opts.rooms), Some(opts.except), Some(opts.flags)));
+        }
+
+        #[test]
+        fn no_line_makes_it_panic(line: String, name: String, value in any_value()) {
+            parse(&line).ok();
+            let damaged = serde_json::to_string(&Tagged(&value)).unwrap();
+            parse(&format!(r#"{{"event":{name:?},"args":{damaged},"rooms":{damaged},"flags":{damaged}}}"#)).ok();
         }
     }
 }

@@ -143,6 +143,9 @@ impl Owner {
                         self.channels.remove(&channel);
                         let sql = format!("UNLISTEN {}", quote_identifier(channel.as_str()));
                         self.execute(&mut live, &sql).await?;
+                        // The last statement is what others see of this session.
+                        let listen = self.ping();
+                        self.execute(&mut live, &listen).await?;
                     }
                     Some(Command::Listen(channel, done)) => {
                         let sql = format!("LISTEN {}", quote_identifier(channel.as_str()));
