@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what building and testing pgio needs and this machine lacks: a C compiler, OpenSSL's headers, the programs of
-# a Postgres server, PgBouncer, Node.js 18 or later with npm. Says what it installs; does nothing where all is there.
+# a Postgres server, PgBouncer, tmux, Node.js 18 or later with npm. Says what it installs; does nothing where all is there.
 set -euo pipefail
 
 readonly NODE_NEEDED=18
@@ -33,6 +33,7 @@ missing() {
   { has pkg-config && pkg-config --exists openssl; } || echo openssl
   has_postgres || echo postgres
   has_pgbouncer || echo pgbouncer
+  has tmux || echo tmux
   has_node || echo node
   has npm || echo npm
 }
@@ -45,6 +46,7 @@ package() {
     openssl) echo libssl-dev ;;
     postgres) echo postgresql ;;
     pgbouncer) echo pgbouncer ;;
+    tmux) echo tmux ;;
     node) echo nodejs ;;
     npm) echo npm ;;
   esac
