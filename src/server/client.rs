@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use socketioxide::extract::{AckSender, SocketRef, TryData};
+use socketioxide::extract::{AckSender, Event as EventName, SocketRef, TryData};
 use socketioxide::handler::{ConnectHandler, FromMessageParts};
 use socketioxide::socket::{DisconnectReason, Socket};
 use socketioxide_core::Value as CoreValue;
@@ -60,16 +60,14 @@ impl Doorkeeper {
         })?;
         socket.extensions.insert(SocketData(admission.data));
         socket.join(admission.rooms);
-        for (event, change) in [("join", Change::Join), ("leave", Change::Leave)] {
-            let keeper = self.clone();
-            socket.on(event, move |socket, io, event, ack| {
-                keeper.change_rooms(change, &socket, &io, event, ack);
-                std::future::ready(())
-            });
-        }
-        // Handlers run in the order of the events up to their first pause, which is why none of these has one.
-        socket.on_fallback(move |socket, event, ack| {
-            self.take(socket, event, ack);
+        // One handler for all events, as each costs every client some memory. They run in the order of the events up to
+        // their first pause, which is why this has none.
+        socket.on_fallback(move |socket, io, name: EventName, event, ack| {
+            match name.0.as_str() {
+                "join" => self.change_rooms(Change::Join, &socket, &io, event, ack),
+                "leave" => self.change_rooms(Change::Leave, &socket, &io, event, ack),
+                _ => self.take(socket, event, ack),
+            }
             std::future::ready(())
         });
         socket.on_disconnect(farewell);

@@ -50,7 +50,7 @@ type ClusterIo = SocketIo<ClusterAdapter>;
 type ClusterSocket = SocketRef<ClusterAdapter>;
 
 /// For each websocket, so it is small: what clients send is short, and idle clients are many.
-const READ_BUFFER: usize = 1 << 10;
+const READ_BUFFER: usize = 1 << 9;
 
 /// How often to clean up what metrics nobody has asked for.
 const UPKEEP: Duration = Duration::from_secs(5);
