@@ -1,7 +1,7 @@
 //! What publishers notice of `pgio attachments cleanup` in a table that has grown.
 
 use std::io;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use pgio::Emitter;
@@ -10,8 +10,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_postgres::NoTls;
 
-use super::programs::{Programs, successful};
-use super::report;
+use super::programs::{Programs, time};
+use super::report::{self, Times};
 
 const OLD_ROWS: u32 = 1_000_000;
 /// Attachments in a millisecond, and how many bytes of binary each holds.
@@ -21,7 +21,7 @@ const BYTES: usize = 256;
 const ALONE: Duration = Duration::from_secs(60);
 
 pub async fn run(programs: &Programs) -> io::Result<()> {
-    successful_pgio(programs, &["attachments", "init"])?;
+    time(programs.pgio().args(["attachments", "init", "--quiet"]).stdout(Stdio::null()))?;
     let (sql, connection) = tokio_postgres::connect(programs.url(), NoTls).await.map_err(io::Error::other)?;
     let connection = tokio::spawn(connection);
     let fill = format!(
@@ -37,14 +37,12 @@ pub async fn run(programs: &Programs) -> io::Result<()> {
 
     let mut publishing = Publishing::start(Emitter::connect(programs.url()).await.map_err(io::Error::other)?);
     let before = publishing.during(tokio::time::sleep(ALONE)).await?.0;
-    let start = Instant::now();
     let arguments = ["attachments", "cleanup", "--older-than", "1h", "--yes", "--quiet"];
     let mut cleanup = programs.pgio();
     cleanup.args(arguments).stdout(Stdio::null());
-    let cleaning = tokio::task::spawn_blocking(move || run_to_its_end(&mut cleanup));
-    let (meanwhile, outcome) = publishing.during(cleaning).await?;
-    outcome??;
-    let took = start.elapsed();
+    let cleaning = tokio::task::spawn_blocking(move || time(&mut cleanup));
+    let (meanwhile, took) = publishing.during(cleaning).await?;
+    let took = took??;
     let after = publishing.during(tokio::time::sleep(ALONE)).await?.0;
     let published = publishing.end().await?;
 
@@ -79,21 +77,6 @@ pub async fn run(programs: &Programs) -> io::Result<()> {
     Ok(())
 }
 
-fn successful_pgio(programs: &Programs, arguments: &[&str]) -> io::Result<()> {
-    run_to_its_end(programs.pgio().args(arguments).stdout(Stdio::null()).stderr(Stdio::null()))
-}
-
-fn run_to_its_end(command: &mut Command) -> io::Result<()> {
-    let status = command.status()?;
-    successful(command, status)
-}
-
-/// How long publishing took.
-struct Times {
-    median: Duration,
-    p99: Duration,
-}
-
 /// Attachments that are published at a steady pace, until this is told to end.
 struct Publishing {
     times: mpsc::UnboundedReceiver<io::Result<Duration>>,
@@ -123,9 +106,7 @@ impl Publishing {
             }
         };
         self.count += times.len() as u64;
-        times.sort();
-        let percentile = |p: usize| times.get(times.len() * p / 100).copied().unwrap_or_default();
-        Ok((Times { median: percentile(50), p99: percentile(99) }, outcome))
+        Ok((Times::of(times)?, outcome))
     }
 
     /// How many there were in all.

@@ -16,7 +16,7 @@ use tokio_postgres::{AsyncMessage, NoTls};
 
 use super::clients;
 use super::programs::Programs;
-use super::report;
+use super::report::{self, Times};
 use super::server::{self, Server};
 use super::serving::flood;
 
@@ -27,8 +27,8 @@ const CLIENTS: [usize; 3] = [1, 50, 100];
 /// Events before anything is measured.
 const WARMING_UP: usize = 20_000;
 
-/// The median and the 99th percentile.
-type Times = [Duration; 2];
+/// One of the times that are kept.
+type Percentile = fn(&Times) -> Duration;
 
 pub async fn run(programs: &Programs) -> io::Result<()> {
     let emitter = Emitter::connect(programs.url()).await.map_err(io::Error::other)?;
@@ -51,9 +51,11 @@ pub async fn run(programs: &Programs) -> io::Result<()> {
             "From the emitter to {what} at {} events/s: median of {ROUNDS} rounds",
             PACED.1
         ));
-        for (percentile, name) in ["median", "p99"].iter().enumerate() {
+        let percentiles: [(&str, Percentile); 2] =
+            [("median", |times| times.median), ("p99", |times| times.p99)];
+        for (name, percentile) in percentiles {
             let of = |who: usize| {
-                let times = rounds.iter().map(|round: &[Times; 3]| round[who][percentile].as_secs_f64());
+                let times = rounds.iter().map(|round: &[Times; 3]| percentile(&round[who]).as_secs_f64());
                 report::median(&mut times.collect::<Vec<_>>())
             };
             for who in 0..3 {
@@ -96,9 +98,7 @@ where
     for receipt in receipts {
         receipt.await.map_err(io::Error::other)?;
     }
-    let mut times = receiving.await??;
-    times.sort();
-    Ok([times[times.len() / 2], times[times.len() * 99 / 100]])
+    Times::of(receiving.await??)
 }
 
 /// The time that each event is on its way to a connection that listens, and does nothing else.

@@ -5,6 +5,24 @@ use std::time::Duration;
 
 use super::programs::Programs;
 
+/// How long something took that was done many times.
+pub struct Times {
+    pub median: Duration,
+    pub p99: Duration,
+}
+
+impl Times {
+    pub fn of(mut times: Vec<Duration>) -> io::Result<Self> {
+        times.sort();
+        let percentile = |p: usize| times.get(times.len() * p / 100).copied();
+        let [median, p99] = [50, 99].map(percentile);
+        let (Some(median), Some(p99)) = (median, p99) else {
+            return Err(io::Error::other("nothing was measured"));
+        };
+        Ok(Self { median, p99 })
+    }
+}
+
 /// What was measured on what.
 pub fn machine(programs: &Programs) -> io::Result<()> {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();

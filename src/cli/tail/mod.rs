@@ -4,6 +4,7 @@ mod filter;
 mod save;
 pub(super) mod text;
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::time::Duration;
@@ -84,8 +85,7 @@ impl Tail {
         let channels: Vec<_> = namespaces.iter().map(|nsp| format!("{prefix}#{nsp}")).collect();
         global.note(&format!("listening on {}", channels.join(", ")));
 
-        let mut deaf = pin!(deaf(&cluster));
-        let mut is_known_deaf = false;
+        let mut wondering = pin!(warn_if_deaf(global, &cluster));
         let deadline = self.for_.and_then(|time| Instant::now().checked_add(time));
         let mut printer = Printer { lines: Lines::stdout(), global, raw: self.raw, saver };
         let mut printed = 0;
@@ -100,11 +100,7 @@ impl Tail {
                             None => return Ok(()),
                         },
                         () = until(deadline) => return Ok(()),
-                        error = &mut deaf, if !is_known_deaf => {
-                            is_known_deaf = true;
-                            global.warn(&error.to_string());
-                            continue;
-                        }
+                        never = &mut wondering => match never {},
                     }
                 }
             };
@@ -127,8 +123,8 @@ impl Tail {
     }
 }
 
-/// Ends once it is clear that nothing can be heard.
-async fn deaf(cluster: &Cluster) -> Error {
+/// Says so once it is clear that nothing can be heard.
+async fn warn_if_deaf(global: &Global, cluster: &Cluster) -> Infallible {
     // Where servers are live, their heartbeats come meanwhile.
     sleep(PATIENCE).await;
     if cluster.is_deaf()
@@ -136,7 +132,7 @@ async fn deaf(cluster: &Cluster) -> Error {
         && echo.sound(PATIENCE).await == Sounding::Silence
         && cluster.is_deaf()
     {
-        return Error::Deaf;
+        global.warn(&Error::Deaf.to_string());
     }
     std::future::pending().await
 }

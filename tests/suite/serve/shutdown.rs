@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 use pgio::Emitter;
 use serde_json::json;
 
-use crate::support::node::{AdapterVersion, ClientOptions, NodePeer, ServerOptions};
+use crate::support::node::{AdapterVersion, Client, ClientOptions, NodePeer, ServerOptions};
 use crate::support::pgio_serve::PgioServe;
 use crate::support::postgres::postgres;
 use crate::support::raw_websocket::RawWebsocket;
@@ -89,10 +89,7 @@ async fn clients_are_told_even_without_postgres() {
 async fn a_client_that_does_not_read_holds_nothing_up() {
     let postgres = postgres().await;
     let mut serve = PgioServe::start(postgres.url(), &["--grace", "2s"]).await;
-    let stuck = RawWebsocket::connect(serve.address()).await;
-    let good = serve.client(&NodePeer::start().await).await;
-    fill_buffers(postgres.url()).await;
-    good.wait_for(3000).await;
+    let (stuck, good) = one_that_does_not_read_and_one_that_does(&serve, postgres.url()).await;
     assert_eq!(serve.metric("pgio_connections{transport=\"websocket\"}").await, 2.0);
 
     let start = Instant::now();
@@ -108,10 +105,7 @@ async fn a_client_that_does_not_read_holds_nothing_up() {
 async fn a_second_ctrl_c_waits_for_nobody() {
     let postgres = postgres().await;
     let mut serve = PgioServe::start(postgres.url(), &["--grace", "10m"]).await;
-    let stuck = RawWebsocket::connect(serve.address()).await;
-    let good = serve.client(&NodePeer::start().await).await;
-    fill_buffers(postgres.url()).await;
-    good.wait_for(3000).await;
+    let (stuck, good) = one_that_does_not_read_and_one_that_does(&serve, postgres.url()).await;
     serve.signal(Signal::SIGINT);
     good.wait_for_disconnect().await;
     serve.signal(Signal::SIGINT);
@@ -119,9 +113,13 @@ async fn a_second_ctrl_c_waits_for_nobody() {
     drop(stuck);
 }
 
-/// Sends clients more than the system's buffers hold for one connection, less than the server's for one client.
-async fn fill_buffers(url: &str) {
+/// Two clients that were sent more than the system's buffers hold for one connection, less than the server's for one client.
+async fn one_that_does_not_read_and_one_that_does(serve: &PgioServe, url: &str) -> (RawWebsocket, Client) {
+    let stuck = RawWebsocket::connect(serve.address()).await;
+    let good = serve.client(&NodePeer::start().await).await;
     let padding = "x".repeat(7000);
     let emitter = Emitter::connect(url).await.unwrap();
     emitter.emit_all((0..3000).map(|n| ("n", (n, &padding)))).await.unwrap();
+    good.wait_for(3000).await;
+    (stuck, good)
 }
