@@ -34,9 +34,10 @@ pub(crate) async fn look_up(
 /// Deletes rows older than that; returns how many there were.
 pub(crate) async fn delete_older(session: &Session, table: &TableName, age: Duration) -> Result<u64> {
     let client = session.client().await?;
-    let sql = format!("DELETE FROM {} WHERE created_at < now() - $1 * interval '1 second'", table.as_sql());
-    let age = age.as_secs_f64();
-    client.execute_typed(&sql, &[(&age, Type::FLOAT8)]).await.map_err(|e| table_failure(&e, table))
+    // Node's very words: `pgio attachments stats` knows a server that cleans up by them.
+    let (table_name, millis) = (table.as_sql(), age.as_millis());
+    let sql = format!("DELETE FROM {table_name} WHERE created_at < now() - interval '{millis} milliseconds'");
+    client.execute_typed(&sql, &[]).await.map_err(|e| table_failure(&e, table))
 }
 
 /// What a failed statement on the attachment table means.

@@ -8,11 +8,12 @@ use serde_json::json;
 
 use super::{age, millis};
 use crate::cli::arguments::{Format, Global};
+use crate::cli::duration;
 use crate::cli::exit::Failure;
 use crate::cli::output::lines::Lines;
 use crate::cli::output::progress::{count, size};
 use crate::cli::output::safe;
-use crate::postgres::{AttachmentTable, Statistics};
+use crate::postgres::{AttachmentTable, Cleaner, Statistics};
 
 /// The ages between the groups, besides the cleanup interval.
 const BOUNDS: [Duration; 7] = [
@@ -28,17 +29,29 @@ const BOUNDS: [Duration; 7] = [
 /// How long the longest bar is.
 const BAR: u64 = 30;
 
+/// So many of those who clean up are named.
+const CLEANERS: usize = 5;
+
 /// Say how much is in the attachment table, and how old it is
 ///
 /// Rows older than --cleanup-interval are expired: a server deletes them when its interval is over. Dead rows are deleted
 /// ones whose room is not free yet, as Postgres estimates them.
+///
+/// Which server cleans up next is known where the last statement of one of its sessions was the last cleanup: until its
+/// next message, so --wait looks for longer. Sessions of other users show it to superusers and members of
+/// pg_read_all_stats.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   pgio attachments stats                            rows by age, and their size
+  pgio attachments stats --wait 35s                 and who cleans up next
   pgio attachments stats --cleanup-interval 5m      servers keep rows longer
   pgio attachments stats -o json | jq .expiredRows  for a monitor")]
-pub(super) struct Stats {}
+pub(super) struct Stats {
+    /// How long to look for servers that clean up
+    #[arg(long, value_name = "TIME", value_parser = duration::parse, default_value = "0s", hide_default_value = true)]
+    wait: Duration,
+}
 
 impl Stats {
     pub(super) async fn run(self, global: &Global, table: &AttachmentTable) -> Result<(), Failure> {
@@ -54,6 +67,8 @@ impl Stats {
             bounds,
             statistics,
             unlogged: table.existing_shape().await?.is_unlogged,
+            waited: self.wait,
+            cleaners: table.cleaners(self.wait).await?,
         };
         let mut lines = Lines::stdout();
         match global.output {
@@ -70,6 +85,9 @@ struct Report<'a> {
     bounds: Vec<Duration>,
     statistics: Statistics,
     unlogged: bool,
+    /// How long servers that clean up were looked for.
+    waited: Duration,
+    cleaners: Vec<Cleaner>,
 }
 
 impl Report<'_> {
@@ -104,6 +122,16 @@ impl Report<'_> {
         });
         let unknown = self.statistics.ages.last().map_or(0, |group| group.rows);
         let time = |at: Option<Timestamp>| at.map(|at| format!("{at:.3}"));
+        let cleaners = self.cleaners.iter().map(|cleaner| {
+            json!({
+                "pid": cleaner.pid,
+                "application": cleaner.application,
+                "address": cleaner.address,
+                "intervalMs": millis(cleaner.interval),
+                "last": time(cleaner.last),
+                "dueInMs": millis(cleaner.due_in().unwrap_or_default()),
+            })
+        });
         json!({
             "table": self.table.name().as_sql(),
             "rows": self.rows(),
@@ -117,6 +145,7 @@ impl Report<'_> {
             "unlogged": self.unlogged,
             "ages": ages.collect::<Vec<_>>(),
             "rowsOfUnknownAge": unknown,
+            "cleaners": cleaners.collect::<Vec<_>>(),
         })
     }
 
@@ -143,6 +172,7 @@ impl Report<'_> {
             None => "never vacuumed".into(),
         };
         lines.text(&format!("dead rows  {} ({vacuumed})", count(*dead_rows)))?;
+        self.print_cleaners(lines)?;
         lines.text("")?;
         lines.text("\x1b[1mAGE              ROWS        SIZE\x1b[0m")?;
         let most = ages.iter().map(|group| group.rows).max().unwrap_or_default();
@@ -160,4 +190,36 @@ impl Report<'_> {
         }
         Ok(())
     }
+
+    fn print_cleaners(&self, lines: &mut Lines) -> Result<(), Failure> {
+        let Some(next) = self.cleaners.first() else {
+            let text = match self.waited {
+                Duration::ZERO => "not known: no session shows it now (--wait 35s looks for longer)".into(),
+                waited => format!("not known: no session showed it within {}", age(waited)),
+            };
+            return lines.text(&format!("cleanup    {text}"));
+        };
+        lines.text(&format!("cleanup    next {}", describe(next)))?;
+        for cleaner in self.cleaners.iter().skip(1).take(CLEANERS - 1) {
+            lines.text(&format!("           then {}", describe(cleaner)))?;
+        }
+        match self.cleaners.len().saturating_sub(CLEANERS) {
+            0 => Ok(()),
+            more => lines.text(&format!("           and {more} more")),
+        }
+    }
+}
+
+fn describe(cleaner: &Cleaner) -> String {
+    let application = match cleaner.application.as_str() {
+        "" => String::new(),
+        name => format!(" ({})", safe::line(name)),
+    };
+    format!(
+        "in {}, every {}: pid {}{application} at {}",
+        age(cleaner.due_in().unwrap_or_default()),
+        age(cleaner.interval),
+        cleaner.pid,
+        cleaner.address.as_deref().unwrap_or("this machine"),
+    )
 }

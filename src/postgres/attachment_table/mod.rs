@@ -2,6 +2,8 @@
 
 #[cfg(feature = "cli")]
 mod clean;
+#[cfg(feature = "cli")]
+mod cleaners;
 mod create;
 #[cfg(feature = "cli")]
 mod rows;
@@ -16,6 +18,8 @@ use crate::{Error, Result};
 
 #[cfg(feature = "cli")]
 pub(crate) use clean::{Deleted, Expired};
+#[cfg(feature = "cli")]
+pub(crate) use cleaners::Cleaner;
 pub use create::{Change, Storage};
 #[cfg(feature = "cli")]
 pub(crate) use rows::Brief;

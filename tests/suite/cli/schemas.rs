@@ -37,7 +37,15 @@ fn each_schema_is_valid_strict_and_explained() {
             let takes = part["type"].as_str().or_else(|| part["type"][0].as_str());
             if matches!(takes, Some("integer" | "number")) {
                 let said = part["description"].as_str().unwrap_or_default().to_lowercase();
-                let units = ["how many", "milliseconds", "bytes", "a second", "deleted rows", "rows without"];
+                let units = [
+                    "how many",
+                    "milliseconds",
+                    "bytes",
+                    "a second",
+                    "deleted rows",
+                    "rows without",
+                    "the id of",
+                ];
                 let percentiles = ["median", "percentile", "longest"];
                 let is_said = units.iter().chain(&percentiles).any(|unit| said.contains(unit));
                 assert!(is_said, "{place}: {said}");

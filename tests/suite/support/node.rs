@@ -29,7 +29,7 @@ pub use emitter::EmitterOptions;
 pub use server::{AdapterVersion, Server, ServerOptions, cluster};
 
 /// How long the harness waits for anything, unless a test says otherwise.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// An event and its arguments, as somebody received it.
 #[derive(Clone, Debug, PartialEq, Deserialize)]

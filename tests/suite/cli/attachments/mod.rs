@@ -1,5 +1,6 @@
 //! `pgio attachments`: the table is created once, however many try, and looked after while it is in use.
 
+mod cleaners;
 mod cleanup;
 mod init;
 mod look;

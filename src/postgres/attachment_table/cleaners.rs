@@ -1,0 +1,133 @@
+//! Who deletes old rows regularly, as far as the server tells: by the last statement of each session.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio::time::sleep;
+use tokio_postgres::types::Type;
+
+use super::AttachmentTable;
+use super::rows::{seconds, timestamp};
+use crate::Result;
+use crate::postgres::TableName;
+
+/// How often to look: a session says something else soon, with a heartbeat at the latest.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// A session whose last statement was that of a server which deletes old rows.
+#[derive(Debug)]
+pub(crate) struct Cleaner {
+    /// The process that serves the session.
+    pub(crate) pid: i32,
+    /// What the session calls itself; may be empty.
+    pub(crate) application: String,
+    /// Where its client is; `None` for a Unix socket.
+    pub(crate) address: Option<String>,
+    /// How old rows are when they are deleted, which is also how often that happens.
+    pub(crate) interval: Duration,
+    /// When it last did.
+    pub(crate) last: Option<Timestamp>,
+    /// How long ago that was at the time of `seen`.
+    ago: Duration,
+    seen: Instant,
+}
+
+impl Cleaner {
+    /// How long until it is its turn; `None` where that is over, so that it has gone or uses another session now.
+    pub(crate) fn due_in(&self) -> Option<Duration> {
+        self.interval.checked_sub(self.ago + self.seen.elapsed())
+    }
+}
+
+impl AttachmentTable {
+    /// The sessions whose last statement, at some moment of so long a time, was a server's regular cleanup; who is next
+    /// comes first. Those of users whose statements we may not see are missing, and so is who has said something else
+    /// since.
+    pub(crate) async fn cleaners(&self, wait: Duration) -> Result<Vec<Cleaner>> {
+        let start = Instant::now();
+        let mut is_ours = HashMap::from([(self.name.to_string(), true)]);
+        let mut seen = HashMap::new();
+        loop {
+            for (table, cleaner) in self.cleaning_sessions().await? {
+                let is_ours = match is_ours.get(&table) {
+                    Some(known) => *known,
+                    None => *is_ours.entry(table.clone()).or_insert(self.is_also(&table).await?),
+                };
+                if is_ours {
+                    seen.insert(cleaner.pid, cleaner);
+                }
+            }
+            match wait.checked_sub(start.elapsed()) {
+                Some(left) if !left.is_zero() => sleep(left.min(LOOK_EVERY)).await,
+                _ => break,
+            }
+        }
+        let mut cleaners: Vec<_> = seen.into_values().filter(|cleaner| cleaner.due_in().is_some()).collect();
+        cleaners.sort_by_key(Cleaner::due_in);
+        Ok(cleaners)
+    }
+
+    /// What has the form of a regular cleanup, and of which table it is.
+    async fn cleaning_sessions(&self) -> Result<Vec<(String, Cleaner)>> {
+        let sql = "SELECT pid, coalesce(application_name, ''), pg_catalog.host(client_addr), query, query_start, \
+            extract(epoch FROM pg_catalog.clock_timestamp() - query_start)::float8 \
+            FROM pg_catalog.pg_stat_activity WHERE datname = pg_catalog.current_database() \
+            AND query LIKE 'DELETE FROM %' AND query_start IS NOT NULL";
+        let sessions = self.rows(sql, &[], |row| {
+            let (query, last): (&str, std::time::SystemTime) = (row.try_get(3)?, row.try_get(4)?);
+            let Some((table, interval)) = regular_cleanup(query) else { return Ok(None) };
+            let cleaner = Cleaner {
+                pid: row.try_get(0)?,
+                application: row.try_get(1)?,
+                address: row.try_get(2)?,
+                interval,
+                last: timestamp(last),
+                ago: seconds(row.try_get(5)?),
+                seen: Instant::now(),
+            };
+            Ok(Some((table.to_owned(), cleaner)))
+        });
+        Ok(sessions.await?.into_iter().flatten().collect())
+    }
+
+    /// Whether this is another way to name our table.
+    async fn is_also(&self, name: &str) -> Result<bool> {
+        let Ok(name) = name.parse::<TableName>() else { return Ok(false) };
+        let same = "SELECT coalesce(pg_catalog.to_regclass($1) = pg_catalog.to_regclass($2), false)";
+        let same: Vec<bool> = self
+            .rows(same, &[(&name.as_sql(), Type::TEXT), (&self.name.as_sql(), Type::TEXT)], |row| {
+                row.try_get(0)
+            })
+            .await?;
+        Ok(same == [true])
+    }
+}
+
+/// The table and the interval of the statement with which all Node adapters clean up, and we.
+fn regular_cleanup(statement: &str) -> Option<(&str, Duration)> {
+    let (table, interval) =
+        statement.strip_prefix("DELETE FROM ")?.split_once(" WHERE created_at < now() - interval '")?;
+    let millis: f64 = interval.strip_suffix(" milliseconds'")?.parse().ok()?;
+    Some((table, Duration::try_from_secs_f64(millis / 1000.0).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_of_servers_that_clean_up() {
+        let statement = "DELETE FROM a.\"b c\" WHERE created_at < now() - interval '1500 milliseconds'";
+        assert_eq!(regular_cleanup(statement), Some(("a.\"b c\"", Duration::from_millis(1500))));
+        for other in [
+            "",
+            "DELETE FROM t",
+            "DELETE FROM t WHERE created_at < now() - interval '1 hour'",
+            "DELETE FROM t WHERE created_at < now() - interval '-1 milliseconds'",
+            "DELETE FROM t WHERE created_at < now() - interval 'NaN milliseconds'",
+        ] {
+            assert_eq!(regular_cleanup(other), None, "{other}");
+        }
+    }
+}
