@@ -12,8 +12,9 @@ use super::rows::{seconds, timestamp};
 use crate::Result;
 use crate::postgres::TableName;
 
-/// How often to look: a session says something else soon, with a heartbeat at the latest.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How much longer than a look the pause after it is. Looks are many, as a Node server's heartbeat is due when its cleanup
+/// is, and comes on the same session a few milliseconds later.
+const PAUSE: u32 = 9;
 
 /// A session whose last statement was that of a server which deletes old rows.
 #[derive(Debug)]
@@ -49,6 +50,7 @@ impl AttachmentTable {
         let mut is_ours = HashMap::from([(self.name.to_string(), true)]);
         let mut seen = HashMap::new();
         loop {
+            let look = Instant::now();
             for (table, cleaner) in self.cleaning_sessions().await? {
                 let is_ours = match is_ours.get(&table) {
                     Some(known) => *known,
@@ -59,7 +61,7 @@ impl AttachmentTable {
                 }
             }
             match wait.checked_sub(start.elapsed()) {
-                Some(left) if !left.is_zero() => sleep(left.min(LOOK_EVERY)).await,
+                Some(left) if !left.is_zero() => sleep(left.min(look.elapsed() * PAUSE)).await,
                 _ => break,
             }
         }
