@@ -1,5 +1,6 @@
 //! What other servers ask of this one.
 
+use std::pin::pin;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -26,15 +27,21 @@ pub(super) async fn serve<E: SocketEmitter>(
 ) {
     // Answers take a while, and end with this task.
     let mut answers = JoinSet::new();
+    // Kept from one event to the next, as setting it costs more than looking at it.
+    let mut heartbeat = pin!(sleep_until(node.heartbeat_due().into()));
     loop {
         tokio::select! {
             event = heard.next(), if answers.len() < ANSWERS => {
                 let (Some(event), Some(adapter)) = (event, adapter.upgrade()) else { return };
                 adapter.take(event, &mut answers);
             }
-            Some(_) = answers.join_next() => {}
-            () = sleep_until(node.heartbeat_due().into()), if !node.is_closed() => {
-                publish(&node, Body::Heartbeat, &mut answers).await;
+            Some(_) = answers.join_next(), if !answers.is_empty() => {}
+            () = &mut heartbeat, if !node.is_closed() => {
+                // Something else may have been said meanwhile.
+                if node.heartbeat_due() <= Instant::now() {
+                    publish(&node, Body::Heartbeat, &mut answers).await;
+                }
+                heartbeat.as_mut().reset(node.heartbeat_due().into());
             }
         }
     }
@@ -87,10 +94,10 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         let start = Instant::now();
         match &received.content {
             Content::Message(message) => {
-                metrics::counter!("pgio_messages_received_total", "type" => message.kind().name())
-                    .increment(1);
+                let node = self.node.clone();
+                node.meters.received(message.kind()).increment(1);
                 self.take_message(message, answers);
-                metrics::histogram!("pgio_delivery_seconds").record(start.elapsed());
+                node.meters.delivery().record(start.elapsed());
             }
             Content::Missing(header) => {
                 metrics::counter!("pgio_attachments_missing_total").increment(1);
@@ -184,7 +191,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
                 Body::BroadcastClientCount { request_id: id.clone(), client_count: client_count.into() };
             let mut receipts = Vec::new();
             receipts.extend(node.enqueue(count).await.ok());
-            let mut acks = std::pin::pin!(acks);
+            let mut acks = pin!(acks);
             while let Some((sid, ack)) = acks.next().await {
                 let Ok(answer) = ack else {
                     // Whoever asked misses the answer. The client may have missed the question.

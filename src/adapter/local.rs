@@ -25,10 +25,10 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
             return;
         }
         let sids = self.local.sockets(opts.clone());
-        metrics::counter!("pgio_events_sent_total").increment(sids.len() as u64);
+        self.node.meters.events_sent().increment(sids.len() as u64);
         if size(&packet) < SHARED_FROM_BYTES {
-            for sid in sids {
-                if is_full(self.local.broadcast(packet.clone(), target::one(sid))) {
+            for (sid, packet) in sids.iter().copied().zip(std::iter::repeat_n(packet, sids.len())) {
+                if is_full(self.local.broadcast(packet, target::one(sid))) {
                     self.meet_slow_client(sid);
                 }
             }

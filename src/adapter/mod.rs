@@ -18,6 +18,8 @@
 //! # let _ = layer; Ok(()) }
 //! ```
 //!
+//! It counts what it does with the [`metrics`](https://docs.rs/metrics) crate: install a recorder before, if there is to be one.
+//!
 //! What Node's sockets have and socketioxide's have not is made up for: a socket's id works as the name of a room of its
 //! own, in `to` and in `except`, from here and from other servers; answers to `fetchSockets` carry it among the rooms.
 
@@ -30,6 +32,7 @@ mod hosting;
 mod incoming;
 mod init;
 mod local;
+mod meters;
 mod node;
 mod server_side;
 mod target;

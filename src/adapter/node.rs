@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::meters::Meters;
 use crate::cluster::{Asking, Cluster, LiveNode, Said};
 use crate::protocol::{Body, Message, Namespace, RequestId, Uid};
 use crate::{Error, Receipt, Result};
@@ -12,6 +13,7 @@ pub(super) struct Node {
     pub(super) cluster: Cluster,
     pub(super) uid: Uid,
     pub(super) nsp: Namespace,
+    pub(super) meters: Meters,
     /// Whatever is published counts as a heartbeat.
     last_word: Mutex<Instant>,
     /// Whether it has said farewell: another word, and the others would take it for alive again.
@@ -24,6 +26,7 @@ impl Node {
             cluster,
             uid: Uid::random(),
             nsp,
+            meters: Meters::default(),
             last_word: Mutex::new(Instant::now()),
             is_closed: AtomicBool::new(false),
         }
@@ -35,7 +38,7 @@ impl Node {
         let kind = body.kind();
         let outcome = async { self.enqueue(body).await?.await }.await;
         match &outcome {
-            Ok(()) => metrics::histogram!("pgio_publish_seconds").record(start.elapsed()),
+            Ok(()) => self.meters.publishing().record(start.elapsed()),
             Err(_) if self.is_closed() => {}
             Err(error) => {
                 metrics::counter!("pgio_publish_errors_total").increment(1);
@@ -55,7 +58,7 @@ impl Node {
 
     async fn send(&self, body: Body) -> Result<Receipt> {
         *self.last_word.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        metrics::counter!("pgio_messages_published_total", "type" => body.kind().name()).increment(1);
+        self.meters.published(body.kind()).increment(1);
         self.cluster.enqueue(&Message { uid: self.uid.clone(), nsp: self.nsp.clone(), body }).await
     }
 

@@ -183,23 +183,32 @@ impl Operator {
                 Some(items) = chunks.next() => self.deliver(items),
                 next = heard.next(), if chunks.len() < LOOK_UPS => {
                     let Some(next) = next else { return };
-                    let (items, ids) = self.take_chunk(next, &mut heard);
-                    match (ids.is_empty(), chunks.is_empty()) {
-                        (true, true) => self.deliver(items),
-                        (true, false) => chunks.push_back(future::ready(items).boxed()),
-                        (false, _) => chunks.push_back(self.resolve(items, ids).boxed()),
+                    let (items, ids) = self.take_chunk(next, &mut heard, chunks.is_empty());
+                    match (items.is_empty(), ids.is_empty()) {
+                        (true, _) => {}
+                        (false, true) => chunks.push_back(future::ready(items).boxed()),
+                        (false, false) => chunks.push_back(self.resolve(items, ids).boxed()),
                     }
                 }
             }
         }
     }
 
-    /// What is there to be worked on at once, and the rows that it needs.
-    fn take_chunk(&self, first: Next<Heard>, heard: &mut Reader<Heard>) -> (Vec<Item>, Vec<AttachmentId>) {
+    /// What is there to be worked on at once, and the rows that it needs. Without anything before it, what comes before
+    /// the first row is delivered here and now.
+    fn take_chunk(
+        &self,
+        first: Next<Heard>,
+        heard: &mut Reader<Heard>,
+        is_first: bool,
+    ) -> (Vec<Item>, Vec<AttachmentId>) {
         let mut state = self.switchboard.state();
         let (mut items, mut ids) = (Vec::new(), Vec::new());
+        let arrival = Arrival { time: Timestamp::now(), instant: Instant::now() };
         let mut next = Some(first);
+        let mut taken = 0;
         while let Some(this) = next {
+            taken += 1;
             let item = match this {
                 Next::Missed(count) => Some(Item::Event(Event::Missed(count))),
                 Next::Item(Heard::Lost(error)) => {
@@ -213,13 +222,18 @@ impl Operator {
                     state.lines.values_mut().for_each(|line| line.roster.resume(now));
                     Some(Item::Event(Event::Restored(away)))
                 }
-                Next::Item(Heard::Notification { channel, payload }) => read(&mut state, &channel, payload),
+                Next::Item(Heard::Notification { channel, payload }) => {
+                    read(&mut state, &channel, payload, &arrival)
+                }
             };
             if let Some(Item::Attached { id, .. }) = &item {
                 ids.push(*id);
             }
-            items.extend(item);
-            next = if items.len() < CHUNK && ids.len() < CHUNK_LOOK_UPS { heard.try_next() } else { None };
+            match item {
+                Some(item) if is_first && ids.is_empty() => deliver(&mut state, item),
+                item => items.extend(item),
+            }
+            next = if taken < CHUNK && ids.len() < CHUNK_LOOK_UPS { heard.try_next() } else { None };
         }
         (items, ids)
     }
@@ -246,22 +260,24 @@ impl Operator {
 
     fn deliver(&self, items: Vec<Item>) {
         let mut state = self.switchboard.state();
-        for item in items {
-            match item {
-                Item::Event(event) => {
-                    for subscriber in &mut state.subscribers {
-                        // Who has stopped reading leaves by dropping the subscription.
-                        subscriber.events.push_always(event.clone());
-                    }
-                }
-                Item::Received(received) => deliver(&mut state.subscribers, received),
-                Item::Attached { .. } => {}
-            }
-        }
+        items.into_iter().for_each(|item| deliver(&mut state, item));
     }
 }
 
-fn deliver(subscribers: &mut [Subscriber], received: Received) {
+fn deliver(state: &mut State, item: Item) {
+    match item {
+        Item::Event(event) => {
+            for subscriber in &mut state.subscribers {
+                // Who has stopped reading leaves by dropping the subscription.
+                subscriber.events.push_always(event.clone());
+            }
+        }
+        Item::Received(received) => deliver_received(&mut state.subscribers, received),
+        Item::Attached { .. } => {}
+    }
+}
+
+fn deliver_received(subscribers: &mut [Subscriber], received: Received) {
     let header = received.content.header();
     let bytes = received.text.len() + received.attachment.and_then(|a| a.bytes).unwrap_or(0);
     let received = Arc::new(received);
@@ -272,12 +288,18 @@ fn deliver(subscribers: &mut [Subscriber], received: Received) {
     }
 }
 
+/// When notifications arrived that were there together.
+struct Arrival {
+    time: Timestamp,
+    instant: Instant,
+}
+
 /// Reads as much of a notification as somebody wants to know.
-fn read(state: &mut State, channel: &str, text: String) -> Option<Item> {
+fn read(state: &mut State, channel: &str, text: String, arrival: &Arrival) -> Option<Item> {
     // The channel of this name, without making a new one for each notification.
     state.has_heard = true;
     let (channel, line) = state.lines.iter_mut().find(|(known, _)| known.as_str() == channel)?;
-    let (time, channel, namespace) = (Timestamp::now(), channel.clone(), line.namespace.clone());
+    let (time, channel, namespace) = (arrival.time, channel.clone(), line.namespace.clone());
     let received = |content, text| {
         Item::Received(Received { time, channel: channel.clone(), text, attachment: None, content })
     };
@@ -285,7 +307,7 @@ fn read(state: &mut State, channel: &str, text: String) -> Option<Item> {
         Ok(notification) => notification,
         Err(error) => return Some(received(Content::Unreadable(None, error), text)),
     };
-    line.roster.hear(&notification.header, Instant::now());
+    line.roster.hear(&notification.header, arrival.instant);
     let wanted = state.subscribers.iter().any(|subscriber| {
         subscriber.channels.contains(&channel) && (subscriber.wants)(Some(&notification.header))
     });

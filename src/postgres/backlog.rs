@@ -5,8 +5,9 @@
 //! is told how many.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::mpsc;
 
 /// What the reader gets.
 #[derive(Debug, PartialEq, Eq)]
@@ -19,21 +20,22 @@ pub(crate) enum Next<T> {
 
 struct Entry<T> {
     next: Next<T>,
-    /// Gives the room back when the entry is read.
-    _room: Option<OwnedSemaphorePermit>,
+    /// The room that is given back when the entry is read.
+    bytes: usize,
 }
 
 /// A backlog of at most so many bytes.
 pub(crate) fn backlog<T>(bytes: usize) -> (Writer<T>, Reader<T>) {
     // Bounded by the bytes, not by the count.
     let (entries, reader) = mpsc::unbounded_channel();
-    let room = Arc::new(Semaphore::new(bytes));
-    (Writer { entries, room, missed: 0 }, Reader { entries: reader })
+    let room = Arc::new(AtomicUsize::new(bytes));
+    (Writer { entries, room: room.clone(), missed: 0 }, Reader { entries: reader, room })
 }
 
 pub(crate) struct Writer<T> {
     entries: mpsc::UnboundedSender<Entry<T>>,
-    room: Arc<Semaphore>,
+    /// Only the one writer takes of it, so what it sees there is there.
+    room: Arc<AtomicUsize>,
     missed: u64,
 }
 
@@ -41,40 +43,49 @@ impl<T> Writer<T> {
     /// Adds an item that holds so many bytes, or counts it as missed. False when nobody reads any more.
     pub(crate) fn push(&mut self, item: T, bytes: usize) -> bool {
         // What an entry costs besides its content.
-        let bytes = u32::try_from(bytes + 128).unwrap_or(u32::MAX);
-        let Ok(room) = self.room.clone().try_acquire_many_owned(bytes) else {
+        let bytes = bytes + 128;
+        if self.room.load(Ordering::Relaxed) < bytes {
             self.missed += 1;
             return !self.entries.is_closed();
-        };
-        self.tell_missed() && self.entries.send(Entry { next: Next::Item(item), _room: Some(room) }).is_ok()
+        }
+        self.room.fetch_sub(bytes, Ordering::Relaxed);
+        self.tell_missed() && self.entries.send(Entry { next: Next::Item(item), bytes }).is_ok()
     }
 
     /// Adds an item that must not be missed, whatever else is. For rare items only.
     pub(crate) fn push_always(&mut self, item: T) -> bool {
-        self.tell_missed() && self.entries.send(Entry { next: Next::Item(item), _room: None }).is_ok()
+        self.tell_missed() && self.entries.send(Entry { next: Next::Item(item), bytes: 0 }).is_ok()
     }
 
     fn tell_missed(&mut self) -> bool {
         match std::mem::take(&mut self.missed) {
             0 => true,
-            missed => self.entries.send(Entry { next: Next::Missed(missed), _room: None }).is_ok(),
+            missed => self.entries.send(Entry { next: Next::Missed(missed), bytes: 0 }).is_ok(),
         }
     }
 }
 
 pub(crate) struct Reader<T> {
     entries: mpsc::UnboundedReceiver<Entry<T>>,
+    room: Arc<AtomicUsize>,
 }
 
 impl<T> Reader<T> {
     /// Waits for the next entry; `None` when the writer is gone and all is read.
     pub(crate) async fn next(&mut self) -> Option<Next<T>> {
-        self.entries.recv().await.map(|entry| entry.next)
+        let entry = self.entries.recv().await?;
+        Some(self.take(entry))
     }
 
     /// The next entry, if one is there.
     pub(crate) fn try_next(&mut self) -> Option<Next<T>> {
-        self.entries.try_recv().ok().map(|entry| entry.next)
+        let entry = self.entries.try_recv().ok()?;
+        Some(self.take(entry))
+    }
+
+    fn take(&self, entry: Entry<T>) -> Next<T> {
+        self.room.fetch_add(entry.bytes, Ordering::Relaxed);
+        entry.next
     }
 }
 

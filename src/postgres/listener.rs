@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
@@ -32,7 +33,7 @@ pub(crate) enum Heard {
     /// A notification.
     Notification {
         /// The channel's name.
-        channel: String,
+        channel: Arc<str>,
         /// The text.
         payload: String,
     },
@@ -59,7 +60,13 @@ impl Listener {
         let live = Live::connect(&settings).await?;
         let (writer, reader) = backlog(BACKLOG_BYTES);
         let (commands, receiver) = mpsc::channel(64);
-        let owner = Owner { settings, channels: BTreeSet::new(), commands: receiver, heard: writer };
+        let owner = Owner {
+            settings,
+            channels: BTreeSet::new(),
+            commands: receiver,
+            heard: writer,
+            last_channel: Arc::default(),
+        };
         let task = AbortOnDropHandle::new(tokio::spawn(owner.run(live)));
         Ok((Self { commands, _task: task }, reader))
     }
@@ -89,6 +96,8 @@ struct Owner {
     channels: BTreeSet<Channel>,
     commands: mpsc::Receiver<Command>,
     heard: Writer<Heard>,
+    /// That of the last notification, as the next one is most likely on the same.
+    last_channel: Arc<str>,
 }
 
 /// A connection in use.
@@ -178,9 +187,11 @@ impl Owner {
     fn hear(&mut self, message: AsyncMessage) -> Result<()> {
         match message {
             AsyncMessage::Notification(notification) => {
-                let (channel, payload) =
-                    (notification.channel().to_owned(), notification.payload().to_owned());
-                let bytes = channel.len() + payload.len();
+                if *self.last_channel != *notification.channel() {
+                    self.last_channel = notification.channel().into();
+                }
+                let (channel, payload) = (self.last_channel.clone(), notification.payload().to_owned());
+                let bytes = payload.len();
                 match self.heard.push(Heard::Notification { channel, payload }, bytes) {
                     true => Ok(()),
                     false => Err(Error::Closed),

@@ -1,12 +1,15 @@
 //! The names by which nodes and requests are known: random, 8 bytes in hex.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use serde::{Deserialize, Serialize};
 
 /// The one sender that no node ever counts as a peer (`EMITTER_UID` in every version of the Node adapter).
 const EMITTER: &str = "emitter";
+
+/// Its uid, which most messages of a flood carry.
+static EMITTER_UID: LazyLock<Uid> = LazyLock::new(|| Uid(EMITTER.into()));
 
 /// Who sent a message: one adapter, which is one namespace of one server.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -21,7 +24,7 @@ impl Uid {
 
     /// The uid of emitters and tools. Nodes answer it, and no node counts it as a peer.
     pub fn emitter() -> Self {
-        Self(EMITTER.into())
+        EMITTER_UID.clone()
     }
 
     /// Whether this is the uid of emitters, and so not of a node.
@@ -64,12 +67,20 @@ macro_rules! plain_text {
             }
         }
 
-        impl From<&str> for $name {
-            fn from(text: &str) -> Self {
-                Self(text.into())
-            }
-        })+
+        )+
     };
 }
 
 plain_text!(Uid, RequestId);
+
+impl From<&str> for Uid {
+    fn from(text: &str) -> Self {
+        if text == EMITTER { Self::emitter() } else { Self(text.into()) }
+    }
+}
+
+impl From<&str> for RequestId {
+    fn from(text: &str) -> Self {
+        Self(text.into())
+    }
+}

@@ -53,7 +53,7 @@ impl Examiner {
         };
         let arrive = timeout(patience, async {
             while let Some(next) = heard.next().await {
-                if matches!(next, Next::Item(Heard::Notification { channel, .. }) if channel == name) {
+                if matches!(next, Next::Item(Heard::Notification { channel, .. }) if *channel == *name) {
                     return Some(start.elapsed());
                 }
             }

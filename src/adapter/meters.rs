@@ -1,0 +1,51 @@
+//! What is counted with every message: each counter is looked up once, as that costs more than the counting.
+
+use std::sync::OnceLock;
+
+use metrics::{Counter, Histogram};
+
+use crate::protocol::MessageKind;
+
+/// The counters of one namespace's adapter, which add up with those of the others.
+#[derive(Default)]
+pub(super) struct Meters {
+    received: OfKind,
+    published: OfKind,
+    events_sent: OnceLock<Counter>,
+    delivery: OnceLock<Histogram>,
+    publishing: OnceLock<Histogram>,
+}
+
+/// A counter for each kind of message that there was, by the kind's number; there is no kind 0.
+type OfKind = [OnceLock<Counter>; MessageKind::ALL.len() + 1];
+
+impl Meters {
+    /// Messages of other servers.
+    pub(super) fn received(&self, kind: MessageKind) -> &Counter {
+        of(&self.received, kind, || metrics::counter!("pgio_messages_received_total", "type" => kind.name()))
+    }
+
+    /// Messages to other servers.
+    pub(super) fn published(&self, kind: MessageKind) -> &Counter {
+        of(&self.published, kind, || metrics::counter!("pgio_messages_published_total", "type" => kind.name()))
+    }
+
+    /// Events that clients were sent.
+    pub(super) fn events_sent(&self) -> &Counter {
+        self.events_sent.get_or_init(|| metrics::counter!("pgio_events_sent_total"))
+    }
+
+    /// How long it took to pass a message on to clients, in seconds.
+    pub(super) fn delivery(&self) -> &Histogram {
+        self.delivery.get_or_init(|| metrics::histogram!("pgio_delivery_seconds"))
+    }
+
+    /// How long it took to publish a message, in seconds.
+    pub(super) fn publishing(&self) -> &Histogram {
+        self.publishing.get_or_init(|| metrics::histogram!("pgio_publish_seconds"))
+    }
+}
+
+fn of(counters: &OfKind, kind: MessageKind, make: impl FnOnce() -> Counter) -> &Counter {
+    counters[usize::from(kind.number())].get_or_init(make)
+}
