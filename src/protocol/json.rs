@@ -2,11 +2,20 @@
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
 
 use super::{Value, event};
 use crate::{Error, Result};
+
+/// What a message of a short event takes, with the envelope: it need not grow.
+const TEXT_BYTES: usize = 256;
+
+/// Writes JSON text.
+pub(super) fn write(value: &impl Serialize) -> Result<String> {
+    let mut text = Vec::with_capacity(TEXT_BYTES);
+    serde_json::to_writer(&mut text, value).map_err(|e| Error::Encode(e.to_string()))?;
+    String::from_utf8(text).map_err(|e| Error::Encode(e.to_string()))
+}
 
 /// Parses any JSON text that `JSON.parse` takes, up to the depth that a [`Value`] may have.
 pub(crate) fn parse(text: &str) -> Result<Value> {
@@ -28,32 +37,17 @@ fn parse_strict(text: &str) -> serde_json::Result<Value> {
     Ok(value)
 }
 
-/// The first item of an array of JSON, which has to be a string. The others are skipped, not decoded.
+/// The first item of an array, which has to be a string. The text is known to be JSON: what comes after is not looked at.
 pub(crate) fn first_string(text: &str) -> Result<Cow<'_, str>> {
-    struct First;
+    #[derive(Deserialize)]
+    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-    impl<'de> Visitor<'de> for First {
-        type Value = Option<Cow<'de, str>>;
-
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("an array")
-        }
-
-        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-            #[derive(Deserialize)]
-            struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
-            let first = seq.next_element::<Text<'de>>()?;
-            while seq.next_element::<IgnoredAny>()?.is_some() {}
-            Ok(first.map(|Text(text)| text))
-        }
-    }
-
-    match serde_json::Deserializer::from_str(text).deserialize_seq(First) {
-        Ok(first) => first.ok_or_else(event::no_event),
-        Err(error) => match replace_lone_surrogates(text) {
+    let items = text.trim_start().strip_prefix('[').ok_or_else(event::no_event)?;
+    match serde_json::Deserializer::from_str(items).into_iter().next() {
+        Some(Ok(Text(name))) => Ok(name),
+        _ => match replace_lone_surrogates(text) {
             Cow::Owned(text) => first_string(&text).map(|name| Cow::Owned(name.into_owned())),
-            Cow::Borrowed(_) => Err(Error::Decode(error.to_string())),
+            Cow::Borrowed(_) => Err(event::no_event()),
         },
     }
 }

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::data::Data;
 use super::envelope::message_from_document;
-use super::{Header, Message, Namespace, msgpack};
+use super::{Header, Message, Namespace, json, msgpack};
 use crate::{Error, Result};
 
 /// Postgres refuses the payload of a notification with this many bytes or more. (The Node adapters up to 0.5.0 send
@@ -53,7 +53,7 @@ impl Message {
     /// [`Error::TooLarge`] beyond [`MAX_DOCUMENT_BYTES`].
     pub fn encode(&self, threshold: usize) -> Result<Encoded> {
         if !self.body.has_binary() {
-            let text = serde_json::to_string(&self.document()).map_err(|e| Error::Encode(e.to_string()))?;
+            let text = json::write(&self.document())?;
             if text.len() < threshold.min(MAX_INLINE_BYTES) {
                 return Ok(Encoded::Inline(text));
             }
