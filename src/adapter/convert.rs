@@ -31,16 +31,18 @@ impl Format {
     }
 
     /// An event with its arguments. Text goes through as it is.
-    pub(super) fn value_of(self, event: &EventArgs) -> Result<CoreValue> {
-        match (self, event.as_json()) {
-            (Self::Json, Some(text)) => Ok(CoreValue::Str(text.to_owned().into(), None)),
-            _ => {
-                let (name, args) = event.clone().into_parts()?;
-                let mut values = vec![Value::from(name)];
-                values.extend(args);
-                self.encode(&values)
-            }
-        }
+    pub(super) fn value_of(self, event: EventArgs) -> Result<CoreValue> {
+        let event = match self {
+            Self::Json => match event.into_json() {
+                Ok(text) => return Ok(CoreValue::Str(text.into(), None)),
+                Err(event) => event,
+            },
+            Self::Msgpack => event,
+        };
+        let (name, args) = event.into_parts()?;
+        let mut values = vec![Value::from(name)];
+        values.extend(args);
+        self.encode(&values)
     }
 
     /// The arguments of an acknowledgement that has one.
@@ -159,7 +161,7 @@ mod tests {
     fn binary_leaves_a_placeholder_and_comes_back_to_it() {
         let deep = Value::Object(Object::from([("b".into(), Value::Binary(vec![2, 3].into()))]));
         let event = EventArgs::new("e", [Value::Binary(vec![1].into()), deep, 5.into()]);
-        let value = Format::Json.value_of(&event).unwrap();
+        let value = Format::Json.value_of(event.clone()).unwrap();
         let CoreValue::Str(text, Some(binaries)) = &value else { panic!("{value:?}") };
         assert_eq!(
             text.as_str(),
@@ -171,7 +173,7 @@ mod tests {
 
         let noon = Value::Date(Date::from_millis(1_700_000_000_123).unwrap());
         let event = EventArgs::new("e", [noon, vec![Value::Binary(vec![1].into())].into()]);
-        let value = Format::Msgpack.value_of(&event).unwrap();
+        let value = Format::Msgpack.value_of(event.clone()).unwrap();
         assert_eq!(event_of(&Packet::event("/", value)).unwrap(), event);
         assert_eq!(first_of(Format::Msgpack.value_of_one(&7.into()).unwrap()).unwrap(), Value::Int(7));
         assert_eq!(first_of(CoreValue::Str("[]".into(), None)).unwrap(), Value::Null);

@@ -69,7 +69,7 @@ async fn settle(node: Arc<Node>, receipts: Vec<Receipt>) {
 impl<E: SocketEmitter> PostgresAdapter<E> {
     fn take(self: Arc<Self>, event: Event, answers: &mut JoinSet<()>) {
         match event {
-            Event::Message(received) => self.take_received(&received, answers),
+            Event::Message(received) => self.take_received(received, answers),
             Event::Missed(count) => {
                 metrics::counter!("pgio_messages_missed_total").increment(count);
                 tracing::error!(count, nsp = %self.node.nsp, "messages of other servers were dropped: too many at once");
@@ -90,9 +90,9 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         }
     }
 
-    fn take_received(self: Arc<Self>, received: &Received, answers: &mut JoinSet<()>) {
+    fn take_received(self: Arc<Self>, received: Arc<Received>, answers: &mut JoinSet<()>) {
         let start = Instant::now();
-        match &received.content {
+        match received.into_content() {
             Content::Message(message) => {
                 let node = self.node.clone();
                 node.meters.received(message.kind()).increment(1);
@@ -110,13 +110,13 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         }
     }
 
-    fn take_message(self: Arc<Self>, message: &Message, answers: &mut JoinSet<()>) {
+    fn take_message(self: Arc<Self>, Message { nsp, body, .. }: Message, answers: &mut JoinSet<()>) {
         // A node on the same prefix may speak for another namespace than its channel's: Node drops that, too.
-        if message.nsp != self.node.nsp {
-            tracing::debug!(nsp = %message.nsp, channel = %self.node.nsp, "not for this namespace");
+        if nsp != self.node.nsp {
+            tracing::debug!(%nsp, channel = %self.node.nsp, "not for this namespace");
             return;
         }
-        match &message.body {
+        match body {
             Body::InitialHeartbeat => {
                 let node = self.node.clone();
                 answers.spawn(async move {
@@ -131,23 +131,23 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
             }
             Body::Broadcast { opts, event, request_id: Some(id) } => {
                 if let Some(packet) = self.packet(event) {
-                    self.send_with_ack(packet, opts, id.clone(), answers);
+                    self.send_with_ack(packet, opts, id, answers);
                 }
             }
             Body::SocketsJoin { opts, rooms } => {
                 let opts = target::from_wire(opts);
                 self.let_ids_be_rooms(&opts);
-                self.local.add_sockets(opts, rooms.clone());
+                self.local.add_sockets(opts, rooms);
             }
             Body::SocketsLeave { opts, rooms } => {
                 let opts = target::from_wire(opts);
                 self.let_ids_be_rooms(&opts);
-                self.local.del_sockets(opts, rooms.clone());
+                self.local.del_sockets(opts, rooms);
             }
-            Body::DisconnectSockets { opts, close } => self.disconnect_here(target::from_wire(opts), *close),
+            Body::DisconnectSockets { opts, close } => self.disconnect_here(target::from_wire(opts), close),
             Body::FetchSockets { opts, request_id } => {
                 let sockets = self.describe_sockets(target::from_wire(opts));
-                let body = Body::FetchSocketsResponse { request_id: request_id.clone(), sockets };
+                let body = Body::FetchSocketsResponse { request_id, sockets };
                 let node = self.node.clone();
                 answers.spawn(async move {
                     // `publish` logs a failure.
@@ -155,15 +155,16 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
                 });
             }
             Body::ServerSideEmit { event, request_id } => {
-                answers.spawn(self.answer(event.clone(), request_id.clone()));
+                answers.spawn(self.answer(event, request_id));
             }
             _ => {}
         }
     }
 
-    fn packet(&self, event: &EventArgs) -> Option<Packet> {
+    fn packet(&self, event: EventArgs) -> Option<Packet> {
         // A client breaks at what is no event, and the text would go through as it is.
-        match event.event().and_then(|_| self.format.value_of(event)) {
+        let value = event.event().map(drop).and_then(|()| self.format.value_of(event));
+        match value {
             Ok(value) => Some(Packet::event(self.local.path().clone(), value)),
             Err(error) => {
                 metrics::counter!("pgio_messages_malformed_total").increment(1);
@@ -177,7 +178,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
     fn send_with_ack(
         self: Arc<Self>,
         packet: Packet,
-        opts: &BroadcastOptions,
+        opts: BroadcastOptions,
         id: RequestId,
         answers: &mut JoinSet<()>,
     ) {

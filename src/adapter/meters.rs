@@ -27,7 +27,11 @@ impl Meters {
 
     /// Messages to other servers.
     pub(super) fn published(&self, kind: MessageKind) -> &Counter {
-        of(&self.published, kind, || metrics::counter!("pgio_messages_published_total", "type" => kind.name()))
+        of(
+            &self.published,
+            kind,
+            || metrics::counter!("pgio_messages_published_total", "type" => kind.name()),
+        )
     }
 
     /// Events that clients were sent.

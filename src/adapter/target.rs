@@ -20,10 +20,10 @@ pub(super) fn to_wire(opts: &CoreOptions) -> BroadcastOptions {
 }
 
 /// For the sockets here.
-pub(super) fn from_wire(opts: &BroadcastOptions) -> CoreOptions {
+pub(super) fn from_wire(opts: BroadcastOptions) -> CoreOptions {
     let mut core = CoreOptions::default();
-    core.rooms = opts.rooms.iter().cloned().map(Room::from).collect();
-    core.except = opts.except.iter().cloned().map(Room::from).collect();
+    core.rooms = opts.rooms.into_iter().map(Room::from).collect();
+    core.except = opts.except.into_iter().map(Room::from).collect();
     // Without it, no rooms would mean nobody.
     core.add_flag(BroadcastFlags::Broadcast);
     if opts.flags.volatile == Some(true) {

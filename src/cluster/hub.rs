@@ -116,6 +116,12 @@ struct Subscriber {
     events: Writer<Event>,
 }
 
+impl Subscriber {
+    fn takes(&self, channel: &Channel, header: Option<&Header>) -> bool {
+        self.channels.contains(channel) && (self.wants)(header)
+    }
+}
+
 impl Switchboard {
     fn state(&self) -> MutexGuard<'_, State> {
         // No code that holds the lock can leave it half changed.
@@ -278,13 +284,19 @@ fn deliver(state: &mut State, item: Item) {
 }
 
 fn deliver_received(subscribers: &mut [Subscriber], received: Received) {
-    let header = received.content.header();
+    let (channel, header) = (received.channel.clone(), received.content.header());
     let bytes = received.text.len() + received.attachment.and_then(|a| a.bytes).unwrap_or(0);
     let received = Arc::new(received);
-    for subscriber in subscribers {
-        if subscriber.channels.contains(&received.channel) && (subscriber.wants)(header.as_ref()) {
-            subscriber.events.push(Event::Message(received.clone()), bytes);
+    let mut takers = subscribers.iter_mut().filter(|subscriber| subscriber.takes(&channel, header.as_ref()));
+    let mut next = takers.next();
+    while let Some(taker) = next {
+        next = takers.next();
+        if next.is_none() {
+            // The last one may have it alone.
+            taker.events.push(Event::Message(received), bytes);
+            return;
         }
+        taker.events.push(Event::Message(received.clone()), bytes);
     }
 }
 
@@ -308,9 +320,8 @@ fn read(state: &mut State, channel: &str, text: String, arrival: &Arrival) -> Op
         Err(error) => return Some(received(Content::Unreadable(None, error), text)),
     };
     line.roster.hear(&notification.header, arrival.instant);
-    let wanted = state.subscribers.iter().any(|subscriber| {
-        subscriber.channels.contains(&channel) && (subscriber.wants)(Some(&notification.header))
-    });
+    let wanted =
+        state.subscribers.iter().any(|subscriber| subscriber.takes(&channel, Some(&notification.header)));
     if !wanted {
         return None;
     }

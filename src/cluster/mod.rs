@@ -11,7 +11,7 @@ mod received;
 mod roll_call;
 mod subscription;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::OnceCell;
@@ -31,7 +31,7 @@ pub use subscription::Subscription;
 
 use crate::Result;
 use crate::postgres::{AttachmentTable, Publisher, Receipt, Session, Settings, delete_older, whereabouts};
-use crate::protocol::{Body, Header, Message, Namespace, Uid};
+use crate::protocol::{Body, Channel, Header, Message, Namespace, Uid};
 use hub::Hub;
 
 /// A connection to the cluster that talks over one database: a cheap handle, to be cloned.
@@ -46,6 +46,8 @@ struct Inner {
     options: AdapterOptions,
     session: Arc<Session>,
     publisher: Publisher,
+    /// That of the last message, as the next one is most likely for the same namespace.
+    last_channel: Mutex<Option<(Namespace, Channel)>>,
     hub: OnceCell<Hub>,
 }
 
@@ -57,7 +59,8 @@ impl Cluster {
     pub async fn connect(settings: Settings, options: AdapterOptions) -> Result<Self> {
         let session = Arc::new(Session::open(settings.clone()).await?);
         let publisher = Publisher::start(session.clone(), options.table_name.clone());
-        Ok(Self(Arc::new(Inner { settings, options, session, publisher, hub: OnceCell::new() })))
+        let (last_channel, hub) = Default::default();
+        Ok(Self(Arc::new(Inner { settings, options, session, publisher, last_channel, hub })))
     }
 
     /// The options that all members of the cluster have to agree on.
@@ -81,9 +84,22 @@ impl Cluster {
     /// # Errors
     /// [`Error::Namespace`](crate::Error::Namespace) and [`Error::TooLarge`](crate::Error::TooLarge); all others come with the receipt.
     pub async fn enqueue(&self, message: &Message) -> Result<Receipt> {
-        let channel = message.nsp.channel(&self.0.options.channel_prefix)?;
+        let channel = self.channel(&message.nsp)?;
         let encoded = message.encode(self.0.options.payload_threshold)?;
         self.0.publisher.enqueue(channel, encoded).await
+    }
+
+    /// The channel of a namespace.
+    fn channel(&self, nsp: &Namespace) -> Result<Channel> {
+        let mut last = self.0.last_channel.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((known, channel)) = &*last
+            && known == nsp
+        {
+            return Ok(channel.clone());
+        }
+        let channel = nsp.channel(&self.0.options.channel_prefix)?;
+        *last = Some((nsp.clone(), channel.clone()));
+        Ok(channel)
     }
 
     /// Publishes as an emitter, whom no node counts as a peer.

@@ -45,8 +45,16 @@ pub struct Attached {
     pub bytes: Option<usize>,
 }
 
+impl Received {
+    /// What it says, without a copy where nobody else has it.
+    #[cfg(feature = "adapter")]
+    pub(crate) fn into_content(self: Arc<Self>) -> Content {
+        Arc::try_unwrap(self).map_or_else(|shared| shared.content.clone(), |own| own.content)
+    }
+}
+
 /// What a notification turned out to say.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Content {
     /// A message.
     Message(Message),

@@ -8,17 +8,25 @@ use super::{Body, BroadcastOptions, EventArgs, MessageKind, RemoteSocket, Reques
 /// The number of an event packet in the Socket.IO protocol.
 const EVENT_PACKET: u8 = 2;
 
-#[derive(Deserialize)]
+/// That of a broadcast.
+#[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[serde(bound(deserialize = "E: Deserialize<'de>"))]
-struct BroadcastData<E> {
+pub(super) struct BroadcastData<E> {
     #[serde(default)]
     opts: BroadcastOptions,
     packet: PacketData<E>,
     request_id: Option<RequestId>,
 }
 
-#[derive(Deserialize)]
+impl<E> BroadcastData<E> {
+    pub(super) fn into_body(self, event: impl FnOnce(E) -> EventArgs) -> Body {
+        let Self { opts, packet, request_id } = self;
+        Body::Broadcast { opts, event: event(packet.data), request_id }
+    }
+}
+
+#[derive(Debug, Deserialize)]
 #[serde(bound(deserialize = "E: Deserialize<'de>"))]
 struct PacketData<E> {
     data: E,
@@ -89,10 +97,7 @@ where
         MessageKind::InitialHeartbeat => Body::InitialHeartbeat,
         MessageKind::Heartbeat => Body::Heartbeat,
         MessageKind::AdapterClose => Body::AdapterClose,
-        MessageKind::Broadcast => {
-            let BroadcastData { opts, packet, request_id } = BroadcastData::<E>::deserialize(data)?;
-            Body::Broadcast { opts, event: event(packet.data), request_id }
-        }
+        MessageKind::Broadcast => BroadcastData::<E>::deserialize(data)?.into_body(event),
         MessageKind::SocketsJoin => {
             let RoomsData { opts, rooms } = RoomsData::deserialize(data)?;
             Body::SocketsJoin { opts, rooms }

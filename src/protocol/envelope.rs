@@ -5,8 +5,8 @@ use std::fmt;
 
 use serde::de::IntoDeserializer;
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::value::RawValue;
 
+use super::envelope_text::{DataText, Envelope};
 use super::{Body, EventArgs, Message, MessageKind, Namespace, Uid, Value, data, json};
 use crate::{Error, Result};
 
@@ -68,22 +68,7 @@ pub struct Notification<'a> {
     pub header: Header,
     /// The row that holds the message, where it is not in the notification.
     pub attachment: Option<AttachmentId>,
-    data: Option<&'a RawValue>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Envelope<'a> {
-    #[serde(borrow)]
-    uid: Cow<'a, str>,
-    #[serde(borrow, default)]
-    nsp: Option<Cow<'a, str>>,
-    #[serde(rename = "type")]
-    kind: u64,
-    #[serde(borrow, default)]
-    data: Option<&'a RawValue>,
-    #[serde(default)]
-    attachment_id: Option<AttachmentId>,
+    data: Option<DataText<'a>>,
 }
 
 impl<'a> Notification<'a> {
@@ -92,8 +77,7 @@ impl<'a> Notification<'a> {
     /// # Errors
     /// [`Error::Decode`] where the text is not JSON, has no `uid`, or a `type` that this protocol does not have.
     pub fn parse(text: &'a str, channel: &Namespace) -> Result<Self> {
-        let envelope: Envelope<'a> =
-            serde_json::from_str(text).map_err(|e| Error::Decode(format!("not a message: {e}")))?;
+        let envelope = Envelope::read(text).map_err(|e| Error::Decode(format!("not a message: {e}")))?;
         let kind = kind(envelope.kind)?;
         let nsp = envelope.nsp.map_or_else(|| channel.clone(), |name| same_or_new(channel, &name));
         let header = Header { uid: (&*envelope.uid).into(), nsp, kind };
@@ -106,15 +90,13 @@ impl<'a> Notification<'a> {
     /// [`Error::Decode`] where the `data` is not what the kind of message has, or is in an attachment.
     pub fn into_message(self) -> Result<Message> {
         let Header { uid, nsp, kind } = self.header;
-        let quick = match self.data {
-            Some(text) => data::read(kind, text, EventArgs::from_raw),
-            None => data::read(kind, serde_json::Value::Null, EventArgs::from_values),
-        };
-        let body = match (quick, self.data) {
-            (Ok(body), _) => body,
-            // Deep nesting and lone surrogates are beyond the quick way, not beyond the protocol.
-            (Err(_), Some(text)) => from_value(kind, json::parse(text.get())?)?,
-            (Err(error), None) => return Err(malformed(kind, error)),
+        let body = match self.data {
+            Some(DataText::Broadcast(data)) => data.into_body(|event| EventArgs::from_raw(event.to_owned())),
+            Some(DataText::Unread(text)) => data::read(kind, text, EventArgs::from_raw)
+                // Deep nesting and lone surrogates are beyond the quick way, not beyond the protocol.
+                .or_else(|_| from_value(kind, json::parse(text.get())?))?,
+            None => data::read(kind, serde_json::Value::Null, EventArgs::from_values)
+                .map_err(|error| malformed(kind, error))?,
         };
         Ok(Message { uid, nsp, body })
     }

@@ -49,6 +49,15 @@ impl EventArgs {
         }
     }
 
+    /// The text of `[event, ...args]`, or this back where it did not travel as JSON.
+    #[cfg(feature = "adapter")]
+    pub(crate) fn into_json(self) -> Result<String, Self> {
+        match self.0 {
+            Repr::Json(text) => Ok(Box::<str>::from(text).into_string()),
+            values => Err(Self(values)),
+        }
+    }
+
     /// The event's name, without decoding the arguments.
     ///
     /// # Errors

@@ -7,6 +7,7 @@
 mod channel;
 mod data;
 mod envelope;
+mod envelope_text;
 mod event;
 pub(crate) mod json;
 mod kind;
