@@ -102,6 +102,16 @@ struct State {
     lines: HashMap<Channel, Line>,
 }
 
+impl State {
+    /// Lets the subscribers have what was delivered.
+    fn flush(&mut self) {
+        for subscriber in &mut self.subscribers {
+            // Who has stopped reading leaves by dropping the subscription.
+            subscriber.events.flush();
+        }
+    }
+}
+
 /// A channel that somebody listens to.
 struct Line {
     namespace: Namespace,
@@ -241,6 +251,7 @@ impl Operator {
             }
             next = if taken < CHUNK && ids.len() < CHUNK_LOOK_UPS { heard.try_next() } else { None };
         }
+        state.flush();
         (items, ids)
     }
 
@@ -267,6 +278,7 @@ impl Operator {
     fn deliver(&self, items: Vec<Item>) {
         let mut state = self.switchboard.state();
         items.into_iter().for_each(|item| deliver(&mut state, item));
+        state.flush();
     }
 }
 

@@ -6,8 +6,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::vec;
 
 use tokio::sync::mpsc;
+use tokio::task::coop::consume_budget;
+
+/// How many items go on together, where as many are there: each handing over may wake a thread.
+const BATCH: usize = 64;
+
+/// What an entry costs besides its content, in bytes.
+const ENTRY: usize = 128;
 
 /// What the reader gets.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,74 +26,112 @@ pub(crate) enum Next<T> {
     Missed(u64),
 }
 
-struct Entry<T> {
-    next: Next<T>,
-    /// The room that is given back when the entry is read.
+/// Items on their way together.
+struct Batch<T> {
+    items: Vec<Next<T>>,
+    /// The room that they take until they are read.
     bytes: usize,
+}
+
+impl<T> Default for Batch<T> {
+    fn default() -> Self {
+        Self { items: Vec::new(), bytes: 0 }
+    }
 }
 
 /// A backlog of at most so many bytes.
 pub(crate) fn backlog<T>(bytes: usize) -> (Writer<T>, Reader<T>) {
     // Bounded by the bytes, not by the count.
-    let (entries, reader) = mpsc::unbounded_channel();
+    let (sender, batches) = mpsc::unbounded_channel();
     let room = Arc::new(AtomicUsize::new(bytes));
-    (Writer { entries, room: room.clone(), missed: 0 }, Reader { entries: reader, room })
+    let writer = Writer { batches: sender, batch: Batch::default(), room: room.clone(), missed: 0 };
+    (writer, Reader { batches, batch: Vec::new().into_iter(), room })
 }
 
 pub(crate) struct Writer<T> {
-    entries: mpsc::UnboundedSender<Entry<T>>,
+    batches: mpsc::UnboundedSender<Batch<T>>,
+    /// What the next flush sends.
+    batch: Batch<T>,
     /// Only the one writer takes of it, so what it sees there is there.
     room: Arc<AtomicUsize>,
     missed: u64,
 }
 
 impl<T> Writer<T> {
-    /// Adds an item that holds so many bytes, or counts it as missed. False when nobody reads any more.
+    /// Adds an item that holds so many bytes, or counts it as missed. The reader gets it with the next
+    /// [`flush`](Self::flush). False when nobody reads any more.
     pub(crate) fn push(&mut self, item: T, bytes: usize) -> bool {
-        // What an entry costs besides its content.
-        let bytes = bytes + 128;
+        let bytes = self.batch.bytes + bytes + ENTRY;
         if self.room.load(Ordering::Relaxed) < bytes {
             self.missed += 1;
-            return !self.entries.is_closed();
+            return !self.batches.is_closed();
         }
-        self.room.fetch_sub(bytes, Ordering::Relaxed);
-        self.tell_missed() && self.entries.send(Entry { next: Next::Item(item), bytes }).is_ok()
+        self.tell_missed();
+        self.batch.items.push(Next::Item(item));
+        self.batch.bytes = bytes;
+        self.batch.items.len() < BATCH || self.flush()
     }
 
-    /// Adds an item that must not be missed, whatever else is. For rare items only.
+    /// Adds an item that must not be missed, whatever else is, and sends all. For rare items only.
     pub(crate) fn push_always(&mut self, item: T) -> bool {
-        self.tell_missed() && self.entries.send(Entry { next: Next::Item(item), bytes: 0 }).is_ok()
+        self.tell_missed();
+        self.batch.items.push(Next::Item(item));
+        self.flush()
     }
 
-    fn tell_missed(&mut self) -> bool {
+    /// Lets the reader have what was added. False when nobody reads any more.
+    pub(crate) fn flush(&mut self) -> bool {
+        if self.batch.items.is_empty() {
+            return !self.batches.is_closed();
+        }
+        let batch = std::mem::take(&mut self.batch);
+        self.room.fetch_sub(batch.bytes, Ordering::Relaxed);
+        self.batches.send(batch).is_ok()
+    }
+
+    fn tell_missed(&mut self) {
         match std::mem::take(&mut self.missed) {
-            0 => true,
-            missed => self.entries.send(Entry { next: Next::Missed(missed), bytes: 0 }).is_ok(),
+            0 => {}
+            missed => self.batch.items.push(Next::Missed(missed)),
         }
     }
 }
 
 pub(crate) struct Reader<T> {
-    entries: mpsc::UnboundedReceiver<Entry<T>>,
+    batches: mpsc::UnboundedReceiver<Batch<T>>,
+    /// What is left of the last one.
+    batch: vec::IntoIter<Next<T>>,
     room: Arc<AtomicUsize>,
 }
 
 impl<T> Reader<T> {
-    /// Waits for the next entry; `None` when the writer is gone and all is read.
+    /// Waits for the next item; `None` when the writer is gone and all is read.
     pub(crate) async fn next(&mut self) -> Option<Next<T>> {
-        let entry = self.entries.recv().await?;
-        Some(self.take(entry))
+        // Others want to run as well, however many there are in a batch.
+        consume_budget().await;
+        loop {
+            if let Some(next) = self.batch.next() {
+                return Some(next);
+            }
+            let batch = self.batches.recv().await?;
+            self.open(batch);
+        }
     }
 
-    /// The next entry, if one is there.
+    /// The next item, if one is there.
     pub(crate) fn try_next(&mut self) -> Option<Next<T>> {
-        let entry = self.entries.try_recv().ok()?;
-        Some(self.take(entry))
+        loop {
+            if let Some(next) = self.batch.next() {
+                return Some(next);
+            }
+            let batch = self.batches.try_recv().ok()?;
+            self.open(batch);
+        }
     }
 
-    fn take(&self, entry: Entry<T>) -> Next<T> {
-        self.room.fetch_add(entry.bytes, Ordering::Relaxed);
-        entry.next
+    fn open(&mut self, batch: Batch<T>) {
+        self.room.fetch_add(batch.bytes, Ordering::Relaxed);
+        self.batch = batch.items.into_iter();
     }
 }
 
@@ -96,10 +142,15 @@ mod tests {
     #[tokio::test]
     async fn what_does_not_fit_is_counted_where_it_is_missing() {
         let (mut writer, mut reader) = backlog(1000);
-        for n in 0..10 {
-            assert!(writer.push(n, 122));
+        for n in 0..5 {
+            assert!(writer.push(n, 72));
         }
-        for n in 0..4 {
+        assert_eq!(reader.try_next(), None, "nothing goes before it is flushed");
+        assert!(writer.flush());
+        for n in 5..9 {
+            assert!(writer.push(n, 72));
+        }
+        for n in 0..5 {
             assert_eq!(reader.try_next(), Some(Next::Item(n)));
         }
         assert_eq!(reader.try_next(), None);
@@ -110,6 +161,6 @@ mod tests {
         while let Some(next) = reader.next().await {
             rest.push(next);
         }
-        assert_eq!(rest, [Next::Missed(6), Next::Item(10), Next::Item(11)]);
+        assert_eq!(rest, [Next::Missed(4), Next::Item(10), Next::Item(11)]);
     }
 }

@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_postgres::{AsyncMessage, Client};
@@ -23,6 +24,9 @@ const PING_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The first and the longest pause between attempts to connect again.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// How many messages are taken before anything else is looked at.
+const AT_ONCE: usize = 256;
 
 /// How many bytes of notifications may wait to be worked on.
 const BACKLOG_BYTES: usize = 256 << 20;
@@ -145,7 +149,7 @@ impl Owner {
         ping.reset();
         loop {
             tokio::select! {
-                message = next_message(&mut live.connection) => self.hear(message?)?,
+                message = next_message(&mut live.connection) => self.hear_all(message?, &mut live.connection)?,
                 command = self.commands.recv() => match command {
                     None => return Ok(Finished),
                     Some(Command::Unlisten(channel)) => {
@@ -184,6 +188,19 @@ impl Owner {
         self.channels.last().map(listen).unwrap_or_default()
     }
 
+    /// Takes a message and those that are there with it, and hands them on together.
+    fn hear_all(&mut self, first: AsyncMessage, connection: &mut PgConnection) -> Result<()> {
+        self.hear(first)?;
+        for _ in 1..AT_ONCE {
+            let Some(message) = next_message(connection).now_or_never() else { break };
+            self.hear(message?)?;
+        }
+        match self.heard.flush() {
+            true => Ok(()),
+            false => Err(Error::Closed),
+        }
+    }
+
     fn hear(&mut self, message: AsyncMessage) -> Result<()> {
         match message {
             AsyncMessage::Notification(notification) => {
@@ -214,7 +231,7 @@ impl Owner {
             tokio::select! {
                 outcome = &mut statement => return outcome.map_err(|e| failure(&e)),
                 message = next_message(connection) => {
-                    self.hear(message?)?;
+                    self.hear_all(message?, connection)?;
                     // In a flood of notifications the answer is somewhere behind them.
                     patience.as_mut().reset(tokio::time::Instant::now() + PING_INTERVAL);
                 }
