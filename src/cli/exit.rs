@@ -72,9 +72,14 @@ impl Failure {
         }
     }
 
+    /// Whether Postgres is away.
+    pub(super) fn is_loss(&self) -> bool {
+        matches!(self, Self::Library(Error::Connect { .. } | Error::ConnectionLost(_)))
+    }
+
     /// Whether the same may work later.
     pub(super) fn is_passing(&self) -> bool {
-        matches!(self, Self::Library(Error::Connect { .. } | Error::ConnectionLost(_)) | Self::TooFew(_))
+        self.is_loss() || matches!(self, Self::TooFew(_))
     }
 
     fn hint(&self, global: &Global) -> Option<String> {

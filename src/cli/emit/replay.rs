@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 use serde_json::json;
+use tokio::time::sleep;
 
 use super::source::{Pace, Source};
 use super::{Emit, Spread};
@@ -22,6 +23,9 @@ const UNDER_WAY: usize = 8192;
 /// How often the progress is redrawn, in lines.
 const REDRAW: u64 = 512;
 
+/// How long it waits for Postgres at the end before it says so.
+const SILENCE: Duration = Duration::from_secs(1);
+
 /// Sends what the source has.
 pub(super) async fn run(
     emit: &Emit,
@@ -31,15 +35,34 @@ pub(super) async fn run(
 ) -> Result<(), Failure> {
     let progress = progress::bytes(global, source.size);
     let mut replay = Replay::new(emit, global, cluster, progress);
-    let outcome = tokio::select! {
+    let mut outcome = tokio::select! {
         outcome = replay.all(&mut source) => outcome,
         () = interrupted() => Err(Failure::Interrupted),
     };
     // What is under way is still counted, and a failure of it told.
-    let settled = replay.settle(0).await;
+    while !replay.under_way.is_empty() {
+        if outcome.as_ref().is_err_and(|failure| failure.is_loss() || matches!(failure, Failure::Interrupted)) {
+            replay.give_up_sending_again();
+        }
+        tokio::select! {
+            settled = replay.settle(0) => outcome = outcome.and(settled),
+            () = interrupted() => {
+                outcome = outcome.and(Err(Failure::Interrupted));
+                break;
+            }
+            () = tell_of_silence(global) => {}
+        }
+    }
     replay.progress.finish_and_clear();
-    outcome.and(settled).map_err(|failure| failure.after(replay.summary()))?;
+    outcome.map_err(|failure| failure.after(replay.summary()))?;
     replay.tell()
+}
+
+/// Never ends.
+async fn tell_of_silence(global: &Global) {
+    sleep(SILENCE).await;
+    global.note("waiting for Postgres to answer; Ctrl-C ends it at once");
+    std::future::pending().await
 }
 
 struct Replay<'a> {
@@ -52,6 +75,8 @@ struct Replay<'a> {
     start: Instant,
     lines: u64,
     sent: u64,
+    /// Those that were under way when the connection broke: Postgres may have committed them.
+    lost: u64,
     bad: u64,
     other: u64,
 }
@@ -75,6 +100,7 @@ impl<'a> Replay<'a> {
             start: Instant::now(),
             lines: 0,
             sent: 0,
+            lost: 0,
             bad: 0,
             other: 0,
         }
@@ -156,18 +182,22 @@ impl<'a> Replay<'a> {
     /// Waits until at most so many are under way.
     async fn settle(&mut self, mut at_most: usize) -> Result<(), Failure> {
         while self.under_way.len() > at_most
-            && let Some(Sent { receipt, line, again }) = self.under_way.pop_front()
+            && let Some(oldest) = self.under_way.front_mut()
         {
+            // In its place, so that who is interrupted here has not lost count of it.
+            let outcome = (&mut oldest.receipt).await;
+            let Some(Sent { line, again, .. }) = self.under_way.pop_front() else { break };
             let at = format!("line {line}");
-            match (receipt.await, again) {
+            match (outcome, again) {
                 (Ok(()), _) => self.sent += 1,
-                (Err(error @ (Error::ConnectionLost(_) | Error::Connect { .. })), Some(again)) => {
+                (Err(error @ (Error::ConnectionLost(_) | Error::Connect { .. })), again) => {
+                    let is_in_doubt = u64::from(matches!(error, Error::ConnectionLost(_)));
+                    self.lost += is_in_doubt;
+                    let Some(again) = again else { return Err(error.into()) };
                     self.send_again(error, line, again).await?;
+                    self.lost -= is_in_doubt;
                     // Those behind it are lost as well, and have to go before any new one.
                     at_most = 0;
-                }
-                (Err(error @ (Error::ConnectionLost(_) | Error::Connect { .. })), None) => {
-                    return Err(error.into());
                 }
                 (Err(error), _) => self.refuse(Failure::from(error).at(&at))?,
             }
@@ -197,10 +227,15 @@ impl<'a> Replay<'a> {
         }
     }
 
+    /// From now on what is under way is waited for, and no more.
+    fn give_up_sending_again(&mut self) {
+        self.under_way.iter_mut().for_each(|sent| sent.again = None);
+    }
+
     fn summary(&self) -> String {
-        let unknown = match self.under_way.len() {
+        let unknown = match self.under_way.len() as u64 + self.lost {
             0 => String::new(),
-            n => format!(", {} not known", progress::count(n as u64)),
+            n => format!(", {} not known", progress::count(n)),
         };
         format!("{} sent{unknown}", progress::count(self.sent))
     }

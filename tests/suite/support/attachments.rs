@@ -1,6 +1,10 @@
 //! The attachment table, which the Node packages expect to find.
 
-use tokio_postgres::NoTls;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+use tokio_postgres::{Client, NoTls};
 
 /// Creates `socket_io_attachments`, as the documentation of the Node adapter tells its users to.
 pub async fn create_attachment_table(url: &str) {
@@ -19,4 +23,35 @@ pub async fn execute(url: &str, statements: &str) {
     let (connection, executed) = tokio::join!(connection, execute);
     executed.expect("the statements are right");
     connection.expect("the connection holds");
+}
+
+/// The table, locked by a transaction of its own: whoever wants it has to wait.
+pub struct LockedTable {
+    client: Client,
+    connection: JoinHandle<Result<(), tokio_postgres::Error>>,
+}
+
+/// Locks the attachment table.
+pub async fn lock_attachment_table(url: &str) -> LockedTable {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("Postgres is up");
+    let connection = tokio::spawn(connection);
+    client.batch_execute("BEGIN; LOCK TABLE socket_io_attachments").await.expect("it can be locked");
+    LockedTable { client, connection }
+}
+
+impl LockedTable {
+    /// Waits until somebody waits for it.
+    pub async fn wait_for_others(&self) {
+        let waiting = "SELECT count(*) FROM pg_locks
+            WHERE relation = 'socket_io_attachments'::regclass AND NOT granted";
+        while self.client.query_one(waiting, &[]).await.expect("it is right").get::<_, i64>(0) == 0 {
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Lets the others have it.
+    pub async fn release(self) {
+        drop(self.client);
+        self.connection.await.expect("no panic").expect("the connection holds");
+    }
 }

@@ -1,9 +1,7 @@
 //! Troubles of the attachment table: it is missing, odd, forbidden, slow or full.
 
-use tokio_postgres::NoTls;
-
 use super::doctor;
-use crate::support::attachments::{create_attachment_table, execute};
+use crate::support::attachments::{create_attachment_table, execute, lock_attachment_table};
 use crate::support::pgio::{pgio, run};
 use crate::support::postgres::postgres;
 
@@ -110,10 +108,7 @@ async fn a_backlog() {
 async fn a_table_that_somebody_has_locked() {
     let postgres = postgres().await;
     create_attachment_table(postgres.url()).await;
-    let (other, connection) = tokio_postgres::connect(postgres.url(), NoTls).await.unwrap();
-    let driver = tokio::spawn(connection);
-    other.batch_execute("BEGIN; LOCK TABLE socket_io_attachments").await.unwrap();
+    let lock = lock_attachment_table(postgres.url()).await;
     doctor(postgres.url(), &[]).await.check("backlog", "warn", "or the table is locked", "pg_locks");
-    drop(other);
-    driver.await.unwrap().unwrap();
+    lock.release().await;
 }
