@@ -9,6 +9,7 @@ use clap_complete::engine::ArgValueCandidates;
 use tracing_subscriber::EnvFilter;
 
 use super::duration;
+use super::output::notes::{self, Label};
 use crate::postgres::TableName;
 use crate::{AdapterOptions, Namespace};
 
@@ -217,7 +218,7 @@ impl Global {
     /// A note for whoever watches, on stderr.
     pub(super) fn note(&self, text: &str) {
         if !self.quiet {
-            eprintln!("{}", super::output::safe::line(text));
+            notes::line(text);
         }
     }
 
@@ -230,7 +231,7 @@ impl Global {
 
     /// Something that went wrong without ending the command, on stderr.
     pub(super) fn warn(&self, text: &str) {
-        anstream::eprintln!("\x1b[1;33mwarning:\x1b[0m {}", super::output::safe::line(text));
+        notes::labelled(Label::Warning, text);
     }
 
     /// Starts logging to stderr, as verbose as was asked for. `RUST_LOG` has the last word.
@@ -245,7 +246,11 @@ impl Global {
             _ => "trace",
         };
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-        let log_to_stderr = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        let log_to_stderr = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            // It would tell of a closed stderr on stderr, and panic.
+            .log_internal_errors(false);
         match log.format {
             Format::Text => log_to_stderr.with_ansi(std::io::stderr().is_terminal()).init(),
             Format::Json => log_to_stderr.json().init(),

@@ -7,7 +7,7 @@ use dialoguer::console::Term;
 use dialoguer::theme::ColorfulTheme;
 
 use super::exit::{self, Failure};
-use super::output::safe;
+use super::output::{notes, safe};
 
 /// Asks on a terminal; without one only `yes` will do. `question` is `disconnect all sockets of /`.
 pub(super) async fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
@@ -37,7 +37,7 @@ pub(super) async fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
         Ok(Some(false) | None) => Err(Failure::Other("nothing was done".into())),
         Err(dialoguer::Error::IO(error)) if error.kind() == io::ErrorKind::Interrupted => {
             // The question is still on the line.
-            eprintln!();
+            notes::end_line();
             Err(Failure::Interrupted)
         }
         Err(error) => Err(Failure::Other(error.to_string())),

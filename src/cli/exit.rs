@@ -1,11 +1,11 @@
 //! How a command ends: its exit status, and one line that says why.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::process::ExitCode;
 
 use super::arguments::Global;
-use super::output::safe;
+use super::output::notes::{self, Label};
 use crate::Error;
 use crate::error::in_words;
 use crate::postgres::TableName;
@@ -175,8 +175,8 @@ pub(super) fn usage(message: &clap::Error) -> ExitCode {
         return ExitCode::from(u8::try_from(message.exit_code()).unwrap_or(2));
     }
     let (error, hint) = error_and_tip(&message.to_string());
-    say("\x1b[1;31merror:\x1b[0m", &error);
-    say("\x1b[1mhint:\x1b[0m", hint.as_deref().unwrap_or("--help shows what there is"));
+    notes::labelled(Label::Error, &error);
+    notes::labelled(Label::Hint, hint.as_deref().unwrap_or("--help shows what there is"));
     ExitCode::from(2)
 }
 
@@ -187,7 +187,7 @@ pub(super) fn in_short(message: &clap::Error) -> String {
 
 /// Says what is wrong with the configuration.
 pub(super) fn misconfigured(text: &str) -> ExitCode {
-    say("\x1b[1;31merror:\x1b[0m", text);
+    notes::labelled(Label::Error, text);
     ExitCode::from(2)
 }
 
@@ -200,20 +200,14 @@ fn error_and_tip(text: &str) -> (String, Option<String>) {
     (error, tip.map(|tip| one_line(tip.split("\n  tip:").next().unwrap_or(tip))))
 }
 
-/// A line on stderr.
-fn say(label: &str, text: &str) {
-    // With stderr closed there is nobody to tell; the status still says it.
-    let _ = writeln!(anstream::stderr(), "{label} {}", safe::line(text));
-}
-
 /// Says what went wrong, and gives the exit status.
 pub(super) fn report(outcome: Result<(), Failure>, global: &Global) -> ExitCode {
     let Err(failure) = outcome else { return ExitCode::SUCCESS };
     if let Some(text) = failure.text() {
-        say("\x1b[1;31merror:\x1b[0m", &text);
+        notes::labelled(Label::Error, &text);
     }
     if let Some(hint) = failure.hint(global) {
-        say("\x1b[1mhint:\x1b[0m", &hint);
+        notes::labelled(Label::Hint, &hint);
     }
     ExitCode::from(failure.status())
 }
@@ -236,7 +230,7 @@ pub(super) async fn interrupted() {
     }
     if io::stderr().is_terminal() {
         // Leaves the terminal's `^C` on a line of its own.
-        eprintln!();
+        notes::end_line();
     }
 }
 

@@ -41,7 +41,8 @@ pub(super) async fn run(
     };
     // What is under way is still counted, and a failure of it told.
     while !replay.under_way.is_empty() {
-        if outcome.as_ref().is_err_and(|failure| failure.is_loss() || matches!(failure, Failure::Interrupted)) {
+        if outcome.as_ref().is_err_and(|failure| failure.is_loss() || matches!(failure, Failure::Interrupted))
+        {
             replay.give_up_sending_again();
         }
         tokio::select! {

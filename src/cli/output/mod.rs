@@ -1,6 +1,7 @@
 //! What commands print: data to stdout, notes and progress to stderr.
 
 pub(super) mod lines;
+pub(super) mod notes;
 pub(super) mod progress;
 pub(super) mod safe;
 pub(super) mod table;

@@ -138,6 +138,18 @@ async fn events_that_cannot_be() {
 }
 
 #[tokio::test]
+async fn with_stderr_closed_the_work_is_done_and_the_status_tells() {
+    let postgres = postgres().await;
+    for (arguments, status) in [(&["emit", "--from", "-"][..], 0), (&["emit", "--ack", "e"], 4), (&["-?"], 2)]
+    {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let ended = pgio(postgres.url(), arguments).stderr(writer).status().await.unwrap();
+        assert_eq!(ended.code(), Some(status), "{arguments:?}");
+    }
+}
+
+#[tokio::test]
 async fn help_and_version_go_to_stdout() {
     for arguments in
         [&["--help"][..], &["-h"], &["emit", "--help"], &["tail", "-h"], &["help", "emit"], &["--version"]]

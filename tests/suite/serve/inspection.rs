@@ -185,3 +185,19 @@ async fn everything_is_counted() {
     server.io().emit("e", json!([3])).await;
     assert_eq!(client.wait_for(2).await.len(), 2);
 }
+
+#[tokio::test]
+async fn a_log_that_nobody_reads_ends_nothing() {
+    let postgres = postgres().await;
+    let mut serve = PgioServe::start(postgres.url(), &["-vv"]).await;
+    let peer = NodePeer::start().await;
+    let client = serve.client(&peer).await;
+    serve.close_log().await;
+    execute(postgres.url(), "SELECT pg_notify('socket.io#/', 'nonsense')").await;
+    serve.wait_for_metric("pgio_messages_malformed_total", 1.0).await;
+    Emitter::connect(postgres.url()).await.unwrap().emit("still", 1).await.unwrap();
+    client.wait_for_event("still").await;
+    serve.client(&peer).await;
+    serve.signal(Signal::SIGTERM);
+    assert_eq!(serve.ended().await.code(), Some(0));
+}

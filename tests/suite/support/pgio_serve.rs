@@ -25,7 +25,7 @@ pub struct PgioServe {
     /// What it said on stdout when it was up.
     pub announced: Value,
     log: Arc<Mutex<Vec<Value>>>,
-    _reader: AbortOnDropHandle<()>,
+    reader: AbortOnDropHandle<()>,
 }
 
 /// The command, with nothing configured but what the arguments say.
@@ -71,7 +71,7 @@ impl PgioServe {
         let Some(line) = line else { panic!("it did not start: {:?}", log.lock().unwrap()) };
         let announced = serde_json::from_str(&line).unwrap();
         schema::check("serve", &announced);
-        PgioServe { child, announced, log, _reader: AbortOnDropHandle::new(reader) }
+        PgioServe { child, announced, log, reader: AbortOnDropHandle::new(reader) }
     }
 
     /// Where its clients connect.
@@ -129,6 +129,12 @@ impl PgioServe {
 
     pub async fn wait_for_metric(&self, name: &str, value: f64) {
         until(&format!("{name} is {value}"), async || self.metric(name).await == value).await;
+    }
+
+    /// Closes the pipe that the log goes to.
+    pub async fn close_log(&mut self) {
+        self.reader.abort();
+        until("nobody reads the log", async || self.reader.is_finished()).await;
     }
 
     /// The log so far.
