@@ -1,7 +1,11 @@
 // A pg.Pool that knows what is listened to and what is still under way: the adapters and the emitter tell nobody.
 
+import { randomUUID } from "node:crypto";
 import pg from "pg";
 import { Signal } from "./signal.js";
+
+const HEARTBEAT = 2;
+const MARK = "caughtUp";
 
 const immediate = () => new Promise(setImmediate);
 
@@ -12,6 +16,7 @@ export class ObservedPool extends pg.Pool {
   #listeners = 0;
   #pending = new Set();
   #changed = new Signal();
+  #heard = new Set();
 
   constructor({ url, poolSize }) {
     super({ connectionString: url, max: poolSize });
@@ -42,12 +47,28 @@ export class ObservedPool extends pg.Pool {
     // 0.5 handles no errors of this connection: a Postgres that goes away would end the whole process.
     client.on("error", (error) => this.errors.push(error.message));
     client.once("end", () => this.#listening.clear());
+    client.on("notification", ({ payload }) => this.#hear(payload));
     return client;
   }
 
   #setListening(channel) {
     this.#listening.add(channel);
     this.#changed.notify();
+  }
+
+  #hear(payload) {
+    if (!payload.includes(MARK)) return;
+    this.#heard.add(payload);
+    this.#changed.notify();
+  }
+
+  /** Until the adapter has heard all that was sent on the channel before, and has answered it. */
+  async caughtUp(channel, nsp, timeout) {
+    // From the emitter, which nobody counts, and with a key that nobody knows.
+    const mark = JSON.stringify({ uid: "emitter", nsp, type: HEARTBEAT, [MARK]: randomUUID() });
+    await this.query("SELECT pg_notify($1, $2)", [channel, mark]);
+    await this.#changed.until(() => this.#heard.delete(mark), timeout, () => `${channel} is silent`);
+    await this.settled();
   }
 
   /** Until Postgres has confirmed LISTEN for all of the channels, on the adapter's n-th connection at least. */

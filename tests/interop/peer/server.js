@@ -74,6 +74,9 @@ class Server {
   }
 
   async stop() {
+    // An adapter that closes may still have a heartbeat under way on another connection of its pool: coming after the
+    // farewell, it would take that back.
+    for (const name of this.namespaces.keys()) await this.pool.caughtUp(this.channel(name), name, 10_000);
     await this.io.close();
     await this.pool.close();
   }
