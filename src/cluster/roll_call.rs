@@ -111,6 +111,10 @@ impl RollCall {
 
     fn read(&mut self, received: &Received) -> Option<Word> {
         let Content::Message(Message { uid, nsp, body }) = &received.content else { return None };
+        if uid.is_emitter() {
+            // Whatever it says, it is no node.
+            return None;
+        }
         let node = NodeName { nsp: nsp.clone(), uid: uid.clone() };
         match body {
             Body::Heartbeat if self.answered.insert(node.clone()) => {
@@ -120,7 +124,7 @@ impl RollCall {
             Body::FetchSocketsResponse { request_id, sockets } if *request_id == self.request_id => {
                 Some(Word::Has(node, sockets.len()))
             }
-            Body::InitialHeartbeat if !uid.is_emitter() => Some(Word::Started(node)),
+            Body::InitialHeartbeat => Some(Word::Started(node)),
             Body::AdapterClose => Some(Word::Closed(node)),
             _ => None,
         }
