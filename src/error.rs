@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::protocol::{MessageKind, Uid};
+
 /// Everything that can go wrong in this library.
 ///
 /// The text of each error is one line, names the input that caused it and never holds a password.
@@ -132,6 +134,19 @@ pub enum Error {
     /// What arrived is not a message of the protocol.
     #[error("cannot decode: {0}")]
     Decode(String),
+
+    /// A message went through the attachment table, and its row was gone before it was read.
+    #[error("the attachment of a {kind} from {uid} is gone")]
+    MissingAttachment {
+        /// What the message was.
+        kind: MessageKind,
+        /// Who sent it.
+        uid: Uid,
+    },
+
+    /// So many messages of other servers were dropped, as there were too many at once.
+    #[error("{0} messages of other servers were dropped: too many at once")]
+    Missed(u64),
 
     /// A private Postgres server could not be started.
     #[error("cannot start a private Postgres: {0}")]

@@ -113,3 +113,8 @@ pub use emitter::{BroadcastOperator, Emitter};
 pub use error::{Error, Result};
 pub use postgres::{Receipt, Settings};
 pub use protocol::{Date, Namespace, RemoteSocket, Value};
+
+/// Compiles what the guide shows.
+#[cfg(all(doctest, feature = "adapter"))]
+#[doc = include_str!("../docs/adapter.md")]
+struct AdapterGuide;

@@ -1,6 +1,7 @@
 //! Acknowledgements of other servers' clients, as a stream.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ impl<A: Send + 'static> RemoteAcks<A> {
     }
 
     pub(super) async fn ask(
-        node: &Node,
+        node: &Arc<Node>,
         event: EventArgs,
         mut opts: BroadcastOptions,
         wait: Duration,
@@ -36,18 +37,18 @@ impl<A: Send + 'static> RemoteAcks<A> {
         opts.flags.timeout = Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
         let body = |id| Body::Broadcast { opts, event, request_id: Some(id) };
         let asking = node.ask(wait, body, client_said).await?;
-        let items = stream::unfold(asking, move |mut asking| async move {
+        let items = stream::unfold((asking, node.clone()), move |(mut asking, node)| async move {
             loop {
                 let answer = match asking.next().await {
                     Ok(answer) => answer?,
                     Err(error) => {
-                        tracing::warn!(%error, "acknowledgements of other servers are missing");
+                        node.report(&error, "acknowledgements of other servers are missing");
                         return None;
                     }
                 };
                 match format.value_of_one(&answer.value) {
-                    Ok(value) => return Some(((Sid::ZERO, Ok(value)), asking)),
-                    Err(error) => tracing::warn!(%error, "an acknowledgement that cannot be passed on"),
+                    Ok(value) => return Some(((Sid::ZERO, Ok(value)), (asking, node))),
+                    Err(error) => node.report(&error, "an acknowledgement that cannot be passed on"),
                 }
             }
         });

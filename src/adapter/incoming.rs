@@ -12,9 +12,9 @@ use tokio::time::sleep_until;
 
 use super::node::Node;
 use super::{PostgresAdapter, convert, target};
-use crate::Receipt;
 use crate::cluster::{Content, Event, Received, Subscription};
 use crate::protocol::{Body, BroadcastOptions, EventArgs, Message, RequestId, Value};
+use crate::{Error, Receipt};
 
 /// How many answers may be under way before reading waits for some.
 const ANSWERS: usize = 4096;
@@ -53,7 +53,7 @@ async fn publish(node: &Arc<Node>, body: Body, answers: &mut JoinSet<()>) {
     match node.enqueue(body).await {
         Ok(receipt) => drop(answers.spawn(settle(node.clone(), vec![receipt]))),
         Err(_) if node.is_closed() => {}
-        Err(error) => tracing::warn!(%error, nsp = %node.nsp, %kind, "not published"),
+        Err(error) => node.report(&error, &format!("a {kind} was not published")),
     }
 }
 
@@ -61,7 +61,7 @@ async fn settle(node: Arc<Node>, receipts: Vec<Receipt>) {
     for receipt in receipts {
         if let Err(error) = receipt.await {
             metrics::counter!("pgio_publish_errors_total").increment(1);
-            tracing::warn!(%error, nsp = %node.nsp, "an answer was not published");
+            node.report(&error, "an answer was not published");
         }
     }
 }
@@ -72,20 +72,18 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
             Event::Message(received) => self.take_received(received, answers),
             Event::Missed(count) => {
                 metrics::counter!("pgio_messages_missed_total").increment(count);
-                tracing::error!(count, nsp = %self.node.nsp, "messages of other servers were dropped: too many at once");
+                self.node.report(&Error::Missed(count), "too slow for the other servers");
             }
             Event::Lost(error) => {
                 metrics::gauge!("pgio_listener_up").set(0);
-                tracing::warn!(%error, nsp = %self.node.nsp, "other servers are not heard");
+                self.node.report(&error, "other servers are not heard");
             }
             Event::Restored(away) => {
                 metrics::gauge!("pgio_listener_up").set(1);
                 tracing::info!(?away, nsp = %self.node.nsp, "other servers are heard again");
                 let node = self.node.clone();
-                answers.spawn(async move {
-                    // Those who have missed our heartbeats meanwhile learn of us, and we of them. `publish` logs a failure.
-                    let _ = node.publish(Body::InitialHeartbeat).await;
-                });
+                // Those who have missed our heartbeats meanwhile learn of us, and we of them.
+                answers.spawn(async move { node.say(Body::InitialHeartbeat).await });
             }
         }
     }
@@ -101,11 +99,12 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
             }
             Content::Missing(header) => {
                 metrics::counter!("pgio_attachments_missing_total").increment(1);
-                tracing::warn!(kind = %header.kind, uid = %header.uid, nsp = %header.nsp, "its attachment is gone");
+                let error = Error::MissingAttachment { kind: header.kind, uid: header.uid };
+                self.node.report(&error, "skipped");
             }
             Content::Unreadable(_, error) => {
                 metrics::counter!("pgio_messages_malformed_total").increment(1);
-                tracing::warn!(%error, nsp = %self.node.nsp, "skipped");
+                self.node.report(&error, "skipped");
             }
         }
     }
@@ -119,10 +118,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         match body {
             Body::InitialHeartbeat => {
                 let node = self.node.clone();
-                answers.spawn(async move {
-                    // `publish` logs a failure.
-                    let _ = node.publish(Body::Heartbeat).await;
-                });
+                answers.spawn(async move { node.say(Body::Heartbeat).await });
             }
             Body::Broadcast { opts, event, request_id: None } => {
                 if let Some(packet) = self.packet(event) {
@@ -149,10 +145,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
                 let sockets = self.describe_sockets(target::from_wire(opts));
                 let body = Body::FetchSocketsResponse { request_id, sockets };
                 let node = self.node.clone();
-                answers.spawn(async move {
-                    // `publish` logs a failure.
-                    let _ = node.publish(body).await;
-                });
+                answers.spawn(async move { node.say(body).await });
             }
             Body::ServerSideEmit { event, request_id } => {
                 answers.spawn(self.answer(event, request_id));
@@ -168,7 +161,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
             Ok(value) => Some(Packet::event(self.local.path().clone(), value)),
             Err(error) => {
                 metrics::counter!("pgio_messages_malformed_total").increment(1);
-                tracing::warn!(%error, nsp = %self.node.nsp, "an event that cannot be passed on");
+                self.node.report(&error, "an event that cannot be passed on");
                 None
             }
         }
@@ -202,16 +195,14 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
                     continue;
                 };
                 let answer = convert::first_of(answer).unwrap_or_else(|error| {
-                    tracing::warn!(%error, nsp = %node.nsp, "an acknowledgement that cannot be read");
+                    node.report(&error, "an acknowledgement that cannot be read");
                     Value::Null
                 });
                 let body = Body::BroadcastAck { request_id: id.clone(), answer };
                 match node.enqueue(body).await {
                     Ok(receipt) => receipts.push(receipt),
                     Err(_) if node.is_closed() => {}
-                    Err(error) => {
-                        tracing::warn!(%error, nsp = %node.nsp, "an acknowledgement was not published")
-                    }
+                    Err(error) => node.report(&error, "an acknowledgement was not published"),
                 }
             }
             settle(node, receipts).await;
@@ -222,17 +213,14 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
     async fn answer(self: Arc<Self>, event: EventArgs, request_id: Option<RequestId>) {
         let (name, args) = match event.into_parts() {
             Ok(parts) => parts,
-            Err(error) => {
-                return tracing::warn!(%error, nsp = %self.node.nsp, "a server-side event was skipped");
-            }
+            Err(error) => return self.node.report(&error, "a server-side event was skipped"),
         };
         let (ctr, node) = (self.ctr.clone(), self.node.clone());
         // A handler may take long, and must not keep a closed namespace alive.
         drop(self);
         let answer = ctr.0.handlers.call(&node.nsp, &name, args).await;
         if let (Some(answer), Some(request_id)) = (answer, request_id) {
-            // `publish` logs a failure.
-            let _ = node.publish(Body::ServerSideEmitResponse { request_id, answer }).await;
+            node.say(Body::ServerSideEmitResponse { request_id, answer }).await;
         }
     }
 }

@@ -9,20 +9,21 @@ use futures_util::future::BoxFuture;
 use socketioxide_core::adapter::{SocketEmitter, Spawnable};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::node::Node;
 use super::{PostgresAdapter, incoming};
-use crate::protocol::{Body, Header, MessageKind, Namespace};
+use crate::protocol::{Body, Header, MessageKind};
 use crate::{Error, Result};
 
 /// What `SocketIo::ns` returns: await it before serving clients.
 #[must_use = "the namespace is not served before this has been awaited"]
 pub struct Init {
-    nsp: Namespace,
+    node: Arc<Node>,
     start: BoxFuture<'static, Result<()>>,
 }
 
 impl Init {
-    pub(super) fn new(nsp: Namespace, start: impl Future<Output = Result<()>> + Send + 'static) -> Self {
-        Self { nsp, start: start.boxed() }
+    pub(super) fn new(node: Arc<Node>, start: impl Future<Output = Result<()>> + Send + 'static) -> Self {
+        Self { node, start: start.boxed() }
     }
 }
 
@@ -37,10 +38,10 @@ impl Future for Init {
 impl Spawnable for Init {
     /// For dynamic namespaces, whose start nobody awaits. It ends with the round trip.
     fn spawn(self) {
-        let Self { nsp, start } = self;
+        let Self { node, start } = self;
         tokio::spawn(async move {
             if let Err(error) = start.await {
-                tracing::error!(%error, %nsp, "the namespace cannot be served");
+                node.report(&error, "the namespace cannot be served");
             }
         });
     }

@@ -230,7 +230,10 @@ impl PostgresAdapterCtr {
                     tokio::time::sleep(cluster.options().cleanup_interval).await;
                     match cluster.clean_up_attachments().await {
                         Ok(rows) => metrics::counter!("pgio_attachments_deleted_total").increment(rows),
-                        Err(error) => tracing::warn!(%error, "old attachments stay"),
+                        Err(error) => {
+                            tracing::warn!(%error, "old attachments stay");
+                            cluster.options().report(&error);
+                        }
                     }
                 }
             }))
@@ -287,7 +290,7 @@ impl<E: SocketEmitter> CoreAdapter<E> for PostgresAdapter<E> {
     }
 
     fn init(self: Arc<Self>, on_success: impl FnOnce() + Send + 'static) -> Init {
-        Init::new(self.node.nsp.clone(), self.start(on_success))
+        Init::new(self.node.clone(), self.start(on_success))
     }
 
     async fn close(&self) -> Result<()> {

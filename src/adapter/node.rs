@@ -35,17 +35,29 @@ impl Node {
     /// Publishes; returns when it is committed.
     pub(super) async fn publish(&self, body: Body) -> Result<()> {
         let start = Instant::now();
-        let kind = body.kind();
         let outcome = async { self.enqueue(body).await?.await }.await;
         match &outcome {
             Ok(()) => self.meters.publishing().record(start.elapsed()),
             Err(_) if self.is_closed() => {}
-            Err(error) => {
-                metrics::counter!("pgio_publish_errors_total").increment(1);
-                tracing::warn!(%error, nsp = %self.nsp, %kind, "not published");
-            }
+            Err(_) => metrics::counter!("pgio_publish_errors_total").increment(1),
         }
         outcome
+    }
+
+    /// Publishes what no caller waits for.
+    pub(super) async fn say(&self, body: Body) {
+        let kind = body.kind();
+        if let Err(error) = self.publish(body).await
+            && !self.is_closed()
+        {
+            self.report(&error, &format!("a {kind} was not published"));
+        }
+    }
+
+    /// Takes note of an error that no caller gets.
+    pub(super) fn report(&self, error: &Error, what: &str) {
+        tracing::warn!(%error, nsp = %self.nsp, "{what}");
+        self.cluster.options().report(error);
     }
 
     /// Queues a message; the receipt tells when it is committed. After the farewell nothing goes out any more.

@@ -23,7 +23,7 @@ pub(crate) use ask::{client_said, node_listed, server_said};
 #[cfg(feature = "server")]
 pub(crate) use echo::{Echo, Sounding};
 pub use nodes::LiveNode;
-pub use options::AdapterOptions;
+pub use options::{AdapterOptions, ErrorHandler};
 pub use received::{Attached, Content, Event, Received};
 #[cfg(feature = "cli")]
 pub(crate) use roll_call::{NodeName, RollCall, Word};

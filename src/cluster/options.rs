@@ -1,7 +1,10 @@
 //! What all members of a cluster have to agree on.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::Error;
 use crate::postgres::TableName;
 
 /// The options of the Node adapter, with its names and defaults, and the time that requests may take.
@@ -21,6 +24,54 @@ pub struct AdapterOptions {
     pub heartbeat_timeout: Duration,
     /// How long a request waits for the answers of other nodes. Default: 5 s (`DEFAULT_TIMEOUT` in Node).
     pub request_timeout: Duration,
+    /// Who is told of errors that no caller gets (`errorHandler` in Node). Default: nobody; they are logged in any case.
+    pub error_handler: Option<ErrorHandler>,
+}
+
+/// Called with each error of an adapter that no caller gets: an answer or a heartbeat that was not published, a message
+/// that cannot be read or whose attachment is gone, a connection that is lost, old attachments that cannot be deleted.
+///
+/// It is called in between other work, so it must not block. Equal is only a clone.
+///
+/// ```
+/// use pgio::AdapterOptions;
+/// use pgio::cluster::ErrorHandler;
+///
+/// let error_handler = Some(ErrorHandler::new(|error| eprintln!("{error}")));
+/// let options = AdapterOptions { error_handler, ..AdapterOptions::default() };
+/// ```
+#[derive(Clone)]
+pub struct ErrorHandler(Arc<dyn Fn(&Error) + Send + Sync>);
+
+impl ErrorHandler {
+    /// Makes a handler of a closure.
+    pub fn new(handler: impl Fn(&Error) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(handler))
+    }
+}
+
+impl fmt::Debug for ErrorHandler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ErrorHandler")
+    }
+}
+
+impl PartialEq for ErrorHandler {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for ErrorHandler {}
+
+#[cfg(feature = "adapter")]
+impl AdapterOptions {
+    /// Tells the error handler, if there is one.
+    pub(crate) fn report(&self, error: &Error) {
+        if let Some(ErrorHandler(handler)) = &self.error_handler {
+            handler(error);
+        }
+    }
 }
 
 impl Default for AdapterOptions {
@@ -33,6 +84,7 @@ impl Default for AdapterOptions {
             heartbeat_interval: Duration::from_secs(5),
             heartbeat_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(5),
+            error_handler: None,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod acknowledgements;
 mod broadcast;
+mod errors;
 mod liveness;
 mod server_side;
 mod sockets;

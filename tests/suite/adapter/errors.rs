@@ -1,0 +1,57 @@
+//! Errors that no caller gets, as the error handler is told of them.
+
+use std::time::Duration;
+
+use pgio::cluster::ErrorHandler;
+use pgio::postgres::private::Shutdown;
+use pgio::{AdapterOptions, Error};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::time::timeout;
+
+use crate::support::attachments::{create_attachment_table, execute};
+use crate::support::node::Parser;
+use crate::support::pgio_node::PgioNode;
+use crate::support::postgres::own_server;
+
+/// Waits for an error that is as it should be; others may come before it.
+async fn wait_for(errors: &mut UnboundedReceiver<Error>, is_right: impl Fn(&Error) -> bool) {
+    let mut others = Vec::new();
+    let found = timeout(Duration::from_secs(20), async {
+        loop {
+            match errors.recv().await.expect("the node is there") {
+                error if is_right(&error) => return,
+                other => others.push(other),
+            }
+        }
+    });
+    assert!(found.await.is_ok(), "it does not come; there were {others:?}");
+}
+
+#[tokio::test]
+async fn the_handler_is_told_what_no_caller_is() {
+    let mut server = own_server().await;
+    let (sender, mut errors) = unbounded_channel();
+    // The test may have ended.
+    let handler = move |error: &Error| drop(sender.send(error.clone()));
+    let options = AdapterOptions {
+        cleanup_interval: Duration::from_millis(200),
+        error_handler: Some(ErrorHandler::new(handler)),
+        ..AdapterOptions::default()
+    };
+    let _node = PgioNode::start_with(&server.url(), options, Parser::Default, |builder| builder).await;
+    wait_for(&mut errors, |error| matches!(error, Error::MissingTable { .. })).await;
+
+    create_attachment_table(&server.url()).await;
+    let say = async |payload: &str| {
+        execute(&server.url(), &format!("SELECT pg_notify('socket.io#/', '{payload}')")).await
+    };
+    say("nonsense").await;
+    wait_for(&mut errors, |error| matches!(error, Error::Decode(_))).await;
+    say(r#"{"uid":"x","type":3,"nsp":"/","data":{"packet":{"data":[7]}}}"#).await;
+    wait_for(&mut errors, |error| matches!(error, Error::Decode(_))).await;
+    say(r#"{"uid":"x","type":3,"nsp":"/","attachmentId":"999999"}"#).await;
+    wait_for(&mut errors, |error| error.to_string() == "the attachment of a broadcast from x is gone").await;
+
+    server.take_down(Shutdown::Immediate).await.unwrap();
+    wait_for(&mut errors, |error| matches!(error, Error::ConnectionLost(_))).await;
+}
