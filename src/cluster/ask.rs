@@ -10,7 +10,7 @@ use crate::protocol::{Body, Header, Message, MessageKind, Namespace, RemoteSocke
 use crate::{Error, Result};
 
 /// How long nodes that have not been heard yet are given to answer an initial heartbeat, which they do at once.
-const DISCOVERY: Duration = Duration::from_millis(500);
+pub(super) const DISCOVERY: Duration = Duration::from_millis(500);
 
 /// How often to look for nodes that have fallen silent.
 const TICK: Duration = Duration::from_secs(1);

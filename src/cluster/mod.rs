@@ -1,6 +1,8 @@
 //! A cluster's traffic: publish a message, subscribe to a namespace, ask all nodes and collect their answers.
 
 mod ask;
+#[cfg(feature = "cli")]
+mod dialects;
 #[cfg(feature = "server")]
 mod echo;
 mod hub;
@@ -20,6 +22,8 @@ pub use ask::{Answer, Collected};
 #[cfg(feature = "adapter")]
 pub(crate) use ask::{Asking, Said};
 pub(crate) use ask::{client_said, node_listed, server_said};
+#[cfg(feature = "cli")]
+pub(crate) use dialects::Dialect;
 #[cfg(feature = "server")]
 pub(crate) use echo::{Echo, Sounding};
 pub use nodes::LiveNode;

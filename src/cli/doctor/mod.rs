@@ -2,6 +2,7 @@
 
 mod finding;
 mod server;
+mod servers;
 mod table;
 mod traffic;
 
@@ -10,15 +11,17 @@ use clap::Args;
 use super::arguments::{Format, Global, Namespaces};
 use super::exit::Failure;
 use super::output::lines::Lines;
+use crate::cluster::Cluster;
 use crate::postgres::health::Examiner;
 use crate::{AdapterOptions, Namespace};
 use finding::{Finding, Status};
 
 /// Check the database for everything that can go wrong
 ///
-/// Looks at the server, what may stand between, the attachment table and its privileges, the notification queue, and who
-/// listens. Changes nothing; one notification goes out on a channel of its own. A line says ok, warn (works, and will
-/// cause trouble) or FAIL (does not work), and what to do. Exit status 1 if a check fails.
+/// Looks at the server, what may stand between, the attachment table and its privileges, the notification queue, who
+/// listens, and which Socket.IO servers answer. Changes nothing: what it publishes is nothing but a question who is live, and
+/// a notification on a channel of its own. A line says ok, warn (works, and will cause trouble) or FAIL (does not work),
+/// and what to do. Exit status 1 if a check fails.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -43,7 +46,7 @@ impl Doctor {
         let options = global.adapter_options();
         let settings = global.settings()?;
         let target = settings.target();
-        let examiner = Examiner::connect(settings, options.table_name.clone()).await?;
+        let examiner = Examiner::connect(settings.clone(), options.table_name.clone()).await?;
         let context = Context { examiner, options, namespaces: self.namespaces.list() };
         let mut report = Report { lines: Lines::stdout(), global, checks: 0, failed: 0 };
 
@@ -55,12 +58,20 @@ impl Doctor {
         report.add(server::clock(&context.examiner).await?)?;
         // A standby takes no notifications, and an older server knows too little of what is asked here.
         if server::is_recent(&about) {
+            let mut is_heard = false;
             if !about.is_standby {
-                report.add_all(traffic::delivery(&context).await?)?;
+                let delivery = traffic::delivery(&context).await?;
+                is_heard = delivery.iter().all(|finding| finding.status != Status::Fail);
+                report.add_all(delivery)?;
             }
             report.add(traffic::queue(&context).await?)?;
             report.add(traffic::channels(&context))?;
             report.add_all(traffic::listeners(&context).await?)?;
+            if is_heard {
+                // After those who listen were counted, as it is one of them.
+                let cluster = Cluster::connect(settings, context.options.clone()).await?;
+                report.add_all(servers::check(&cluster, &context.namespaces).await?)?;
+            }
             report.add_all(table::check(&context, &about).await?)?;
         }
         report.end()
