@@ -13,7 +13,8 @@ use super::exit::Failure;
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  pgio man | man -l -
+  pgio man | man -l -   read it
+  pgio man > pgio.1     the page of pgio itself
   pgio man ~/.local/share/man/man1 && man pgio-emit")]
 pub(super) struct Man {
     /// Where to write pgio.1, pgio-emit.1, ...

@@ -13,6 +13,8 @@ mod doctor;
 mod duration;
 mod emit;
 mod event_line;
+#[cfg(test)]
+mod examples;
 mod exit;
 mod glob;
 mod join;
@@ -46,17 +48,15 @@ use exit::Failure;
 #[derive(Parser)]
 #[command(name = "pgio", version, max_term_width = 100, arg_required_else_help = true)]
 #[command(after_help = "\
-Examples:
-  pgio emit --room r1 ping '<>'     an event for the clients in a room
-  pgio tail                         what the servers of the cluster say, live
-  pgio tail -o json > today.jsonl   the same, to be kept
-  pgio emit --from today.jsonl      and played again
-  pgio nodes --watch                which servers are live, as it changes
-  pgio doctor                       what is wrong with the database, if anything is
-  pgio serve                        a server, with a private Postgres if none is set
-
 Exit status: 0 done, 1 failed, 2 usage, 3 database unreachable or refused,
-4 too few nodes, sockets or acknowledgements in time, 130 interrupted.")]
+4 too few nodes, sockets or acknowledgements in time, 130 interrupted.
+
+Examples:
+  pgio serve                      a server; without a database, one of its own
+  pgio emit --room r1 ping '<>'   an event for the clients in a room
+  pgio tail                       what the servers of the cluster say, live
+  pgio nodes --watch              which servers are live, as it changes
+  pgio doctor                     what is wrong with the database, if anything")]
 struct Cli {
     #[command(flatten)]
     global: Global,

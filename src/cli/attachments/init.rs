@@ -18,7 +18,7 @@ use crate::postgres::{AttachmentTable, Change, Storage};
 #[command(after_help = "\
 Examples:
   pgio attachments init                        create socket_io_attachments
-  pgio attachments init --table-name app.files another name, in a schema
+  pgio attachments init --table-name app.io    another name, in a schema
   pgio attachments init --unlogged             faster, and empty after a crash
   pgio attachments init -o json | jq .created  for scripts")]
 pub(super) struct Init {

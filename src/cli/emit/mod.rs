@@ -31,13 +31,11 @@ const NODES_WAIT: Duration = Duration::from_secs(2);
 #[command(group = ArgGroup::new("repeat").args(["every", "cron"]))]
 #[command(after_help = "\
 Examples:
-  pgio emit --room r1 ping '<>'                   one event, for one room
-  pgio emit -n admin --except staff note '{\"a\":1}'   an object, in /admin
-  pgio emit photo @cat.jpg --room r1              the bytes of a file
-  pgio emit --ack --timeout 3s question 42        what do the clients answer?
-  pgio emit --from events.jsonl --rate 1000/s     many, and not too fast
-  pgio emit --cron '0 9 * * 1-5' --tz Europe/Madrid good-morning
-  pgio emit --require-nodes 2 --retry-for 30s nightly done   for a crontab")]
+  pgio emit --room r1 ping '<>' '{\"a\":1}'          text and an object, to a room
+  pgio emit -n admin -x staff photo @cat.jpg       a file's bytes, in /admin
+  pgio emit --ack --timeout 3s question 42         what do the clients answer?
+  pgio emit --from events.jsonl --rate 1000/s      many, and not too fast
+  pgio emit --require-nodes 2 --retry-for 30s up   for a crontab")]
 pub(super) struct Emit {
     /// The event's name
     event: Option<String>,

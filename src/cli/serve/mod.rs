@@ -31,16 +31,16 @@ use signals::Signals;
 /// With no database configured it starts a private Postgres, prints its URL, and stops it on exit; other pgio commands
 /// find it by themselves. GET /healthz tells whether the process lives, /readyz whether Postgres is there, /metrics is
 /// for Prometheus.
+///
+/// A client that cannot keep up is disconnected once its buffer is full, since it would miss events. It then connects
+/// again by itself, as after any loss of connection, with a new id and without its rooms.
 #[derive(Args)]
-#[command(after_long_help = "\
+#[command(after_help = "\
 Examples:
-  pgio serve                                            try it: no configuration, a Postgres of its own
-  pgio serve --listen 127.0.0.1:8080 -n / -n '/org/{id}' --cors-origin https://app.example.com
-  pgio serve --jwt-key-file key.pem                     clients connect with io(url, { auth: { token } })
-  pgio serve --allow-join 'chat:*' --relay              clients talk to each other in the rooms they choose
-
-A client that cannot keep up is disconnected once its buffer is full, since it would miss events. It then connects
-again by itself, as after any loss of connection, with a new id and without its rooms.")]
+  pgio serve                                      with a Postgres of its own
+  pgio serve --listen :8080 -n / -n '/org/{id}'   namespaces on demand
+  pgio serve --jwt-key-file key.pem               who shows { auth: { token } }
+  pgio serve --allow-join 'chat:*' --relay        clients talk to each other")]
 pub(super) struct Serve {
     /// Where to listen; port 0 takes a free one
     #[arg(long, default_value = "0.0.0.0:3000", value_parser = parse_listen, value_name = "HOST:PORT", env = "PGIO_LISTEN")]

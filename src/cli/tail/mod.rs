@@ -35,7 +35,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  pgio tail                                  everything but heartbeats, in /
   pgio tail -n / -n admin --type broadcast   broadcasts, in two namespaces
   pgio tail --event 'chat.*' --room r1       only some events, for one room
   pgio tail -o json | jq .args               event lines for programs

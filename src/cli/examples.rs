@@ -1,0 +1,39 @@
+//! The examples in the help of each command: a few, at its end, and each is taken as it stands.
+
+use clap::{Command, CommandFactory, Parser};
+
+use super::Cli;
+
+/// What is not wrapped to the terminal has to fit the narrowest.
+const COLUMNS: usize = 80;
+
+#[test]
+fn each_help_ends_in_three_to_five_examples_that_are_taken() {
+    check("pgio", &Cli::command());
+}
+
+fn check(name: &str, command: &Command) {
+    let help = command.get_after_help().unwrap_or_else(|| panic!("{name} has no examples")).to_string();
+    let (_, examples) = help.split_once("Examples:\n").unwrap_or_else(|| panic!("{name} has no examples"));
+    let examples: Vec<_> = examples.lines().collect();
+    assert!((3..=5).contains(&examples.len()), "{name} has {}", examples.len());
+    for example in examples {
+        assert!(example.starts_with("  ") && example.chars().count() <= COLUMNS, "{name}: {example}");
+        take(example.trim_start());
+    }
+    for subcommand in command.get_subcommands() {
+        check(&format!("{name} {}", subcommand.get_name()), subcommand);
+    }
+}
+
+/// Parses each pgio of a line of shell, which ends where two spaces are.
+fn take(example: &str) {
+    let code = example.split("  ").next().unwrap_or_default();
+    let words = shlex::split(code).unwrap_or_else(|| panic!("no shell takes {code}"));
+    let commands = words.split(|word| ["|", "&&"].contains(&word.as_str()) || word.starts_with('>'));
+    for command in commands.filter(|words| words.first().is_some_and(|word| word == "pgio")) {
+        if let Err(error) = Cli::try_parse_from(command) {
+            panic!("{code}: {error}");
+        }
+    }
+}
