@@ -19,8 +19,8 @@ use finding::{Finding, Status};
 /// Check the database for everything that can go wrong
 ///
 /// Looks at the server, what may stand between, the attachment table and its privileges, the notification queue, who
-/// listens, and which Socket.IO servers answer. Changes nothing: what it publishes is nothing but a question who is live, and
-/// a notification on a channel of its own. A line says ok, warn (works, and will cause trouble) or FAIL (does not work),
+/// listens, and which Socket.IO servers answer. Changes nothing; it publishes the question who is live, and a
+/// notification on a channel of its own. A line says ok, warn (works, and will cause trouble) or FAIL (does not work),
 /// and what to do. Exit status 1 if a check fails.
 #[derive(Args)]
 #[command(after_help = "\
