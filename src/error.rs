@@ -174,6 +174,11 @@ impl Error {
     pub(crate) fn file(path: impl Into<PathBuf>, error: &dyn std::fmt::Display) -> Self {
         Self::File { path: path.into(), reason: in_words(error) }
     }
+
+    /// Whether Postgres is away, so that the same may work once it is back.
+    pub(crate) fn is_loss(&self) -> bool {
+        matches!(self, Self::Connect { .. } | Self::ConnectionLost(_))
+    }
 }
 
 /// What the system says of an error, without the number that says it again: `No such file or directory`.

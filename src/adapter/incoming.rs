@@ -72,7 +72,8 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
             Event::Message(received) => self.take_received(received, answers),
             Event::Missed(count) => {
                 metrics::counter!("pgio_messages_missed_total").increment(count);
-                self.node.report(&Error::Missed(count), "too slow for the other servers");
+                tracing::error!(count, nsp = %self.node.nsp, "messages of other servers were dropped: too many at once");
+                self.node.cluster.options().report(&Error::Missed(count));
             }
             Event::Lost(error) => {
                 metrics::gauge!("pgio_listener_up").set(0);

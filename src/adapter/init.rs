@@ -41,7 +41,8 @@ impl Spawnable for Init {
         let Self { node, start } = self;
         tokio::spawn(async move {
             if let Err(error) = start.await {
-                node.report(&error, "the namespace cannot be served");
+                tracing::error!(%error, nsp = %node.nsp, "the namespace cannot be served");
+                node.cluster.options().report(&error);
             }
         });
     }

@@ -122,7 +122,8 @@ impl PostgresAdapterCtr {
     }
 
     /// Tells of clients that are too slow for their buffer and have missed a packet: the namespace and the socket's id.
-    /// Without it they are disconnected from the namespace as soon as there is room to tell them. The first call counts.
+    /// Without it they are disconnected from the namespace as soon as there is room to tell them; with it, to end them is
+    /// the handler's work. The first call counts.
     pub fn on_slow_client(&self, handler: impl Fn(&str, Sid) + Send + Sync + 'static) {
         self.0.slow_client.get_or_init(|| Box::new(handler));
     }

@@ -74,7 +74,7 @@ impl Failure {
 
     /// Whether Postgres is away.
     pub(super) fn is_loss(&self) -> bool {
-        matches!(self, Self::Library(Error::Connect { .. } | Error::ConnectionLost(_)))
+        matches!(self, Self::Library(error) if error.is_loss())
     }
 
     /// Whether the same may work later.

@@ -15,10 +15,10 @@ use tokio_util::task::AbortOnDropHandle;
 use super::nodes::Roster;
 use super::subscription::{Place, Subscription, Wants};
 use super::{AdapterOptions, Attached, Content, Event, LiveNode, Received};
+use crate::Result;
 use crate::postgres::backlog::{Next, Reader, Writer, backlog};
 use crate::postgres::{Heard, Listener, Session, Settings, TableName, look_up};
 use crate::protocol::{AttachmentId, Channel, Header, Message, Namespace, Notification};
-use crate::{Error, Result};
 
 /// How many notifications are worked on together, and how many of them may need a look-up: one statement's worth.
 const CHUNK: usize = 512;
@@ -265,9 +265,7 @@ impl Operator {
         let start = Instant::now();
         loop {
             match look_up(&self.session, &self.table, ids).await {
-                Err(Error::ConnectionLost(_) | Error::Connect { .. })
-                    if start.elapsed() < LOOK_UP_PATIENCE =>
-                {
+                Err(error) if error.is_loss() && start.elapsed() < LOOK_UP_PATIENCE => {
                     sleep(Duration::from_millis(100)).await;
                 }
                 outcome => return outcome,

@@ -189,9 +189,9 @@ impl<'a> Replay<'a> {
             let outcome = (&mut oldest.receipt).await;
             let Some(Sent { line, again, .. }) = self.under_way.pop_front() else { break };
             let at = format!("line {line}");
-            match (outcome, again) {
-                (Ok(()), _) => self.sent += 1,
-                (Err(error @ (Error::ConnectionLost(_) | Error::Connect { .. })), again) => {
+            match outcome {
+                Ok(()) => self.sent += 1,
+                Err(error) if error.is_loss() => {
                     let is_in_doubt = u64::from(matches!(error, Error::ConnectionLost(_)));
                     self.lost += is_in_doubt;
                     let Some(again) = again else { return Err(error.into()) };
@@ -200,7 +200,7 @@ impl<'a> Replay<'a> {
                     // Those behind it are lost as well, and have to go before any new one.
                     at_most = 0;
                 }
-                (Err(error), _) => self.refuse(Failure::from(error).at(&at))?,
+                Err(error) => self.refuse(Failure::from(error).at(&at))?,
             }
         }
         Ok(())
@@ -222,7 +222,7 @@ impl<'a> Replay<'a> {
                     self.sent += 1;
                     return Ok(());
                 }
-                Err(next @ (Error::ConnectionLost(_) | Error::Connect { .. })) => error = next,
+                Err(next) if next.is_loss() => error = next,
                 Err(other) => return self.refuse(Failure::from(other).at(&format!("line {line}"))),
             }
         }

@@ -69,7 +69,8 @@ pub(super) async fn run(flags: &Nodes, global: &Global, mut call: RollCall) -> R
 /// Asks who is there. While Postgres is away the subscription says so.
 async fn ask(call: &mut RollCall, sockets: bool) -> Result<(), Failure> {
     match timeout(ASKING, call.ask(sockets)).await {
-        Ok(Err(Error::Connect { .. } | Error::ConnectionLost(_))) | Err(_) => Ok(()),
+        Ok(Err(error)) if error.is_loss() => Ok(()),
+        Err(_) => Ok(()),
         Ok(outcome) => Ok(outcome?),
     }
 }

@@ -165,9 +165,10 @@ async fn a_watch_notices_silence() {
         let line = text.line().await;
         assert!(!line.contains('\x1b'), "{line:?}");
         if line.contains(" left ") {
-            // A second, and up to one more until it is looked for.
             let silence = line.split_once(&format!(" left {uid} in / (silent for ")).unwrap().1;
-            assert!(["1s)", "2s)", "3s)"].contains(&silence), "{line}");
+            let seconds: u64 = silence.strip_suffix("s)").unwrap().parse().unwrap();
+            // More by the time until it is looked for, and never less.
+            assert!(seconds >= 1, "{line}");
             break;
         }
     }

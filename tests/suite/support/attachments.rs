@@ -1,10 +1,9 @@
 //! The attachment table, which the Node packages expect to find.
 
-use std::time::Duration;
-
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
 use tokio_postgres::{Client, NoTls};
+
+use super::pgio_serve::until;
 
 /// Creates `socket_io_attachments`, as the documentation of the Node adapter tells its users to.
 pub async fn create_attachment_table(url: &str) {
@@ -44,9 +43,8 @@ impl LockedTable {
     pub async fn wait_for_others(&self) {
         let waiting = "SELECT count(*) FROM pg_locks
             WHERE relation = 'socket_io_attachments'::regclass AND NOT granted";
-        while self.client.query_one(waiting, &[]).await.expect("it is right").get::<_, i64>(0) == 0 {
-            sleep(Duration::from_millis(10)).await;
-        }
+        let count = async || self.client.query_one(waiting, &[]).await.expect("it is right").get::<_, i64>(0);
+        until("somebody waits for the table", async || count().await > 0).await;
     }
 
     /// Lets the others have it.
