@@ -1,8 +1,9 @@
 //! The library's one error type.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use crate::protocol::{MessageKind, Uid};
+use crate::protocol::{AttachmentId, MessageKind, Uid};
 
 /// Everything that can go wrong in this library.
 ///
@@ -144,6 +145,15 @@ pub enum Error {
         uid: Uid,
     },
 
+    /// A message went through the attachment table, which did not give its row in time: it is locked, or Postgres was away.
+    #[error("the row {id} of the attachment table was not to be had within {} s", waited.as_secs())]
+    AttachmentTimeout {
+        /// The row.
+        id: AttachmentId,
+        /// How long it was tried.
+        waited: Duration,
+    },
+
     /// So many messages of other servers were dropped, as there were too many at once.
     #[error("{0} messages of other servers were dropped: too many at once")]
     Missed(u64),
@@ -173,6 +183,11 @@ impl Error {
     /// A file that the system does not let us use.
     pub(crate) fn file(path: impl Into<PathBuf>, error: &dyn std::fmt::Display) -> Self {
         Self::File { path: path.into(), reason: in_words(error) }
+    }
+
+    /// Whether Postgres is away, so that the same may work once it is back.
+    pub(crate) fn is_disconnected(&self) -> bool {
+        self.is_loss()
     }
 
     /// Whether Postgres is away, so that the same may work once it is back.

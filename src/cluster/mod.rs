@@ -11,6 +11,8 @@ mod options;
 mod received;
 #[cfg(feature = "cli")]
 mod roll_call;
+#[doc(hidden)]
+pub mod state;
 mod subscription;
 
 use std::sync::{Arc, Mutex, PoisonError};

@@ -65,6 +65,15 @@ pub enum Content {
 }
 
 impl Content {
+    /// Why it cannot be read; empty for a message.
+    pub(crate) fn failure(&self) -> String {
+        match self {
+            Self::Message(_) => String::new(),
+            Self::Missing(_) => "its attachment is gone".into(),
+            Self::Unreadable(_, error) => error.to_string(),
+        }
+    }
+
     /// The header, where there is one.
     pub fn header(&self) -> Option<Header> {
         match self {

@@ -68,6 +68,8 @@ pub struct Notification<'a> {
     pub header: Header,
     /// The row that holds the message, where it is not in the notification.
     pub attachment: Option<AttachmentId>,
+    /// Whether the text itself names the namespace, as that of adapter 0.4 and later does.
+    pub says_nsp: bool,
     data: Option<DataText<'a>>,
 }
 
@@ -79,9 +81,27 @@ impl<'a> Notification<'a> {
     pub fn parse(text: &'a str, channel: &Namespace) -> Result<Self> {
         let envelope = Envelope::read(text).map_err(|e| Error::Decode(format!("not a message: {e}")))?;
         let kind = kind(envelope.kind)?;
+        let says_nsp = envelope.nsp.is_some();
         let nsp = envelope.nsp.map_or_else(|| channel.clone(), |name| same_or_new(channel, &name));
         let header = Header { uid: (&*envelope.uid).into(), nsp, kind };
-        Ok(Self { header, attachment: envelope.attachment_id, data: envelope.data })
+        Ok(Self { header, attachment: envelope.attachment_id, says_nsp, data: envelope.data })
+    }
+
+    /// The id of the request that an answer is for, without reading the rest of its data. `None` where it is in an
+    /// attachment, or cannot be read.
+    pub fn request_id(&self) -> Option<Cow<'a, str>> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Request<'a> {
+            #[serde(borrow)]
+            request_id: Cow<'a, str>,
+        }
+        match &self.data {
+            Some(DataText::Unread(text)) => {
+                serde_json::from_str::<Request<'a>>(text.get()).ok().map(|request| request.request_id)
+            }
+            _ => None,
+        }
     }
 
     /// The message itself, from the text that is here.

@@ -79,6 +79,12 @@ impl From<&str> for Uid {
     }
 }
 
+impl std::borrow::Borrow<str> for RequestId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl From<&str> for RequestId {
     fn from(text: &str) -> Self {
         Self(text.into())

@@ -1,0 +1,282 @@
+//! Which channels are wanted, and which the server has confirmed.
+//!
+//! Owns both sets and the one statement that may be under way. Handles want and release channels; the server's answers
+//! come in; statements and confirmations come out. Invariant: with no statement under way and none to come, the wanted
+//! set equals the confirmed set.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use super::delivery::Queue;
+use super::peers::Peers;
+use super::{Statement, SubscriptionId};
+use crate::Error;
+use crate::protocol::{Channel, Namespace, RequestId, Uid};
+
+/// How many channels one statement names.
+const AT_ONCE: usize = 256;
+
+/// How long to wait before a channel that the server refused is tried again, for those who have read it before.
+const RETRY_REFUSED: Duration = Duration::from_secs(1);
+
+/// A channel that somebody wants.
+pub(super) struct ChannelState {
+    pub(super) channel: Channel,
+    pub(super) namespace: Namespace,
+    pub(super) subscribers: Vec<SubscriptionId>,
+    pub(super) requests: HashSet<RequestId>,
+    pub(super) peers: Peers,
+    pub(super) queue: Queue,
+    /// Tells this state from an earlier one of the same channel.
+    pub(super) epoch: u64,
+}
+
+impl ChannelState {
+    fn is_wanted(&self) -> bool {
+        !self.subscribers.is_empty() || !self.requests.is_empty()
+    }
+}
+
+/// What the server said to the wish for a channel.
+pub(super) struct Confirmation {
+    pub(super) channel: Channel,
+    pub(super) outcome: Result<(), Error>,
+}
+
+#[derive(Default)]
+pub(super) struct Channels {
+    wanted: HashMap<Channel, ChannelState>,
+    confirmed: HashSet<Channel>,
+    /// Wanted, not confirmed, and in no statement.
+    to_listen: BTreeSet<Channel>,
+    /// Confirmed, not wanted, and in no statement.
+    to_unlisten: BTreeSet<Channel>,
+    /// Those of a statement that the server refused: which of them it meant is found out one by one.
+    suspects: VecDeque<Channel>,
+    /// Refused, still wanted by earlier readers, and when to try again.
+    refused: BTreeMap<Channel, Instant>,
+    under_way: Option<Statement>,
+    last_epoch: u64,
+}
+
+impl Channels {
+    pub(super) fn get(&self, channel: &Channel) -> Option<&ChannelState> {
+        self.wanted.get(channel)
+    }
+
+    pub(super) fn get_mut(&mut self, channel: &Channel) -> Option<&mut ChannelState> {
+        self.wanted.get_mut(channel)
+    }
+
+    /// By its name, without making a channel of it.
+    pub(super) fn get_by_name(&mut self, name: &str) -> Option<&mut ChannelState> {
+        self.wanted.get_mut(name)
+    }
+
+    pub(super) fn has_any(&self) -> bool {
+        !self.wanted.is_empty()
+    }
+
+    pub(super) fn wanted(&self) -> usize {
+        self.wanted.len()
+    }
+
+    pub(super) fn confirmed(&self) -> usize {
+        self.confirmed.len()
+    }
+
+    pub(super) fn sets(&self) -> (Vec<Channel>, Vec<Channel>) {
+        let mut wanted: Vec<_> = self.wanted.keys().cloned().collect();
+        let mut confirmed: Vec<_> = self.confirmed.iter().cloned().collect();
+        wanted.sort();
+        confirmed.sort();
+        (wanted, confirmed)
+    }
+
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.wanted.values().map(|state| state.queue.bytes()).sum()
+    }
+
+    pub(super) fn is_confirmed(&self, channel: &Channel) -> bool {
+        self.confirmed.contains(channel)
+    }
+
+    /// Whether everything wanted is listened to.
+    pub(super) fn is_settled(&self) -> bool {
+        let is_listening_more = self.under_way.as_ref().is_some_and(|statement| !statement.listen.is_empty());
+        self.to_listen.is_empty() && self.suspects.is_empty() && self.refused.is_empty() && !is_listening_more
+    }
+
+    /// The state of a channel, made where it is new. The caller adds itself to it.
+    pub(super) fn want(&mut self, channel: &Channel, prefix: &str, known_from: Instant) -> &mut ChannelState {
+        if !self.wanted.contains_key(channel) {
+            self.to_unlisten.remove(channel);
+            if !self.confirmed.contains(channel) && !self.is_under_way(channel) {
+                self.to_listen.insert(channel.clone());
+            }
+        }
+        let epoch = &mut self.last_epoch;
+        self.wanted.entry(channel.clone()).or_insert_with(|| {
+            *epoch += 1;
+            ChannelState {
+                channel: channel.clone(),
+                namespace: channel.namespace(prefix).unwrap_or_default(),
+                subscribers: Vec::new(),
+                requests: HashSet::new(),
+                peers: Peers::start(known_from),
+                queue: Queue::default(),
+                epoch: *epoch,
+            }
+        })
+    }
+
+    /// Takes a wish back. A channel that nobody wants is forgotten.
+    pub(super) fn release(&mut self, channel: &Channel, take_back: impl FnOnce(&mut ChannelState)) {
+        let Some(state) = self.wanted.get_mut(channel) else { return };
+        take_back(state);
+        if state.is_wanted() {
+            return;
+        }
+        self.wanted.remove(channel);
+        self.to_listen.remove(channel);
+        self.refused.remove(channel);
+        self.suspects.retain(|suspect| suspect != channel);
+        if self.confirmed.contains(channel) {
+            self.to_unlisten.insert(channel.clone());
+        }
+    }
+
+    fn is_under_way(&self, channel: &Channel) -> bool {
+        self.under_way.as_ref().is_some_and(|statement| {
+            statement.listen.contains(channel) || statement.unlisten.contains(channel)
+        })
+    }
+
+    /// The next statement, if none is under way and there is a difference to work off.
+    pub(super) fn next_statement(&mut self) -> Option<Statement> {
+        if self.under_way.is_some() {
+            return None;
+        }
+        let mut statement = Statement::default();
+        if let Some(suspect) = self.suspects.pop_front() {
+            statement.listen.push(suspect);
+        } else {
+            while statement.listen.len() < AT_ONCE
+                && let Some(channel) = self.to_listen.pop_first()
+            {
+                statement.listen.push(channel);
+            }
+            while statement.listen.len() + statement.unlisten.len() < AT_ONCE
+                && let Some(channel) = self.to_unlisten.pop_first()
+            {
+                self.confirmed.remove(&channel);
+                statement.unlisten.push(channel);
+            }
+        }
+        if statement.listen.is_empty() && statement.unlisten.is_empty() {
+            return None;
+        }
+        self.under_way = Some(statement.clone());
+        Some(statement)
+    }
+
+    pub(super) fn statement_done(&mut self, now: Instant, outcome: Result<(), Error>) -> Vec<Confirmation> {
+        let Some(Statement { listen, unlisten }) = self.under_way.take() else { return Vec::new() };
+        match outcome {
+            Ok(()) => {
+                for channel in unlisten {
+                    if self.wanted.contains_key(&channel) {
+                        self.to_listen.insert(channel);
+                    }
+                }
+                listen.into_iter().filter_map(|channel| self.confirm(channel)).collect()
+            }
+            Err(error) => {
+                // Nothing of it has happened.
+                let mut confirmations = self.refuse(now, listen, &error);
+                confirmations.extend(unlisten.into_iter().filter_map(|channel| self.confirm(channel)));
+                confirmations
+            }
+        }
+    }
+
+    fn confirm(&mut self, channel: Channel) -> Option<Confirmation> {
+        self.confirmed.insert(channel.clone());
+        if !self.wanted.contains_key(&channel) {
+            self.to_unlisten.insert(channel);
+            return None;
+        }
+        Some(Confirmation { channel, outcome: Ok(()) })
+    }
+
+    fn refuse(&mut self, now: Instant, mut channels: Vec<Channel>, error: &Error) -> Vec<Confirmation> {
+        channels.retain(|channel| self.wanted.contains_key(channel));
+        match channels.len() {
+            0 => Vec::new(),
+            1 => {
+                self.refused.extend(channels.iter().map(|channel| (channel.clone(), now + RETRY_REFUSED)));
+                let refusal = |channel| Confirmation { channel, outcome: Err(error.clone()) };
+                channels.into_iter().map(refusal).collect()
+            }
+            _ => {
+                self.suspects.extend(channels);
+                Vec::new()
+            }
+        }
+    }
+
+    /// Lets the channels be tried again whose time has come.
+    pub(super) fn retry_refused(&mut self, now: Instant) {
+        self.refused.retain(|channel, due| {
+            let is_due = *due <= now;
+            if is_due {
+                self.to_listen.insert(channel.clone());
+            }
+            !is_due
+        });
+    }
+
+    pub(super) fn next_retry(&self) -> Option<Instant> {
+        self.refused.values().min().copied()
+    }
+
+    /// A connection that listens to these channels has taken the place of the one before.
+    pub(super) fn connected(&mut self, listening: Vec<Channel>) -> Vec<Confirmation> {
+        self.disconnected();
+        for channel in &listening {
+            self.to_listen.remove(channel);
+        }
+        listening.into_iter().filter_map(|channel| self.confirm(channel)).collect()
+    }
+
+    pub(super) fn disconnected(&mut self) {
+        self.interrupt_peers();
+        self.under_way = None;
+        self.confirmed.clear();
+        self.to_unlisten.clear();
+        self.suspects.clear();
+        self.refused.clear();
+        self.to_listen = self.wanted.keys().cloned().collect();
+    }
+
+    pub(super) fn interrupt_peers(&mut self) {
+        self.wanted.values_mut().for_each(|state| state.peers.interrupt());
+    }
+
+    /// Lets peers go whom nobody has heard for that long.
+    pub(super) fn prune_peers(&mut self, now: Instant, timeout: Duration) -> Vec<(Channel, Uid)> {
+        let mut gone = Vec::new();
+        for (channel, state) in &mut self.wanted {
+            gone.extend(state.peers.prune(now, timeout).into_iter().map(|uid| (channel.clone(), uid)));
+        }
+        gone
+    }
+
+    pub(super) fn resume_peers(&mut self, now: Instant, timeout: Duration) {
+        self.wanted.values_mut().for_each(|state| state.peers.resume(now, timeout));
+    }
+
+    pub(super) fn refresh_peers(&mut self, now: Instant) {
+        self.wanted.values_mut().for_each(|state| state.peers.refresh(now));
+    }
+}

@@ -1,0 +1,602 @@
+//! The cluster's state machine: subscriptions, members, requests and the order of delivery. No I/O, no clock, no tasks.
+//!
+//! It owns every decision between the listening connection and the subscribers. [`Input`]s and the present moment go in,
+//! [`Output`]s come out; the [driver](super::driver) carries them out and never decides. The rules that it keeps:
+//!
+//! 1. A channel is listened to exactly while a subscription or a request wants it. The wanted set and the set that the
+//!    server has confirmed are kept apart; their difference is worked off in statements, after a reconnect as well.
+//! 2. A request has one deadline for everything: subscribing, discovery, publishing and answers. It is complete only if
+//!    every peer that was asked has answered, and if the peers were known when it was sent.
+//! 3. An answer finds its request by the request's id, whatever the number of requests.
+//! 4. The messages of a channel are delivered in the order of their notifications, once. A slow look-up delays its own
+//!    channel only, and no longer than [`LOOK_UP_DEADLINE`].
+
+#![forbid(unsafe_code)]
+
+mod channels;
+mod delivery;
+mod io;
+mod look_ups;
+mod peers;
+mod requests;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::{Attached, Content, Event, Received};
+use crate::Error;
+use crate::protocol::{AttachmentId, Channel, Header, Message, MessageKind, Notification, RequestId, Uid};
+use channels::{Channels, Confirmation};
+use delivery::{Released, Slot};
+use look_ups::LookUps;
+use peers::Change;
+use requests::{Requests, Step};
+
+pub use io::{
+    Config, Input, Interest, LookUpId, Output, Question, Reply, Statement, SubscriptionId, Summary,
+};
+pub use look_ups::LOOK_UP_DEADLINE;
+pub use peers::{LiveNode, NspSupport};
+pub use requests::DISCOVERY;
+
+/// How often peers are checked for the heartbeat timeout.
+const TICK: Duration = Duration::from_secs(1);
+
+/// The listening connection, as far as it is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Link {
+    /// There has been none yet.
+    Unopened,
+    /// It answers.
+    Up,
+    /// It is open, and has not answered in time. What was sent meanwhile may still come.
+    Silent,
+    /// It is lost since that moment. What is sent meanwhile is missed.
+    Lost(Instant),
+}
+
+/// A reader of some channels.
+struct Subscription {
+    channels: Vec<Channel>,
+    interest: Interest,
+    /// The channels that the server has not confirmed yet, until the subscription is reported as made.
+    unconfirmed: HashSet<Channel>,
+    /// Whether it was told of a loss, and so is to be told of its end.
+    knows_of_loss: bool,
+}
+
+/// The state machine.
+pub struct ClusterState {
+    config: Config,
+    link: Link,
+    /// Since when the server answers again while not every channel is listened to yet.
+    restoring_since: Option<Instant>,
+    has_heard: bool,
+    channels: Channels,
+    subscriptions: HashMap<SubscriptionId, Subscription>,
+    requests: Requests,
+    look_ups: LookUps,
+    outputs: VecDeque<Output>,
+    next_tick: Option<Instant>,
+    /// Reused from one notification to the next.
+    takers: Vec<SubscriptionId>,
+}
+
+impl ClusterState {
+    /// A machine without a connection.
+    pub fn new(config: Config) -> Self {
+        Self {
+            config,
+            link: Link::Unopened,
+            restoring_since: None,
+            has_heard: false,
+            channels: Channels::default(),
+            subscriptions: HashMap::new(),
+            requests: Requests::default(),
+            look_ups: LookUps::default(),
+            outputs: VecDeque::new(),
+            next_tick: None,
+            takers: Vec::new(),
+        }
+    }
+
+    /// Takes in what happened. Read the consequences with [`poll_output`](Self::poll_output).
+    pub fn handle(&mut self, now: Instant, input: Input) {
+        match input {
+            Input::Subscribe { id, channels, interest } => self.subscribe(now, id, channels, interest),
+            Input::Unsubscribe { id } => self.unsubscribe(id),
+            Input::Ask(question) => self.ask(now, question),
+            Input::Cancel { request } => self.end_request(&request),
+            Input::Connected { listening } => self.connected(now, listening),
+            Input::Silent => self.silent(),
+            Input::Awake => self.awake(now),
+            Input::Disconnected(error) => self.disconnected(now, &error),
+            Input::StatementDone(outcome) => self.statement_done(now, outcome),
+            Input::Notification { channel, text, time } => self.notification(now, &channel, text, time),
+            Input::Missed(count) => self.missed(now, count),
+            Input::Rows { look_up, rows } => self.rows(now, look_up, rows),
+            Input::Published { request, outcome } => {
+                let step = self.requests.published(now, &request, outcome, |channel| {
+                    self.channels.get(channel).map(|state| &state.peers)
+                });
+                self.take_step(request, step);
+            }
+        }
+    }
+
+    /// Takes in that time has passed: at the latest at [`next_deadline`](Self::next_deadline).
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.next_tick.is_some_and(|tick| tick <= now) {
+            self.next_tick = self.channels.has_any().then(|| now + TICK);
+            if self.link == Link::Up {
+                for (channel, uid) in self.channels.prune_peers(now, self.config.heartbeat_timeout) {
+                    self.peer_left(&channel, &uid);
+                }
+            }
+        }
+        for request in self.requests.due(now) {
+            let step = self.requests.timed_out(now, &request);
+            self.take_step(request, step);
+        }
+        for id in self.look_ups.expired(now) {
+            self.resolve(id, &Err(Error::AttachmentTimeout { id, waited: LOOK_UP_DEADLINE }));
+        }
+        self.channels.retry_refused(now);
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is due, if nothing happens before.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let all = [
+            self.next_tick,
+            self.requests.next_deadline(),
+            self.look_ups.next_deadline(),
+            self.channels.next_retry(),
+        ];
+        all.into_iter().flatten().min()
+    }
+
+    /// The next thing to do, if there is one.
+    pub fn poll_output(&mut self, now: Instant) -> Option<Output> {
+        if let Some(output) = self.outputs.pop_front() {
+            return Some(output);
+        }
+        if matches!(self.link, Link::Up | Link::Silent)
+            && let Some(statement) = self.channels.next_statement()
+        {
+            return Some(Output::Execute(statement));
+        }
+        let (look_up, ids) = self.look_ups.next(now)?;
+        Some(Output::LookUp { look_up, ids })
+    }
+
+    /// Whether the connection answers and every wanted channel is listened to.
+    pub fn is_listening(&self) -> bool {
+        self.link == Link::Up && self.channels.is_settled()
+    }
+
+    /// Whether any notification was ever received.
+    pub fn has_heard(&self) -> bool {
+        self.has_heard
+    }
+
+    /// How many channels the server has confirmed.
+    pub fn confirmed_channels(&self) -> usize {
+        self.channels.confirmed()
+    }
+
+    /// The peers of a channel that are live, in the order of their uids, and whether these must be all.
+    pub fn live_nodes(&self, channel: &Channel, now: Instant) -> (Vec<LiveNode>, bool) {
+        match self.channels.get(channel) {
+            Some(state) => (state.peers.live(now, self.config.heartbeat_timeout), state.peers.is_known(now)),
+            None => (Vec::new(), false),
+        }
+    }
+
+    /// What is left: for tests, which expect nothing when all handles are gone.
+    pub fn remains(&self) -> Remains {
+        Remains {
+            wanted: self.channels.wanted(),
+            confirmed: self.channels.confirmed(),
+            subscriptions: self.subscriptions.len(),
+            requests: self.requests.len(),
+            look_ups: self.look_ups.len(),
+            waiting_bytes: self.channels.waiting_bytes(),
+        }
+    }
+
+    /// The channels that somebody wants, and those that the server has confirmed.
+    pub fn channel_sets(&self) -> (Vec<Channel>, Vec<Channel>) {
+        self.channels.sets()
+    }
+
+    fn subscribe(&mut self, now: Instant, id: SubscriptionId, channels: Vec<Channel>, interest: Interest) {
+        let mut unconfirmed = HashSet::new();
+        for channel in &channels {
+            let known_from = now + self.config.heartbeat_timeout;
+            let state = self.channels.want(channel, &self.config.channel_prefix, known_from);
+            if !state.subscribers.contains(&id) {
+                state.subscribers.push(id);
+            }
+            if !self.channels.is_confirmed(channel) {
+                unconfirmed.insert(channel.clone());
+            }
+        }
+        self.next_tick.get_or_insert(now + TICK);
+        if unconfirmed.is_empty() {
+            self.outputs.push_back(Output::Subscribed { id, outcome: Ok(()) });
+        }
+        let subscription = Subscription { channels, interest, unconfirmed, knows_of_loss: false };
+        self.subscriptions.insert(id, subscription);
+    }
+
+    fn unsubscribe(&mut self, id: SubscriptionId) {
+        let Some(subscription) = self.subscriptions.remove(&id) else { return };
+        for channel in &subscription.channels {
+            self.channels.release(channel, |state| state.subscribers.retain(|other| *other != id));
+        }
+    }
+
+    fn ask(&mut self, now: Instant, question: Question) {
+        let channel = question.channel.clone();
+        let known_from = now + self.config.heartbeat_timeout;
+        let state = self.channels.want(&channel, &self.config.channel_prefix, known_from);
+        state.requests.insert(question.id.clone());
+        self.next_tick.get_or_insert(now + TICK);
+        let request = question.id.clone();
+        self.requests.insert(question);
+        if self.channels.is_confirmed(&channel) {
+            self.send_request(now, &request);
+        }
+    }
+
+    fn send_request(&mut self, now: Instant, request: &RequestId) {
+        let timeout = self.config.heartbeat_timeout;
+        let peers = |channel: &Channel| self.channels.get(channel).map(|state| &state.peers);
+        if let Some(messages) = self.requests.send(now, request, timeout, peers) {
+            self.outputs.push_back(Output::Publish { request: request.clone(), messages });
+        }
+    }
+
+    fn take_step(&mut self, request: RequestId, step: Step) {
+        match step {
+            Step::Wait => {}
+            Step::Finish(outcome) => {
+                self.end_request(&request);
+                self.outputs.push_back(Output::Finished { request, outcome });
+            }
+        }
+    }
+
+    fn end_request(&mut self, request: &RequestId) {
+        if let Some(channel) = self.requests.remove(request) {
+            self.channels.release(&channel, |state| {
+                state.requests.remove(request);
+            });
+        }
+    }
+
+    fn peer_left(&mut self, channel: &Channel, uid: &Uid) {
+        let Some(state) = self.channels.get(channel) else { return };
+        let asked: Vec<_> = state.requests.iter().cloned().collect();
+        for request in asked {
+            let step = self.requests.peer_left(&request, uid);
+            self.take_step(request, step);
+        }
+    }
+
+    fn connected(&mut self, now: Instant, listening: Vec<Channel>) {
+        if let Link::Lost(since) = self.link {
+            self.restoring_since.get_or_insert(since);
+        }
+        self.link = Link::Up;
+        self.channels.resume_peers(now, self.config.heartbeat_timeout);
+        let confirmations = self.channels.connected(listening);
+        self.confirm(now, confirmations);
+        self.tell_if_restored(now);
+    }
+
+    fn silent(&mut self) {
+        if self.link == Link::Up {
+            self.link = Link::Silent;
+            self.channels.interrupt_peers();
+            self.requests.interrupt();
+        }
+    }
+
+    fn awake(&mut self, now: Instant) {
+        if self.link == Link::Silent {
+            self.link = Link::Up;
+            // Their heartbeats are on their way: nothing was lost.
+            self.channels.refresh_peers(now);
+            self.channels.resume_peers(now, self.config.heartbeat_timeout);
+        }
+    }
+
+    fn disconnected(&mut self, now: Instant, error: &Error) {
+        // A second loss before the first was made good belongs to the first.
+        self.link = Link::Lost(self.restoring_since.unwrap_or(now));
+        self.channels.disconnected();
+        self.requests.interrupt();
+        for (id, subscription) in &mut self.subscriptions {
+            if subscription.unconfirmed.is_empty() && !subscription.knows_of_loss {
+                subscription.knows_of_loss = true;
+                let event = Event::Lost(error.clone());
+                self.outputs.push_back(Output::Deliver { subscription: *id, event, bytes: 0 });
+            }
+        }
+    }
+
+    fn statement_done(&mut self, now: Instant, outcome: Result<(), Error>) {
+        let confirmations = self.channels.statement_done(now, outcome);
+        self.confirm(now, confirmations);
+        self.tell_if_restored(now);
+    }
+
+    fn confirm(&mut self, now: Instant, confirmations: Vec<Confirmation>) {
+        for Confirmation { channel, outcome } in confirmations {
+            let Some(state) = self.channels.get(&channel) else { continue };
+            let (subscribers, requests) =
+                (state.subscribers.clone(), state.requests.iter().cloned().collect::<Vec<_>>());
+            for id in subscribers {
+                self.confirm_subscription(id, &channel, &outcome);
+            }
+            for request in requests {
+                if !self.requests.is_unsent(&request) {
+                    continue;
+                }
+                match &outcome {
+                    Ok(()) => self.send_request(now, &request),
+                    Err(error) => self.take_step(request, Step::Finish(Err(error.clone()))),
+                }
+            }
+        }
+    }
+
+    fn confirm_subscription(&mut self, id: SubscriptionId, channel: &Channel, outcome: &Result<(), Error>) {
+        let Some(subscription) = self.subscriptions.get_mut(&id) else { return };
+        if !subscription.unconfirmed.remove(channel) {
+            return;
+        }
+        match outcome {
+            Ok(()) if subscription.unconfirmed.is_empty() => {
+                self.outputs.push_back(Output::Subscribed { id, outcome: Ok(()) });
+            }
+            Ok(()) => {}
+            Err(error) => {
+                self.outputs.push_back(Output::Subscribed { id, outcome: Err(error.clone()) });
+                self.unsubscribe(id);
+            }
+        }
+    }
+
+    fn tell_if_restored(&mut self, now: Instant) {
+        if self.link != Link::Up || !self.channels.is_settled() {
+            return;
+        }
+        let Some(since) = self.restoring_since.take() else { return };
+        for (id, subscription) in &mut self.subscriptions {
+            if std::mem::take(&mut subscription.knows_of_loss) {
+                let event = Event::Restored(now.saturating_duration_since(since));
+                self.outputs.push_back(Output::Deliver { subscription: *id, event, bytes: 0 });
+            }
+        }
+    }
+
+    /// Reads as much of a notification as somebody wants to know.
+    fn notification(&mut self, now: Instant, name: &str, text: String, time: Timestamp) {
+        self.has_heard = true;
+        let Some(state) = self.channels.get_by_name(name) else { return };
+        let channel = state.channel.clone();
+        let mut takers = std::mem::take(&mut self.takers);
+        takers.clear();
+        let mut interested = |header: Option<&Header>| {
+            for id in &state.subscribers {
+                if self.subscriptions.get(id).is_some_and(|subscription| (subscription.interest)(header)) {
+                    takers.push(*id);
+                }
+            }
+        };
+        let notification = match Notification::parse(&text, &state.namespace) {
+            Ok(notification) => notification,
+            Err(error) => {
+                interested(None);
+                let content = Content::Unreadable(None, error);
+                self.queue(channel, time, text, None, content, takers);
+                return;
+            }
+        };
+        let header = notification.header.clone();
+        interested(Some(&header));
+        // Node drops what a sender on this channel says for another namespace, and counts the sender all the same.
+        let change = state.peers.hear(&header, NspSupport::of(notification.says_nsp), now);
+        let may_answer = !state.requests.is_empty() && is_answer(header.kind);
+        if change == Change::Found {
+            for request in &state.requests {
+                self.requests.peer_found(request, &header.uid);
+            }
+        }
+        let left = (change == Change::Left && !state.requests.is_empty()).then(|| header.uid.clone());
+        let answers = may_answer
+            && match notification.attachment {
+                Some(_) => true,
+                None => notification.request_id().is_some_and(|id| state.requests.contains(id.as_ref())),
+            };
+        if takers.is_empty() && !answers {
+            self.takers = takers;
+        } else if let Some(id) = notification.attachment {
+            let slot = Slot::waiting(time, text, id, header, takers);
+            if state.queue.push(slot, self.config.max_waiting_bytes) {
+                self.look_ups.want(id, &channel, state.epoch, state.queue.last(), now);
+            }
+        } else {
+            let content = notification
+                .into_message()
+                .map_or_else(|error| Content::Unreadable(Some(header), error), Content::Message);
+            self.queue(channel.clone(), time, text, None, content, takers);
+        }
+        if let Some(uid) = left {
+            self.peer_left(&channel, &uid);
+        }
+    }
+
+    /// Delivers a message that is whole, or queues it behind those that are not.
+    fn queue(
+        &mut self,
+        channel: Channel,
+        time: Timestamp,
+        text: String,
+        attachment: Option<Attached>,
+        content: Content,
+        takers: Vec<SubscriptionId>,
+    ) {
+        let Some(state) = self.channels.get_mut(&channel) else { return };
+        let received = Received { time, channel: channel.clone(), text, attachment, content };
+        if state.queue.is_empty() {
+            let takers = self.deliver(&channel, received, takers);
+            self.takers = takers;
+            return;
+        }
+        state.queue.push(Slot::Ready { received: Box::new(received), takers }, self.config.max_waiting_bytes);
+    }
+
+    /// Hands a message to the request that it answers and to the subscribers that want it. Returns the emptied list.
+    fn deliver(
+        &mut self,
+        channel: &Channel,
+        received: Received,
+        mut takers: Vec<SubscriptionId>,
+    ) -> Vec<SubscriptionId> {
+        self.answer(channel, &received.content);
+        let bytes = received.text.len() + received.attachment.and_then(|a| a.bytes).unwrap_or(0);
+        takers.retain(|id| self.subscriptions.contains_key(id));
+        if let Some(last) = takers.pop() {
+            let received = std::sync::Arc::new(received);
+            for id in takers.drain(..) {
+                let event = Event::Message(received.clone());
+                self.outputs.push_back(Output::Deliver { subscription: id, event, bytes });
+            }
+            let event = Event::Message(received);
+            self.outputs.push_back(Output::Deliver { subscription: last, event, bytes });
+        }
+        takers
+    }
+
+    fn answer(&mut self, channel: &Channel, content: &Content) {
+        match content {
+            Content::Message(Message { uid, body, .. }) if is_answer(body.kind()) => {
+                let Some(request) = body.request_id().cloned() else { return };
+                if let Some((reply, step)) = self.requests.answered(channel, &request, uid, body) {
+                    if let Some(reply) = reply {
+                        let output = Output::Answer { request: request.clone(), node: uid.clone(), reply };
+                        self.outputs.push_back(output);
+                    }
+                    self.take_step(request, step);
+                }
+            }
+            Content::Missing(header) | Content::Unreadable(Some(header), _) if is_answer(header.kind) => {
+                let Some(state) = self.channels.get(channel) else { return };
+                for request in &state.requests {
+                    if self.requests.may_be_answered_by(request, header.kind) {
+                        self.outputs.push_back(Output::Unread {
+                            request: request.clone(),
+                            node: header.uid.clone(),
+                            reason: content.failure(),
+                        });
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn missed(&mut self, now: Instant, count: u64) {
+        // Answers and heartbeats may be among them.
+        self.requests.interrupt();
+        self.channels.interrupt_peers();
+        self.channels.resume_peers(now, self.config.heartbeat_timeout);
+        let ids: Vec<_> = self.subscriptions.keys().copied().collect();
+        for id in ids {
+            let event = Event::Missed(count);
+            self.outputs.push_back(Output::Deliver { subscription: id, event, bytes: 0 });
+        }
+    }
+
+    fn rows(&mut self, now: Instant, look_up: LookUpId, rows: io::Rows) {
+        match rows {
+            Ok(mut rows) => {
+                for id in self.look_ups.finished(look_up) {
+                    let row = rows.remove(&id);
+                    self.resolve(id, &Ok(row));
+                }
+            }
+            Err(error) if error.is_disconnected() => self.look_ups.again(now, look_up),
+            Err(error) => {
+                for id in self.look_ups.finished(look_up) {
+                    self.resolve(id, &Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    /// Fills the places that waited for a row, and delivers what is next in their channels.
+    fn resolve(&mut self, id: AttachmentId, row: &Result<Option<bytes::Bytes>, Error>) {
+        for (channel, epoch, number) in self.look_ups.take(id) {
+            let Some(state) = self.channels.get_mut(&channel) else { continue };
+            if state.epoch != epoch {
+                continue;
+            }
+            let namespace = state.namespace.clone();
+            state.queue.fill(&channel, number, row, &namespace);
+            self.release(&channel);
+        }
+    }
+
+    fn release(&mut self, channel: &Channel) {
+        while let Some(state) = self.channels.get_mut(channel)
+            && let Some(released) = state.queue.pop_ready()
+        {
+            match released {
+                Released::Message { received, takers } => {
+                    self.deliver(channel, *received, takers);
+                }
+                Released::Missed(count) => {
+                    let subscribers = state.subscribers.clone();
+                    self.requests.interrupt();
+                    for id in subscribers {
+                        let event = Event::Missed(count);
+                        self.outputs.push_back(Output::Deliver { subscription: id, event, bytes: 0 });
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What a machine still holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Remains {
+    /// Channels that somebody wants.
+    pub wanted: usize,
+    /// Channels that the server has confirmed.
+    pub confirmed: usize,
+    /// Subscriptions.
+    pub subscriptions: usize,
+    /// Requests under way.
+    pub requests: usize,
+    /// Rows that are wanted or being looked up.
+    pub look_ups: usize,
+    /// Bytes of messages that wait for a row before them.
+    pub waiting_bytes: usize,
+}
+
+fn is_answer(kind: MessageKind) -> bool {
+    matches!(
+        kind,
+        MessageKind::FetchSocketsResponse
+            | MessageKind::ServerSideEmitResponse
+            | MessageKind::BroadcastClientCount
+            | MessageKind::BroadcastAck
+    )
+}

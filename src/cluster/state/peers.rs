@@ -1,0 +1,188 @@
+//! Which peers of a channel are live, by when each was last heard.
+//!
+//! As in Node, whatever a peer publishes counts as a heartbeat, and an emitter never counts as a peer. Invariant: the
+//! peers are called known only when every live one must have been heard: after a heartbeat timeout without a gap, or
+//! [`DISCOVERY`] after an initial heartbeat, which every version answers at once.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use super::requests::DISCOVERY;
+use crate::protocol::{Header, MessageKind, Uid};
+
+/// A peer that is live in one namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveNode {
+    /// Its adapter's uid.
+    pub uid: Uid,
+    /// When it was last heard.
+    pub last_heard: Instant,
+    /// Whether its messages name their namespace.
+    pub nsp_support: NspSupport,
+}
+
+/// Whether a sender's messages name their namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NspSupport {
+    /// They do not, as those of adapter 0.3.
+    WithoutNsp,
+    /// They do, as those of adapter 0.4 and later.
+    WithNsp,
+}
+
+impl NspSupport {
+    pub(super) fn of(says_nsp: bool) -> Self {
+        if says_nsp { Self::WithNsp } else { Self::WithoutNsp }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Heard {
+    at: Instant,
+    nsp_support: NspSupport,
+}
+
+/// What a message changes in who is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    None,
+    /// A peer has just started.
+    Started,
+    /// A peer was there before, and is heard for the first time.
+    Found,
+    /// A peer said goodbye.
+    Left,
+}
+
+/// The peers of one channel.
+#[derive(Debug)]
+pub(super) struct Peers {
+    /// From when on every live peer must have been heard; `None` while the connection is lost or silent.
+    known_from: Option<Instant>,
+    heard: HashMap<Uid, Heard>,
+}
+
+impl Peers {
+    pub(super) fn start(known_from: Instant) -> Self {
+        Self { known_from: Some(known_from), heard: HashMap::new() }
+    }
+
+    /// Takes note of a message's sender.
+    pub(super) fn hear(&mut self, header: &Header, nsp_support: NspSupport, now: Instant) -> Change {
+        match header.kind {
+            MessageKind::AdapterClose => {
+                return if self.heard.remove(&header.uid).is_some() { Change::Left } else { Change::None };
+            }
+            MessageKind::InitialHeartbeat => {
+                self.known_from = self.known_from.map(|from| from.min(now + DISCOVERY));
+            }
+            _ => {}
+        }
+        if header.uid.is_emitter() {
+            return Change::None;
+        }
+        let heard = Heard { at: now, nsp_support };
+        match self.heard.get_mut(&header.uid) {
+            Some(known) => {
+                *known = heard;
+                return Change::None;
+            }
+            None => drop(self.heard.insert(header.uid.clone(), heard)),
+        }
+        match header.kind {
+            MessageKind::InitialHeartbeat => Change::Started,
+            _ => Change::Found,
+        }
+    }
+
+    pub(super) fn interrupt(&mut self) {
+        self.known_from = None;
+    }
+
+    pub(super) fn resume(&mut self, now: Instant, timeout: Duration) {
+        self.known_from.get_or_insert(now + timeout);
+    }
+
+    /// Counts every peer as heard now.
+    pub(super) fn refresh(&mut self, now: Instant) {
+        self.heard.values_mut().for_each(|heard| heard.at = now);
+    }
+
+    pub(super) fn is_known(&self, now: Instant) -> bool {
+        self.known_from.is_some_and(|from| now >= from)
+    }
+
+    pub(super) fn known_from(&self) -> Option<Instant> {
+        self.known_from
+    }
+
+    /// Who is live, in the order of their uids.
+    pub(super) fn live(&self, now: Instant, timeout: Duration) -> Vec<LiveNode> {
+        let live = self.heard.iter().filter(|(_, heard)| is_live(heard, now, timeout));
+        let mut live: Vec<_> = live
+            .map(|(uid, Heard { at, nsp_support })| LiveNode {
+                uid: uid.clone(),
+                last_heard: *at,
+                nsp_support: *nsp_support,
+            })
+            .collect();
+        live.sort_by(|a, b| a.uid.cmp(&b.uid));
+        live
+    }
+
+    /// Forgets peers that are not live any more; returns them.
+    pub(super) fn prune(&mut self, now: Instant, timeout: Duration) -> Vec<Uid> {
+        let mut gone = Vec::new();
+        self.heard.retain(|uid, heard| {
+            let is_live = is_live(heard, now, timeout);
+            if !is_live {
+                gone.push(uid.clone());
+            }
+            is_live
+        });
+        gone
+    }
+}
+
+fn is_live(heard: &Heard, now: Instant, timeout: Duration) -> bool {
+    now.saturating_duration_since(heard.at) <= timeout
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::Namespace;
+
+    #[test]
+    fn peers_live_from_their_first_message_to_their_last_or_their_silence() {
+        let timeout = Duration::from_secs(10);
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut peers = Peers::start(at(10));
+        let hear = |peers: &mut Peers, uid: &str, kind, now| {
+            let header = Header { uid: uid.into(), nsp: Namespace::default(), kind };
+            peers.hear(&header, NspSupport::WithNsp, now);
+        };
+        let live = |peers: &Peers, now| -> Vec<String> {
+            peers.live(now, timeout).iter().map(|node| node.uid.to_string()).collect()
+        };
+
+        hear(&mut peers, "b", MessageKind::Broadcast, at(0));
+        hear(&mut peers, "a", MessageKind::Heartbeat, at(1));
+        hear(&mut peers, "emitter", MessageKind::Broadcast, at(1));
+        assert_eq!(live(&peers, at(10)), ["a", "b"]);
+        assert_eq!(live(&peers, at(11)), ["a"]);
+        hear(&mut peers, "a", MessageKind::AdapterClose, at(11));
+        assert!(live(&peers, at(11)).is_empty());
+
+        assert!(!peers.is_known(at(9)) && peers.is_known(at(10)));
+        peers.interrupt();
+        assert!(!peers.is_known(at(30)));
+        peers.resume(at(30), timeout);
+        assert!(!peers.is_known(at(39)) && peers.is_known(at(40)));
+        peers.interrupt();
+        peers.resume(at(50), timeout);
+        hear(&mut peers, "emitter", MessageKind::InitialHeartbeat, at(51));
+        assert!(!peers.is_known(at(51)) && peers.is_known(at(51) + DISCOVERY));
+    }
+}

@@ -1,0 +1,335 @@
+//! Requests under way: who was asked, what was promised, what came.
+//!
+//! Owns every pending request, found by its id. Answers, departures and the passing of time come in; whether the request
+//! has ended comes out. Invariant: each request ends once, at its deadline at the latest, and is complete only if every
+//! peer that was asked has answered in full.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::{Duration, Instant};
+
+use super::peers::Peers;
+use super::{Question, Reply, Summary};
+use crate::Error;
+use crate::protocol::{Body, Channel, Message, MessageKind, RequestId, Uid};
+
+/// How long peers that have not been heard yet are given to answer an initial heartbeat, which they do at once.
+pub const DISCOVERY: Duration = Duration::from_millis(500);
+
+/// What becomes of a request.
+pub(super) enum Step {
+    /// It goes on.
+    Wait,
+    /// It has ended.
+    Finish(Result<Summary, Error>),
+}
+
+/// How far one peer has come.
+#[derive(Debug, Default)]
+struct Progress {
+    /// Whether the end of the request waits for it.
+    is_awaited: bool,
+    promised: Option<u64>,
+    came: u64,
+}
+
+impl Progress {
+    fn is_complete(&self) -> bool {
+        self.promised.is_some_and(|promised| self.came >= promised)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The channel is not listened to yet.
+    Subscribing,
+    /// The messages are being published.
+    Publishing,
+    /// Answers may come.
+    Waiting,
+}
+
+struct Pending {
+    channel: Channel,
+    stage: Stage,
+    /// What is to be sent, until it is.
+    unsent: Option<Message>,
+    asker: Uid,
+    wants: MessageKind,
+    deadline: (Instant, u64),
+    /// Until when peers that answer the discovery are asked as well.
+    asking_until: Option<(Instant, u64)>,
+    knew_peers: bool,
+    /// Whether messages may have been lost since it was sent.
+    was_interrupted: bool,
+    of: HashMap<Uid, Progress>,
+    /// How many peers the end waits for.
+    awaited: usize,
+}
+
+#[derive(Default)]
+pub(super) struct Requests {
+    pending: HashMap<RequestId, Pending>,
+    timers: BTreeMap<(Instant, u64), RequestId>,
+    last_timer: u64,
+}
+
+impl Requests {
+    pub(super) fn len(&self) -> usize {
+        self.pending.len()
+    }
+
+    pub(super) fn insert(&mut self, question: Question) {
+        let Question { id, channel, namespace, asker, body, deadline } = question;
+        let wants = match body.kind() {
+            MessageKind::FetchSockets => MessageKind::FetchSocketsResponse,
+            MessageKind::ServerSideEmit => MessageKind::ServerSideEmitResponse,
+            _ => MessageKind::BroadcastAck,
+        };
+        let deadline = self.timer(deadline, &id);
+        let pending = Pending {
+            channel,
+            stage: Stage::Subscribing,
+            unsent: Some(Message { uid: asker.clone(), nsp: namespace, body }),
+            asker,
+            wants,
+            deadline,
+            asking_until: None,
+            knew_peers: false,
+            was_interrupted: false,
+            of: HashMap::new(),
+            awaited: 0,
+        };
+        self.pending.insert(id, pending);
+    }
+
+    fn timer(&mut self, at: Instant, id: &RequestId) -> (Instant, u64) {
+        self.last_timer += 1;
+        self.timers.insert((at, self.last_timer), id.clone());
+        (at, self.last_timer)
+    }
+
+    /// Forgets a request; returns its channel.
+    pub(super) fn remove(&mut self, id: &RequestId) -> Option<Channel> {
+        let pending = self.pending.remove(id)?;
+        self.timers.remove(&pending.deadline);
+        if let Some(timer) = pending.asking_until {
+            self.timers.remove(&timer);
+        }
+        Some(pending.channel)
+    }
+
+    /// Whether it still waits for its channel.
+    pub(super) fn is_unsent(&self, id: &RequestId) -> bool {
+        self.pending.get(id).is_some_and(|pending| pending.stage == Stage::Subscribing)
+    }
+
+    /// What is to be published, now that the channel is listened to: the question, and before it an initial heartbeat
+    /// where the peers are not known. The peers that are live now are asked.
+    pub(super) fn send<'a>(
+        &mut self,
+        now: Instant,
+        id: &RequestId,
+        timeout: Duration,
+        peers: impl FnOnce(&Channel) -> Option<&'a Peers>,
+    ) -> Option<Vec<Message>> {
+        let pending = self.pending.get_mut(id)?;
+        let question = pending.unsent.take()?;
+        pending.stage = Stage::Publishing;
+        // What was lost before it was sent does not concern it.
+        pending.was_interrupted = false;
+        let mut messages = Vec::with_capacity(2);
+        if let Some(peers) = peers(&pending.channel) {
+            pending.knew_peers = peers.is_known(now);
+            for node in peers.live(now, timeout) {
+                if node.uid != pending.asker {
+                    pending.of.insert(node.uid, Progress { is_awaited: true, ..Progress::default() });
+                    pending.awaited += 1;
+                }
+            }
+        }
+        if !pending.knew_peers {
+            // Every version answers the emitter's heartbeat, and no version counts the emitter.
+            let nsp = question.nsp.clone();
+            messages.push(Message { uid: Uid::emitter(), nsp, body: Body::InitialHeartbeat });
+        }
+        messages.push(question);
+        Some(messages)
+    }
+
+    pub(super) fn published<'a>(
+        &mut self,
+        now: Instant,
+        id: &RequestId,
+        outcome: Result<(), Error>,
+        peers: impl FnOnce(&Channel) -> Option<&'a Peers>,
+    ) -> Step {
+        let Some(pending) = self.pending.get_mut(id) else { return Step::Wait };
+        if let Err(error) = outcome {
+            return Step::Finish(Err(error));
+        }
+        pending.stage = Stage::Waiting;
+        if !pending.knew_peers {
+            let known_from = peers(&pending.channel).and_then(Peers::known_from);
+            let until = (now + DISCOVERY).min(known_from.unwrap_or(now + DISCOVERY).max(now));
+            let timer = self.timer(until, id);
+            if let Some(pending) = self.pending.get_mut(id) {
+                pending.asking_until = Some(timer);
+            }
+        }
+        self.step(id)
+    }
+
+    /// A peer was heard for the first time, by something else than its start: it was there when the question was sent.
+    pub(super) fn peer_found(&mut self, id: &RequestId, uid: &Uid) {
+        let Some(pending) = self.pending.get_mut(id) else { return };
+        let is_asking = !pending.knew_peers
+            && (pending.stage == Stage::Publishing || pending.asking_until.is_some())
+            && *uid != pending.asker;
+        if is_asking && !pending.of.contains_key(uid) {
+            pending.of.insert(uid.clone(), Progress { is_awaited: true, ..Progress::default() });
+            pending.awaited += 1;
+        }
+    }
+
+    /// A peer has said goodbye, or was not heard within the heartbeat timeout.
+    pub(super) fn peer_left(&mut self, id: &RequestId, uid: &Uid) -> Step {
+        let Some(pending) = self.pending.get_mut(id) else { return Step::Wait };
+        if pending.was_interrupted {
+            // It may be live all the same, and its answer lost.
+            pending.knew_peers = false;
+        }
+        if let Some(progress) = pending.of.get_mut(uid)
+            && std::mem::take(&mut progress.is_awaited)
+        {
+            pending.awaited -= 1;
+        }
+        self.step(id)
+    }
+
+    /// Takes an answer. Returns nothing where there is no such request, or where it wants another kind of answer.
+    pub(super) fn answered(
+        &mut self,
+        channel: &Channel,
+        id: &RequestId,
+        uid: &Uid,
+        body: &Body,
+    ) -> Option<(Option<Reply>, Step)> {
+        let pending = self.pending.get_mut(id).filter(|pending| pending.channel == *channel)?;
+        let wants = pending.wants;
+        let progress = pending.of.entry(uid.clone()).or_default();
+        let was_complete = progress.is_complete();
+        let reply = match (wants, body) {
+            (MessageKind::BroadcastAck, Body::BroadcastClientCount { client_count, .. }) => {
+                progress.promised = Some(*client_count);
+                None
+            }
+            (MessageKind::BroadcastAck, Body::BroadcastAck { answer, .. }) => {
+                progress.came += 1;
+                Some(Reply::Ack(answer.clone()))
+            }
+            (MessageKind::FetchSocketsResponse, Body::FetchSocketsResponse { sockets, .. })
+                if !was_complete =>
+            {
+                (progress.promised, progress.came) = (Some(1), 1);
+                Some(Reply::Sockets(sockets.clone()))
+            }
+            (MessageKind::ServerSideEmitResponse, Body::ServerSideEmitResponse { answer, .. })
+                if !was_complete =>
+            {
+                (progress.promised, progress.came) = (Some(1), 1);
+                Some(Reply::Answer(answer.clone()))
+            }
+            _ => return None,
+        };
+        match (progress.is_complete(), progress.is_awaited) {
+            (true, true) => {
+                progress.is_awaited = false;
+                pending.awaited -= 1;
+            }
+            // A peer that nobody knew has promised answers.
+            (false, false) if progress.promised.is_some() && !was_complete => {
+                progress.is_awaited = true;
+                pending.awaited += 1;
+            }
+            _ => {}
+        }
+        Some((reply, self.step(id)))
+    }
+
+    /// Whether an answer of that kind may be for this request.
+    pub(super) fn may_be_answered_by(&self, id: &RequestId, kind: MessageKind) -> bool {
+        self.pending.get(id).is_some_and(|pending| {
+            pending.wants == kind
+                || (pending.wants == MessageKind::BroadcastAck && kind == MessageKind::BroadcastClientCount)
+        })
+    }
+
+    /// Messages were lost: from now on no peer that falls silent is known to have left.
+    pub(super) fn interrupt(&mut self) {
+        for pending in self.pending.values_mut() {
+            pending.was_interrupted = true;
+        }
+    }
+
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.timers.keys().next().map(|(at, _)| *at)
+    }
+
+    /// The requests for which a time has come.
+    pub(super) fn due(&mut self, now: Instant) -> Vec<RequestId> {
+        let mut due = Vec::new();
+        while let Some(timer) = self.timers.first_entry()
+            && timer.key().0 <= now
+        {
+            due.push(timer.remove());
+        }
+        due
+    }
+
+    pub(super) fn timed_out(&mut self, now: Instant, id: &RequestId) -> Step {
+        let Some(pending) = self.pending.get_mut(id) else { return Step::Wait };
+        if let Some((at, _)) = pending.asking_until
+            && at <= now
+        {
+            pending.asking_until = None;
+            pending.knew_peers = !pending.was_interrupted;
+        }
+        if pending.deadline.0 > now {
+            return self.step(id);
+        }
+        match pending.stage {
+            Stage::Subscribing => {
+                Step::Finish(Err(Error::ConnectionLost("no connection in time for the request".into())))
+            }
+            Stage::Publishing => {
+                Step::Finish(Err(Error::ConnectionLost("the request was not confirmed in time".into())))
+            }
+            Stage::Waiting => Step::Finish(Ok(pending.summary())),
+        }
+    }
+
+    fn step(&self, id: &RequestId) -> Step {
+        match self.pending.get(id) {
+            Some(pending) if pending.is_over() => Step::Finish(Ok(pending.summary())),
+            _ => Step::Wait,
+        }
+    }
+}
+
+impl Pending {
+    fn is_over(&self) -> bool {
+        self.stage == Stage::Waiting && self.awaited == 0 && self.asking_until.is_none()
+    }
+
+    fn summary(&self) -> Summary {
+        let mut silent: Vec<_> =
+            self.of.iter().filter(|(_, progress)| progress.is_awaited).map(|(uid, _)| uid.clone()).collect();
+        silent.sort();
+        Summary {
+            expected: self.of.values().map(|progress| progress.promised.unwrap_or(progress.came)).sum(),
+            nodes: self.of.values().filter(|progress| progress.is_complete()).count(),
+            silent,
+            knew_peers: self.knew_peers && self.asking_until.is_none(),
+        }
+    }
+}
