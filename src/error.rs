@@ -61,7 +61,11 @@ pub enum Error {
         "Postgres takes notifications, and none comes back: is there a pooler in transaction mode in between? \
          LISTEN needs a session of its own"
     )]
-    Deaf,
+    NotificationsNotDelivered,
+
+    /// Code of the application that was called here has panicked.
+    #[error("a panic in {0}")]
+    Panic(String),
 
     /// The server refused a statement.
     #[error("Postgres refused: {0}")]
@@ -81,6 +85,13 @@ pub enum Error {
         table: String,
         /// The server's own words.
         reason: String,
+    },
+
+    /// Another session holds a lock on the attachment table.
+    #[error("the attachment table {table} is locked by another session")]
+    TableLocked {
+        /// The table, as configured.
+        table: String,
     },
 
     /// The attachment table has other columns than the protocol needs.
@@ -154,6 +165,10 @@ pub enum Error {
         waited: Duration,
     },
 
+    /// More requests of other servers than that wait for answers of clients or of Postgres.
+    #[error("more than {0} requests of other servers are under way")]
+    TooManyAnswers(usize),
+
     /// So many messages of other servers were dropped, as there were too many at once.
     #[error("{0} messages of other servers were dropped: too many at once")]
     Missed(u64),
@@ -188,6 +203,11 @@ impl Error {
     /// Whether Postgres is away, so that the same may work once it is back.
     pub(crate) fn is_disconnected(&self) -> bool {
         self.is_loss()
+    }
+
+    /// Whether the same statement may succeed a moment later.
+    pub(crate) fn is_transient(&self) -> bool {
+        self.is_disconnected() || matches!(self, Self::TableLocked { .. })
     }
 
     /// Whether Postgres is away, so that the same may work once it is back.

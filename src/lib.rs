@@ -32,12 +32,12 @@
 //! # Subscribe
 //! ```no_run
 //! use pgio::cluster::{Content, Event};
-//! use pgio::{AdapterOptions, Cluster, Namespace, Settings};
+//! use pgio::{AdapterOptions, Cluster, Settings};
 //!
 //! # async fn example() -> pgio::Result<()> {
 //! let settings = Settings::parse("postgres://localhost/app")?;
 //! let cluster = Cluster::connect(settings, AdapterOptions::default()).await?;
-//! let mut events = cluster.subscribe(&[Namespace::default()], |_header| true).await?;
+//! let mut events = cluster.subscribe(["/"], |_header| true).await?;
 //! while let Some(event) = events.next().await {
 //!     if let Event::Message(received) = event
 //!         && let Content::Message(message) = &received.content

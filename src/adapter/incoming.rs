@@ -4,9 +4,11 @@ use std::pin::pin;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt};
 use socketioxide_core::adapter::SocketEmitter;
 use socketioxide_core::packet::Packet;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
@@ -16,8 +18,40 @@ use crate::cluster::{Content, Event, Received, Subscription};
 use crate::protocol::{Body, BroadcastOptions, EventArgs, Message, RequestId, Value};
 use crate::{Error, Receipt};
 
-/// How many answers may be under way before reading waits for some.
-const ANSWERS: usize = 4096;
+/// How many answers and requests for acknowledgements may be under way. Beyond that, reading goes on and requests stay
+/// unanswered: whoever asks names this server as silent.
+const ANSWERS: usize = 16_384;
+
+/// How many bytes of answers with sockets may wait to be published.
+const SOCKETS_BYTES: usize = 64 << 20;
+
+/// What a socket counts for, in bytes.
+const SOCKET_BYTES: usize = 2 << 10;
+
+/// The answers of one namespace that are under way. They end with their owner, the task that reads.
+struct Answers {
+    tasks: JoinSet<()>,
+    sockets: Arc<Semaphore>,
+}
+
+impl Answers {
+    fn new() -> Self {
+        Self { tasks: JoinSet::new(), sockets: Arc::new(Semaphore::new(SOCKETS_BYTES)) }
+    }
+
+    fn spawn(&mut self, node: &Node, answer: impl Future<Output = ()> + Send + 'static) {
+        if self.tasks.len() < ANSWERS {
+            self.tasks.spawn(answer);
+        } else {
+            refuse(node);
+        }
+    }
+}
+
+fn refuse(node: &Node) {
+    metrics::counter!("pgio_answers_dropped_total").increment(1);
+    node.report(&Error::TooManyAnswers(ANSWERS), "a request of another server is not answered");
+}
 
 /// Serves a namespace for as long as its adapter is there.
 pub(super) async fn serve<E: SocketEmitter>(
@@ -25,35 +59,43 @@ pub(super) async fn serve<E: SocketEmitter>(
     node: Arc<Node>,
     mut heard: Subscription,
 ) {
-    // Answers take a while, and end with this task.
-    let mut answers = JoinSet::new();
+    let mut answers = Answers::new();
     // Kept from one event to the next, as setting it costs more than looking at it.
-    let mut heartbeat = pin!(sleep_until(node.heartbeat_due().into()));
+    let mut timer = pin!(sleep_until(node.heartbeat_due().into()));
+    // One at a time: while Postgres does not answer, another one would say nothing new.
+    let mut heartbeat: Option<BoxFuture<'static, ()>> = None;
     loop {
         tokio::select! {
-            event = heard.next(), if answers.len() < ANSWERS => {
+            event = heard.next() => {
                 let (Some(event), Some(adapter)) = (event, adapter.upgrade()) else { return };
                 adapter.take(event, &mut answers);
             }
-            Some(_) = answers.join_next(), if !answers.is_empty() => {}
-            () = &mut heartbeat, if !node.is_closed() => {
-                // Something else may have been said meanwhile.
-                if node.heartbeat_due() <= Instant::now() {
-                    publish(&node, Body::Heartbeat, &mut answers).await;
+            Some(ended) = answers.tasks.join_next(), if !answers.tasks.is_empty() => {
+                if let Err(error) = ended && error.is_panic() {
+                    node.report(&Error::Panic("an answer to another server".into()), "a request is not answered");
                 }
-                heartbeat.as_mut().reset(node.heartbeat_due().into());
+            }
+            () = published(&mut heartbeat) => heartbeat = None,
+            () = &mut timer, if !node.is_closed() => {
+                // Something else may have been published meanwhile.
+                if node.heartbeat_due() <= Instant::now() && heartbeat.is_none() {
+                    let node = node.clone();
+                    heartbeat = Some(async move { node.say(Body::Heartbeat).await }.boxed());
+                }
+                let due = node.heartbeat_due().max(Instant::now() + HEARTBEAT_PAUSE);
+                timer.as_mut().reset(due.into());
             }
         }
     }
 }
 
-/// Publishes what nobody waits for; the order is that of the calls.
-async fn publish(node: &Arc<Node>, body: Body, answers: &mut JoinSet<()>) {
-    let kind = body.kind();
-    match node.enqueue(body).await {
-        Ok(receipt) => drop(answers.spawn(settle(node.clone(), vec![receipt]))),
-        Err(_) if node.is_closed() => {}
-        Err(error) => node.report(&error, &format!("a {kind} was not published")),
+/// The least pause between two looks whether a heartbeat is due.
+const HEARTBEAT_PAUSE: Duration = Duration::from_millis(10);
+
+async fn published(heartbeat: &mut Option<BoxFuture<'static, ()>>) {
+    match heartbeat {
+        Some(heartbeat) => heartbeat.await,
+        None => std::future::pending().await,
     }
 }
 
@@ -67,7 +109,7 @@ async fn settle(node: Arc<Node>, receipts: Vec<Receipt>) {
 }
 
 impl<E: SocketEmitter> PostgresAdapter<E> {
-    fn take(self: Arc<Self>, event: Event, answers: &mut JoinSet<()>) {
+    fn take(self: Arc<Self>, event: Event, answers: &mut Answers) {
         match event {
             Event::Message(received) => self.take_received(received, answers),
             Event::Missed(count) => {
@@ -84,12 +126,12 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
                 tracing::info!(?away, nsp = %self.node.nsp, "other servers are heard again");
                 let node = self.node.clone();
                 // Those who have missed our heartbeats meanwhile learn of us, and we of them.
-                answers.spawn(async move { node.say(Body::InitialHeartbeat).await });
+                answers.spawn(&self.node, async move { node.say(Body::InitialHeartbeat).await });
             }
         }
     }
 
-    fn take_received(self: Arc<Self>, received: Arc<Received>, answers: &mut JoinSet<()>) {
+    fn take_received(self: Arc<Self>, received: Arc<Received>, answers: &mut Answers) {
         let start = Instant::now();
         match received.into_content() {
             Content::Message(message) => {
@@ -110,7 +152,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         }
     }
 
-    fn take_message(self: Arc<Self>, Message { nsp, body, .. }: Message, answers: &mut JoinSet<()>) {
+    fn take_message(self: Arc<Self>, Message { nsp, body, .. }: Message, answers: &mut Answers) {
         // A node on the same prefix may speak for another namespace than its channel's: Node drops that, too.
         if nsp != self.node.nsp {
             tracing::debug!(%nsp, channel = %self.node.nsp, "not for this namespace");
@@ -119,7 +161,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         match body {
             Body::InitialHeartbeat => {
                 let node = self.node.clone();
-                answers.spawn(async move { node.say(Body::Heartbeat).await });
+                answers.spawn(&self.node, async move { node.say(Body::Heartbeat).await });
             }
             Body::Broadcast { opts, event, request_id: None } => {
                 if let Some(packet) = self.packet(event) {
@@ -144,12 +186,21 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
             Body::DisconnectSockets { opts, close } => self.disconnect_here(target::from_wire(opts), close),
             Body::FetchSockets { opts, request_id } => {
                 let sockets = self.describe_sockets(target::from_wire(opts));
+                let bytes = (sockets.len() * SOCKET_BYTES).clamp(1, SOCKETS_BYTES);
+                let room = u32::try_from(bytes).unwrap_or(u32::MAX);
+                let Ok(room) = answers.sockets.clone().try_acquire_many_owned(room) else {
+                    return refuse(&self.node);
+                };
                 let body = Body::FetchSocketsResponse { request_id, sockets };
                 let node = self.node.clone();
-                answers.spawn(async move { node.say(body).await });
+                answers.spawn(&self.node, async move {
+                    node.say(body).await;
+                    drop(room);
+                });
             }
             Body::ServerSideEmit { event, request_id } => {
-                answers.spawn(self.answer(event, request_id));
+                let node = self.node.clone();
+                answers.spawn(&node, self.answer(event, request_id));
             }
             _ => {}
         }
@@ -174,14 +225,18 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         packet: Packet,
         opts: BroadcastOptions,
         id: RequestId,
-        answers: &mut JoinSet<()>,
+        answers: &mut Answers,
     ) {
+        if answers.tasks.len() >= ANSWERS {
+            refuse(&self.node);
+            return self.send_here(packet, target::from_wire(opts));
+        }
         let timeout = opts.flags.timeout.map(Duration::from_millis);
         let opts = target::from_wire(opts);
         self.let_ids_be_rooms(&opts);
         let (acks, client_count) = self.local.broadcast_with_ack(packet, opts, timeout);
         let (node, adapter) = (self.node.clone(), Arc::downgrade(&self));
-        answers.spawn(async move {
+        answers.tasks.spawn(async move {
             let count =
                 Body::BroadcastClientCount { request_id: id.clone(), client_count: client_count.into() };
             let mut receipts = Vec::new();

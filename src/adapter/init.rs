@@ -56,7 +56,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
             Some(header) => header.uid != own && is_for_servers(header.kind),
             None => true,
         };
-        let heard = self.node.cluster.subscribe(std::slice::from_ref(&self.node.nsp), wants).await?;
+        let heard = self.node.cluster.subscribe([&self.node.nsp], wants).await?;
         let serving = tokio::spawn(incoming::serve(Arc::downgrade(&self), self.node.clone(), heard));
         if self.task.set(AbortOnDropHandle::new(serving)).is_err() {
             return Err(Error::Closed);

@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::meters::Meters;
-use crate::cluster::{Asking, Cluster, LiveNode, Said};
+use crate::cluster::{Cluster, LiveNode, PendingRequest, Reply};
 use crate::protocol::{Body, Message, Namespace, RequestId, Uid};
 use crate::{Error, Receipt, Result};
 
@@ -91,8 +91,8 @@ impl Node {
         &self,
         wait: Duration,
         body: impl FnOnce(RequestId) -> Body,
-        read: fn(&Body) -> Option<Said<T>>,
-    ) -> Result<Asking<T>> {
+        read: fn(Reply) -> Option<T>,
+    ) -> Result<PendingRequest<T>> {
         self.cluster.ask(self.uid.clone(), &self.nsp, wait, body, read).await
     }
 

@@ -71,7 +71,7 @@ impl Bench {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
         let cluster = global.connect(&mut Patience::none()).await?;
         let nsp = Namespace::new(&format!("/pgio/bench/{}", Uid::random()));
-        let heard = cluster.subscribe(std::slice::from_ref(&nsp), |_| true).await?;
+        let heard = cluster.subscribe([&nsp], |_| true).await?;
         let mut run = Run { emitter: emitter(&cluster, &nsp), heard, text: "x".repeat(self.size as usize) };
         global.note_on_terminal(&format!(
             "{} events as fast as it goes ...",

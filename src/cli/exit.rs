@@ -95,7 +95,7 @@ impl Failure {
             Self::Library(Error::Refused { reason, .. }) if reason.contains("none is set") => {
                 Some("put it into ~/.pgpass, PGPASSWORD, or the URL".into())
             }
-            Self::Library(Error::Deaf) => Some("pgio doctor looks for the cause".into()),
+            Self::Library(Error::NotificationsNotDelivered) => Some("pgio doctor looks for the cause".into()),
             Self::Library(Error::MissingTable { table }) => Some(create_table(table)),
             Self::Library(Error::TableShape { remedy, .. }) => Some(format!("as its owner: {remedy}")),
             Self::Library(Error::TableDefinition { .. }) => {
@@ -137,7 +137,7 @@ fn status(error: &Error) -> u8 {
         | Error::Connect { .. }
         | Error::Refused { .. }
         | Error::ConnectionLost(_)
-        | Error::Deaf => 3,
+        | Error::NotificationsNotDelivered => 3,
         Error::File { .. } => 2,
         _ => 1,
     }

@@ -33,12 +33,30 @@ impl Echo {
     /// Those of [`Cluster::subscribe`].
     pub(crate) async fn listen(cluster: &Cluster) -> Result<Self> {
         let nsp = Namespace::new(&format!("/pgio/echo/{}", Uid::random()));
-        let heard = cluster.subscribe(std::slice::from_ref(&nsp), |_| true).await?;
+        let heard = cluster.subscribe([&nsp], |_| true).await?;
         Ok(Self { cluster: cluster.clone(), nsp, heard })
     }
 
-    /// Publishes one, and waits for it.
+    /// Publishes one, and waits for it. Where it is lost between two sessions that seem to work, both are replaced: they may
+    /// be on different servers.
     pub(crate) async fn sound(&mut self, patience: Duration) -> Sounding {
+        let outcome = self.publish_and_wait(patience).await;
+        match outcome {
+            Sounding::Back(_) => self.cluster.0.loopback.note(true),
+            Sounding::Silence => {
+                self.cluster.0.loopback.note(false);
+                // A pooler in between would lose it on any session.
+                if self.cluster.is_listening() && !self.cluster.is_deaf() {
+                    tracing::warn!("what is published does not come back: all sessions are replaced");
+                    self.cluster.0.same_server.replace_sessions();
+                }
+            }
+            Sounding::Unsent => self.cluster.0.loopback.note(false),
+        }
+        outcome
+    }
+
+    async fn publish_and_wait(&mut self, patience: Duration) -> Sounding {
         let sent = Instant::now();
         let deadline = (sent + patience).into();
         let message = Message { uid: Uid::random(), nsp: self.nsp.clone(), body: Body::Heartbeat };

@@ -1,12 +1,12 @@
-//! A cluster's traffic: publish a message, subscribe to a namespace, ask all nodes and collect their answers.
+//! A cluster's traffic: publish a message, subscribe to a namespace, ask all servers and collect their answers.
+//!
+//! [`Cluster`] is the handle. The [state machine](state) decides, the driver carries out.
 
 mod ask;
-#[cfg(feature = "cli")]
-mod dialects;
+mod driver;
 #[cfg(feature = "server")]
 mod echo;
-mod hub;
-mod nodes;
+mod health;
 mod options;
 mod received;
 #[cfg(feature = "cli")]
@@ -15,58 +15,102 @@ mod roll_call;
 pub mod state;
 mod subscription;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, oneshot};
+use tokio::time::timeout;
 
-pub use ask::{Answer, Collected};
 #[cfg(feature = "adapter")]
-pub(crate) use ask::{Asking, Said};
+pub(crate) use ask::PendingRequest;
+pub use ask::{Answer, Collected};
 pub(crate) use ask::{client_said, node_listed, server_said};
-#[cfg(feature = "cli")]
-pub(crate) use dialects::Dialect;
 #[cfg(feature = "server")]
 pub(crate) use echo::{Echo, Sounding};
-pub use nodes::LiveNode;
+pub use health::Health;
 pub use options::{AdapterOptions, ErrorHandler};
 pub use received::{Attached, Content, Event, Received};
 #[cfg(feature = "cli")]
 pub(crate) use roll_call::{NodeName, RollCall, Word};
+#[cfg(feature = "adapter")]
+pub(crate) use state::Reply;
+pub use state::{LiveNode, NspSupport};
 pub use subscription::Subscription;
 
-use crate::Result;
-use crate::postgres::{AttachmentTable, Publisher, Receipt, Session, Settings, delete_older, whereabouts};
-use crate::protocol::{Body, Channel, Header, Message, Namespace, Uid};
-use hub::Hub;
+use crate::postgres::lossy_queue::lossy_queue;
+use crate::postgres::{
+    AttachmentTable, OnLoss, Publisher, Receipt, SameServer, Session, Settings, delete_older, whereabouts,
+};
+use crate::protocol::{Body, Channel, Header, Message, MessageKind, Namespace, Uid};
+use crate::{Error, Result};
+use driver::{Command, DriverHandle};
+use state::SubscriptionId;
+use subscription::SubscriptionGuard;
+
+/// How many bytes may wait for one subscriber.
+const SUBSCRIBER_BYTES: usize = 256 << 20;
+
+/// How long the state machine's task may take to answer what it knows.
+const STATUS_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long deleting old attachments may take.
+const CLEANUP_WITHIN: Duration = Duration::from_secs(30);
+
+/// The set-up of the session that looks up and cleans up: a locked table is tried again rather than waited for.
+const LOOK_UP_SESSION: &str = "SET lock_timeout = '4s'";
 
 /// A connection to the cluster that talks over one database: a cheap handle, to be cloned.
 ///
-/// It keeps two connections to Postgres: one publishes and looks up attachments; the other listens, does nothing else,
-/// and is opened when the first subscription needs it.
+/// It keeps up to three sessions, all on one server: one publishes; one listens, and is opened when the first subscription
+/// or request needs it; one looks up and deletes attachments, and is opened when there are some.
 #[derive(Clone)]
 pub struct Cluster(Arc<Inner>);
 
 struct Inner {
     settings: Settings,
     options: AdapterOptions,
-    session: Arc<Session>,
+    same_server: SameServer,
     publisher: Publisher,
+    /// The session that looks up and cleans up.
+    rows: Arc<Session>,
     /// That of the last message, as the next one is most likely for the same namespace.
     last_channel: Mutex<Option<(Namespace, Channel)>>,
-    hub: OnceCell<Hub>,
+    driver: OnceCell<DriverHandle>,
+    next_subscription: AtomicU64,
+    loopback: health::Loopback,
 }
 
 impl Cluster {
     /// Connects.
     ///
     /// # Errors
-    /// Whatever [`Settings`] say of a connection that cannot be had: [`Error::Connect`](crate::Error::Connect).
+    /// Whatever [`Settings`] say of a connection that cannot be had: [`Error::Connect`], [`Error::Refused`].
     pub async fn connect(settings: Settings, options: AdapterOptions) -> Result<Self> {
-        let session = Arc::new(Session::open(settings.clone()).await?);
-        let publisher = Publisher::start(session.clone(), options.table_name.clone());
-        let (last_channel, hub) = Default::default();
-        Ok(Self(Arc::new(Inner { settings, options, session, publisher, last_channel, hub })))
+        Self::connect_with(settings, options, OnLoss::Fail).await
+    }
+
+    /// The same, with what becomes of messages whose connection is lost.
+    pub(crate) async fn connect_with(
+        settings: Settings,
+        options: AdapterOptions,
+        on_loss: OnLoss,
+    ) -> Result<Self> {
+        let same_server = SameServer::default();
+        let session = Arc::new(Session::open_beside(settings.clone(), same_server.clone()).await?);
+        let publisher = Publisher::start(session, options.table_name.clone(), on_loss);
+        let rows = Session::new(settings.clone(), same_server.clone(), Some(LOOK_UP_SESSION));
+        Ok(Self(Arc::new(Inner {
+            settings,
+            options,
+            same_server,
+            publisher,
+            rows: Arc::new(rows),
+            last_channel: Mutex::default(),
+            driver: OnceCell::new(),
+            next_subscription: AtomicU64::new(1),
+            loopback: health::Loopback::default(),
+        })))
     }
 
     /// The options that all members of the cluster have to agree on.
@@ -77,9 +121,10 @@ impl Cluster {
     /// Publishes a message; returns when Postgres has committed it.
     ///
     /// # Errors
-    /// [`Error::Namespace`](crate::Error::Namespace) and [`Error::TooLarge`](crate::Error::TooLarge) before anything is sent; [`Error::MissingTable`](crate::Error::MissingTable) and
-    /// [`Error::TablePrivilege`](crate::Error::TablePrivilege) for what has to go through the attachment table; [`Error::Database`](crate::Error::Database) where Postgres
-    /// refuses. After [`Error::ConnectionLost`](crate::Error::ConnectionLost) it is not known whether the message went out.
+    /// [`Error::Namespace`] and [`Error::TooLarge`] before anything is sent; [`Error::MissingTable`],
+    /// [`Error::TablePrivilege`] and [`Error::TableLocked`] for what has to go through the attachment table;
+    /// [`Error::Database`] where Postgres refuses. After [`Error::ConnectionLost`] it is not known whether the message went
+    /// out.
     pub async fn publish(&self, message: &Message) -> Result<()> {
         self.enqueue(message).await?.await
     }
@@ -88,11 +133,12 @@ impl Cluster {
     /// many in one transaction; the receipt tells when this one is committed.
     ///
     /// # Errors
-    /// [`Error::Namespace`](crate::Error::Namespace) and [`Error::TooLarge`](crate::Error::TooLarge); all others come with the receipt.
+    /// [`Error::Namespace`] and [`Error::TooLarge`]; all others come with the receipt.
     pub async fn enqueue(&self, message: &Message) -> Result<Receipt> {
         let channel = self.channel(&message.nsp)?;
         let encoded = message.encode(self.0.options.payload_threshold)?;
-        self.0.publisher.enqueue(channel, encoded).await
+        let is_heartbeat = message.kind() == MessageKind::Heartbeat;
+        self.0.publisher.enqueue(channel, encoded, is_heartbeat).await
     }
 
     /// The channel of a namespace.
@@ -108,36 +154,66 @@ impl Cluster {
         Ok(channel)
     }
 
-    /// Publishes as an emitter, whom no node counts as a peer.
+    /// Publishes as an emitter, which no node counts as a peer.
     pub(crate) async fn publish_as_emitter(&self, nsp: &Namespace, body: Body) -> Result<()> {
         self.publish(&Message { uid: Uid::emitter(), nsp: nsp.clone(), body }).await
     }
 
-    /// Subscribes to namespaces. From the moment this returns nothing is missed without being told so.
+    /// Subscribes to namespaces; returns when Postgres has confirmed it, however long it is away before. From then on
+    /// nothing is missed without [`Event::Lost`] or [`Event::Missed`].
     ///
     /// `wants` sees the header of each message before anything else of it is read (`None` where there is none that
-    /// makes sense); attachments that nobody wants are not looked up.
+    /// makes sense); attachments that nobody wants are not looked up. It is called in between other work, so it must not
+    /// block.
     ///
     /// # Errors
-    /// [`Error::Connect`](crate::Error::Connect) where the listening connection cannot be had; [`Error::Namespace`](crate::Error::Namespace); [`Error::Database`](crate::Error::Database) where
-    /// the server refuses to listen, as a standby does.
-    pub async fn subscribe(
+    /// [`Error::Connect`] where there is no listening connection and none can be had; [`Error::Namespace`];
+    /// [`Error::Database`] where the server refuses to listen, as a standby does.
+    pub async fn subscribe<N: Into<Namespace>>(
         &self,
-        namespaces: &[Namespace],
+        namespaces: impl IntoIterator<Item = N>,
         wants: impl Fn(Option<&Header>) -> bool + Send + Sync + 'static,
     ) -> Result<Subscription> {
-        self.hub().await?.subscribe(namespaces, Box::new(wants)).await
+        let prefix = &self.0.options.channel_prefix;
+        let channels = namespaces.into_iter().map(|nsp| nsp.into().channel(prefix)).collect::<Result<_>>()?;
+        let driver = self.driver().await?;
+        let id = SubscriptionId(self.0.next_subscription.fetch_add(1, Ordering::Relaxed));
+        let (writer, events) = lossy_queue(SUBSCRIBER_BYTES);
+        let guard = SubscriptionGuard { id, reaper: driver.reaper.clone() };
+        // Declared after the guard, and so dropped before it: the driver takes no subscription whose caller is gone.
+        let (made, confirmed) = oneshot::channel();
+        let interest = Box::new(wants);
+        driver.send(Command::Subscribe { id, channels, interest, events: writer, made }).await?;
+        confirmed.await.unwrap_or(Err(Error::Closed))?;
+        Ok(Subscription { events, _guard: guard })
     }
 
-    /// Whether the listening connection is there: false while Postgres is away, or before anybody subscribed.
+    /// Whether the listening connection answers and every channel is listened to: false while Postgres is away, or before
+    /// the first subscription.
     pub fn is_listening(&self) -> bool {
-        self.0.hub.get().is_some_and(Hub::is_listening)
+        self.0.driver.get().is_some_and(|driver| driver.status.is_listening())
+    }
+
+    /// How many channels the listening session listens to, as far as the server has confirmed it.
+    pub fn channels_listening(&self) -> usize {
+        self.0.driver.get().map_or(0, |driver| driver.status.channels())
     }
 
     /// Whether it listens, and not one notification has ever come. Once something was published on a channel that it
     /// listens on, this says that none comes.
     pub(crate) fn is_deaf(&self) -> bool {
-        self.0.hub.get().is_some_and(Hub::is_deaf)
+        self.0.driver.get().is_some_and(|driver| driver.status.is_listening() && !driver.status.has_heard())
+    }
+
+    /// How the sessions fare: what stands in the way of listening and of publishing.
+    pub fn health(&self) -> Health {
+        Health::of(self.is_listening(), self.0.publisher.health(), &self.0.loopback)
+    }
+
+    /// How many messages were sent again after a loss of the connection that may have been sent before.
+    #[cfg(feature = "cli")]
+    pub(crate) fn maybe_twice(&self) -> u64 {
+        self.0.publisher.health().maybe_twice
     }
 
     /// Which database this is, without secrets: `app at 10.0.0.5:5432 as alice`.
@@ -145,35 +221,62 @@ impl Cluster {
     /// # Errors
     /// Those of the connection.
     pub async fn whereabouts(&self) -> Result<String> {
-        whereabouts(&self.0.session).await
+        whereabouts(&self.0.rows).await
     }
 
     /// Deletes rows of the attachment table that are older than the cleanup interval, as every node does; returns how
     /// many there were.
     ///
     /// # Errors
-    /// [`Error::MissingTable`](crate::Error::MissingTable), [`Error::TablePrivilege`](crate::Error::TablePrivilege) and those of
-    /// the connection.
+    /// [`Error::MissingTable`], [`Error::TablePrivilege`], [`Error::TableLocked`] and those of the connection.
     pub async fn clean_up_attachments(&self) -> Result<u64> {
         let options = self.options();
-        delete_older(&self.0.session, &options.table_name, options.cleanup_interval).await
+        let client = self.0.rows.client().await?;
+        let deleting = delete_older(&client, &options.table_name, options.cleanup_interval);
+        match timeout(CLEANUP_WITHIN, deleting).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                self.0.rows.abandon(&client).await;
+                Err(Error::ConnectionLost(format!("no answer within {} s", CLEANUP_WITHIN.as_secs())))
+            }
+        }
     }
 
     /// Creates the attachment table, with an index on `created_at`, where there is none; tells whether it did. Any number
     /// of nodes may do this at once.
     ///
     /// # Errors
-    /// [`Error::TableDefinition`](crate::Error::TableDefinition) where the schema is missing, or the right to create
-    /// tables in it, and those of the connection.
+    /// [`Error::TableDefinition`] where the schema is missing, or the right to create tables in it, and those of the
+    /// connection.
     pub async fn create_attachment_table(&self) -> Result<bool> {
         let Inner { settings, options, .. } = &*self.0;
         let table = AttachmentTable::connect(settings.clone(), options.table_name.clone()).await?;
         table.create_if_missing().await
     }
 
-    async fn hub(&self) -> Result<&Hub> {
-        let Inner { settings, options, session, hub, .. } = &*self.0;
-        hub.get_or_try_init(|| Hub::start(settings.clone(), options.clone(), session.clone())).await
+    async fn driver(&self) -> Result<&DriverHandle> {
+        let Inner { settings, options, same_server, publisher, rows, driver, .. } = &*self.0;
+        let start = || {
+            DriverHandle::start(
+                settings.clone(),
+                options,
+                same_server.clone(),
+                publisher.clone(),
+                rows.clone(),
+            )
+        };
+        driver.get_or_try_init(start).await
+    }
+
+    /// The live nodes of a namespace that somebody listens to, and whether these must be all.
+    pub(crate) async fn live_nodes(&self, nsp: &Namespace) -> Result<(Vec<LiveNode>, bool)> {
+        let channel = self.channel(nsp)?;
+        let (answer, answered) = oneshot::channel();
+        self.driver().await?.send(Command::LiveNodes { channel, answer }).await?;
+        match timeout(STATUS_WITHIN, answered).await {
+            Ok(Ok(live)) => Ok(live),
+            _ => Err(Error::Closed),
+        }
     }
 
     /// How long a request waits for answers unless it says otherwise.

@@ -1,6 +1,7 @@
 //! What all members of a cluster have to agree on.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,12 +65,13 @@ impl PartialEq for ErrorHandler {
 
 impl Eq for ErrorHandler {}
 
-#[cfg(feature = "adapter")]
 impl AdapterOptions {
-    /// Tells the error handler, if there is one.
+    /// Calls the error handler, if there is one. A panic in it is logged, and ends nothing else.
     pub(crate) fn report(&self, error: &Error) {
-        if let Some(ErrorHandler(handler)) = &self.error_handler {
-            handler(error);
+        if let Some(ErrorHandler(handler)) = &self.error_handler
+            && catch_unwind(AssertUnwindSafe(|| handler(error))).is_err()
+        {
+            tracing::error!(%error, "the error handler panicked");
         }
     }
 }

@@ -65,11 +65,11 @@ impl RollCall {
     /// Asks everybody to say that they are there, and with `sockets` which sockets they have.
     ///
     /// # Errors
-    /// Those of [`Cluster::publish`], and [`Error::Deaf`] where nothing has come since the last time.
+    /// Those of [`Cluster::publish`], and [`Error::NotificationsNotDelivered`] where nothing has come since the last time.
     pub(crate) async fn ask(&mut self, sockets: bool) -> Result<()> {
         if let Some(last) = self.asked {
             let waited = Timestamp::now().duration_since(last);
-            self.cluster.must_hear(Duration::try_from(waited).unwrap_or_default())?;
+            self.cluster.ensure_loopback(Duration::try_from(waited).unwrap_or_default())?;
         }
         self.answered.clear();
         self.request_id = RequestId::random();

@@ -1,33 +1,33 @@
 //! One reader of the cluster's traffic.
 
-use std::sync::Weak;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures_util::Stream;
 
 use super::Event;
-use super::hub::Switchboard;
-use crate::postgres::backlog::{Next, Reader};
-use crate::protocol::{Channel, Header};
+use super::driver::{Gone, Reaper};
+use super::state::SubscriptionId;
+use crate::postgres::lossy_queue::{Next, Reader};
 
 /// A reader of the messages of some namespaces, in the order in which Postgres delivered them.
 ///
-/// A reader who is too slow for its backlog (256 MiB) is told how much it missed; it never makes Postgres wait.
-/// Dropping it ends the subscription.
+/// There is no backpressure: a reader that is too slow for its queue (256 MiB) is told how much it missed; it never makes
+/// Postgres wait. Dropping it ends the subscription. It is a [`Stream`] as well.
 pub struct Subscription {
     pub(super) events: Reader<Event>,
-    pub(super) _place: Place,
+    pub(super) _guard: SubscriptionGuard,
 }
 
-/// A subscriber's place at the switchboard.
-pub(super) struct Place {
-    pub(super) id: u64,
-    pub(super) channels: Vec<Channel>,
-    pub(super) switchboard: Weak<Switchboard>,
+/// Tells the driver when a subscription is dropped.
+pub(super) struct SubscriptionGuard {
+    pub(super) id: SubscriptionId,
+    pub(super) reaper: Reaper,
 }
 
-impl Drop for Place {
+impl Drop for SubscriptionGuard {
     fn drop(&mut self) {
-        if let Some(switchboard) = self.switchboard.upgrade() {
-            switchboard.leave(self.id, &self.channels);
-        }
+        self.reaper.add(Gone::Subscription(self.id));
     }
 }
 
@@ -43,12 +43,17 @@ impl Subscription {
     }
 }
 
+impl Stream for Subscription {
+    type Item = Event;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.events.poll_next(context).map(|next| next.map(flatten))
+    }
+}
+
 fn flatten(next: Next<Event>) -> Event {
     match next {
         Next::Item(event) => event,
         Next::Missed(count) => Event::Missed(count),
     }
 }
-
-/// What a subscriber wants to see of.
-pub(super) type Wants = Box<dyn Fn(Option<&Header>) -> bool + Send + Sync>;

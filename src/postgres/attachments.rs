@@ -4,20 +4,20 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 
-use super::{Session, TableName, failure};
+use super::{TableName, failure};
 use crate::protocol::AttachmentId;
 use crate::{Error, Result};
 
 /// The documents of those rows that exist, by id, in one round trip. A row is gone once some node has cleaned up.
 pub(crate) async fn look_up(
-    session: &Session,
+    client: &Client,
     table: &TableName,
     ids: &[AttachmentId],
 ) -> Result<HashMap<AttachmentId, Bytes>> {
-    let client = session.client().await?;
     let ids: Vec<i64> = ids.iter().map(|id| id.0).collect();
     let sql = format!("SELECT id, payload FROM {} WHERE id = ANY($1)", table.as_sql());
     let rows =
@@ -32,8 +32,7 @@ pub(crate) async fn look_up(
 }
 
 /// Deletes rows older than that; returns how many there were.
-pub(crate) async fn delete_older(session: &Session, table: &TableName, age: Duration) -> Result<u64> {
-    let client = session.client().await?;
+pub(crate) async fn delete_older(client: &Client, table: &TableName, age: Duration) -> Result<u64> {
     // Node's very words: `pgio attachments stats` knows a server that cleans up by them.
     let (table_name, millis) = (table.as_sql(), age.as_millis());
     let sql = format!("DELETE FROM {table_name} WHERE created_at < now() - interval '{millis} milliseconds'");
@@ -49,6 +48,7 @@ pub(crate) fn table_failure(error: &tokio_postgres::Error, table: &TableName) ->
         {
             Error::MissingTable { table }
         }
+        Some(db) if *db.code() == SqlState::LOCK_NOT_AVAILABLE => Error::TableLocked { table },
         Some(db) if *db.code() == SqlState::INSUFFICIENT_PRIVILEGE => {
             Error::TablePrivilege { table, reason: db.message().to_owned() }
         }

@@ -3,28 +3,20 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::time::Duration;
 
 use futures_util::future::{self, BoxFuture, FutureExt};
-use tokio::time::timeout;
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{Client, Error as PgError};
+use tokio_postgres::{Client, Error as PgError, SimpleQueryMessage};
 
-use super::attachments::table_failure;
+use super::TableName;
 use super::publisher::Job;
-use super::{Session, TableName};
 use crate::protocol::{Channel, Encoded, Header, MAX_INLINE_BYTES};
-use crate::{Error, Result};
 
 /// Beyond a thousand, a larger batch is no faster.
 const MAX_MESSAGES: usize = 1000;
 
 /// A batch ends with the message that reaches this size.
 const MAX_BYTES: usize = 1 << 20;
-
-/// How long the server may take for a batch, before its size. Longer than locks on the table last, and an end where the
-/// server hangs without closing its connections.
-const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// Several notifications in one round trip. Losing the last messages in a crash of the server is right for messages
 /// that live for seconds, and spares a flush of the disk for each commit. That setting is made in the statement itself,
@@ -76,18 +68,15 @@ impl Batch {
         None
     }
 
-    /// Sends all; where the server refuses one of several, sends each alone, so that a bad message fails alone.
-    pub(super) async fn send(self, session: &Session, table: &TableName) {
-        let outcome = send_all(&self.jobs, session, table).await;
-        match outcome {
-            Err(error) if self.jobs.len() > 1 && was_refused(&error) => {
-                for job in self.jobs {
-                    let outcome = send_all(std::slice::from_ref(&job), session, table).await;
-                    job.finish(outcome);
-                }
-            }
-            outcome => finish_all(self.jobs, outcome),
-        }
+    /// Adds the first message, which always fits.
+    pub(super) fn add_first(&mut self, job: Job) {
+        self.bytes += job.bytes();
+        self.jobs.push(job);
+    }
+
+    /// The messages in their order.
+    pub(super) fn into_jobs(self) -> Vec<Job> {
+        self.jobs
     }
 }
 
@@ -96,54 +85,87 @@ fn mark(number: u32) -> String {
     format!("{number:b}").chars().map(|bit| if bit == '1' { '\t' } else { ' ' }).collect()
 }
 
-/// Whether the server has said no, so that nothing of the transaction has happened.
-fn was_refused(error: &Error) -> bool {
-    matches!(error, Error::Database(_) | Error::MissingTable { .. } | Error::TablePrivilege { .. })
+/// How long a statement waits for a lock on the attachment table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum LockPatience {
+    /// As short locks are usual.
+    Long,
+    /// Only to see whether it is locked still.
+    Short,
 }
 
-fn finish_all(jobs: Vec<Job>, outcome: Result<()>) {
-    match outcome {
-        Ok(()) => jobs.into_iter().for_each(|job| job.finish(Ok(()))),
-        Err(error) => jobs.into_iter().for_each(|job| job.finish(Err(error.clone()))),
+impl LockPatience {
+    fn as_sql(self) -> &'static str {
+        match self {
+            Self::Long => "SET LOCAL lock_timeout = '1s'",
+            Self::Short => "SET LOCAL lock_timeout = '50ms'",
+        }
     }
 }
 
-async fn send_all(jobs: &[Job], session: &Session, table: &TableName) -> Result<()> {
-    let client = session.client().await?;
-    let steps = steps(jobs);
-    let insert = format!(
+/// Begins a transaction; returns its number, by which the server tells later what became of it.
+pub(super) async fn begin(client: &Client) -> Result<String, PgError> {
+    let answers = client.simple_query("BEGIN; SELECT pg_catalog.txid_current()").await?;
+    let number = answers.iter().find_map(|answer| match answer {
+        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+        _ => None,
+    });
+    Ok(number.unwrap_or_default())
+}
+
+/// What became of a transaction: `committed`, `aborted`, `in progress`; `None` where that is too long ago.
+pub(super) async fn transaction_status(client: &Client, number: &str) -> Result<Option<String>, PgError> {
+    let Ok(number) = number.parse::<i64>() else { return Ok(None) };
+    let rows = client.query_typed("SELECT pg_catalog.txid_status($1)", &[(&number, Type::INT8)]).await?;
+    rows.first().map_or(Ok(None), |row| row.try_get(0))
+}
+
+/// Sends messages in one transaction, which has begun already or begins here. Nobody else may use the client meanwhile.
+pub(super) async fn send(
+    client: &Client,
+    jobs: &[Job],
+    table: &TableName,
+    has_begun: bool,
+    lock: LockPatience,
+) -> Result<(), PgError> {
+    let insert = insert(table);
+    match steps(jobs).as_slice() {
+        [step @ Step::Notify { .. }] if !has_begun => step.send(client, &insert).await,
+        steps => in_one_transaction(client, steps, &insert, has_begun, lock).await,
+    }
+}
+
+/// Sends each message in a transaction of its own, in order.
+pub(super) async fn send_each(client: &Client, jobs: &[Job], table: &TableName) -> Vec<Result<(), PgError>> {
+    let insert = insert(table);
+    let steps: Vec<_> = jobs.iter().flat_map(|job| steps(std::slice::from_ref(job))).collect();
+    future::join_all(steps.iter().map(|step| step.send(client, &insert))).await
+}
+
+fn insert(table: &TableName) -> String {
+    format!(
         "WITH row AS (INSERT INTO {} (payload) VALUES ($3) RETURNING id) \
          SELECT pg_notify($1, $2 || id || '\"}}'), set_config('synchronous_commit', 'off', true) FROM row",
         table.as_sql()
-    );
-    let sent = async {
-        match steps.as_slice() {
-            [step] => step.send(&client, &insert).await,
-            steps => in_one_transaction(&client, steps, &insert).await,
-        }
-    };
-    let patience = patience(jobs);
-    match timeout(patience, sent).await {
-        Ok(sent) => sent.map_err(|error| table_failure(&error, table)),
-        Err(_) => {
-            session.abandon(&client).await;
-            Err(Error::ConnectionLost(format!("no answer within {} s", patience.as_secs())))
-        }
-    }
-}
-
-/// How long the server may take before it counts as gone: more for what has to travel longer.
-fn patience(jobs: &[Job]) -> Duration {
-    let mebibytes = jobs.iter().map(Job::bytes).sum::<usize>() >> 20;
-    ANSWER_WITHIN + Duration::from_secs(mebibytes as u64)
+    )
 }
 
 /// Pipelined: all statements are on their way before the first is answered.
-async fn in_one_transaction(client: &Client, steps: &[Step<'_>], insert: &str) -> Result<(), PgError> {
-    let begin = client.batch_execute("BEGIN").boxed();
+async fn in_one_transaction(
+    client: &Client,
+    steps: &[Step<'_>],
+    insert: &str,
+    has_begun: bool,
+    lock: LockPatience,
+) -> Result<(), PgError> {
+    let mut before = if has_begun { String::new() } else { "BEGIN;".to_owned() };
+    if steps.iter().any(|step| matches!(step, Step::Attach { .. })) {
+        before += lock.as_sql();
+    }
+    let begin = (!before.is_empty()).then(|| async move { client.batch_execute(&before).await }.boxed());
     let commit = client.batch_execute("COMMIT").boxed();
     let statements = steps.iter().map(|step| step.send(client, insert));
-    let all = std::iter::once(begin).chain(statements).chain([commit]);
+    let all = begin.into_iter().chain(statements).chain([commit]);
     // After a failure the server takes COMMIT for ROLLBACK; the first error is the one that says why.
     future::join_all(all).await.into_iter().collect()
 }

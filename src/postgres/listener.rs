@@ -1,35 +1,45 @@
-//! The one connection that listens, and does nothing else.
+//! The session that listens, and does nothing else.
+//!
+//! One task owns the connection. Statements go in; notifications and the state of the connection come out, in their order.
+//! A connection that stops answering is kept until another one listens to the same channels: if it wakes up before,
+//! nothing was lost and the other one is dropped. So each notification is handed on once.
 
-use std::collections::BTreeSet;
-use std::future::poll_fn;
-use std::pin::pin;
+mod connection;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use tokio::sync::{mpsc, oneshot};
-use tokio::time::{MissedTickBehavior, interval, sleep};
-use tokio_postgres::{AsyncMessage, Client};
+use futures_util::future::BoxFuture;
+use tokio::sync::mpsc;
+use tokio::time::{sleep, sleep_until, timeout};
+use tokio_postgres::AsyncMessage;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::backlog::{Reader, Writer, backlog};
-use super::connect::PgConnection;
-use super::table::quote_identifier;
-use super::{Settings, failure};
+use super::Settings;
+use super::lossy_queue::{Reader, Writer, lossy_queue};
+use super::same_server::{SameServer, SessionPlace};
 use crate::protocol::Channel;
 use crate::{Error, Result};
+use connection::{ListeningConnection, next_message};
 
-/// How often the connection is tried, in case the peer vanished without a word, and how long an answer may take.
-const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// After how long without a notification the server is asked whether it is there.
+const PING_AFTER: Duration = Duration::from_secs(2);
+
+/// How long it may take to answer. Together with [`PING_AFTER`], a dead connection is noticed within five seconds.
+const ANSWER_WITHIN: Duration = Duration::from_millis(2800);
+
+/// How long a silent connection is read once more when another one could take its place.
+const DRAIN: Duration = Duration::from_millis(50);
 
 /// The first and the longest pause between attempts to connect again.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
 
 /// How many messages are taken before anything else is looked at.
 const AT_ONCE: usize = 256;
 
 /// How many bytes of notifications may wait to be worked on.
-const BACKLOG_BYTES: usize = 256 << 20;
+const QUEUE_BYTES: usize = 256 << 20;
 
 /// What the listener has to say.
 #[derive(Debug)]
@@ -41,158 +51,274 @@ pub(crate) enum Heard {
         /// The text.
         payload: String,
     },
-    /// The connection is gone, and what is sent meanwhile is missed.
+    /// There is a connection, which listens to these channels. Statements name its number.
+    Connected { connection: u64, channels: Vec<Channel> },
+    /// The connection does not answer. It is kept, as it may wake up.
+    Silent,
+    /// It answers again, and nothing is lost.
+    Awake,
+    /// The connection is gone, with the statements that were under way. What is sent meanwhile is missed.
     Lost(Error),
-    /// It is back after so long, and listens on every channel again.
-    Restored(Duration),
+    /// A statement has ended on that connection.
+    Executed { connection: u64, outcome: Result<()> },
 }
 
-/// A connection that listens, and comes back when it is lost.
+/// LISTEN and UNLISTEN for one connection.
+#[derive(Debug)]
+pub(crate) struct Command {
+    /// The number of the connection that it is meant for. On any other it is void.
+    pub(crate) connection: u64,
+    pub(crate) listen: Vec<Channel>,
+    pub(crate) unlisten: Vec<Channel>,
+}
+
+/// A session that listens, and is replaced when it is lost.
 pub(crate) struct Listener {
     commands: mpsc::Sender<Command>,
     _task: AbortOnDropHandle<()>,
 }
 
-enum Command {
-    Listen(Channel, oneshot::Sender<Result<()>>),
-    Unlisten(Channel),
-}
-
 impl Listener {
-    /// Connects; an error here is final, while later losses are repaired.
-    pub(crate) async fn connect(settings: Settings) -> Result<(Self, Reader<Heard>)> {
-        let live = Live::connect(&settings).await?;
-        let (writer, reader) = backlog(BACKLOG_BYTES);
+    /// Connects and listens to these channels; an error here is final, while later losses are repaired.
+    pub(crate) async fn connect(
+        settings: Settings,
+        same_server: SameServer,
+        channels: Vec<Channel>,
+    ) -> Result<(Self, Reader<Heard>)> {
+        let live = ListeningConnection::open(&settings, channels).await?;
+        let (heard, reader) = lossy_queue(QUEUE_BYTES);
         let (commands, receiver) = mpsc::channel(64);
         let owner = Owner {
-            settings,
-            channels: BTreeSet::new(),
+            settings: settings.for_replacement(),
+            same_server,
             commands: receiver,
-            heard: writer,
+            heard,
             last_channel: Arc::default(),
+            connection: 0,
         };
         let task = AbortOnDropHandle::new(tokio::spawn(owner.run(live)));
         Ok((Self { commands, _task: task }, reader))
     }
 
-    /// Listens on a channel; resolves when the server has confirmed it, so that nothing sent later is missed.
-    pub(crate) async fn listen(&self, channel: Channel) -> Result<()> {
-        let (done, confirmed) = oneshot::channel();
-        self.commands.send(Command::Listen(channel, done)).await.map_err(|_| Error::Closed)?;
-        confirmed.await.unwrap_or(Err(Error::Closed))
-    }
-
-    /// Stops listening on a channel, without waiting for it.
-    pub(crate) fn unlisten(&self, channel: Channel) {
-        if self.commands.try_send(Command::Unlisten(channel)).is_err() {
-            // It costs some notifications that nobody reads, until the next connection.
-            tracing::debug!("the listener is too busy to stop listening on a channel");
-        }
+    /// Hands a statement over. The caller sends one at a time, so that there is room; false where there is none.
+    pub(crate) fn execute(&self, command: Command) -> bool {
+        self.commands.try_send(command).is_ok()
     }
 }
 
-/// Nobody wants to hear any more.
-struct Finished;
+/// Why the work on a connection ended.
+enum End {
+    /// The listener was dropped.
+    Dropped,
+    /// The connection is lost; another one may be in the making.
+    Lost(Error, Option<Replacing>),
+    /// It was silent, and another one has taken its place.
+    Replaced(Box<ListeningConnection>),
+}
+
+/// Another connection that is being made.
+type Replacing = BoxFuture<'static, Box<ListeningConnection>>;
 
 /// The task that owns the connection.
 struct Owner {
     settings: Settings,
-    channels: BTreeSet<Channel>,
+    same_server: SameServer,
     commands: mpsc::Receiver<Command>,
     heard: Writer<Heard>,
     /// That of the last notification, as the next one is most likely on the same.
     last_channel: Arc<str>,
+    /// The number of the connection in use.
+    connection: u64,
 }
 
-/// A connection in use.
-struct Live {
-    client: Client,
-    connection: PgConnection,
-}
-
-impl Live {
-    async fn connect(settings: &Settings) -> Result<Self> {
-        let (client, connection) = settings.connect().await?;
-        Ok(Self { client, connection })
-    }
+/// A statement without an answer yet.
+struct Running {
+    answer: BoxFuture<'static, Result<()>>,
+    /// What to report of it; nothing for a ping.
+    command: Option<Command>,
 }
 
 impl Owner {
-    async fn run(mut self, mut live: Live) {
+    async fn run(mut self, live: ListeningConnection) {
+        let mut live = Box::new(live);
+        // The session that the one in use has taken the place of, while it was silent.
+        let mut silent: Option<SessionPlace> = None;
         loop {
-            let error = match self.serve(live).await {
-                Ok(Finished) => return,
-                Err(error) => error,
-            };
-            match self.channels.is_empty() {
-                // Nobody misses anything.
-                true => tracing::debug!(%error, "the listening connection broke"),
-                false => tracing::warn!(%error, "listening is interrupted"),
+            self.connection += 1;
+            self.same_server.listen_on(&live.place.server);
+            let generation = self.same_server.agreed().generation;
+            let channels = live.channels.iter().cloned().collect();
+            if !self.heard.push_always(Heard::Connected { connection: self.connection, channels }) {
+                return;
             }
+            for message in std::mem::take(&mut live.early) {
+                if self.hear(message).is_err() {
+                    return;
+                }
+            }
+            let end = self.serve(&mut live, silent.take(), generation).await;
+            let (error, replacing, ready) = match end {
+                End::Dropped => return,
+                End::Lost(error, replacing) => (error, replacing, None),
+                End::Replaced(next) => {
+                    let why = "the server did not answer on it any more".into();
+                    (Error::ConnectionLost(why), None, Some(next))
+                }
+            };
             let since = Instant::now();
+            match live.channels.is_empty() {
+                // Nobody misses anything.
+                true => tracing::debug!(%error, "the listening connection is lost"),
+                false => tracing::warn!(%error, "the listening connection is lost"),
+            }
             if !self.heard.push_always(Heard::Lost(error)) {
                 return;
             }
-            live = self.reconnect().await;
-            let away = since.elapsed();
-            tracing::info!(?away, "listening again");
-            if !self.heard.push_always(Heard::Restored(away)) {
-                return;
-            }
+            live = match ready {
+                Some(next) => {
+                    silent = Some(live.place.clone()).filter(|old| old.server == next.place.server);
+                    next
+                }
+                None => {
+                    let replacing = replacing.unwrap_or_else(|| self.replace(&live));
+                    match self.wait_for(replacing).await {
+                        Some(next) => next,
+                        None => return,
+                    }
+                }
+            };
+            tracing::info!(after = ?since.elapsed(), "listening again");
         }
     }
 
-    /// Works until the connection breaks (the error) or nobody is interested any more.
-    async fn serve(&mut self, mut live: Live) -> Result<Finished> {
-        let mut ping = interval(PING_INTERVAL);
-        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        ping.reset();
+    /// Works until the connection is lost or replaced, or nobody is interested any more.
+    async fn serve(
+        &mut self,
+        live: &mut ListeningConnection,
+        silent: Option<SessionPlace>,
+        generation: u64,
+    ) -> End {
+        let end = |old: SessionPlace| Running { answer: live.end(&old), command: None };
+        let mut running: Option<Running> = silent.map(end);
+        let mut replacing: Option<Replacing> = None;
+        let mut due = Instant::now() + PING_AFTER;
+        let same_server = self.same_server.clone();
+        let mut replaced = std::pin::pin!(same_server.replaced_from(generation));
         loop {
+            let is_idle = running.is_none();
             tokio::select! {
-                message = next_message(&mut live.connection) => self.hear_all(message?, &mut live.connection)?,
-                command = self.commands.recv() => match command {
-                    None => return Ok(Finished),
-                    Some(Command::Unlisten(channel)) => {
-                        self.channels.remove(&channel);
-                        let sql = format!("UNLISTEN {}", quote_identifier(channel.as_str()));
-                        self.execute(&mut live, &sql).await?;
-                        // The last statement is what others see of this session.
-                        let listen = self.ping();
-                        self.execute(&mut live, &listen).await?;
+                message = next_message(&mut live.connection) => {
+                    if let Err(error) = message.and_then(|first| self.hear_all(first, live)) {
+                        return if matches!(error, Error::Closed) { End::Dropped } else { End::Lost(error, replacing) };
                     }
-                    Some(Command::Listen(channel, done)) => {
-                        let sql = format!("LISTEN {}", quote_identifier(channel.as_str()));
-                        let outcome = self.execute(&mut live, &sql).await;
+                    // Whatever comes is a sign of life. In a flood, an answer is somewhere behind it.
+                    due = Instant::now() + if is_idle { PING_AFTER } else { ANSWER_WITHIN };
+                    self.wake(&mut replacing);
+                }
+                outcome = answer_of(&mut running) => {
+                    let command = running.take().and_then(|running| running.command);
+                    if let Err(error) = &outcome && error.is_disconnected() {
+                        return End::Lost(error.clone(), replacing);
+                    }
+                    self.wake(&mut replacing);
+                    if let Some(command) = command {
                         if outcome.is_ok() {
-                            self.channels.insert(channel);
+                            live.note(&command);
                         }
-                        let lost = matches!(outcome, Err(Error::ConnectionLost(_)));
-                        // The caller may have given up waiting.
-                        let _ = done.send(outcome.clone());
-                        if lost {
-                            outcome?;
-                        }
+                        let connection = self.connection;
+                        self.heard.push_always(Heard::Executed { connection, outcome });
+                    }
+                    due = Instant::now() + PING_AFTER;
+                }
+                command = self.commands.recv(), if is_idle => match command {
+                    None => return End::Dropped,
+                    Some(command) if command.connection != self.connection => {}
+                    Some(command) => {
+                        running = Some(Running { answer: live.execute(&command), command: Some(command) });
+                        due = Instant::now() + ANSWER_WITHIN;
                     }
                 },
-                _ = ping.tick() => {
-                    let ping = self.ping();
-                    self.execute(&mut live, &ping).await?;
+                () = sleep_until(due.into()), if replacing.is_none() => match is_idle {
+                    true => {
+                        running = Some(Running { answer: live.ping(), command: None });
+                        due = Instant::now() + ANSWER_WITHIN;
+                    }
+                    false => {
+                        tracing::warn!("Postgres does not answer on the listening connection; making another one");
+                        self.heard.push_always(Heard::Silent);
+                        replacing = Some(self.replace(live));
+                    }
+                },
+                next = made(&mut replacing) => {
+                    // Something may have come while the other one was made.
+                    match timeout(DRAIN, next_message(&mut live.connection)).await {
+                        Ok(Ok(first)) => {
+                            if let Err(error) = self.hear_all(first, live) {
+                                return if matches!(error, Error::Closed) { End::Dropped } else { End::Lost(error, None) };
+                            }
+                            due = Instant::now() + ANSWER_WITHIN;
+                            self.wake(&mut replacing);
+                        }
+                        Ok(Err(_)) | Err(_) => return End::Replaced(next),
+                    }
+                }
+                () = &mut replaced => {
+                    let why = "it is replaced, as another session reached another server or heard nothing of it";
+                    return End::Lost(Error::ConnectionLost(why.into()), None);
                 }
             }
         }
     }
 
-    /// Says again what is so already, for those who look into `pg_stat_activity` what the connection is good for.
-    fn ping(&self) -> String {
-        let listen = |channel: &Channel| format!("LISTEN {}", quote_identifier(channel.as_str()));
-        self.channels.last().map(listen).unwrap_or_default()
+    /// A silent connection has given a sign of life.
+    fn wake(&mut self, replacing: &mut Option<Replacing>) {
+        if replacing.take().is_some() {
+            tracing::info!("Postgres answers again on the listening connection");
+            self.heard.push_always(Heard::Awake);
+        }
+    }
+
+    /// Makes another connection that listens to the same channels; tries until it succeeds.
+    fn replace(&self, live: &ListeningConnection) -> Replacing {
+        let (settings, channels) = (self.settings.clone(), live.channels.iter().cloned().collect::<Vec<_>>());
+        async move {
+            let (mut pause, longest) = BACKOFF;
+            let mut said = None;
+            loop {
+                // Spreads the nodes of a cluster, which have all lost the same server.
+                sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
+                pause = longest.min(pause * 2);
+                match ListeningConnection::open(&settings, channels.clone()).await {
+                    Ok(next) => return Box::new(next),
+                    Err(error) => {
+                        let text = error.to_string();
+                        match said.as_ref() == Some(&text) {
+                            true => tracing::debug!(%error, "no listening connection yet"),
+                            false => tracing::warn!(%error, "no listening connection yet"),
+                        }
+                        said = Some(text);
+                    }
+                }
+            }
+        }
+        .boxed()
+    }
+
+    /// Waits for the other connection; commands for the lost one are void. `None` when the listener was dropped.
+    async fn wait_for(&mut self, mut replacing: Replacing) -> Option<Box<ListeningConnection>> {
+        loop {
+            tokio::select! {
+                next = &mut replacing => return Some(next),
+                command = self.commands.recv() => drop(command?),
+            }
+        }
     }
 
     /// Takes a message and those that are there with it, and hands them on together.
-    fn hear_all(&mut self, first: AsyncMessage, connection: &mut PgConnection) -> Result<()> {
+    fn hear_all(&mut self, first: AsyncMessage, live: &mut ListeningConnection) -> Result<()> {
         self.hear(first)?;
         for _ in 1..AT_ONCE {
-            let Some(message) = next_message(connection).now_or_never() else { break };
+            let Some(message) = next_message(&mut live.connection).now_or_never() else { break };
             self.hear(message?)?;
         }
         match self.heard.flush() {
@@ -221,56 +347,20 @@ impl Owner {
             _ => Ok(()),
         }
     }
+}
 
-    /// Runs a statement, and goes on listening while it is under way.
-    async fn execute(&mut self, live: &mut Live, sql: &str) -> Result<()> {
-        let Live { client, connection } = live;
-        let mut statement = pin!(client.batch_execute(sql));
-        let mut patience = pin!(sleep(PING_INTERVAL));
-        loop {
-            tokio::select! {
-                outcome = &mut statement => return outcome.map_err(|e| failure(&e)),
-                message = next_message(connection) => {
-                    self.hear_all(message?, connection)?;
-                    // In a flood of notifications the answer is somewhere behind them.
-                    patience.as_mut().reset(tokio::time::Instant::now() + PING_INTERVAL);
-                }
-                () = &mut patience => {
-                    return Err(Error::ConnectionLost(format!("no answer within {PING_INTERVAL:?}")));
-                }
-            }
-        }
-    }
-
-    /// Tries until it succeeds, more and more slowly.
-    async fn reconnect(&mut self) -> Live {
-        let (mut pause, longest) = BACKOFF;
-        loop {
-            // Spreads the nodes of a cluster, which have all lost the same server.
-            sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
-            pause = longest.min(pause * 2);
-            match self.try_reconnect().await {
-                Ok(live) => return live,
-                Err(error) => tracing::debug!(%error, "not yet"),
-            }
-        }
-    }
-
-    async fn try_reconnect(&mut self) -> Result<Live> {
-        let mut live = Live::connect(&self.settings).await?;
-        let statements: String = self
-            .channels
-            .iter()
-            .map(|channel| format!("LISTEN {};", quote_identifier(channel.as_str())))
-            .collect();
-        self.execute(&mut live, &statements).await?;
-        Ok(live)
+/// The answer to the statement under way; never, if there is none.
+async fn answer_of(running: &mut Option<Running>) -> Result<()> {
+    match running {
+        Some(running) => (&mut running.answer).await,
+        None => std::future::pending().await,
     }
 }
 
-async fn next_message(connection: &mut PgConnection) -> Result<AsyncMessage> {
-    match poll_fn(|context| connection.poll_message(context)).await {
-        Some(message) => message.map_err(|e| failure(&e)),
-        None => Err(Error::ConnectionLost("the server closed it".into())),
+/// The other connection, once it is made; never, if none is.
+async fn made(replacing: &mut Option<Replacing>) -> Box<ListeningConnection> {
+    match replacing {
+        Some(replacing) => replacing.await,
+        None => std::future::pending().await,
     }
 }

@@ -2,16 +2,17 @@
 
 mod attachment_table;
 mod attachments;
-pub(crate) mod backlog;
 mod batch;
 mod connect;
 mod failure;
 #[cfg(feature = "cli")]
 pub(crate) mod health;
 mod listener;
+pub(crate) mod lossy_queue;
 #[cfg(all(unix, feature = "private"))]
 pub mod private;
 mod publisher;
+mod same_server;
 mod session;
 mod settings;
 mod table;
@@ -27,7 +28,8 @@ pub use table::TableName;
 pub(crate) use attachment_table::{Brief, Cleaner, Deleted, Expired, Statistics};
 pub(crate) use attachments::{delete_older, look_up};
 pub(crate) use failure::failure;
-pub(crate) use listener::{Heard, Listener};
-pub(crate) use publisher::Publisher;
+pub(crate) use listener::{Command, Heard, Listener};
+pub(crate) use publisher::{OnLoss, Publisher, Publishing, Trouble};
+pub(crate) use same_server::SameServer;
 pub(crate) use session::Session;
 pub(crate) use whereabouts::whereabouts;

@@ -1,14 +1,23 @@
 //! Group commit: what is queued while a statement is under way goes out with the next one.
+//!
+//! One task owns the order: messages go out as they were queued, as many in one transaction as have come together, so
+//! that a lone message waits for nobody and a flood shares commits. Messages for a locked attachment table are held back
+//! with those behind them on the same channel; all others pass.
+
+mod held;
+mod sender;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::batch::Batch;
 use super::{Session, TableName};
 use crate::protocol::{Channel, Encoded};
 use crate::{Error, Result};
+use sender::Sender;
 
 /// How many bytes may wait before a producer has to.
 const QUEUE_BYTES: usize = 32 << 20;
@@ -16,34 +25,74 @@ const QUEUE_BYTES: usize = 32 << 20;
 /// How many messages may wait before a producer has to.
 const QUEUE_MESSAGES: usize = 8192;
 
-/// Sends messages through one task that owns the order: they go out as they were queued, as many in one transaction as
-/// have come together, so that a lone message waits for nobody and a flood shares commits.
+/// Sends messages through one task. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Publisher {
     jobs: mpsc::Sender<Job>,
     room: Arc<Semaphore>,
+    health: watch::Receiver<Publishing>,
     _task: Arc<AbortOnDropHandle<()>>,
+}
+
+/// How publishing goes.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Publishing {
+    /// What stands in its way; `None` while it works.
+    pub(crate) trouble: Option<Trouble>,
+    /// How many messages were sent again that may have been sent before.
+    pub(crate) maybe_twice: u64,
+}
+
+/// What stands in the way of publishing.
+#[derive(Debug, Clone)]
+pub(crate) enum Trouble {
+    /// The server does not answer.
+    NoAnswer,
+    /// There is no connection.
+    Disconnected(Error),
+    /// The server's queue of notifications is full: some listener does not read.
+    QueueFull,
+}
+
+/// What to do with messages whose connection is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum OnLoss {
+    /// Tell the caller at once.
+    #[default]
+    Fail,
+    /// Send them again, and all others after them, for so long after the loss.
+    Retry(Duration),
 }
 
 /// One message on its way.
 pub(super) struct Job {
     pub(super) channel: Channel,
     pub(super) encoded: Encoded,
+    /// Whether it may overtake others: a heartbeat says nothing but that its sender is alive.
+    pub(super) is_heartbeat: bool,
     done: oneshot::Sender<Result<()>>,
     _room: OwnedSemaphorePermit,
 }
 
 impl Job {
     pub(super) fn bytes(&self) -> usize {
-        match &self.encoded {
-            Encoded::Inline(text) => text.len(),
-            Encoded::Attachment { document, .. } => document.len(),
-        }
+        bytes_of(&self.encoded)
+    }
+
+    pub(super) fn is_attachment(&self) -> bool {
+        matches!(self.encoded, Encoded::Attachment { .. })
     }
 
     pub(super) fn finish(self, outcome: Result<()>) {
-        // Whoever does not wait for the outcome has chosen not to know it.
-        let _ = self.done.send(outcome);
+        // A caller that dropped the receipt has chosen not to know the outcome.
+        self.done.send(outcome).ok();
+    }
+}
+
+fn bytes_of(encoded: &Encoded) -> usize {
+    match encoded {
+        Encoded::Inline(text) => text.len(),
+        Encoded::Attachment { document, .. } => document.len(),
     }
 }
 
@@ -64,45 +113,62 @@ impl Future for Receipt {
 }
 
 impl Publisher {
-    pub(crate) fn start(session: Arc<Session>, table: TableName) -> Self {
+    pub(crate) fn start(session: Arc<Session>, table: TableName, on_loss: OnLoss) -> Self {
         let (jobs, queue) = mpsc::channel(QUEUE_MESSAGES);
-        let task = AbortOnDropHandle::new(tokio::spawn(run(queue, session, table)));
-        Self { jobs, room: Arc::new(Semaphore::new(QUEUE_BYTES)), _task: task.into() }
+        let (told, health) = watch::channel(Publishing::default());
+        let sender = Sender::new(session, table, on_loss, told);
+        let task = AbortOnDropHandle::new(tokio::spawn(run(queue, sender)));
+        Self { jobs, room: Arc::new(Semaphore::new(QUEUE_BYTES)), health, _task: task.into() }
     }
 
     /// Queues a message. Waits only while the queue is full.
-    pub(crate) async fn enqueue(&self, channel: Channel, encoded: Encoded) -> Result<Receipt> {
+    pub(crate) async fn enqueue(
+        &self,
+        channel: Channel,
+        encoded: Encoded,
+        is_heartbeat: bool,
+    ) -> Result<Receipt> {
         let (done, receipt) = oneshot::channel();
-        let bytes = match &encoded {
-            Encoded::Inline(text) => text.len(),
-            Encoded::Attachment { document, .. } => document.len(),
-        };
         // A message larger than the queue takes all of it.
-        let room = u32::try_from(bytes.min(QUEUE_BYTES)).unwrap_or(u32::MAX);
+        let room = u32::try_from(bytes_of(&encoded).min(QUEUE_BYTES)).unwrap_or(u32::MAX);
         let room = self.room.clone().acquire_many_owned(room).await.map_err(|_| Error::Closed)?;
-        let job = Job { channel, encoded, done, _room: room };
+        let job = Job { channel, encoded, is_heartbeat, done, _room: room };
         self.jobs.send(job).await.map_err(|_| Error::Closed)?;
         Ok(Receipt(receipt))
     }
+
+    /// How it goes.
+    pub(crate) fn health(&self) -> Publishing {
+        self.health.borrow().clone()
+    }
 }
 
-async fn run(mut queue: mpsc::Receiver<Job>, session: Arc<Session>, table: TableName) {
+async fn run(mut queue: mpsc::Receiver<Job>, mut sender: Sender) {
     let mut refused = None;
     loop {
         let first = match refused.take() {
             Some(job) => job,
-            None => match queue.recv().await {
-                Some(job) => job,
-                None => return,
+            None => tokio::select! {
+                job = queue.recv() => match job {
+                    Some(job) => job,
+                    None => return,
+                },
+                () = sender.held_is_due() => {
+                    sender.try_held().await;
+                    continue;
+                }
             },
         };
         let mut batch = Batch::default();
-        refused = batch.add(first);
+        refused = sender.pass(first).and_then(|job| batch.add(job));
         while refused.is_none()
             && let Ok(job) = queue.try_recv()
         {
-            refused = batch.add(job);
+            refused = sender.pass(job).and_then(|job| batch.add(job));
         }
-        batch.send(&session, &table).await;
+        sender.send(batch.into_jobs()).await;
+        if sender.held_is_overdue() {
+            sender.try_held().await;
+        }
     }
 }

@@ -1,23 +1,37 @@
-//! The connection that publishes and looks up; opened again when it is needed after a loss.
+//! A session that makes statements; opened again when it is needed after a loss, on the server of the listening session.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Mutex;
+use tokio::time::timeout;
 use tokio_postgres::Client;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Settings;
-use crate::Result;
+use super::failure;
+use super::same_server::{Agreed, SameServer, SessionPlace};
+use crate::{Error, Result};
 
-/// One connection to Postgres, shared by all who make statements on it; statements are pipelined.
+/// How long each statement may take that a new connection begins with.
+pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+
+/// One session, shared by all who make statements on it; statements are pipelined.
 pub(crate) struct Session {
     settings: Settings,
+    same_server: SameServer,
+    /// What is executed once on each connection.
+    set_up: Option<&'static str>,
     live: Mutex<Option<Live>>,
 }
 
+/// A connection in use.
 #[derive(Clone)]
-struct Live {
-    client: Arc<Client>,
+pub(super) struct Live {
+    pub(super) client: Arc<Client>,
+    /// Where it is; asked for only once there is a listening session to agree with.
+    pub(super) place: Option<SessionPlace>,
+    pub(super) agreed: Agreed,
     /// Moves bytes until the client is dropped or the connection breaks.
     _driver: Arc<AbortOnDropHandle<()>>,
 }
@@ -25,19 +39,93 @@ struct Live {
 impl Session {
     /// Connects.
     pub(crate) async fn open(settings: Settings) -> Result<Self> {
-        let live = connect(&settings).await?;
-        Ok(Self { settings, live: Mutex::new(Some(live)) })
+        Self::open_beside(settings, SameServer::default()).await
     }
 
-    /// The connection's client. Connects again if the connection is lost; fails if that fails, without waiting.
-    pub(crate) async fn client(&self) -> Result<Arc<Client>> {
-        let mut live = self.live.lock().await;
-        if let Some(Live { client, .. }) = live.as_ref().filter(|live| !live.client.is_closed()) {
-            return Ok(client.clone());
-        }
-        *live = None;
-        Ok(live.insert(connect(&self.settings).await?).client.clone())
+    /// Connects, as one of several sessions that are to be on one server.
+    pub(crate) async fn open_beside(settings: Settings, same_server: SameServer) -> Result<Self> {
+        let patient = Self {
+            settings: settings.clone(),
+            same_server: same_server.clone(),
+            set_up: None,
+            live: Mutex::default(),
+        };
+        let live = patient.live().await?;
+        let session = Self::new(settings, same_server, None);
+        *session.live.lock().await = Some(live);
+        Ok(session)
     }
+
+    /// A session that connects when it is first used.
+    pub(crate) fn new(settings: Settings, same_server: SameServer, set_up: Option<&'static str>) -> Self {
+        Self { settings: settings.for_replacement(), same_server, set_up, live: Mutex::new(None) }
+    }
+
+    /// The connection's client. Connects again if the connection is lost or on the wrong server; fails if that fails, without
+    /// waiting.
+    pub(crate) async fn client(&self) -> Result<Arc<Client>> {
+        Ok(self.live().await?.client)
+    }
+
+    pub(super) async fn live(&self) -> Result<Live> {
+        let mut kept = self.live.lock().await;
+        let agreed = self.same_server.agreed();
+        if let Some(live) = kept.as_mut().filter(|live| !live.client.is_closed()) {
+            if live.agreed == agreed {
+                return Ok(live.clone());
+            }
+            // A server that comes into the agreement later may well be the one that this session is on.
+            if live.agreed.generation == agreed.generation && self.agree(live, &agreed).await.is_ok() {
+                return Ok(live.clone());
+            }
+        }
+        *kept = None;
+        let mut live = self.connect().await?;
+        self.agree(&mut live, &agreed).await?;
+        Ok(kept.insert(live).clone())
+    }
+
+    async fn connect(&self) -> Result<Live> {
+        let (client, connection) = self.settings.connect().await?;
+        let driver = tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                // Whoever waits for an answer gets an error of its own.
+                tracing::debug!(%error, "a connection to Postgres broke");
+            }
+        });
+        let driver = Arc::new(AbortOnDropHandle::new(driver));
+        let live = Live { client: client.into(), place: None, agreed: Agreed::default(), _driver: driver };
+        if let Some(sql) = self.set_up {
+            let done = timeout(CONNECT_WITHIN, live.client.batch_execute(sql)).await;
+            done.map_err(|_| no_answer(CONNECT_WITHIN))?.map_err(|error| failure(&error))?;
+        }
+        Ok(live)
+    }
+
+    /// Makes sure that a connection is on the agreed server.
+    async fn agree(&self, live: &mut Live, agreed: &Agreed) -> Result<()> {
+        if let Some(server) = &agreed.server {
+            if live.place.is_none() {
+                let place = timeout(CONNECT_WITHIN, SessionPlace::of(&live.client)).await;
+                live.place = Some(place.map_err(|_| no_answer(CONNECT_WITHIN))??);
+            }
+            if live.place.as_ref().is_some_and(|place| place.server != *server) {
+                // Which of the two is right, the listening session finds out by connecting again.
+                self.same_server.replace_generation(agreed.generation);
+                return Err(Error::ConnectionLost(
+                    "the connection led to another server than the listening one; both are replaced".into(),
+                ));
+            }
+        }
+        live.agreed = agreed.clone();
+        Ok(())
+    }
+
+    /// Waits until a connection may no longer be used, as the listening session has moved or all are to be replaced.
+    pub(super) async fn moved_from(&self, live: &Live) {
+        self.same_server.changed_from(&live.agreed).await;
+    }
+
     /// Drops a connection that has stopped answering, so that whoever comes next gets another one.
     pub(crate) async fn abandon(&self, client: &Arc<Client>) {
         let mut live = self.live.lock().await;
@@ -45,15 +133,32 @@ impl Session {
             *live = None;
         }
     }
+
+    /// Opens another connection in the place of one that does not answer. The server is told to end the old one, so that
+    /// nothing of it happens later.
+    pub(super) async fn replace(&self, old: &Live) -> Result<Live> {
+        let mut live = self.connect().await?;
+        let agreed = self.same_server.agreed();
+        self.agree(&mut live, &agreed).await?;
+        if let (Some(old), Some(new)) = (&old.place, &live.place)
+            && old.server == new.server
+        {
+            end(&live.client, old).await;
+        }
+        *self.live.lock().await = Some(live.clone());
+        Ok(live)
+    }
 }
 
-async fn connect(settings: &Settings) -> Result<Live> {
-    let (client, connection) = settings.connect().await?;
-    let driver = tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            // Whoever waits for an answer gets an error of its own.
-            tracing::debug!(%error, "the publishing connection broke");
-        }
-    });
-    Ok(Live { client: client.into(), _driver: Arc::new(AbortOnDropHandle::new(driver)) })
+/// Ends another session of the same role.
+async fn end(client: &Client, old: &SessionPlace) {
+    match timeout(CONNECT_WITHIN, client.batch_execute(&old.termination())).await {
+        Ok(Ok(())) => tracing::debug!("ended a session that did not answer"),
+        Ok(Err(error)) => tracing::debug!(%error, "a session that did not answer was not ended"),
+        Err(_) => tracing::debug!("a session that did not answer was not ended in time"),
+    }
+}
+
+pub(super) fn no_answer(within: Duration) -> Error {
+    Error::ConnectionLost(format!("no answer within {} s", within.as_secs()))
 }

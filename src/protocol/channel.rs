@@ -62,6 +62,24 @@ impl From<&str> for Namespace {
     }
 }
 
+impl From<String> for Namespace {
+    fn from(name: String) -> Self {
+        Self::new(&name)
+    }
+}
+
+impl From<&String> for Namespace {
+    fn from(name: &String) -> Self {
+        Self::new(name)
+    }
+}
+
+impl From<&Namespace> for Namespace {
+    fn from(nsp: &Namespace) -> Self {
+        nsp.clone()
+    }
+}
+
 impl fmt::Display for Namespace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

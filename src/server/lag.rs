@@ -24,7 +24,7 @@ impl Deafness {
 
     fn find(&self) {
         if !self.0.swap(true, Ordering::Relaxed) {
-            tracing::error!("{}", Error::Deaf);
+            tracing::error!("{}", Error::NotificationsNotDelivered);
         }
     }
 

@@ -83,7 +83,7 @@ impl Nodes {
                 return Err(error.into());
             }
         }
-        cluster.must_hear(self.wait)?;
+        cluster.ensure_loopback(self.wait)?;
         known.look(call.heard().await?);
         let live: Vec<_> = known.nodes().filter(|node| node.is_live()).collect();
         let mut lines = Lines::stdout();

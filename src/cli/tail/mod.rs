@@ -131,7 +131,7 @@ async fn warn_if_deaf(global: &Global, cluster: &Cluster) -> Infallible {
         && echo.sound(PATIENCE).await == Sounding::Silence
         && cluster.is_deaf()
     {
-        global.warn(&Error::Deaf.to_string());
+        global.warn(&Error::NotificationsNotDelivered.to_string());
     }
     std::future::pending().await
 }

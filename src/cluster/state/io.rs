@@ -141,7 +141,7 @@ pub enum Reply {
 }
 
 /// How a request ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Summary {
     /// How many answers were promised; what came, where nothing was.
     pub expected: u64,

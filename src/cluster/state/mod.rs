@@ -531,7 +531,7 @@ impl ClusterState {
                     self.resolve(id, &Ok(row));
                 }
             }
-            Err(error) if error.is_disconnected() => self.look_ups.again(now, look_up),
+            Err(error) if error.is_transient() => self.look_ups.again(now, look_up),
             Err(error) => {
                 for id in self.look_ups.finished(look_up) {
                     self.resolve(id, &Err(error.clone()));

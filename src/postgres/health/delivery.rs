@@ -7,9 +7,9 @@ use tokio_postgres::types::{ToSql, Type};
 
 use super::Examiner;
 use crate::Result;
-use crate::postgres::backlog::Next;
+use crate::postgres::lossy_queue::Next;
 use crate::postgres::table::quote_identifier;
-use crate::postgres::{Heard, Listener, Session};
+use crate::postgres::{Heard, Listener, SameServer, Session};
 use crate::protocol::Namespace;
 
 /// The prefix of channels that only an examination uses.
@@ -40,8 +40,9 @@ impl Examiner {
         drop((client, other));
 
         let channel = Namespace::new(&format!("{:016x}", fastrand::u64(..))).channel(PREFIX)?;
-        let (listener, mut heard) = Listener::connect(self.settings.clone()).await?;
-        listener.listen(channel.clone()).await?;
+        let channels = vec![channel.clone()];
+        let (_listener, mut heard) =
+            Listener::connect(self.settings.clone(), SameServer::default(), channels).await?;
         let name = channel.as_str();
         let parameters: [(&(dyn ToSql + Sync), Type); 1] = [(&name, Type::TEXT)];
         let start = Instant::now();

@@ -30,6 +30,10 @@ use given::Given;
 /// How long one host may take to accept a connection, where `connect_timeout` does not say it. libpq would wait for ever.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The same for a session that is replaced: with one host, and with others to go on to.
+const RECONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const NEXT_HOST_AFTER: Duration = Duration::from_secs(2);
+
 /// How to reach Postgres.
 ///
 /// ```
@@ -122,6 +126,18 @@ impl Settings {
     /// Where it connects: `host:port` or the path of a socket, or several of them. Never a password.
     pub fn target(&self) -> String {
         self.0.hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The same for sessions that are replaced while others wait: a host that does not answer at once leaves the time to
+    /// the next one. A timeout that was set on purpose stays.
+    #[must_use]
+    pub(super) fn for_replacement(mut self) -> Self {
+        let parameters = Arc::make_mut(&mut self.0);
+        if parameters.connect_timeout == Some(CONNECT_TIMEOUT) {
+            let several = parameters.hosts.len() > 1;
+            parameters.connect_timeout = Some(if several { NEXT_HOST_AFTER } else { RECONNECT_TIMEOUT });
+        }
+        self
     }
 
     /// The database's name.

@@ -1,0 +1,374 @@
+//! Carries out what the state machine decides: one task between the listening session, the look-ups, the publisher and
+//! the handles of users.
+//!
+//! It owns the machine, so there is no lock. Commands and notifications go in; events, answers and statements come out. It
+//! waits for nothing but them: what takes time is a future among others.
+
+mod handles;
+
+use std::collections::{HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{sleep_until, timeout};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::state::{
+    ClusterState, Config, Input, Interest, LiveNode, Output, Question, Statement, SubscriptionId,
+};
+use super::{AdapterOptions, Event};
+use crate::postgres::lossy_queue::{Next, Reader, Writer};
+use crate::postgres::{self, Heard, Listener, Publisher, SameServer, Session, Settings, TableName, look_up};
+use crate::protocol::{AttachmentId, Channel, Header, Message, MessageKind, RequestId};
+use crate::{Error, Result};
+
+pub(super) use handles::{Gone, Part, Reaper};
+
+/// How many notifications are worked on before the outputs are carried out.
+const AT_ONCE: usize = 512;
+
+/// How many commands may wait.
+const COMMANDS: usize = 256;
+
+/// How long one look-up may take.
+const LOOK_UP_WITHIN: Duration = Duration::from_secs(5);
+
+/// How many bytes of messages of one channel may wait for a row.
+const WAITING_BYTES: usize = 64 << 20;
+
+/// What a handle asks of the driver.
+pub(super) enum Command {
+    Subscribe {
+        id: SubscriptionId,
+        channels: Vec<Channel>,
+        interest: Interest,
+        events: Writer<Event>,
+        made: oneshot::Sender<Result<()>>,
+    },
+    Ask {
+        question: Question,
+        parts: Writer<Part>,
+    },
+    LiveNodes {
+        channel: Channel,
+        answer: oneshot::Sender<(Vec<LiveNode>, bool)>,
+    },
+}
+
+/// What others see of the driver without asking it.
+#[derive(Default)]
+pub(super) struct Status {
+    is_listening: AtomicBool,
+    has_heard: AtomicBool,
+    channels: AtomicUsize,
+}
+
+impl Status {
+    pub(super) fn is_listening(&self) -> bool {
+        self.is_listening.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn has_heard(&self) -> bool {
+        self.has_heard.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn channels(&self) -> usize {
+        self.channels.load(Ordering::Relaxed)
+    }
+}
+
+/// The driver's task, and the ways to it.
+pub(super) struct DriverHandle {
+    commands: mpsc::Sender<Command>,
+    pub(super) reaper: Reaper,
+    pub(super) status: Arc<Status>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl DriverHandle {
+    /// Opens the listening session and starts the task.
+    pub(super) async fn start(
+        settings: Settings,
+        options: &AdapterOptions,
+        same_server: SameServer,
+        publisher: Publisher,
+        rows: Arc<Session>,
+    ) -> Result<Self> {
+        let (listener, heard) = Listener::connect(settings, same_server, Vec::new()).await?;
+        let (commands, receiver) = mpsc::channel(COMMANDS);
+        let (reaper, status) = (Reaper::default(), Arc::new(Status::default()));
+        let config = Config {
+            channel_prefix: options.channel_prefix.clone(),
+            heartbeat_timeout: options.heartbeat_timeout,
+            max_waiting_bytes: WAITING_BYTES,
+        };
+        let driver = Driver {
+            state: ClusterState::new(config),
+            listener,
+            connection: 0,
+            publisher,
+            rows,
+            options: options.clone(),
+            reaper: reaper.clone(),
+            status: status.clone(),
+            subscribers: HashMap::new(),
+            unflushed: HashSet::new(),
+            askers: HashMap::new(),
+            jobs: FuturesUnordered::new(),
+        };
+        let task = AbortOnDropHandle::new(tokio::spawn(driver.run(heard, receiver)));
+        Ok(Self { commands, reaper, status, _task: task })
+    }
+
+    pub(super) async fn send(&self, command: Command) -> Result<()> {
+        self.commands.send(command).await.map_err(|_| Error::Closed)
+    }
+}
+
+struct Subscriber {
+    events: Writer<Event>,
+    made: Option<oneshot::Sender<Result<()>>>,
+}
+
+struct Driver {
+    state: ClusterState,
+    listener: Listener,
+    /// The number of the listening connection.
+    connection: u64,
+    publisher: Publisher,
+    rows: Arc<Session>,
+    options: AdapterOptions,
+    reaper: Reaper,
+    status: Arc<Status>,
+    subscribers: HashMap<SubscriptionId, Subscriber>,
+    /// Those with events that are not handed over yet.
+    unflushed: HashSet<SubscriptionId>,
+    askers: HashMap<RequestId, Writer<Part>>,
+    /// Look-ups and publications under way.
+    jobs: FuturesUnordered<BoxFuture<'static, Input>>,
+}
+
+impl Driver {
+    async fn run(mut self, mut heard: Reader<Heard>, mut commands: mpsc::Receiver<Command>) {
+        let mut timer = std::pin::pin!(sleep_until(tokio::time::Instant::now()));
+        let mut timer_at: Option<Instant> = None;
+        let reaper = self.reaper.clone();
+        loop {
+            self.carry_out(Instant::now());
+            let deadline = self.state.next_deadline();
+            if deadline != timer_at {
+                timer_at = deadline;
+                if let Some(at) = deadline {
+                    timer.as_mut().reset(at.into());
+                }
+            }
+            tokio::select! {
+                next = heard.next() => match next {
+                    Some(next) => self.hear_all(next, &mut heard),
+                    None => return,
+                },
+                command = commands.recv() => match command {
+                    Some(command) => self.take(command),
+                    None => return,
+                },
+                Some(input) = self.jobs.next(), if !self.jobs.is_empty() => {
+                    self.state.handle(Instant::now(), input);
+                }
+                () = reaper.changed() => {
+                    for gone in reaper.take() {
+                        self.forget(gone);
+                    }
+                }
+                () = &mut timer, if deadline.is_some() => {
+                    timer_at = None;
+                    self.state.handle_timeout(Instant::now());
+                }
+            }
+        }
+    }
+
+    /// Takes what is there to be worked on at once.
+    fn hear_all(&mut self, first: Next<Heard>, heard: &mut Reader<Heard>) {
+        let (now, time) = (Instant::now(), Timestamp::now());
+        let mut next = Some(first);
+        let mut taken = 0;
+        while let Some(this) = next {
+            taken += 1;
+            let input = match this {
+                Next::Missed(count) => Some(Input::Missed(count)),
+                Next::Item(Heard::Notification { channel, payload }) => {
+                    Some(Input::Notification { channel, text: payload, time })
+                }
+                Next::Item(Heard::Connected { connection, channels }) => {
+                    self.connection = connection;
+                    Some(Input::Connected { listening: channels })
+                }
+                Next::Item(Heard::Silent) => Some(Input::Silent),
+                Next::Item(Heard::Awake) => Some(Input::Awake),
+                Next::Item(Heard::Lost(error)) => Some(Input::Disconnected(error)),
+                Next::Item(Heard::Executed { connection, outcome }) => {
+                    (connection == self.connection).then_some(Input::StatementDone(outcome))
+                }
+            };
+            if let Some(input) = input {
+                self.state.handle(now, input);
+            }
+            next = if taken < AT_ONCE { heard.try_next() } else { None };
+        }
+    }
+
+    fn take(&mut self, command: Command) {
+        let now = Instant::now();
+        match command {
+            // The handle may be gone again, and the reaper have told so before.
+            Command::Subscribe { made, .. } if made.is_closed() => {}
+            Command::Subscribe { id, channels, interest, events, made } => {
+                self.subscribers.insert(id, Subscriber { events, made: Some(made) });
+                let interest = caught(interest, self.options.clone());
+                self.state.handle(now, Input::Subscribe { id, channels, interest });
+            }
+            Command::Ask { question, mut parts } => {
+                if !parts.flush() {
+                    return;
+                }
+                self.askers.insert(question.id.clone(), parts);
+                self.state.handle(now, Input::Ask(question));
+            }
+            Command::LiveNodes { channel, answer } => {
+                // The caller may have stopped waiting.
+                answer.send(self.state.live_nodes(&channel, now)).ok();
+            }
+        }
+    }
+
+    fn forget(&mut self, gone: Gone) {
+        let now = Instant::now();
+        match gone {
+            Gone::Subscription(id) => {
+                self.subscribers.remove(&id);
+                self.state.handle(now, Input::Unsubscribe { id });
+            }
+            Gone::Request(request) => {
+                self.askers.remove(&request);
+                self.state.handle(now, Input::Cancel { request });
+            }
+        }
+    }
+
+    fn carry_out(&mut self, now: Instant) {
+        while let Some(output) = self.state.poll_output(now) {
+            match output {
+                Output::Execute(statement) => self.execute(now, statement),
+                Output::LookUp { look_up, ids } => {
+                    let (session, table) = (self.rows.clone(), self.options.table_name.clone());
+                    let rows = rows(session, table, ids);
+                    self.jobs.push(rows.map(move |rows| Input::Rows { look_up, rows }).boxed());
+                }
+                Output::Publish { request, messages } => {
+                    let (publisher, options) = (self.publisher.clone(), self.options.clone());
+                    let published = publish_all(publisher, options, messages);
+                    self.jobs.push(published.map(|outcome| Input::Published { request, outcome }).boxed());
+                }
+                Output::Subscribed { id, outcome } => {
+                    if let Some(made) = self.subscribers.get_mut(&id).and_then(|s| s.made.take()) {
+                        // A caller that does not wait any more drops the subscription, which says so.
+                        made.send(outcome).ok();
+                    }
+                }
+                Output::Deliver { subscription, event, bytes } => {
+                    let Some(subscriber) = self.subscribers.get_mut(&subscription) else { continue };
+                    match event {
+                        Event::Message(_) => subscriber.events.push(event, bytes),
+                        rare => subscriber.events.push_always(rare),
+                    };
+                    self.unflushed.insert(subscription);
+                }
+                Output::Answer { request, node, reply } => {
+                    if let Some(parts) = self.askers.get_mut(&request) {
+                        let bytes = reply.size();
+                        parts.push(Part::Answer { node, reply }, bytes);
+                        parts.flush();
+                    }
+                }
+                Output::Unread { request, node, reason } => {
+                    if let Some(parts) = self.askers.get_mut(&request) {
+                        let bytes = reason.len();
+                        parts.push(Part::Unread { node, reason }, bytes);
+                        parts.flush();
+                    }
+                }
+                Output::Finished { request, outcome } => {
+                    if let Some(mut parts) = self.askers.remove(&request) {
+                        parts.push_always(Part::Finished(outcome));
+                    }
+                }
+            }
+        }
+        for id in self.unflushed.drain() {
+            if let Some(subscriber) = self.subscribers.get_mut(&id) {
+                // A subscriber that has stopped reading leaves by dropping the subscription.
+                subscriber.events.flush();
+            }
+        }
+        self.status.is_listening.store(self.state.is_listening(), Ordering::Relaxed);
+        self.status.has_heard.store(self.state.has_heard(), Ordering::Relaxed);
+        self.status.channels.store(self.state.confirmed_channels(), Ordering::Relaxed);
+    }
+
+    fn execute(&mut self, now: Instant, Statement { listen, unlisten }: Statement) {
+        let command = postgres::Command { connection: self.connection, listen, unlisten };
+        if !self.listener.execute(command) {
+            let error = Error::ConnectionLost("the listening session takes no statements".into());
+            self.state.handle(now, Input::StatementDone(Err(error)));
+        }
+    }
+}
+
+/// Looks rows up. A session that does not answer is taken out of use.
+async fn rows(
+    session: Arc<Session>,
+    table: TableName,
+    ids: Vec<AttachmentId>,
+) -> Result<HashMap<AttachmentId, bytes::Bytes>> {
+    let client = timeout(LOOK_UP_WITHIN, session.client());
+    let client = client.await.map_err(|_| Error::ConnectionLost("no connection in time".into()))??;
+    match timeout(LOOK_UP_WITHIN, look_up(&client, &table, &ids)).await {
+        Ok(rows) => rows,
+        Err(_) => {
+            session.abandon(&client).await;
+            Err(Error::ConnectionLost(format!("no answer within {} s", LOOK_UP_WITHIN.as_secs())))
+        }
+    }
+}
+
+async fn publish_all(publisher: Publisher, options: AdapterOptions, messages: Vec<Message>) -> Result<()> {
+    let mut receipts = Vec::with_capacity(messages.len());
+    for message in messages {
+        let channel = message.nsp.channel(&options.channel_prefix)?;
+        let encoded = message.encode(options.payload_threshold)?;
+        let is_heartbeat = message.kind() == MessageKind::Heartbeat;
+        receipts.push(publisher.enqueue(channel, encoded, is_heartbeat).await?);
+    }
+    for receipt in receipts {
+        receipt.await?;
+    }
+    Ok(())
+}
+
+/// A user's filter, whose panic ends nothing else. The message is then not wanted.
+fn caught(interest: Interest, options: AdapterOptions) -> Interest {
+    Box::new(move |header: Option<&Header>| {
+        catch_unwind(AssertUnwindSafe(|| interest(header))).unwrap_or_else(|_| {
+            let error = Error::Panic("the filter of a subscription".into());
+            tracing::error!(%error, "a message is skipped");
+            options.report(&error);
+            false
+        })
+    })
+}

@@ -1,0 +1,120 @@
+//! A connection that listens: made with its channels, and read message by message.
+
+use std::collections::BTreeSet;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::time::timeout;
+use tokio_postgres::{AsyncMessage, Client, SimpleQueryMessage};
+
+use super::Command;
+use crate::postgres::connect::PgConnection;
+use crate::postgres::same_server::SessionPlace;
+use crate::postgres::table::quote_identifier;
+use crate::postgres::{Settings, failure};
+use crate::protocol::Channel;
+use crate::{Error, Result};
+
+/// How long the server may take to confirm the channels of a new connection.
+const SET_UP_WITHIN: Duration = Duration::from_secs(5);
+
+/// A connection, and the channels that it listens to.
+pub(super) struct ListeningConnection {
+    client: Arc<Client>,
+    pub(super) connection: PgConnection,
+    pub(super) channels: BTreeSet<Channel>,
+    pub(super) place: SessionPlace,
+    /// What came between the server's commit and its answer.
+    pub(super) early: Vec<AsyncMessage>,
+}
+
+impl ListeningConnection {
+    /// Connects and listens.
+    pub(super) async fn open(settings: &Settings, channels: Vec<Channel>) -> Result<Self> {
+        let (client, mut connection) = settings.connect().await?;
+        let mut sql = String::new();
+        for channel in &channels {
+            sql += &listen(channel);
+            sql.push(';');
+        }
+        sql += SessionPlace::SQL;
+        let mut early = Vec::new();
+        let set_up = async {
+            let mut answer = pin!(client.simple_query(&sql));
+            loop {
+                tokio::select! {
+                    rows = &mut answer => return rows.map_err(|error| failure(&error)),
+                    message = next_message(&mut connection) => early.push(message?),
+                }
+            }
+        };
+        let rows = timeout(SET_UP_WITHIN, set_up).await.map_err(|_| {
+            Error::ConnectionLost(format!("no answer within {} s", SET_UP_WITHIN.as_secs()))
+        })??;
+        let row = rows.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        });
+        let get = |column| row.and_then(|row| row.try_get(column).ok().flatten());
+        let place = SessionPlace::of_texts([get(0), get(1), get(2)])?;
+        let channels = channels.into_iter().collect();
+        Ok(Self { client: client.into(), connection, channels, place, early })
+    }
+
+    /// Executes a command; the answer comes while the connection is read.
+    pub(super) fn execute(&self, command: &Command) -> BoxFuture<'static, Result<()>> {
+        let mut sql = String::new();
+        for channel in &command.unlisten {
+            sql += &format!("UNLISTEN {};", quote_identifier(channel.as_str()));
+        }
+        for channel in &command.listen {
+            sql += &listen(channel);
+            sql.push(';');
+        }
+        if command.listen.is_empty() {
+            // The last statement is what others see of this session.
+            let remaining = self.channels.iter().rev().find(|channel| !command.unlisten.contains(channel));
+            sql += &remaining.map(listen).unwrap_or_default();
+        }
+        self.run(sql)
+    }
+
+    /// Says again what holds already, for operators who look into `pg_stat_activity`.
+    pub(super) fn ping(&self) -> BoxFuture<'static, Result<()>> {
+        self.run(self.channels.last().map(listen).unwrap_or_default())
+    }
+
+    /// Ends the session that this one takes the place of.
+    pub(super) fn end(&self, old: &SessionPlace) -> BoxFuture<'static, Result<()>> {
+        self.run(old.termination())
+    }
+
+    fn run(&self, sql: String) -> BoxFuture<'static, Result<()>> {
+        let client = self.client.clone();
+        async move { client.batch_execute(&sql).await.map_err(|error| failure(&error)) }.boxed()
+    }
+
+    /// Takes note of a command that was executed.
+    pub(super) fn note(&mut self, command: &Command) {
+        for channel in &command.unlisten {
+            self.channels.remove(channel);
+        }
+        self.channels.extend(command.listen.iter().cloned());
+    }
+}
+
+fn listen(channel: &Channel) -> String {
+    format!("LISTEN {}", quote_identifier(channel.as_str()))
+}
+
+/// The next message of a connection. Driving it is what makes answers to statements come.
+pub(super) async fn next_message(connection: &mut PgConnection) -> Result<AsyncMessage> {
+    match poll_fn(|context| connection.poll_message(context)).await {
+        Some(message) => message.map_err(|error| failure(&error)),
+        None => Err(Error::ConnectionLost("the server closed it".into())),
+    }
+}

@@ -1,0 +1,352 @@
+//! Sends batches, and decides what becomes of those that fail.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::time::{sleep, sleep_until, timeout};
+use tokio_postgres::error::SqlState;
+
+use super::held::{Held, Passage};
+use super::{Job, OnLoss, Publishing, Trouble};
+use crate::postgres::TableName;
+use crate::postgres::attachments::table_failure;
+use crate::postgres::batch::{self, Batch, LockPatience};
+use crate::postgres::failure;
+use crate::postgres::session::{Live, Session};
+use crate::{Error, Result};
+
+/// How long the server may take for a batch, before its size. It is what a peer gives a silent node, halved.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// The least speed of a connection, in bytes a second.
+const LEAST_SPEED: usize = 128 << 10;
+
+/// How long an answer is waited for in all, while another connection is tried.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(30);
+
+/// How long a full queue of notifications is waited for.
+const QUEUE_FULL_FOR: Duration = Duration::from_secs(5);
+
+/// The first and the longest pause between attempts.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
+
+pub(super) struct Sender {
+    session: Arc<Session>,
+    table: TableName,
+    on_loss: OnLoss,
+    health: watch::Sender<Publishing>,
+    held: Held,
+}
+
+/// Why a batch was not committed, as far as it is known.
+enum Failed {
+    /// The server refused it: nothing of it has happened.
+    Refused(Error),
+    /// The attachment table is locked: nothing of it has happened.
+    Locked,
+    /// The queue of notifications is full: nothing of it has happened.
+    QueueFull(Error),
+    /// It was never sent.
+    NotSent(Error),
+    /// The connection was lost while it was under way.
+    InDoubt(Error, Option<Doubt>),
+}
+
+/// A transaction whose outcome is not known, and the server that knows it.
+struct Doubt {
+    transaction: String,
+    live: Live,
+}
+
+impl Sender {
+    pub(super) fn new(
+        session: Arc<Session>,
+        table: TableName,
+        on_loss: OnLoss,
+        health: watch::Sender<Publishing>,
+    ) -> Self {
+        Self { session, table, on_loss, health, held: Held::default() }
+    }
+
+    /// Holds a message back that has to stay behind others; gives it back where it may go.
+    pub(super) fn pass(&mut self, job: Job) -> Option<Job> {
+        match self.held.pass(job) {
+            Passage::Free(job) => Some(job),
+            Passage::Held => None,
+            Passage::Full(job) => {
+                job.finish(Err(self.locked_for_long()));
+                None
+            }
+        }
+    }
+
+    fn locked_for_long(&self) -> Error {
+        Error::TableLocked { table: self.table.to_string() }
+    }
+
+    /// Waits until held messages are to be tried; for ever, if there are none.
+    pub(super) async fn held_is_due(&self) {
+        match self.held.next_try() {
+            Some(at) => sleep_until(at.into()).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    pub(super) fn held_is_overdue(&self) -> bool {
+        self.held.next_try().is_some_and(|at| at <= Instant::now())
+    }
+
+    /// Tries the first of the held messages, and with success sends the others after it.
+    pub(super) async fn try_held(&mut self) {
+        let now = Instant::now();
+        if self.held.is_hopeless(now) {
+            let error = self.locked_for_long();
+            return self.held.take_all().into_iter().for_each(|job| job.finish(Err(error.clone())));
+        }
+        let Some(first) = self.held.pop() else { return drop(self.held.take_all()) };
+        match self.attempt(std::slice::from_ref(&first), LockPatience::Short).await {
+            Err(Failed::Locked) => {
+                self.held.put_back(first);
+                return self.held.try_later(now);
+            }
+            outcome => {
+                let rest = self.held.take_all();
+                self.settle(vec![first], outcome).await;
+                let mut batch = Batch::default();
+                for job in rest {
+                    // The table may be locked again meanwhile.
+                    let Some(job) = self.pass(job) else { continue };
+                    if let Some(next) = batch.add(job) {
+                        self.send(std::mem::take(&mut batch).into_jobs()).await;
+                        batch.add_first(next);
+                    }
+                }
+                self.send(batch.into_jobs()).await;
+            }
+        }
+    }
+
+    /// Sends the messages of a batch, and tells each caller what became of it.
+    pub(super) async fn send(&mut self, jobs: Vec<Job>) {
+        if jobs.is_empty() {
+            return;
+        }
+        let outcome = self.attempt(&jobs, LockPatience::Long).await;
+        self.settle(jobs, outcome).await;
+    }
+
+    async fn settle(&mut self, mut jobs: Vec<Job>, mut outcome: Result<(), Failed>) {
+        let start = Instant::now();
+        let (mut pause, longest) = BACKOFF;
+        let mut reached_the_server_at_once = true;
+        loop {
+            let failed = match outcome {
+                Ok(()) => {
+                    self.no_trouble();
+                    return finish_all(jobs, &Ok(()));
+                }
+                Err(failed) => failed,
+            };
+            match failed {
+                Failed::Refused(error) => {
+                    self.no_trouble();
+                    return match jobs.len() {
+                        1 => finish_all(jobs, &Err(error)),
+                        _ => self.send_each(jobs).await,
+                    };
+                }
+                Failed::Locked => {
+                    self.no_trouble();
+                    jobs = self.held.hold(Instant::now(), jobs);
+                    if jobs.is_empty() {
+                        return;
+                    }
+                }
+                Failed::QueueFull(error) => {
+                    self.trouble(Trouble::QueueFull);
+                    if start.elapsed() >= QUEUE_FULL_FOR {
+                        return finish_all(jobs, &Err(error));
+                    }
+                    self.relieve_queue().await;
+                    sleep(pause).await;
+                    pause = longest.min(pause * 2);
+                }
+                Failed::NotSent(error) | Failed::InDoubt(error, None) if self.on_loss == OnLoss::Fail => {
+                    self.trouble(Trouble::Disconnected(error.clone()));
+                    return finish_all(jobs, &Err(error));
+                }
+                Failed::NotSent(error) => {
+                    reached_the_server_at_once = false;
+                    self.trouble(Trouble::Disconnected(error.clone()));
+                    if self.is_hopeless(start, &error) {
+                        return finish_all(jobs, &Err(error));
+                    }
+                    sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
+                    pause = longest.min(pause * 2);
+                }
+                Failed::InDoubt(error, doubt) => {
+                    self.trouble(Trouble::Disconnected(error.clone()));
+                    if self.is_hopeless(start, &error) {
+                        return finish_all(jobs, &Err(error));
+                    }
+                    match self.find_out(doubt, reached_the_server_at_once).await {
+                        Some(true) => {
+                            self.no_trouble();
+                            return finish_all(jobs, &Ok(()));
+                        }
+                        Some(false) => {}
+                        None => {
+                            let count = jobs.len() as u64;
+                            self.health.send_modify(|health| health.maybe_twice += count);
+                        }
+                    }
+                }
+            }
+            outcome = self.attempt(&jobs, LockPatience::Long).await;
+        }
+    }
+
+    /// Whether to stop sending again.
+    fn is_hopeless(&self, since: Instant, error: &Error) -> bool {
+        match self.on_loss {
+            OnLoss::Fail => true,
+            OnLoss::Retry(patience) => since.elapsed() >= patience || !error.is_disconnected(),
+        }
+    }
+
+    /// Asks the server whether a transaction was committed. `None` where it cannot tell: it is another one, or has been
+    /// restarted, and its numbers may have been used again.
+    async fn find_out(&self, doubt: Option<Doubt>, at_once: bool) -> Option<bool> {
+        let Doubt { transaction, live: old } = doubt.filter(|_| at_once)?;
+        let live = self.session.replace(&old).await.ok()?;
+        if old.place.as_ref()?.server != live.place.as_ref()?.server {
+            return None;
+        }
+        let until = Instant::now() + ANSWER_WITHIN;
+        while Instant::now() < until {
+            match batch::transaction_status(&live.client, &transaction).await.ok()?.as_deref() {
+                Some("committed") => return Some(true),
+                Some("aborted") => return Some(false),
+                Some(_) => sleep(BACKOFF.0).await,
+                None => return None,
+            }
+        }
+        None
+    }
+
+    /// Sends each message in a transaction of its own, all on their way before the first is answered: a bad message fails
+    /// alone.
+    async fn send_each(&mut self, jobs: Vec<Job>) {
+        let live = match self.session.live().await {
+            Ok(live) => live,
+            Err(error) => return finish_all(jobs, &Err(error)),
+        };
+        let sent = batch::send_each(&live.client, &jobs, &self.table);
+        match self.answer(&live, patience(&jobs), sent).await {
+            Ok(outcomes) => {
+                for (job, outcome) in jobs.into_iter().zip(outcomes) {
+                    job.finish(outcome.map_err(|error| table_failure(&error, &self.table)));
+                }
+            }
+            Err(error) => finish_all(jobs, &Err(error)),
+        }
+    }
+
+    async fn attempt(&self, jobs: &[Job], lock: LockPatience) -> Result<(), Failed> {
+        let live = self.session.live().await.map_err(Failed::NotSent)?;
+        let transaction = match self.on_loss {
+            OnLoss::Fail => None,
+            OnLoss::Retry(_) => {
+                let begun = self.answer(&live, ANSWER_WITHIN, batch::begin(&live.client)).await;
+                Some(begun.map_err(Failed::NotSent)?.map_err(|error| Failed::NotSent(failure(&error)))?)
+            }
+        };
+        let sent = batch::send(&live.client, jobs, &self.table, transaction.is_some(), lock);
+        let in_doubt = |error: Error| {
+            let doubt = transaction.clone().map(|transaction| Doubt { transaction, live: live.clone() });
+            Failed::InDoubt(error, doubt)
+        };
+        match self.answer(&live, patience(jobs), sent).await {
+            Ok(Ok(())) => Ok(()),
+            Err(error) => Err(in_doubt(error)),
+            Ok(Err(error)) => {
+                let code = error.code().cloned();
+                let error = table_failure(&error, &self.table);
+                Err(match code {
+                    Some(code) if code == SqlState::LOCK_NOT_AVAILABLE => Failed::Locked,
+                    Some(code) if code == SqlState::PROGRAM_LIMIT_EXCEEDED => Failed::QueueFull(error),
+                    _ if error.is_disconnected() => in_doubt(error),
+                    _ => Failed::Refused(error),
+                })
+            }
+        }
+    }
+
+    /// Waits for an answer. Without one in time, another connection is made; the first of the two counts.
+    async fn answer<T>(&self, live: &Live, patience: Duration, answer: impl Future<Output = T>) -> Result<T> {
+        tokio::select! {
+            answer = answer => Ok(answer),
+            () = self.session.moved_from(live) => {
+                self.session.abandon(&live.client).await;
+                Err(Error::ConnectionLost("the sessions move to another server".into()))
+            }
+            () = self.replace_silent(live, patience) => {
+                Err(Error::ConnectionLost(format!("no answer within {} s", patience.as_secs())))
+            }
+        }
+    }
+
+    /// Takes a connection that does not answer out of use once there is another one, or all hope is gone.
+    async fn replace_silent(&self, live: &Live, patience: Duration) {
+        sleep(patience).await;
+        tracing::warn!(
+            ?patience,
+            "Postgres does not answer on the publishing connection; making another one"
+        );
+        self.trouble(Trouble::NoAnswer);
+        let replaced = async {
+            let mut said = None;
+            while let Err(error) = self.session.replace(live).await {
+                let text = error.to_string();
+                if said.as_ref() != Some(&text) {
+                    tracing::warn!(%error, "no publishing connection yet");
+                }
+                said = Some(text);
+                sleep(BACKOFF.1).await;
+            }
+        };
+        if timeout(GIVE_UP_AFTER, replaced).await.is_err() {
+            self.session.abandon(&live.client).await;
+        }
+    }
+
+    /// Makes the server look whether the slowest listener has gone: without that a full queue stays full.
+    async fn relieve_queue(&self) {
+        let Ok(client) = self.session.client().await else { return };
+        let usage = client.batch_execute("SELECT pg_catalog.pg_notification_queue_usage()");
+        match timeout(ANSWER_WITHIN, usage).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(%error, "the queue of notifications stays full"),
+            Err(_) => tracing::debug!("the queue of notifications stays full: no answer"),
+        }
+    }
+
+    fn trouble(&self, trouble: Trouble) {
+        self.health.send_modify(|health| health.trouble = Some(trouble));
+    }
+
+    fn no_trouble(&self) {
+        self.health.send_if_modified(|health| health.trouble.take().is_some());
+    }
+}
+
+/// How long the server may take before it counts as gone: more for what has to travel longer.
+fn patience(jobs: &[Job]) -> Duration {
+    let bytes: usize = jobs.iter().map(Job::bytes).sum();
+    ANSWER_WITHIN + Duration::from_secs((bytes / LEAST_SPEED) as u64)
+}
+
+fn finish_all(jobs: Vec<Job>, outcome: &Result<()>) {
+    jobs.into_iter().for_each(|job| job.finish(outcome.clone()));
+}
