@@ -7,17 +7,20 @@
 // value. Requests run at the same time and are answered as they finish. The process ends when stdin closes.
 
 import { createInterface } from "node:readline";
-import { clientCommands } from "./peer/client.js";
-import { crowdCommands } from "./peer/crowd.js";
-import { emitterCommands } from "./peer/emitter.js";
-import { serverCommands } from "./peer/server.js";
 import { render, revive } from "./peer/values.js";
 
-const commands = { ...serverCommands, ...clientCommands, ...emitterCommands, ...crowdCommands };
+// Loaded at the first request of a kind: no process needs all of them, and loading takes most of a start's time.
+const COMMANDS = {
+  server: async () => (await import("./peer/server.js")).serverCommands,
+  client: async () => (await import("./peer/client.js")).clientCommands,
+  emitter: async () => (await import("./peer/emitter.js")).emitterCommands,
+  crowd: async () => (await import("./peer/crowd.js")).crowdCommands,
+};
 
 async function answer({ id, do: name, ...params }) {
   try {
-    const command = commands[name];
+    const commands = await COMMANDS[name.split(".")[0]]?.();
+    const command = commands?.[name];
     if (!command) throw new Error(`there is no command ${name}`);
     return JSON.stringify({ id, ok: render(await command(params)) ?? null });
   } catch (error) {

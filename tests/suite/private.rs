@@ -11,7 +11,11 @@ use tokio::process::Command;
 use tokio::time::{Instant, sleep};
 
 use crate::support::attachments::execute;
-use crate::support::postgres::own_server;
+
+/// A server with data of its own `initdb`: what everybody else gets.
+async fn server() -> PrivateServer {
+    PrivateServer::builder().start().await.unwrap()
+}
 
 /// Waits until it is so; panics when it never is.
 async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
@@ -34,7 +38,7 @@ fn is_running(pid: u32) -> bool {
 
 #[tokio::test]
 async fn two_servers_run_side_by_side_and_leave_nothing() {
-    let (one, other) = tokio::join!(own_server(), own_server());
+    let (one, other) = tokio::join!(server(), server());
     assert_ne!(one.port(), other.port());
     for server in [one, other] {
         execute(&server.url(), "CREATE TABLE t AS SELECT 1").await;
@@ -46,7 +50,7 @@ async fn two_servers_run_side_by_side_and_leave_nothing() {
 
 #[tokio::test]
 async fn nobody_gets_in_without_the_password() {
-    let server = own_server().await;
+    let server = server().await;
     let url = server.url();
     let (before, after) = (url.split(':').next().unwrap(), url.split('@').nth(1).unwrap());
     let wrong = format!("{before}://pgio:wrong@{after}");
@@ -77,7 +81,7 @@ async fn a_directory_keeps_its_data_and_has_one_owner() {
 
 #[tokio::test]
 async fn a_server_goes_down_and_comes_back_on_its_port() {
-    let mut server = own_server().await;
+    let mut server = server().await;
     execute(&server.url(), "CREATE TABLE kept (n int)").await;
     for how in [Shutdown::Fast, Shutdown::Immediate] {
         let url = server.url();
@@ -87,6 +91,23 @@ async fn a_server_goes_down_and_comes_back_on_its_port() {
         assert_eq!(server.url(), url);
         execute(&url, "INSERT INTO kept VALUES (1)").await;
     }
+}
+
+#[tokio::test]
+async fn a_server_starts_on_a_copy() {
+    let mut original = server().await;
+    execute(&original.url(), "CREATE TABLE kept (n int)").await;
+    original.take_down(Shutdown::Fast).await.unwrap();
+    let password = original.url().split([':', '@']).nth(2).unwrap().to_owned();
+    let template = original.directory().join("data");
+    let copy = PrivateServer::builder().template(&template, &password).start().await.unwrap();
+    execute(&copy.url(), "DROP TABLE kept").await;
+    original.start_again().await.unwrap();
+    execute(&original.url(), "INSERT INTO kept VALUES (1)").await;
+
+    let error = PrivateServer::builder().template("/nowhere", "").start().await.unwrap_err();
+    assert!(error.to_string().contains("copying /nowhere failed"), "{error}");
+    assert!(error.to_string().contains("No such file"), "{error}");
 }
 
 #[tokio::test]
@@ -148,7 +169,7 @@ async fn a_directory_serves_again_right_after_its_owner_was_killed() {
 
 #[tokio::test]
 async fn a_server_that_dies_is_reported_and_starts_again() {
-    let mut server = own_server().await;
+    let mut server = server().await;
     let pid = postmaster(server.directory());
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), nix::sys::signal::SIGINT).unwrap();
     let reason = server.died().await.to_string();
@@ -159,7 +180,7 @@ async fn a_server_that_dies_is_reported_and_starts_again() {
 
 #[tokio::test]
 async fn what_is_taken_down_is_removed_as_well() {
-    let mut server = own_server().await;
+    let mut server = server().await;
     let directory = server.directory().to_owned();
     server.take_down(Shutdown::Fast).await.unwrap();
     drop(server);
@@ -237,7 +258,7 @@ async fn owner_to_be_killed() {
     }
     let server = match std::env::var_os("PGIO_TEST_DIRECTORY") {
         Some(directory) => PrivateServer::builder().directory(directory).start().await.unwrap(),
-        None => own_server().await,
+        None => server().await,
     };
     println!("\n{}", server.directory().display());
     std::future::pending::<()>().await;

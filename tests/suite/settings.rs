@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::support::attachments::execute;
 use crate::support::certificates::Certified;
-use crate::support::postgres::{own_server, postgres};
+use crate::support::postgres::{own_server, own_server_builder, postgres};
 use crate::support::sql::query_text;
 
 /// A server with TLS, the files for its clients, and roles that must come this way or that.
@@ -24,7 +24,8 @@ struct TlsServer {
 
 impl TlsServer {
     async fn start() -> Self {
-        let server = PrivateServer::builder()
+        let server = own_server_builder()
+            .await
             .access("hostssl all only_tls 127.0.0.1/32 scram-sha-256")
             .access("host all only_tls 127.0.0.1/32 reject")
             .access("hostnossl all only_plain 127.0.0.1/32 scram-sha-256")

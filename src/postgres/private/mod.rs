@@ -10,6 +10,7 @@ mod binaries;
 mod builder;
 mod home;
 mod log;
+mod origin;
 mod server;
 mod state;
 mod watchdog;

@@ -2,8 +2,8 @@
 # When that end closes, for whatever reason, the server stops and a temporary directory goes.
 #
 # Arguments: directory of the binaries; directory to work in; keep | remove; then the server's own.
-# Orders on stdin: "init PASSWORD"; "start PORT"; while the server runs, the name of a signal for it.
-# Answers on stdout: "ready"; "started PID"; "exited STATUS" of initdb or the server; else a complaint.
+# Orders on stdin: "init PASSWORD" or "copy DATA_DIRECTORY"; "start PORT"; while the server runs, the name of a signal for it.
+# Answers on stdout: "ready"; "started PID"; "exited STATUS" of initdb, the copy or the server; else a complaint.
 
 bin=$1 directory=$2 fate=$3
 shift 3
@@ -38,6 +38,12 @@ init() {
         mv new data
 }
 
+# As complete as the other.
+copy() {
+    rm -rf new
+    cp -pR "$1" new && mv new data
+}
+
 # In a subshell of its own: obeys the owner while the main shell waits for the server.
 obey() {
     trap '' HUP INT QUIT TERM PIPE
@@ -54,6 +60,10 @@ while read -r order argument <&3; do
     case $order in
     init)
         init "$argument" >>log
+        echo "exited $?"
+        ;;
+    copy)
+        copy "$argument" >>log
         echo "exited $?"
         ;;
     start)

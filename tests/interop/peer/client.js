@@ -4,7 +4,7 @@ import { io } from "socket.io-client";
 import * as msgpack from "socket.io-msgpack-parser";
 import { Answers } from "./answers.js";
 import { Handles } from "./handles.js";
-import { socketById } from "./server.js";
+import { socketById } from "./servers.js";
 import { Signal } from "./signal.js";
 
 const clients = new Handles("c");

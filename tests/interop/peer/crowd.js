@@ -1,7 +1,7 @@
 // Many clients at once, of which nothing is kept but that they are connected.
 
 import { io } from "socket.io-client";
-import { socketById } from "./server.js";
+import { socketById } from "./servers.js";
 
 /** So many handshakes are under way at any time. */
 const AT_ONCE = 100;

@@ -3,18 +3,15 @@
 import { createServer } from "node:http";
 import { once } from "node:events";
 import { setTimeout as delay } from "node:timers/promises";
-import { createAdapter as createAdapter03 } from "adapter-0.3";
-import { createAdapter as createAdapter04 } from "adapter-0.4";
-import { createAdapter as createAdapter05 } from "adapter-0.5";
 import { Server as SocketIo } from "socket.io";
 import * as msgpack from "socket.io-msgpack-parser";
 import { Answers } from "./answers.js";
-import { Handles } from "./handles.js";
 import { aim } from "./operator.js";
 import { ObservedPool } from "./pool.js";
+import { servers } from "./servers.js";
 import { Signal } from "./signal.js";
 
-const CREATE_ADAPTER = { 0.3: createAdapter03, 0.4: createAdapter04, 0.5: createAdapter05 };
+const VERSIONS = new Set(["0.3", "0.4", "0.5"]);
 const METHODS = new Set([
   "emit",
   "emitWithAck",
@@ -27,23 +24,21 @@ const METHODS = new Set([
 ]);
 const INITIAL_HEARTBEAT = 1;
 
-const servers = new Handles("s");
-
 class Server {
   /** Errors that the adapter reported, as text. */
   errors = [];
   namespaces = new Map();
 
   static async start(options) {
-    const server = new Server(options);
+    if (!VERSIONS.has(options.version)) throw new Error(`there is no adapter ${options.version}`);
+    const { createAdapter } = await import(`adapter-${options.version}`);
+    const server = new Server(createAdapter, options);
     server.http.listen(0, "127.0.0.1");
     await Promise.all([once(server.http, "listening"), server.listening(10_000)]);
     return server;
   }
 
-  constructor({ version, url, poolSize, namespaces, parser, ...options }) {
-    const createAdapter = CREATE_ADAPTER[version];
-    if (!createAdapter) throw new Error(`there is no adapter ${version}`);
+  constructor(createAdapter, { version, url, poolSize, namespaces, parser, ...options }) {
     this.channelPrefix = options.channelPrefix ?? "socket.io";
     this.pool = new ObservedPool({ url, poolSize });
     this.http = createServer();
@@ -102,17 +97,6 @@ class Namespace {
       });
     });
   }
-}
-
-/** The server's end of a client, whichever server and namespace it is connected to. */
-export function socketById(id) {
-  for (const server of servers.values()) {
-    for (const { nsp } of server.namespaces.values()) {
-      const socket = nsp.sockets.get(id);
-      if (socket) return socket;
-    }
-  }
-  throw new Error(`socket ${id} is connected to no server of this process`);
 }
 
 const describe = ({ id, rooms, data, handshake }) => ({ id, rooms: [...rooms], data, handshake });

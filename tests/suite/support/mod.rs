@@ -11,6 +11,7 @@ pub mod pgio_serve;
 pub mod postgres;
 pub mod raw_websocket;
 pub mod schema;
+pub mod shared_server;
 pub mod sql;
 pub mod terminal;
 pub mod whole;

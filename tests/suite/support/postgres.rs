@@ -1,18 +1,17 @@
-//! A Postgres server of the tests' own, and a database on it for each test.
+//! A database for each test, on the server of the test run; or a server for one test alone.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use pgio::postgres::private::PrivateServer;
-use tokio::sync::OnceCell;
+use pgio::postgres::private::{PrivateServer, PrivateServerBuilder};
 
 use super::attachments::execute;
+use super::shared_server::SharedServer;
 
-/// One for all tests of a process. Never dropped, but it ends with the process: its watchdog sees to that.
-static SERVER: OnceCell<PrivateServer> = OnceCell::const_new();
-
-/// A database that only one test uses.
+/// A database that only one test uses. It goes with this handle.
 pub struct Postgres {
+    name: String,
     url: String,
+    server: &'static SharedServer,
 }
 
 impl Postgres {
@@ -21,17 +20,29 @@ impl Postgres {
     }
 }
 
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        self.server.leave(&self.name);
+    }
+}
+
 /// Makes a new database.
 pub async fn postgres() -> Postgres {
     static LAST: AtomicU32 = AtomicU32::new(0);
-    let server = SERVER.get_or_init(async || PrivateServer::builder().start().await.unwrap()).await;
-    let name = format!("test_{}", LAST.fetch_add(1, Ordering::Relaxed));
-    execute(&server.url(), &format!("CREATE DATABASE {name} TEMPLATE template0")).await;
-    let url = server.url().strip_suffix("/pgio").map(|server| format!("{server}/{name}")).unwrap();
-    Postgres { url }
+    let server = SharedServer::get().await;
+    let name = format!("test_{}_{}", std::process::id(), LAST.fetch_add(1, Ordering::Relaxed));
+    execute(&server.url, &format!("CREATE DATABASE {name} TEMPLATE template0")).await;
+    let url = server.url.strip_suffix("/pgio").map(|server| format!("{server}/{name}")).unwrap();
+    Postgres { name, url, server }
 }
 
 /// A server that only one test uses, and may ill-treat.
 pub async fn own_server() -> PrivateServer {
-    PrivateServer::builder().start().await.unwrap()
+    own_server_builder().await.start().await.unwrap()
+}
+
+/// The same, to be configured first. It takes no `initdb` of its own.
+pub async fn own_server_builder() -> PrivateServerBuilder {
+    let SharedServer { template, password, .. } = SharedServer::get().await;
+    PrivateServer::builder().template(template, password)
 }
