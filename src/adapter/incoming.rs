@@ -133,12 +133,12 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
             }
             Body::SocketsJoin { opts, rooms } => {
                 let opts = target::from_wire(opts);
-                self.let_ids_be_rooms(&opts);
+                self.ensure_sid_rooms(&opts);
                 self.local.add_sockets(opts, rooms);
             }
             Body::SocketsLeave { opts, rooms } => {
                 let opts = target::from_wire(opts);
-                self.let_ids_be_rooms(&opts);
+                self.ensure_sid_rooms(&opts);
                 self.local.del_sockets(opts, rooms);
             }
             Body::DisconnectSockets { opts, close } => self.disconnect_here(target::from_wire(opts), close),
@@ -178,7 +178,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
     ) {
         let timeout = opts.flags.timeout.map(Duration::from_millis);
         let opts = target::from_wire(opts);
-        self.let_ids_be_rooms(&opts);
+        self.ensure_sid_rooms(&opts);
         let (acks, client_count) = self.local.broadcast_with_ack(packet, opts, timeout);
         let (node, adapter) = (self.node.clone(), Arc::downgrade(&self));
         answers.spawn(async move {
@@ -191,7 +191,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
                 let Ok(answer) = ack else {
                     // Whoever asked misses the answer. The client may have missed the question.
                     if let Some(adapter) = adapter.upgrade() {
-                        adapter.meet_if_slow(sid);
+                        adapter.probe_backpressure(sid);
                     }
                     continue;
                 };

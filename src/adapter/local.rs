@@ -18,7 +18,7 @@ const NOWHERE: &str = "/pgio/nowhere";
 impl<E: SocketEmitter> PostgresAdapter<E> {
     /// Sends a packet to clients of this server.
     pub(super) fn send_here(&self, packet: Packet, opts: CoreOptions) {
-        self.let_ids_be_rooms(&opts);
+        self.ensure_sid_rooms(&opts);
         if opts.has_flag(BroadcastFlags::Volatile) {
             // May be lost by its nature.
             let _ = self.local.broadcast(packet, opts);
@@ -29,7 +29,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         if size(&packet) < SHARED_FROM_BYTES {
             for (sid, packet) in sids.iter().copied().zip(std::iter::repeat_n(packet, sids.len())) {
                 if is_full(self.local.broadcast(packet, target::one(sid))) {
-                    self.meet_slow_client(sid);
+                    self.report_slow_client(sid);
                 }
             }
             return;
@@ -38,7 +38,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         let missed = errors.iter().filter(|error| matches!(error, SocketError::InternalChannelFull)).count();
         let mut found = 0;
         for sid in sids {
-            if missed > 0 && self.meet_if_slow(sid) {
+            if missed > 0 && self.probe_backpressure(sid) {
                 found += 1;
             }
         }
@@ -49,17 +49,17 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
     }
 
     /// Looks whether the buffer of a client is full, with a packet that clients ignore.
-    pub(super) fn meet_if_slow(&self, sid: Sid) -> bool {
+    pub(super) fn probe_backpressure(&self, sid: Sid) -> bool {
         let probe = Packet::event(NOWHERE, CoreValue::Str("[\"\"]".into(), None));
         let is_slow = is_full(self.local.broadcast(probe, target::one(sid)));
         if is_slow {
-            self.meet_slow_client(sid);
+            self.report_slow_client(sid);
         }
         is_slow
     }
 
     /// A client that cannot keep up has missed a packet, and must not go on as if it had not.
-    fn meet_slow_client(&self, sid: Sid) {
+    fn report_slow_client(&self, sid: Sid) {
         metrics::counter!("pgio_slow_clients_total").increment(1);
         match self.ctr.0.slow_client.get() {
             Some(handler) => handler(self.node.nsp.as_str(), sid),
@@ -74,28 +74,28 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
     /// Disconnects sockets of this server; with `close` from all their namespaces, after which a client closes its
     /// connection.
     pub(super) fn disconnect_here(&self, opts: CoreOptions, close: bool) {
-        self.let_ids_be_rooms(&opts);
+        self.ensure_sid_rooms(&opts);
         for sid in self.local.sockets(opts) {
-            if close && let Some(attached) = self.ctr.0.attached.get() {
-                attached.disconnect_elsewhere(self.node.nsp.as_str(), sid);
+            if close && let Some(io) = self.ctr.0.io.get() {
+                io.disconnect_elsewhere(self.node.nsp.as_str(), sid);
             }
             if is_full(self.local.disconnect_socket(target::one(sid))) {
-                self.meet_slow_client(sid);
+                self.report_slow_client(sid);
             }
         }
     }
 
     /// Sockets of this server, for another one.
     pub(super) fn describe_sockets(&self, opts: CoreOptions) -> Vec<RemoteSocket> {
-        self.let_ids_be_rooms(&opts);
+        self.ensure_sid_rooms(&opts);
         let describe = |sid: Sid| {
             let own = sid.to_string();
             let mut rooms = target::names(self.local.socket_rooms(sid));
             rooms.retain(|room| *room != own);
             rooms.sort();
             rooms.insert(0, own.clone());
-            let attached = self.ctr.0.attached.get();
-            let known = attached.and_then(|attached| attached.describe(self.node.nsp.as_str(), sid));
+            let io = self.ctr.0.io.get();
+            let known = io.and_then(|io| io.describe(self.node.nsp.as_str(), sid));
             let (handshake, data) = known.unwrap_or_else(describe::nothing_known);
             RemoteSocket { id: own, handshake, rooms, data }
         };

@@ -24,16 +24,16 @@
 //! own, in `to` and in `except`, from here and from other servers; answers to `fetchSockets` carry it among the rooms.
 
 mod acks;
-mod attached;
 mod convert;
 mod describe;
-#[cfg(feature = "server")]
-mod hosting;
 mod incoming;
 mod init;
+mod io_handle;
 mod local;
 mod meters;
 mod node;
+#[cfg(feature = "server")]
+mod relay;
 mod server_side;
 mod target;
 
@@ -51,9 +51,9 @@ use socketioxide_core::packet::Packet;
 use tokio_util::task::AbortOnDropHandle;
 
 pub use describe::{Connection, SocketData};
-#[cfg(feature = "server")]
-pub(crate) use hosting::{Enqueuing, args_of_client};
 pub use init::Init;
+#[cfg(feature = "server")]
+pub(crate) use relay::{Enqueuing, args_of_client};
 pub use server_side::Answer as ServerSideAnswer;
 pub use socketioxide_core::Sid;
 
@@ -62,8 +62,8 @@ use crate::postgres::Settings;
 use crate::protocol::{Body, BroadcastOptions, Namespace, RemoteSocket, Value};
 use crate::{AdapterOptions, Error, Result};
 use acks::RemoteAcks;
-use attached::Attached;
 use convert::Format;
+use io_handle::IoHandle;
 use node::Node;
 use server_side::Handlers;
 
@@ -76,11 +76,11 @@ struct Shared {
     cluster: Cluster,
     nodes: Mutex<Vec<Arc<Node>>>,
     handlers: Handlers,
-    attached: OnceLock<Attached>,
+    io: OnceLock<IoHandle>,
     slow_client: OnceLock<SlowClient>,
     cleanup: OnceLock<AbortOnDropHandle<()>>,
     #[cfg(feature = "server")]
-    relays: hosting::Relays,
+    relays: relay::Relays,
 }
 
 /// Told of a client whose buffer was full: its namespace and id.
@@ -101,11 +101,11 @@ impl PostgresAdapterCtr {
             cluster,
             nodes: Mutex::default(),
             handlers: Handlers::default(),
-            attached: OnceLock::new(),
+            io: OnceLock::new(),
             slow_client: OnceLock::new(),
             cleanup: OnceLock::new(),
             #[cfg(feature = "server")]
-            relays: hosting::Relays::default(),
+            relays: relay::Relays::default(),
         }))
     }
 
@@ -118,7 +118,7 @@ impl PostgresAdapterCtr {
     /// all their namespaces for `disconnectSockets(true)`. Without it those answers hold ids and rooms only.
     /// The first call counts.
     pub fn attach<A: socketioxide::adapter::Adapter>(&self, io: &socketioxide::SocketIo<A>) {
-        self.0.attached.get_or_init(|| Attached::to(io.clone()));
+        self.0.io.get_or_init(|| IoHandle::to(io.clone()));
     }
 
     /// Tells of clients that are too slow for their buffer and have missed a packet: the namespace and the socket's id.
@@ -335,7 +335,7 @@ impl<E: SocketEmitter> CoreAdapter<E> for PostgresAdapter<E> {
                 RemoteAcks::ask(&self.node, event, target::to_wire(&opts), wait, self.format).await?
             }
         };
-        self.let_ids_be_rooms(&opts);
+        self.ensure_sid_rooms(&opts);
         let (local, _) = self.local.broadcast_with_ack(packet, opts, timeout);
         Ok(futures_util::stream::select(local, remote))
     }
@@ -343,7 +343,7 @@ impl<E: SocketEmitter> CoreAdapter<E> for PostgresAdapter<E> {
     async fn add_sockets(&self, opts: CoreOptions, rooms: impl RoomParam) -> Result<()> {
         let rooms: Vec<Room> = rooms.into_room_iter().collect();
         let publish = (!self.is_for_here_only(&opts)).then(|| target::to_wire(&opts));
-        self.let_ids_be_rooms(&opts);
+        self.ensure_sid_rooms(&opts);
         self.local.add_sockets(opts, rooms.clone());
         match publish {
             Some(opts) => self.node.publish(Body::SocketsJoin { opts, rooms: target::names(rooms) }).await,
@@ -354,7 +354,7 @@ impl<E: SocketEmitter> CoreAdapter<E> for PostgresAdapter<E> {
     async fn del_sockets(&self, opts: CoreOptions, rooms: impl RoomParam) -> Result<()> {
         let rooms: Vec<Room> = rooms.into_room_iter().collect();
         let publish = (!self.is_for_here_only(&opts)).then(|| target::to_wire(&opts));
-        self.let_ids_be_rooms(&opts);
+        self.ensure_sid_rooms(&opts);
         self.local.del_sockets(opts, rooms.clone());
         match publish {
             Some(opts) => self.node.publish(Body::SocketsLeave { opts, rooms: target::names(rooms) }).await,
@@ -377,7 +377,7 @@ impl<E: SocketEmitter> CoreAdapter<E> for PostgresAdapter<E> {
         if !self.is_for_here_only(&opts) {
             remote = self.fetch_elsewhere(&opts).await?;
         }
-        self.let_ids_be_rooms(&opts);
+        self.ensure_sid_rooms(&opts);
         let mut rooms = self.local.rooms(opts);
         // The room of a socket's own id is nothing that an application of socketioxide would expect here.
         rooms.extend(remote.into_iter().flat_map(|RemoteSocket { id, rooms, .. }| {
@@ -391,7 +391,7 @@ impl<E: SocketEmitter> CoreAdapter<E> for PostgresAdapter<E> {
         if !self.is_for_here_only(&opts) {
             remote = self.fetch_elsewhere(&opts).await?;
         }
-        self.let_ids_be_rooms(&opts);
+        self.ensure_sid_rooms(&opts);
         let mut sockets = self.local.fetch_sockets(opts);
         let ns = self.local.path();
         // Ids of Node servers have four characters more than this type can hold.
