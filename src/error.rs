@@ -161,6 +161,15 @@ pub enum Error {
         reason: String,
     },
 
+    /// Code of the application panicked.
+    #[error("{what} panicked: {message}")]
+    Panicked {
+        /// Which code: `the handler of slow clients`.
+        what: String,
+        /// The message of the panic.
+        message: String,
+    },
+
     /// The component behind this handle has been shut down.
     #[error("closed")]
     Closed,

@@ -11,9 +11,10 @@ use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
 use super::node::Node;
+use super::server_side::ServerSideEvent;
 use super::{PostgresAdapter, convert, target};
 use crate::cluster::{Content, Event, Received, Subscription};
-use crate::protocol::{Body, BroadcastOptions, EventArgs, Message, RequestId, Value};
+use crate::protocol::{Body, BroadcastOptions, EventArgs, Message, RequestId, Uid, Value};
 use crate::{Error, Receipt};
 
 /// How many answers may be under way before reading waits for some.
@@ -110,7 +111,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         }
     }
 
-    fn take_message(self: Arc<Self>, Message { nsp, body, .. }: Message, answers: &mut JoinSet<()>) {
+    fn take_message(self: Arc<Self>, Message { uid, nsp, body }: Message, answers: &mut JoinSet<()>) {
         // A node on the same prefix may speak for another namespace than its channel's: Node drops that, too.
         if nsp != self.node.nsp {
             tracing::debug!(%nsp, channel = %self.node.nsp, "not for this namespace");
@@ -149,7 +150,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
                 answers.spawn(async move { node.say(body).await });
             }
             Body::ServerSideEmit { event, request_id } => {
-                answers.spawn(self.answer(event, request_id));
+                answers.spawn(self.answer(uid, event, request_id));
             }
             _ => {}
         }
@@ -211,7 +212,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
     }
 
     /// Calls the handler of a server-side event, and answers where that is wanted.
-    async fn answer(self: Arc<Self>, event: EventArgs, request_id: Option<RequestId>) {
+    async fn answer(self: Arc<Self>, from: Uid, event: EventArgs, request_id: Option<RequestId>) {
         let (name, args) = match event.into_parts() {
             Ok(parts) => parts,
             Err(error) => return self.node.report(&error, "a server-side event was skipped"),
@@ -219,7 +220,10 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         let (ctr, node) = (self.ctr.clone(), self.node.clone());
         // A handler may take long, and must not keep a closed namespace alive.
         drop(self);
-        let answer = ctr.0.handlers.call(&node.nsp, &name, args).await;
+        let namespace = node.nsp.clone();
+        let wants_answer = request_id.is_some();
+        let event = ServerSideEvent { from, namespace, event: name, args, wants_answer };
+        let answer = ctr.0.answer(&node, event).await;
         if let (Some(answer), Some(request_id)) = (answer, request_id) {
             node.say(Body::ServerSideEmitResponse { request_id, answer }).await;
         }

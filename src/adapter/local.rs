@@ -1,10 +1,13 @@
 //! What happens to the sockets of this server.
 
+use std::sync::Arc;
+
 use socketioxide_core::Value as CoreValue;
 use socketioxide_core::adapter::errors::SocketError;
 use socketioxide_core::adapter::{BroadcastFlags, BroadcastOptions as CoreOptions, SocketEmitter};
 use socketioxide_core::packet::{Packet, PacketData};
 
+use super::io_handle::IoHandle;
 use super::{PostgresAdapter, Sid, describe, target};
 use crate::protocol::RemoteSocket;
 
@@ -61,13 +64,10 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
     /// A client that cannot keep up has missed a packet, and must not go on as if it had not.
     fn report_slow_client(&self, sid: Sid) {
         metrics::counter!("pgio_slow_clients_total").increment(1);
-        match self.ctr.0.slow_client.get() {
-            Some(handler) => handler(self.node.nsp.as_str(), sid),
-            None => {
-                tracing::warn!(%sid, nsp = %self.node.nsp, "a client is too slow for its buffer");
-                // Fails as long as the buffer is full, and is tried again with the next packet that does not fit.
-                drop(self.local.disconnect_socket(target::one(sid)));
-            }
+        if !self.ctr.0.tell_of_slow_client(&self.node, sid) {
+            tracing::warn!(%sid, nsp = %self.node.nsp, "a client is too slow for its buffer");
+            // Fails as long as the buffer is full, and is tried again with the next packet that does not fit.
+            drop(self.local.disconnect_socket(target::one(sid)));
         }
     }
 
@@ -75,8 +75,9 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
     /// connection.
     pub(super) fn disconnect_here(&self, opts: CoreOptions, close: bool) {
         self.ensure_sid_rooms(&opts);
+        let io = self.io().filter(|_| close);
         for sid in self.local.sockets(opts) {
-            if close && let Some(io) = self.ctr.0.io.get() {
+            if let Some(io) = &io {
                 io.disconnect_elsewhere(self.node.nsp.as_str(), sid);
             }
             if is_full(self.local.disconnect_socket(target::one(sid))) {
@@ -88,18 +89,24 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
     /// Sockets of this server, for another one.
     pub(super) fn describe_sockets(&self, opts: CoreOptions) -> Vec<RemoteSocket> {
         self.ensure_sid_rooms(&opts);
+        let io = self.io();
         let describe = |sid: Sid| {
             let own = sid.to_string();
             let mut rooms = target::names(self.local.socket_rooms(sid));
             rooms.retain(|room| *room != own);
             rooms.sort();
             rooms.insert(0, own.clone());
-            let io = self.ctr.0.io.get();
-            let known = io.and_then(|io| io.describe(self.node.nsp.as_str(), sid));
+            let known = io.as_ref().and_then(|io| io.describe(self.node.nsp.as_str(), sid));
             let (handshake, data) = known.unwrap_or_else(describe::nothing_known);
             RemoteSocket { id: own, handshake, rooms, data }
         };
         self.local.sockets(opts).into_iter().map(describe).collect()
+    }
+}
+
+impl<E> PostgresAdapter<E> {
+    fn io(&self) -> Option<Arc<IoHandle>> {
+        self.ctr.0.application()?.io()
     }
 }
 

@@ -275,6 +275,17 @@ impl<T> Asking<T> {
         Ok(Collected { answers, expected, silent, nodes, unread: self.unread })
     }
 
+    /// How many answers are missing: the rest of those that were promised, and one of each live node that promised none.
+    #[cfg(feature = "adapter")]
+    pub(crate) async fn missing(&self) -> Result<u64> {
+        let rest = |node: &Progress| node.expected.map_or(0, |expected| expected.saturating_sub(node.came));
+        let promised = self.of.values().map(rest).fold(0, u64::saturating_add);
+        let silent = self.silent().await?;
+        let unpromised =
+            silent.iter().filter(|uid| self.of.get(uid).is_none_or(|node| node.expected.is_none()));
+        Ok(promised.saturating_add(unpromised.count() as u64))
+    }
+
     fn note(&mut self, node: &Uid, said: Said<T>) -> Option<T> {
         let progress = self.of.entry(node.clone()).or_default();
         match said {
