@@ -1,5 +1,6 @@
 //! The library's one error type.
 
+use std::any::Any;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -62,10 +63,6 @@ pub enum Error {
          LISTEN needs a session of its own"
     )]
     NotificationsNotDelivered,
-
-    /// Code of the application that was called here has panicked.
-    #[error("a panic in {0}")]
-    Panic(String),
 
     /// The server refused a statement.
     #[error("Postgres refused: {0}")]
@@ -186,6 +183,15 @@ pub enum Error {
         reason: String,
     },
 
+    /// Code of the application panicked.
+    #[error("{what} panicked: {message}")]
+    Panicked {
+        /// Which code: `the handler of slow clients`.
+        what: String,
+        /// The message of the panic.
+        message: String,
+    },
+
     /// The component behind this handle has been shut down.
     #[error("closed")]
     Closed,
@@ -203,6 +209,13 @@ impl Error {
     /// Whether Postgres is away, so that the same may work once it is back.
     pub(crate) fn is_disconnected(&self) -> bool {
         self.is_loss()
+    }
+
+    /// What a caught panic of the application comes to.
+    pub(crate) fn panicked(what: impl Into<String>, payload: &(dyn Any + Send)) -> Self {
+        let text = payload.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        Self::Panicked { what: what.into(), message: text.unwrap_or("without a message").to_owned() }
     }
 
     /// Whether the same statement may succeed a moment later.

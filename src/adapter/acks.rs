@@ -5,54 +5,127 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream, FusedStream, Stream};
+use futures_util::{FutureExt, StreamExt, future::BoxFuture};
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::convert::Format;
 use super::node::Node;
 use super::{AckItem, Sid};
-use crate::Result;
-use crate::cluster::client_said;
-use crate::protocol::{Body, BroadcastOptions, EventArgs};
+use crate::cluster::{PendingRequest, client_said};
+use crate::protocol::{Body, BroadcastOptions, EventArgs, Value};
+use crate::{Error, Result};
+
+/// How long to wait for the question to be published before the stream is handed out, so that other servers are asked
+/// even if nobody reads it. Beyond that the stream goes on with it.
+const HEAD_START: Duration = Duration::from_millis(100);
+
+/// How many missing acknowledgements are told at most: a server may promise any number.
+const MAX_MISSING: u64 = 100_000;
+
+/// A client did not acknowledge in time, in the form in which `socketioxide::AckError` is serialized.
+const TIMEOUT: &str = r#""Timeout""#;
+
+/// Other servers could not be asked.
+const NOT_ASKED: &str = r#"{"Socket":"Closed"}"#;
 
 /// The acknowledgements of clients of other servers. They carry no socket id in the protocol of the cluster, so each comes
-/// with [`Sid::ZERO`]. The stream ends when every live server has sent all its clients' answers, or the time is over.
+/// with [`Sid::ZERO`].
+///
+/// The stream ends when every live server has sent all its clients' answers, or the time is over. Then one error comes for
+/// each client that did not acknowledge, and one for each server that did not even say how many clients it has.
 pub struct RemoteAcks<A> {
     items: BoxStream<'static, AckItem<A>>,
     ended: bool,
 }
 
-impl<A: Send + 'static> RemoteAcks<A> {
+/// A question, and what it takes to read the answers.
+struct Question {
+    node: Arc<Node>,
+    format: Format,
+    deadline: Instant,
+}
+
+enum State {
+    Unasked(BoxFuture<'static, Result<PendingRequest<Value>>>),
+    Asked(Result<PendingRequest<Value>>),
+    Missing(u64, &'static str),
+}
+
+impl<A: DeserializeOwned + Send + 'static> RemoteAcks<A> {
     pub(super) fn none() -> Self {
         Self { items: stream::empty().boxed(), ended: true }
     }
 
+    /// Asks the other servers. Whatever goes wrong is an item of the stream.
     pub(super) async fn ask(
-        node: &Arc<Node>,
+        node: Arc<Node>,
         event: EventArgs,
         mut opts: BroadcastOptions,
         wait: Duration,
         format: Format,
-    ) -> Result<Self> {
+    ) -> Self {
         opts.flags.timeout = Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
-        let body = |id| Body::Broadcast { opts, event, request_id: Some(id) };
-        let asking = node.ask(wait, body, client_said).await?;
-        let items = stream::unfold((asking, node.clone()), move |(mut asking, node)| async move {
-            loop {
-                let answer = match asking.next().await {
-                    Ok(answer) => answer?,
-                    Err(error) => {
-                        node.report(&error, "acknowledgements of other servers are missing");
-                        return None;
-                    }
-                };
-                match format.value_of_one(&answer.value) {
-                    Ok(value) => return Some(((Sid::ZERO, Ok(value)), (asking, node))),
-                    Err(error) => node.report(&error, "an acknowledgement that cannot be passed on"),
+        let deadline = Instant::now() + wait;
+        let question = Question { node: node.clone(), format, deadline };
+        let mut asking = async move {
+            let body = |id| Body::Broadcast { opts, event, request_id: Some(id) };
+            let asked = timeout_at(deadline, node.ask(wait, body, client_said)).await;
+            asked.unwrap_or_else(|_| Err(Error::ConnectionLost("the servers were not asked in time".into())))
+        }
+        .boxed();
+        let state = match timeout(HEAD_START, &mut asking).await {
+            Ok(asked) => State::Asked(asked),
+            Err(_) => State::Unasked(asking),
+        };
+        let items = stream::unfold((question, state), |(question, state)| question.next(state));
+        Self { items: items.boxed(), ended: false }
+    }
+}
+
+impl Question {
+    async fn next<A: DeserializeOwned>(self, mut state: State) -> Option<(AckItem<A>, (Self, State))> {
+        loop {
+            state = match state {
+                State::Unasked(asking) => State::Asked(asking.await),
+                State::Asked(Err(error)) => {
+                    self.node.report(&error, "clients of other servers were not asked");
+                    State::Missing(1, NOT_ASKED)
                 }
+                State::Asked(Ok(mut asking)) => match self.answer(&mut asking).await {
+                    Some(Ok(value)) => {
+                        return Some(((Sid::ZERO, Ok(value)), (self, State::Asked(Ok(asking)))));
+                    }
+                    Some(Err(error)) => {
+                        self.node.report(&error, "an acknowledgement that cannot be passed on");
+                        State::Asked(Ok(asking))
+                    }
+                    None => State::Missing(asking.missing().min(MAX_MISSING), TIMEOUT),
+                },
+                State::Missing(0, _) => return None,
+                State::Missing(left, error) => match serde_json::from_str(error) {
+                    Ok(error_of_emitter) => {
+                        let item = (Sid::ZERO, Err(error_of_emitter));
+                        return Some((item, (self, State::Missing(left - 1, error))));
+                    }
+                    // An emitter of another crate than socketioxide, with errors of its own.
+                    Err(_) => return None,
+                },
+            };
+        }
+    }
+
+    /// The next answer; `None` once there are no more.
+    async fn answer(&self, asking: &mut PendingRequest<Value>) -> Option<Result<socketioxide_core::Value>> {
+        match timeout_at(self.deadline, asking.next()).await {
+            Ok(Ok(answer)) => Some(self.format.value_of_one(&answer?.value)),
+            Ok(Err(error)) => {
+                self.node.report(&error, "acknowledgements of other servers are missing");
+                None
             }
-        });
-        Ok(Self { items: items.boxed(), ended: false })
+            Err(_) => None,
+        }
     }
 }
 

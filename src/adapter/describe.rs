@@ -1,6 +1,7 @@
 //! A socket of this server, as Node's `fetchSockets` shows it.
 
 use std::net::SocketAddr;
+use std::time::SystemTime;
 
 use http::{HeaderMap, Uri, header};
 use jiff::Timestamp;
@@ -8,7 +9,7 @@ use percent_encoding::percent_decode_str;
 use socketioxide::adapter::Adapter;
 use socketioxide::extract::SocketRef;
 
-use crate::protocol::{Object, Value};
+use crate::protocol::{Date, Object, Value};
 
 /// What an application keeps with a socket, for other servers to see: put it into `socket.extensions`.
 #[derive(Debug, Clone, Default)]
@@ -23,36 +24,66 @@ pub struct Connection {
     /// Whether it came by TLS.
     pub secure: bool,
     /// When its request arrived.
-    pub since: Timestamp,
+    pub since: SystemTime,
 }
 
-/// The handshake and the data of a socket of which nothing is known.
+/// The handshake and the data of a socket of which nothing is known. All keys are there: the Admin UI of Node reads them
+/// without looking.
 pub(super) fn nothing_known() -> (Value, Value) {
-    (Value::Object(Object::new()), Value::Object(Object::new()))
+    let empty = || Value::Object(Object::new());
+    let handshake = Handshake {
+        headers: empty(),
+        connection: None,
+        cross_origin: false,
+        url: String::new(),
+        query: empty(),
+    };
+    (handshake.into_value(), empty())
+}
+
+/// What is known of how a client came.
+struct Handshake {
+    headers: Value,
+    connection: Option<Connection>,
+    cross_origin: bool,
+    url: String,
+    query: Value,
+}
+
+impl Handshake {
+    fn into_value(self) -> Value {
+        let Self { headers, connection, cross_origin, url, query } = self;
+        Value::Object(Object::from([
+            ("headers".into(), headers),
+            ("time".into(), connection.map_or(Value::Null, |c| time(c.since).into())),
+            ("address".into(), connection.map_or(Value::Null, |c| c.peer.ip().to_string().into())),
+            ("xdomain".into(), cross_origin.into()),
+            ("secure".into(), connection.is_some_and(|c| c.secure).into()),
+            ("issued".into(), connection.map_or(Value::Null, |c| Date::from(c.since).as_millis().into())),
+            ("url".into(), url.into()),
+            ("query".into(), query),
+            ("auth".into(), Value::Object(Object::new())),
+        ]))
+    }
 }
 
 /// The handshake and the data of a socket.
 pub(super) fn socket<A: Adapter>(socket: &SocketRef<A>) -> (Value, Value) {
     let request = socket.req_parts();
-    let connection = request.extensions.get::<Connection>();
-    let (_, no_data) = nothing_known();
-    let data = socket.extensions.get::<SocketData>().map_or(no_data, |SocketData(data)| data);
-    let handshake = Object::from([
-        ("headers".into(), headers(&request.headers)),
-        ("time".into(), connection.map_or(Value::Null, |c| time(c.since).into())),
-        ("address".into(), connection.map_or(Value::Null, |c| c.peer.ip().to_string().into())),
-        ("xdomain".into(), request.headers.contains_key(header::ORIGIN).into()),
-        ("secure".into(), connection.is_some_and(|c| c.secure).into()),
-        ("issued".into(), connection.map_or(Value::Null, |c| c.since.as_millisecond().into())),
-        ("url".into(), request.uri.to_string().into()),
-        ("query".into(), query(&request.uri)),
-        ("auth".into(), Value::Object(Object::new())),
-    ]);
-    (Value::Object(handshake), data)
+    let data = socket.extensions.get::<SocketData>().map(|SocketData(data)| data);
+    let handshake = Handshake {
+        headers: headers(&request.headers),
+        connection: request.extensions.get::<Connection>().copied(),
+        cross_origin: request.headers.contains_key(header::ORIGIN),
+        url: request.uri.to_string(),
+        query: query(&request.uri),
+    };
+    (handshake.into_value(), data.unwrap_or_else(|| Value::Object(Object::new())))
 }
 
 /// As `Date.prototype.toString` writes it on a server that runs in UTC.
-fn time(time: Timestamp) -> String {
+fn time(time: SystemTime) -> String {
+    let time = Timestamp::try_from(time).unwrap_or_default();
     time.strftime("%a %b %d %Y %H:%M:%S GMT+0000 (Coordinated Universal Time)").to_string()
 }
 

@@ -13,9 +13,10 @@ use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
 use super::node::Node;
+use super::server_side::ServerSideEvent;
 use super::{PostgresAdapter, convert, target};
 use crate::cluster::{Content, Event, Received, Subscription};
-use crate::protocol::{Body, BroadcastOptions, EventArgs, Message, RequestId, Value};
+use crate::protocol::{Body, BroadcastOptions, EventArgs, Message, RequestId, Uid, Value};
 use crate::{Error, Receipt};
 
 /// How many answers and requests for acknowledgements may be under way. Beyond that, reading goes on and requests stay
@@ -72,7 +73,8 @@ pub(super) async fn serve<E: SocketEmitter>(
             }
             Some(ended) = answers.tasks.join_next(), if !answers.tasks.is_empty() => {
                 if let Err(error) = ended && error.is_panic() {
-                    node.report(&Error::Panic("an answer to another server".into()), "a request is not answered");
+                    let (what, message) = ("an answer to another server".into(), error.to_string());
+                    node.report(&Error::Panicked { what, message }, "a request is not answered");
                 }
             }
             () = published(&mut heartbeat) => heartbeat = None,
@@ -152,7 +154,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         }
     }
 
-    fn take_message(self: Arc<Self>, Message { nsp, body, .. }: Message, answers: &mut Answers) {
+    fn take_message(self: Arc<Self>, Message { uid, nsp, body }: Message, answers: &mut Answers) {
         // A node on the same prefix may speak for another namespace than its channel's: Node drops that, too.
         if nsp != self.node.nsp {
             tracing::debug!(%nsp, channel = %self.node.nsp, "not for this namespace");
@@ -175,12 +177,12 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
             }
             Body::SocketsJoin { opts, rooms } => {
                 let opts = target::from_wire(opts);
-                self.let_ids_be_rooms(&opts);
+                self.ensure_sid_rooms(&opts);
                 self.local.add_sockets(opts, rooms);
             }
             Body::SocketsLeave { opts, rooms } => {
                 let opts = target::from_wire(opts);
-                self.let_ids_be_rooms(&opts);
+                self.ensure_sid_rooms(&opts);
                 self.local.del_sockets(opts, rooms);
             }
             Body::DisconnectSockets { opts, close } => self.disconnect_here(target::from_wire(opts), close),
@@ -200,7 +202,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
             }
             Body::ServerSideEmit { event, request_id } => {
                 let node = self.node.clone();
-                answers.spawn(&node, self.answer(event, request_id));
+                answers.spawn(&node, self.answer(uid, event, request_id));
             }
             _ => {}
         }
@@ -233,7 +235,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         }
         let timeout = opts.flags.timeout.map(Duration::from_millis);
         let opts = target::from_wire(opts);
-        self.let_ids_be_rooms(&opts);
+        self.ensure_sid_rooms(&opts);
         let (acks, client_count) = self.local.broadcast_with_ack(packet, opts, timeout);
         let (node, adapter) = (self.node.clone(), Arc::downgrade(&self));
         answers.tasks.spawn(async move {
@@ -246,7 +248,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
                 let Ok(answer) = ack else {
                     // Whoever asked misses the answer. The client may have missed the question.
                     if let Some(adapter) = adapter.upgrade() {
-                        adapter.meet_if_slow(sid);
+                        adapter.probe_backpressure(sid);
                     }
                     continue;
                 };
@@ -266,7 +268,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
     }
 
     /// Calls the handler of a server-side event, and answers where that is wanted.
-    async fn answer(self: Arc<Self>, event: EventArgs, request_id: Option<RequestId>) {
+    async fn answer(self: Arc<Self>, from: Uid, event: EventArgs, request_id: Option<RequestId>) {
         let (name, args) = match event.into_parts() {
             Ok(parts) => parts,
             Err(error) => return self.node.report(&error, "a server-side event was skipped"),
@@ -274,7 +276,10 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         let (ctr, node) = (self.ctr.clone(), self.node.clone());
         // A handler may take long, and must not keep a closed namespace alive.
         drop(self);
-        let answer = ctr.0.handlers.call(&node.nsp, &name, args).await;
+        let namespace = node.nsp.clone();
+        let wants_answer = request_id.is_some();
+        let event = ServerSideEvent { from, namespace, event: name, args, wants_answer };
+        let answer = ctr.0.answer(&node, event).await;
         if let (Some(answer), Some(request_id)) = (answer, request_id) {
             node.say(Body::ServerSideEmitResponse { request_id, answer }).await;
         }

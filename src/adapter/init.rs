@@ -62,8 +62,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
             return Err(Error::Closed);
         }
         self.ctr.nodes().push(self.node.clone());
-        #[cfg(feature = "server")]
-        self.ctr.0.relays.insert(&self);
+        self.ctr.0.adapters.insert(&self);
         self.ctr.clean_up_regularly();
         self.node.publish(Body::InitialHeartbeat).await?;
         on_success();

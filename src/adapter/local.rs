@@ -1,10 +1,13 @@
 //! What happens to the sockets of this server.
 
+use std::sync::Arc;
+
 use socketioxide_core::Value as CoreValue;
 use socketioxide_core::adapter::errors::SocketError;
 use socketioxide_core::adapter::{BroadcastFlags, BroadcastOptions as CoreOptions, SocketEmitter};
 use socketioxide_core::packet::{Packet, PacketData};
 
+use super::io_handle::IoHandle;
 use super::{PostgresAdapter, Sid, describe, target};
 use crate::protocol::RemoteSocket;
 
@@ -18,7 +21,7 @@ const NOWHERE: &str = "/pgio/nowhere";
 impl<E: SocketEmitter> PostgresAdapter<E> {
     /// Sends a packet to clients of this server.
     pub(super) fn send_here(&self, packet: Packet, opts: CoreOptions) {
-        self.let_ids_be_rooms(&opts);
+        self.ensure_sid_rooms(&opts);
         if opts.has_flag(BroadcastFlags::Volatile) {
             // May be lost by its nature.
             let _ = self.local.broadcast(packet, opts);
@@ -29,7 +32,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         if size(&packet) < SHARED_FROM_BYTES {
             for (sid, packet) in sids.iter().copied().zip(std::iter::repeat_n(packet, sids.len())) {
                 if is_full(self.local.broadcast(packet, target::one(sid))) {
-                    self.meet_slow_client(sid);
+                    self.report_slow_client(sid);
                 }
             }
             return;
@@ -38,7 +41,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         let missed = errors.iter().filter(|error| matches!(error, SocketError::InternalChannelFull)).count();
         let mut found = 0;
         for sid in sids {
-            if missed > 0 && self.meet_if_slow(sid) {
+            if missed > 0 && self.probe_backpressure(sid) {
                 found += 1;
             }
         }
@@ -49,57 +52,61 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
     }
 
     /// Looks whether the buffer of a client is full, with a packet that clients ignore.
-    pub(super) fn meet_if_slow(&self, sid: Sid) -> bool {
+    pub(super) fn probe_backpressure(&self, sid: Sid) -> bool {
         let probe = Packet::event(NOWHERE, CoreValue::Str("[\"\"]".into(), None));
         let is_slow = is_full(self.local.broadcast(probe, target::one(sid)));
         if is_slow {
-            self.meet_slow_client(sid);
+            self.report_slow_client(sid);
         }
         is_slow
     }
 
     /// A client that cannot keep up has missed a packet, and must not go on as if it had not.
-    fn meet_slow_client(&self, sid: Sid) {
+    fn report_slow_client(&self, sid: Sid) {
         metrics::counter!("pgio_slow_clients_total").increment(1);
-        match self.ctr.0.slow_client.get() {
-            Some(handler) => handler(self.node.nsp.as_str(), sid),
-            None => {
-                tracing::warn!(%sid, nsp = %self.node.nsp, "a client is too slow for its buffer");
-                // Fails as long as the buffer is full, and is tried again with the next packet that does not fit.
-                drop(self.local.disconnect_socket(target::one(sid)));
-            }
+        if !self.ctr.0.tell_of_slow_client(&self.node, sid) {
+            tracing::warn!(%sid, nsp = %self.node.nsp, "a client is too slow for its buffer");
+            // Fails as long as the buffer is full, and is tried again with the next packet that does not fit.
+            drop(self.local.disconnect_socket(target::one(sid)));
         }
     }
 
     /// Disconnects sockets of this server; with `close` from all their namespaces, after which a client closes its
     /// connection.
     pub(super) fn disconnect_here(&self, opts: CoreOptions, close: bool) {
-        self.let_ids_be_rooms(&opts);
+        self.ensure_sid_rooms(&opts);
+        let io = self.io().filter(|_| close);
         for sid in self.local.sockets(opts) {
-            if close && let Some(attached) = self.ctr.0.attached.get() {
-                attached.disconnect_elsewhere(self.node.nsp.as_str(), sid);
+            if let Some(io) = &io {
+                io.disconnect_elsewhere(self.node.nsp.as_str(), sid);
             }
             if is_full(self.local.disconnect_socket(target::one(sid))) {
-                self.meet_slow_client(sid);
+                self.report_slow_client(sid);
             }
         }
     }
 
     /// Sockets of this server, for another one.
     pub(super) fn describe_sockets(&self, opts: CoreOptions) -> Vec<RemoteSocket> {
-        self.let_ids_be_rooms(&opts);
+        self.ensure_sid_rooms(&opts);
+        let io = self.io();
         let describe = |sid: Sid| {
             let own = sid.to_string();
             let mut rooms = target::names(self.local.socket_rooms(sid));
             rooms.retain(|room| *room != own);
             rooms.sort();
             rooms.insert(0, own.clone());
-            let attached = self.ctr.0.attached.get();
-            let known = attached.and_then(|attached| attached.describe(self.node.nsp.as_str(), sid));
+            let known = io.as_ref().and_then(|io| io.describe(self.node.nsp.as_str(), sid));
             let (handshake, data) = known.unwrap_or_else(describe::nothing_known);
             RemoteSocket { id: own, handshake, rooms, data }
         };
         self.local.sockets(opts).into_iter().map(describe).collect()
+    }
+}
+
+impl<E> PostgresAdapter<E> {
+    fn io(&self) -> Option<Arc<IoHandle>> {
+        self.ctr.0.application()?.io()
     }
 }
 

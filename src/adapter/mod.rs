@@ -24,20 +24,24 @@
 //! own, in `to` and in `except`, from here and from other servers; answers to `fetchSockets` carry it among the rooms.
 
 mod acks;
-mod attached;
+mod application;
+mod cluster_socket;
 mod convert;
 mod describe;
-#[cfg(feature = "server")]
-mod hosting;
 mod incoming;
 mod init;
+mod io_handle;
 mod local;
 mod meters;
 mod node;
+#[cfg(feature = "server")]
+mod relay;
+mod served;
 mod server_side;
 mod target;
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::stream::Select;
@@ -50,41 +54,53 @@ use socketioxide_core::adapter::{
 use socketioxide_core::packet::Packet;
 use tokio_util::task::AbortOnDropHandle;
 
+pub use cluster_socket::ClusterSocket;
 pub use describe::{Connection, SocketData};
-#[cfg(feature = "server")]
-pub(crate) use hosting::{Enqueuing, args_of_client};
 pub use init::Init;
-pub use server_side::Answer as ServerSideAnswer;
+#[cfg(feature = "server")]
+pub(crate) use relay::{Enqueuing, args_of_client};
+pub use server_side::{Answer as ServerSideAnswer, ServerSideEvent};
 pub use socketioxide_core::Sid;
 
-use crate::cluster::{Cluster, Collected, node_listed, server_said};
+use crate::cluster::{Answer, Cluster, Collected, node_listed, server_said};
 use crate::postgres::Settings;
 use crate::protocol::{Body, BroadcastOptions, Namespace, RemoteSocket, Value};
 use crate::{AdapterOptions, Error, Result};
 use acks::RemoteAcks;
-use attached::Attached;
+use application::{Owner, Ownership};
 use convert::Format;
+use io_handle::IoHandle;
 use node::Node;
-use server_side::Handlers;
+use served::{Adapters, not_served};
 
 /// Makes an adapter for each namespace; the handle for what socketioxide's own API lacks. Cheap to clone.
+///
+/// Keep a handle for as long as the server runs: what you give to it, [the io](Self::attach) and handlers, belongs to it and
+/// to its clones, and goes with the last of them. The server ends once all is dropped: the handles, the `SocketIo` and the
+/// layer. A handler may hold a `SocketIo`. A handler that shall hold a handle, too, takes a
+/// [detached](Self::detached) one; otherwise each keeps the other until [`close`](Self::close).
 #[derive(Clone)]
-pub struct PostgresAdapterCtr(Arc<Shared>);
+pub struct PostgresAdapterCtr(Arc<Shared>, Ownership);
 
 /// What the adapters of all namespaces of one server share.
 struct Shared {
     cluster: Cluster,
     nodes: Mutex<Vec<Arc<Node>>>,
-    handlers: Handlers,
-    attached: OnceLock<Attached>,
-    slow_client: OnceLock<SlowClient>,
+    adapters: Adapters,
+    owner: Mutex<Weak<Owner>>,
     cleanup: OnceLock<AbortOnDropHandle<()>>,
-    #[cfg(feature = "server")]
-    relays: hosting::Relays,
 }
 
-/// Told of a client whose buffer was full: its namespace and id.
-type SlowClient = Box<dyn Fn(&str, Sid) + Send + Sync>;
+impl Shared {
+    fn nodes(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Node>>> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn node(&self, nsp: &Namespace) -> Result<Arc<Node>> {
+        let found = self.nodes().iter().find(|node| node.nsp == *nsp).cloned();
+        found.ok_or_else(|| not_served(nsp))
+    }
+}
 
 impl PostgresAdapterCtr {
     /// Connects. `url` is a `postgres://` URL or a string of libpq's `keyword=value` pairs.
@@ -97,16 +113,14 @@ impl PostgresAdapterCtr {
 
     /// On a connection that is there already.
     pub fn new(cluster: Cluster) -> Self {
-        Self(Arc::new(Shared {
+        let shared = Shared {
             cluster,
             nodes: Mutex::default(),
-            handlers: Handlers::default(),
-            attached: OnceLock::new(),
-            slow_client: OnceLock::new(),
+            adapters: Adapters::default(),
+            owner: application::nobody(),
             cleanup: OnceLock::new(),
-            #[cfg(feature = "server")]
-            relays: hosting::Relays::default(),
-        }))
+        };
+        Self(Arc::new(shared), Ownership::default())
     }
 
     /// The connection below.
@@ -114,18 +128,23 @@ impl PostgresAdapterCtr {
         &self.0.cluster
     }
 
+    /// A handle that keeps neither the io nor the handlers, for use inside of handlers.
+    pub fn detached(&self) -> Self {
+        Self(self.0.clone(), Ownership::default())
+    }
+
     /// Lets the adapter see the sockets themselves: their handshake and data for `fetchSockets` of other servers, and
-    /// all their namespaces for `disconnectSockets(true)`. Without it those answers hold ids and rooms only.
-    /// The first call counts.
+    /// all their namespaces for `disconnectSockets(true)`. Without it, and after the last handle was dropped, those
+    /// answers hold ids and rooms only. The first call counts.
     pub fn attach<A: socketioxide::adapter::Adapter>(&self, io: &socketioxide::SocketIo<A>) {
-        self.0.attached.get_or_init(|| Attached::to(io.clone()));
+        self.1.claim(&self.0).attach(|| IoHandle::to(io.clone()));
     }
 
     /// Tells of clients that are too slow for their buffer and have missed a packet: the namespace and the socket's id.
     /// Without it they are disconnected from the namespace as soon as there is room to tell them; with it, to end them is
-    /// the handler's work. The first call counts.
+    /// the handler's work. It must not block. The first call counts.
     pub fn on_slow_client(&self, handler: impl Fn(&str, Sid) + Send + Sync + 'static) {
-        self.0.slow_client.get_or_init(|| Box::new(handler));
+        self.1.claim(&self.0).on_slow_client(handler);
     }
 
     /// Whether other servers are heard: false while Postgres is away.
@@ -138,18 +157,24 @@ impl PostgresAdapterCtr {
     /// # Errors
     /// [`Error::Namespace`] where this server has no such namespace.
     #[doc(alias = "serverCount")]
-    pub async fn server_count(&self, nsp: &str) -> Result<usize> {
-        Ok(self.node(nsp)?.peers().await?.len() + 1)
+    pub async fn server_count(&self, nsp: impl Into<Namespace>) -> Result<usize> {
+        Ok(self.0.node(&nsp.into())?.peers().await?.len() + 1)
     }
 
-    /// Sends an event to the other servers of a namespace, not to clients.
+    /// Sends an event to the other servers of a namespace, not to clients. A tuple is several arguments, `()` is none.
     ///
     /// # Errors
-    /// [`Error::Namespace`] where this server has no such namespace, [`Error::Encode`], and those of [`Cluster::publish`].
+    /// [`Error::Namespace`] where this server has no such namespace, [`Error::ReservedEvent`], [`Error::Encode`], and those
+    /// of [`Cluster::publish`].
     #[doc(alias = "serverSideEmit")]
-    pub async fn server_side_emit(&self, nsp: &str, event: &str, args: impl Serialize) -> Result<()> {
+    pub async fn server_side_emit(
+        &self,
+        nsp: impl Into<Namespace>,
+        event: &str,
+        args: impl Serialize,
+    ) -> Result<()> {
         let event = server_side::event(event, &args)?;
-        self.node(nsp)?.publish(Body::ServerSideEmit { event, request_id: None }).await
+        self.0.node(&nsp.into())?.publish(Body::ServerSideEmit { event, request_id: None }).await
     }
 
     /// Sends an event to the other servers of a namespace and collects an answer of each, for at most `timeout`.
@@ -159,61 +184,118 @@ impl PostgresAdapterCtr {
     #[doc(alias = "serverSideEmitWithAck")]
     pub async fn server_side_emit_with_ack(
         &self,
-        nsp: &str,
+        nsp: impl Into<Namespace>,
         event: &str,
         args: impl Serialize,
         timeout: Duration,
     ) -> Result<Collected<Value>> {
         let event = server_side::event(event, &args)?;
         let body = |id| Body::ServerSideEmit { event, request_id: Some(id) };
-        self.node(nsp)?.ask(timeout, body, server_said).await?.collect().await
+        self.0.node(&nsp.into())?.ask(timeout, body, server_said).await?.collect().await
     }
 
-    /// Calls the handler for events that other servers send with `serverSideEmit`. What it returns is the answer for
-    /// those who want one; `None` leaves them without. A later handler for the same event takes the place of the former.
+    /// Calls the handler for an event that other servers send with `serverSideEmit`. What it returns is the answer for a
+    /// server that wants one; `None` leaves it without. A later handler for the same event takes the place of the former. A
+    /// panic is logged and told to the error handler, and ends nothing else.
     ///
     /// ```no_run
     /// # fn example(adapter: &pgio::PostgresAdapterCtr) {
-    /// adapter.on_server_side("/", "load", async |_args| Some(pgio::Value::from(0.5)));
+    /// adapter.on_server_side("/", "load", async |event| {
+    ///     println!("{} asks with {} arguments", event.from, event.args.len());
+    ///     Some(pgio::Value::from(0.5))
+    /// });
     /// # }
     /// ```
-    pub fn on_server_side<F, Fut>(&self, nsp: &str, event: &str, handler: F)
+    pub fn on_server_side<F, Fut>(&self, nsp: impl Into<Namespace>, event: &str, handler: F)
     where
-        F: Fn(Vec<Value>) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Option<Value>> + Send + 'static,
+        F: Fn(ServerSideEvent) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ServerSideAnswer> + Send + 'static,
     {
-        self.0.handlers.insert(Namespace::new(nsp), event, handler);
+        self.1.claim(&self.0).handlers.insert(nsp.into(), event, handler);
     }
 
-    /// Calls the handler for events for which there is no other: with the namespace, the event and its arguments.
-    pub fn on_any_server_side<F>(&self, handler: F)
+    /// Removes the handler for an event. Calls under way go on. Returns false where there is none.
+    pub fn off_server_side(&self, nsp: impl Into<Namespace>, event: &str) -> bool {
+        self.0.application().is_some_and(|application| application.handlers.remove(nsp.into(), event))
+    }
+
+    /// Calls the handler for every event, in every namespace, that has no handler of its own. A later one takes the place
+    /// of the former.
+    pub fn on_any_server_side<F, Fut>(&self, handler: F)
     where
-        F: Fn(&Namespace, &str, Vec<Value>) -> Option<Value> + Send + Sync + 'static,
+        F: Fn(ServerSideEvent) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ServerSideAnswer> + Send + 'static,
     {
-        self.0.handlers.set_fallback(handler);
+        self.1.claim(&self.0).handlers.set_any(handler);
+    }
+
+    /// Removes that handler. Returns false where there is none.
+    pub fn off_any_server_side(&self) -> bool {
+        self.0.application().is_some_and(|application| application.handlers.remove_any())
     }
 
     /// The sockets of the other servers of a namespace, whatever their ids look like, with handshake and data.
-    /// (`SocketIo::fetch_sockets` can hold no socket of a Node server, whose ids are longer.)
     ///
     /// # Errors
     /// [`Error::Namespace`] where this server has no such namespace, and those of [`Cluster::publish`].
     #[doc(alias = "fetchSockets")]
     pub async fn fetch_remote_sockets(
         &self,
-        nsp: &str,
+        nsp: impl Into<Namespace>,
         opts: BroadcastOptions,
         timeout: Duration,
     ) -> Result<Collected<RemoteSocket>> {
         let body = |request_id| Body::FetchSockets { opts, request_id };
-        Ok(self.node(nsp)?.ask(timeout, body, node_listed).await?.collect().await?.flatten())
+        Ok(self.0.node(&nsp.into())?.ask(timeout, body, node_listed).await?.collect().await?.flatten())
     }
 
-    /// Says farewell to the other servers in every namespace, so that they do not wait for this one.
+    /// The sockets of all servers of a namespace, this one's first, waiting for the other servers for at most `timeout`.
+    /// (`SocketIo::fetch_sockets` can hold no socket of a Node server, whose ids are longer.)
+    ///
+    /// ```no_run
+    /// # async fn example(adapter: &pgio::PostgresAdapterCtr) -> pgio::Result<()> {
+    /// use std::time::Duration;
+    /// use pgio::protocol::BroadcastOptions;
+    ///
+    /// let in_room = BroadcastOptions::default().to("r1");
+    /// for socket in adapter.fetch_all_sockets("/", in_room, Duration::from_secs(5)).await?.into_values() {
+    ///     socket.emit("hello", &socket.id).await?;
+    ///     socket.join("r2").await?;
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`fetch_remote_sockets`](Self::fetch_remote_sockets).
+    #[doc(alias = "fetchSockets")]
+    pub async fn fetch_all_sockets(
+        &self,
+        nsp: impl Into<Namespace>,
+        opts: BroadcastOptions,
+        timeout: Duration,
+    ) -> Result<Collected<ClusterSocket>> {
+        let nsp = nsp.into();
+        let own_uid = self.0.node(&nsp)?.uid.clone();
+        let own = self.0.adapters.get(&nsp)?.sockets(opts.clone());
+        let own = own.into_iter().map(|value| Answer { node: own_uid.clone(), value });
+        let Collected { answers, expected, silent, nodes, knew_nodes, unread } =
+            self.fetch_remote_sockets(&nsp, opts, timeout).await?;
+        let of_handle = |Answer { node, value }: Answer<RemoteSocket>| {
+            let value = ClusterSocket::new(value, node.clone(), nsp.clone(), self.detached());
+            Answer { node, value }
+        };
+        let answers = own.chain(answers).map(of_handle).collect();
+        Ok(Collected { answers, expected: expected + 1, silent, nodes: nodes + 1, knew_nodes, unread })
+    }
+
+    /// Lets go of the io and of all handlers, and says farewell to the other servers in every namespace, so that they do not
+    /// wait for this one.
     ///
     /// # Errors
     /// Those of [`Cluster::publish`], the first of them.
     pub async fn close(&self) -> Result<()> {
+        // First, as what follows waits for Postgres.
+        self.0.forget_application();
         let nodes = std::mem::take(&mut *self.nodes());
         let mut outcome = Ok(());
         for node in nodes {
@@ -242,16 +324,7 @@ impl PostgresAdapterCtr {
     }
 
     fn nodes(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Node>>> {
-        self.0.nodes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn node(&self, nsp: &str) -> Result<Arc<Node>> {
-        let nsp = Namespace::new(nsp);
-        let found = self.nodes().iter().find(|node| node.nsp == nsp).cloned();
-        found.ok_or_else(|| Error::Namespace {
-            namespace: nsp.to_string(),
-            reason: "this server does not serve it".into(),
-        })
+        self.0.nodes()
     }
 }
 
@@ -287,7 +360,9 @@ impl<E: SocketEmitter> CoreAdapter<E> for PostgresAdapter<E> {
     fn new(state: &PostgresAdapterCtr, local: CoreLocalAdapter<E>) -> Self {
         let node = Arc::new(Node::new(state.cluster().clone(), Namespace::new(local.path())));
         let format = Format::of(local.parser());
-        Self { local, ctr: state.clone(), node, format, task: OnceLock::new() }
+        // The state lives in every `SocketIo`, and must not own one.
+        state.1.release(&state.0);
+        Self { local, ctr: state.detached(), node, format, task: OnceLock::new() }
     }
 
     fn init(self: Arc<Self>, on_success: impl FnOnce() + Send + 'static) -> Init {
@@ -321,29 +396,36 @@ impl<E: SocketEmitter> CoreAdapter<E> for PostgresAdapter<E> {
         Ok(())
     }
 
+    /// To the clients here first, here as well. That other servers could not be asked is an item of the stream.
     async fn broadcast_with_ack(
         &self,
         packet: Packet,
         opts: CoreOptions,
         timeout: Option<Duration>,
     ) -> Result<Self::AckStream> {
-        let remote = match self.is_for_here_only(&opts) {
-            true => RemoteAcks::none(),
+        let question = match self.is_for_here_only(&opts) {
+            true => None,
             false => {
                 let event = convert::event_of(&packet).map_err(|e| Error::Encode(e.to_string()))?;
-                let wait = timeout.unwrap_or_else(|| self.local.ack_timeout());
-                RemoteAcks::ask(&self.node, event, target::to_wire(&opts), wait, self.format).await?
+                Some((event, target::to_wire(&opts)))
             }
         };
-        self.let_ids_be_rooms(&opts);
+        self.ensure_sid_rooms(&opts);
         let (local, _) = self.local.broadcast_with_ack(packet, opts, timeout);
+        let remote = match question {
+            None => RemoteAcks::none(),
+            Some((event, opts)) => {
+                let wait = timeout.unwrap_or_else(|| self.local.ack_timeout());
+                RemoteAcks::ask(self.node.clone(), event, opts, wait, self.format).await
+            }
+        };
         Ok(futures_util::stream::select(local, remote))
     }
 
     async fn add_sockets(&self, opts: CoreOptions, rooms: impl RoomParam) -> Result<()> {
         let rooms: Vec<Room> = rooms.into_room_iter().collect();
         let publish = (!self.is_for_here_only(&opts)).then(|| target::to_wire(&opts));
-        self.let_ids_be_rooms(&opts);
+        self.ensure_sid_rooms(&opts);
         self.local.add_sockets(opts, rooms.clone());
         match publish {
             Some(opts) => self.node.publish(Body::SocketsJoin { opts, rooms: target::names(rooms) }).await,
@@ -354,7 +436,7 @@ impl<E: SocketEmitter> CoreAdapter<E> for PostgresAdapter<E> {
     async fn del_sockets(&self, opts: CoreOptions, rooms: impl RoomParam) -> Result<()> {
         let rooms: Vec<Room> = rooms.into_room_iter().collect();
         let publish = (!self.is_for_here_only(&opts)).then(|| target::to_wire(&opts));
-        self.let_ids_be_rooms(&opts);
+        self.ensure_sid_rooms(&opts);
         self.local.del_sockets(opts, rooms.clone());
         match publish {
             Some(opts) => self.node.publish(Body::SocketsLeave { opts, rooms: target::names(rooms) }).await,
@@ -377,13 +459,16 @@ impl<E: SocketEmitter> CoreAdapter<E> for PostgresAdapter<E> {
         if !self.is_for_here_only(&opts) {
             remote = self.fetch_elsewhere(&opts).await?;
         }
-        self.let_ids_be_rooms(&opts);
+        self.ensure_sid_rooms(&opts);
         let mut rooms = self.local.rooms(opts);
+        let ids: HashSet<String> = remote.iter().map(|socket| socket.id.clone()).collect();
+        rooms.extend(remote.into_iter().flat_map(|socket| socket.rooms).map(Room::from));
         // The room of a socket's own id is nothing that an application of socketioxide would expect here.
-        rooms.extend(remote.into_iter().flat_map(|RemoteSocket { id, rooms, .. }| {
-            rooms.into_iter().filter(move |room| *room != id).map(Room::from)
-        }));
-        Ok(rooms.into_iter().filter(|room| room.parse::<Sid>().is_err()).collect())
+        let is_id = |room: &Room| {
+            ids.contains(room.as_ref()) || room.parse::<Sid>().is_ok_and(|sid| self.is_here(sid))
+        };
+        rooms.retain(|room| !is_id(room));
+        Ok(rooms.into_iter().collect())
     }
 
     async fn fetch_sockets(&self, opts: CoreOptions) -> Result<Vec<RemoteSocketData>> {
@@ -391,7 +476,7 @@ impl<E: SocketEmitter> CoreAdapter<E> for PostgresAdapter<E> {
         if !self.is_for_here_only(&opts) {
             remote = self.fetch_elsewhere(&opts).await?;
         }
-        self.let_ids_be_rooms(&opts);
+        self.ensure_sid_rooms(&opts);
         let mut sockets = self.local.fetch_sockets(opts);
         let ns = self.local.path();
         // Ids of Node servers have four characters more than this type can hold.

@@ -1,56 +1,113 @@
-//! Events that servers send each other.
+//! Events that servers send each other, and the application's handlers for them.
 
 use std::collections::HashMap;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 
-use crate::Result;
-use crate::emitter::server_event;
-use crate::protocol::{EventArgs, Namespace, Value};
+use crate::protocol::{EventArgs, Namespace, Uid, Value, server_event};
+use crate::{Error, Result};
 
-/// What a handler returns: the answer for who wants one, or none.
+/// What a handler returns: the answer for a server that wants one, or none.
 pub type Answer = Option<Value>;
 
-type Handler = Arc<dyn Fn(Vec<Value>) -> BoxFuture<'static, Answer> + Send + Sync>;
-type Fallback = Box<dyn Fn(&Namespace, &str, Vec<Value>) -> Answer + Send + Sync>;
+/// An event that another server sent with `serverSideEmit`.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct ServerSideEvent {
+    /// The sender: the uid of its adapter, or [`Uid::emitter`].
+    pub from: Uid,
+    /// The namespace.
+    pub namespace: Namespace,
+    /// The name of the event.
+    pub event: String,
+    /// Its arguments.
+    pub args: Vec<Value>,
+    /// Whether the sender waits for an answer.
+    pub wants_answer: bool,
+}
 
-/// Who handles what.
+type Handler = Arc<dyn Fn(ServerSideEvent) -> BoxFuture<'static, Answer> + Send + Sync>;
+
+/// The handlers, by namespace and event.
 #[derive(Default)]
 pub(super) struct Handlers {
     by_event: RwLock<HashMap<(Namespace, String), Handler>>,
-    fallback: OnceLock<Fallback>,
+    any: RwLock<Option<Handler>>,
 }
 
 impl Handlers {
     pub(super) fn insert<F, Fut>(&self, nsp: Namespace, event: &str, handler: F)
     where
-        F: Fn(Vec<Value>) -> Fut + Send + Sync + 'static,
+        F: Fn(ServerSideEvent) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Answer> + Send + 'static,
     {
-        let handler: Handler = Arc::new(move |args| handler(args).boxed());
         let mut handlers = self.by_event.write().unwrap_or_else(PoisonError::into_inner);
-        handlers.insert((nsp, event.to_owned()), handler);
+        let former = handlers.insert((nsp, event.to_owned()), boxed(handler));
+        // What a handler holds is dropped outside of the lock: that is code of the application.
+        drop(handlers);
+        drop(former);
     }
 
-    pub(super) fn set_fallback<F>(&self, handler: F)
+    /// Removes a handler; false where there is none.
+    pub(super) fn remove(&self, nsp: Namespace, event: &str) -> bool {
+        let mut handlers = self.by_event.write().unwrap_or_else(PoisonError::into_inner);
+        let former = handlers.remove(&(nsp, event.to_owned()));
+        drop(handlers);
+        former.is_some()
+    }
+
+    /// Sets the handler of all events that have none of their own.
+    pub(super) fn set_any<F, Fut>(&self, handler: F)
     where
-        F: Fn(&Namespace, &str, Vec<Value>) -> Answer + Send + Sync + 'static,
+        F: Fn(ServerSideEvent) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Answer> + Send + 'static,
     {
-        self.fallback.get_or_init(|| Box::new(handler));
+        let mut any = self.any.write().unwrap_or_else(PoisonError::into_inner);
+        let former = any.replace(boxed(handler));
+        drop(any);
+        drop(former);
     }
 
-    pub(super) async fn call(&self, nsp: &Namespace, event: &str, args: Vec<Value>) -> Answer {
-        let key = (nsp.clone(), event.to_owned());
-        let handler = self.by_event.read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
-        match (handler, self.fallback.get()) {
-            (Some(handler), _) => handler(args).await,
-            (None, Some(fallback)) => fallback(nsp, event, args),
-            (None, None) => None,
-        }
+    /// Removes that handler; false where there is none.
+    pub(super) fn remove_any(&self) -> bool {
+        let former = self.any.write().unwrap_or_else(PoisonError::into_inner).take();
+        former.is_some()
     }
+
+    pub(super) fn clear(&self) {
+        let former = std::mem::take(&mut *self.by_event.write().unwrap_or_else(PoisonError::into_inner));
+        drop(former);
+        self.remove_any();
+    }
+
+    /// The handler of an event.
+    pub(super) fn find(&self, nsp: &Namespace, event: &str) -> Option<Handler> {
+        let key = (nsp.clone(), event.to_owned());
+        let own = self.by_event.read().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        own.or_else(|| self.any.read().unwrap_or_else(PoisonError::into_inner).clone())
+    }
+}
+
+fn boxed<F, Fut>(handler: F) -> Handler
+where
+    F: Fn(ServerSideEvent) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Answer> + Send + 'static,
+{
+    Arc::new(move |event| handler(event).boxed())
+}
+
+/// Calls a handler.
+///
+/// # Errors
+/// [`Error::Panicked`](crate::Error::Panicked).
+pub(super) async fn call(handler: Handler, event: ServerSideEvent) -> Result<Answer> {
+    let name = event.event.clone();
+    let answer = AssertUnwindSafe(async move { handler(event).await }).catch_unwind().await;
+    answer.map_err(|panic| Error::panicked(format!("the handler of the server-side event {name:?}"), &*panic))
 }
 
 /// An event for servers.

@@ -57,7 +57,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
     }
 
     /// In Node each socket is in a room of its own id. Here it joins that room when somebody first names it.
-    pub(super) fn let_ids_be_rooms(&self, opts: &CoreOptions) {
+    pub(super) fn ensure_sid_rooms(&self, opts: &CoreOptions) {
         for room in opts.rooms.iter().chain(&opts.except) {
             if let Ok(sid) = room.parse::<Sid>()
                 && self.is_here(sid)

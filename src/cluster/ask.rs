@@ -224,10 +224,11 @@ impl<T> PendingRequest<T> {
         Ok(None)
     }
 
-    /// How it ended; `None` before [`next`](Self::next) has returned the last answer.
+    /// How many answers are missing, once [`next`](Self::next) has returned the last one: the rest of those that were
+    /// promised, and one of each live node that promised none.
     #[cfg(feature = "adapter")]
-    pub(crate) fn summary(&self) -> Option<&Summary> {
-        self.summary.as_ref()
+    pub(crate) fn missing(&self) -> u64 {
+        self.summary.as_ref().map_or(0, |summary| summary.missing)
     }
 
     /// All answers.
@@ -236,7 +237,7 @@ impl<T> PendingRequest<T> {
         while let Some(answer) = self.next().await? {
             answers.push(answer);
         }
-        let Summary { expected, nodes, silent, knew_peers } = self.summary.take().unwrap_or_default();
+        let Summary { expected, nodes, silent, knew_peers, .. } = self.summary.take().unwrap_or_default();
         let knew_nodes = knew_peers && !self.missed;
         tracing::trace!(request = %self.guard.id, expected, nodes, "a request has ended");
         Ok(Collected {

@@ -364,8 +364,8 @@ async fn publish_all(publisher: Publisher, options: AdapterOptions, messages: Ve
 /// A user's filter, whose panic ends nothing else. The message is then not wanted.
 fn caught(interest: Interest, options: AdapterOptions) -> Interest {
     Box::new(move |header: Option<&Header>| {
-        catch_unwind(AssertUnwindSafe(|| interest(header))).unwrap_or_else(|_| {
-            let error = Error::Panic("the filter of a subscription".into());
+        catch_unwind(AssertUnwindSafe(|| interest(header))).unwrap_or_else(|payload| {
+            let error = Error::panicked("the filter of a subscription", &*payload);
             tracing::error!(%error, "a message is skipped");
             options.report(&error);
             false

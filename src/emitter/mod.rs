@@ -1,7 +1,6 @@
 //! The emitter: what another process needs to reach the clients of a cluster.
 
 mod acknowledgements;
-mod names;
 mod operator;
 
 use std::time::Duration;
@@ -9,15 +8,12 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use acknowledgements::Acknowledgements;
-#[cfg(feature = "server")]
-pub(crate) use names::client_event;
-#[cfg(feature = "adapter")]
-pub(crate) use names::server_event;
-pub use operator::{BroadcastOperator, Rooms};
+pub use operator::BroadcastOperator;
 
 use crate::cluster::{AdapterOptions, Cluster, Collected, server_said};
 use crate::postgres::Settings;
-use crate::protocol::{Body, EventArgs, Namespace, Value};
+pub use crate::protocol::Rooms;
+use crate::protocol::{Body, EventArgs, Namespace, Value, server_event};
 use crate::{Receipt, Result};
 
 /// Reaches the clients of a cluster from a process that serves none itself, as `@socket.io/postgres-emitter` does in
@@ -169,7 +165,7 @@ impl Emitter {
     /// [`Error::ReservedEvent`](crate::Error::ReservedEvent), and those of [`Cluster::publish`].
     #[doc(alias = "serverSideEmit")]
     pub async fn server_side_emit(&self, event: &str, args: impl Serialize) -> Result<()> {
-        let event = names::server_event(event, Value::args_from_rust(&args)?)?;
+        let event = server_event(event, Value::args_from_rust(&args)?)?;
         self.cluster.publish_as_emitter(&self.nsp, Body::ServerSideEmit { event, request_id: None }).await
     }
 
@@ -185,7 +181,7 @@ impl Emitter {
         args: impl Serialize,
         timeout: Duration,
     ) -> Result<Collected<Value>> {
-        let event: EventArgs = names::server_event(event, Value::args_from_rust(&args)?)?;
+        let event: EventArgs = server_event(event, Value::args_from_rust(&args)?)?;
         self.cluster
             .ask_as_emitter(
                 &self.nsp,

@@ -5,52 +5,12 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Acknowledgements, names};
+use super::Acknowledgements;
 use crate::cluster::{Cluster, Collected, client_said, node_listed};
-use crate::protocol::{Body, BroadcastOptions, EventArgs, Message, Namespace, RemoteSocket, Uid, Value};
+use crate::protocol::{
+    Body, BroadcastOptions, EventArgs, Message, Namespace, RemoteSocket, Rooms, Uid, Value, client_event,
+};
 use crate::{Receipt, Result};
-
-/// One room or several: `"r1"`, `["r1", "r2"]`, a `Vec<String>`.
-pub trait Rooms {
-    /// The names.
-    fn into_rooms(self) -> Vec<String>;
-}
-
-impl Rooms for &str {
-    fn into_rooms(self) -> Vec<String> {
-        vec![self.to_owned()]
-    }
-}
-
-impl Rooms for String {
-    fn into_rooms(self) -> Vec<String> {
-        vec![self]
-    }
-}
-
-impl Rooms for &String {
-    fn into_rooms(self) -> Vec<String> {
-        vec![self.clone()]
-    }
-}
-
-impl Rooms for Vec<String> {
-    fn into_rooms(self) -> Vec<String> {
-        self
-    }
-}
-
-impl<S: AsRef<str>> Rooms for &[S] {
-    fn into_rooms(self) -> Vec<String> {
-        self.iter().map(|room| room.as_ref().to_owned()).collect()
-    }
-}
-
-impl<S: AsRef<str>, const N: usize> Rooms for [S; N] {
-    fn into_rooms(self) -> Vec<String> {
-        self.as_slice().into_rooms()
-    }
-}
 
 /// Some of the sockets of a namespace: made by [`Emitter::to`](super::Emitter::to) and its kin, narrowed further by
 /// the methods of the same names here.
@@ -70,7 +30,7 @@ impl BroadcastOperator {
 
     /// Sockets in these rooms as well; a room may be a socket's id.
     pub fn to(mut self, rooms: impl Rooms) -> Self {
-        add(&mut self.opts.rooms, rooms);
+        self.opts = self.opts.to(rooms);
         self
     }
 
@@ -82,7 +42,7 @@ impl BroadcastOperator {
 
     /// No socket in any of these rooms.
     pub fn except(mut self, rooms: impl Rooms) -> Self {
-        add(&mut self.opts.except, rooms);
+        self.opts = self.opts.except(rooms);
         self
     }
 
@@ -121,7 +81,7 @@ impl BroadcastOperator {
     /// # Errors
     /// As for [`emit`](Self::emit); those of the database come with the receipt.
     pub async fn enqueue<T: Serialize>(&self, event: &str, args: T) -> Result<Receipt> {
-        let event = names::client_event(event, Value::args_from_rust(&args)?)?;
+        let event = client_event(event, Value::args_from_rust(&args)?)?;
         self.cluster.enqueue(&self.message(event)).await
     }
 
@@ -162,7 +122,7 @@ impl BroadcastOperator {
     where
         A: DeserializeOwned,
     {
-        let event = names::client_event(event, Value::args_from_rust(&args)?)?;
+        let event = client_event(event, Value::args_from_rust(&args)?)?;
         let (wait, mut opts) = (self.wait(), self.opts.clone());
         opts.flags.timeout = Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
         let ask = |id| Body::Broadcast { opts, event, request_id: Some(id) };
@@ -219,14 +179,5 @@ impl BroadcastOperator {
 
     async fn publish(&self, body: Body) -> Result<()> {
         self.cluster.publish_as_emitter(&self.nsp, body).await
-    }
-}
-
-fn add(list: &mut Vec<String>, rooms: impl Rooms) {
-    for room in rooms.into_rooms() {
-        // A set in Node.
-        if !list.contains(&room) {
-            list.push(room);
-        }
     }
 }

@@ -7,7 +7,7 @@ use crate::{Error, Result};
 
 /// The longest channel name in bytes: Postgres' `NAMEDATALEN` less one. `pg_notify` refuses a longer one, while
 /// `LISTEN` silently cuts it, so that a Node server listens where nobody speaks.
-const MAX_CHANNEL_BYTES: usize = 63;
+pub const MAX_CHANNEL_BYTES: usize = 63;
 
 /// A Socket.IO namespace: `/`, `/admin`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -32,7 +32,7 @@ impl Namespace {
     /// The channel on which the servers of this namespace talk: `<prefix>#<namespace>`.
     ///
     /// # Errors
-    /// [`Error::Namespace`] where Postgres could not take the name: longer than 63 bytes, or with a NUL character.
+    /// [`Error::Namespace`] where Postgres could not take the name: longer than [`MAX_CHANNEL_BYTES`], or with a NUL character.
     pub fn channel(&self, prefix: &str) -> Result<Channel> {
         let name = format!("{prefix}#{self}");
         let refuse = |reason: String| Err(Error::Namespace { namespace: self.to_string(), reason });

@@ -18,6 +18,7 @@ pub struct Message {
 
 /// What a message says.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub enum Body {
     /// [`MessageKind::InitialHeartbeat`]
     InitialHeartbeat,
@@ -101,6 +102,7 @@ pub enum Body {
 
 /// A socket as another node describes it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct RemoteSocket {
     /// Its id: 20 characters in Node, 16 in socketioxide.
     pub id: String,

@@ -15,13 +15,15 @@ mod message;
 mod msgpack;
 mod name;
 mod options;
+mod reserved;
+mod rooms;
 mod summary;
 #[cfg(test)]
 mod tests;
 mod value;
 mod wire;
 
-pub use channel::{Channel, Namespace};
+pub use channel::{Channel, MAX_CHANNEL_BYTES, Namespace};
 pub use envelope::{AttachmentId, Header, Notification};
 pub use event::EventArgs;
 pub use kind::MessageKind;
@@ -30,6 +32,8 @@ pub use message::{Body, Message, RemoteSocket};
 pub(crate) use msgpack::{read as read_msgpack, write as write_msgpack};
 pub use name::{RequestId, Uid};
 pub use options::{BroadcastOptions, Flags};
+pub(crate) use reserved::{client_event, server_event};
+pub use rooms::Rooms;
 pub use summary::Summary;
 pub use value::{Date, Object, Value};
 pub use wire::{Document, Encoded, MAX_DOCUMENT_BYTES, MAX_INLINE_BYTES};

@@ -1,11 +1,14 @@
-//! Whom a message is for, and how it is to be delivered.
+//! The sockets that a message is for, and how it is to be delivered.
 
 use serde::{Deserialize, Serialize};
+
+use super::Rooms;
 
 /// Which sockets a message is for: those in any of `rooms`, or all if it is empty, but those in any of `except`.
 ///
 /// A room is a name or a socket's id: in Node each socket is in a room that has its id as its name.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct BroadcastOptions {
     /// Rooms and socket ids to reach; empty means every socket of the namespace.
     #[serde(default)]
@@ -18,9 +21,38 @@ pub struct BroadcastOptions {
     pub flags: Flags,
 }
 
+impl BroadcastOptions {
+    /// Sockets in these rooms as well; a room may be a socket's id.
+    ///
+    /// ```
+    /// let opts = pgio::protocol::BroadcastOptions::default().to(["r1", "r2"]).except("r3");
+    /// assert_eq!((opts.rooms.len(), opts.except.len()), (2, 1));
+    /// ```
+    pub fn to(mut self, rooms: impl Rooms) -> Self {
+        add(&mut self.rooms, rooms);
+        self
+    }
+
+    /// No socket in any of these rooms.
+    pub fn except(mut self, rooms: impl Rooms) -> Self {
+        add(&mut self.except, rooms);
+        self
+    }
+}
+
+fn add(list: &mut Vec<String>, rooms: impl Rooms) {
+    for room in rooms.into_rooms() {
+        // A set in Node.
+        if !list.contains(&room) {
+            list.push(room);
+        }
+    }
+}
+
 /// How an event is to be delivered. A flag that is not set does not travel.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[non_exhaustive]
 pub struct Flags {
     /// May be dropped for a client that is not ready to receive.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -208,7 +208,7 @@ fn ids_of_attachments_may_be_text_or_numbers() {
 
 #[test]
 fn namespaces_that_postgres_cannot_take_are_refused() {
-    let longest = "n".repeat(63 - "socket.io#/".len());
+    let longest = "n".repeat(MAX_CHANNEL_BYTES - "socket.io#/".len());
     assert!(Namespace::new(&longest).channel("socket.io").is_ok());
     let error = Namespace::new(&format!("{longest}n")).channel("socket.io").unwrap_err();
     assert!(error.to_string().contains("64 bytes"), "{error}");

@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::Router;
 use axum::body::Body;
@@ -14,7 +14,6 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use jiff::Timestamp;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -104,7 +103,7 @@ where
         }
         entrance.upgrades.see(&request, &line);
         let extensions = request.extensions_mut();
-        extensions.insert(Connection { peer, secure, since: Timestamp::now() });
+        extensions.insert(Connection { peer, secure, since: SystemTime::now() });
         extensions.insert(line.clone());
         let mut app = entrance.app.clone();
         async move {

@@ -7,6 +7,7 @@ use super::finding::Finding;
 use super::server::short;
 use crate::Result;
 use crate::postgres::health::{Delivery, Holder, Listening, Queue};
+use crate::protocol::MAX_CHANNEL_BYTES;
 
 /// How long a notification may take to come.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -20,9 +21,6 @@ const LONG: Duration = Duration::from_secs(2);
 /// How full the queue may be unnoticed, and before it is nearly too late.
 const SOME: f64 = 0.01;
 const MUCH: f64 = 0.5;
-
-/// How long a channel's name can be in bytes.
-const MAX_CHANNEL_BYTES: usize = 63;
 
 /// Whether somebody stands between, and whether what is published arrives.
 pub(super) async fn delivery(context: &Context) -> Result<Vec<Finding>> {

@@ -145,6 +145,8 @@ pub enum Reply {
 pub struct Summary {
     /// How many answers were promised; what came, where nothing was.
     pub expected: u64,
+    /// How many answers are missing: the rest of those that were promised, and one of each silent peer that promised none.
+    pub missing: u64,
     /// How many peers have answered in full.
     pub nodes: usize,
     /// Peers that were asked, are live, and have not answered in full.

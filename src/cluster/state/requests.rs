@@ -325,7 +325,12 @@ impl Pending {
         let mut silent: Vec<_> =
             self.of.iter().filter(|(_, progress)| progress.is_awaited).map(|(uid, _)| uid.clone()).collect();
         silent.sort();
+        let missing = |progress: &Progress| match progress.promised {
+            Some(promised) => promised.saturating_sub(progress.came),
+            None => u64::from(progress.is_awaited),
+        };
         Summary {
+            missing: self.of.values().map(missing).fold(0, u64::saturating_add),
             expected: self.of.values().map(|progress| progress.promised.unwrap_or(progress.came)).sum(),
             nodes: self.of.values().filter(|progress| progress.is_complete()).count(),
             silent,

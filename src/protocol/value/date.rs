@@ -1,8 +1,12 @@
 //! JavaScript's `Date`, and the msgpack timestamp extension in which it travels.
 
 use std::fmt;
+use std::str::FromStr;
+use std::time::SystemTime;
 
 use jiff::Timestamp;
+
+use crate::{Error, Result};
 
 /// A point in time with a resolution of one millisecond, as in JavaScript.
 ///
@@ -25,6 +29,11 @@ impl Date {
     /// The date so many milliseconds after 1970-01-01T00:00:00Z, or `None` outside of the years -9999 to 9999.
     pub fn from_millis(millis: i64) -> Option<Self> {
         Timestamp::from_millisecond(millis).ok().map(Self)
+    }
+
+    fn of(time: Timestamp) -> Self {
+        // A timestamp's own milliseconds are always in range.
+        Self(Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time))
     }
 
     /// Milliseconds since 1970-01-01T00:00:00Z, as `Date.prototype.getTime` gives.
@@ -66,10 +75,19 @@ impl fmt::Display for Date {
     }
 }
 
-impl From<Timestamp> for Date {
-    /// Cuts to milliseconds.
-    fn from(time: Timestamp) -> Self {
-        // A timestamp's own milliseconds are always in range.
-        Self(Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time))
+impl From<SystemTime> for Date {
+    /// Cuts to milliseconds; what is outside of the years -9999 to 9999 becomes the nearest date within.
+    fn from(time: SystemTime) -> Self {
+        let nearest = || if time < SystemTime::UNIX_EPOCH { Timestamp::MIN } else { Timestamp::MAX };
+        Self::of(Timestamp::try_from(time).unwrap_or_else(|_| nearest()))
+    }
+}
+
+impl FromStr for Date {
+    type Err = Error;
+
+    /// Reads what `Date.prototype.toISOString` writes, and any other ISO-8601 time with an offset.
+    fn from_str(text: &str) -> Result<Self> {
+        text.parse().map(Self::of).map_err(|error: jiff::Error| Error::Decode(error.to_string()))
     }
 }

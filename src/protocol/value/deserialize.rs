@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_bytes::ByteBuf;
 
-use super::{Date, Object, Value, serialize::SPECIAL};
+use super::{Date, Object, Value};
 
 /// How deep arrays and objects may nest: deep enough for any event, and safe on a thread's stack.
 pub(crate) const MAX_DEPTH: usize = 256;
@@ -21,7 +21,7 @@ impl<'de> Deserialize<'de> for Date {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match Value::deserialize(deserializer)? {
             Value::Date(date) => Ok(date),
-            Value::String(text) => text.parse::<jiff::Timestamp>().map(Date::from).map_err(D::Error::custom),
+            Value::String(text) => text.parse().map_err(D::Error::custom),
             other => Err(D::Error::custom(format_args!("{other} is not a date"))),
         }
     }
@@ -45,31 +45,20 @@ impl<'de> DeserializeSeed<'de> for Nested {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        // The name lets `Value::into_rust` hand over dates, which no other type may see as anything but text.
-        deserializer.deserialize_newtype_struct(SPECIAL, Unwrap(self))
+        deserializer.deserialize_any(self)
     }
 }
 
-/// Sees the newtype that [`SPECIAL`] names, and goes on with what is in it.
-struct Unwrap(Nested);
-
-impl<'de> Visitor<'de> for Unwrap {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value")
-    }
-
-    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        deserializer.deserialize_any(self.0)
-    }
-}
+/// What the visitor of a [`Value`] expects. By these words [`Value::into_rust`] recognises it, and hands it a date as a
+/// date; every other visitor gets text. A newtype's name would say it better, but the parsers of socketioxide lose binary
+/// inside of newtypes.
+pub(super) const EXPECTED: &str = "a pgio::Value";
 
 impl<'de> Visitor<'de> for Nested {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a value")
+        f.write_str(EXPECTED)
     }
 
     fn visit_unit<E>(self) -> Result<Value, E> {

@@ -5,7 +5,7 @@ use serde::de::{
 };
 use serde::forward_to_deserialize_any;
 
-use super::{Date, Value, serialize::SPECIAL};
+use super::{Date, Value, deserialize::EXPECTED};
 use crate::Error;
 
 pub(super) fn from_value<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
@@ -37,6 +37,12 @@ impl<'de> de::Deserializer<'de> for Value {
             Value::Float(f) => visitor.visit_f64(f),
             Value::String(text) => visitor.visit_string(text),
             Value::Binary(bytes) => visitor.visit_byte_buf(bytes.into()),
+            Value::Date(date) if reads_dates(&visitor) => {
+                // As the extension that msgpack would show.
+                let extension =
+                    [Value::Int(Date::EXTENSION.into()), Value::Binary(date.to_extension().into())];
+                visitor.visit_newtype_struct(Value::Array(extension.into()))
+            }
             Value::Date(date) => visitor.visit_string(date.to_string()),
             Value::Array(items) => {
                 let mut seq = de::value::SeqDeserializer::new(items.into_iter());
@@ -62,13 +68,10 @@ impl<'de> de::Deserializer<'de> for Value {
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(
         self,
-        name: &'static str,
+        _name: &'static str,
         visitor: V,
     ) -> Result<V::Value, Error> {
-        match self {
-            Value::Date(date) if name == SPECIAL => visitor.visit_newtype_struct(DateReader(date)),
-            other => visitor.visit_newtype_struct(other),
-        }
+        visitor.visit_newtype_struct(self)
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -93,21 +96,10 @@ impl<'de> de::Deserializer<'de> for Value {
     }
 }
 
-/// Hands a date to the visitor of [`Value`], as the extension that msgpack would show it.
-struct DateReader(Date);
-
-impl<'de> de::Deserializer<'de> for DateReader {
-    type Error = Error;
-
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        let extension = vec![Value::Int(Date::EXTENSION.into()), Value::Binary(self.0.to_extension().into())];
-        visitor.visit_newtype_struct(Value::Array(extension))
-    }
-
-    forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
-        newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
-    }
+/// Whether the visitor is that of a [`Value`].
+fn reads_dates<'de, V: Visitor<'de>>(visitor: &V) -> bool {
+    let visitor: &dyn de::Expected = visitor;
+    visitor.to_string() == EXPECTED
 }
 
 struct Variant {

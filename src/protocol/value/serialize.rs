@@ -15,18 +15,29 @@ impl Serialize for Value {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let for_json = serializer.is_human_readable();
         match self {
-            Self::Null => serializer.serialize_unit(),
+            // Not a unit, which as the argument of an event means "no arguments".
+            Self::Null => serializer.serialize_none(),
             Self::Bool(b) => serializer.serialize_bool(*b),
             Self::Int(n) if for_json || n.unsigned_abs() <= MAX_SAFE_INTEGER => serializer.serialize_i64(*n),
             Self::Int(n) => serializer.serialize_f64(*n as f64),
             Self::Float(f) => serializer.serialize_f64(*f),
             Self::String(text) => serializer.serialize_str(text),
+            Self::Binary(bytes) if is_socketioxide::<S>() => serializer.serialize_bytes(bytes),
             Self::Binary(bytes) => serializer.serialize_newtype_struct(SPECIAL, &Binary(bytes)),
             Self::Date(date) => date.serialize(serializer),
             Self::Array(items) => serializer.collect_seq(items),
             Self::Object(entries) => serializer.collect_map(entries),
         }
     }
+}
+
+/// Whether a parser of socketioxide is at work.
+///
+/// Its common parser sends bytes beside the JSON text, yet calls itself human-readable like the serializer of `serde_json`
+/// that it wraps. It also takes the top-level newtype of an event for a tuple of arguments, and hands the content of any
+/// newtype or `Some` to the wrapped serializer, where bytes become numbers. Nothing but its type tells it apart.
+fn is_socketioxide<S>() -> bool {
+    std::any::type_name::<S>().starts_with("socketioxide")
 }
 
 /// Bytes; in JSON, what `Buffer.prototype.toJSON` gives.
@@ -46,7 +57,10 @@ impl Serialize for Binary<'_> {
 
 impl Serialize for Date {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_newtype_struct(SPECIAL, &Instant(*self))
+        match is_socketioxide::<S>() {
+            true => serializer.collect_str(self),
+            false => serializer.serialize_newtype_struct(SPECIAL, &Instant(*self)),
+        }
     }
 }
 

@@ -6,10 +6,14 @@ use futures_util::StreamExt;
 use serde::Deserialize;
 use serde_bytes::ByteBuf;
 use serde_json::{Value, json};
+use socketioxide::AckError;
 
 use super::Three;
+use crate::support::attachments::lock_attachment_table;
 use crate::support::node::AdapterVersion::{V03, V04, V05};
-use crate::support::node::binary;
+use crate::support::node::{NodePeer, binary};
+use crate::support::pgio_node::PgioNode;
+use crate::support::postgres::own_server;
 
 fn sorted(mut values: Vec<Value>) -> Vec<Value> {
     values.sort_by_key(ToString::to_string);
@@ -120,4 +124,71 @@ async fn clients_of_node_servers_answer_the_node() {
         three.theirs[0].silent("q").await;
         assert_eq!(ask(None, Duration::from_millis(700)).await, all[1..]);
     }
+}
+
+#[tokio::test]
+async fn each_acknowledgement_that_is_missing_is_an_error() {
+    for versions in [[V04, V05], [V03, V03]] {
+        let three = Three::start(versions).await;
+        three.theirs[0].answer("q", json!("first")).await;
+        let acks = three.node.io.timeout(Duration::from_millis(700));
+        let acks: Vec<_> = acks.emit_with_ack::<_, String>("q", &1).await.unwrap().collect().await;
+        let (came, missing): (Vec<_>, Vec<_>) = acks.into_iter().partition(|(_, ack)| ack.is_ok());
+        assert_eq!(came.len(), 1);
+        // Ours, and the one of the other server.
+        assert_eq!(missing.len(), 2, "{missing:?}");
+        assert!(missing.iter().all(|(_, ack)| matches!(ack, Err(AckError::Timeout))), "{missing:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_is_an_error() {
+    let three = Three::start([V05, V05]).await;
+    three.theirs[0].answer("q", json!("first")).await;
+    three.ours.answer("q", json!("ours")).await;
+    three.servers[1].peer().kill().await;
+    let acks = three.node.io.timeout(Duration::from_millis(700));
+    let acks: Vec<_> = acks.emit_with_ack::<_, String>("q", &1).await.unwrap().collect().await;
+    let (came, missing): (Vec<_>, Vec<_>) = acks.into_iter().partition(|(_, ack)| ack.is_ok());
+    assert_eq!((came.len(), missing.len()), (2, 1), "{missing:?}");
+    assert!(matches!(missing[0].1, Err(AckError::Timeout)), "{missing:?}");
+}
+
+#[tokio::test]
+async fn clients_of_the_node_are_asked_while_postgres_is_away() {
+    use pgio::postgres::private::Shutdown;
+    let mut postgres = own_server().await;
+    let node = PgioNode::start(&postgres.url()).await;
+    let peer = NodePeer::start().await;
+    let client = node.client(&peer, "/").await;
+    client.answer("q", json!("ours")).await;
+    postgres.take_down(Shutdown::Immediate).await.unwrap();
+    let acks = node.io.timeout(Duration::from_secs(5)).emit_with_ack::<_, String>("q", &1).await.unwrap();
+    let acks: Vec<_> = acks.collect().await;
+    let (came, missing): (Vec<_>, Vec<_>) = acks.into_iter().partition(|(_, ack)| ack.is_ok());
+    assert_eq!(came.into_iter().map(|(_, ack)| ack.unwrap()).collect::<Vec<_>>(), ["ours"]);
+    assert_eq!(missing.len(), 1, "other servers were not asked: {missing:?}");
+}
+
+#[tokio::test]
+async fn clients_of_the_node_are_asked_before_postgres_answers() {
+    let three = Three::start([V05, V05]).await;
+    three.ours.answer("q", json!("ours")).await;
+    for client in &three.theirs {
+        client.answer("q", json!("theirs")).await;
+    }
+    // Binary goes through the table.
+    let table = lock_attachment_table(three.postgres.url()).await;
+    let ask = async {
+        let acks = three.node.io.timeout(Duration::from_secs(20));
+        let acks = acks.emit_with_ack::<_, String>("q", &ByteBuf::from([1])).await.unwrap();
+        let mut acks = std::pin::pin!(acks);
+        let first = acks.next().await.unwrap().1.unwrap();
+        table.wait_for_others().await;
+        table.release().await;
+        let rest: Vec<_> = acks.map(|(_, ack)| ack.unwrap()).collect().await;
+        (first, rest)
+    };
+    let (first, rest) = ask.await;
+    assert_eq!((first.as_str(), rest.len()), ("ours", 2));
 }

@@ -3,9 +3,12 @@
 mod acknowledgements;
 mod broadcast;
 mod errors;
+mod lifetime;
 mod liveness;
+mod panics;
 mod server_side;
 mod sockets;
+mod values;
 
 use futures_util::future::join_all;
 

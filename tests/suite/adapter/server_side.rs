@@ -13,8 +13,8 @@ async fn servers_and_the_node_ask_each_other() {
     for versions in [[V04, V05], [V03, V03]] {
         let three = Three::start(versions).await;
         let adapter = &three.node.adapter;
-        adapter.on_server_side("/", "who", async |args| {
-            assert_eq!(args.len(), 2);
+        adapter.on_server_side("/", "who", async |event| {
+            assert_eq!(event.args.len(), 2);
             Some(pgio::Value::Binary(vec![1].into()))
         });
         three.servers[0].answer("/", "who", json!("v04")).await;
@@ -65,9 +65,9 @@ async fn servers_do_not_wait_for_a_node_that_leaves_and_time_out_on_a_silent_one
     // Nothing answers here: that is silence, not an answer of nothing.
     let heard = std::sync::Arc::new(tokio::sync::Notify::new());
     let notify = heard.clone();
-    three.node.adapter.on_any_server_side(move |_, _, _| {
+    three.node.adapter.on_any_server_side(move |_| {
         notify.notify_one();
-        None
+        std::future::ready(None)
     });
     let ask = three.servers[1].io().server_side_emit_with_ack("who", json!([]));
     let leave = async {

@@ -56,7 +56,7 @@ async fn the_node_moves_lists_and_drops_sockets_of_node_servers() {
         io.broadcast().join(["r1", "r2"]).await.unwrap();
         io.to(three.theirs[0].id().to_owned()).leave("r2").await.unwrap();
         let list = async |room: &str| {
-            let opts = BroadcastOptions { rooms: vec![room.to_owned()], ..BroadcastOptions::default() };
+            let opts = BroadcastOptions::default().to(room);
             let collected =
                 three.node.adapter.fetch_remote_sockets("/", opts, Duration::from_secs(20)).await.unwrap();
             assert!(collected.is_complete());
@@ -81,5 +81,41 @@ async fn the_node_moves_lists_and_drops_sockets_of_node_servers() {
         assert_eq!(list("r1").await.len(), 1);
         io.to(three.ours.id().to_owned()).disconnect().await.unwrap();
         assert_eq!(three.ours.wait_for_disconnect().await, "io server disconnect");
+    }
+}
+
+#[tokio::test]
+async fn rooms_leave_out_the_ids_of_sockets_and_no_other_name() {
+    // As long as an id of socketioxide, of its alphabet, and another than any id.
+    const LIKE_IDS: [&str; 2] = ["order-2024-00001", "order-2024-00002"];
+    let three = Three::start([V05, V05]).await;
+    let io = &three.node.io;
+    three.node.join(&three.ours, &[LIKE_IDS[0], "r1"]).await;
+    three.theirs[0].join(&[LIKE_IDS[1]]).await;
+    // This makes our socket join the room of its own id.
+    io.to(three.ours.id().to_owned()).emit("to its id", &1).await.unwrap();
+    let other = crate::support::pgio_node::PgioNode::start(three.postgres.url()).await;
+    other.wait_for_server_count(4).await;
+    for node in [&three.node, &other] {
+        let mut rooms = node.io.broadcast().rooms().await.unwrap();
+        rooms.sort();
+        assert_eq!(rooms, [LIKE_IDS[0], LIKE_IDS[1], "r1"]);
+    }
+}
+
+#[tokio::test]
+async fn a_handshake_has_all_keys_even_if_no_io_is_attached() {
+    let three = Three::start([V05, V05]).await;
+    let node = crate::support::pgio_node::PgioNode::start_detached(three.postgres.url()).await;
+    three.servers[0].wait_for_server_count("/", 4).await;
+    let client = node.client(three.servers[0].peer(), "/").await;
+    let sockets = three.servers[0].io().to(client.id()).fetch_sockets().await.unwrap();
+    let [socket] = &sockets[..] else { panic!("{sockets:?}") };
+    let handshake = socket.handshake.as_object().unwrap();
+    for key in ["headers", "time", "address", "xdomain", "secure", "issued", "url", "query", "auth"] {
+        assert!(handshake.contains_key(key), "{key} in {handshake:?}");
+    }
+    for key in ["headers", "query", "auth"] {
+        assert_eq!(handshake[key], json!({}), "{key}");
     }
 }

@@ -22,9 +22,10 @@ async fn answer(cluster: &Whole, name: &str) {
 async fn every_server_gets_it_and_nobody_notices() {
     let cluster = whole().await;
     let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
-    cluster.node.adapter.on_any_server_side(move |nsp, name, args| {
-        told.send((nsp.to_string(), name.to_owned(), pgio::Value::from(args).to_string())).unwrap();
-        None
+    cluster.node.adapter.on_any_server_side(move |event| {
+        let args = pgio::Value::from(event.args).to_string();
+        told.send((event.namespace.to_string(), event.event, args)).unwrap();
+        std::future::ready(None)
     });
     let quiet = cluster.run(&["server-emit", "config", r#"{"limit":10}"#, "<>", "-5"]).await.succeeded();
     assert_eq!((quiet.stdout.as_str(), quiet.stderr.as_str()), ("", ""));

@@ -18,7 +18,7 @@ pub struct PgioNode {
     pub adapter: PostgresAdapterCtr,
     pub url: String,
     parser: Parser,
-    _server: AbortOnDropHandle<()>,
+    server: AbortOnDropHandle<()>,
 }
 
 impl PgioNode {
@@ -33,6 +33,21 @@ impl PgioNode {
         parser: Parser,
         build: impl FnOnce(SocketIoBuilder<Adapter>) -> SocketIoBuilder<Adapter>,
     ) -> PgioNode {
+        Self::launch(url, options, parser, build, |adapter, io| adapter.attach(io)).await
+    }
+
+    /// The same as [`start`](Self::start), for an application that forgets to attach its io.
+    pub async fn start_detached(url: &str) -> PgioNode {
+        Self::launch(url, AdapterOptions::default(), Parser::Default, |builder| builder, |_, _| ()).await
+    }
+
+    async fn launch(
+        url: &str,
+        options: AdapterOptions,
+        parser: Parser,
+        build: impl FnOnce(SocketIoBuilder<Adapter>) -> SocketIoBuilder<Adapter>,
+        attach: impl FnOnce(&PostgresAdapterCtr, &SocketIo<Adapter>),
+    ) -> PgioNode {
         let cluster = Cluster::connect(Settings::parse(url).unwrap(), options).await.unwrap();
         let adapter = PostgresAdapterCtr::new(cluster);
         let mut builder = SocketIo::builder().max_buffer_size(100_000).with_adapter(adapter.clone());
@@ -40,7 +55,7 @@ impl PgioNode {
             builder = builder.with_parser(ParserConfig::msgpack());
         }
         let (layer, io) = build(builder).build_layer();
-        adapter.attach(&io);
+        attach(&adapter, &io);
         for nsp in ["/", "/admin"] {
             io.ns(nsp, on_connect).await.unwrap();
         }
@@ -48,7 +63,12 @@ impl PgioNode {
         let url = format!("http://{}", listener.local_addr().unwrap());
         let app = axum::Router::new().layer(layer);
         let server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-        PgioNode { io, adapter, url, parser, _server: AbortOnDropHandle::new(server) }
+        PgioNode { io, adapter, url, parser, server: AbortOnDropHandle::new(server) }
+    }
+
+    /// Drops the handle, and nothing else.
+    pub fn without_handle(self) -> (SocketIo<Adapter>, AbortOnDropHandle<()>) {
+        (self.io, self.server)
     }
 
     /// Connects a client from a Node process.

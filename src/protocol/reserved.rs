@@ -1,6 +1,6 @@
-//! Names of events that applications cannot use.
+//! Names of events that applications cannot use: Socket.IO keeps them for itself.
 
-use crate::protocol::{EventArgs, Value};
+use super::{EventArgs, Value};
 use crate::{Error, Result};
 
 /// `RESERVED_EVENTS` of the Node emitter and of sockets: a client takes them for its own.

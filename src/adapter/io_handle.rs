@@ -9,12 +9,12 @@ use crate::protocol::Value;
 type Describe = Box<dyn Fn(&str, Sid) -> Option<(Value, Value)> + Send + Sync>;
 type Disconnect = Box<dyn Fn(&str, Sid) + Send + Sync>;
 
-pub(super) struct Attached {
+pub(super) struct IoHandle {
     describe: Describe,
     disconnect: Disconnect,
 }
 
-impl Attached {
+impl IoHandle {
     pub(super) fn to<A: Adapter>(io: SocketIo<A>) -> Self {
         let other = io.clone();
         let describe = move |nsp: &str, sid| {

@@ -1,7 +1,6 @@
 //! What a server that is built on the adapter needs beyond the public handle.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -10,41 +9,14 @@ use socketioxide_core::adapter::{BroadcastFlags, BroadcastOptions as CoreOptions
 use socketioxide_core::packet::Packet;
 
 use super::{PostgresAdapter, PostgresAdapterCtr, Sid, convert, target};
-use crate::emitter::client_event;
-use crate::protocol::{Body, EventArgs, Namespace, Uid, Value};
+use crate::protocol::{Body, EventArgs, Uid, Value, client_event};
 use crate::{Error, Receipt, Result};
 
 /// An event on its way to the other servers: to be awaited in the order of the events, unlike the receipt.
 pub(crate) type Enqueuing = BoxFuture<'static, Result<Receipt>>;
 
-/// The adapters of a server's namespaces, by what they can pass on.
-#[derive(Default)]
-pub(super) struct Relays(Mutex<HashMap<Namespace, Weak<dyn Relay>>>);
-
-trait Relay: Send + Sync {
-    fn relay(self: Arc<Self>, value: CoreValue, opts: CoreOptions) -> Result<Enqueuing>;
-}
-
-impl Relays {
-    pub(super) fn insert<E: SocketEmitter>(&self, adapter: &Arc<PostgresAdapter<E>>) {
-        let relay: Weak<PostgresAdapter<E>> = Arc::downgrade(adapter);
-        let mut relays = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        relays.retain(|_, relay| relay.strong_count() > 0);
-        relays.insert(adapter.node.nsp.clone(), relay);
-    }
-
-    fn get(&self, nsp: &str) -> Result<Arc<dyn Relay>> {
-        let nsp = Namespace::new(nsp);
-        let relays = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        relays.get(&nsp).and_then(Weak::upgrade).ok_or_else(|| Error::Namespace {
-            namespace: nsp.to_string(),
-            reason: "this server does not serve it".into(),
-        })
-    }
-}
-
-impl<E: SocketEmitter> Relay for PostgresAdapter<E> {
-    fn relay(self: Arc<Self>, value: CoreValue, opts: CoreOptions) -> Result<Enqueuing> {
+impl<E: SocketEmitter> PostgresAdapter<E> {
+    pub(super) fn relay_event(self: Arc<Self>, value: CoreValue, opts: CoreOptions) -> Result<Enqueuing> {
         let packet = Packet::event(self.local.path().clone(), value);
         let event = convert::event_of(&packet).map_err(|error| Error::Decode(error.to_string()))?;
         check(&event)?;
@@ -68,7 +40,7 @@ impl PostgresAdapterCtr {
         let mut opts = CoreOptions::new(sender);
         opts.add_flag(BroadcastFlags::Broadcast);
         opts.rooms = rooms.into_iter().collect();
-        self.0.relays.get(nsp)?.relay(value, opts)
+        self.0.adapters.get(&nsp.into())?.relay(value, opts)
     }
 
     /// Answers every event of other servers for which there is no handler: with what `answer` makes of this server's uid
@@ -76,9 +48,9 @@ impl PostgresAdapterCtr {
     pub(crate) fn answer_with(&self, answer: impl Fn(&Uid) -> Option<Value> + Send + Sync + 'static) {
         // The handler lives in what it refers to.
         let shared = Arc::downgrade(&self.0);
-        self.on_any_server_side(move |nsp, _, _| {
-            let node = Self(shared.upgrade()?).node(nsp.as_str()).ok()?;
-            answer(&node.uid)
+        self.on_any_server_side(move |event| {
+            let node = shared.upgrade().and_then(|shared| shared.node(&event.namespace).ok());
+            std::future::ready(node.and_then(|node| answer(&node.uid)))
         });
     }
 }

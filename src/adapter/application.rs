@@ -1,0 +1,137 @@
+//! What the application gives to the adapter: its io and its handlers.
+//!
+//! They belong to the application's handles and not to the adapter. socketioxide keeps a handle in every `SocketIo`, and
+//! handlers often capture a `SocketIo`: an adapter that owned them would own itself, and nothing would ever end it. So
+//! [`Shared`] holds them weakly, and the copy of the handle that socketioxide keeps lets go of them.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use super::io_handle::IoHandle;
+use super::node::Node;
+use super::server_side::{self, Answer, Handlers, ServerSideEvent};
+use super::{Shared, Sid};
+use crate::{Error, Result};
+
+/// Told of a client whose buffer was full: its namespace and id.
+type SlowClient = Arc<dyn Fn(&str, Sid) + Send + Sync>;
+
+#[derive(Default)]
+pub(super) struct Application {
+    io: Mutex<Option<Arc<IoHandle>>>,
+    slow_client: Mutex<Option<SlowClient>>,
+    pub(super) handlers: Handlers,
+}
+
+impl Application {
+    pub(super) fn io(&self) -> Option<Arc<IoHandle>> {
+        self.io.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn attach(&self, io: impl FnOnce() -> IoHandle) {
+        self.io.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| Arc::new(io()));
+    }
+
+    pub(super) fn on_slow_client(&self, handler: impl Fn(&str, Sid) + Send + Sync + 'static) {
+        let mut slow_client = self.slow_client.lock().unwrap_or_else(PoisonError::into_inner);
+        slow_client.get_or_insert_with(|| Arc::new(handler));
+    }
+
+    /// Lets go of everything.
+    fn clear(&self) {
+        let io = self.io.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let slow_client = self.slow_client.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop((io, slow_client));
+        self.handlers.clear();
+    }
+}
+
+/// What all handles of the application share, apart from the one that socketioxide keeps.
+pub(super) struct Owner(Arc<Application>);
+
+/// A handle's share.
+#[derive(Default)]
+pub(super) struct Ownership(Mutex<Option<Arc<Owner>>>);
+
+impl Clone for Ownership {
+    fn clone(&self) -> Self {
+        Self(Mutex::new(self.lock().clone()))
+    }
+}
+
+impl Ownership {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Arc<Owner>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the application has given so far; from now on this handle keeps it.
+    pub(super) fn claim(&self, shared: &Shared) -> Arc<Application> {
+        let mut own = self.lock();
+        if let Some(owner) = &*own {
+            return owner.0.clone();
+        }
+        let mut weak = shared.owner.lock().unwrap_or_else(PoisonError::into_inner);
+        let owner = weak.upgrade().unwrap_or_else(|| Arc::new(Owner(Arc::default())));
+        *weak = Arc::downgrade(&owner);
+        own.insert(owner).0.clone()
+    }
+
+    /// Lets go, unless no other handle would keep what the application has given.
+    pub(super) fn release(&self, shared: &Shared) {
+        let mut own = self.lock();
+        // Under this lock nobody else holds an owner for a moment only.
+        let owner = shared.owner.lock().unwrap_or_else(PoisonError::into_inner);
+        let others_own = own.as_ref().is_some_and(|own| Arc::strong_count(own) > 1);
+        drop(owner);
+        let released = if others_own { own.take() } else { None };
+        drop(own);
+        drop(released);
+    }
+}
+
+impl Shared {
+    /// What the application has given, as long as one of its handles is there.
+    pub(super) fn application(&self) -> Option<Arc<Application>> {
+        let owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner);
+        let application = owner.upgrade().map(|owner| owner.0.clone());
+        drop(owner);
+        application
+    }
+
+    /// Lets go of what the application has given, whatever it refers to.
+    pub(super) fn forget_application(&self) {
+        if let Some(application) = self.application() {
+            application.clear();
+        }
+    }
+
+    /// Calls the handler of a server-side event, if there is one.
+    pub(super) async fn answer(&self, node: &Node, event: ServerSideEvent) -> Answer {
+        let application = self.application()?;
+        let handler = application.handlers.find(&event.namespace, &event.event)?;
+        drop(application);
+        server_side::call(handler, event).await.unwrap_or_else(|error| {
+            node.report(&error, "a server-side event has no answer");
+            None
+        })
+    }
+
+    /// Tells the application of a slow client; false where it does not care, or its handler fails.
+    pub(super) fn tell_of_slow_client(&self, node: &Node, sid: Sid) -> bool {
+        let Some(application) = self.application() else { return false };
+        let handler = application.slow_client.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        drop(application);
+        let Some(handler) = handler else { return false };
+        let told: Result<()> = catch_unwind(AssertUnwindSafe(|| handler(node.nsp.as_str(), sid)))
+            .map_err(|panic| Error::panicked("the handler of slow clients", &*panic));
+        if let Err(error) = &told {
+            node.report(error, "a slow client is disconnected instead");
+        }
+        told.is_ok()
+    }
+}
+
+/// The owner that no handle has made yet.
+pub(super) fn nobody() -> Mutex<Weak<Owner>> {
+    Mutex::new(Weak::new())
+}

@@ -1,0 +1,114 @@
+//! The namespaces that this server serves, as its handle reaches them, whatever the type of their adapters.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use socketioxide_core::adapter::SocketEmitter;
+use socketioxide_core::packet::Packet;
+
+use super::{PostgresAdapter, Sid, target};
+use crate::protocol::{Body, BroadcastOptions, EventArgs, Namespace, RemoteSocket};
+use crate::{Error, Result};
+
+/// What can be done with one socket.
+pub(super) enum Action {
+    Emit(EventArgs),
+    Join(Vec<String>),
+    Leave(Vec<String>),
+    Disconnect { close: bool },
+}
+
+/// The adapter of one namespace.
+pub(super) trait Served: Send + Sync {
+    /// The sockets of this server.
+    fn sockets(&self, opts: BroadcastOptions) -> Vec<RemoteSocket>;
+
+    /// Does something with a socket, wherever it is. A socket of this server needs no other one for that.
+    fn act(self: Arc<Self>, id: String, action: Action) -> BoxFuture<'static, Result<()>>;
+
+    #[cfg(feature = "server")]
+    fn relay(
+        self: Arc<Self>,
+        value: socketioxide_core::Value,
+        opts: socketioxide_core::adapter::BroadcastOptions,
+    ) -> Result<super::relay::Enqueuing>;
+}
+
+/// All of them, by name.
+#[derive(Default)]
+pub(super) struct Adapters(Mutex<HashMap<Namespace, Weak<dyn Served>>>);
+
+impl Adapters {
+    pub(super) fn insert<E: SocketEmitter>(&self, adapter: &Arc<PostgresAdapter<E>>) {
+        let served: Weak<PostgresAdapter<E>> = Arc::downgrade(adapter);
+        let mut adapters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        adapters.retain(|_, adapter| adapter.strong_count() > 0);
+        adapters.insert(adapter.node.nsp.clone(), served);
+    }
+
+    /// # Errors
+    /// [`Error::Namespace`] where this server has no such namespace.
+    pub(super) fn get(&self, nsp: &Namespace) -> Result<Arc<dyn Served>> {
+        let adapters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        adapters.get(nsp).and_then(Weak::upgrade).ok_or_else(|| not_served(nsp))
+    }
+}
+
+pub(super) fn not_served(nsp: &Namespace) -> Error {
+    Error::Namespace { namespace: nsp.to_string(), reason: "this server does not serve it".into() }
+}
+
+impl<E: SocketEmitter> Served for PostgresAdapter<E> {
+    fn sockets(&self, opts: BroadcastOptions) -> Vec<RemoteSocket> {
+        self.describe_sockets(target::from_wire(opts))
+    }
+
+    fn act(self: Arc<Self>, id: String, action: Action) -> BoxFuture<'static, Result<()>> {
+        let here = id.parse::<Sid>().ok().filter(|sid| self.is_here(*sid));
+        async move {
+            match here {
+                Some(sid) => self.act_here(sid, action),
+                None => self.node.publish(elsewhere(id, action)).await,
+            }
+        }
+        .boxed()
+    }
+
+    #[cfg(feature = "server")]
+    fn relay(
+        self: Arc<Self>,
+        value: socketioxide_core::Value,
+        opts: socketioxide_core::adapter::BroadcastOptions,
+    ) -> Result<super::relay::Enqueuing> {
+        self.relay_event(value, opts)
+    }
+}
+
+impl<E: SocketEmitter> PostgresAdapter<E> {
+    fn act_here(&self, sid: Sid, action: Action) -> Result<()> {
+        let opts = target::one(sid);
+        match action {
+            Action::Emit(event) => {
+                let packet = Packet::event(self.local.path().clone(), self.format.value_of(event)?);
+                self.send_here(packet, opts);
+            }
+            Action::Join(rooms) => self.local.add_sockets(opts, rooms),
+            Action::Leave(rooms) => self.local.del_sockets(opts, rooms),
+            Action::Disconnect { close } => self.disconnect_here(opts, close),
+        }
+        Ok(())
+    }
+}
+
+/// The message that makes the server of a socket do it.
+fn elsewhere(id: String, action: Action) -> Body {
+    let opts = BroadcastOptions { rooms: vec![id], ..BroadcastOptions::default() };
+    match action {
+        Action::Emit(event) => Body::Broadcast { opts, event, request_id: None },
+        Action::Join(rooms) => Body::SocketsJoin { opts, rooms },
+        Action::Leave(rooms) => Body::SocketsLeave { opts, rooms },
+        Action::Disconnect { close } => Body::DisconnectSockets { opts, close },
+    }
+}
