@@ -1,4 +1,4 @@
-//! The accept loop: from a TCP connection to HTTP requests.
+//! The accept loop. It owns the listening socket and turns each TCP connection into HTTP requests for the router.
 
 use std::future::poll_fn;
 use std::io;
@@ -24,40 +24,40 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
 
-use super::cutting::Upgrades;
-use super::detach;
-use super::wire::{Line, Wire};
+use super::compact_head;
+use super::disconnect::UpgradedConnections;
+use super::wire::{ConnectionHandle, Wire};
 use crate::adapter::Connection;
 
-/// How long a TLS handshake or the head of a request may take.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How long to wait when the system has no file descriptors left.
-const PAUSE: Duration = Duration::from_millis(100);
+/// The deadline of a TLS handshake, and of the head of a request.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The pause after an `accept` that failed because the system lacks resources.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What all connections share.
-pub(super) struct Entrance {
+/// What all connections of a server share.
+pub(super) struct Acceptor {
     pub(super) tls: Option<TlsAcceptor>,
     pub(super) app: Router,
-    pub(super) upgrades: Arc<Upgrades>,
-    /// No new connections, and no new requests on those that are there.
+    pub(super) upgraded: Arc<UpgradedConnections>,
+    /// Cancelled at the start of a shutdown: no new connection is accepted, and no new request on the open ones.
     pub(super) closing: CancellationToken,
-    /// The end of all connections.
-    pub(super) cut: CancellationToken,
-    /// Knows which wires are there, upgraded ones as well.
+    /// Cancelled at the end of a shutdown: every connection is closed.
+    pub(super) abort_all: CancellationToken,
+    /// Tracks the open connections, upgraded ones included.
     pub(super) wires: TaskTracker,
 }
 
-/// Serves connections until told to stop, and then until each has had its last answer.
-pub(super) async fn serve(listener: TcpListener, entrance: Arc<Entrance>) {
+/// Accepts connections until `closing` is cancelled, then waits until each has sent its last response.
+pub(super) async fn serve(listener: TcpListener, acceptor: Arc<Acceptor>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => drop(connections.spawn(meet(stream, peer, entrance.clone()))),
+                Ok((stream, peer)) => drop(connections.spawn(handshake(stream, peer, acceptor.clone()))),
                 Err(error) => pause_after(&error).await,
             },
             Some(_) = connections.join_next() => {}
-            () = entrance.closing.cancelled() => break,
+            () = acceptor.closing.cancelled() => break,
         }
     }
     drop(listener);
@@ -67,62 +67,66 @@ pub(super) async fn serve(listener: TcpListener, entrance: Arc<Entrance>) {
 async fn pause_after(error: &io::Error) {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     if !matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
-        tracing::error!(%error, "no connection can be accepted");
-        sleep(PAUSE).await;
+        tracing::error!(%error, "cannot accept connections");
+        sleep(ACCEPT_PAUSE).await;
     }
 }
 
-async fn meet(stream: TcpStream, peer: SocketAddr, entrance: Arc<Entrance>) {
+async fn handshake(stream: TcpStream, peer: SocketAddr, acceptor: Arc<Acceptor>) {
     if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, %peer, "small packets may be late");
+        tracing::debug!(%error, %peer, "cannot set TCP_NODELAY");
     }
-    match &entrance.tls {
-        None => talk(stream, peer, false, &entrance).await,
-        Some(tls) => match timeout(PATIENCE, tls.accept(stream)).await {
-            Ok(Ok(stream)) => talk(stream, peer, true, &entrance).await,
-            Ok(Err(error)) => tracing::debug!(%error, %peer, "no TLS"),
-            Err(_) => tracing::debug!(%peer, "TLS took too long"),
+    match &acceptor.tls {
+        None => serve_connection(stream, peer, false, &acceptor).await,
+        Some(tls) => match timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+            Ok(Ok(stream)) => serve_connection(stream, peer, true, &acceptor).await,
+            Ok(Err(error)) => tracing::debug!(%error, %peer, "TLS handshake failed"),
+            Err(_) => tracing::debug!(%peer, "TLS handshake timed out"),
         },
     }
 }
 
-/// Whether a client has no session yet, or means to open another one.
+/// Whether a request opens a new Engine.IO session.
 fn opens_session<B>(request: &Request<B>) -> bool {
     request.uri().query().is_none_or(|query| query.split('&').all(|pair| !pair.starts_with("sid=")))
 }
 
-/// Serves HTTP on a connection, until it ends or becomes a websocket.
-async fn talk<S>(stream: S, peer: SocketAddr, secure: bool, entrance: &Entrance)
+/// Serves HTTP on a connection until the connection ends or becomes a websocket.
+async fn serve_connection<S>(stream: S, peer: SocketAddr, secure: bool, acceptor: &Acceptor)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let line = Arc::new(Line { peer, cut: entrance.cut.child_token(), upgraded: OnceLock::new() });
-    let wire = Wire::new(stream, line.clone(), entrance.upgrades.clone(), entrance.wires.token());
+    let handle = Arc::new(ConnectionHandle {
+        peer,
+        abort: acceptor.abort_all.child_token(),
+        session: OnceLock::new(),
+    });
+    let wire = Wire::new(stream, handle.clone(), acceptor.upgraded.clone(), acceptor.wires.token());
     let service = service_fn(|mut request: Request<Incoming>| {
         if opens_session(&request) {
-            detach::from_buffer(&mut request);
+            compact_head::copy_out_of_buffer(&mut request);
         }
-        entrance.upgrades.see(&request, &line);
+        acceptor.upgraded.register(&request, &handle);
         let extensions = request.extensions_mut();
         extensions.insert(Connection { peer, secure, since: Timestamp::now() });
-        extensions.insert(line.clone());
-        let mut app = entrance.app.clone();
+        extensions.insert(handle.clone());
+        let mut app = acceptor.app.clone();
         async move {
             poll_fn(|context| Service::<Request<Body>>::poll_ready(&mut app, context)).await?;
             app.call(request.map(Body::new)).await
         }
     });
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+    http.timer(TokioTimer::new()).header_read_timeout(HANDSHAKE_TIMEOUT);
     let mut connection = pin!(http.serve_connection(TokioIo::new(wire), service).with_upgrades());
     let outcome = tokio::select! {
         outcome = connection.as_mut() => outcome,
-        () = entrance.closing.cancelled() => {
+        () = acceptor.closing.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
     };
     if let Err(error) = outcome {
-        tracing::debug!(%error, %peer, "a connection broke");
+        tracing::debug!(%error, %peer, "connection failed");
     }
 }

@@ -1,4 +1,4 @@
-//! What is served beside Socket.IO, and in front of it.
+//! HTTP beside Socket.IO: `/healthz`, `/readyz`, `/metrics`, CORS, and the count of refused requests.
 
 use std::sync::Arc;
 
@@ -12,16 +12,16 @@ use tokio_util::sync::CancellationToken;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use super::ClusterIo;
-use super::lag::Deafness;
+use super::loopback::LoopbackHealth;
 use super::metrics::Metrics;
 use super::options::CorsOrigins;
 use crate::adapter::PostgresAdapterCtr;
 
-/// What an operator may ask of a server.
+/// The state behind these routes.
 pub(super) struct Inspection {
     pub(super) io: ClusterIo,
     pub(super) adapter: PostgresAdapterCtr,
-    pub(super) deafness: Deafness,
+    pub(super) loopback: LoopbackHealth,
     pub(super) metrics: Metrics,
     pub(super) closing: CancellationToken,
 }
@@ -43,7 +43,7 @@ async fn ready(State(inspection): State<Arc<Inspection>>) -> (StatusCode, &'stat
             StatusCode::SERVICE_UNAVAILABLE,
             "Postgres is away: clients here are served, other servers are not heard\n",
         )
-    } else if inspection.deafness.is_found() {
+    } else if inspection.loopback.is_failing() {
         (
             StatusCode::SERVICE_UNAVAILABLE,
             "notifications do not come back: a pooler in transaction mode in between?\n",
@@ -58,7 +58,7 @@ async fn metrics(State(inspection): State<Arc<Inspection>>) -> impl IntoResponse
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 
-/// Counts requests that are answered with an error, whatever answers them.
+/// Counts the requests that are answered with an error status.
 pub(super) fn count_refusals(app: Router) -> Router {
     app.layer(middleware::from_fn(async |request, next: Next| -> Response {
         let response = next.run(request).await;
@@ -71,7 +71,7 @@ pub(super) fn count_refusals(app: Router) -> Router {
     }))
 }
 
-/// Tells browsers whose pages may ask.
+/// Adds the CORS headers that let pages of other origins connect.
 pub(super) fn allow_origins(app: Router, origins: CorsOrigins) -> Router {
     let cors = CorsLayer::new()
         .allow_methods([Method::GET, Method::POST])

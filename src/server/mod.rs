@@ -1,18 +1,18 @@
-//! A whole node: the adapter with everything around it that makes it a server. What `pgio serve` runs.
+//! The server that `pgio serve` runs: the adapter with HTTP, authentication, client rules, health and metrics around it.
 
 mod accept;
 mod answers;
 mod auth;
 mod client;
-mod cutting;
-mod detach;
+mod compact_head;
+mod disconnect;
 mod inspection;
-mod lag;
+mod loopback;
 mod metrics;
+mod namespace_gc;
 mod options;
 mod relay;
 mod rules;
-mod sweep;
 mod tls;
 mod wire;
 
@@ -38,24 +38,24 @@ use crate::adapter::{PostgresAdapter, PostgresAdapterCtr};
 use crate::cluster::Cluster;
 use crate::error::in_words;
 use crate::{Error, Result};
-use accept::Entrance;
-use client::Doorkeeper;
-use cutting::{Cutter, Reason, Upgrades};
+use accept::Acceptor;
+use client::AdmissionControl;
+use disconnect::{Disconnector, Reason, UpgradedConnections};
 use inspection::Inspection;
-use lag::Deafness;
-use relay::Outbox;
+use loopback::LoopbackHealth;
+use relay::RelayQueue;
 
 type ClusterAdapter = PostgresAdapter<Emitter>;
 type ClusterIo = SocketIo<ClusterAdapter>;
 type ClusterSocket = SocketRef<ClusterAdapter>;
 
-/// For each websocket, so it is small: what clients send is short, and idle clients are many.
+/// The read buffer of a websocket. It is small because clients send short packets and most clients are idle.
 const READ_BUFFER: usize = 1 << 9;
 
-/// How often to clean up what metrics nobody has asked for.
+/// How often the metrics recorder drops samples that were not scraped.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// A running server. It ends at once when this is dropped; [`shut_down`](Self::shut_down) tells everybody.
+/// A running server. Dropping it ends it at once; [`shut_down`](Self::shut_down) tells the clients and the other servers first.
 pub struct Server {
     address: SocketAddr,
     is_secure: bool,
@@ -64,8 +64,8 @@ pub struct Server {
     io: ClusterIo,
     adapter: PostgresAdapterCtr,
     closing: CancellationToken,
-    /// Cuts all connections when it goes.
-    cut: DropGuard,
+    /// Closes all connections when it is dropped.
+    abort_all: DropGuard,
     wires: TaskTracker,
     accepting: AbortOnDropHandle<()>,
     relaying: AbortOnDropHandle<()>,
@@ -73,11 +73,11 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a server on a cluster: when this returns it is a member, and clients may come.
+    /// Starts a server on a cluster. When this returns, the server is a member of the cluster and accepts clients.
     ///
     /// # Errors
-    /// [`Error::Listen`] where the address cannot be had, [`Error::File`] for TLS files that make no sense,
-    /// [`Error::Setting`] for a path or a pattern of namespaces that does, and those of [`Cluster::subscribe`] and
+    /// [`Error::Listen`] if the address cannot be bound, [`Error::File`] for an unreadable or invalid TLS file,
+    /// [`Error::Setting`] for an invalid path or namespace pattern, and the errors of [`Cluster::subscribe`] and
     /// [`Cluster::publish`].
     pub async fn start(cluster: Cluster, options: ServerOptions, metrics: Metrics) -> Result<Self> {
         let path = checked_path(&options.path)?;
@@ -89,45 +89,51 @@ impl Server {
         adapter.attach(&io);
         options.answers.install(&adapter);
 
-        let (closing, cut, wires) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
-        let upgrades = Arc::new(Upgrades::default());
-        let (cutter, polling_cutter) = cutting::cutter(upgrades.clone(), &path);
-        tell_slow_clients(&adapter, &io, cutter.clone());
-        let (outbox, relaying) = Outbox::start(options.client_buffer, closing.clone());
+        let (closing, abort_all, wires) =
+            (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
+        let upgraded = Arc::new(UpgradedConnections::default());
+        let (disconnector, polling_disconnector) = disconnect::disconnector(upgraded.clone(), &path);
+        tell_slow_clients(&adapter, &io, disconnector.clone());
+        let (relay_queue, relaying) = RelayQueue::start(options.client_buffer, closing.clone());
         let authentication = options.authentication;
-        let keeper = Arc::new(Doorkeeper {
+        let admission_control = Arc::new(AdmissionControl {
             authentication,
             rules: options.rules,
-            outbox,
-            cutter,
+            relay_queue,
+            disconnector,
             adapter: adapter.clone(),
         });
         for hosted in &options.namespaces {
-            host(&io, hosted, keeper.clone()).await?;
+            host(&io, hosted, admission_control.clone()).await?;
         }
 
-        let deafness = Deafness::default();
+        let loopback = LoopbackHealth::default();
         let inspection = Inspection {
             io: io.clone(),
             adapter: adapter.clone(),
-            deafness: deafness.clone(),
+            loopback: loopback.clone(),
             metrics: metrics.clone(),
             closing: closing.clone(),
         };
         let app = inspection::allow_origins(inspection::routes(inspection).layer(layer), options.cors);
         let app = inspection::count_refusals(app);
-        let entrance = Entrance {
+        let acceptor = Acceptor {
             tls,
             app: app.clone(),
-            upgrades,
+            upgraded,
             closing: closing.clone(),
-            cut: cut.clone(),
+            abort_all: abort_all.clone(),
             wires: wires.clone(),
         };
-        let is_secure = entrance.tls.is_some();
-        let accepting = tokio::spawn(accept::serve(listener, Arc::new(entrance)));
-        let sweeping = sweep::start(io.clone(), &options.namespaces);
-        let rest = [polling_cutter.start(app), measure_lag(cluster, deafness), keep_tidy(metrics), sweeping];
+        let is_secure = acceptor.tls.is_some();
+        let accepting = tokio::spawn(accept::serve(listener, Arc::new(acceptor)));
+        let namespace_gc = namespace_gc::start(io.clone(), &options.namespaces);
+        let rest = [
+            polling_disconnector.start(app),
+            measure_loopback(cluster, loopback),
+            keep_tidy(metrics),
+            namespace_gc,
+        ];
         Ok(Self {
             address,
             is_secure,
@@ -136,7 +142,7 @@ impl Server {
             io,
             adapter,
             closing,
-            cut: cut.drop_guard(),
+            abort_all: abort_all.drop_guard(),
             wires,
             accepting: AbortOnDropHandle::new(accepting),
             relaying: AbortOnDropHandle::new(relaying),
@@ -144,7 +150,7 @@ impl Server {
         })
     }
 
-    /// Where it listens, with the port that it got.
+    /// The address that it listens on, with the port that the system chose for port 0.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -155,32 +161,37 @@ impl Server {
         format!("{scheme}://{}{}/", self.address, self.path)
     }
 
-    /// Takes nobody in any more, says farewell to the other servers, disconnects all clients, and waits for that: for no
-    /// longer than the grace period, after which all connections are cut.
+    /// Stops accepting clients, tells the other servers that this one leaves, disconnects all clients, and waits until they have
+    /// closed their connections. After the grace period the remaining connections are closed by force.
     pub async fn shut_down(mut self) {
         let deadline = Instant::now() + self.grace;
         self.closing.cancel();
-        // Neither may use up the time in which clients are told.
+        // Neither step may use up the time that is needed to disconnect the clients.
         let step = self.grace / 4;
         if timeout(step, &mut self.relaying).await.is_err() {
-            tracing::warn!("events of clients were not passed on");
+            tracing::warn!("events of clients were not relayed in time");
         }
         match timeout(step, self.adapter.close()).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "other servers do not know that this one goes"),
-            Err(_) => tracing::warn!("other servers do not know that this one goes: Postgres takes too long"),
+            Ok(Err(error)) => tracing::warn!(%error, "cannot tell the other servers that this one leaves"),
+            Err(_) => tracing::warn!(
+                "cannot tell the other servers that this one leaves: no answer from Postgres in time"
+            ),
         }
         let tell_clients = async {
             self.io.close().await;
-            // Those that are answering do not have to finish for the connections of others to be waited for.
+            // A panic in the accept loop does not change what is left to do.
             let _ = (&mut self.accepting).await;
             self.wires.close();
             self.wires.wait().await;
         };
         if timeout_at(deadline, tell_clients).await.is_err() {
-            tracing::warn!(connections = self.wires.len(), "clients that did not go are cut off");
+            tracing::warn!(
+                connections = self.wires.len(),
+                "closing the connections of clients that did not leave in time"
+            );
         }
-        drop(self.cut);
+        drop(self.abort_all);
     }
 }
 
@@ -193,7 +204,7 @@ fn checked_path(path: &str) -> Result<String> {
         return Ok(trimmed.to_owned());
     }
     let reason = match is_taken {
-        true => format!("{path:?} is taken by the server itself"),
+        true => format!("{path:?} is used by the server itself"),
         false => format!("{path:?} is not a path such as /socket.io"),
     };
     Err(Error::Setting { setting: "--path".into(), reason })
@@ -233,25 +244,25 @@ fn builder(
     }
 }
 
-async fn host(io: &ClusterIo, hosted: &Hosted, keeper: Arc<Doorkeeper>) -> Result<()> {
+async fn host(io: &ClusterIo, hosted: &Hosted, admission_control: Arc<AdmissionControl>) -> Result<()> {
     match hosted {
-        Hosted::One(nsp) => io.ns(nsp.to_string(), client::handler(keeper)).await,
-        Hosted::Pattern(pattern) => io.dyn_ns(pattern, client::handler(keeper)).map_err(|error| {
-            let reason = format!("{pattern:?} is no pattern that can be used: {error}");
+        Hosted::One(nsp) => io.ns(nsp.to_string(), client::handler(admission_control)).await,
+        Hosted::Pattern(pattern) => io.dyn_ns(pattern, client::handler(admission_control)).map_err(|error| {
+            let reason = format!("{pattern:?} is not a valid pattern: {error}");
             Error::Setting { setting: "--namespace".into(), reason }
         }),
     }
 }
 
-fn tell_slow_clients(adapter: &PostgresAdapterCtr, io: &ClusterIo, cutter: Cutter) {
+fn tell_slow_clients(adapter: &PostgresAdapterCtr, io: &ClusterIo, disconnector: Disconnector) {
     let io = io.clone();
-    adapter.on_slow_client(move |nsp, sid| cutter.cut(&io, nsp, sid, Reason::TooSlow));
+    adapter.on_slow_client(move |nsp, sid| disconnector.disconnect(&io, nsp, sid, Reason::TooSlow));
 }
 
-fn measure_lag(cluster: Cluster, deafness: Deafness) -> AbortOnDropHandle<()> {
+fn measure_loopback(cluster: Cluster, loopback: LoopbackHealth) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(async move {
-        while let Err(error) = lag::measure(cluster.clone(), &deafness).await {
-            tracing::debug!(%error, "the lag is not measured");
+        while let Err(error) = loopback::measure(cluster.clone(), &loopback).await {
+            tracing::debug!(%error, "the loopback probe failed");
             sleep(UPKEEP).await;
         }
     }))

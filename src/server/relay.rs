@@ -1,4 +1,4 @@
-//! Passing on what clients emit, in the order in which it came.
+//! Relays the events of clients to the other servers, in the order in which they arrived.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,7 +20,7 @@ use crate::adapter::Enqueuing;
 const UNDER_WAY: usize = 4096;
 
 /// An event of a client that the clients here have got already.
-pub(super) struct Relayed {
+pub(super) struct RelayedEvent {
     pub(super) sender: ClusterSocket,
     /// The way to the other servers.
     pub(super) onward: Enqueuing,
@@ -29,8 +29,8 @@ pub(super) struct Relayed {
 
 /// Takes events to be passed on to other servers.
 #[derive(Clone)]
-pub(super) struct Outbox {
-    queue: mpsc::UnboundedSender<(Relayed, Waiting)>,
+pub(super) struct RelayQueue {
+    queue: mpsc::UnboundedSender<(RelayedEvent, Waiting)>,
     /// How many events of one client may wait.
     limit: usize,
 }
@@ -51,7 +51,7 @@ impl Drop for Waiting {
 /// A client has more events waiting than it may have.
 pub(super) struct TooMany;
 
-impl Outbox {
+impl RelayQueue {
     /// `limit` is for each client. Once closing, nothing is taken any more, and the task ends when all has been passed on.
     pub(super) fn start(limit: usize, closing: CancellationToken) -> (Self, JoinHandle<()>) {
         let (queue, events) = mpsc::unbounded_channel();
@@ -59,7 +59,7 @@ impl Outbox {
     }
 
     /// Queues an event.
-    pub(super) fn put(&self, relayed: Relayed) -> Result<(), TooMany> {
+    pub(super) fn put(&self, relayed: RelayedEvent) -> Result<(), TooMany> {
         let backlog = relayed.sender.extensions.get::<Backlog>().unwrap_or_else(|| {
             let backlog = Backlog::default();
             relayed.sender.extensions.insert(backlog.clone());
@@ -76,12 +76,12 @@ impl Outbox {
     }
 }
 
-async fn run(mut events: mpsc::UnboundedReceiver<(Relayed, Waiting)>, closing: CancellationToken) {
+async fn run(mut events: mpsc::UnboundedReceiver<(RelayedEvent, Waiting)>, closing: CancellationToken) {
     let mut under_way = FuturesUnordered::new();
     loop {
         tokio::select! {
             event = events.recv(), if under_way.len() < UNDER_WAY => match event {
-                Some((Relayed { sender, onward, ack }, waiting)) => {
+                Some((RelayedEvent { sender, onward, ack }, waiting)) => {
                     // One after another, which is their order.
                     let queued = onward.await;
                     under_way.push(settle(sender, queued, ack, waiting));

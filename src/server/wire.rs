@@ -1,4 +1,4 @@
-//! The bytes of one connection: counted, and cut off when that is called for.
+//! The byte stream of one connection. It counts the bytes, and fails once the connection is aborted.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,52 +11,57 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::cutting::Upgrades;
+use super::disconnect::UpgradedConnections;
 use crate::adapter::Sid;
 
-/// A connection, as those know it who may want to cut it off.
-pub(super) struct Line {
+/// A handle to a connection, with which the server can abort it.
+pub(super) struct ConnectionHandle {
     pub(super) peer: SocketAddr,
-    pub(super) cut: CancellationToken,
-    /// The session that came over to this connection from polling.
-    pub(super) upgraded: OnceLock<Sid>,
+    pub(super) abort: CancellationToken,
+    /// The session that upgraded from polling to this connection.
+    pub(super) session: OnceLock<Sid>,
 }
 
-/// A stream that ends with an error on both sides once its line is cut.
+/// A stream whose reads and writes fail once its handle is aborted.
 pub(super) struct Wire<S> {
     stream: S,
-    line: Arc<Line>,
-    upgrades: Arc<Upgrades>,
-    // One for each direction: they are polled by different tasks.
-    read_cut: Pin<Box<WaitForCancellationFutureOwned>>,
-    write_cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    handle: Arc<ConnectionHandle>,
+    upgraded: Arc<UpgradedConnections>,
+    // One for each direction, since different tasks poll them.
+    read_abort: Pin<Box<WaitForCancellationFutureOwned>>,
+    write_abort: Pin<Box<WaitForCancellationFutureOwned>>,
     received: Counter,
     sent: Counter,
-    /// Says that this is there.
+    /// Counts this connection as open until it is dropped.
     _token: TaskTrackerToken,
 }
 
 impl<S> Wire<S> {
-    pub(super) fn new(stream: S, line: Arc<Line>, upgrades: Arc<Upgrades>, token: TaskTrackerToken) -> Self {
-        let cut = || Box::pin(line.cut.clone().cancelled_owned());
+    pub(super) fn new(
+        stream: S,
+        handle: Arc<ConnectionHandle>,
+        upgraded: Arc<UpgradedConnections>,
+        token: TaskTrackerToken,
+    ) -> Self {
+        let aborted = || Box::pin(handle.abort.clone().cancelled_owned());
         Self {
             stream,
-            read_cut: cut(),
-            write_cut: cut(),
-            line,
-            upgrades,
+            read_abort: aborted(),
+            write_abort: aborted(),
+            handle,
+            upgraded,
             received: metrics::counter!("pgio_bytes_received_total"),
             sent: metrics::counter!("pgio_bytes_sent_total"),
             _token: token,
         }
     }
 
-    fn poll_cut(
-        cut: &mut Pin<Box<WaitForCancellationFutureOwned>>,
+    fn poll_abort(
+        aborted: &mut Pin<Box<WaitForCancellationFutureOwned>>,
         context: &mut Context<'_>,
     ) -> io::Result<()> {
-        match cut.as_mut().poll(context) {
-            Poll::Ready(()) => Err(io::Error::new(io::ErrorKind::ConnectionAborted, "cut off")),
+        match aborted.as_mut().poll(context) {
+            Poll::Ready(()) => Err(io::Error::new(io::ErrorKind::ConnectionAborted, "aborted by the server")),
             Poll::Pending => Ok(()),
         }
     }
@@ -64,8 +69,8 @@ impl<S> Wire<S> {
 
 impl<S> Drop for Wire<S> {
     fn drop(&mut self) {
-        if let Some(sid) = self.line.upgraded.get() {
-            self.upgrades.forget(*sid, &self.line);
+        if let Some(sid) = self.handle.session.get() {
+            self.upgraded.forget(*sid, &self.handle);
         }
     }
 }
@@ -77,7 +82,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        Self::poll_cut(&mut this.read_cut, context)?;
+        Self::poll_abort(&mut this.read_abort, context)?;
         let before = buffer.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
         this.received.increment((buffer.filled().len() - before) as u64);
@@ -92,7 +97,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        Self::poll_cut(&mut this.write_cut, context)?;
+        Self::poll_abort(&mut this.write_abort, context)?;
         let written = ready!(Pin::new(&mut this.stream).poll_write(context, bytes))?;
         this.sent.increment(written as u64);
         Poll::Ready(Ok(written))
@@ -104,7 +109,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        Self::poll_cut(&mut this.write_cut, context)?;
+        Self::poll_abort(&mut this.write_abort, context)?;
         let written = ready!(Pin::new(&mut this.stream).poll_write_vectored(context, bytes))?;
         this.sent.increment(written as u64);
         Poll::Ready(Ok(written))
@@ -116,13 +121,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        Self::poll_cut(&mut this.write_cut, context)?;
+        Self::poll_abort(&mut this.write_abort, context)?;
         Pin::new(&mut this.stream).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        Self::poll_cut(&mut this.write_cut, context)?;
+        Self::poll_abort(&mut this.write_abort, context)?;
         Pin::new(&mut this.stream).poll_shutdown(context)
     }
 }

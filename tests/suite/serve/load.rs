@@ -71,7 +71,7 @@ async fn a_client_that_does_not_read_is_cut_off_and_nobody_else_notices() {
 
     serve.wait_for_metric("pgio_connections{transport=\"websocket\"}", 1.0).await;
     assert_eq!(serve.metric("pgio_clients_cut_off_total{reason=\"too_slow\"}").await, 1.0);
-    let line = serve.wait_for_log("a client is cut off").await;
+    let line = serve.wait_for_log("disconnecting a client").await;
     assert_eq!(
         (&line["fields"]["reason"], &line["fields"]["address"]),
         (&json!("too_slow"), &json!("127.0.0.1"))
