@@ -1,7 +1,8 @@
 //! What a server that is built on the adapter needs beyond the public handle.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -17,6 +18,29 @@ use crate::{Error, Receipt, Result};
 /// An event on its way to the other servers: to be awaited in the order of the events, unlike the receipt.
 pub(crate) type Enqueuing = BoxFuture<'static, Result<Receipt>>;
 
+/// What a server does for its adapters.
+#[derive(Default)]
+pub(super) struct Hooks {
+    connect_dropped: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    queued: OnceLock<Box<dyn Fn(&str, &[Sid], usize) + Send + Sync>>,
+}
+
+impl Hooks {
+    /// Tells of a client whose connect request is not answered, in the task that has read the request.
+    pub(super) fn connect_dropped(&self) {
+        if let Some(hook) = self.connect_dropped.get() {
+            hook();
+        }
+    }
+
+    /// Tells, before a packet is queued for each of these clients, how many bytes it has at least on the wire.
+    pub(super) fn queued<S: AsRef<[Sid]>>(&self, nsp: &str, sids: impl FnOnce() -> S, bytes: usize) {
+        if let Some(hook) = self.queued.get() {
+            hook(nsp, sids().as_ref(), bytes);
+        }
+    }
+}
+
 /// The adapters of a server's namespaces, by what they can pass on.
 #[derive(Default)]
 pub(super) struct Relays(Mutex<HashMap<Namespace, Weak<dyn Relay>>>);
@@ -28,9 +52,15 @@ trait Relay: Send + Sync {
 impl Relays {
     pub(super) fn insert<E: SocketEmitter>(&self, adapter: &Arc<PostgresAdapter<E>>) {
         let relay: Weak<PostgresAdapter<E>> = Arc::downgrade(adapter);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(adapter.node.nsp.clone(), relay);
+    }
+
+    pub(super) fn remove<E: SocketEmitter>(&self, adapter: &PostgresAdapter<E>) {
         let mut relays = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        relays.retain(|_, relay| relay.strong_count() > 0);
-        relays.insert(adapter.node.nsp.clone(), relay);
+        let is_own = |relay: &Weak<dyn Relay>| std::ptr::addr_eq(relay.as_ptr(), std::ptr::from_ref(adapter));
+        if relays.get(&adapter.node.nsp).is_some_and(is_own) {
+            relays.remove(&adapter.node.nsp);
+        }
     }
 
     fn get(&self, nsp: &str) -> Result<Arc<dyn Relay>> {
@@ -69,6 +99,30 @@ impl PostgresAdapterCtr {
         opts.add_flag(BroadcastFlags::Broadcast);
         opts.rooms = rooms.into_iter().collect();
         self.0.relays.get(nsp)?.relay(value, opts)
+    }
+
+    /// Waits until a namespace listens to the other servers, for at most `patience`.
+    ///
+    /// # Errors
+    /// The error of a namespace that can never listen.
+    pub(crate) async fn wait_until_listening(&self, nsp: &str, patience: Duration) -> Result<()> {
+        match self.node(nsp) {
+            Ok(node) => node.readiness.wait(patience).await,
+            // The namespace was deleted meanwhile.
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Calls the handler when the connect request of a client is dropped, because another client has created the namespace
+    /// at the same time: in the task that has read the request from the client's connection. The first call counts.
+    pub(crate) fn on_connect_dropped(&self, handler: impl Fn() + Send + Sync + 'static) {
+        self.0.hooks.connect_dropped.get_or_init(|| Box::new(handler));
+    }
+
+    /// Calls the handler before a packet is queued for clients: with the namespace, the clients, and how many bytes the
+    /// packet has at least on the wire. The first call counts.
+    pub(crate) fn on_queued(&self, handler: impl Fn(&str, &[Sid], usize) + Send + Sync + 'static) {
+        self.0.hooks.queued.get_or_init(|| Box::new(handler));
     }
 
     /// Answers every event of other servers for which there is no handler: with what `answer` makes of this server's uid

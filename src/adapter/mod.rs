@@ -27,6 +27,7 @@ mod acks;
 mod attached;
 mod convert;
 mod describe;
+mod farewells;
 #[cfg(feature = "server")]
 mod hosting;
 mod incoming;
@@ -34,10 +35,12 @@ mod init;
 mod local;
 mod meters;
 mod node;
+mod readiness;
+mod registry;
 mod server_side;
 mod target;
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::stream::Select;
@@ -64,7 +67,9 @@ use crate::{AdapterOptions, Error, Result};
 use acks::RemoteAcks;
 use attached::Attached;
 use convert::Format;
+use farewells::Farewells;
 use node::Node;
+use registry::Registry;
 use server_side::Handlers;
 
 /// Makes an adapter for each namespace; the handle for what socketioxide's own API lacks. Cheap to clone.
@@ -74,10 +79,13 @@ pub struct PostgresAdapterCtr(Arc<Shared>);
 /// What the adapters of all namespaces of one server share.
 struct Shared {
     cluster: Cluster,
-    nodes: Mutex<Vec<Arc<Node>>>,
+    registry: Registry,
+    farewells: Farewells,
     handlers: Handlers,
     attached: OnceLock<Attached>,
     slow_client: OnceLock<SlowClient>,
+    #[cfg(feature = "server")]
+    hooks: hosting::Hooks,
     cleanup: OnceLock<AbortOnDropHandle<()>>,
     #[cfg(feature = "server")]
     relays: hosting::Relays,
@@ -99,10 +107,13 @@ impl PostgresAdapterCtr {
     pub fn new(cluster: Cluster) -> Self {
         Self(Arc::new(Shared {
             cluster,
-            nodes: Mutex::default(),
+            registry: Registry::default(),
+            farewells: Farewells::default(),
             handlers: Handlers::default(),
             attached: OnceLock::new(),
             slow_client: OnceLock::new(),
+            #[cfg(feature = "server")]
+            hooks: hosting::Hooks::default(),
             cleanup: OnceLock::new(),
             #[cfg(feature = "server")]
             relays: hosting::Relays::default(),
@@ -214,10 +225,11 @@ impl PostgresAdapterCtr {
     /// # Errors
     /// Those of [`Cluster::publish`], the first of them.
     pub async fn close(&self) -> Result<()> {
-        let nodes = std::mem::take(&mut *self.nodes());
+        let closing: Vec<_> =
+            self.0.registry.take().into_iter().map(|node| self.say_farewell(node)).collect();
         let mut outcome = Ok(());
-        for node in nodes {
-            outcome = outcome.and(node.close().await);
+        for farewell in closing {
+            outcome = outcome.and(farewell.await);
         }
         outcome
     }
@@ -241,14 +253,20 @@ impl PostgresAdapterCtr {
         });
     }
 
-    fn nodes(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Node>>> {
-        self.0.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Closes a node at once. What is returned resolves when its farewell is committed.
+    fn say_farewell(&self, node: Arc<Node>) -> impl Future<Output = Result<()>> + Send + use<> {
+        let farewell = node.close().then(|| self.0.farewells.push(node));
+        async move {
+            match farewell {
+                Some(farewell) => farewell.await,
+                None => Ok(()),
+            }
+        }
     }
 
     fn node(&self, nsp: &str) -> Result<Arc<Node>> {
         let nsp = Namespace::new(nsp);
-        let found = self.nodes().iter().find(|node| node.nsp == nsp).cloned();
-        found.ok_or_else(|| Error::Namespace {
+        self.0.registry.get(&nsp).ok_or_else(|| Error::Namespace {
             namespace: nsp.to_string(),
             reason: "this server does not serve it".into(),
         })
@@ -268,6 +286,8 @@ pub struct PostgresAdapter<E> {
     node: Arc<Node>,
     format: Format,
     task: OnceLock<AbortOnDropHandle<()>>,
+    /// The start of a dynamic namespace.
+    starting: OnceLock<AbortOnDropHandle<()>>,
 }
 
 impl<E> DefinedAdapter for PostgresAdapter<E> {}
@@ -287,19 +307,23 @@ impl<E: SocketEmitter> CoreAdapter<E> for PostgresAdapter<E> {
     fn new(state: &PostgresAdapterCtr, local: CoreLocalAdapter<E>) -> Self {
         let node = Arc::new(Node::new(state.cluster().clone(), Namespace::new(local.path())));
         let format = Format::of(local.parser());
-        Self { local, ctr: state.clone(), node, format, task: OnceLock::new() }
+        Self { local, ctr: state.clone(), node, format, task: OnceLock::new(), starting: OnceLock::new() }
     }
 
     fn init(self: Arc<Self>, on_success: impl FnOnce() + Send + 'static) -> Init {
-        Init::new(self.node.clone(), self.start(on_success))
+        Init::new(self, on_success)
     }
 
     async fn close(&self) -> Result<()> {
-        self.ctr.nodes().retain(|node| !Arc::ptr_eq(node, &self.node));
-        if let Some(task) = self.task.get() {
+        // Everything up to the await happens at the first poll, which is the only one when a namespace is deleted.
+        self.ctr.0.registry.release(&self.node);
+        #[cfg(feature = "server")]
+        self.ctr.0.relays.remove(self);
+        let farewell = self.ctr.say_farewell(self.node.clone());
+        for task in [&self.task, &self.starting].into_iter().filter_map(|task| task.get()) {
             task.abort();
         }
-        self.node.close().await
+        farewell.await
     }
 
     async fn server_count(&self) -> Result<u16> {
@@ -336,6 +360,12 @@ impl<E: SocketEmitter> CoreAdapter<E> for PostgresAdapter<E> {
             }
         };
         self.let_ids_be_rooms(&opts);
+        #[cfg(feature = "server")]
+        self.ctr.0.hooks.queued(
+            self.node.nsp.as_str(),
+            || self.local.sockets(opts.clone()),
+            local::size(&packet),
+        );
         let (local, _) = self.local.broadcast_with_ack(packet, opts, timeout);
         Ok(futures_util::stream::select(local, remote))
     }
