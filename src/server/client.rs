@@ -1,8 +1,10 @@
 //! The handlers of a client: whether it may connect, and what happens to the events that it emits.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
+use socketioxide::TransportType;
 use socketioxide::extract::{AckSender, Event as EventName, SocketRef, TryData};
 use socketioxide::handler::{ConnectHandler, FromMessageParts};
 use socketioxide::socket::{DisconnectReason, Socket};
@@ -10,12 +12,18 @@ use socketioxide_core::Value as CoreValue;
 use socketioxide_core::adapter::Room;
 
 use super::auth::{Authentication, Credentials, Refusal};
+use super::client_buffers::{ClientBuffer, ClientBuffers};
 use super::disconnect::{Disconnector, Reason};
 use super::relay::{RelayQueue, RelayedEvent, TooMany};
 use super::rules::{ClientRules, Relay};
+use super::wire::ConnectionHandle;
 use super::{ClusterAdapter, ClusterIo, ClusterSocket};
 use crate::adapter::{PostgresAdapterCtr, Sid, SocketData, args_of_client};
 use crate::protocol::Value;
+
+/// How long a client waits for its namespace to listen to the other servers. After that it is connected all the same: while
+/// Postgres is away, a server serves its own clients.
+const LISTEN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Decides which clients may connect, and what they may do.
 pub(super) struct AdmissionControl {
@@ -23,6 +31,7 @@ pub(super) struct AdmissionControl {
     pub(super) rules: ClientRules,
     pub(super) relay_queue: RelayQueue,
     pub(super) disconnector: Disconnector,
+    pub(super) buffers: Arc<ClientBuffers>,
     pub(super) adapter: PostgresAdapterCtr,
 }
 
@@ -32,8 +41,8 @@ pub(super) fn handler(
 ) -> impl ConnectHandler<ClusterAdapter, (ClusterSocket, ClusterIo)> {
     let disconnector = admission_control.disconnector.clone();
     let authorize = move |socket: ClusterSocket, credentials: TryData<Credentials>| {
-        let outcome = admission_control.clone().admit(&socket, credentials.0.ok());
-        std::future::ready(outcome)
+        let admission_control = admission_control.clone();
+        async move { admission_control.admit(&socket, credentials.0.ok()).await }
     };
     let on_connect = move |socket: ClusterSocket, io: ClusterIo| {
         metrics::counter!("pgio_connections_total").increment(1);
@@ -49,15 +58,25 @@ pub(super) fn handler(
 
 impl AdmissionControl {
     /// Does everything that must happen before the client is told that it is connected.
-    fn admit(
+    async fn admit(
         self: Arc<Self>,
         socket: &ClusterSocket,
         credentials: Option<Credentials>,
     ) -> Result<(), Refusal> {
-        let admitted = self.authentication.admit(credentials).inspect_err(|refusal| {
+        let admitted = match self.authentication.admit(credentials) {
+            Ok(admitted) => self
+                .adapter
+                .wait_until_listening(socket.ns(), LISTEN_TIMEOUT)
+                .await
+                .map(|()| admitted)
+                .map_err(|error| Refusal::Namespace(error.to_string())),
+            Err(refusal) => Err(refusal),
+        };
+        let admitted = admitted.inspect_err(|refusal| {
             metrics::counter!("pgio_connections_refused_total", "reason" => refusal.reason()).increment(1);
             tracing::info!(sid = %socket.id, nsp = socket.ns(), %refusal, "client refused");
         })?;
+        self.account(socket);
         socket.extensions.insert(SocketData(admitted.data));
         socket.join(admitted.rooms);
         // One handler for all events, since each handler costs memory for every client. Handlers run in the order of the
@@ -72,6 +91,18 @@ impl AdmissionControl {
         });
         socket.on_disconnect(on_disconnect);
         Ok(())
+    }
+
+    /// Accounts for what waits for the client, as long as it has a socket.
+    fn account(&self, socket: &ClusterSocket) {
+        let buffer = self.buffers.of(socket.id);
+        if socket.transport_type() == TransportType::Websocket
+            && let Some(handle) = socket.req_parts().extensions.get::<Arc<ConnectionHandle>>()
+            && handle.is_websocket()
+        {
+            handle.buffer.get_or_init(|| buffer.clone());
+        }
+        socket.extensions.insert(Buffer { _shared: buffer });
     }
 
     fn change_rooms(
@@ -128,18 +159,16 @@ impl AdmissionControl {
             Relay::Namespace => Vec::new(),
             Relay::Rooms => match rooms_held(&socket) {
                 // The sender is in no room, so no client receives it. An empty list would mean every client.
-                rooms if rooms.is_empty() => return acknowledge(&socket, ack, &()),
+                rooms if rooms.is_empty() => return acknowledge(&socket, ack, &NO_ARGUMENTS),
                 rooms => rooms,
             },
         };
+        let room = match self.relay_queue.reserve(&socket, event.bytes()) {
+            Ok(room) => room,
+            Err(TooMany) => return self.disconnector.disconnect_socket(&socket, Reason::TooFast),
+        };
         match self.adapter.relay(socket.ns(), socket.id, rooms, event.0) {
-            Ok(onward) => {
-                if let Err(TooMany) =
-                    self.relay_queue.put(RelayedEvent { sender: socket.clone(), onward, ack })
-                {
-                    self.disconnector.disconnect_socket(&socket, Reason::TooFast);
-                }
-            }
+            Ok(onward) => self.relay_queue.put(RelayedEvent { sender: socket, onward, ack, room }),
             Err(error) => {
                 metrics::counter!("pgio_events_refused_total").increment(1);
                 refuse(&socket, ack, &error.to_string());
@@ -147,6 +176,15 @@ impl AdmissionControl {
         }
     }
 }
+
+/// Keeps the account of a client with its socket.
+#[derive(Clone)]
+struct Buffer {
+    _shared: Arc<ClientBuffer>,
+}
+
+/// An acknowledgement without arguments, `[]` as in Node. The unit would be `[null]`.
+pub(super) const NO_ARGUMENTS: [(); 0] = [];
 
 #[derive(Clone, Copy)]
 enum Change {
@@ -180,6 +218,15 @@ fn rooms_of(args: &[Value]) -> Result<Vec<String>, String> {
 pub(super) struct ClientEvent(CoreValue);
 
 impl ClientEvent {
+    fn bytes(&self) -> usize {
+        match &self.0 {
+            CoreValue::Str(text, binaries) => {
+                text.len() + binaries.iter().flatten().map(|binary| binary.len()).sum::<usize>()
+            }
+            CoreValue::Bytes(bytes) => bytes.len(),
+        }
+    }
+
     fn args(self) -> Result<Vec<Value>, String> {
         args_of_client(self.0).map_err(|error| error.to_string())
     }

@@ -16,6 +16,9 @@ use super::wire::ConnectionHandle;
 use super::{ClusterIo, ClusterSocket};
 use crate::adapter::Sid;
 
+/// How many polling sessions may wait to be closed. One that does not fit is tried again with the next reason to close it.
+const POLLING_QUEUE: usize = 4096;
+
 /// Why the server disconnects a client.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Reason {
@@ -25,6 +28,8 @@ pub(super) enum Reason {
     TooFast,
     /// The client connected to a namespace while the namespace was being deleted.
     NamespaceGone,
+    /// The client connected to a namespace while another client was creating the namespace.
+    NamespaceCreated,
 }
 
 impl Reason {
@@ -33,6 +38,7 @@ impl Reason {
             Self::TooSlow => "too_slow",
             Self::TooFast => "too_fast",
             Self::NamespaceGone => "namespace_gone",
+            Self::NamespaceCreated => "namespace_created",
         }
     }
 }
@@ -45,12 +51,12 @@ struct Disconnecting;
 #[derive(Clone)]
 pub(super) struct Disconnector {
     upgraded: Arc<UpgradedConnections>,
-    polling: mpsc::UnboundedSender<Sid>,
+    polling: mpsc::Sender<Sid>,
 }
 
 /// Closes polling sessions, one after the other.
 pub(super) struct PollingDisconnector {
-    sids: mpsc::UnboundedReceiver<Sid>,
+    sids: mpsc::Receiver<Sid>,
     path: String,
 }
 
@@ -59,8 +65,7 @@ pub(super) fn disconnector(
     upgraded: Arc<UpgradedConnections>,
     path: &str,
 ) -> (Disconnector, PollingDisconnector) {
-    // Each session is in the queue at most once.
-    let (polling, sids) = mpsc::unbounded_channel();
+    let (polling, sids) = mpsc::channel(POLLING_QUEUE);
     (Disconnector { upgraded, polling }, PollingDisconnector { sids, path: path.to_owned() })
 }
 
@@ -90,10 +95,28 @@ impl Disconnector {
             None if transport == TransportType::Websocket => {
                 first.inspect(|handle| handle.abort.cancel());
             }
-            // The connections of a polling client may belong to a proxy and carry other clients, so only the session is closed.
-            // The receiver lives as long as the server.
-            None => drop(self.polling.send(socket.id)),
+            None => {
+                if !self.close_polling(socket.id) {
+                    socket.extensions.remove::<Disconnecting>();
+                }
+            }
         }
+    }
+
+    /// Disconnects the client of a connection that is not connected to a namespace yet.
+    pub(super) fn disconnect_connection(&self, handle: &ConnectionHandle, reason: Reason) {
+        metrics::counter!("pgio_clients_cut_off_total", "reason" => reason.label()).increment(1);
+        tracing::debug!(address = %handle.peer.ip(), reason = reason.label(), "disconnecting a client");
+        match handle.polling() {
+            Some(sid) if !handle.is_websocket() => drop(self.close_polling(sid)),
+            _ => handle.abort.cancel(),
+        }
+    }
+
+    /// Closes a polling session. Its connections may belong to a proxy and carry other clients, so only the session is
+    /// closed.
+    fn close_polling(&self, sid: Sid) -> bool {
+        self.polling.try_send(sid).is_ok()
     }
 }
 
@@ -122,16 +145,9 @@ impl PollingDisconnector {
 pub(super) struct UpgradedConnections(Mutex<HashMap<Sid, Arc<ConnectionHandle>>>);
 
 impl UpgradedConnections {
-    /// Registers the connection of a request that upgrades a session.
-    pub(super) fn register<B>(&self, request: &Request<B>, handle: &Arc<ConnectionHandle>) {
-        if !request.headers().contains_key(http::header::UPGRADE) {
-            return;
-        }
-        let query = request.uri().query().unwrap_or_default();
-        let sid = query.split('&').find_map(|pair| pair.strip_prefix("sid=")?.parse::<Sid>().ok());
-        if let Some(sid) = sid
-            && handle.session.set(sid).is_ok()
-        {
+    /// Registers the connection to which a session upgrades.
+    pub(super) fn register(&self, sid: Sid, handle: &Arc<ConnectionHandle>) {
+        if handle.session.set(sid).is_ok() {
             self.handles().insert(sid, handle.clone());
         }
     }

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use http::{Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use tokio_util::sync::CancellationToken;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
-use super::ClusterIo;
+use super::SharedIo;
 use super::loopback::LoopbackHealth;
 use super::metrics::Metrics;
 use super::options::CorsOrigins;
@@ -19,7 +19,7 @@ use crate::adapter::PostgresAdapterCtr;
 
 /// The state behind these routes.
 pub(super) struct Inspection {
-    pub(super) io: ClusterIo,
+    pub(super) io: SharedIo,
     pub(super) adapter: PostgresAdapterCtr,
     pub(super) loopback: LoopbackHealth,
     pub(super) metrics: Metrics,
@@ -54,7 +54,7 @@ async fn ready(State(inspection): State<Arc<Inspection>>) -> (StatusCode, &'stat
 }
 
 async fn metrics(State(inspection): State<Arc<Inspection>>) -> impl IntoResponse {
-    let text = inspection.metrics.render(&inspection.io, &inspection.adapter);
+    let text = inspection.metrics.render(inspection.io.get().as_ref(), &inspection.adapter);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 
@@ -68,6 +68,20 @@ pub(super) fn count_refusals(app: Router) -> Router {
             metrics::counter!("pgio_requests_refused_total", "status" => status).increment(1);
         }
         response
+    }))
+}
+
+/// Forbids to cache the responses of the Socket.IO endpoint, as Node does: a cached poll would be an old one.
+pub(super) fn forbid_caching(app: Router, path: String) -> Router {
+    app.layer(middleware::from_fn(move |request: Request, next: Next| {
+        let is_socket_io = request.uri().path().starts_with(&path);
+        async move {
+            let mut response = next.run(request).await;
+            if is_socket_io {
+                response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            }
+            response
+        }
     }))
 }
 

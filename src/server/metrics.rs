@@ -19,7 +19,7 @@ const COUNTERS: [(&str, &str); 20] = [
     ("pgio_disconnections_total", "Clients that left a namespace, by reason."),
     (
         "pgio_clients_cut_off_total",
-        "Clients that the server disconnected, by reason: too_slow, too_fast, namespace_gone.",
+        "Clients that the server disconnected, by reason: too_slow, too_fast, namespace_gone, namespace_created.",
     ),
     ("pgio_slow_clients_total", "Packets that did not fit into the buffer of a slow client."),
     ("pgio_packets_lost_total", "Packets that slow clients missed without being disconnected for it."),
@@ -75,9 +75,9 @@ impl Metrics {
     }
 
     /// The text for Prometheus.
-    pub(super) fn render(&self, io: &ClusterIo, adapter: &PostgresAdapterCtr) -> String {
+    pub(super) fn render(&self, io: Option<&ClusterIo>, adapter: &PostgresAdapterCtr) -> String {
         let (mut all, mut websockets) = (HashSet::new(), HashSet::new());
-        let nsps = io.nsps();
+        let nsps = io.map(ClusterIo::nsps).unwrap_or_default();
         metrics::gauge!("pgio_namespaces").set(nsps.len() as f64);
         for nsp in nsps {
             for socket in nsp.sockets() {

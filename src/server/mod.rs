@@ -4,15 +4,20 @@ mod accept;
 mod answers;
 mod auth;
 mod client;
+mod client_buffers;
 mod compact_head;
+mod descriptors;
 mod disconnect;
 mod inspection;
 mod loopback;
 mod metrics;
 mod namespace_gc;
 mod options;
+mod readers;
 mod relay;
 mod rules;
+mod shared_io;
+mod throttle;
 mod tls;
 mod wire;
 
@@ -40,10 +45,17 @@ use crate::error::in_words;
 use crate::{Error, Result};
 use accept::Acceptor;
 use client::AdmissionControl;
+use client_buffers::ClientBuffers;
+use descriptors::Descriptors;
 use disconnect::{Disconnector, Reason, UpgradedConnections};
 use inspection::Inspection;
 use loopback::LoopbackHealth;
+use options::{MIN_CLIENT_BUFFER, MIN_EVENT_BYTES};
+use readers::Readers;
 use relay::RelayQueue;
+use shared_io::SharedIo;
+use throttle::Throttle;
+use wire::Wires;
 
 type ClusterAdapter = PostgresAdapter<Emitter>;
 type ClusterIo = SocketIo<ClusterAdapter>;
@@ -55,18 +67,22 @@ const READ_BUFFER: usize = 1 << 9;
 /// How often the metrics recorder drops samples that were not scraped.
 const UPKEEP: Duration = Duration::from_secs(5);
 
+/// How long a session may be open without being connected to a namespace. A client may have to fetch a token first.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// A running server. Dropping it ends it at once; [`shut_down`](Self::shut_down) tells the clients and the other servers first.
 pub struct Server {
     address: SocketAddr,
     is_secure: bool,
     path: String,
     grace: Duration,
-    io: ClusterIo,
+    io: SharedIo,
     adapter: PostgresAdapterCtr,
     closing: CancellationToken,
     /// Closes all connections when it is dropped.
-    abort_all: DropGuard,
-    wires: TaskTracker,
+    _abort_all: DropGuard,
+    /// The open connections.
+    open: TaskTracker,
     accepting: AbortOnDropHandle<()>,
     relaying: AbortOnDropHandle<()>,
     _rest: [AbortOnDropHandle<()>; 4],
@@ -81,26 +97,34 @@ impl Server {
     /// [`Cluster::publish`].
     pub async fn start(cluster: Cluster, options: ServerOptions, metrics: Metrics) -> Result<Self> {
         let path = checked_path(&options.path)?;
+        let client_buffer = checked_client_buffer(options.client_buffer)?;
         let tls = options.tls.as_ref().map(tls::acceptor).transpose()?;
+        let descriptors = Descriptors::raise_limit();
         let (listener, address) = listen(&options.listen).await?;
 
         let adapter = PostgresAdapterCtr::new(cluster.clone());
-        let (layer, io) = builder(&options, path.clone(), adapter.clone()).build_layer();
+        let (layer, io) = builder(&options, path.clone(), client_buffer, adapter.clone()).build_layer();
         adapter.attach(&io);
         options.answers.install(&adapter);
+        let shared_io = SharedIo::new(io.clone());
 
-        let (closing, abort_all, wires) =
+        let (closing, abort_all, open) =
             (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
-        let upgraded = Arc::new(UpgradedConnections::default());
-        let (disconnector, polling_disconnector) = disconnect::disconnector(upgraded.clone(), &path);
-        tell_slow_clients(&adapter, &io, disconnector.clone());
-        let (relay_queue, relaying) = RelayQueue::start(options.client_buffer, closing.clone());
-        let authentication = options.authentication;
+        let wires = Wires {
+            upgraded: Arc::new(UpgradedConnections::default()),
+            readers: Arc::new(Readers::default()),
+        };
+        let buffers = ClientBuffers::new(client_buffer);
+        let (disconnector, polling_disconnector) = disconnect::disconnector(wires.upgraded.clone(), &path);
+        disconnect_slow_clients(&adapter, &shared_io, &buffers, &disconnector);
+        disconnect_dropped_connects(&adapter, wires.readers.clone(), disconnector.clone());
+        let (relay_queue, relaying) = RelayQueue::start(client_buffer, closing.clone());
         let admission_control = Arc::new(AdmissionControl {
-            authentication,
+            authentication: options.authentication,
             rules: options.rules,
             relay_queue,
             disconnector,
+            buffers: buffers.clone(),
             adapter: adapter.clone(),
         });
         for hosted in &options.namespaces {
@@ -109,41 +133,45 @@ impl Server {
 
         let loopback = LoopbackHealth::default();
         let inspection = Inspection {
-            io: io.clone(),
+            io: shared_io.clone(),
             adapter: adapter.clone(),
             loopback: loopback.clone(),
             metrics: metrics.clone(),
             closing: closing.clone(),
         };
-        let app = inspection::allow_origins(inspection::routes(inspection).layer(layer), options.cors);
-        let app = inspection::count_refusals(app);
+        let app = inspection::routes(inspection).layer(layer);
+        let app = inspection::forbid_caching(app, path.clone());
+        let app = inspection::count_refusals(inspection::allow_origins(app, options.cors));
         let acceptor = Acceptor {
             tls,
             app: app.clone(),
-            upgraded,
+            path: path.clone(),
+            wires,
+            buffers,
+            descriptors,
+            throttle: Throttle::default(),
             closing: closing.clone(),
             abort_all: abort_all.clone(),
-            wires: wires.clone(),
+            open: open.clone(),
         };
         let is_secure = acceptor.tls.is_some();
         let accepting = tokio::spawn(accept::serve(listener, Arc::new(acceptor)));
-        let namespace_gc = namespace_gc::start(io.clone(), &options.namespaces);
         let rest = [
             polling_disconnector.start(app),
             measure_loopback(cluster, loopback),
             keep_tidy(metrics),
-            namespace_gc,
+            namespace_gc::start(shared_io.clone(), &options.namespaces),
         ];
         Ok(Self {
             address,
             is_secure,
             path,
             grace: options.grace,
-            io,
+            io: shared_io,
             adapter,
             closing,
-            abort_all: abort_all.drop_guard(),
-            wires,
+            _abort_all: abort_all.drop_guard(),
+            open,
             accepting: AbortOnDropHandle::new(accepting),
             relaying: AbortOnDropHandle::new(relaying),
             _rest: rest,
@@ -174,25 +202,48 @@ impl Server {
         match timeout(step, self.adapter.close()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "cannot tell the other servers that this one leaves"),
-            Err(_) => tracing::warn!(
-                "cannot tell the other servers that this one leaves: no answer from Postgres in time"
-            ),
+            Err(_) => {
+                tracing::warn!(
+                    "cannot tell the other servers that this one leaves: no answer from Postgres in time"
+                );
+            }
         }
-        let tell_clients = async {
-            self.io.close().await;
-            // A panic in the accept loop does not change what is left to do.
-            let _ = (&mut self.accepting).await;
-            self.wires.close();
-            self.wires.wait().await;
+        let disconnect_clients = async {
+            if let Some(io) = self.io.get() {
+                io.close().await;
+            }
+            if let Err(error) = (&mut self.accepting).await {
+                tracing::error!(%error, "the accept loop failed");
+            }
+            self.open.close();
+            self.open.wait().await;
         };
-        if timeout_at(deadline, tell_clients).await.is_err() {
+        if timeout_at(deadline, disconnect_clients).await.is_err() {
             tracing::warn!(
-                connections = self.wires.len(),
+                connections = self.open.len(),
                 "closing the connections of clients that did not leave in time"
             );
         }
-        drop(self.abort_all);
     }
+}
+
+impl Drop for Server {
+    /// Ends everything that would outlive the server: the sessions of its clients, and the adapters of its namespaces, which
+    /// would go on sending heartbeats.
+    fn drop(&mut self) {
+        let Some(io) = self.io.take() else { return };
+        for nsp in io.nsps() {
+            io.delete_ns(nsp.ns_path());
+        }
+    }
+}
+
+fn checked_client_buffer(bytes: u64) -> Result<usize> {
+    if bytes < MIN_CLIENT_BUFFER {
+        let reason = format!("{bytes} bytes are too few: the least is {MIN_CLIENT_BUFFER}");
+        return Err(Error::Setting { setting: "--client-buffer".into(), reason });
+    }
+    Ok(usize::try_from(bytes).unwrap_or(usize::MAX).min(u32::MAX as usize))
 }
 
 fn checked_path(path: &str) -> Result<String> {
@@ -220,6 +271,7 @@ async fn listen(address: &str) -> Result<(TcpListener, SocketAddr)> {
 fn builder(
     options: &ServerOptions,
     path: String,
+    client_buffer: usize,
     adapter: PostgresAdapterCtr,
 ) -> SocketIoBuilder<ClusterAdapter> {
     let bytes = usize::try_from(options.max_payload).unwrap_or(usize::MAX);
@@ -231,7 +283,8 @@ fn builder(
         .ws_read_buffer_size(READ_BUFFER)
         .ws_max_message_size(bytes)
         .ws_max_frame_size(bytes)
-        .max_buffer_size(options.client_buffer)
+        .max_buffer_size(client_buffer / MIN_EVENT_BYTES)
+        .connect_timeout(CONNECT_TIMEOUT)
         .with_adapter::<ClusterAdapter>(adapter);
     let builder = match options.transports {
         Transports::Both => builder,
@@ -254,9 +307,40 @@ async fn host(io: &ClusterIo, hosted: &Hosted, admission_control: Arc<AdmissionC
     }
 }
 
-fn tell_slow_clients(adapter: &PostgresAdapterCtr, io: &ClusterIo, disconnector: Disconnector) {
-    let io = io.clone();
-    adapter.on_slow_client(move |nsp, sid| disconnector.disconnect(&io, nsp, sid, Reason::TooSlow));
+/// Disconnects clients that do not read as fast as the server sends.
+fn disconnect_slow_clients(
+    adapter: &PostgresAdapterCtr,
+    io: &SharedIo,
+    buffers: &Arc<ClientBuffers>,
+    disconnector: &Disconnector,
+) {
+    let disconnect = {
+        let (io, disconnector) = (io.clone(), disconnector.clone());
+        move |nsp: &str, sid| {
+            if let Some(io) = io.get() {
+                disconnector.disconnect(&io, nsp, sid, Reason::TooSlow);
+            }
+        }
+    };
+    adapter.on_slow_client(disconnect.clone());
+    let buffers = buffers.clone();
+    adapter.on_queued(move |nsp, sids, bytes| {
+        for sid in buffers.queue(sids, bytes) {
+            disconnect(nsp, sid);
+        }
+    });
+}
+
+/// Disconnects clients whose connect request is not answered, so that they connect again at once.
+fn disconnect_dropped_connects(
+    adapter: &PostgresAdapterCtr,
+    readers: Arc<Readers>,
+    disconnector: Disconnector,
+) {
+    adapter.on_connect_dropped(move || match readers.current() {
+        Some(handle) => disconnector.disconnect_connection(&handle, Reason::NamespaceCreated),
+        None => tracing::warn!("a client has to wait until its session times out"),
+    });
 }
 
 fn measure_loopback(cluster: Cluster, loopback: LoopbackHealth) -> AbortOnDropHandle<()> {

@@ -6,13 +6,13 @@ use std::time::Duration;
 use tokio::time::interval;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{ClusterIo, Hosted};
+use super::{Hosted, SharedIo};
 
 /// How long a namespace must be empty before it is deleted, so that a client that reconnects finds it.
 pub(super) const EMPTY_FOR: Duration = Duration::from_secs(10);
 
 /// Starts the task; dropping the handle ends it. Namespaces that are hosted by name are never deleted.
-pub(super) fn start(io: ClusterIo, hosted: &[Hosted]) -> AbortOnDropHandle<()> {
+pub(super) fn start(io: SharedIo, hosted: &[Hosted]) -> AbortOnDropHandle<()> {
     let names = hosted.iter().filter_map(|hosted| match hosted {
         Hosted::One(nsp) => Some(nsp.to_string()),
         Hosted::Pattern(_) => None,
@@ -20,11 +20,12 @@ pub(super) fn start(io: ClusterIo, hosted: &[Hosted]) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(run(io, names.collect())))
 }
 
-async fn run(io: ClusterIo, permanent: HashSet<String>) {
+async fn run(io: SharedIo, permanent: HashSet<String>) {
     let mut ticks = interval(EMPTY_FOR);
     let mut empty_before = HashSet::new();
     loop {
         ticks.tick().await;
+        let Some(io) = io.get() else { return };
         let mut empty = HashSet::new();
         for nsp in io.nsps() {
             let path = nsp.ns_path().to_owned();

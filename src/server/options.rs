@@ -11,6 +11,12 @@ use super::rules::ClientRules;
 use crate::protocol::Namespace;
 use crate::{Error, Result};
 
+/// What an event in a client's buffer counts as, at least: it takes memory besides its content.
+pub(super) const MIN_EVENT_BYTES: usize = 256;
+
+/// The least that a client's buffer may be.
+pub(super) const MIN_CLIENT_BUFFER: u64 = 1 << 16;
+
 /// The options of a [`Server`](super::Server). Where Node's Socket.IO has the option, the default is the same.
 #[derive(Debug, Clone)]
 pub struct ServerOptions {
@@ -32,8 +38,9 @@ pub struct ServerOptions {
     pub ping_timeout: Duration,
     /// The largest message of a client, in bytes. Default: 1,000,000.
     pub max_payload: u64,
-    /// How many packets may wait for a client, and of a client, before it is disconnected. Default: 65,536.
-    pub client_buffer: usize,
+    /// How many bytes of events may wait for a client, and how many bytes of its events may wait to be relayed, before the
+    /// client is disconnected. An event counts as 256 bytes at least. Default: 16,000,000; the least is 65,536.
+    pub client_buffer: u64,
     /// The files for TLS. Default: none, which means plain HTTP.
     pub tls: Option<TlsFiles>,
     /// Which clients may connect. Default: every client.
@@ -58,7 +65,7 @@ impl Default for ServerOptions {
             ping_interval: Duration::from_secs(25),
             ping_timeout: Duration::from_secs(20),
             max_payload: 1_000_000,
-            client_buffer: 65_536,
+            client_buffer: 16_000_000,
             tls: None,
             authentication: Authentication::Anyone,
             rules: ClientRules::default(),

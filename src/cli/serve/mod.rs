@@ -67,9 +67,12 @@ pub(super) struct Serve {
     /// The largest message that a client may send
     #[arg(long, default_value = "1MB", value_parser = size::parse, value_name = "SIZE")]
     max_payload: u64,
-    /// Disconnect a client when more packets than this wait for it
-    #[arg(long, default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=1 << 30), value_name = "N")]
-    client_buffer: u32,
+    /// Disconnect a client when more than this waits for it, at least 64KiB
+    ///
+    /// The limit holds for the events that the client has not read, and for its own events that wait to be relayed. An event
+    /// counts with its size, and as 256 bytes at least.
+    #[arg(long, default_value = "16MB", value_parser = size::parse, value_name = "SIZE")]
+    client_buffer: u64,
     /// Serve TLS with this certificate, followed by the intermediate certificates, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
@@ -245,7 +248,7 @@ impl Serve {
             ping_interval: self.ping_interval,
             ping_timeout: self.ping_timeout,
             max_payload: self.max_payload,
-            client_buffer: usize::try_from(self.client_buffer).unwrap_or(usize::MAX),
+            client_buffer: self.client_buffer,
             tls: self
                 .tls_cert
                 .clone()

@@ -53,6 +53,8 @@ pub(super) enum Refusal {
     Algorithm,
     Malformed,
     Claims(&'static str),
+    /// The namespace cannot be served.
+    Namespace(String),
 }
 
 impl Refusal {
@@ -67,6 +69,7 @@ impl Refusal {
             Self::Algorithm => "algorithm",
             Self::Malformed => "malformed",
             Self::Claims(_) => "claims",
+            Self::Namespace(_) => "namespace",
         }
     }
 }
@@ -81,6 +84,7 @@ impl fmt::Display for Refusal {
             Self::BadSignature => "unauthorized: the token's signature does not match",
             Self::Algorithm => "unauthorized: the token's algorithm is not accepted here",
             Self::Malformed => "unauthorized: the token is malformed",
+            Self::Namespace(reason) => reason,
             Self::Claims(what) => return write!(f, "unauthorized: {what}"),
         })
     }

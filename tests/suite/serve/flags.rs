@@ -26,6 +26,7 @@ async fn what_makes_no_sense_is_said_in_one_line() {
         (&["--listen", "nowhere"], 2, "--listen"),
         (&["--listen", &taken], 1, &taken),
         (&["--max-payload", "much"], 2, "--max-payload"),
+        (&["--client-buffer", "5000"], 2, "--client-buffer: 5000 bytes are too few: the least is 65536"),
         (&["--tls-cert", &text], 2, "--tls-key"),
         (&["--tls-cert", "/none.pem", "--tls-key", &text], 2, "/none.pem: No such file"),
         (&["--tls-cert", &text, "--tls-key", &text], 2, "text: holds no private key"),
