@@ -1,29 +1,55 @@
-//! The start of a namespace's adapter, which takes a round trip.
+//! The start of a namespace's adapter: listen, then tell the other servers.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use socketioxide_core::adapter::{SocketEmitter, Spawnable};
+use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::node::Node;
 use super::{PostgresAdapter, incoming};
+use crate::cluster::Subscription;
 use crate::protocol::{Body, Header, MessageKind};
 use crate::{Error, Result};
 
+/// The pause between two attempts to subscribe a dynamic namespace.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
 /// What `SocketIo::ns` returns: await it before serving clients.
 #[must_use = "the namespace is not served before this has been awaited"]
-pub struct Init {
-    node: Arc<Node>,
-    start: BoxFuture<'static, Result<()>>,
+pub struct Init(Stage);
+
+enum Stage {
+    New(Box<dyn Start>),
+    Started(BoxFuture<'static, Result<()>>),
+    Done,
+}
+
+/// An adapter that is not started yet, with what socketioxide wants to be done once it is.
+trait Start: Send {
+    /// Starts the adapter of a namespace that the application adds, which waits for it.
+    fn start_static(self: Box<Self>) -> BoxFuture<'static, Result<()>>;
+
+    /// Starts the adapter of a namespace that the first client creates. No caller waits for it.
+    fn start_dynamic(self: Box<Self>);
+}
+
+struct NotStarted<E, F> {
+    adapter: Arc<PostgresAdapter<E>>,
+    on_success: F,
 }
 
 impl Init {
-    pub(super) fn new(node: Arc<Node>, start: impl Future<Output = Result<()>> + Send + 'static) -> Self {
-        Self { node, start: start.boxed() }
+    pub(super) fn new<E: SocketEmitter>(
+        adapter: Arc<PostgresAdapter<E>>,
+        on_success: impl FnOnce() + Send + 'static,
+    ) -> Self {
+        Self(Stage::New(Box::new(NotStarted { adapter, on_success })))
     }
 }
 
@@ -31,41 +57,110 @@ impl Future for Init {
     type Output = Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<()>> {
-        self.start.poll_unpin(context)
+        if let Stage::New(_) = self.0
+            && let Stage::New(start) = std::mem::replace(&mut self.0, Stage::Done)
+        {
+            self.0 = Stage::Started(start.start_static());
+        }
+        match &mut self.0 {
+            Stage::Started(start) => start.poll_unpin(context),
+            _ => Poll::Ready(Err(Error::Closed)),
+        }
     }
 }
 
 impl Spawnable for Init {
-    /// For dynamic namespaces, whose start nobody awaits. It ends with the round trip.
     fn spawn(self) {
-        let Self { node, start } = self;
-        tokio::spawn(async move {
-            if let Err(error) = start.await {
-                tracing::error!(%error, nsp = %node.nsp, "the namespace cannot be served");
-                node.cluster.options().report(&error);
-            }
-        });
+        if let Stage::New(start) = self.0 {
+            start.start_dynamic();
+        }
     }
 }
 
-impl<E: SocketEmitter> PostgresAdapter<E> {
-    /// Listens, tells the others, and serves from then on.
-    pub(super) async fn start(self: Arc<Self>, on_success: impl FnOnce() + Send) -> Result<()> {
-        let own = self.node.uid.clone();
-        let wants = move |header: Option<&Header>| match header {
-            Some(header) => header.uid != own && is_for_servers(header.kind),
-            None => true,
+impl<E: SocketEmitter, F: FnOnce() + Send + 'static> Start for NotStarted<E, F> {
+    fn start_static(self: Box<Self>) -> BoxFuture<'static, Result<()>> {
+        let Self { adapter, on_success } = *self;
+        async move {
+            if !adapter.ctr.0.registry.claim(&adapter.node) {
+                return Err(Error::Namespace {
+                    namespace: adapter.node.nsp.to_string(),
+                    reason: "this server serves it already".into(),
+                });
+            }
+            let heard = subscribe(&adapter.node).await?;
+            adapter.serve(heard)?;
+            adapter.node.publish(Body::InitialHeartbeat).await?;
+            on_success();
+            Ok(())
+        }
+        .boxed()
+    }
+
+    /// The namespace exists from here on, so that the next client finds it. Connect handlers can wait until it listens.
+    ///
+    /// socketioxide calls `init` for each client that did not find the namespace, and `on_success` inserts the object of
+    /// that client, also over one that was inserted meanwhile. So only the first object for a path calls it. The client of
+    /// a later object cannot be moved to the first one: its connection has to be closed, and it reconnects.
+    fn start_dynamic(self: Box<Self>) {
+        let Self { adapter, on_success } = *self;
+        if !adapter.ctr.0.registry.claim(&adapter.node) {
+            tracing::debug!(nsp = %adapter.node.nsp, "another client has created the namespace");
+            #[cfg(feature = "server")]
+            adapter.ctr.0.hooks.connect_dropped();
+            return;
+        }
+        adapter.ctr.0.adapters.insert(&adapter);
+        on_success();
+        let starting = tokio::spawn(keep_starting(Arc::downgrade(&adapter), adapter.node.clone()));
+        adapter.starting.get_or_init(|| AbortOnDropHandle::new(starting));
+    }
+}
+
+/// Tries to subscribe until it succeeds: a namespace that is created while Postgres is away serves its own clients
+/// meanwhile, as all others do. Ends with the adapter.
+async fn keep_starting<E: SocketEmitter>(adapter: Weak<PostgresAdapter<E>>, node: Arc<Node>) {
+    let mut is_reported = false;
+    while !node.is_closed() && adapter.strong_count() > 0 {
+        let error = match subscribe(&node).await {
+            Ok(heard) => match adapter.upgrade().map(|adapter| adapter.serve(heard)) {
+                Some(Ok(())) => return node.say(Body::InitialHeartbeat).await,
+                Some(Err(_)) | None => return,
+            },
+            Err(error) => error,
         };
-        let heard = self.node.cluster.subscribe([&self.node.nsp], wants).await?;
-        let serving = tokio::spawn(incoming::serve(Arc::downgrade(&self), self.node.clone(), heard));
+        if !is_reported {
+            is_reported = true;
+            node.report(&error, "a namespace cannot listen to the other servers");
+        }
+        if matches!(error, Error::Namespace { .. }) {
+            return node.readiness.fail(error);
+        }
+        sleep(RETRY_PAUSE).await;
+    }
+}
+
+async fn subscribe(node: &Arc<Node>) -> Result<Subscription> {
+    let own = node.uid.clone();
+    let wants = move |header: Option<&Header>| match header {
+        Some(header) => header.uid != own && is_for_servers(header.kind),
+        None => true,
+    };
+    node.cluster.subscribe([&node.nsp], wants).await
+}
+
+impl<E: SocketEmitter> PostgresAdapter<E> {
+    /// Serves the namespace from now on.
+    fn serve(self: &Arc<Self>, heard: Subscription) -> Result<()> {
+        if self.node.is_closed() {
+            return Err(Error::Closed);
+        }
+        let serving = tokio::spawn(incoming::serve(Arc::downgrade(self), self.node.clone(), heard));
         if self.task.set(AbortOnDropHandle::new(serving)).is_err() {
             return Err(Error::Closed);
         }
-        self.ctr.nodes().push(self.node.clone());
-        self.ctr.0.adapters.insert(&self);
+        self.ctr.0.adapters.insert(self);
         self.ctr.clean_up_regularly();
-        self.node.publish(Body::InitialHeartbeat).await?;
-        on_success();
+        self.node.readiness.succeed();
         Ok(())
     }
 }

@@ -29,6 +29,8 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         }
         let sids = self.local.sockets(opts.clone());
         self.node.meters.events_sent().increment(sids.len() as u64);
+        #[cfg(feature = "server")]
+        self.ctr.0.hooks.queued(self.node.nsp.as_str(), || &sids, size(&packet));
         if size(&packet) < SHARED_FROM_BYTES {
             for (sid, packet) in sids.iter().copied().zip(std::iter::repeat_n(packet, sids.len())) {
                 if is_full(self.local.broadcast(packet, target::one(sid))) {
@@ -114,7 +116,8 @@ fn is_full(outcome: Result<(), Vec<SocketError>>) -> bool {
     outcome.is_err_and(|errors| errors.iter().any(|error| matches!(error, SocketError::InternalChannelFull)))
 }
 
-fn size(packet: &Packet) -> usize {
+/// The size of a packet's content, which is less than what it takes on the wire.
+pub(super) fn size(packet: &Packet) -> usize {
     match &packet.inner {
         PacketData::Event(value, _) | PacketData::BinaryEvent(value, _) => match value {
             CoreValue::Str(text, binaries) => {

@@ -28,12 +28,15 @@ mod application;
 mod cluster_socket;
 mod convert;
 mod describe;
+mod farewells;
 mod incoming;
 mod init;
 mod io_handle;
 mod local;
 mod meters;
 mod node;
+mod readiness;
+mod registry;
 #[cfg(feature = "server")]
 mod relay;
 mod served;
@@ -41,7 +44,7 @@ mod server_side;
 mod target;
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
 
 use futures_util::stream::Select;
@@ -69,8 +72,10 @@ use crate::{AdapterOptions, Error, Result};
 use acks::RemoteAcks;
 use application::{Owner, Ownership};
 use convert::Format;
+use farewells::Farewells;
 use io_handle::IoHandle;
 use node::Node;
+use registry::Registry;
 use served::{Adapters, not_served};
 
 /// Makes an adapter for each namespace; the handle for what socketioxide's own API lacks. Cheap to clone.
@@ -85,20 +90,18 @@ pub struct PostgresAdapterCtr(Arc<Shared>, Ownership);
 /// What the adapters of all namespaces of one server share.
 struct Shared {
     cluster: Cluster,
-    nodes: Mutex<Vec<Arc<Node>>>,
+    registry: Registry,
+    farewells: Farewells,
     adapters: Adapters,
     owner: Mutex<Weak<Owner>>,
+    #[cfg(feature = "server")]
+    hooks: relay::Hooks,
     cleanup: OnceLock<AbortOnDropHandle<()>>,
 }
 
 impl Shared {
-    fn nodes(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Node>>> {
-        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn node(&self, nsp: &Namespace) -> Result<Arc<Node>> {
-        let found = self.nodes().iter().find(|node| node.nsp == *nsp).cloned();
-        found.ok_or_else(|| not_served(nsp))
+        self.registry.get(nsp).ok_or_else(|| not_served(nsp))
     }
 }
 
@@ -115,9 +118,12 @@ impl PostgresAdapterCtr {
     pub fn new(cluster: Cluster) -> Self {
         let shared = Shared {
             cluster,
-            nodes: Mutex::default(),
+            registry: Registry::default(),
+            farewells: Farewells::default(),
             adapters: Adapters::default(),
             owner: application::nobody(),
+            #[cfg(feature = "server")]
+            hooks: relay::Hooks::default(),
             cleanup: OnceLock::new(),
         };
         Self(Arc::new(shared), Ownership::default())
@@ -296,10 +302,11 @@ impl PostgresAdapterCtr {
     pub async fn close(&self) -> Result<()> {
         // First, as what follows waits for Postgres.
         self.0.forget_application();
-        let nodes = std::mem::take(&mut *self.nodes());
+        let closing: Vec<_> =
+            self.0.registry.take().into_iter().map(|node| self.say_farewell(node)).collect();
         let mut outcome = Ok(());
-        for node in nodes {
-            outcome = outcome.and(node.close().await);
+        for farewell in closing {
+            outcome = outcome.and(farewell.await);
         }
         outcome
     }
@@ -323,8 +330,15 @@ impl PostgresAdapterCtr {
         });
     }
 
-    fn nodes(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Node>>> {
-        self.0.nodes()
+    /// Closes a node at once. What is returned resolves when its farewell is committed.
+    fn say_farewell(&self, node: Arc<Node>) -> impl Future<Output = Result<()>> + Send + use<> {
+        let farewell = node.close().then(|| self.0.farewells.push(node));
+        async move {
+            match farewell {
+                Some(farewell) => farewell.await,
+                None => Ok(()),
+            }
+        }
     }
 }
 
@@ -341,6 +355,8 @@ pub struct PostgresAdapter<E> {
     node: Arc<Node>,
     format: Format,
     task: OnceLock<AbortOnDropHandle<()>>,
+    /// The start of a dynamic namespace.
+    starting: OnceLock<AbortOnDropHandle<()>>,
 }
 
 impl<E> DefinedAdapter for PostgresAdapter<E> {}
@@ -362,19 +378,23 @@ impl<E: SocketEmitter> CoreAdapter<E> for PostgresAdapter<E> {
         let format = Format::of(local.parser());
         // The state lives in every `SocketIo`, and must not own one.
         state.1.release(&state.0);
-        Self { local, ctr: state.detached(), node, format, task: OnceLock::new() }
+        let (task, starting) = Default::default();
+        Self { local, ctr: state.detached(), node, format, task, starting }
     }
 
     fn init(self: Arc<Self>, on_success: impl FnOnce() + Send + 'static) -> Init {
-        Init::new(self.node.clone(), self.start(on_success))
+        Init::new(self, on_success)
     }
 
     async fn close(&self) -> Result<()> {
-        self.ctr.nodes().retain(|node| !Arc::ptr_eq(node, &self.node));
-        if let Some(task) = self.task.get() {
+        // Everything up to the await happens at the first poll, which is the only one when a namespace is deleted.
+        self.ctr.0.registry.release(&self.node);
+        self.ctr.0.adapters.remove(self);
+        let farewell = self.ctr.say_farewell(self.node.clone());
+        for task in [&self.task, &self.starting].into_iter().filter_map(|task| task.get()) {
             task.abort();
         }
-        self.node.close().await
+        farewell.await
     }
 
     async fn server_count(&self) -> Result<u16> {
@@ -411,6 +431,12 @@ impl<E: SocketEmitter> CoreAdapter<E> for PostgresAdapter<E> {
             }
         };
         self.ensure_sid_rooms(&opts);
+        #[cfg(feature = "server")]
+        self.ctr.0.hooks.queued(
+            self.node.nsp.as_str(),
+            || self.local.sockets(opts.clone()),
+            local::size(&packet),
+        );
         let (local, _) = self.local.broadcast_with_ack(packet, opts, timeout);
         let remote = match question {
             None => RemoteAcks::none(),

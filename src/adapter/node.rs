@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::meters::Meters;
+use super::readiness::Readiness;
 use crate::cluster::{Cluster, LiveNode, PendingRequest, Reply};
 use crate::protocol::{Body, Message, Namespace, RequestId, Uid};
 use crate::{Error, Receipt, Result};
@@ -14,6 +15,7 @@ pub(super) struct Node {
     pub(super) uid: Uid,
     pub(super) nsp: Namespace,
     pub(super) meters: Meters,
+    pub(super) readiness: Readiness,
     /// Whatever is published counts as a heartbeat.
     last_word: Mutex<Instant>,
     /// Whether it has said farewell: another word, and the others would take it for alive again.
@@ -27,6 +29,7 @@ impl Node {
             uid: Uid::random(),
             nsp,
             meters: Meters::default(),
+            readiness: Readiness::default(),
             last_word: Mutex::new(Instant::now()),
             is_closed: AtomicBool::new(false),
         }
@@ -101,11 +104,13 @@ impl Node {
         self.is_closed.load(Ordering::Relaxed)
     }
 
-    /// Says farewell, once.
-    pub(super) async fn close(&self) -> Result<()> {
-        match self.is_closed.swap(true, Ordering::Relaxed) {
-            true => Ok(()),
-            false => self.send(Body::AdapterClose).await?.await,
-        }
+    /// Closes the node: from now on it publishes nothing but its farewell. Returns whether it was open.
+    pub(super) fn close(&self) -> bool {
+        !self.is_closed.swap(true, Ordering::Relaxed)
+    }
+
+    /// Queues the farewell of a closed node.
+    pub(super) async fn enqueue_farewell(&self) -> Result<Receipt> {
+        self.send(Body::AdapterClose).await
     }
 }

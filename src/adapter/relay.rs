@@ -1,6 +1,7 @@
 //! What a server that is built on the adapter needs beyond the public handle.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -14,6 +15,29 @@ use crate::{Error, Receipt, Result};
 
 /// An event on its way to the other servers: to be awaited in the order of the events, unlike the receipt.
 pub(crate) type Enqueuing = BoxFuture<'static, Result<Receipt>>;
+
+/// What a server does for its adapters.
+#[derive(Default)]
+pub(super) struct Hooks {
+    connect_dropped: OnceLock<Box<dyn Fn() + Send + Sync>>,
+    queued: OnceLock<Box<dyn Fn(&str, &[Sid], usize) + Send + Sync>>,
+}
+
+impl Hooks {
+    /// Tells of a client whose connect request is not answered, in the task that has read the request.
+    pub(super) fn connect_dropped(&self) {
+        if let Some(hook) = self.connect_dropped.get() {
+            hook();
+        }
+    }
+
+    /// Tells, before a packet is queued for each of these clients, how many bytes it has at least on the wire.
+    pub(super) fn queued<S: AsRef<[Sid]>>(&self, nsp: &str, sids: impl FnOnce() -> S, bytes: usize) {
+        if let Some(hook) = self.queued.get() {
+            hook(nsp, sids().as_ref(), bytes);
+        }
+    }
+}
 
 impl<E: SocketEmitter> PostgresAdapter<E> {
     pub(super) fn relay_event(self: Arc<Self>, value: CoreValue, opts: CoreOptions) -> Result<Enqueuing> {
@@ -41,6 +65,30 @@ impl PostgresAdapterCtr {
         opts.add_flag(BroadcastFlags::Broadcast);
         opts.rooms = rooms.into_iter().collect();
         self.0.adapters.get(&nsp.into())?.relay(value, opts)
+    }
+
+    /// Waits until a namespace listens to the other servers, for at most `patience`.
+    ///
+    /// # Errors
+    /// The error of a namespace that can never listen.
+    pub(crate) async fn wait_until_listening(&self, nsp: &str, patience: Duration) -> Result<()> {
+        match self.0.node(&nsp.into()) {
+            Ok(node) => node.readiness.wait(patience).await,
+            // The namespace was deleted meanwhile.
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Calls the handler when the connect request of a client is dropped, because another client has created the namespace
+    /// at the same time: in the task that has read the request from the client's connection. The first call counts.
+    pub(crate) fn on_connect_dropped(&self, handler: impl Fn() + Send + Sync + 'static) {
+        self.0.hooks.connect_dropped.get_or_init(|| Box::new(handler));
+    }
+
+    /// Calls the handler before a packet is queued for clients: with the namespace, the clients, and how many bytes the
+    /// packet has at least on the wire. The first call counts.
+    pub(crate) fn on_queued(&self, handler: impl Fn(&str, &[Sid], usize) + Send + Sync + 'static) {
+        self.0.hooks.queued.get_or_init(|| Box::new(handler));
     }
 
     /// Answers every event of other servers for which there is no handler: with what `answer` makes of this server's uid

@@ -44,8 +44,17 @@ impl Adapters {
     pub(super) fn insert<E: SocketEmitter>(&self, adapter: &Arc<PostgresAdapter<E>>) {
         let served: Weak<PostgresAdapter<E>> = Arc::downgrade(adapter);
         let mut adapters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        adapters.retain(|_, adapter| adapter.strong_count() > 0);
         adapters.insert(adapter.node.nsp.clone(), served);
+    }
+
+    /// Removes an adapter; another one of the same namespace stays.
+    pub(super) fn remove<E: SocketEmitter>(&self, adapter: &PostgresAdapter<E>) {
+        let mut adapters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_own =
+            |known: &Weak<dyn Served>| std::ptr::addr_eq(known.as_ptr(), std::ptr::from_ref(adapter));
+        if adapters.get(&adapter.node.nsp).is_some_and(is_own) {
+            adapters.remove(&adapter.node.nsp);
+        }
     }
 
     /// # Errors

@@ -1,15 +1,16 @@
-//! The accept loop: from a TCP connection to HTTP requests.
+//! The accept loop. It owns the listening socket and turns each TCP connection into HTTP requests for the router.
 
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::Router;
-use axum::body::Body;
-use http::Request;
+use axum::body::{Body, HttpBody};
+use axum::response::{IntoResponse, Response};
+use http::{Method, Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -23,40 +24,50 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
 
-use super::cutting::Upgrades;
-use super::detach;
-use super::wire::{Line, Wire};
-use crate::adapter::Connection;
+use super::client_buffers::ClientBuffers;
+use super::compact_head;
+use super::descriptors::{Descriptors, Room};
+use super::throttle::Throttle;
+use super::wire::{ConnectionHandle, Wire, Wires};
+use crate::adapter::{Connection, Sid};
 
-/// How long a TLS handshake or the head of a request may take.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How long to wait when the system has no file descriptors left.
-const PAUSE: Duration = Duration::from_millis(100);
+/// The deadline of a TLS handshake, and of the head of a request.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The pause after an `accept` that failed because the system lacks resources.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What all connections share.
-pub(super) struct Entrance {
+/// What all connections of a server share.
+pub(super) struct Acceptor {
     pub(super) tls: Option<TlsAcceptor>,
     pub(super) app: Router,
-    pub(super) upgrades: Arc<Upgrades>,
-    /// No new connections, and no new requests on those that are there.
+    /// The path of the Socket.IO endpoint.
+    pub(super) path: String,
+    pub(super) wires: Wires,
+    pub(super) buffers: Arc<ClientBuffers>,
+    pub(super) descriptors: Descriptors,
+    pub(super) throttle: Throttle,
+    /// Cancelled at the start of a shutdown: no new connection is accepted, and no new request on the open ones.
     pub(super) closing: CancellationToken,
-    /// The end of all connections.
-    pub(super) cut: CancellationToken,
-    /// Knows which wires are there, upgraded ones as well.
-    pub(super) wires: TaskTracker,
+    /// Cancelled at the end of a shutdown: every connection is closed.
+    pub(super) abort_all: CancellationToken,
+    /// Tracks the open connections, upgraded ones included.
+    pub(super) open: TaskTracker,
 }
 
-/// Serves connections until told to stop, and then until each has had its last answer.
-pub(super) async fn serve(listener: TcpListener, entrance: Arc<Entrance>) {
+/// Accepts connections until `closing` is cancelled, then waits until each has sent its last response.
+pub(super) async fn serve(listener: TcpListener, acceptor: Arc<Acceptor>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => drop(connections.spawn(meet(stream, peer, entrance.clone()))),
+                Ok((stream, peer)) => match acceptor.descriptors.room(&stream) {
+                    Room::None => acceptor.refuse(peer),
+                    room => drop(connections.spawn(handshake(stream, peer, room, acceptor.clone()))),
+                },
                 Err(error) => pause_after(&error).await,
             },
             Some(_) = connections.join_next() => {}
-            () = entrance.closing.cancelled() => break,
+            () = acceptor.closing.cancelled() => break,
         }
     }
     drop(listener);
@@ -66,62 +77,98 @@ pub(super) async fn serve(listener: TcpListener, entrance: Arc<Entrance>) {
 async fn pause_after(error: &io::Error) {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     if !matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
-        tracing::error!(%error, "no connection can be accepted");
-        sleep(PAUSE).await;
+        tracing::error!(%error, "cannot accept connections");
+        sleep(ACCEPT_PAUSE).await;
     }
 }
 
-async fn meet(stream: TcpStream, peer: SocketAddr, entrance: Arc<Entrance>) {
+async fn handshake(stream: TcpStream, peer: SocketAddr, room: Room, acceptor: Arc<Acceptor>) {
     if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, %peer, "small packets may be late");
+        tracing::debug!(%error, %peer, "cannot set TCP_NODELAY");
     }
-    match &entrance.tls {
-        None => talk(stream, peer, false, &entrance).await,
-        Some(tls) => match timeout(PATIENCE, tls.accept(stream)).await {
-            Ok(Ok(stream)) => talk(stream, peer, true, &entrance).await,
-            Ok(Err(error)) => tracing::debug!(%error, %peer, "no TLS"),
-            Err(_) => tracing::debug!(%peer, "TLS took too long"),
+    match &acceptor.tls {
+        None => serve_connection(stream, peer, false, room, &acceptor).await,
+        Some(tls) => match timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+            Ok(Ok(stream)) => serve_connection(stream, peer, true, room, &acceptor).await,
+            Ok(Err(error)) => tracing::debug!(%error, %peer, "TLS handshake failed"),
+            Err(_) => tracing::debug!(%peer, "TLS handshake timed out"),
         },
     }
 }
 
-/// Whether a client has no session yet, or means to open another one.
-fn opens_session<B>(request: &Request<B>) -> bool {
-    request.uri().query().is_none_or(|query| query.split('&').all(|pair| !pair.starts_with("sid=")))
+/// The session that a request belongs to. A request without one opens a session.
+fn session_of<B>(request: &Request<B>) -> Option<&str> {
+    request.uri().query()?.split('&').find_map(|pair| pair.strip_prefix("sid="))
 }
 
-/// Serves HTTP on a connection, until it ends or becomes a websocket.
-async fn talk<S>(stream: S, peer: SocketAddr, secure: bool, entrance: &Entrance)
+/// Serves HTTP on a connection until the connection ends or becomes a websocket.
+async fn serve_connection<S>(stream: S, peer: SocketAddr, secure: bool, room: Room, acceptor: &Acceptor)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let line = Arc::new(Line { peer, cut: entrance.cut.child_token(), upgraded: OnceLock::new() });
-    let wire = Wire::new(stream, line.clone(), entrance.upgrades.clone(), entrance.wires.token());
+    let handle = Arc::new(ConnectionHandle::new(peer, acceptor.abort_all.child_token()));
+    let wire = Wire::new(stream, handle.clone(), acceptor.wires.clone(), acceptor.open.token());
     let service = service_fn(|mut request: Request<Incoming>| {
-        if opens_session(&request) {
-            detach::from_buffer(&mut request);
+        let session = session_of(&request).map(str::parse::<Sid>);
+        if session.is_none() {
+            compact_head::copy_out_of_buffer(&mut request);
         }
-        entrance.upgrades.see(&request, &line);
+        let is_refused =
+            room == Room::Scarce && session.is_none() && request.uri().path().starts_with(&acceptor.path);
+        let sid = session.and_then(Result::ok);
+        acceptor.note(&request, sid, &handle);
+        let poll = sid.filter(|_| request.method() == Method::GET && !handle.is_websocket());
         let extensions = request.extensions_mut();
         extensions.insert(Connection { peer, secure, since: SystemTime::now() });
-        extensions.insert(line.clone());
-        let mut app = entrance.app.clone();
+        extensions.insert(handle.clone());
+        let mut app = acceptor.app.clone();
         async move {
+            if is_refused {
+                acceptor.refuse(peer);
+                return Ok(StatusCode::SERVICE_UNAVAILABLE.into_response());
+            }
             poll_fn(|context| Service::<Request<Body>>::poll_ready(&mut app, context)).await?;
-            app.call(request.map(Body::new)).await
+            let response: Response = app.call(request.map(Body::new)).await?;
+            if let (Some(sid), Some(bytes)) = (poll, response.body().size_hint().exact()) {
+                acceptor.buffers.sent(sid, usize::try_from(bytes).unwrap_or(usize::MAX));
+            }
+            Ok::<_, std::convert::Infallible>(response)
         }
     });
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+    http.timer(TokioTimer::new()).header_read_timeout(HANDSHAKE_TIMEOUT).keep_alive(room == Room::Enough);
     let mut connection = pin!(http.serve_connection(TokioIo::new(wire), service).with_upgrades());
     let outcome = tokio::select! {
         outcome = connection.as_mut() => outcome,
-        () = entrance.closing.cancelled() => {
+        () = acceptor.closing.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
     };
     if let Err(error) = outcome {
-        tracing::debug!(%error, %peer, "a connection broke");
+        tracing::debug!(%error, %peer, "connection failed");
+    }
+}
+
+impl Acceptor {
+    /// Notes what a request does with its connection.
+    fn note<B>(&self, request: &Request<B>, sid: Option<Sid>, handle: &Arc<ConnectionHandle>) {
+        if !request.headers().contains_key(http::header::UPGRADE) {
+            handle.set_polling(sid);
+            return;
+        }
+        handle.upgrade();
+        if let Some(sid) = sid {
+            self.wires.upgraded.register(sid, handle);
+            handle.buffer.get_or_init(|| self.buffers.of(sid));
+        }
+    }
+
+    fn refuse(&self, peer: SocketAddr) {
+        metrics::counter!("pgio_connections_refused_total", "reason" => "no_descriptors").increment(1);
+        let message = "refusing new clients: too few file descriptors are left";
+        if let Some(held_back) = self.throttle.pass(message) {
+            tracing::warn!(%peer, held_back, "{message}");
+        }
     }
 }

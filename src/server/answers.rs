@@ -1,17 +1,17 @@
-//! What other servers get that ask this one for an answer.
+//! The responses of this server to `serverSideEmitWithAck` of other servers.
 
 use crate::adapter::PostgresAdapterCtr;
 use crate::protocol::{Object, Value};
 
-/// What other servers get that ask for an answer (`serverSideEmitWithAck`), whatever the event.
+/// The response to every `serverSideEmitWithAck` of another server, whatever the event.
 #[derive(Debug, Clone, Default)]
 pub enum Answers {
     /// `{"node": "<uid>", "pgio": "<version>"}`.
     #[default]
     Identity,
-    /// Always this.
+    /// This value.
     Value(Value),
-    /// None: whoever asks waits in vain.
+    /// No response: the request of the other server times out.
     None,
 }
 

@@ -1,8 +1,10 @@
-//! A client of this server: let in or not, and what it then may do.
+//! The handlers of a client: whether it may connect, and what happens to the events that it emits.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Serialize;
+use socketioxide::TransportType;
 use socketioxide::extract::{AckSender, Event as EventName, SocketRef, TryData};
 use socketioxide::handler::{ConnectHandler, FromMessageParts};
 use socketioxide::socket::{DisconnectReason, Socket};
@@ -10,68 +12,97 @@ use socketioxide_core::Value as CoreValue;
 use socketioxide_core::adapter::Room;
 
 use super::auth::{Authentication, Credentials, Refusal};
-use super::cutting::{Cutter, Reason};
-use super::relay::{Outbox, Relayed, TooMany};
+use super::client_buffers::{ClientBuffer, ClientBuffers};
+use super::disconnect::{Disconnector, Reason};
+use super::relay::{RelayQueue, RelayedEvent, TooMany};
 use super::rules::{ClientRules, Relay};
+use super::wire::ConnectionHandle;
 use super::{ClusterAdapter, ClusterIo, ClusterSocket};
 use crate::adapter::{PostgresAdapterCtr, Sid, SocketData, args_of_client};
 use crate::protocol::Value;
 
-/// Decides about clients.
-pub(super) struct Doorkeeper {
+/// How long a client waits for its namespace to listen to the other servers. After that it is connected all the same: while
+/// Postgres is away, a server serves its own clients.
+const LISTEN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Decides which clients may connect, and what they may do.
+pub(super) struct AdmissionControl {
     pub(super) authentication: Authentication,
     pub(super) rules: ClientRules,
-    pub(super) outbox: Outbox,
-    pub(super) cutter: Cutter,
+    pub(super) relay_queue: RelayQueue,
+    pub(super) disconnector: Disconnector,
+    pub(super) buffers: Arc<ClientBuffers>,
     pub(super) adapter: PostgresAdapterCtr,
 }
 
-/// What socketioxide calls for each client of a namespace.
+/// The connect handler that socketioxide calls for each client of a namespace.
 pub(super) fn handler(
-    keeper: Arc<Doorkeeper>,
+    admission_control: Arc<AdmissionControl>,
 ) -> impl ConnectHandler<ClusterAdapter, (ClusterSocket, ClusterIo)> {
-    let cutter = keeper.cutter.clone();
-    let admit = move |socket: ClusterSocket, credentials: TryData<Credentials>| {
-        let outcome = keeper.clone().admit(&socket, credentials.0.ok());
-        std::future::ready(outcome)
+    let disconnector = admission_control.disconnector.clone();
+    let authorize = move |socket: ClusterSocket, credentials: TryData<Credentials>| {
+        let admission_control = admission_control.clone();
+        async move { admission_control.admit(&socket, credentials.0.ok()).await }
     };
-    let welcome = move |socket: ClusterSocket, io: ClusterIo| {
+    let on_connect = move |socket: ClusterSocket, io: ClusterIo| {
         metrics::counter!("pgio_connections_total").increment(1);
-        tracing::debug!(sid = %socket.id, nsp = socket.ns(), "a client has connected");
-        // An empty namespace may go between the knock and here. The client comes back to a new one.
+        tracing::debug!(sid = %socket.id, nsp = socket.ns(), "client connected");
+        // The namespace may have been deleted while the client was connecting to it. The client reconnects to a new one.
         if io.of(socket.ns()).is_none_or(|nsp| nsp.get_socket(socket.id).is_none()) && socket.connected() {
-            cutter.cut_socket(&socket, Reason::NamespaceGone);
+            disconnector.disconnect_socket(&socket, Reason::NamespaceGone);
         }
         std::future::ready(())
     };
-    welcome.with(admit)
+    on_connect.with(authorize)
 }
 
-impl Doorkeeper {
-    /// Does all that has to be done before the client may hear that it is connected.
-    fn admit(
+impl AdmissionControl {
+    /// Does everything that must happen before the client is told that it is connected.
+    async fn admit(
         self: Arc<Self>,
         socket: &ClusterSocket,
         credentials: Option<Credentials>,
     ) -> Result<(), Refusal> {
-        let admission = self.authentication.admit(credentials).inspect_err(|refusal| {
+        let admitted = match self.authentication.admit(credentials) {
+            Ok(admitted) => self
+                .adapter
+                .wait_until_listening(socket.ns(), LISTEN_TIMEOUT)
+                .await
+                .map(|()| admitted)
+                .map_err(|error| Refusal::Namespace(error.to_string())),
+            Err(refusal) => Err(refusal),
+        };
+        let admitted = admitted.inspect_err(|refusal| {
             metrics::counter!("pgio_connections_refused_total", "reason" => refusal.reason()).increment(1);
-            tracing::info!(sid = %socket.id, nsp = socket.ns(), %refusal, "a client was refused");
+            tracing::info!(sid = %socket.id, nsp = socket.ns(), %refusal, "client refused");
         })?;
-        socket.extensions.insert(SocketData(admission.data));
-        socket.join(admission.rooms);
-        // One handler for all events, as each costs every client some memory. They run in the order of the events up to
-        // their first pause, which is why this has none.
+        self.account(socket);
+        socket.extensions.insert(SocketData(admitted.data));
+        socket.join(admitted.rooms);
+        // One handler for all events, since each handler costs memory for every client. Handlers run in the order of the
+        // events up to their first await, so this one has none.
         socket.on_fallback(move |socket, io, name: EventName, event, ack| {
             match name.0.as_str() {
                 "join" => self.change_rooms(Change::Join, &socket, &io, event, ack),
                 "leave" => self.change_rooms(Change::Leave, &socket, &io, event, ack),
-                _ => self.take(socket, event, ack),
+                _ => self.relay(socket, event, ack),
             }
             std::future::ready(())
         });
-        socket.on_disconnect(farewell);
+        socket.on_disconnect(on_disconnect);
         Ok(())
+    }
+
+    /// Accounts for what waits for the client, as long as it has a socket.
+    fn account(&self, socket: &ClusterSocket) {
+        let buffer = self.buffers.of(socket.id);
+        if socket.transport_type() == TransportType::Websocket
+            && let Some(handle) = socket.req_parts().extensions.get::<Arc<ConnectionHandle>>()
+            && handle.is_websocket()
+        {
+            handle.buffer.get_or_init(|| buffer.clone());
+        }
+        socket.extensions.insert(Buffer { _shared: buffer });
     }
 
     fn change_rooms(
@@ -108,7 +139,7 @@ impl Doorkeeper {
         if !self.rules.may_join(room) {
             return Err(format!("room {room:?} is not allowed"));
         }
-        // Who is in the room of another's id gets what is meant for that one alone.
+        // A room that is named like a socket id receives the messages of that socket.
         let other = room.parse::<Sid>().ok().filter(|sid| *sid != socket.id);
         let nsp = || io.of(socket.ns());
         match other.and_then(|sid| nsp()?.get_socket(sid)) {
@@ -117,8 +148,8 @@ impl Doorkeeper {
         }
     }
 
-    /// Takes any other event.
-    fn take(&self, socket: ClusterSocket, event: ClientEvent, ack: AckSender<ClusterAdapter>) {
+    /// Relays any other event, if the rules allow it.
+    fn relay(&self, socket: ClusterSocket, event: ClientEvent, ack: AckSender<ClusterAdapter>) {
         metrics::counter!("pgio_events_received_total").increment(1);
         let rooms = match self.rules.relay {
             Relay::Off => {
@@ -127,17 +158,17 @@ impl Doorkeeper {
             }
             Relay::Namespace => Vec::new(),
             Relay::Rooms => match rooms_held(&socket) {
-                // Nobody is to hear it, where no rooms would mean everybody.
-                rooms if rooms.is_empty() => return acknowledge(&socket, ack, &()),
+                // The sender is in no room, so no client receives it. An empty list would mean every client.
+                rooms if rooms.is_empty() => return acknowledge(&socket, ack, &NO_ARGUMENTS),
                 rooms => rooms,
             },
         };
+        let room = match self.relay_queue.reserve(&socket, event.bytes()) {
+            Ok(room) => room,
+            Err(TooMany) => return self.disconnector.disconnect_socket(&socket, Reason::TooFast),
+        };
         match self.adapter.relay(socket.ns(), socket.id, rooms, event.0) {
-            Ok(onward) => {
-                if let Err(TooMany) = self.outbox.put(Relayed { sender: socket.clone(), onward, ack }) {
-                    self.cutter.cut_socket(&socket, Reason::TooFast);
-                }
-            }
+            Ok(onward) => self.relay_queue.put(RelayedEvent { sender: socket, onward, ack, room }),
             Err(error) => {
                 metrics::counter!("pgio_events_refused_total").increment(1);
                 refuse(&socket, ack, &error.to_string());
@@ -146,15 +177,24 @@ impl Doorkeeper {
     }
 }
 
+/// Keeps the account of a client with its socket.
+#[derive(Clone)]
+struct Buffer {
+    _shared: Arc<ClientBuffer>,
+}
+
+/// An acknowledgement without arguments, `[]` as in Node. The unit would be `[null]`.
+pub(super) const NO_ARGUMENTS: [(); 0] = [];
+
 #[derive(Clone, Copy)]
 enum Change {
     Join,
     Leave,
 }
 
-async fn farewell(socket: ClusterSocket, reason: DisconnectReason) {
+async fn on_disconnect(socket: ClusterSocket, reason: DisconnectReason) {
     let label = format!("{reason:?}");
-    tracing::debug!(sid = %socket.id, nsp = socket.ns(), reason = label, "a client has gone");
+    tracing::debug!(sid = %socket.id, nsp = socket.ns(), reason = label, "client disconnected");
     metrics::counter!("pgio_disconnections_total", "reason" => label).increment(1);
 }
 
@@ -164,7 +204,7 @@ fn rooms_held(socket: &ClusterSocket) -> Vec<Room> {
     socket.rooms().into_iter().filter(|room| *room != own).collect()
 }
 
-/// One room, or an array of rooms, as the only argument.
+/// Reads the only argument of `join` or `leave`: a room or an array of rooms.
 fn rooms_of(args: &[Value]) -> Result<Vec<String>, String> {
     let rooms = match args {
         [Value::String(room)] => Some(vec![room.to_string()]),
@@ -174,10 +214,19 @@ fn rooms_of(args: &[Value]) -> Result<Vec<String>, String> {
     rooms.ok_or_else(|| "expected a room or an array of rooms".into())
 }
 
-/// An event as it came.
+/// An event as the client sent it.
 pub(super) struct ClientEvent(CoreValue);
 
 impl ClientEvent {
+    fn bytes(&self) -> usize {
+        match &self.0 {
+            CoreValue::Str(text, binaries) => {
+                text.len() + binaries.iter().flatten().map(|binary| binary.len()).sum::<usize>()
+            }
+            CoreValue::Bytes(bytes) => bytes.len(),
+        }
+    }
+
     fn args(self) -> Result<Vec<Value>, String> {
         args_of_client(self.0).map_err(|error| error.to_string())
     }
@@ -195,18 +244,18 @@ impl FromMessageParts<ClusterAdapter> for ClientEvent {
     }
 }
 
-/// Acknowledges an event, if the client asked for that.
+/// Acknowledges an event, if the client asked for an acknowledgement.
 pub(super) fn acknowledge<T: Serialize + ?Sized>(
     socket: &SocketRef<ClusterAdapter>,
     ack: AckSender<ClusterAdapter>,
     answer: &T,
 ) {
     if let Err(error) = ack.send(answer) {
-        tracing::debug!(%error, sid = %socket.id, "not acknowledged");
+        tracing::debug!(%error, sid = %socket.id, "cannot send an acknowledgement");
     }
 }
 
-/// Tells the client why not, if it asked for an acknowledgement: `{error}`.
+/// Acknowledges an event with `{error}`, if the client asked for an acknowledgement.
 pub(super) fn refuse(socket: &SocketRef<ClusterAdapter>, ack: AckSender<ClusterAdapter>, reason: &str) {
     #[derive(Serialize)]
     struct Refused<'a> {

@@ -1,27 +1,27 @@
-//! What is served beside Socket.IO, and in front of it.
+//! HTTP beside Socket.IO: `/healthz`, `/readyz`, `/metrics`, CORS, and the count of refused requests.
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use http::{Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use tokio_util::sync::CancellationToken;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
-use super::ClusterIo;
-use super::lag::Deafness;
+use super::SharedIo;
+use super::loopback::LoopbackHealth;
 use super::metrics::Metrics;
 use super::options::CorsOrigins;
 use crate::adapter::PostgresAdapterCtr;
 
-/// What an operator may ask of a server.
+/// The state behind these routes.
 pub(super) struct Inspection {
-    pub(super) io: ClusterIo,
+    pub(super) io: SharedIo,
     pub(super) adapter: PostgresAdapterCtr,
-    pub(super) deafness: Deafness,
+    pub(super) loopback: LoopbackHealth,
     pub(super) metrics: Metrics,
     pub(super) closing: CancellationToken,
 }
@@ -43,7 +43,7 @@ async fn ready(State(inspection): State<Arc<Inspection>>) -> (StatusCode, &'stat
             StatusCode::SERVICE_UNAVAILABLE,
             "Postgres is away: clients here are served, other servers are not heard\n",
         )
-    } else if inspection.deafness.is_found() {
+    } else if inspection.loopback.is_failing() {
         (
             StatusCode::SERVICE_UNAVAILABLE,
             "notifications do not come back: a pooler in transaction mode in between?\n",
@@ -54,11 +54,11 @@ async fn ready(State(inspection): State<Arc<Inspection>>) -> (StatusCode, &'stat
 }
 
 async fn metrics(State(inspection): State<Arc<Inspection>>) -> impl IntoResponse {
-    let text = inspection.metrics.render(&inspection.io, &inspection.adapter);
+    let text = inspection.metrics.render(inspection.io.get().as_ref(), &inspection.adapter);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 
-/// Counts requests that are answered with an error, whatever answers them.
+/// Counts the requests that are answered with an error status.
 pub(super) fn count_refusals(app: Router) -> Router {
     app.layer(middleware::from_fn(async |request, next: Next| -> Response {
         let response = next.run(request).await;
@@ -71,7 +71,21 @@ pub(super) fn count_refusals(app: Router) -> Router {
     }))
 }
 
-/// Tells browsers whose pages may ask.
+/// Forbids to cache the responses of the Socket.IO endpoint, as Node does: a cached poll would be an old one.
+pub(super) fn forbid_caching(app: Router, path: String) -> Router {
+    app.layer(middleware::from_fn(move |request: Request, next: Next| {
+        let is_socket_io = request.uri().path().starts_with(&path);
+        async move {
+            let mut response = next.run(request).await;
+            if is_socket_io {
+                response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            }
+            response
+        }
+    }))
+}
+
+/// Adds the CORS headers that let pages of other origins connect.
 pub(super) fn allow_origins(app: Router, origins: CorsOrigins) -> Router {
     let cors = CorsLayer::new()
         .allow_methods([Method::GET, Method::POST])

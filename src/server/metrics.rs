@@ -1,4 +1,4 @@
-//! What there is to measure, as Prometheus reads it.
+//! The metrics of the process, in the text format of Prometheus.
 
 use std::collections::HashSet;
 
@@ -8,40 +8,37 @@ use super::ClusterIo;
 use crate::adapter::PostgresAdapterCtr;
 use crate::{Error, Result};
 
-/// The bounds of the buckets for times, in seconds.
+/// The upper bounds of the histogram buckets, in seconds.
 const SECONDS: [f64; 14] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
 
-/// Every counter: there from the start, at zero, so that its first increment is seen as one.
+/// Every counter. Each is exported at zero from the start, so that Prometheus sees the first increment.
 const COUNTERS: [(&str, &str); 20] = [
-    ("pgio_connections_total", "Clients that were let into a namespace."),
-    ("pgio_connections_refused_total", "Clients that were not, by reason."),
+    ("pgio_connections_total", "Clients that connected to a namespace."),
+    ("pgio_connections_refused_total", "Clients that were refused, by reason."),
     ("pgio_disconnections_total", "Clients that left a namespace, by reason."),
     (
         "pgio_clients_cut_off_total",
-        "Clients whose connection was cut, by reason: too_slow, too_fast, namespace_gone.",
+        "Clients that the server disconnected, by reason: too_slow, too_fast, namespace_gone, namespace_created.",
     ),
     ("pgio_slow_clients_total", "Packets that did not fit into the buffer of a slow client."),
-    ("pgio_packets_lost_total", "Packets that slow clients missed without being found out."),
-    ("pgio_events_received_total", "Events that clients have sent."),
-    ("pgio_events_refused_total", "Those of them that the rules do not allow, or that made no sense."),
-    ("pgio_events_sent_total", "Events that clients were sent."),
-    ("pgio_relay_errors_total", "Events of clients that reached no other server."),
-    ("pgio_bytes_received_total", "Bytes from clients, with HTTP around them, without TLS."),
-    ("pgio_bytes_sent_total", "Bytes to clients, with HTTP around them, without TLS."),
-    ("pgio_requests_refused_total", "HTTP requests that were answered with an error, by status."),
-    ("pgio_messages_published_total", "Messages to other servers, by type."),
-    ("pgio_messages_received_total", "Messages of other servers, by type."),
-    ("pgio_messages_malformed_total", "Notifications that are no message."),
-    (
-        "pgio_messages_missed_total",
-        "Messages of other servers that were dropped because there were too many at once.",
-    ),
-    ("pgio_publish_errors_total", "Messages that Postgres did not take."),
-    ("pgio_attachments_missing_total", "Messages whose attachment was gone."),
+    ("pgio_packets_lost_total", "Packets that slow clients missed without being disconnected for it."),
+    ("pgio_events_received_total", "Events received from clients."),
+    ("pgio_events_refused_total", "Events of clients that the rules do not allow, or that are malformed."),
+    ("pgio_events_sent_total", "Events sent to clients, one for each client."),
+    ("pgio_relay_errors_total", "Events of clients that could not be relayed to other servers."),
+    ("pgio_bytes_received_total", "Bytes received from clients, HTTP included, TLS excluded."),
+    ("pgio_bytes_sent_total", "Bytes sent to clients, HTTP included, TLS excluded."),
+    ("pgio_requests_refused_total", "HTTP requests answered with an error, by status."),
+    ("pgio_messages_published_total", "Messages published to other servers, by type."),
+    ("pgio_messages_received_total", "Messages received from other servers, by type."),
+    ("pgio_messages_malformed_total", "Notifications that are not a valid message."),
+    ("pgio_messages_missed_total", "Messages of other servers that were dropped because a queue was full."),
+    ("pgio_publish_errors_total", "Messages that could not be published."),
+    ("pgio_attachments_missing_total", "Messages whose attachment was not found."),
     ("pgio_attachments_deleted_total", "Rows of the attachment table that this server has cleaned up."),
 ];
-/// Those that only make sense with a label.
+/// The counters with a label, which have no series before the first increment.
 const LABELLED: [&str; 6] = [
     "pgio_connections_refused_total",
     "pgio_disconnections_total",
@@ -56,10 +53,10 @@ const LABELLED: [&str; 6] = [
 pub struct Metrics(PrometheusHandle);
 
 impl Metrics {
-    /// Collects from now on; once in a process.
+    /// Starts to record. This can be done once in a process.
     ///
     /// # Errors
-    /// [`Error::Setting`] where metrics are collected already.
+    /// [`Error::Setting`] if another recorder is installed already.
     pub fn install() -> Result<Self> {
         let failed = |reason: String| Error::Setting { setting: "metrics".into(), reason };
         let builder = PrometheusBuilder::new()
@@ -72,15 +69,15 @@ impl Metrics {
         Ok(Self(handle))
     }
 
-    /// Keeps what was recorded from piling up where nobody asks for it.
+    /// Drops the samples that were not scraped, so that they do not accumulate.
     pub(super) fn tidy(&self) {
         self.0.run_upkeep();
     }
 
     /// The text for Prometheus.
-    pub(super) fn render(&self, io: &ClusterIo, adapter: &PostgresAdapterCtr) -> String {
+    pub(super) fn render(&self, io: Option<&ClusterIo>, adapter: &PostgresAdapterCtr) -> String {
         let (mut all, mut websockets) = (HashSet::new(), HashSet::new());
-        let nsps = io.nsps();
+        let nsps = io.map(ClusterIo::nsps).unwrap_or_default();
         metrics::gauge!("pgio_namespaces").set(nsps.len() as f64);
         for nsp in nsps {
             for socket in nsp.sockets() {
@@ -106,21 +103,21 @@ fn describe() {
             metrics::counter!(name).increment(0);
         }
     }
-    metrics::describe_gauge!("pgio_connections", "Clients that are connected, by transport.");
-    metrics::describe_gauge!("pgio_namespaces", "Namespaces that are hosted now.");
+    metrics::describe_gauge!("pgio_connections", "Connected clients, by transport.");
+    metrics::describe_gauge!("pgio_namespaces", "Namespaces of this server.");
     metrics::describe_gauge!("pgio_build_info", "1, with the version of pgio.");
     metrics::describe_gauge!(
         "pgio_listener_up",
-        "1 while other servers are heard, 0 while Postgres is away."
+        "1 while the server receives notifications, 0 while it is not connected to Postgres."
     );
     metrics::describe_gauge!(
         "pgio_lag_seconds",
-        "How long a notification last took through Postgres and back; while one is missing, how long that is."
+        "Round trip of the last loopback probe through Postgres; while a probe is unanswered, its age."
     );
-    metrics::describe_histogram!("pgio_publish_seconds", "From a message to its commit.");
+    metrics::describe_histogram!("pgio_publish_seconds", "Time from a message to its commit.");
     metrics::describe_histogram!(
         "pgio_delivery_seconds",
-        "From a message of another server to the buffers of the clients here."
+        "Time from a message of another server to the buffers of the clients."
     );
     let version = env!("CARGO_PKG_VERSION");
     metrics::gauge!("pgio_build_info", "version" => version).set(1.0);

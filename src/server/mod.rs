@@ -1,18 +1,23 @@
-//! A whole node: the adapter with everything around it that makes it a server. What `pgio serve` runs.
+//! The server that `pgio serve` runs: the adapter with HTTP, authentication, client rules, health and metrics around it.
 
 mod accept;
 mod answers;
 mod auth;
 mod client;
-mod cutting;
-mod detach;
+mod client_buffers;
+mod compact_head;
+mod descriptors;
+mod disconnect;
 mod inspection;
-mod lag;
+mod loopback;
 mod metrics;
+mod namespace_gc;
 mod options;
+mod readers;
 mod relay;
 mod rules;
-mod sweep;
+mod shared_io;
+mod throttle;
 mod tls;
 mod wire;
 
@@ -38,113 +43,142 @@ use crate::adapter::{PostgresAdapter, PostgresAdapterCtr};
 use crate::cluster::Cluster;
 use crate::error::in_words;
 use crate::{Error, Result};
-use accept::Entrance;
-use client::Doorkeeper;
-use cutting::{Cutter, Reason, Upgrades};
+use accept::Acceptor;
+use client::AdmissionControl;
+use client_buffers::ClientBuffers;
+use descriptors::Descriptors;
+use disconnect::{Disconnector, Reason, UpgradedConnections};
 use inspection::Inspection;
-use lag::Deafness;
-use relay::Outbox;
+use loopback::LoopbackHealth;
+use options::{MIN_CLIENT_BUFFER, MIN_EVENT_BYTES};
+use readers::Readers;
+use relay::RelayQueue;
+use shared_io::SharedIo;
+use throttle::Throttle;
+use wire::Wires;
 
 type ClusterAdapter = PostgresAdapter<Emitter>;
 type ClusterIo = SocketIo<ClusterAdapter>;
 type ClusterSocket = SocketRef<ClusterAdapter>;
 
-/// For each websocket, so it is small: what clients send is short, and idle clients are many.
+/// The read buffer of a websocket. It is small because clients send short packets and most clients are idle.
 const READ_BUFFER: usize = 1 << 9;
 
-/// How often to clean up what metrics nobody has asked for.
+/// How often the metrics recorder drops samples that were not scraped.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// A running server. It ends at once when this is dropped; [`shut_down`](Self::shut_down) tells everybody.
+/// How long a session may be open without being connected to a namespace. A client may have to fetch a token first.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A running server. Dropping it ends it at once; [`shut_down`](Self::shut_down) tells the clients and the other servers first.
 pub struct Server {
     address: SocketAddr,
     is_secure: bool,
     path: String,
     grace: Duration,
-    io: ClusterIo,
+    io: SharedIo,
     adapter: PostgresAdapterCtr,
     closing: CancellationToken,
-    /// Cuts all connections when it goes.
-    cut: DropGuard,
-    wires: TaskTracker,
+    /// Closes all connections when it is dropped.
+    _abort_all: DropGuard,
+    /// The open connections.
+    open: TaskTracker,
     accepting: AbortOnDropHandle<()>,
     relaying: AbortOnDropHandle<()>,
     _rest: [AbortOnDropHandle<()>; 4],
 }
 
 impl Server {
-    /// Starts a server on a cluster: when this returns it is a member, and clients may come.
+    /// Starts a server on a cluster. When this returns, the server is a member of the cluster and accepts clients.
     ///
     /// # Errors
-    /// [`Error::Listen`] where the address cannot be had, [`Error::File`] for TLS files that make no sense,
-    /// [`Error::Setting`] for a path or a pattern of namespaces that does, and those of [`Cluster::subscribe`] and
+    /// [`Error::Listen`] if the address cannot be bound, [`Error::File`] for an unreadable or invalid TLS file,
+    /// [`Error::Setting`] for an invalid path or namespace pattern, and the errors of [`Cluster::subscribe`] and
     /// [`Cluster::publish`].
     pub async fn start(cluster: Cluster, options: ServerOptions, metrics: Metrics) -> Result<Self> {
         let path = checked_path(&options.path)?;
+        let client_buffer = checked_client_buffer(options.client_buffer)?;
         let tls = options.tls.as_ref().map(tls::acceptor).transpose()?;
+        let descriptors = Descriptors::raise_limit();
         let (listener, address) = listen(&options.listen).await?;
 
         let adapter = PostgresAdapterCtr::new(cluster.clone());
-        let (layer, io) = builder(&options, path.clone(), adapter.clone()).build_layer();
+        let (layer, io) = builder(&options, path.clone(), client_buffer, adapter.clone()).build_layer();
         adapter.attach(&io);
         options.answers.install(&adapter);
+        let shared_io = SharedIo::new(io.clone());
 
-        let (closing, cut, wires) = (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
-        let upgrades = Arc::new(Upgrades::default());
-        let (cutter, polling_cutter) = cutting::cutter(upgrades.clone(), &path);
-        tell_slow_clients(&adapter, &io, cutter.clone());
-        let (outbox, relaying) = Outbox::start(options.client_buffer, closing.clone());
-        let authentication = options.authentication;
-        let keeper = Arc::new(Doorkeeper {
-            authentication,
+        let (closing, abort_all, open) =
+            (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
+        let wires = Wires {
+            upgraded: Arc::new(UpgradedConnections::default()),
+            readers: Arc::new(Readers::default()),
+        };
+        let buffers = ClientBuffers::new(client_buffer);
+        let (disconnector, polling_disconnector) = disconnect::disconnector(wires.upgraded.clone(), &path);
+        disconnect_slow_clients(&adapter, &shared_io, &buffers, &disconnector);
+        disconnect_dropped_connects(&adapter, wires.readers.clone(), disconnector.clone());
+        let (relay_queue, relaying) = RelayQueue::start(client_buffer, closing.clone());
+        let admission_control = Arc::new(AdmissionControl {
+            authentication: options.authentication,
             rules: options.rules,
-            outbox,
-            cutter,
+            relay_queue,
+            disconnector,
+            buffers: buffers.clone(),
             adapter: adapter.clone(),
         });
         for hosted in &options.namespaces {
-            host(&io, hosted, keeper.clone()).await?;
+            host(&io, hosted, admission_control.clone()).await?;
         }
 
-        let deafness = Deafness::default();
+        let loopback = LoopbackHealth::default();
         let inspection = Inspection {
-            io: io.clone(),
+            io: shared_io.clone(),
             adapter: adapter.clone(),
-            deafness: deafness.clone(),
+            loopback: loopback.clone(),
             metrics: metrics.clone(),
             closing: closing.clone(),
         };
-        let app = inspection::allow_origins(inspection::routes(inspection).layer(layer), options.cors);
-        let app = inspection::count_refusals(app);
-        let entrance = Entrance {
+        let app = inspection::routes(inspection).layer(layer);
+        let app = inspection::forbid_caching(app, path.clone());
+        let app = inspection::count_refusals(inspection::allow_origins(app, options.cors));
+        let acceptor = Acceptor {
             tls,
             app: app.clone(),
-            upgrades,
+            path: path.clone(),
+            wires,
+            buffers,
+            descriptors,
+            throttle: Throttle::default(),
             closing: closing.clone(),
-            cut: cut.clone(),
-            wires: wires.clone(),
+            abort_all: abort_all.clone(),
+            open: open.clone(),
         };
-        let is_secure = entrance.tls.is_some();
-        let accepting = tokio::spawn(accept::serve(listener, Arc::new(entrance)));
-        let sweeping = sweep::start(io.clone(), &options.namespaces);
-        let rest = [polling_cutter.start(app), measure_lag(cluster, deafness), keep_tidy(metrics), sweeping];
+        let is_secure = acceptor.tls.is_some();
+        let accepting = tokio::spawn(accept::serve(listener, Arc::new(acceptor)));
+        let rest = [
+            polling_disconnector.start(app),
+            measure_loopback(cluster, loopback),
+            keep_tidy(metrics),
+            namespace_gc::start(shared_io.clone(), &options.namespaces),
+        ];
         Ok(Self {
             address,
             is_secure,
             path,
             grace: options.grace,
-            io,
+            io: shared_io,
             adapter,
             closing,
-            cut: cut.drop_guard(),
-            wires,
+            _abort_all: abort_all.drop_guard(),
+            open,
             accepting: AbortOnDropHandle::new(accepting),
             relaying: AbortOnDropHandle::new(relaying),
             _rest: rest,
         })
     }
 
-    /// Where it listens, with the port that it got.
+    /// The address that it listens on, with the port that the system chose for port 0.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -155,33 +189,61 @@ impl Server {
         format!("{scheme}://{}{}/", self.address, self.path)
     }
 
-    /// Takes nobody in any more, says farewell to the other servers, disconnects all clients, and waits for that: for no
-    /// longer than the grace period, after which all connections are cut.
+    /// Stops accepting clients, tells the other servers that this one leaves, disconnects all clients, and waits until they have
+    /// closed their connections. After the grace period the remaining connections are closed by force.
     pub async fn shut_down(mut self) {
         let deadline = Instant::now() + self.grace;
         self.closing.cancel();
-        // Neither may use up the time in which clients are told.
+        // Neither step may use up the time that is needed to disconnect the clients.
         let step = self.grace / 4;
         if timeout(step, &mut self.relaying).await.is_err() {
-            tracing::warn!("events of clients were not passed on");
+            tracing::warn!("events of clients were not relayed in time");
         }
         match timeout(step, self.adapter.close()).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "other servers do not know that this one goes"),
-            Err(_) => tracing::warn!("other servers do not know that this one goes: Postgres takes too long"),
+            Ok(Err(error)) => tracing::warn!(%error, "cannot tell the other servers that this one leaves"),
+            Err(_) => {
+                tracing::warn!(
+                    "cannot tell the other servers that this one leaves: no answer from Postgres in time"
+                );
+            }
         }
-        let tell_clients = async {
-            self.io.close().await;
-            // Those that are answering do not have to finish for the connections of others to be waited for.
-            let _ = (&mut self.accepting).await;
-            self.wires.close();
-            self.wires.wait().await;
+        let disconnect_clients = async {
+            if let Some(io) = self.io.get() {
+                io.close().await;
+            }
+            if let Err(error) = (&mut self.accepting).await {
+                tracing::error!(%error, "the accept loop failed");
+            }
+            self.open.close();
+            self.open.wait().await;
         };
-        if timeout_at(deadline, tell_clients).await.is_err() {
-            tracing::warn!(connections = self.wires.len(), "clients that did not go are cut off");
+        if timeout_at(deadline, disconnect_clients).await.is_err() {
+            tracing::warn!(
+                connections = self.open.len(),
+                "closing the connections of clients that did not leave in time"
+            );
         }
-        drop(self.cut);
     }
+}
+
+impl Drop for Server {
+    /// Ends everything that would outlive the server: the sessions of its clients, and the adapters of its namespaces, which
+    /// would go on sending heartbeats.
+    fn drop(&mut self) {
+        let Some(io) = self.io.take() else { return };
+        for nsp in io.nsps() {
+            io.delete_ns(nsp.ns_path());
+        }
+    }
+}
+
+fn checked_client_buffer(bytes: u64) -> Result<usize> {
+    if bytes < MIN_CLIENT_BUFFER {
+        let reason = format!("{bytes} bytes are too few: the least is {MIN_CLIENT_BUFFER}");
+        return Err(Error::Setting { setting: "--client-buffer".into(), reason });
+    }
+    Ok(usize::try_from(bytes).unwrap_or(usize::MAX).min(u32::MAX as usize))
 }
 
 fn checked_path(path: &str) -> Result<String> {
@@ -193,7 +255,7 @@ fn checked_path(path: &str) -> Result<String> {
         return Ok(trimmed.to_owned());
     }
     let reason = match is_taken {
-        true => format!("{path:?} is taken by the server itself"),
+        true => format!("{path:?} is used by the server itself"),
         false => format!("{path:?} is not a path such as /socket.io"),
     };
     Err(Error::Setting { setting: "--path".into(), reason })
@@ -209,6 +271,7 @@ async fn listen(address: &str) -> Result<(TcpListener, SocketAddr)> {
 fn builder(
     options: &ServerOptions,
     path: String,
+    client_buffer: usize,
     adapter: PostgresAdapterCtr,
 ) -> SocketIoBuilder<ClusterAdapter> {
     let bytes = usize::try_from(options.max_payload).unwrap_or(usize::MAX);
@@ -220,7 +283,8 @@ fn builder(
         .ws_read_buffer_size(READ_BUFFER)
         .ws_max_message_size(bytes)
         .ws_max_frame_size(bytes)
-        .max_buffer_size(options.client_buffer)
+        .max_buffer_size(client_buffer / MIN_EVENT_BYTES)
+        .connect_timeout(CONNECT_TIMEOUT)
         .with_adapter::<ClusterAdapter>(adapter);
     let builder = match options.transports {
         Transports::Both => builder,
@@ -233,25 +297,56 @@ fn builder(
     }
 }
 
-async fn host(io: &ClusterIo, hosted: &Hosted, keeper: Arc<Doorkeeper>) -> Result<()> {
+async fn host(io: &ClusterIo, hosted: &Hosted, admission_control: Arc<AdmissionControl>) -> Result<()> {
     match hosted {
-        Hosted::One(nsp) => io.ns(nsp.to_string(), client::handler(keeper)).await,
-        Hosted::Pattern(pattern) => io.dyn_ns(pattern, client::handler(keeper)).map_err(|error| {
-            let reason = format!("{pattern:?} is no pattern that can be used: {error}");
+        Hosted::One(nsp) => io.ns(nsp.to_string(), client::handler(admission_control)).await,
+        Hosted::Pattern(pattern) => io.dyn_ns(pattern, client::handler(admission_control)).map_err(|error| {
+            let reason = format!("{pattern:?} is not a valid pattern: {error}");
             Error::Setting { setting: "--namespace".into(), reason }
         }),
     }
 }
 
-fn tell_slow_clients(adapter: &PostgresAdapterCtr, io: &ClusterIo, cutter: Cutter) {
-    let io = io.clone();
-    adapter.on_slow_client(move |nsp, sid| cutter.cut(&io, nsp, sid, Reason::TooSlow));
+/// Disconnects clients that do not read as fast as the server sends.
+fn disconnect_slow_clients(
+    adapter: &PostgresAdapterCtr,
+    io: &SharedIo,
+    buffers: &Arc<ClientBuffers>,
+    disconnector: &Disconnector,
+) {
+    let disconnect = {
+        let (io, disconnector) = (io.clone(), disconnector.clone());
+        move |nsp: &str, sid| {
+            if let Some(io) = io.get() {
+                disconnector.disconnect(&io, nsp, sid, Reason::TooSlow);
+            }
+        }
+    };
+    adapter.on_slow_client(disconnect.clone());
+    let buffers = buffers.clone();
+    adapter.on_queued(move |nsp, sids, bytes| {
+        for sid in buffers.queue(sids, bytes) {
+            disconnect(nsp, sid);
+        }
+    });
 }
 
-fn measure_lag(cluster: Cluster, deafness: Deafness) -> AbortOnDropHandle<()> {
+/// Disconnects clients whose connect request is not answered, so that they connect again at once.
+fn disconnect_dropped_connects(
+    adapter: &PostgresAdapterCtr,
+    readers: Arc<Readers>,
+    disconnector: Disconnector,
+) {
+    adapter.on_connect_dropped(move || match readers.current() {
+        Some(handle) => disconnector.disconnect_connection(&handle, Reason::NamespaceCreated),
+        None => tracing::warn!("a client has to wait until its session times out"),
+    });
+}
+
+fn measure_loopback(cluster: Cluster, loopback: LoopbackHealth) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(async move {
-        while let Err(error) = lag::measure(cluster.clone(), &deafness).await {
-            tracing::debug!(%error, "the lag is not measured");
+        while let Err(error) = loopback::measure(cluster.clone(), &loopback).await {
+            tracing::debug!(%error, "the loopback probe failed");
             sleep(UPKEEP).await;
         }
     }))

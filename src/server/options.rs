@@ -1,4 +1,4 @@
-//! What a server is to be like.
+//! The options of a server.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,38 +11,45 @@ use super::rules::ClientRules;
 use crate::protocol::Namespace;
 use crate::{Error, Result};
 
-/// What a [`Server`](super::Server) is to be like. The defaults are those of Node's Socket.IO where it has the option.
+/// What an event in a client's buffer counts as, at least: it takes memory besides its content.
+pub(super) const MIN_EVENT_BYTES: usize = 256;
+
+/// The least that a client's buffer may be.
+pub(super) const MIN_CLIENT_BUFFER: u64 = 1 << 16;
+
+/// The options of a [`Server`](super::Server). Where Node's Socket.IO has the option, the default is the same.
 #[derive(Debug, Clone)]
 pub struct ServerOptions {
     /// `host:port` to listen on; port 0 takes a free one. Default: `0.0.0.0:3000`.
     pub listen: String,
     /// The namespaces to host. Default: the main one.
     pub namespaces: Vec<Hosted>,
-    /// The path that clients ask for. Default: `/socket.io`.
+    /// The path of the Socket.IO endpoint. Default: `/socket.io`.
     pub path: String,
     /// How packets are encoded between the server and its clients. Default: JSON.
     pub parser: Parser,
-    /// How clients may come. Default: both ways.
+    /// The transports that clients may use. Default: both.
     pub transports: Transports,
-    /// Whose pages may connect by polling. Default: nobody's but the server's own.
+    /// Pages of which origins may connect by polling. Default: only those of the server's own origin.
     pub cors: CorsOrigins,
-    /// How often a client is asked whether it lives. Default: 25 s.
+    /// The interval of the pings that the server sends to each client. Default: 25 s.
     pub ping_interval: Duration,
-    /// How long it may take to answer. Default: 20 s.
+    /// How long a client may take to answer a ping before it is disconnected. Default: 20 s.
     pub ping_timeout: Duration,
     /// The largest message of a client, in bytes. Default: 1,000,000.
     pub max_payload: u64,
-    /// How many packets may wait for a client, and of a client, before it is disconnected. Default: 65,536.
-    pub client_buffer: usize,
+    /// How many bytes of events may wait for a client, and how many bytes of its events may wait to be relayed, before the
+    /// client is disconnected. An event counts as 256 bytes at least. Default: 16,000,000; the least is 65,536.
+    pub client_buffer: u64,
     /// The files for TLS. Default: none, which means plain HTTP.
     pub tls: Option<TlsFiles>,
-    /// Who may connect. Default: anyone.
+    /// Which clients may connect. Default: every client.
     pub authentication: Authentication,
-    /// What clients may do. Default: nothing but listen.
+    /// What clients may do. Default: receive events and acknowledge them.
     pub rules: ClientRules,
-    /// What other servers get that ask for an answer. Default: who this is.
+    /// The response to `serverSideEmitWithAck` of other servers. Default: the uid and version of this server.
     pub answers: Answers,
-    /// How long a shutdown may take. Default: 5 s.
+    /// The deadline of a shutdown. Default: 5 s.
     pub grace: Duration,
 }
 
@@ -58,7 +65,7 @@ impl Default for ServerOptions {
             ping_interval: Duration::from_secs(25),
             ping_timeout: Duration::from_secs(20),
             max_payload: 1_000_000,
-            client_buffer: 65_536,
+            client_buffer: 16_000_000,
             tls: None,
             authentication: Authentication::Anyone,
             rules: ClientRules::default(),
@@ -68,17 +75,17 @@ impl Default for ServerOptions {
     }
 }
 
-/// A namespace to host, or many of a kind.
+/// A namespace to host, or a pattern of namespaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Hosted {
-    /// This one, from the start.
+    /// This namespace, from the start.
     One(Namespace),
-    /// Each that matches, from when the first client asks for it: `/org/{id}`.
+    /// Every namespace that matches the pattern (`/org/{id}`), from the moment the first client connects to it.
     Pattern(String),
 }
 
 impl Hosted {
-    /// A name, or a pattern where there are braces in it. The leading slash may be missing.
+    /// Reads a name, or a pattern if there are braces in it. The leading slash may be omitted.
     pub fn new(name: &str) -> Self {
         let nsp = Namespace::new(name);
         if nsp.as_str().contains(['{', '}']) { Self::Pattern(nsp.to_string()) } else { Self::One(nsp) }
@@ -95,35 +102,35 @@ pub enum Parser {
     Msgpack,
 }
 
-/// How clients may come.
+/// The transports that clients may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Transports {
-    /// Both ways, with the upgrade from polling to websocket.
+    /// Both, with the upgrade from polling to websocket.
     #[default]
     Both,
-    /// By websocket only.
+    /// Websocket only.
     Websocket,
-    /// By long polling only.
+    /// Long polling only.
     Polling,
 }
 
-/// Whose pages may connect by polling. Browsers do not ask for websockets.
+/// Pages of which origins may connect by polling. Browsers do not apply CORS to websockets.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum CorsOrigins {
-    /// Only those of the server's own origin.
+    /// Only the server's own origin.
     #[default]
     None,
-    /// Everybody's, without cookies.
+    /// Every origin, without cookies.
     Any,
-    /// Those of these origins, with cookies.
+    /// These origins, with cookies.
     These(Vec<HeaderValue>),
 }
 
 impl CorsOrigins {
-    /// Reads origins, such as `https://app.example.com`; `*` among them means any.
+    /// Reads origins such as `https://app.example.com`; `*` stands for every origin.
     ///
     /// # Errors
-    /// [`Error::Setting`] for what is not an origin.
+    /// [`Error::Setting`] for a text that is not an origin.
     pub fn parse<S: AsRef<str>>(origins: &[S]) -> Result<Self> {
         if origins.is_empty() {
             return Ok(Self::None);
@@ -150,7 +157,7 @@ fn parse_origin(text: &str) -> Result<HeaderValue> {
 /// The files for TLS, in PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// The server's certificate, followed by those between it and the root.
+    /// The server's certificate, followed by the intermediate certificates.
     pub certificate: PathBuf,
     /// Its private key.
     pub key: PathBuf,

@@ -1,90 +1,108 @@
-//! Passing on what clients emit, in the order in which it came.
+//! Relays the events of clients to the other servers, in the order in which they arrived.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use socketioxide::extract::AckSender;
-use tokio::sync::mpsc::{self, error::SendError};
+use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::client::{acknowledge, refuse};
+use super::client::{NO_ARGUMENTS, acknowledge, refuse};
+use super::options::MIN_EVENT_BYTES;
+use super::throttle::Throttle;
 use super::{ClusterAdapter, ClusterSocket};
-use crate::Receipt;
-use crate::Result;
 use crate::adapter::Enqueuing;
+use crate::{Error, Receipt, Result};
 
 /// How many events may be on their way to Postgres.
 const UNDER_WAY: usize = 4096;
 
-/// An event of a client that the clients here have got already.
-pub(super) struct Relayed {
+/// How many bytes of events may wait, of all clients together.
+const TOTAL_BYTES: usize = 256 << 20;
+
+/// An event of a client that the clients here have received already.
+pub(super) struct RelayedEvent {
     pub(super) sender: ClusterSocket,
-    /// The way to the other servers.
+    /// Publishes the event to the other servers.
     pub(super) onward: Enqueuing,
     pub(super) ack: AckSender<ClusterAdapter>,
+    pub(super) room: Room,
 }
 
-/// Takes events to be passed on to other servers.
+/// The room of an event in the queue, until Postgres has committed the event.
+pub(super) struct Room {
+    _of_client: OwnedSemaphorePermit,
+    _of_all: OwnedSemaphorePermit,
+}
+
+/// The queue of events for other servers. It is bounded in bytes, for each client and for all together.
 #[derive(Clone)]
-pub(super) struct Outbox {
-    queue: mpsc::UnboundedSender<(Relayed, Waiting)>,
-    /// How many events of one client may wait.
-    limit: usize,
+pub(super) struct RelayQueue {
+    events: mpsc::Sender<RelayedEvent>,
+    client_bytes: usize,
+    total: Arc<Semaphore>,
 }
 
-/// How many events of a client wait; kept with its socket.
-#[derive(Clone, Default)]
-struct Backlog(Arc<AtomicUsize>);
+/// The room that is left to a client; kept with its socket.
+#[derive(Clone)]
+struct ClientRoom(Arc<Semaphore>);
 
-/// One of them.
-struct Waiting(Backlog);
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// A client has more events waiting than it may have.
+/// There is no room for the event of a client.
 pub(super) struct TooMany;
 
-impl Outbox {
-    /// `limit` is for each client. Once closing, nothing is taken any more, and the task ends when all has been passed on.
-    pub(super) fn start(limit: usize, closing: CancellationToken) -> (Self, JoinHandle<()>) {
-        let (queue, events) = mpsc::unbounded_channel();
-        (Self { queue, limit }, tokio::spawn(run(events, closing)))
+impl RelayQueue {
+    /// `client_bytes` may wait of each client. Once `closing` is cancelled nothing is taken any more, and the task ends
+    /// when everything in the queue is published.
+    pub(super) fn start(client_bytes: usize, closing: CancellationToken) -> (Self, JoinHandle<()>) {
+        let (events, receiver) = mpsc::channel(TOTAL_BYTES / MIN_EVENT_BYTES);
+        let total = Arc::new(Semaphore::new(TOTAL_BYTES));
+        (Self { events, client_bytes, total }, tokio::spawn(run(receiver, closing)))
+    }
+
+    /// Reserves room for an event.
+    pub(super) fn reserve(&self, sender: &ClusterSocket, bytes: usize) -> Result<Room, TooMany> {
+        let ClientRoom(client) = sender.extensions.get::<ClientRoom>().unwrap_or_else(|| {
+            let room = ClientRoom(Arc::new(Semaphore::new(self.client_bytes)));
+            sender.extensions.insert(room.clone());
+            room
+        });
+        // An event larger than the room takes all of it.
+        let reserve = |room: &Arc<Semaphore>, limit: usize| {
+            let bytes = u32::try_from(bytes.max(MIN_EVENT_BYTES).min(limit)).unwrap_or(u32::MAX);
+            room.clone().try_acquire_many_owned(bytes).map_err(|_| TooMany)
+        };
+        Ok(Room {
+            _of_client: reserve(&client, self.client_bytes)?,
+            _of_all: reserve(&self.total, TOTAL_BYTES)?,
+        })
     }
 
     /// Queues an event.
-    pub(super) fn put(&self, relayed: Relayed) -> Result<(), TooMany> {
-        let backlog = relayed.sender.extensions.get::<Backlog>().unwrap_or_else(|| {
-            let backlog = Backlog::default();
-            relayed.sender.extensions.insert(backlog.clone());
-            backlog
-        });
-        if backlog.0.fetch_add(1, Ordering::Relaxed) >= self.limit {
-            backlog.0.fetch_sub(1, Ordering::Relaxed);
-            return Err(TooMany);
+    pub(super) fn put(&self, event: RelayedEvent) {
+        match self.events.try_send(event) {
+            Ok(()) => {}
+            Err(TrySendError::Closed(event)) => {
+                refuse(&event.sender, event.ack, "the server is shutting down")
+            }
+            // Cannot happen: an event with room has a place.
+            Err(TrySendError::Full(event)) => refuse(&event.sender, event.ack, NOT_SENT),
         }
-        if let Err(SendError((relayed, _))) = self.queue.send((relayed, Waiting(backlog))) {
-            refuse(&relayed.sender, relayed.ack, "the server is shutting down");
-        }
-        Ok(())
     }
 }
 
-async fn run(mut events: mpsc::UnboundedReceiver<(Relayed, Waiting)>, closing: CancellationToken) {
+async fn run(mut events: mpsc::Receiver<RelayedEvent>, closing: CancellationToken) {
+    let throttle = Throttle::default();
     let mut under_way = FuturesUnordered::new();
     loop {
         tokio::select! {
             event = events.recv(), if under_way.len() < UNDER_WAY => match event {
-                Some((Relayed { sender, onward, ack }, waiting)) => {
-                    // One after another, which is their order.
+                Some(RelayedEvent { sender, onward, ack, room }) => {
+                    // One after the other, which keeps their order.
                     let queued = onward.await;
-                    under_way.push(settle(sender, queued, ack, waiting));
+                    under_way.push(settle(sender, queued, ack, room, &throttle));
                 }
                 None => break,
             },
@@ -95,22 +113,30 @@ async fn run(mut events: mpsc::UnboundedReceiver<(Relayed, Waiting)>, closing: C
     while under_way.next().await.is_some() {}
 }
 
+const NOT_SENT: &str = "it reached no other server";
+const MAYBE_SENT: &str = "it may not have reached other servers";
+
+/// Whether it is certain that a message was not published.
+fn is_certain(error: &Error) -> bool {
+    !matches!(error, Error::ConnectionLost(_) | Error::Closed)
+}
+
 async fn settle(
     sender: ClusterSocket,
     queued: Result<Receipt>,
     ack: AckSender<ClusterAdapter>,
-    _waiting: Waiting,
+    _room: Room,
+    throttle: &Throttle,
 ) {
     let outcome = match queued {
         Ok(receipt) => receipt.await,
         Err(error) => Err(error),
     };
-    match outcome {
-        Ok(()) => acknowledge(&sender, ack, &()),
-        Err(error) => {
-            metrics::counter!("pgio_relay_errors_total").increment(1);
-            tracing::warn!(%error, sid = %sender.id, nsp = sender.ns(), "an event of a client reached no other server");
-            refuse(&sender, ack, "it reached no other server");
-        }
+    let Err(error) = outcome else { return acknowledge(&sender, ack, &NO_ARGUMENTS) };
+    metrics::counter!("pgio_relay_errors_total").increment(1);
+    metrics::counter!("pgio_publish_errors_total").increment(1);
+    if let Some(held_back) = throttle.pass(&error.to_string()) {
+        tracing::warn!(%error, held_back, sid = %sender.id, nsp = sender.ns(), "cannot relay the events of clients");
     }
+    refuse(&sender, ack, if is_certain(&error) { NOT_SENT } else { MAYBE_SENT });
 }

@@ -1,25 +1,25 @@
-//! What clients may do.
+//! What clients may do: join rooms, and have their events relayed.
 
 use globset::GlobMatcher;
 
-/// What clients may do. By default nothing: they receive what is sent to them, and acknowledge it.
+/// What clients may do. By default they can only receive events and acknowledge them.
 #[derive(Debug, Clone, Default)]
 pub struct ClientRules {
-    /// The rooms that clients may join and leave by themselves: those that one of these matches.
+    /// Clients may join and leave a room that one of these patterns matches.
     pub join: Vec<GlobMatcher>,
-    /// Who gets what clients emit.
+    /// Which clients receive the events that a client emits.
     pub relay: Relay,
 }
 
-/// Who gets what clients emit, apart from `join` and `leave`.
+/// Which clients receive the events that a client emits (`join` and `leave` excepted).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Relay {
-    /// Nobody.
+    /// None: the event is refused.
     #[default]
     Off,
-    /// Who shares a room with the sender.
+    /// Those that share a room with the sender.
     Rooms,
-    /// Everyone else in the namespace.
+    /// All others in the namespace.
     Namespace,
 }
 

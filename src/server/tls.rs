@@ -13,13 +13,13 @@ use crate::{Error, Result};
 pub(super) fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor> {
     let certificate = read(&files.certificate)?;
     let key = in_pkcs8(&read(&files.key)?, None)
-        .ok_or_else(|| wrong(&files.key, "holds no private key in PEM, or one that is encrypted".into()))?;
+        .ok_or_else(|| wrong(&files.key, "holds no private key in PEM, or an encrypted one".into()))?;
     let identity = Identity::from_pkcs8(&certificate, &key).map_err(|error| {
-        // OpenSSL's own words are pages long.
-        tracing::debug!(%error, "no identity");
+        // OpenSSL's message is several lines long.
+        tracing::debug!(%error, "invalid TLS identity");
         wrong(
             &files.certificate,
-            format!("is no certificate in PEM, or not that of the key {}", files.key.display()),
+            format!("is not a certificate in PEM, or does not belong to the key {}", files.key.display()),
         )
     })?;
     let acceptor = native_tls::TlsAcceptor::new(identity)

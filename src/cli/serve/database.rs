@@ -1,4 +1,4 @@
-//! The database of a server: the one that is configured, or a private one.
+//! The database of a server: the configured one, or a private Postgres.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::postgres::Settings;
 use crate::postgres::private::{self, PrivateServer};
 use crate::{Error, Result};
 
-/// How long to wait before a private server that died is started again, and again if it does not start.
+/// The pause before a private Postgres that ended is started again, and between two attempts.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// The database of a server.
@@ -21,7 +21,7 @@ pub(super) struct Database {
 }
 
 impl Database {
-    /// The configured one; else the private one that runs already; else a new private one.
+    /// Finds the configured database, else a private Postgres that runs already, else starts one.
     pub(super) async fn find(global: &Global) -> Result<Self, Failure> {
         match global.settings() {
             Ok(settings) => Ok(Self { settings, private: None }),
@@ -32,13 +32,13 @@ impl Database {
 
     async fn start(global: &Global) -> Result<Self, Failure> {
         let directory = private::state_directory().ok_or(Error::NoDatabase)?.join("postgres");
-        tracing::info!(directory = %directory.display(), "no database is configured: starting a private Postgres");
+        tracing::info!(directory = %directory.display(), "no database is configured, starting a private Postgres");
         match PrivateServer::builder().directory(&directory).start().await {
             Ok(server) => {
                 let settings = Settings::parse(&server.url())?.application_name("pgio");
                 Ok(Self { settings, private: Some(server) })
             }
-            // Another one may have been faster.
+            // Another process may have started one meanwhile.
             Err(error) => match global.settings() {
                 Ok(settings) if is_running(&directory) => Ok(Self { settings, private: None }),
                 _ => Err(error.into()),
@@ -50,26 +50,26 @@ impl Database {
         &self.settings
     }
 
-    /// The URL of the private server, if this one has started it: with the password, for its owner to use.
+    /// The URL of the private Postgres with its password, if this process started it.
     pub(super) fn private_url(&self) -> Option<String> {
         self.private.as_ref().map(PrivateServer::url)
     }
 
-    /// Starts a private server again whenever it ends by itself. Never returns.
-    pub(super) async fn keep(&mut self) {
+    /// Restarts a private Postgres whenever it ends by itself. Never returns.
+    pub(super) async fn supervise(&mut self) {
         let Some(private) = &mut self.private else { return std::future::pending().await };
         loop {
             let error = private.died().await;
-            tracing::error!(%error, "the private Postgres has ended; starting it again");
+            tracing::error!(%error, "the private Postgres ended, restarting it");
             sleep(PAUSE).await;
             while let Err(error) = private.start_again().await {
-                tracing::error!(%error, "the private Postgres does not start");
+                tracing::error!(%error, "cannot start the private Postgres");
                 sleep(PAUSE).await;
             }
         }
     }
 
-    /// Stops a private server.
+    /// Stops the private Postgres, if this process started it.
     pub(super) async fn stop(self) -> Result<(), Failure> {
         match self.private {
             Some(private) => Ok(private.stop().await?),

@@ -1,4 +1,4 @@
-//! The database of a server: the one that is configured. Private ones need Unix.
+//! The database of a server: the configured one. A private Postgres needs Unix.
 
 use super::super::arguments::Global;
 use super::super::exit::Failure;
@@ -10,7 +10,7 @@ pub(super) struct Database {
 }
 
 impl Database {
-    /// The configured one.
+    /// Finds the configured database.
     pub(super) async fn find(global: &Global) -> Result<Self, Failure> {
         Ok(Self { settings: global.settings()? })
     }
@@ -19,17 +19,17 @@ impl Database {
         &self.settings
     }
 
-    /// None.
+    /// Always `None`.
     pub(super) fn private_url(&self) -> Option<String> {
         None
     }
 
     /// Never returns.
-    pub(super) async fn keep(&mut self) {
+    pub(super) async fn supervise(&mut self) {
         std::future::pending().await
     }
 
-    /// Nothing to stop.
+    /// Does nothing.
     pub(super) async fn stop(self) -> Result<(), Failure> {
         Ok(())
     }

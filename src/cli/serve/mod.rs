@@ -28,84 +28,86 @@ use signals::Signals;
 
 /// Host a Socket.IO server that is a member of the cluster
 ///
-/// With no database configured it starts a private Postgres, prints its URL, and stops it on exit; other pgio commands
-/// find it by themselves. GET /healthz tells whether the process lives, /readyz whether Postgres is there, /metrics is
-/// for Prometheus.
+/// If no database is configured, this command starts a private Postgres, prints its URL, and stops it on exit. Other pgio
+/// commands find the private Postgres by themselves. GET /healthz answers while the process runs, /readyz while it is
+/// connected to the cluster, and /metrics serves metrics for Prometheus.
 ///
-/// A client that cannot keep up is disconnected once its buffer is full, since it would miss events. It then connects
-/// again by itself, as after any loss of connection, with a new id and without its rooms.
+/// A slow client is disconnected once its buffer is full. It then reconnects by itself, with a new id and without its rooms.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  pgio serve                                      with a Postgres of its own
-  pgio serve --listen :8080 -n / -n '/org/{id}'   namespaces on demand
-  pgio serve --jwt-key-file key.pem               who shows { auth: { token } }
-  pgio serve --allow-join 'chat:*' --relay        clients talk to each other")]
+  pgio serve                                      start a private Postgres, too
+  pgio serve --listen :8080 -n / -n '/org/{id}'   create namespaces on demand
+  pgio serve --jwt-key-file key.pem               require { auth: { token } }
+  pgio serve --allow-join 'chat:*' --relay        relay events between clients")]
 pub(super) struct Serve {
-    /// Where to listen; port 0 takes a free one
+    /// Listen on this address; port 0 takes a free port
     #[arg(long, default_value = "0.0.0.0:3000", value_parser = parse_listen, value_name = "HOST:PORT", env = "PGIO_LISTEN")]
     listen: String,
     #[command(flatten)]
     namespaces: Namespaces,
-    /// The path that clients ask for
+    /// The path of the Socket.IO endpoint
     #[arg(long, default_value = "/socket.io", value_name = "PATH")]
     path: String,
-    /// How packets are encoded between server and clients; msgpack for clients with socket.io-msgpack-parser
+    /// The parser of the clients; msgpack for socket.io-msgpack-parser
     #[arg(long, value_enum, default_value_t = ParserName::Default, value_name = "PARSER")]
     parser: ParserName,
-    /// How clients may come
+    /// The transports that clients may use
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [TransportName::Websocket, TransportName::Polling], value_name = "LIST")]
     transports: Vec<TransportName>,
-    /// Let pages of this origin connect by polling; * for all. May be repeated
+    /// Let pages of this origin connect by polling (* for every origin). May be repeated
     #[arg(long = "cors-origin", value_name = "ORIGIN")]
     cors_origins: Vec<String>,
-    /// How often to ask clients whether they live
+    /// The interval between two pings to a client
     #[arg(long, default_value = "25s", value_parser = duration::parse_positive, value_name = "TIME")]
     ping_interval: Duration,
-    /// How long they may take to answer
+    /// How long a client may take to answer a ping
     #[arg(long, default_value = "20s", value_parser = duration::parse_positive, value_name = "TIME")]
     ping_timeout: Duration,
-    /// The largest message of a client
+    /// The largest message that a client may send
     #[arg(long, default_value = "1MB", value_parser = size::parse, value_name = "SIZE")]
     max_payload: u64,
-    /// How many packets may wait for a client before it is disconnected
-    #[arg(long, default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..=1 << 30), value_name = "N")]
-    client_buffer: u32,
-    /// The server's certificate, followed by those between it and the root, in PEM
+    /// Disconnect a client when more than this waits for it, at least 64KiB
+    ///
+    /// The limit holds for the events that the client has not read, and for its own events that wait to be relayed. An event
+    /// counts with its size, and as 256 bytes at least.
+    #[arg(long, default_value = "16MB", value_parser = size::parse, value_name = "SIZE")]
+    client_buffer: u64,
+    /// Serve TLS with this certificate, followed by the intermediate certificates, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
-    /// Its private key, in PEM
+    /// The private key of the certificate, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// Let in who shows a token of this file, which has one a line
+    /// Require a token listed in FILE (one per line)
     #[arg(long, value_name = "FILE", conflicts_with = "jwt_key_file")]
     auth_token_file: Option<PathBuf>,
-    /// Let in who shows a JSON Web Token signed with this key: a secret (HS256 ...) or a public key in PEM (RS256, ES256 ...)
+    /// Require a JSON Web Token signed with the key in FILE: a secret (HS256 ...) or a public key in PEM (RS256, ES256 ...)
     ///
-    /// Its claims become the socket's data, and a rooms claim joins those rooms.
+    /// The claims become the socket's data. The client joins the rooms of the rooms claim.
     #[arg(long, value_name = "FILE")]
     jwt_key_file: Option<PathBuf>,
-    /// Let clients emit join and leave with rooms that match: * and ? and [a-z] and {a,b}. May be repeated
+    /// Let clients emit join and leave for rooms that match: * and ? and [a-z] and {a,b}. May be repeated
     ///
-    /// Both take a room or an array of rooms, and acknowledge with the rooms then held, or with {error}.
+    /// Both events take a room or an array of rooms. The acknowledgement is the list of the client's rooms, or {error}.
     #[arg(long, value_name = "GLOB", num_args = 1.., value_parser = glob::parse)]
     allow_join: Vec<GlobMatcher>,
-    /// Pass on what clients emit, to their rooms or to everyone else in the namespace
+    /// Relay the events of clients to their rooms, or to all others in the namespace
     #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "rooms", value_name = "TO")]
     relay: Option<RelayTo>,
-    /// What servers get that ask for an answer (serverSideEmit) [default: {"node": uid, "pgio": version}]
+    /// Answer every serverSideEmitWithAck of other servers with this [default: {"node": uid, "pgio": version}]
     #[arg(long, value_name = "JSON", conflicts_with = "no_answer")]
     answer: Option<String>,
-    /// Let servers wait in vain that ask for an answer
+    /// Do not answer serverSideEmitWithAck of other servers
     #[arg(long)]
     no_answer: bool,
-    /// Do not create the attachment table where it is missing
+    /// Do not create the attachment table if it is missing
     #[arg(long)]
     no_init: bool,
-    /// How long a shutdown may take
+    /// The deadline of a shutdown
     #[arg(long, default_value = "5s", value_parser = duration::parse, value_name = "TIME")]
     grace: Duration,
-    /// How to log, on stderr
+    /// The format of the log on stderr
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT", env = "PGIO_LOG_FORMAT")]
     log_format: Format,
 }
@@ -124,13 +126,13 @@ enum TransportName {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum RelayTo {
-    /// To who shares a room with the sender
+    /// To the clients that share a room with the sender
     Rooms,
-    /// To everyone else in the namespace
+    /// To all others in the namespace
     Namespace,
 }
 
-/// A port alone means every address.
+/// Reads an address. A port alone stands for all interfaces.
 fn parse_listen(text: &str) -> Result<String, String> {
     let port = text.strip_prefix(':').unwrap_or(text);
     match (port.parse::<u16>(), text.rsplit_once(':')) {
@@ -138,7 +140,7 @@ fn parse_listen(text: &str) -> Result<String, String> {
         (Err(_), Some((host, port))) if !host.is_empty() && port.parse::<u16>().is_ok() => {
             Ok(text.to_owned())
         }
-        _ => Err("not an address: write 127.0.0.1:3000 or [::1]:3000".into()),
+        _ => Err("not an address such as 127.0.0.1:3000 or [::1]:3000".into()),
     }
 }
 
@@ -151,8 +153,8 @@ impl Serve {
         let mut signals = Signals::listen()?;
         tokio::select! {
             outcome = self.serve(global) => outcome,
-            // Whatever starts or stops: the second signal is meant.
-            () = signals.insistent() => Err(Failure::Interrupted),
+            // The second Ctrl-C ends the process at once, also during start or shutdown.
+            () = signals.second_interrupt() => Err(Failure::Interrupted),
         }
     }
 
@@ -176,13 +178,13 @@ impl Serve {
             }
         };
         tokio::select! {
-            () = database.keep() => {}
+            () = database.supervise() => {}
             () = signals.next() => {}
         }
         tracing::info!("shutting down");
         server.shut_down().await;
         database.stop().await?;
-        tracing::info!("done");
+        tracing::info!("stopped");
         Ok(())
     }
 
@@ -195,7 +197,7 @@ impl Serve {
     ) -> Result<Option<Server>, Failure> {
         let cluster = Cluster::connect(database.settings().clone(), global.adapter_options()).await?;
         if !self.no_init && cluster.create_attachment_table().await? {
-            tracing::info!(table = %cluster.options().table_name, "the attachment table is new");
+            tracing::info!(table = %cluster.options().table_name, "attachment table created");
         }
         let whereabouts = cluster.whereabouts().await?;
         let server = Server::start(cluster, options, metrics).await?;
@@ -246,7 +248,7 @@ impl Serve {
             ping_interval: self.ping_interval,
             ping_timeout: self.ping_timeout,
             max_payload: self.max_payload,
-            client_buffer: usize::try_from(self.client_buffer).unwrap_or(usize::MAX),
+            client_buffer: self.client_buffer,
             tls: self
                 .tls_cert
                 .clone()
@@ -267,7 +269,7 @@ impl Serve {
     }
 }
 
-/// Says on stdout where it is, for people and for scripts.
+/// Prints the address to stdout, for people and for scripts.
 fn announce(server: &Server, whereabouts: &str, database: &Database, global: &Global) {
     let (url, private) = (server.url(), database.private_url());
     let text = match global.output {
@@ -277,7 +279,7 @@ fn announce(server: &Server, whereabouts: &str, database: &Database, global: &Gl
             format!("{private}listening on {url} (database {whereabouts})")
         }
     };
-    // Nobody has to read it.
+    // A closed stdout is no reason to stop serving.
     let mut stdout = std::io::stdout();
     let _ = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
 }

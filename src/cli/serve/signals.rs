@@ -1,8 +1,8 @@
-//! When to end: SIGTERM, SIGINT, Ctrl-C.
+//! The signals that end a server: SIGTERM, SIGINT, Ctrl-C.
 
 use super::super::exit::Failure;
 
-/// The signals that end a server. Each of these sees them all.
+/// The signals that end a server. Every instance receives every signal.
 pub(super) struct Signals {
     #[cfg(unix)]
     interrupt: tokio::signal::unix::Signal,
@@ -22,7 +22,7 @@ impl Signals {
         Ok(Self {})
     }
 
-    /// Waits for one.
+    /// Waits for the next signal.
     pub(super) async fn next(&mut self) {
         #[cfg(unix)]
         tokio::select! {
@@ -35,8 +35,8 @@ impl Signals {
         }
     }
 
-    /// Waits for somebody who has lost patience: the second Ctrl-C.
-    pub(super) async fn insistent(&mut self) {
+    /// Waits for the second Ctrl-C.
+    pub(super) async fn second_interrupt(&mut self) {
         #[cfg(unix)]
         for _ in 0..2 {
             self.interrupt.recv().await;

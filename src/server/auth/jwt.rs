@@ -1,4 +1,4 @@
-//! JSON Web Tokens.
+//! Authentication by JSON Web Tokens.
 
 use std::fmt;
 use std::path::Path;
@@ -8,11 +8,10 @@ use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde_json::Value as Json;
 
-use super::{Admission, Refusal};
+use super::{Admitted, Refusal};
 use crate::{Error, Result};
 
-/// A key that JSON Web Tokens are checked with. The algorithms that count follow from the kind of the key, never from
-/// the token.
+/// A key that verifies JSON Web Tokens. The accepted algorithms follow from the kind of the key, never from the token.
 #[derive(Clone)]
 pub struct JwtKey(Arc<Inner>);
 
@@ -26,7 +25,7 @@ impl JwtKey {
     /// secret of the HS algorithms, without the line break at its end.
     ///
     /// # Errors
-    /// [`Error::File`] where the file cannot be read or makes no sense.
+    /// [`Error::File`] if the file cannot be read or holds no usable key.
     pub fn read(path: &Path) -> Result<Self> {
         Self::parse(&super::read(path)?).map_err(|reason| Error::File { path: path.into(), reason })
     }
@@ -37,11 +36,11 @@ impl JwtKey {
         let pem = text.trim_start().as_bytes();
         let (key, algorithms) = if !pem.starts_with(b"-----BEGIN") {
             if text.trim().is_empty() {
-                return Err("there is no key in it".into());
+                return Err("holds no key".into());
             }
             (DecodingKey::from_secret(text.as_bytes()), vec![HS256, HS384, HS512])
         } else if text.contains("PRIVATE KEY-----") {
-            return Err("holds a private key; tokens are checked with the public one".into());
+            return Err("holds a private key; use the public key that belongs to it".into());
         } else if let Ok(key) = DecodingKey::from_rsa_pem(pem) {
             (key, vec![RS256, RS384, RS512, PS256, PS384, PS512])
         } else if let Ok(key) = DecodingKey::from_ec_pem(pem) {
@@ -53,15 +52,15 @@ impl JwtKey {
         validation.algorithms = algorithms;
         validation.leeway = 0;
         validation.validate_nbf = true;
-        // Whom a token is for is nothing that this server was told.
+        // The server has no configured audience, so it accepts every `aud`.
         validation.validate_aud = false;
-        // `exp` counts where there is one, as in Node's jsonwebtoken.
+        // A token without `exp` does not expire, as in Node's jsonwebtoken.
         validation.required_spec_claims.clear();
         Ok(Self(Arc::new(Inner { key, validation })))
     }
 
-    /// Checks a token, and reads what it says about the client.
-    pub(super) fn admit(&self, token: &str) -> Result<Admission, Refusal> {
+    /// Verifies a token and reads its claims.
+    pub(super) fn admit(&self, token: &str) -> Result<Admitted, Refusal> {
         let Inner { key, validation } = &*self.0;
         let token = jsonwebtoken::decode::<Json>(token, key, validation).map_err(|e| refusal(e.kind()))?;
         let claims = token.claims;
@@ -70,7 +69,7 @@ impl JwtKey {
         }
         let rooms = rooms(claims.get("rooms"))
             .ok_or(Refusal::Claims("the token's rooms are neither a string nor an array of strings"))?;
-        Ok(Admission { data: claims.into(), rooms })
+        Ok(Admitted { data: claims.into(), rooms })
     }
 }
 
@@ -88,7 +87,7 @@ fn refusal(kind: &ErrorKind) -> Refusal {
         ErrorKind::ExpiredSignature => Refusal::Expired,
         ErrorKind::ImmatureSignature => Refusal::NotYetValid,
         ErrorKind::InvalidSignature => Refusal::BadSignature,
-        // A name that is no algorithm, such as `none`, is a JSON error in the header.
+        // An unknown algorithm, such as `none`, is a JSON error in the header and falls under `Malformed`.
         ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName | ErrorKind::MissingAlgorithm => {
             Refusal::Algorithm
         }

@@ -1,4 +1,4 @@
-//! Who may connect.
+//! Authentication of clients.
 
 mod jwt;
 mod tokens;
@@ -14,35 +14,35 @@ pub use tokens::Tokens;
 use crate::protocol::{Object, Value};
 use crate::{Error, Result};
 
-/// Who may connect. Clients show a token: `io(url, { auth: { token } })`.
+/// Which clients may connect. A client sends its token as `io(url, { auth: { token } })`.
 #[derive(Debug, Clone, Default)]
 pub enum Authentication {
-    /// Anyone.
+    /// Every client.
     #[default]
     Anyone,
-    /// Who shows one of these tokens.
+    /// Clients that send one of these tokens.
     Tokens(Tokens),
-    /// Who shows a JSON Web Token signed with this key.
+    /// Clients that send a JSON Web Token signed with this key.
     Jwt(JwtKey),
 }
 
-/// What a client shows when it connects to a namespace.
+/// The `auth` object that a client sends when it connects to a namespace.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct Credentials {
     #[serde(default)]
     token: Option<String>,
 }
 
-/// What a client that was let in brings with it.
+/// What is known about a client that may connect.
 #[derive(Debug)]
-pub(super) struct Admission {
+pub(super) struct Admitted {
     /// For `socket.data`.
     pub data: Value,
-    /// Rooms that it joins at once.
+    /// The rooms that the client joins at once.
     pub rooms: Vec<String>,
 }
 
-/// Why a client is not let in: the message of its `connect_error`.
+/// Why a client may not connect: the message of its `connect_error`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Refusal {
     NoToken,
@@ -53,6 +53,8 @@ pub(super) enum Refusal {
     Algorithm,
     Malformed,
     Claims(&'static str),
+    /// The namespace cannot be served.
+    Namespace(String),
 }
 
 impl Refusal {
@@ -67,6 +69,7 @@ impl Refusal {
             Self::Algorithm => "algorithm",
             Self::Malformed => "malformed",
             Self::Claims(_) => "claims",
+            Self::Namespace(_) => "namespace",
         }
     }
 }
@@ -81,20 +84,21 @@ impl fmt::Display for Refusal {
             Self::BadSignature => "unauthorized: the token's signature does not match",
             Self::Algorithm => "unauthorized: the token's algorithm is not accepted here",
             Self::Malformed => "unauthorized: the token is malformed",
+            Self::Namespace(reason) => reason,
             Self::Claims(what) => return write!(f, "unauthorized: {what}"),
         })
     }
 }
 
 impl Authentication {
-    /// Decides about a client. `None` for credentials that make no sense.
-    pub(super) fn admit(&self, credentials: Option<Credentials>) -> Result<Admission, Refusal> {
+    /// Authenticates a client. `None` stands for an `auth` object that cannot be read.
+    pub(super) fn admit(&self, credentials: Option<Credentials>) -> Result<Admitted, Refusal> {
         let token = credentials.and_then(|credentials| credentials.token);
         let shown = || token.as_deref().filter(|token| !token.is_empty()).ok_or(Refusal::NoToken);
         match self {
-            Self::Anyone => Ok(Admission::plain()),
+            Self::Anyone => Ok(Admitted::plain()),
             Self::Tokens(tokens) => match tokens.contain(shown()?) {
-                true => Ok(Admission::plain()),
+                true => Ok(Admitted::plain()),
                 false => Err(Refusal::WrongToken),
             },
             Self::Jwt(key) => key.admit(shown()?),
@@ -102,7 +106,7 @@ impl Authentication {
     }
 }
 
-impl Admission {
+impl Admitted {
     fn plain() -> Self {
         Self { data: Value::Object(Object::new()), rooms: Vec::new() }
     }

@@ -1,4 +1,4 @@
-//! A list of tokens that open the door.
+//! Authentication by a list of tokens.
 
 use std::fmt;
 use std::path::Path;
@@ -8,20 +8,20 @@ use subtle::{Choice, ConstantTimeEq};
 
 use crate::{Error, Result};
 
-/// Tokens that let a client in.
+/// The accepted tokens.
 #[derive(Clone)]
 pub struct Tokens(Arc<[String]>);
 
 impl Tokens {
-    /// Reads a file with one token a line; spaces around them and empty lines do not count.
+    /// Reads a file with one token per line. Surrounding spaces and empty lines are ignored.
     ///
     /// # Errors
-    /// [`Error::File`] where the file cannot be read or holds no token.
+    /// [`Error::File`] if the file cannot be read or holds no token.
     pub fn read(path: &Path) -> Result<Self> {
         let text = super::read(path)?;
         let tokens = Self::from_lines(&text);
         if tokens.0.is_empty() {
-            return Err(Error::File { path: path.into(), reason: "there is no token in it".into() });
+            return Err(Error::File { path: path.into(), reason: "holds no token".into() });
         }
         Ok(tokens)
     }
@@ -30,7 +30,7 @@ impl Tokens {
         Self(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
     }
 
-    /// Whether this is one of them. How long it takes tells no more than the length of the tokens.
+    /// Whether a token is in the list. The time that this takes reveals only the lengths of the tokens.
     pub(super) fn contain(&self, shown: &str) -> bool {
         let equal = |token: &String| token.as_bytes().ct_eq(shown.as_bytes());
         self.0.iter().map(equal).fold(Choice::from(0), |known, equal| known | equal).into()

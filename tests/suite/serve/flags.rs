@@ -26,18 +26,19 @@ async fn what_makes_no_sense_is_said_in_one_line() {
         (&["--listen", "nowhere"], 2, "--listen"),
         (&["--listen", &taken], 1, &taken),
         (&["--max-payload", "much"], 2, "--max-payload"),
+        (&["--client-buffer", "5000"], 2, "--client-buffer: 5000 bytes are too few: the least is 65536"),
         (&["--tls-cert", &text], 2, "--tls-key"),
         (&["--tls-cert", "/none.pem", "--tls-key", &text], 2, "/none.pem: No such file"),
         (&["--tls-cert", &text, "--tls-key", &text], 2, "text: holds no private key"),
         (&["--auth-token-file", "/none"], 2, "/none: No such file"),
-        (&["--auth-token-file", &empty], 2, "empty: there is no token in it"),
-        (&["--jwt-key-file", &empty], 2, "empty: there is no key in it"),
+        (&["--auth-token-file", &empty], 2, "empty: holds no token"),
+        (&["--jwt-key-file", &empty], 2, "empty: holds no key"),
         (&["--jwt-key-file", &private], 2, "private: holds a private key"),
         (&["--jwt-key-file", &broken], 2, "broken: holds no public RSA or EC key"),
         (&["--cors-origin", "example.com"], 2, "--cors-origin: \"example.com\" is not an origin"),
         (&["--path", "socket.io"], 2, "--path: \"socket.io\" is not a path"),
-        (&["--path", "/metrics"], 2, "--path: \"/metrics\" is taken"),
-        (&["-n", "/org/{id"], 2, "--namespace: \"/org/{id\" is no pattern"),
+        (&["--path", "/metrics"], 2, "--path: \"/metrics\" is used by the server itself"),
+        (&["-n", "/org/{id"], 2, "--namespace: \"/org/{id\" is not a valid pattern"),
     ];
     for (flags, status, says) in cases {
         let mut args = vec!["--database-url", postgres.url()];

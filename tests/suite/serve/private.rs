@@ -65,7 +65,7 @@ async fn a_private_postgres_that_dies_is_started_again() {
     kill(Pid::from_raw(pid), Signal::SIGQUIT).unwrap();
     serve.wait_for_ready(503).await;
     serve.wait_for_ready(200).await;
-    serve.wait_for_log("the private Postgres has ended; starting it again").await;
+    serve.wait_for_log("the private Postgres ended, restarting it").await;
     let client = serve.client(&NodePeer::start().await).await;
     let emitter = pgio::Emitter::connect(serve.announced["privateDatabase"].as_str().unwrap()).await.unwrap();
     emitter.emit("e", 1).await.unwrap();

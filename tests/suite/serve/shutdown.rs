@@ -88,7 +88,7 @@ async fn clients_are_told_even_without_postgres() {
 #[tokio::test]
 async fn a_client_that_does_not_read_holds_nothing_up() {
     let postgres = postgres().await;
-    let mut serve = PgioServe::start(postgres.url(), &["--grace", "2s"]).await;
+    let mut serve = PgioServe::start(postgres.url(), &["--grace", "2s", "--client-buffer", "64MB"]).await;
     let (stuck, good) = one_that_does_not_read_and_one_that_does(&serve, postgres.url()).await;
     assert_eq!(serve.metric("pgio_connections{transport=\"websocket\"}").await, 2.0);
 
@@ -104,7 +104,7 @@ async fn a_client_that_does_not_read_holds_nothing_up() {
 #[tokio::test]
 async fn a_second_ctrl_c_waits_for_nobody() {
     let postgres = postgres().await;
-    let mut serve = PgioServe::start(postgres.url(), &["--grace", "10m"]).await;
+    let mut serve = PgioServe::start(postgres.url(), &["--grace", "10m", "--client-buffer", "64MB"]).await;
     let (stuck, good) = one_that_does_not_read_and_one_that_does(&serve, postgres.url()).await;
     serve.signal(Signal::SIGINT);
     good.wait_for_disconnect().await;

@@ -14,15 +14,21 @@ pub struct RawWebsocket(TcpStream);
 impl RawWebsocket {
     /// Opens it; nothing is read beyond the answer to the request.
     pub async fn open(address: &str) -> RawWebsocket {
+        Self::try_open(address).await.expect("the server opens a websocket")
+    }
+
+    /// Opens it, if the server does not refuse.
+    pub async fn try_open(address: &str) -> Option<RawWebsocket> {
         let mut stream = TcpStream::connect(address).await.unwrap();
         let request = format!(
             "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nhost: {address}\r\nconnection: Upgrade\r\n\
              upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
         );
-        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.write_all(request.as_bytes()).await.ok()?;
         let mut socket = RawWebsocket(stream);
-        socket.read_until("\r\n\r\n").await;
-        socket
+        let is_open =
+            socket.hears("HTTP/1.1 101 Switching Protocols").await && socket.hears("\r\n\r\n").await;
+        is_open.then_some(socket)
     }
 
     /// Opens it and connects to the main namespace.
@@ -65,11 +71,19 @@ impl RawWebsocket {
     }
 
     async fn read_until(&mut self, text: &str) {
+        assert!(self.hears(text).await, "the connection holds");
+    }
+
+    /// Reads until a text comes: true. False if the server hangs up before.
+    pub async fn hears(&mut self, text: &str) -> bool {
         let mut read = Vec::new();
-        while !String::from_utf8_lossy(&read).contains(text) {
-            let byte = timeout(PATIENCE, self.0.read_u8()).await.expect("it answers");
-            read.push(byte.expect("the connection holds"));
+        while !read.ends_with(text.as_bytes()) {
+            match timeout(PATIENCE, self.0.read_u8()).await.expect("it answers") {
+                Ok(byte) => read.push(byte),
+                Err(_) => return false,
+            }
         }
+        true
     }
 
     /// Reads until the server hangs up; how many bytes there were.

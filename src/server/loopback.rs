@@ -1,4 +1,4 @@
-//! How long a notification takes through Postgres and back.
+//! The loopback probe: publishes a notification every few seconds and measures when it comes back.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,32 +9,32 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::cluster::{Cluster, Echo, Sounding};
 use crate::{Error, Result};
 
-/// How often that is measured.
+/// The interval between two probes, and the deadline of each.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// Whether Postgres takes what this server publishes, and none of it has ever come back: something in between has sessions
-/// in common with others, and keeps their notifications.
+/// Whether Postgres accepts what this server publishes while no notification has ever come back. This happens behind a
+/// connection pooler in transaction mode, which drops notifications.
 #[derive(Clone, Default)]
-pub(super) struct Deafness(Arc<AtomicBool>);
+pub(super) struct LoopbackHealth(Arc<AtomicBool>);
 
-impl Deafness {
-    pub(super) fn is_found(&self) -> bool {
+impl LoopbackHealth {
+    pub(super) fn is_failing(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
-    fn find(&self) {
+    fn fail(&self) {
         if !self.0.swap(true, Ordering::Relaxed) {
             tracing::error!("{}", Error::NotificationsNotDelivered);
         }
     }
 
-    fn cure(&self) {
+    fn recover(&self) {
         self.0.store(false, Ordering::Relaxed);
     }
 }
 
-/// Measures for as long as it is polled.
-pub(super) async fn measure(cluster: Cluster, deafness: &Deafness) -> Result<()> {
+/// Probes for as long as this future is polled.
+pub(super) async fn measure(cluster: Cluster, loopback: &LoopbackHealth) -> Result<()> {
     let gauge = metrics::gauge!("pgio_lag_seconds");
     let mut echo = Echo::listen(&cluster).await?;
     let mut ticks = interval(INTERVAL);
@@ -45,13 +45,13 @@ pub(super) async fn measure(cluster: Cluster, deafness: &Deafness) -> Result<()>
         let since = *missing_since.get_or_insert_with(Instant::now);
         match echo.sound(INTERVAL).await {
             Sounding::Back(lag) => {
-                deafness.cure();
+                loopback.recover();
                 missing_since = None;
                 gauge.set(lag.as_secs_f64());
                 continue;
             }
-            // With anything that was ever heard it is only late, or Postgres has gone meanwhile.
-            Sounding::Silence if cluster.is_deaf() => deafness.find(),
+            // If a notification ever arrived, this one is late, or the connection to Postgres was lost meanwhile.
+            Sounding::Silence if cluster.is_deaf() => loopback.fail(),
             Sounding::Silence | Sounding::Unsent => {}
         }
         gauge.set(since.elapsed().as_secs_f64());

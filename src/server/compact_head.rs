@@ -1,10 +1,10 @@
-//! The head of a request, freed of the buffer that it was read into.
+//! Copies the head of a request out of the read buffer of its connection.
 
 use http::{HeaderMap, HeaderValue, Request};
 
-/// Copies what outlives the request. socketioxide keeps the head of a client's first request for as long as the client is
-/// there, and each of its headers would keep the whole buffer of the connection, of 8 KiB.
-pub(super) fn from_buffer<B>(request: &mut Request<B>) {
+/// Copies URI and headers. socketioxide keeps the head of a client's first request for as long as the client is connected, and
+/// each header would keep the whole read buffer of the connection (8 KiB) in memory.
+pub(super) fn copy_out_of_buffer<B>(request: &mut Request<B>) {
     let copied: HeaderMap = request
         .headers()
         .iter()
@@ -25,12 +25,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_head_stays_as_it_was() {
+    fn the_copy_equals_the_original() {
         let request =
             Request::get("/socket.io/?EIO=4&transport=websocket").header("X-Two", "a").header("x-two", "b");
         let mut request = request.header("host", "h").body(()).unwrap();
         let (uri, headers) = (request.uri().clone(), request.headers().clone());
-        from_buffer(&mut request);
+        copy_out_of_buffer(&mut request);
         assert_eq!((request.uri(), request.headers()), (&uri, &headers));
     }
 }

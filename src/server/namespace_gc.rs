@@ -1,4 +1,4 @@
-//! Namespaces of a pattern go when nobody is in them any more: anyone can make one by asking for it.
+//! Garbage collection of namespaces that a pattern created: any client can create one, so an empty one is deleted.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -6,13 +6,13 @@ use std::time::Duration;
 use tokio::time::interval;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{ClusterIo, Hosted};
+use super::{Hosted, SharedIo};
 
-/// How long a namespace is empty at least before it goes, so that a client that comes back finds it.
-pub(super) const PAUSE: Duration = Duration::from_secs(10);
+/// How long a namespace must be empty before it is deleted, so that a client that reconnects finds it.
+pub(super) const EMPTY_FOR: Duration = Duration::from_secs(10);
 
-/// Sweeps for as long as this is kept. Namespaces that are hosted by name stay.
-pub(super) fn start(io: ClusterIo, hosted: &[Hosted]) -> AbortOnDropHandle<()> {
+/// Starts the task; dropping the handle ends it. Namespaces that are hosted by name are never deleted.
+pub(super) fn start(io: SharedIo, hosted: &[Hosted]) -> AbortOnDropHandle<()> {
     let names = hosted.iter().filter_map(|hosted| match hosted {
         Hosted::One(nsp) => Some(nsp.to_string()),
         Hosted::Pattern(_) => None,
@@ -20,19 +20,20 @@ pub(super) fn start(io: ClusterIo, hosted: &[Hosted]) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(run(io, names.collect())))
 }
 
-async fn run(io: ClusterIo, stay: HashSet<String>) {
-    let mut ticks = interval(PAUSE);
+async fn run(io: SharedIo, permanent: HashSet<String>) {
+    let mut ticks = interval(EMPTY_FOR);
     let mut empty_before = HashSet::new();
     loop {
         ticks.tick().await;
+        let Some(io) = io.get() else { return };
         let mut empty = HashSet::new();
         for nsp in io.nsps() {
             let path = nsp.ns_path().to_owned();
-            if stay.contains(&path) || !nsp.sockets().is_empty() {
+            if permanent.contains(&path) || !nsp.sockets().is_empty() {
                 continue;
             }
             if empty_before.contains(&path) {
-                tracing::debug!(nsp = path, "an empty namespace goes");
+                tracing::debug!(nsp = path, "deleting an empty namespace");
                 io.delete_ns(&path);
             } else {
                 empty.insert(path);

@@ -1,0 +1,92 @@
+//! The farewells (`ADAPTER_CLOSE`) of closed namespaces.
+//!
+//! socketioxide polls `CoreAdapter::close` once and drops it when it deletes a namespace. So `close` only hands the node
+//! over to the task here, which publishes one farewell after the other.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use tokio::sync::{Notify, oneshot};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::node::Node;
+use crate::{Error, Result};
+
+/// How many farewells may wait. Beyond that they are dropped, and the other servers notice the missing heartbeats.
+const LIMIT: usize = 1 << 17;
+
+type Outcome = oneshot::Sender<Result<()>>;
+
+/// The queue of farewells, and the task that publishes them.
+#[derive(Default)]
+pub(super) struct Farewells {
+    queue: Arc<Queue>,
+    task: OnceLock<AbortOnDropHandle<()>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: Mutex<VecDeque<(Arc<Node>, Outcome)>>,
+    added: Notify,
+}
+
+impl Farewells {
+    /// Queues the farewell of a node at once. What is returned resolves when the farewell is committed, and need not be
+    /// awaited for that.
+    pub(super) fn push(&self, node: Arc<Node>) -> impl Future<Output = Result<()>> + Send + use<> {
+        let (outcome, told) = oneshot::channel();
+        let is_queued = {
+            let mut waiting = self.queue.waiting();
+            let fits = waiting.len() < LIMIT;
+            if fits {
+                waiting.push_back((node, outcome));
+            }
+            fits
+        };
+        if is_queued {
+            let queue = self.queue.clone();
+            self.task.get_or_init(|| AbortOnDropHandle::new(tokio::spawn(run(queue))));
+            self.queue.added.notify_one();
+        } else {
+            tracing::warn!(
+                limit = LIMIT,
+                "too many namespaces close at once, other servers notice by the heartbeats"
+            );
+        }
+        async move { told.await.unwrap_or(Err(Error::Closed)) }
+    }
+}
+
+impl Queue {
+    fn waiting(&self) -> std::sync::MutexGuard<'_, VecDeque<(Arc<Node>, Outcome)>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn run(queue: Arc<Queue>) {
+    // Receipts are awaited together, so that many farewells share a commit.
+    let mut commits = tokio::task::JoinSet::new();
+    loop {
+        let next = queue.waiting().pop_front();
+        let Some((node, outcome)) = next else {
+            tokio::select! {
+                () = queue.added.notified() => {}
+                Some(_) = commits.join_next() => {}
+            }
+            continue;
+        };
+        let queued = node.enqueue_farewell().await;
+        commits.spawn(async move {
+            let told = match queued {
+                Ok(receipt) => receipt.await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = &told {
+                tracing::debug!(%error, nsp = %node.nsp, "a farewell was not published");
+            }
+            // The caller may not wait for the outcome.
+            outcome.send(told).ok();
+        });
+        while commits.try_join_next().is_some() {}
+    }
+}

@@ -1,0 +1,51 @@
+//! Whether a namespace listens to the other servers yet. Connect handlers wait for it.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::{Error, Result};
+
+#[derive(Debug, Clone)]
+enum State {
+    Starting,
+    Listening,
+    Failed(Error),
+}
+
+/// The state of a namespace's subscription. It leaves `Starting` once.
+pub(super) struct Readiness(watch::Sender<State>);
+
+impl Default for Readiness {
+    fn default() -> Self {
+        Self(watch::Sender::new(State::Starting))
+    }
+}
+
+impl Readiness {
+    /// The namespace listens.
+    pub(super) fn succeed(&self) {
+        self.0.send_replace(State::Listening);
+    }
+
+    /// The namespace can never listen, for instance because its name is too long for a channel.
+    pub(super) fn fail(&self, error: Error) {
+        self.0.send_replace(State::Failed(error));
+    }
+
+    /// Waits until the namespace listens, for at most `patience`.
+    ///
+    /// # Errors
+    /// The error of a namespace that can never listen. A namespace that does not listen in time is no error: it serves its
+    /// own clients, as all namespaces do while Postgres is away.
+    #[cfg(feature = "server")]
+    pub(super) async fn wait(&self, patience: Duration) -> Result<()> {
+        let mut states = self.0.subscribe();
+        let settled = timeout(patience, states.wait_for(|state| !matches!(state, State::Starting))).await;
+        match settled.map(|state| state.map(|state| state.clone())) {
+            Ok(Ok(State::Failed(error))) => Err(error),
+            _ => Ok(()),
+        }
+    }
+}

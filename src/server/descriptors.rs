@@ -1,0 +1,93 @@
+//! File descriptors: clients may not use up all of them, since the server needs some to reconnect to Postgres.
+
+use tokio::net::TcpStream;
+
+/// How many descriptors are kept for everything but clients, where the limit allows that many.
+const RESERVE: u64 = 64;
+
+/// What may be done with a new connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Room {
+    /// Everything.
+    Enough,
+    /// Requests of operators, such as health checks, but no new client.
+    Scarce,
+    /// Nothing: close it.
+    None,
+}
+
+/// The limit of this process.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Descriptors {
+    limit: u64,
+}
+
+impl Descriptors {
+    /// Raises the soft limit to the hard one, and reads it.
+    pub(super) fn raise_limit() -> Self {
+        Self { limit: raised_limit().unwrap_or(u64::MAX) }
+    }
+
+    /// What may be done with a connection. The system gives each new descriptor the lowest free number, so its number says
+    /// how many are in use.
+    pub(super) fn room(self, stream: &TcpStream) -> Room {
+        self.room_from(number(stream))
+    }
+
+    fn room_from(self, number: u64) -> Room {
+        let left = self.limit.saturating_sub(number);
+        let reserve = RESERVE.min(self.limit / 4);
+        match left {
+            _ if left <= reserve / 2 => Room::None,
+            _ if left <= reserve => Room::Scarce,
+            _ => Room::Enough,
+        }
+    }
+}
+
+#[cfg(unix)]
+fn raised_limit() -> Option<u64> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)
+        .inspect_err(|error| tracing::warn!(%error, "cannot read the limit of file descriptors"))
+        .ok()?;
+    if soft < hard
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        tracing::warn!(%error, soft, hard, "cannot raise the limit of file descriptors");
+        return Some(soft);
+    }
+    tracing::debug!(limit = hard, "file descriptors");
+    Some(hard)
+}
+
+#[cfg(not(unix))]
+fn raised_limit() -> Option<u64> {
+    None
+}
+
+#[cfg(unix)]
+fn number(stream: &TcpStream) -> u64 {
+    use std::os::fd::AsRawFd;
+    u64::try_from(stream.as_raw_fd()).unwrap_or(0)
+}
+
+#[cfg(not(unix))]
+fn number(_: &TcpStream) -> u64 {
+    0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_descriptors_are_kept() {
+        let of = |limit, number| Descriptors { limit }.room_from(number);
+        assert_eq!(of(1024, 959), Room::Enough);
+        assert_eq!((of(1024, 960), of(1024, 991)), (Room::Scarce, Room::Scarce));
+        assert_eq!((of(1024, 992), of(1024, 1023)), (Room::None, Room::None));
+        assert_eq!((of(200, 149), of(200, 150), of(200, 175)), (Room::Enough, Room::Scarce, Room::None));
+        assert_eq!(of(u64::MAX, 1 << 20), Room::Enough);
+    }
+}
