@@ -20,6 +20,10 @@ pub(super) struct BroadcastData<E> {
 }
 
 impl<E> BroadcastData<E> {
+    pub(super) fn request_id(&self) -> Option<&RequestId> {
+        self.request_id.as_ref()
+    }
+
     pub(super) fn into_body(self, event: impl FnOnce(E) -> EventArgs) -> Body {
         let Self { opts, packet, request_id } = self;
         Body::Broadcast { opts, event: event(packet.data), request_id }

@@ -87,9 +87,9 @@ impl<'a> Notification<'a> {
         Ok(Self { header, attachment: envelope.attachment_id, says_nsp, data: envelope.data })
     }
 
-    /// The id of the request that an answer is for, without reading the rest of its data. `None` where it is in an
-    /// attachment, or cannot be read.
-    pub fn request_id(&self) -> Option<Cow<'a, str>> {
+    /// The id of the request that a message makes or answers, without reading the rest of its data. `None` where it is in
+    /// an attachment, or cannot be read.
+    pub fn request_id(&self) -> Option<Cow<'_, str>> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
         struct Request<'a> {
@@ -98,9 +98,10 @@ impl<'a> Notification<'a> {
         }
         match &self.data {
             Some(DataText::Unread(text)) => {
-                serde_json::from_str::<Request<'a>>(text.get()).ok().map(|request| request.request_id)
+                serde_json::from_str::<Request<'_>>(text.get()).ok().map(|request| request.request_id)
             }
-            _ => None,
+            Some(DataText::Broadcast(data)) => data.request_id().map(|id| Cow::Borrowed(id.as_str())),
+            None => None,
         }
     }
 

@@ -7,6 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
+use indexmap::IndexSet;
+
 use super::delivery::Queue;
 use super::peers::Peers;
 use super::{Statement, SubscriptionId};
@@ -24,7 +26,7 @@ pub(super) struct ChannelState {
     pub(super) channel: Channel,
     pub(super) namespace: Namespace,
     pub(super) subscribers: Vec<SubscriptionId>,
-    pub(super) requests: HashSet<RequestId>,
+    pub(super) requests: IndexSet<RequestId>,
     pub(super) peers: Peers,
     pub(super) queue: Queue,
     /// Tells this state from an earlier one of the same channel.
@@ -108,7 +110,7 @@ impl Channels {
     }
 
     /// The state of a channel, made where it is new. The caller adds itself to it.
-    pub(super) fn want(&mut self, channel: &Channel, prefix: &str, known_from: Instant) -> &mut ChannelState {
+    pub(super) fn want(&mut self, channel: &Channel, prefix: &str) -> &mut ChannelState {
         if !self.wanted.contains_key(channel) {
             self.to_unlisten.remove(channel);
             if !self.confirmed.contains(channel) && !self.is_under_way(channel) {
@@ -122,8 +124,8 @@ impl Channels {
                 channel: channel.clone(),
                 namespace: channel.namespace(prefix).unwrap_or_default(),
                 subscribers: Vec::new(),
-                requests: HashSet::new(),
-                peers: Peers::start(known_from),
+                requests: IndexSet::new(),
+                peers: Peers::default(),
                 queue: Queue::default(),
                 epoch: *epoch,
             }
@@ -192,7 +194,7 @@ impl Channels {
                 listen.into_iter().filter_map(|channel| self.confirm(channel)).collect()
             }
             Err(error) => {
-                // Nothing of it has happened.
+                // The server has rolled back the whole statement.
                 let mut confirmations = self.refuse(now, listen, &error);
                 confirmations.extend(unlisten.into_iter().filter_map(|channel| self.confirm(channel)));
                 confirmations
@@ -209,20 +211,17 @@ impl Channels {
         Some(Confirmation { channel, outcome: Ok(()) })
     }
 
+    /// The refusal of a statement with one channel means that channel. With several, each is tried alone.
     fn refuse(&mut self, now: Instant, mut channels: Vec<Channel>, error: &Error) -> Vec<Confirmation> {
+        let is_about_one = channels.len() == 1;
         channels.retain(|channel| self.wanted.contains_key(channel));
-        match channels.len() {
-            0 => Vec::new(),
-            1 => {
-                self.refused.extend(channels.iter().map(|channel| (channel.clone(), now + RETRY_REFUSED)));
-                let refusal = |channel| Confirmation { channel, outcome: Err(error.clone()) };
-                channels.into_iter().map(refusal).collect()
-            }
-            _ => {
-                self.suspects.extend(channels);
-                Vec::new()
-            }
+        if !is_about_one {
+            self.suspects.extend(channels);
+            return Vec::new();
         }
+        self.refused.extend(channels.iter().map(|channel| (channel.clone(), now + RETRY_REFUSED)));
+        let refusal = |channel| Confirmation { channel, outcome: Err(error.clone()) };
+        channels.into_iter().map(refusal).collect()
     }
 
     /// Lets the channels be tried again whose time has come.
@@ -263,17 +262,20 @@ impl Channels {
         self.wanted.values_mut().for_each(|state| state.peers.interrupt());
     }
 
-    /// Lets peers go whom nobody has heard for that long.
+    /// Forgets the peers that were not heard for that long, and returns them in order.
     pub(super) fn prune_peers(&mut self, now: Instant, timeout: Duration) -> Vec<(Channel, Uid)> {
         let mut gone = Vec::new();
         for (channel, state) in &mut self.wanted {
             gone.extend(state.peers.prune(now, timeout).into_iter().map(|uid| (channel.clone(), uid)));
         }
+        gone.sort();
         gone
     }
 
     pub(super) fn resume_peers(&mut self, now: Instant, timeout: Duration) {
-        self.wanted.values_mut().for_each(|state| state.peers.resume(now, timeout));
+        let confirmed = &self.confirmed;
+        let listening = self.wanted.values_mut().filter(|state| confirmed.contains(&state.channel));
+        listening.for_each(|state| state.peers.resume(now, timeout));
     }
 
     pub(super) fn refresh_peers(&mut self, now: Instant) {

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use super::SubscriptionId;
 use crate::Error;
 use crate::cluster::{Attached, Content, Received};
-use crate::protocol::{AttachmentId, Channel, Header, Message, Namespace};
+use crate::protocol::{AttachmentId, Channel, Header, Message, Namespace, Uid};
 
 /// What a slot costs besides its texts, in bytes.
 const SLOT_BYTES: usize = 256;
@@ -24,6 +24,8 @@ pub(super) enum Slot {
     Ready { received: Box<Received>, takers: Vec<SubscriptionId> },
     /// So many messages were dropped here.
     Missed(u64),
+    /// A peer said goodbye here, after the answers before.
+    Goodbye(Uid),
 }
 
 /// A message whose row is being looked up.
@@ -39,6 +41,7 @@ pub(super) struct Waiting {
 pub(super) enum Released {
     Message { received: Box<Received>, takers: Vec<SubscriptionId> },
     Missed(u64),
+    Goodbye(Uid),
 }
 
 impl Slot {
@@ -59,7 +62,7 @@ impl Slot {
                 Self::Ready { received, .. } => {
                     received.text.len() + received.attachment.and_then(|a| a.bytes).unwrap_or(0)
                 }
-                Self::Missed(_) => 0,
+                Self::Missed(_) | Self::Goodbye(_) => 0,
             }
     }
 }
@@ -100,26 +103,43 @@ impl Queue {
         false
     }
 
+    /// Lets a goodbye wait for the answers before it. Returns false where none wait, and beyond the bound.
+    pub(super) fn push_goodbye(&mut self, uid: &Uid, max_bytes: usize) -> bool {
+        let is_possible = !self.slots.is_empty() && self.bytes + SLOT_BYTES <= max_bytes;
+        if is_possible {
+            self.bytes += SLOT_BYTES;
+            self.slots.push_back(Slot::Goodbye(uid.clone()));
+        }
+        is_possible
+    }
+
     /// The number of the slot that came last.
     pub(super) fn last(&self) -> u64 {
         self.first + (self.slots.len() as u64).saturating_sub(1)
     }
 
-    /// Completes a waiting slot with its row: found, gone, or not to be had.
+    /// Completes a waiting slot with its row: found, gone, or not to be had. A row that has to wait for others and
+    /// exceeds the bound is dropped; then this returns false.
     pub(super) fn fill(
         &mut self,
         channel: &Channel,
         number: u64,
         row: &Result<Option<Bytes>, Error>,
         namespace: &Namespace,
-    ) {
+        max_bytes: usize,
+    ) -> bool {
         let index = number.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
-        let Some(slot) = index.and_then(|index| self.slots.get_mut(index)) else { return };
-        let Slot::Waiting(_) = slot else { return };
+        let Some(slot) = index.and_then(|index| self.slots.get_mut(index)) else { return true };
+        let Slot::Waiting(_) = slot else { return true };
         self.bytes -= slot.bytes();
-        let Slot::Waiting(waiting) = std::mem::replace(slot, Slot::Missed(0)) else { return };
-        *slot = waiting.with_row(channel, row, namespace);
+        let Slot::Waiting(waiting) = std::mem::replace(slot, Slot::Missed(1)) else { return true };
+        let filled = waiting.with_row(channel, row, namespace);
+        let has_room = index == Some(0) || self.bytes + filled.bytes() <= max_bytes;
+        if has_room {
+            *slot = filled;
+        }
         self.bytes += slot.bytes();
+        has_room
     }
 
     /// Takes the next slot, unless it still waits.
@@ -134,6 +154,7 @@ impl Queue {
             Slot::Waiting(_) => None,
             Slot::Ready { received, takers } => Some(Released::Message { received, takers }),
             Slot::Missed(count) => Some(Released::Missed(count)),
+            Slot::Goodbye(uid) => Some(Released::Goodbye(uid)),
         }
     }
 }

@@ -24,20 +24,31 @@ const RETRY: Duration = Duration::from_millis(100);
 /// The place of a message: its channel, the channel's epoch, and the slot's number.
 type Place = (Channel, u64, u64);
 
+/// A row that messages wait for.
+struct Row {
+    /// Tells this wish from earlier ones for the same row.
+    turn: u64,
+    places: Vec<Place>,
+}
+
+/// A wish for a row. It is void once the row's entry has another turn.
+type Wish = (AttachmentId, u64);
+
 #[derive(Default)]
 pub(super) struct LookUps {
-    places: HashMap<AttachmentId, Vec<Place>>,
-    wanted: VecDeque<AttachmentId>,
-    under_way: HashMap<LookUpId, Vec<AttachmentId>>,
-    /// In the order of the deadlines; those resolved before stay until then.
-    deadlines: VecDeque<(Instant, AttachmentId)>,
+    rows: HashMap<AttachmentId, Row>,
+    wanted: VecDeque<Wish>,
+    under_way: HashMap<LookUpId, Vec<Wish>>,
+    /// In the order of the deadlines; those that are void stay until they come first.
+    deadlines: VecDeque<(Instant, Wish)>,
     retry_at: Option<Instant>,
+    last_turn: u64,
     last_id: u64,
 }
 
 impl LookUps {
     pub(super) fn len(&self) -> usize {
-        self.places.len() + self.under_way.len()
+        self.rows.len() + self.under_way.len()
     }
 
     pub(super) fn want(
@@ -48,67 +59,80 @@ impl LookUps {
         number: u64,
         now: Instant,
     ) {
-        let places = self.places.entry(id).or_default();
-        places.push((channel.clone(), epoch, number));
-        if places.len() == 1 {
-            self.wanted.push_back(id);
-            self.deadlines.push_back((now + LOOK_UP_DEADLINE, id));
+        let place = (channel.clone(), epoch, number);
+        if let Some(row) = self.rows.get_mut(&id) {
+            row.places.push(place);
+            return;
         }
+        self.last_turn += 1;
+        let wish = (id, self.last_turn);
+        self.rows.insert(id, Row { turn: self.last_turn, places: vec![place] });
+        self.wanted.push_back(wish);
+        self.deadlines.push_back((now + LOOK_UP_DEADLINE, wish));
+    }
+
+    fn is_open(&self, (id, turn): Wish) -> bool {
+        self.rows.get(&id).is_some_and(|row| row.turn == turn)
     }
 
     /// The next statement's rows.
     pub(super) fn next(&mut self, now: Instant) -> Option<(LookUpId, Vec<AttachmentId>)> {
-        if self.under_way.len() >= AT_ONCE || self.retry_at.is_some_and(|at| now < at) {
+        if self.retry_at.is_some_and(|at| now < at) {
             return None;
         }
         self.retry_at = None;
-        let mut ids = Vec::new();
-        while ids.len() < ROWS
-            && let Some(id) = self.wanted.pop_front()
+        if self.under_way.len() >= AT_ONCE {
+            return None;
+        }
+        let mut wishes = Vec::new();
+        while wishes.len() < ROWS
+            && let Some(wish) = self.wanted.pop_front()
         {
             // It may have been given up meanwhile.
-            if self.places.contains_key(&id) {
-                ids.push(id);
+            if self.is_open(wish) {
+                wishes.push(wish);
             }
         }
-        if ids.is_empty() {
+        if wishes.is_empty() {
             return None;
         }
         self.last_id += 1;
         let look_up = LookUpId(self.last_id);
-        self.under_way.insert(look_up, ids.clone());
+        let ids = wishes.iter().map(|(id, _)| *id).collect();
+        self.under_way.insert(look_up, wishes);
         Some((look_up, ids))
     }
 
-    /// Ends a look-up; returns the rows that it asked for.
+    /// Ends a look-up; returns the rows that are still waited for, of those that it asked for.
     pub(super) fn finished(&mut self, look_up: LookUpId) -> Vec<AttachmentId> {
-        self.under_way.remove(&look_up).unwrap_or_default()
+        let wishes = self.under_way.remove(&look_up).unwrap_or_default();
+        wishes.into_iter().filter(|wish| self.is_open(*wish)).map(|(id, _)| id).collect()
     }
 
     /// Ends a look-up whose connection was lost: its rows are looked up again, before all others.
     pub(super) fn again(&mut self, now: Instant, look_up: LookUpId) {
-        for id in self.finished(look_up).into_iter().rev() {
-            self.wanted.push_front(id);
+        for wish in self.under_way.remove(&look_up).unwrap_or_default().into_iter().rev() {
+            self.wanted.push_front(wish);
         }
         self.retry_at = Some(now + RETRY);
     }
 
     /// The places that wait for a row, which wait no longer.
     pub(super) fn take(&mut self, id: AttachmentId) -> Vec<Place> {
-        self.places.remove(&id).unwrap_or_default()
+        self.rows.remove(&id).map(|row| row.places).unwrap_or_default()
     }
 
     /// Rows whose deadline has passed.
     pub(super) fn expired(&mut self, now: Instant) -> Vec<AttachmentId> {
         let mut expired = Vec::new();
-        while let Some((deadline, id)) = self.deadlines.front().copied() {
-            let is_open = self.places.contains_key(&id);
+        while let Some((deadline, wish)) = self.deadlines.front().copied() {
+            let is_open = self.is_open(wish);
             if is_open && deadline > now {
                 break;
             }
             self.deadlines.pop_front();
             if is_open {
-                expired.push(id);
+                expired.push(wish.0);
             }
         }
         expired

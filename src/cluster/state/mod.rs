@@ -20,7 +20,7 @@ mod look_ups;
 mod peers;
 mod requests;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -28,7 +28,7 @@ use jiff::Timestamp;
 use super::{Attached, Content, Event, Received};
 use crate::Error;
 use crate::protocol::{AttachmentId, Channel, Header, Message, MessageKind, Notification, RequestId, Uid};
-use channels::{Channels, Confirmation};
+use channels::{ChannelState, Channels, Confirmation};
 use delivery::{Released, Slot};
 use look_ups::LookUps;
 use peers::Change;
@@ -53,29 +53,37 @@ enum Link {
     Up,
     /// It is open, and has not answered in time. What was sent meanwhile may still come.
     Silent,
-    /// It is lost since that moment. What is sent meanwhile is missed.
-    Lost(Instant),
+    /// It is lost. What is sent meanwhile is missed.
+    Lost,
 }
 
 /// A reader of some channels.
 struct Subscription {
     channels: Vec<Channel>,
     interest: Interest,
-    /// The channels that the server has not confirmed yet, until the subscription is reported as made.
+    /// The channels that the server has not confirmed; empty while it is [`Standing::Made`].
     unconfirmed: HashSet<Channel>,
-    /// Whether it was told of a loss, and so is to be told of its end.
-    knows_of_loss: bool,
+    standing: Standing,
+}
+
+/// How far a subscription has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// Its subscriber waits for [`Output::Subscribed`].
+    Making,
+    /// Nothing is missed without a word.
+    Made,
+    /// Its subscriber knows of a loss since that moment, and is to be told of its end.
+    Lost(Instant),
 }
 
 /// The state machine.
 pub struct ClusterState {
     config: Config,
     link: Link,
-    /// Since when the server answers again while not every channel is listened to yet.
-    restoring_since: Option<Instant>,
     has_heard: bool,
     channels: Channels,
-    subscriptions: HashMap<SubscriptionId, Subscription>,
+    subscriptions: BTreeMap<SubscriptionId, Subscription>,
     requests: Requests,
     look_ups: LookUps,
     outputs: VecDeque<Output>,
@@ -90,10 +98,9 @@ impl ClusterState {
         Self {
             config,
             link: Link::Unopened,
-            restoring_since: None,
             has_heard: false,
             channels: Channels::default(),
-            subscriptions: HashMap::new(),
+            subscriptions: BTreeMap::new(),
             requests: Requests::default(),
             look_ups: LookUps::default(),
             outputs: VecDeque::new(),
@@ -118,9 +125,7 @@ impl ClusterState {
             Input::Missed(count) => self.missed(now, count),
             Input::Rows { look_up, rows } => self.rows(now, look_up, rows),
             Input::Published { request, outcome } => {
-                let step = self.requests.published(now, &request, outcome, |channel| {
-                    self.channels.get(channel).map(|state| &state.peers)
-                });
+                let step = self.requests.published(&request, outcome);
                 self.take_step(request, step);
             }
         }
@@ -214,8 +219,7 @@ impl ClusterState {
     fn subscribe(&mut self, now: Instant, id: SubscriptionId, channels: Vec<Channel>, interest: Interest) {
         let mut unconfirmed = HashSet::new();
         for channel in &channels {
-            let known_from = now + self.config.heartbeat_timeout;
-            let state = self.channels.want(channel, &self.config.channel_prefix, known_from);
+            let state = self.channels.want(channel, &self.config.channel_prefix);
             if !state.subscribers.contains(&id) {
                 state.subscribers.push(id);
             }
@@ -224,10 +228,13 @@ impl ClusterState {
             }
         }
         self.next_tick.get_or_insert(now + TICK);
-        if unconfirmed.is_empty() {
+        let standing = if unconfirmed.is_empty() {
             self.outputs.push_back(Output::Subscribed { id, outcome: Ok(()) });
-        }
-        let subscription = Subscription { channels, interest, unconfirmed, knows_of_loss: false };
+            Standing::Made
+        } else {
+            Standing::Making
+        };
+        let subscription = Subscription { channels, interest, unconfirmed, standing };
         self.subscriptions.insert(id, subscription);
     }
 
@@ -240,8 +247,7 @@ impl ClusterState {
 
     fn ask(&mut self, now: Instant, question: Question) {
         let channel = question.channel.clone();
-        let known_from = now + self.config.heartbeat_timeout;
-        let state = self.channels.want(&channel, &self.config.channel_prefix, known_from);
+        let state = self.channels.want(&channel, &self.config.channel_prefix);
         state.requests.insert(question.id.clone());
         self.next_tick.get_or_insert(now + TICK);
         let request = question.id.clone();
@@ -272,7 +278,7 @@ impl ClusterState {
     fn end_request(&mut self, request: &RequestId) {
         if let Some(channel) = self.requests.remove(request) {
             self.channels.release(&channel, |state| {
-                state.requests.remove(request);
+                state.requests.swap_remove(request);
             });
         }
     }
@@ -287,14 +293,9 @@ impl ClusterState {
     }
 
     fn connected(&mut self, now: Instant, listening: Vec<Channel>) {
-        if let Link::Lost(since) = self.link {
-            self.restoring_since.get_or_insert(since);
-        }
         self.link = Link::Up;
-        self.channels.resume_peers(now, self.config.heartbeat_timeout);
         let confirmations = self.channels.connected(listening);
         self.confirm(now, confirmations);
-        self.tell_if_restored(now);
     }
 
     fn silent(&mut self) {
@@ -315,32 +316,35 @@ impl ClusterState {
     }
 
     fn disconnected(&mut self, now: Instant, error: &Error) {
-        // A second loss before the first was made good belongs to the first.
-        self.link = Link::Lost(self.restoring_since.unwrap_or(now));
+        self.link = Link::Lost;
         self.channels.disconnected();
-        self.requests.interrupt();
+        self.lose_questions();
         for (id, subscription) in &mut self.subscriptions {
-            if subscription.unconfirmed.is_empty() && !subscription.knows_of_loss {
-                subscription.knows_of_loss = true;
+            // A second loss before the first was made good belongs to the first.
+            if subscription.standing == Standing::Made && !subscription.channels.is_empty() {
+                subscription.standing = Standing::Lost(now);
                 let event = Event::Lost(error.clone());
                 self.outputs.push_back(Output::Deliver { subscription: *id, event, bytes: 0 });
             }
+            subscription.unconfirmed = subscription.channels.iter().cloned().collect();
         }
     }
 
     fn statement_done(&mut self, now: Instant, outcome: Result<(), Error>) {
         let confirmations = self.channels.statement_done(now, outcome);
         self.confirm(now, confirmations);
-        self.tell_if_restored(now);
     }
 
     fn confirm(&mut self, now: Instant, confirmations: Vec<Confirmation>) {
         for Confirmation { channel, outcome } in confirmations {
-            let Some(state) = self.channels.get(&channel) else { continue };
+            let Some(state) = self.channels.get_mut(&channel) else { continue };
+            if outcome.is_ok() && self.link == Link::Up {
+                state.peers.resume(now, self.config.heartbeat_timeout);
+            }
             let (subscribers, requests) =
                 (state.subscribers.clone(), state.requests.iter().cloned().collect::<Vec<_>>());
             for id in subscribers {
-                self.confirm_subscription(id, &channel, &outcome);
+                self.confirm_subscription(now, id, &channel, &outcome);
             }
             for request in requests {
                 if !self.requests.is_unsent(&request) {
@@ -354,33 +358,35 @@ impl ClusterState {
         }
     }
 
-    fn confirm_subscription(&mut self, id: SubscriptionId, channel: &Channel, outcome: &Result<(), Error>) {
+    fn confirm_subscription(
+        &mut self,
+        now: Instant,
+        id: SubscriptionId,
+        channel: &Channel,
+        outcome: &Result<(), Error>,
+    ) {
         let Some(subscription) = self.subscriptions.get_mut(&id) else { return };
-        if !subscription.unconfirmed.remove(channel) {
-            return;
-        }
         match outcome {
-            Ok(()) if subscription.unconfirmed.is_empty() => {
-                self.outputs.push_back(Output::Subscribed { id, outcome: Ok(()) });
+            Ok(()) => {
+                subscription.unconfirmed.remove(channel);
+                if !subscription.unconfirmed.is_empty() {
+                    return;
+                }
+                match std::mem::replace(&mut subscription.standing, Standing::Made) {
+                    Standing::Making => self.outputs.push_back(Output::Subscribed { id, outcome: Ok(()) }),
+                    Standing::Made => {}
+                    Standing::Lost(since) => {
+                        let event = Event::Restored(now.saturating_duration_since(since));
+                        self.outputs.push_back(Output::Deliver { subscription: id, event, bytes: 0 });
+                    }
+                }
             }
-            Ok(()) => {}
-            Err(error) => {
+            Err(error) if subscription.standing == Standing::Making => {
                 self.outputs.push_back(Output::Subscribed { id, outcome: Err(error.clone()) });
                 self.unsubscribe(id);
             }
-        }
-    }
-
-    fn tell_if_restored(&mut self, now: Instant) {
-        if self.link != Link::Up || !self.channels.is_settled() {
-            return;
-        }
-        let Some(since) = self.restoring_since.take() else { return };
-        for (id, subscription) in &mut self.subscriptions {
-            if std::mem::take(&mut subscription.knows_of_loss) {
-                let event = Event::Restored(now.saturating_duration_since(since));
-                self.outputs.push_back(Output::Deliver { subscription: *id, event, bytes: 0 });
-            }
+            // It waits until the server takes the channel again.
+            Err(_) => {}
         }
     }
 
@@ -417,6 +423,8 @@ impl ClusterState {
                 self.requests.peer_found(request, &header.uid);
             }
         }
+        let asked = if state.requests.is_empty() { None } else { own_question(state, &self.requests, &notification) };
+        let known_from = state.peers.known_from();
         let left = (change == Change::Left && !state.requests.is_empty()).then(|| header.uid.clone());
         let answers = may_answer
             && match notification.attachment {
@@ -429,6 +437,8 @@ impl ClusterState {
             let slot = Slot::waiting(time, text, id, header, takers);
             if state.queue.push(slot, self.config.max_waiting_bytes) {
                 self.look_ups.want(id, &channel, state.epoch, state.queue.last(), now);
+            } else {
+                self.requests.interrupt();
             }
         } else {
             let content = notification
@@ -436,8 +446,16 @@ impl ClusterState {
                 .map_or_else(|error| Content::Unreadable(Some(header), error), Content::Message);
             self.queue(channel.clone(), time, text, None, content, takers);
         }
+        if let Some(request) = asked {
+            let step = self.requests.heard_itself(now, &request, known_from);
+            self.take_step(request, step);
+        }
         if let Some(uid) = left {
-            self.peer_left(&channel, &uid);
+            let max_bytes = self.config.max_waiting_bytes;
+            let waits = self.channels.get_mut(&channel).is_some_and(|s| s.queue.push_goodbye(&uid, max_bytes));
+            if !waits {
+                self.peer_left(&channel, &uid);
+            }
         }
     }
 
@@ -458,7 +476,10 @@ impl ClusterState {
             self.takers = takers;
             return;
         }
-        state.queue.push(Slot::Ready { received: Box::new(received), takers }, self.config.max_waiting_bytes);
+        let slot = Slot::Ready { received: Box::new(received), takers };
+        if !state.queue.push(slot, self.config.max_waiting_bytes) {
+            self.requests.interrupt();
+        }
     }
 
     /// Hands a message to the request that it answers and to the subscribers that want it. Returns the emptied list.
@@ -511,9 +532,16 @@ impl ClusterState {
         }
     }
 
+    /// Answers, heartbeats and questions of this machine may be among the messages that were lost.
+    fn lose_questions(&mut self) {
+        for request in self.requests.lose() {
+            let step = self.requests.look(&request);
+            self.take_step(request, step);
+        }
+    }
+
     fn missed(&mut self, now: Instant, count: u64) {
-        // Answers and heartbeats may be among them.
-        self.requests.interrupt();
+        self.lose_questions();
         self.channels.interrupt_peers();
         self.channels.resume_peers(now, self.config.heartbeat_timeout);
         let ids: Vec<_> = self.subscriptions.keys().copied().collect();
@@ -548,7 +576,9 @@ impl ClusterState {
                 continue;
             }
             let namespace = state.namespace.clone();
-            state.queue.fill(&channel, number, row, &namespace);
+            if !state.queue.fill(&channel, number, row, &namespace, self.config.max_waiting_bytes) {
+                self.requests.interrupt();
+            }
             self.release(&channel);
         }
     }
@@ -561,9 +591,9 @@ impl ClusterState {
                 Released::Message { received, takers } => {
                     self.deliver(channel, *received, takers);
                 }
+                Released::Goodbye(uid) => self.peer_left(channel, &uid),
                 Released::Missed(count) => {
                     let subscribers = state.subscribers.clone();
-                    self.requests.interrupt();
                     for id in subscribers {
                         let event = Event::Missed(count);
                         self.outputs.push_back(Output::Deliver { subscription: id, event, bytes: 0 });
@@ -589,6 +619,23 @@ pub struct Remains {
     pub look_ups: usize,
     /// Bytes of messages that wait for a row before them.
     pub waiting_bytes: usize,
+}
+
+/// The request of which this notification is the question. A row tells its request only later; that the row was
+/// announced is enough.
+fn own_question(state: &ChannelState, requests: &Requests, notification: &Notification<'_>) -> Option<RequestId> {
+    let Header { uid, kind, .. } = &notification.header;
+    let is_question = |id: &&RequestId| requests.may_be_question(id, uid, *kind);
+    match (kind, notification.attachment) {
+        (MessageKind::FetchSockets | MessageKind::ServerSideEmit | MessageKind::Broadcast, None) => {
+            let id = notification.request_id()?;
+            state.requests.get(id.as_ref()).filter(is_question).cloned()
+        }
+        (MessageKind::FetchSockets | MessageKind::ServerSideEmit | MessageKind::Broadcast, Some(_)) => {
+            state.requests.iter().find(is_question).cloned()
+        }
+        _ => None,
+    }
 }
 
 fn is_answer(kind: MessageKind) -> bool {

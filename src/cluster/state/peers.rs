@@ -55,25 +55,23 @@ pub(super) enum Change {
 }
 
 /// The peers of one channel.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Peers {
-    /// From when on every live peer must have been heard; `None` while the connection is lost or silent.
+    /// From when on every live peer must have been heard; `None` while the channel is not listened to, and while the
+    /// connection is lost or silent.
     known_from: Option<Instant>,
     heard: HashMap<Uid, Heard>,
 }
 
 impl Peers {
-    pub(super) fn start(known_from: Instant) -> Self {
-        Self { known_from: Some(known_from), heard: HashMap::new() }
-    }
-
     /// Takes note of a message's sender.
     pub(super) fn hear(&mut self, header: &Header, nsp_support: NspSupport, now: Instant) -> Change {
         match header.kind {
             MessageKind::AdapterClose => {
                 return if self.heard.remove(&header.uid).is_some() { Change::Left } else { Change::None };
             }
-            MessageKind::InitialHeartbeat => {
+            // Adapter 0.5 does not answer one without a namespace.
+            MessageKind::InitialHeartbeat if nsp_support == NspSupport::WithNsp => {
                 self.known_from = self.known_from.map(|from| from.min(now + DISCOVERY));
             }
             _ => {}
@@ -99,6 +97,7 @@ impl Peers {
         self.known_from = None;
     }
 
+    /// From now on nothing is missed.
     pub(super) fn resume(&mut self, now: Instant, timeout: Duration) {
         self.known_from.get_or_insert(now + timeout);
     }
@@ -158,7 +157,9 @@ mod tests {
         let timeout = Duration::from_secs(10);
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let mut peers = Peers::start(at(10));
+        let mut peers = Peers::default();
+        assert!(!peers.is_known(at(20)));
+        peers.resume(at(0), timeout);
         let hear = |peers: &mut Peers, uid: &str, kind, now| {
             let header = Header { uid: uid.into(), nsp: Namespace::default(), kind };
             peers.hear(&header, NspSupport::WithNsp, now);

@@ -56,6 +56,8 @@ struct Pending {
     asker: Uid,
     wants: MessageKind,
     deadline: (Instant, u64),
+    /// Whether the question itself came back: whatever was committed before it has come, too.
+    heard_itself: bool,
     /// Until when peers that answer the discovery are asked as well.
     asking_until: Option<(Instant, u64)>,
     knew_peers: bool,
@@ -93,6 +95,7 @@ impl Requests {
             asker,
             wants,
             deadline,
+            heard_itself: false,
             asking_until: None,
             knew_peers: false,
             was_interrupted: false,
@@ -156,20 +159,24 @@ impl Requests {
         Some(messages)
     }
 
-    pub(super) fn published<'a>(
-        &mut self,
-        now: Instant,
-        id: &RequestId,
-        outcome: Result<(), Error>,
-        peers: impl FnOnce(&Channel) -> Option<&'a Peers>,
-    ) -> Step {
+    pub(super) fn published(&mut self, id: &RequestId, outcome: Result<(), Error>) -> Step {
         let Some(pending) = self.pending.get_mut(id) else { return Step::Wait };
         if let Err(error) = outcome {
             return Step::Finish(Err(error));
         }
         pending.stage = Stage::Waiting;
+        self.step(id)
+    }
+
+    /// The question came back. Peers that are not known yet have from now on the time of [`DISCOVERY`].
+    pub(super) fn heard_itself(&mut self, now: Instant, id: &RequestId, known_from: Option<Instant>) -> Step {
+        let Some(pending) = self.pending.get_mut(id) else { return Step::Wait };
+        if pending.stage == Stage::Subscribing || std::mem::replace(&mut pending.heard_itself, true) {
+            return Step::Wait;
+        }
+        // Whatever was delayed before it has come.
+        pending.was_interrupted = false;
         if !pending.knew_peers {
-            let known_from = peers(&pending.channel).and_then(Peers::known_from);
             let until = (now + DISCOVERY).min(known_from.unwrap_or(now + DISCOVERY).max(now));
             let timer = self.timer(until, id);
             if let Some(pending) = self.pending.get_mut(id) {
@@ -179,11 +186,18 @@ impl Requests {
         self.step(id)
     }
 
+    /// Whether this may be the question of that request, which has not come back yet.
+    pub(super) fn may_be_question(&self, id: &RequestId, uid: &Uid, kind: MessageKind) -> bool {
+        self.pending.get(id).is_some_and(|pending| {
+            !pending.heard_itself && pending.asker == *uid && question_of(pending.wants) == kind
+        })
+    }
+
     /// A peer was heard for the first time, by something else than its start: it was there when the question was sent.
     pub(super) fn peer_found(&mut self, id: &RequestId, uid: &Uid) {
         let Some(pending) = self.pending.get_mut(id) else { return };
-        let is_asking = !pending.knew_peers
-            && (pending.stage == Stage::Publishing || pending.asking_until.is_some())
+        let is_asking = pending.stage != Stage::Subscribing
+            && (!pending.heard_itself || pending.asking_until.is_some())
             && *uid != pending.asker;
         if is_asking && !pending.of.contains_key(uid) {
             pending.of.insert(uid.clone(), Progress { is_awaited: true, ..Progress::default() });
@@ -264,11 +278,31 @@ impl Requests {
         })
     }
 
-    /// Messages were lost: from now on no peer that falls silent is known to have left.
+    /// Messages may have been lost: from now on no peer that falls silent is known to have left.
     pub(super) fn interrupt(&mut self) {
         for pending in self.pending.values_mut() {
             pending.was_interrupted = true;
         }
+    }
+
+    /// Messages were lost. Returns the requests whose question may be among them, which wait for it no longer.
+    pub(super) fn lose(&mut self) -> Vec<RequestId> {
+        self.interrupt();
+        let mut unheard = Vec::new();
+        for (id, pending) in &mut self.pending {
+            if pending.stage != Stage::Subscribing && !pending.heard_itself {
+                pending.heard_itself = true;
+                pending.knew_peers = false;
+                unheard.push((pending.deadline.1, id.clone()));
+            }
+        }
+        unheard.sort_by_key(|(order, _)| *order);
+        unheard.into_iter().map(|(_, id)| id).collect()
+    }
+
+    /// What a request has come to.
+    pub(super) fn look(&self, id: &RequestId) -> Step {
+        self.step(id)
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
@@ -318,7 +352,10 @@ impl Requests {
 
 impl Pending {
     fn is_over(&self) -> bool {
-        self.stage == Stage::Waiting && self.awaited == 0 && self.asking_until.is_none()
+        self.stage == Stage::Waiting
+            && self.heard_itself
+            && self.awaited == 0
+            && self.asking_until.is_none()
     }
 
     fn summary(&self) -> Summary {
@@ -334,7 +371,16 @@ impl Pending {
             expected: self.of.values().map(|progress| progress.promised.unwrap_or(progress.came)).sum(),
             nodes: self.of.values().filter(|progress| progress.is_complete()).count(),
             silent,
-            knew_peers: self.knew_peers && self.asking_until.is_none(),
+            knew_peers: self.knew_peers && self.heard_itself && self.asking_until.is_none(),
         }
+    }
+}
+
+/// The kind of the question that such answers are for.
+fn question_of(answer: MessageKind) -> MessageKind {
+    match answer {
+        MessageKind::FetchSocketsResponse => MessageKind::FetchSockets,
+        MessageKind::ServerSideEmitResponse => MessageKind::ServerSideEmit,
+        _ => MessageKind::Broadcast,
     }
 }

@@ -1,0 +1,508 @@
+//! One machine under test, with what the world knows of it independently.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use pgio::cluster::state::{ClusterState, Config, LookUpId, Summary};
+use pgio::protocol::{Header, MessageKind};
+
+use crate::peer::{Life, Peer};
+use crate::postgres::{Commit, Postgres};
+use crate::trace::SECOND;
+use crate::wire::Says;
+
+pub const HEARTBEAT_TIMEOUT: u64 = 10 * SECOND;
+pub const TICK: u64 = SECOND;
+
+/// How long a row is waited for.
+pub const ROW_DEADLINE: u64 = 10 * SECOND;
+
+/// What was broken, and how.
+#[derive(Debug, Clone)]
+pub struct Violation {
+    pub invariant: &'static str,
+    pub why: String,
+}
+
+pub type Checked<T = ()> = Result<T, Violation>;
+
+pub fn violated<T>(invariant: &'static str, why: impl Into<String>) -> Checked<T> {
+    Err(Violation { invariant, why: why.into() })
+}
+
+macro_rules! ensure {
+    ($holds:expr, $invariant:literal, $($why:tt)+) => {
+        if !$holds {
+            return $crate::machine::violated($invariant, format!($($why)+));
+        }
+    };
+}
+pub(crate) use ensure;
+
+/// What a subscriber wants to read.
+#[derive(Debug, Clone, Copy)]
+pub enum Taste {
+    Everything,
+    Broadcasts,
+    Answers,
+    Unreadable,
+    Nothing,
+}
+
+impl Taste {
+    pub const ALL: [Self; 6] = [
+        Self::Everything,
+        Self::Everything,
+        Self::Broadcasts,
+        Self::Answers,
+        Self::Unreadable,
+        Self::Nothing,
+    ];
+
+    pub fn wants_header(self, header: Option<&Header>) -> bool {
+        self.wants(header.map(|header| header.kind))
+    }
+
+    pub fn wants(self, kind: Option<MessageKind>) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Broadcasts => kind == Some(MessageKind::Broadcast),
+            Self::Answers => kind.is_some_and(is_answer),
+            Self::Unreadable => kind.is_none(),
+            Self::Nothing => false,
+        }
+    }
+}
+
+pub fn is_answer(kind: MessageKind) -> bool {
+    use MessageKind::*;
+    matches!(kind, FetchSocketsResponse | ServerSideEmitResponse | BroadcastClientCount | BroadcastAck)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Link {
+    Down,
+    Up,
+    Silent,
+}
+
+pub struct Sub {
+    pub channels: Vec<usize>,
+    pub taste: Taste,
+    pub is_confirmed: bool,
+    pub is_lost: bool,
+    /// Messages that the machine was given and this subscriber is still to get, by channel.
+    pub given: [VecDeque<usize>; 4],
+    pub last: [Option<usize>; 4],
+    /// How many messages it was told to have missed at the bound.
+    pub budget: u64,
+    /// What it was told in this step.
+    pub told_lost: u32,
+    pub told_missed: Vec<u64>,
+}
+
+/// What one peer has answered to one request, as far as the machine was given it.
+#[derive(Default)]
+pub struct Answered {
+    pub promised: Option<u64>,
+    pub given: u64,
+    pub delivered: u64,
+}
+
+pub struct Req {
+    pub channel: usize,
+    pub kind: MessageKind,
+    pub asker: String,
+    pub deadline: u64,
+    pub sent: Option<u64>,
+    pub published: bool,
+    pub may_fail: bool,
+    pub question: Option<usize>,
+    pub heard_itself: Option<u64>,
+    /// Peers that were well long before, each with the time since.
+    pub healthy: Vec<(usize, u64)>,
+    /// Peers that the machine has heard lately.
+    pub heard: Vec<usize>,
+    pub answers: BTreeMap<usize, Answered>,
+    pub was_lossy: bool,
+}
+
+pub struct Machine {
+    pub state: ClusterState,
+    /// Which of its lives this is.
+    pub life: u32,
+    pub session: Option<usize>,
+    pub link: Link,
+    pub max_bytes: usize,
+    pub executing: Option<u64>,
+    pub look_ups: BTreeMap<LookUpId, Vec<i64>>,
+    pub subs: BTreeMap<u64, Sub>,
+    pub requests: BTreeMap<String, Req>,
+    pub ended: BTreeSet<String>,
+    /// When the server last refused a channel alone.
+    pub refused_at: [Option<u64>; 4],
+    /// The channel that was refused alone in this step.
+    pub refused_now: Option<usize>,
+    /// When each peer was heard on each channel.
+    pub heard: [BTreeMap<usize, u64>; 4],
+    /// Messages that wait for their rows, in their order, with the row.
+    pub blocked: [VecDeque<(usize, i64)>; 4],
+    /// Rows that messages wait for, and since when.
+    pub waiting_rows: BTreeMap<i64, u64>,
+    pub expired_rows: BTreeSet<i64>,
+    /// Messages whose row was found, or not.
+    pub found: BTreeMap<usize, bool>,
+    /// When anything last went wrong with its connection, or was dropped.
+    pub disturbed_at: u64,
+    pub awake_at: u64,
+    /// Since when each channel is listened to without a gap, as the machine was told.
+    pub listening_since: [Option<u64>; 4],
+    pub last_sub: u64,
+    pub last_request: u64,
+    pub connects: u32,
+}
+
+impl Machine {
+    pub fn new(life: u32, max_bytes: usize) -> Self {
+        let config = Config {
+            channel_prefix: "socket.io".into(),
+            heartbeat_timeout: std::time::Duration::from_micros(HEARTBEAT_TIMEOUT),
+            max_waiting_bytes: max_bytes,
+        };
+        Self {
+            state: ClusterState::new(config),
+            life,
+            session: None,
+            link: Link::Down,
+            max_bytes,
+            executing: None,
+            look_ups: BTreeMap::new(),
+            subs: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            ended: BTreeSet::new(),
+            refused_at: [None; 4],
+            refused_now: None,
+            heard: Default::default(),
+            blocked: Default::default(),
+            waiting_rows: BTreeMap::new(),
+            expired_rows: BTreeSet::new(),
+            found: BTreeMap::new(),
+            disturbed_at: 0,
+            awake_at: 0,
+            listening_since: [None; 4],
+            last_sub: 0,
+            last_request: 0,
+            connects: 0,
+        }
+    }
+
+    /// Whether its bound is so low that messages are dropped.
+    pub fn is_tight(&self) -> bool {
+        self.max_bytes < 100_000
+    }
+
+    /// The channels that somebody wants, as bits.
+    pub fn wanted(&self) -> u8 {
+        let subscribed = self.subs.values().flat_map(|sub| &sub.channels);
+        let asked = self.requests.values().map(|request| &request.channel);
+        subscribed.chain(asked).fold(0, |bits, channel| bits | 1 << channel)
+    }
+
+    /// Forgets what belonged to a channel that nobody wants any more.
+    pub fn forget_unwanted(&mut self) {
+        let wanted = self.wanted();
+        for channel in 0..4 {
+            if wanted & (1 << channel) == 0 {
+                self.heard[channel].clear();
+                self.blocked[channel].clear();
+                self.listening_since[channel] = None;
+            }
+        }
+    }
+
+    /// A message is about to be given to the machine.
+    pub fn note_given(&mut self, now: u64, seq: usize, commit: &Commit) {
+        let Commit { channel, says, row, sender, .. } = commit;
+        let (channel, kind) = (*channel, says.kind());
+        if self.wanted() & (1 << channel) == 0 {
+            return;
+        }
+        let mut is_taken = false;
+        for sub in self.subs.values_mut().filter(|sub| sub.channels.contains(&channel)) {
+            if sub.taste.wants(kind) {
+                is_taken = true;
+                sub.given[channel].push_back(seq);
+            }
+        }
+        let has_requests = self.requests.values().any(|request| request.channel == channel);
+        if let Some(row) = *row
+            && (is_taken || (has_requests && kind.is_some_and(is_answer)))
+        {
+            self.blocked[channel].push_back((seq, row));
+            // What a tight bound drops is not looked up.
+            if self.is_tight() {
+                self.waiting_rows.insert(row, now);
+            } else {
+                self.waiting_rows.entry(row).or_insert(now);
+            }
+        }
+        if let crate::postgres::Sender::Peer(peer) = sender
+            && kind.is_some()
+        {
+            match says {
+                Says::Goodbye => {
+                    self.heard[channel].remove(peer);
+                }
+                _ => {
+                    self.heard[channel].insert(*peer, now);
+                }
+            }
+            if let Some(request) = says.answers().and_then(|id| self.requests.get_mut(id)) {
+                let of = request.answers.entry(*peer).or_default();
+                match says {
+                    Says::ClientCount { count, .. } => of.promised = Some(*count),
+                    _ => of.given += 1,
+                }
+            }
+        }
+        if let Some(request) = says.asks().and_then(|id| self.requests.get_mut(id)) {
+            request.heard_itself.get_or_insert(now);
+        }
+    }
+
+    /// A row has come, or is not to be had: nothing waits for it any longer.
+    pub fn resolve(&mut self, row: i64, is_found: bool) {
+        if self.waiting_rows.remove(&row).is_some() {
+            for blocked in &mut self.blocked {
+                blocked.retain(|(seq, other)| {
+                    if *other == row {
+                        self.found.insert(*seq, is_found);
+                    }
+                    *other != row
+                });
+            }
+        }
+    }
+
+    pub fn expire_rows(&mut self, now: u64) {
+        let due: Vec<_> =
+            self.waiting_rows.iter().filter(|(_, at)| **at + ROW_DEADLINE <= now).map(|(row, _)| *row).collect();
+        for row in due {
+            self.expired_rows.insert(row);
+            self.resolve(row, false);
+        }
+    }
+
+    /// A subscriber gets a message.
+    pub fn check_delivery(&mut self, id: u64, seq: usize, commit: &Commit, text: &str) -> Checked {
+        let Some(sub) = self.subs.get_mut(&id) else {
+            return violated("delivered-once", format!("#{seq} to subscription {id}, which has ended"));
+        };
+        ensure!(text == commit.text, "delivered-once", "#{seq} came with the text of another: {text}");
+        let channel = commit.channel;
+        ensure!(
+            sub.taste.wants(commit.says.kind()),
+            "delivered-once",
+            "#{seq} to subscription {id}, which wants {:?}",
+            sub.taste
+        );
+        while let Some(front) = sub.given[channel].pop_front() {
+            if front == seq {
+                sub.last[channel] = Some(seq);
+                return Ok(());
+            }
+            if sub.budget > 0 {
+                sub.budget -= 1;
+                continue;
+            }
+            if sub.last[channel].is_some_and(|last| last >= seq) {
+                break;
+            }
+            return violated("delivered-in-order", format!("subscription {id} got #{seq} before #{front}"));
+        }
+        violated("delivered-once", format!("subscription {id} got #{seq} though nothing of it was due"))
+    }
+
+    /// After a step: nothing is held back that does not wait for a row of its own channel.
+    pub fn check_held_back(&mut self) -> Checked {
+        let is_anything_blocked = self.blocked.iter().any(|blocked| !blocked.is_empty());
+        for (id, sub) in &mut self.subs {
+            for channel in 0..4 {
+                while let Some(front) = sub.given[channel].front() {
+                    if self.blocked[channel].front().is_some_and(|(seq, _)| seq <= front) {
+                        break;
+                    }
+                    if sub.budget > 0 {
+                        sub.budget -= 1;
+                        sub.given[channel].pop_front();
+                        continue;
+                    }
+                    let name = match is_anything_blocked {
+                        true => "slow-lookup-holds-only-its-channel",
+                        false => "nothing-lost-while-connected",
+                    };
+                    return violated(name, format!("subscription {id} did not get #{front}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What the machine wants is what is wanted; with nothing under way the server listens to the same.
+    pub fn check_channels(&self, now: u64, postgres: &Postgres) -> Checked {
+        let wanted = self.wanted();
+        let (says, confirmed) = self.state.channel_sets();
+        let bits = |channels: &[pgio::protocol::Channel]| {
+            channels.iter().fold(0u8, |bits, c| bits | 1 << crate::postgres::channel_number(c.as_str()))
+        };
+        ensure!(
+            bits(&says) == wanted,
+            "channels-follow-interest",
+            "wanted are {wanted:04b}, the machine says {:04b}",
+            bits(&says)
+        );
+        let Some(session) = self.session.filter(|session| postgres.sessions[*session].is_alive) else {
+            return Ok(());
+        };
+        if self.executing.is_some() || self.link == Link::Down {
+            return Ok(());
+        }
+        let listening = postgres.sessions[session].channels;
+        ensure!(
+            bits(&confirmed) == listening,
+            "channels-follow-interest",
+            "the server listens to {listening:04b}, the machine believes {:04b}",
+            bits(&confirmed)
+        );
+        for channel in 0..4 {
+            let is_wanted = wanted & (1 << channel) != 0;
+            let is_listened_to = listening & (1 << channel) != 0;
+            let was_refused = self.refused_at[channel].is_some_and(|at| now < at + SECOND);
+            ensure!(
+                is_wanted == is_listened_to || (is_wanted && was_refused),
+                "channels-follow-interest",
+                "channel {channel}: wanted {is_wanted}, listened to {is_listened_to}, and no statement is under way"
+            );
+        }
+        Ok(())
+    }
+
+    /// Whether the peer has left, or was silent for so long that it counts as such.
+    fn has_left(now: u64, peer: &Peer, sent: u64) -> bool {
+        let long = HEARTBEAT_TIMEOUT - SECOND;
+        peer.life == Life::Closed || now.saturating_sub(peer.last_commit) > long || peer.gap_end >= sent
+    }
+
+    fn has_answered(kind: MessageKind, answered: Option<&Answered>) -> bool {
+        answered.is_some_and(|answered| match kind {
+            MessageKind::Broadcast => answered.promised.is_some_and(|count| answered.delivered >= count),
+            _ => answered.delivered >= 1,
+        })
+    }
+
+    /// A request has ended well.
+    pub fn check_summary(
+        &self,
+        now: u64,
+        id: &str,
+        summary: &Summary,
+        was_timeout: bool,
+        peers: &[Peer],
+    ) -> Checked {
+        let request = &self.requests[id];
+        let sent = request.sent.unwrap_or(now);
+        if summary.is_complete() {
+            ensure!(
+                request.question.is_some() && request.heard_itself.is_some(),
+                "complete-means-everyone-answered",
+                "{id} is called complete, and its question did not come back"
+            );
+            let healthy = request
+                .healthy
+                .iter()
+                .filter(|(peer, since)| {
+                    peers[*peer].life == Life::Live && peers[*peer].healthy_since == Some(*since)
+                })
+                .map(|(peer, _)| peer);
+            for index in healthy.chain(&request.heard) {
+                let peer = &peers[*index];
+                let is_settled = peer.uid == request.asker
+                    || Self::has_left(now, peer, sent)
+                    || Self::has_answered(request.kind, request.answers.get(index));
+                ensure!(
+                    is_settled,
+                    "complete-means-everyone-answered",
+                    "{id} is called complete without {} of {}",
+                    peer.uid,
+                    peer.version.name()
+                );
+            }
+            ensure!(
+                !(was_timeout && now >= request.deadline && self.disturbed_at < sent),
+                "request-ends-by-deadline",
+                "{id} waited until its deadline though everyone had answered"
+            );
+        }
+        for uid in &summary.silent {
+            let Some((index, peer)) = peers.iter().enumerate().find(|(_, peer)| peer.uid == uid.as_str()) else {
+                return violated("no-ghost-peers", format!("{id} waited for {uid}, which is no peer"));
+            };
+            let answered = request.answers.get(&index);
+            ensure!(
+                !Self::has_answered(request.kind, answered),
+                "complete-means-everyone-answered",
+                "{id} says that {uid} is silent, which has answered in full"
+            );
+            let is_joiner = matches!((peer.started, request.question), (Some(a), Some(b)) if a > b);
+            let has_promised = answered.is_some_and(|answered| answered.promised.is_some());
+            ensure!(
+                !is_joiner || has_promised || request.was_lossy,
+                "joiners-are-not-awaited",
+                "{id} waited for {uid}, which started after the question"
+            );
+        }
+        let known_since = self.listening_since[request.channel].map(|since| since + HEARTBEAT_TIMEOUT);
+        let is_calm = self.disturbed_at + HEARTBEAT_TIMEOUT < sent && known_since.is_some_and(|at| at < sent);
+        ensure!(
+            summary.knew_peers || !is_calm || request.heard_itself.is_none(),
+            "complete-means-everyone-answered",
+            "{id}: the peers were known for long, and the summary denies it"
+        );
+        Ok(())
+    }
+
+    /// An answer is handed to the caller.
+    pub fn check_answer(&mut self, id: &str, uid: &str, peers: &[Peer]) -> Checked {
+        let Some(request) = self.requests.get_mut(id) else {
+            return violated("request-ends-by-deadline", format!("an answer to {id}, which has ended"));
+        };
+        let Some(index) = peers.iter().position(|peer| peer.uid == uid) else {
+            return violated("no-ghost-peers", format!("{uid}, which is no peer, answers {id}"));
+        };
+        let of = request.answers.entry(index).or_default();
+        of.delivered += 1;
+        ensure!(of.delivered <= of.given, "delivered-once", "{id} got more answers of {uid} than came");
+        Ok(())
+    }
+
+    /// Live nodes exist, and were heard lately.
+    pub fn check_live_nodes(
+        &self,
+        now: u64,
+        instant: std::time::Instant,
+        channel: usize,
+        peers: &[Peer],
+    ) -> Checked {
+        let (live, _) = self.state.live_nodes(&crate::postgres::channel(channel), instant);
+        for node in live {
+            let Some(index) = peers.iter().position(|peer| peer.uid == node.uid.as_str()) else {
+                return violated("no-ghost-peers", format!("{} is called live and is no peer", node.uid));
+            };
+            let Some(heard) = self.heard[channel].get(&index) else {
+                return violated("no-ghost-peers", format!("{} is called live and said goodbye", node.uid));
+            };
+            let alive_until = (*heard).max(self.awake_at) + HEARTBEAT_TIMEOUT + TICK;
+            ensure!(now <= alive_until, "no-ghost-peers", "{} is called live long after its last word", node.uid);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,131 @@
+//! A model of Postgres: one order of commits, sessions with their LISTEN sets, and the rows of the attachment table.
+
+use std::collections::BTreeMap;
+
+use pgio::cluster::state::Statement;
+use pgio::{Error, Namespace};
+
+use crate::wire::Says;
+
+/// The namespaces of a world, and so its channels.
+pub const NAMESPACES: [&str; 4] = ["/", "/a", "/b", "/c"];
+
+/// The name of a channel.
+pub const CHANNELS: [&str; 4] = ["socket.io#/", "socket.io#/a", "socket.io#/b", "socket.io#/c"];
+
+/// The number of the channel of that name.
+pub fn channel_number(name: &str) -> usize {
+    CHANNELS.iter().position(|channel| *channel == name).expect("a channel of this world")
+}
+
+pub fn channel(number: usize) -> pgio::protocol::Channel {
+    Namespace::new(NAMESPACES[number]).channel("socket.io").expect("a short name")
+}
+
+/// Who published a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sender {
+    Peer(usize),
+    Machine(usize),
+    Emitter,
+}
+
+/// A notification, in its place in the order of commits.
+pub struct Commit {
+    pub channel: usize,
+    pub sender: Sender,
+    pub uid: String,
+    pub says_nsp: bool,
+    pub says: Says,
+    pub row: Option<i64>,
+    pub text: String,
+}
+
+/// Who owns a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    Machine(usize),
+    Peer(usize),
+}
+
+/// What travels from the server to a client.
+#[derive(Debug, Clone)]
+pub enum Item {
+    Commit(usize),
+    Done { number: u64, listen: Vec<usize>, outcome: Result<(), Error> },
+}
+
+/// A listening session.
+pub struct Session {
+    pub owner: Owner,
+    /// The channels that it listens to, as bits.
+    pub channels: u8,
+    /// Whether the server still knows it.
+    pub is_alive: bool,
+    /// Whether nothing reaches the client for now.
+    pub is_paused: bool,
+    /// What waits until the network heals.
+    pub held: Vec<Item>,
+    /// When the last item arrives: the next one arrives no earlier.
+    pub last_arrival: u64,
+}
+
+#[derive(Default)]
+pub struct Postgres {
+    pub commits: Vec<Commit>,
+    pub sessions: Vec<Session>,
+    pub rows: BTreeMap<i64, (u64, Vec<u8>)>,
+    last_row: i64,
+    /// Until when it takes no connections and no statements.
+    pub down_until: u64,
+    /// Until when the attachment table is locked.
+    pub locked_until: u64,
+    /// Until when it refuses to listen to a channel.
+    pub refusing_until: [u64; 4],
+}
+
+impl Postgres {
+    pub fn open(&mut self, owner: Owner) -> usize {
+        self.sessions.push(Session {
+            owner,
+            channels: 0,
+            is_alive: true,
+            is_paused: false,
+            held: Vec::new(),
+            last_arrival: 0,
+        });
+        self.sessions.len() - 1
+    }
+
+    pub fn listens(&self, session: usize, channel: usize) -> bool {
+        self.sessions[session].channels & (1 << channel) != 0
+    }
+
+    pub fn insert_row(&mut self, now: u64, document: Vec<u8>) -> i64 {
+        self.last_row += 1;
+        self.rows.insert(self.last_row, (now, document));
+        self.last_row
+    }
+
+    /// Deletes rows that are that old.
+    pub fn clean_up(&mut self, now: u64, age: u64) -> usize {
+        let before = self.rows.len();
+        self.rows.retain(|_, (at, _)| *at + age > now);
+        before - self.rows.len()
+    }
+
+    /// Executes LISTEN and UNLISTEN in one transaction, which takes effect as a whole or not at all.
+    pub fn execute(&mut self, now: u64, session: usize, statement: &Statement) -> Result<(), Error> {
+        let numbers = |channels: &[pgio::protocol::Channel]| -> Vec<usize> {
+            channels.iter().map(|channel| channel_number(channel.as_str())).collect()
+        };
+        let listen = numbers(&statement.listen);
+        if let Some(refused) = listen.iter().find(|channel| now < self.refusing_until[**channel]) {
+            return Err(Error::Database(format!("no LISTEN on {}", CHANNELS[*refused])));
+        }
+        let channels = &mut self.sessions[session].channels;
+        listen.into_iter().for_each(|channel| *channels |= 1 << channel);
+        numbers(&statement.unlisten).into_iter().for_each(|channel| *channels &= !(1 << channel));
+        Ok(())
+    }
+}

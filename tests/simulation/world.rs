@@ -1,0 +1,860 @@
+//! A world: machines under test, peers, and a Postgres between them, on virtual time and one seed.
+//!
+//! Events lie in one queue, ordered by time and then by their making. Every random number comes from the seed, so that a
+//! seed always tells the same story.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use pgio::cluster::state::{Input, LookUpId, Output, Statement};
+use pgio::cluster::{Content, Event as Delivered};
+use pgio::Error;
+use pgio::protocol::{AttachmentId, Body, Message};
+
+use crate::machine::{Checked, Link, Machine, Sub, Violation, ensure, violated};
+use crate::peer::{Life, Peer};
+use crate::postgres::{CHANNELS, Commit, Item, NAMESPACES, Owner, Postgres, Sender, Session, channel};
+use crate::trace::{SECOND, Trace};
+use crate::wire::{Says, header};
+
+pub const MILLI: u64 = 1000;
+
+/// A peer counts as able to hear and to be heard when it was well for that long.
+const WELL: u64 = 5 * SECOND + SECOND / 2;
+
+/// How long a silent connection may stay unnoticed.
+pub const NOTICED_AFTER: u64 = 4 * SECOND;
+
+/// Something that will happen.
+#[derive(Debug)]
+pub enum Event {
+    Arrive { session: usize, item: Item },
+    Execute { m: usize, session: usize, number: u64, statement: Statement },
+    LookUp { m: usize, life: u32, look_up: LookUpId, ids: Vec<i64>, fate: Fate },
+    Rows { m: usize, life: u32, look_up: LookUpId, ids: Vec<i64>, rows: Result<HashMap<AttachmentId, Bytes>, Error> },
+    Publish { m: usize, life: u32, request: String, messages: Vec<Message>, fate: Fate },
+    Published { m: usize, life: u32, request: String, outcome: Result<(), Error> },
+    Connect { m: usize, number: u32 },
+    Connected { m: usize, number: u32, session: usize, listening: Vec<usize> },
+    Lost { m: usize, session: usize },
+    Notice { m: usize, session: usize },
+    Heal { session: usize },
+    PeerStarts { p: usize },
+    PeerListens { p: usize },
+    PeerSays { p: usize, says: Says, in_row: bool },
+    Heartbeat { p: usize },
+    Thaw { p: usize },
+    Act,
+    Rest,
+}
+
+/// How a statement of the driver ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    Well,
+    Refused,
+    Lost,
+    /// It is executed, and the answer is lost.
+    LostAfterwards,
+}
+
+/// Which faults a world has.
+#[derive(Debug, Clone, Copy)]
+pub struct Faults {
+    pub losses: bool,
+    pub silences: bool,
+    pub restarts: bool,
+    pub peers_stop: bool,
+    pub peers_freeze: bool,
+    pub slow: bool,
+    pub rows: bool,
+    pub refusals: bool,
+    pub missed: bool,
+}
+
+pub struct World {
+    pub seed: u64,
+    pub rng: fastrand::Rng,
+    base: Instant,
+    pub now: u64,
+    queue: BTreeMap<(u64, u64), Event>,
+    last_event: u64,
+    pub postgres: Postgres,
+    pub machines: Vec<Machine>,
+    pub peers: Vec<Peer>,
+    pub channels: usize,
+    pub faults: Faults,
+    pub trace: Trace,
+    pub until: u64,
+    pub is_at_rest: bool,
+    last_number: u64,
+    names: [Arc<str>; 4],
+    pub steps: u64,
+    was_timeout: bool,
+    /// What a commit has shown to be broken.
+    violation: Option<Violation>,
+}
+
+impl World {
+    pub fn new(seed: u64, base: Instant, is_traced: bool) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5eed);
+        let is_calm = rng.u8(0..8) == 0;
+        let mut fault = || !is_calm && rng.u8(0..100) < 55;
+        let faults = Faults {
+            losses: fault(),
+            silences: fault(),
+            restarts: fault(),
+            peers_stop: fault(),
+            peers_freeze: fault(),
+            slow: fault(),
+            rows: fault(),
+            refusals: fault(),
+            missed: fault(),
+        };
+        let mut world = Self {
+            seed,
+            base,
+            now: 0,
+            queue: BTreeMap::new(),
+            last_event: 0,
+            postgres: Postgres::default(),
+            machines: Vec::new(),
+            peers: Vec::new(),
+            channels: rng.usize(1..=4),
+            faults,
+            trace: Trace::new(is_traced),
+            until: rng.u64(15..45) * SECOND,
+            is_at_rest: false,
+            last_number: 0,
+            names: CHANNELS.map(Arc::from),
+            steps: 0,
+            was_timeout: false,
+            violation: None,
+            rng,
+        };
+        for m in 0..world.rng.usize(1..=2) {
+            let bytes = world.bytes();
+            world.machines.push(Machine::new(0, bytes));
+            world.reconnect(m, 0);
+        }
+        for _ in 0..world.rng.usize(0..=4) {
+            let delay = world.rng.u64(0..2 * SECOND);
+            world.new_peer(delay);
+        }
+        let at = world.rng.u64(0..SECOND);
+        world.after(at, Event::Act);
+        world.after(world.until, Event::Rest);
+        world
+    }
+
+    pub fn bytes(&mut self) -> usize {
+        if self.faults.rows && self.rng.u8(0..3) == 0 { self.rng.usize(500..6000) } else { 10_000_000 }
+    }
+
+    pub fn chance(&mut self, percent: u8) -> bool {
+        self.rng.u8(0..100) < percent
+    }
+
+    pub fn after(&mut self, delay: u64, event: Event) {
+        self.last_event += 1;
+        self.queue.insert((self.now + delay, self.last_event), event);
+    }
+
+    pub fn instant(&self, at: u64) -> Instant {
+        self.base + Duration::from_micros(at)
+    }
+
+    fn micros(&self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.base).as_nanos().div_ceil(1000) as u64
+    }
+
+    pub fn number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
+    }
+
+    /// A delay of the network or of the server.
+    pub fn delay(&mut self) -> u64 {
+        self.rng.u64(200..40 * MILLI)
+    }
+
+    /// Runs the world to its end.
+    pub fn run(&mut self) -> Checked {
+        loop {
+            let event_at = self.queue.first_key_value().map(|((at, _), _)| *at);
+            let deadline = |m: &Machine| m.state.next_deadline().map(|at| self.micros(at).max(self.now));
+            let wake = self.machines.iter().enumerate().filter_map(|(i, m)| Some((deadline(m)?, i))).min();
+            self.steps += 1;
+            match (event_at, wake) {
+                (None, None) => break,
+                (Some(at), Some((wake, m))) if wake <= at => self.wake(wake, m)?,
+                (None, Some((wake, m))) => self.wake(wake, m)?,
+                (Some(_), _) => {
+                    let Some(((at, _), event)) = self.queue.pop_first() else { break };
+                    self.now = at;
+                    self.happen(event)?;
+                }
+            }
+            if let Some(violation) = self.violation.take() {
+                return Err(violation);
+            }
+            if self.now > self.until + 120 * SECOND || self.steps > 200_000 {
+                return violated("quiescent-is-empty", "the world does not come to rest");
+            }
+        }
+        for machine in &self.machines {
+            let remains = machine.state.remains();
+            ensure!(
+                remains == Default::default(),
+                "quiescent-is-empty",
+                "all handles are gone, and there remains {remains:?}"
+            );
+            let (wanted, confirmed) = machine.state.channel_sets();
+            ensure!(wanted.is_empty() && confirmed.is_empty(), "quiescent-is-empty", "channels remain");
+            if let Some(session) = machine.session {
+                let channels = self.postgres.sessions[session].channels;
+                ensure!(channels == 0, "quiescent-is-empty", "the server still listens to {channels:04b}");
+            }
+        }
+        Ok(())
+    }
+
+    fn wake(&mut self, at: u64, m: usize) -> Checked {
+        self.now = at;
+        let instant = self.instant(at);
+        self.trace.count(at, 1);
+        self.machines[m].expire_rows(at);
+        self.machines[m].state.handle_timeout(instant);
+        self.was_timeout = true;
+        self.drain(m)?;
+        self.was_timeout = false;
+        let next = self.machines[m].state.next_deadline();
+        ensure!(
+            next.is_none_or(|next| next > instant),
+            "deadlines-move-on",
+            "machine {m} was woken in time and asks to be woken at once again"
+        );
+        Ok(())
+    }
+
+    /// Gives an input to a machine, carries out what follows, and checks everything.
+    pub fn give(&mut self, m: usize, input: Input) -> Checked {
+        let now = self.instant(self.now);
+        self.trace.count(self.now, 2 + m as u64);
+        if self.trace.is_on() {
+            self.trace.add(self.now, &format!("machine {m} <"), format_args!("{input:?}"));
+        }
+        self.machines[m].state.handle(now, input);
+        self.drain(m)
+    }
+
+    fn drain(&mut self, m: usize) -> Checked {
+        let now = self.instant(self.now);
+        while let Some(output) = self.machines[m].state.poll_output(now) {
+            if self.trace.is_on() {
+                self.trace.add(self.now, &format!("machine {m} >"), format_args!("{output:?}"));
+            }
+            self.carry_out(m, output)?;
+        }
+        self.check(m)
+    }
+
+    /// What holds after every step.
+    fn check(&mut self, m: usize) -> Checked {
+        let channel = self.steps as usize % self.channels;
+        let instant = self.instant(self.now);
+        let machine = &mut self.machines[m];
+        machine.check_held_back()?;
+        machine.check_channels(self.now, &self.postgres)?;
+        machine.check_live_nodes(self.now, instant, channel, &self.peers)?;
+        for (id, request) in &machine.requests {
+            ensure!(
+                request.deadline > self.now || (request.deadline == self.now && !self.was_timeout),
+                "request-ends-by-deadline",
+                "{id} should have ended {} us ago",
+                self.now - request.deadline
+            );
+        }
+        let bytes = machine.state.remains().waiting_bytes;
+        let bound = machine.max_bytes * self.channels + 1024;
+        ensure!(bytes <= bound, "bounded", "{bytes} bytes wait, and the bound is {bound}");
+        ensure!(machine.look_ups.len() <= 4, "bounded", "{} look-ups are under way", machine.look_ups.len());
+        machine.refused_now = None;
+        for (id, sub) in &mut machine.subs {
+            ensure!(
+                sub.told_lost == 0 && sub.told_missed.is_empty(),
+                "losses-are-told",
+                "subscription {id} was told of a loss that was none"
+            );
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self, m: usize, output: Output) -> Checked {
+        let life = self.machines[m].life;
+        match output {
+            Output::Execute(statement) => {
+                self.trace.count(self.now, 10);
+                let number = self.number();
+                let delay = self.delay() + if self.is_slow(4) { self.rng.u64(0..2 * SECOND) } else { 0 };
+                let machine = &mut self.machines[m];
+                ensure!(machine.executing.is_none(), "one-statement-at-a-time", "a second statement");
+                ensure!(machine.link != Link::Down, "one-statement-at-a-time", "a statement with no connection");
+                let is_empty = statement.listen.is_empty() && statement.unlisten.is_empty();
+                ensure!(!is_empty, "one-statement-at-a-time", "an empty statement");
+                machine.executing = Some(number);
+                let Some(session) = machine.session else { return Ok(()) };
+                self.after(delay, Event::Execute { m, session, number, statement });
+            }
+            Output::LookUp { look_up, ids } => {
+                self.trace.count(self.now, 11);
+                let ids: Vec<i64> = ids.into_iter().map(|AttachmentId(id)| id).collect();
+                let machine = &mut self.machines[m];
+                for (index, id) in ids.iter().enumerate() {
+                    let is_under_way =
+                        machine.look_ups.values().flatten().any(|other| other == id) || ids[..index].contains(id);
+                    let may_be = machine.expired_rows.contains(id) || machine.is_tight();
+                    ensure!(
+                        !is_under_way || may_be,
+                        "rows-looked-up-once",
+                        "row {id} is asked for twice at the same time"
+                    );
+                }
+                machine.look_ups.insert(look_up, ids.clone());
+                let delay = self.delay() + if self.is_slow(20) { self.rng.u64(0..3 * SECOND) } else { 0 };
+                let delay = delay.max(self.postgres.locked_until.saturating_sub(self.now));
+                let fate = self.fate(self.faults.rows);
+                self.after(delay, Event::LookUp { m, life, look_up, ids, fate });
+            }
+            Output::Publish { request, messages } => {
+                self.trace.count(self.now, 12);
+                self.note_sent(m, request.as_str())?;
+                let slow = if self.is_slow(10) { self.rng.u64(0..3 * SECOND) } else { 0 };
+                let delay = self.delay() + slow;
+                let fate = self.fate(self.faults.losses);
+                let request = request.as_str().to_owned();
+                self.after(delay, Event::Publish { m, life, request, messages, fate });
+            }
+            Output::Subscribed { id, outcome } => self.subscribed(m, id.0, outcome)?,
+            Output::Deliver { subscription, event, .. } => self.delivered(m, subscription.0, event)?,
+            Output::Answer { request, node, .. } => {
+                self.trace.count(self.now, 13);
+                let machine = &mut self.machines[m];
+                machine.check_answer(request.as_str(), node.as_str(), &self.peers)?;
+            }
+            Output::Unread { request, .. } => {
+                ensure!(
+                    self.machines[m].requests.contains_key(request.as_str()),
+                    "request-ends-by-deadline",
+                    "an unreadable answer to {request}, which has ended"
+                );
+            }
+            Output::Finished { request, outcome } => {
+                self.trace.count(self.now, 14);
+                let id = request.as_str();
+                let machine = &mut self.machines[m];
+                let Some(req) = machine.requests.get(id) else {
+                    return violated("request-ends-by-deadline", format!("{id} ends a second time, or was cancelled"));
+                };
+                ensure!(self.now <= req.deadline, "request-ends-by-deadline", "{id} ends after its deadline");
+                match outcome {
+                    Ok(summary) => machine.check_summary(
+                        self.now,
+                        id,
+                        &summary,
+                        self.was_timeout,
+                        &self.peers,
+                    )?,
+                    Err(error) => {
+                        let was_refused = machine.refused_now == Some(req.channel);
+                        let is_due = self.now >= req.deadline && !req.published;
+                        ensure!(
+                            was_refused || is_due || req.may_fail,
+                            "request-ends-by-deadline",
+                            "{id} fails for no reason: {error}"
+                        );
+                    }
+                }
+                machine.requests.remove(id);
+                machine.ended.insert(id.to_owned());
+                machine.forget_unwanted();
+            }
+        }
+        Ok(())
+    }
+
+    pub fn is_slow(&mut self, percent: u8) -> bool {
+        self.faults.slow && !self.is_at_rest && self.chance(percent)
+    }
+
+    fn fate(&mut self, is_faulty: bool) -> Fate {
+        if !is_faulty || self.is_at_rest {
+            return Fate::Well;
+        }
+        match self.rng.u8(0..100) {
+            0..3 => Fate::Refused,
+            3..6 => Fate::Lost,
+            6..9 => Fate::LostAfterwards,
+            _ => Fate::Well,
+        }
+    }
+
+    /// A question goes out: who has to answer it?
+    fn note_sent(&mut self, m: usize, id: &str) -> Checked {
+        let now = self.now;
+        let machine = &mut self.machines[m];
+        let Some(request) = machine.requests.get_mut(id) else {
+            return violated("request-ends-by-deadline", format!("{id} is published after its end"));
+        };
+        ensure!(request.sent.is_none(), "delivered-once", "{id} is published twice");
+        request.sent = Some(now);
+        let channel = request.channel;
+        let heard = &machine.heard[channel];
+        request.heard = heard
+            .iter()
+            .filter(|(_, at)| now - **at <= crate::machine::HEARTBEAT_TIMEOUT)
+            .map(|(peer, _)| *peer)
+            .collect();
+        let healthy = |(index, peer): (usize, &Peer)| {
+            let since = peer.healthy_since?;
+            (peer.channel == channel && peer.life == Life::Live && since + WELL <= now).then_some((index, since))
+        };
+        request.healthy = self.peers.iter().enumerate().filter_map(healthy).collect();
+        Ok(())
+    }
+
+    fn subscribed(&mut self, m: usize, id: u64, outcome: Result<(), Error>) -> Checked {
+        self.trace.count(self.now, 15);
+        let machine = &mut self.machines[m];
+        let refused = machine.refused_now;
+        let Some(sub) = machine.subs.get_mut(&id) else {
+            return violated("waiters-are-answered", format!("{id} has ended, and is answered"));
+        };
+        ensure!(!sub.is_confirmed, "waiters-are-answered", "{id} is answered twice");
+        if let Err(error) = outcome {
+            ensure!(
+                refused.is_some_and(|channel| sub.channels.contains(&channel)),
+                "waiters-are-answered",
+                "{id} is refused, and the server refused none of its channels: {error}"
+            );
+            machine.subs.remove(&id);
+            machine.forget_unwanted();
+            return Ok(());
+        }
+        sub.is_confirmed = true;
+        if let Some(session) = machine.session
+            && machine.link != Link::Down
+        {
+            for channel in &sub.channels {
+                ensure!(
+                    self.postgres.listens(session, *channel) || !self.postgres.sessions[session].is_alive,
+                    "nothing-lost-while-connected",
+                    "{id} is told that it is made, and the server does not listen to {channel}"
+                );
+            }
+        } else {
+            ensure!(sub.channels.is_empty(), "nothing-lost-while-connected", "{id} is made with no connection");
+        }
+        Ok(())
+    }
+
+    fn delivered(&mut self, m: usize, id: u64, event: Delivered) -> Checked {
+        let machine = &mut self.machines[m];
+        match event {
+            Delivered::Message(received) => {
+                let seq = received.time.as_nanosecond() as usize;
+                self.trace.count(self.now, 16 + ((seq as u64) << 8));
+                let commit = &self.postgres.commits[seq];
+                machine.check_delivery(id, seq, commit, &received.text)?;
+                let is_message = matches!(received.content, Content::Message(_));
+                let should_be = match commit.row {
+                    Some(_) => machine.found.get(&seq).copied(),
+                    None => Some(commit.says.kind().is_some()),
+                };
+                ensure!(
+                    should_be.is_none_or(|should_be| is_message == should_be) || machine.is_tight(),
+                    "nothing-lost-while-connected",
+                    "#{seq} came as {:?}",
+                    received.content
+                );
+            }
+            event => {
+                let Some(sub) = machine.subs.get_mut(&id) else {
+                    return violated("losses-are-told", format!("{id} has ended, and is told {event:?}"));
+                };
+                match event {
+                    Delivered::Lost(_) => sub.told_lost += 1,
+                    // Those of a full reader are told at once; those at the bound at their place.
+                    Delivered::Missed(count) if sub.told_missed.first() == Some(&u64::MAX) => {
+                        sub.told_missed.push(count);
+                    }
+                    Delivered::Missed(count) => {
+                        sub.budget += count;
+                        machine.disturbed_at = self.now;
+                    }
+                    _ => {
+                        ensure!(sub.is_lost, "losses-are-told", "{id} is restored, and was not lost");
+                        sub.is_lost = false;
+                        let session = machine.session.filter(|_| machine.link != Link::Down);
+                        let postgres = &self.postgres;
+                        ensure!(
+                            session.is_some_and(|session| sub.channels.iter().all(|channel| {
+                                postgres.listens(session, *channel) || !postgres.sessions[session].is_alive
+                            })),
+                            "losses-are-told",
+                            "{id} is restored before its channels are listened to"
+                        );
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    // The driver of a machine.
+
+    pub fn reconnect(&mut self, m: usize, delay: u64) {
+        self.machines[m].connects += 1;
+        let number = self.machines[m].connects;
+        self.after(delay, Event::Connect { m, number });
+    }
+
+    pub fn disconnect(&mut self, m: usize) -> Checked {
+        let now = self.now;
+        let machine = &mut self.machines[m];
+        if let Some(session) = machine.session.take() {
+            self.postgres.sessions[session].is_alive = false;
+        }
+        machine.link = Link::Down;
+        machine.executing = None;
+        machine.disturbed_at = now;
+        machine.listening_since = [None; 4];
+        machine.refused_at = [None; 4];
+        machine.requests.values_mut().for_each(|request| request.was_lossy = true);
+        let told: Vec<u64> = machine
+            .subs
+            .iter()
+            .filter(|(_, sub)| sub.is_confirmed && !sub.is_lost && !sub.channels.is_empty())
+            .map(|(id, _)| *id)
+            .collect();
+        for id in &told {
+            if let Some(sub) = machine.subs.get_mut(id) {
+                sub.is_lost = true;
+            }
+        }
+        let instant = self.instant(now);
+        let machine = &mut self.machines[m];
+        self.trace.add(now, &format!("machine {m} <"), format_args!("Disconnected"));
+        machine.state.handle(instant, Input::Disconnected(Error::ConnectionLost("gone".into())));
+        while let Some(output) = self.machines[m].state.poll_output(instant) {
+            if self.trace.is_on() {
+                self.trace.add(now, &format!("machine {m} >"), format_args!("{output:?}"));
+            }
+            self.carry_out(m, output)?;
+        }
+        for (id, sub) in &mut self.machines[m].subs {
+            let is_told = std::mem::take(&mut sub.told_lost);
+            ensure!(
+                is_told == u32::from(told.contains(id)),
+                "losses-are-told",
+                "subscription {id} was told {is_told} times of the loss"
+            );
+        }
+        self.check(m)?;
+        let longest = if self.chance(20) { 15 * SECOND } else { SECOND };
+        let delay = self.rng.u64(MILLI..longest);
+        self.reconnect(m, delay);
+        Ok(())
+    }
+
+    pub fn accept(&mut self, m: usize, number: u32) {
+        if self.machines[m].connects != number {
+            return;
+        }
+        if self.now < self.postgres.down_until {
+            let delay = self.postgres.down_until - self.now + self.rng.u64(MILLI..SECOND);
+            return self.reconnect(m, delay);
+        }
+        let session = self.postgres.open(Owner::Machine(m));
+        let mut listening = Vec::new();
+        if self.chance(50) {
+            let (listen, _) = self.machines[m].state.channel_sets();
+            let statement = Statement { listen, unlisten: Vec::new() };
+            if self.postgres.execute(self.now, session, &statement).is_ok() {
+                let number = |c: &pgio::protocol::Channel| crate::postgres::channel_number(c.as_str());
+                listening = statement.listen.iter().map(number).collect();
+            }
+        }
+        let delay = self.delay();
+        self.postgres.sessions[session].last_arrival = self.now + delay;
+        self.after(delay, Event::Connected { m, number, session, listening });
+    }
+
+    pub fn connected(&mut self, m: usize, number: u32, session: usize, listening: &[usize]) -> Checked {
+        if self.machines[m].connects != number {
+            self.postgres.sessions[session].is_alive = false;
+            return Ok(());
+        }
+        if !self.postgres.sessions[session].is_alive {
+            self.reconnect(m, 100 * MILLI);
+            return Ok(());
+        }
+        let machine = &mut self.machines[m];
+        machine.session = Some(session);
+        machine.link = Link::Up;
+        machine.executing = None;
+        machine.awake_at = self.now;
+        for channel in listening {
+            machine.listening_since[*channel] = Some(self.now);
+        }
+        machine.forget_unwanted();
+        let listening = listening.iter().map(|number| channel(*number)).collect();
+        self.give(m, Input::Connected { listening })
+    }
+
+    /// The server has executed a statement of a machine.
+    pub fn execute(&mut self, m: usize, session: usize, number: u64, statement: &Statement) {
+        if !self.postgres.sessions[session].is_alive {
+            return;
+        }
+        let outcome = self.postgres.execute(self.now, session, statement);
+        let listen = statement.listen.iter().map(|c| crate::postgres::channel_number(c.as_str())).collect();
+        self.trace.add(self.now, "postgres", format_args!("{statement:?} for machine {m}: {outcome:?}"));
+        let jitter = self.rng.u64(0..3 * MILLI);
+        let at = self.postgres.sessions[session].last_arrival.max(self.now + self.rng.u64(200..20 * MILLI));
+        self.after(at + jitter - self.now, Event::Arrive { session, item: Item::Done { number, listen, outcome } });
+    }
+
+    /// Something arrives at a client.
+    pub fn arrive(&mut self, session: usize, item: Item) -> Checked {
+        let Session { owner, is_paused, held, .. } = &mut self.postgres.sessions[session];
+        if *is_paused {
+            held.push(item);
+            return Ok(());
+        }
+        match *owner {
+            Owner::Peer(p) => {
+                if let Item::Commit(seq) = item {
+                    self.peer_hears(p, session, seq);
+                }
+                Ok(())
+            }
+            Owner::Machine(m) => {
+                if self.machines[m].session != Some(session) {
+                    return Ok(());
+                }
+                if self.machines[m].link == Link::Silent {
+                    let machine = &mut self.machines[m];
+                    machine.link = Link::Up;
+                    machine.disturbed_at = self.now;
+                    machine.awake_at = self.now;
+                    self.give(m, Input::Awake)?;
+                }
+                match item {
+                    Item::Done { number, listen, outcome } => self.statement_done(m, number, &listen, outcome),
+                    Item::Commit(seq) => self.notify(m, seq),
+                }
+            }
+        }
+    }
+
+    fn statement_done(
+        &mut self,
+        m: usize,
+        number: u64,
+        listen: &[usize],
+        outcome: Result<(), Error>,
+    ) -> Checked {
+        let machine = &mut self.machines[m];
+        if machine.executing != Some(number) {
+            return Ok(());
+        }
+        machine.executing = None;
+        match (&outcome, listen) {
+            (Ok(()), _) => {
+                for channel in listen {
+                    machine.refused_at[*channel] = None;
+                    machine.listening_since[*channel].get_or_insert(self.now);
+                }
+                machine.forget_unwanted();
+            }
+            (Err(_), [channel]) => {
+                machine.refused_at[*channel] = Some(self.now);
+                machine.refused_now = Some(*channel);
+            }
+            _ => {}
+        }
+        self.give(m, Input::StatementDone(outcome))
+    }
+
+    fn notify(&mut self, m: usize, seq: usize) -> Checked {
+        if self.faults.missed && !self.is_at_rest && self.rng.u16(0..1000) < 4 {
+            return self.miss(m, 1);
+        }
+        let commit = &self.postgres.commits[seq];
+        self.machines[m].note_given(self.now, seq, commit);
+        let input = Input::Notification {
+            channel: self.names[commit.channel].clone(),
+            text: commit.text.clone(),
+            time: Timestamp::from_nanosecond(seq as i128).expect("a small number"),
+        };
+        self.give(m, input)
+    }
+
+    /// The reader of the connection was too slow.
+    fn miss(&mut self, m: usize, count: u64) -> Checked {
+        let (now, instant) = (self.now, self.instant(self.now));
+        let machine = &mut self.machines[m];
+        machine.disturbed_at = now;
+        machine.requests.values_mut().for_each(|request| request.was_lossy = true);
+        machine.subs.values_mut().for_each(|sub| sub.told_missed.push(u64::MAX));
+        self.trace.add(now, &format!("machine {m} <"), format_args!("Missed {count}"));
+        machine.state.handle(instant, Input::Missed(count));
+        while let Some(output) = self.machines[m].state.poll_output(instant) {
+            self.carry_out(m, output)?;
+        }
+        for (id, sub) in &mut self.machines[m].subs {
+            let told = std::mem::take(&mut sub.told_missed);
+            ensure!(told == [u64::MAX, count], "losses-are-told", "{id} was told {told:?} of missed messages");
+        }
+        self.check(m)
+    }
+
+    pub fn look_up(&mut self, m: usize, life: u32, look_up: LookUpId, ids: Vec<i64>, fate: Fate) {
+        if self.now < self.postgres.locked_until {
+            let delay = self.postgres.locked_until - self.now;
+            return self.after(delay, Event::LookUp { m, life, look_up, ids, fate });
+        }
+        let is_down = self.now < self.postgres.down_until;
+        let rows = match fate {
+            Fate::Refused => Err(Error::Database("canceling statement due to statement timeout".into())),
+            Fate::Lost | Fate::LostAfterwards => Err(Error::ConnectionLost("broken pipe".into())),
+            Fate::Well if is_down => Err(Error::Connect { target: "world".into(), reason: "refused".into() }),
+            Fate::Well => {
+                let row = |id: &i64| {
+                    let (_, document) = self.postgres.rows.get(id)?;
+                    Some((AttachmentId(*id), Bytes::from(document.clone())))
+                };
+                Ok(ids.iter().filter_map(row).collect())
+            }
+        };
+        let delay = self.delay();
+        self.after(delay, Event::Rows { m, life, look_up, ids, rows });
+    }
+
+    pub fn rows(
+        &mut self,
+        m: usize,
+        life: u32,
+        look_up: LookUpId,
+        ids: &[i64],
+        rows: Result<HashMap<AttachmentId, Bytes>, Error>,
+    ) -> Checked {
+        let machine = &mut self.machines[m];
+        if machine.life != life {
+            return Ok(());
+        }
+        machine.look_ups.remove(&look_up);
+        let is_lost = matches!(rows, Err(Error::ConnectionLost(_) | Error::Connect { .. }));
+        if !is_lost {
+            for id in ids {
+                let is_asked_again = machine.look_ups.values().flatten().any(|other| other == id);
+                if !is_asked_again {
+                    machine.resolve(*id, rows.as_ref().is_ok_and(|rows| rows.contains_key(&AttachmentId(*id))));
+                }
+            }
+        }
+        self.give(m, Input::Rows { look_up, rows })
+    }
+
+    pub fn publish(&mut self, m: usize, life: u32, request: String, messages: Vec<Message>, fate: Fate) {
+        let is_down = self.now < self.postgres.down_until;
+        let outcome = match fate {
+            _ if is_down => Err(Error::ConnectionLost("the server is away".into())),
+            Fate::Refused => Err(Error::Database("no space left".into())),
+            Fate::Lost => Err(Error::ConnectionLost("broken pipe".into())),
+            Fate::LostAfterwards | Fate::Well => {
+                for message in messages {
+                    self.commit_message(m, message);
+                }
+                match fate {
+                    Fate::Well => Ok(()),
+                    _ => Err(Error::ConnectionLost("broken pipe".into())),
+                }
+            }
+        };
+        let slow = if self.is_slow(5) { self.rng.u64(0..2 * SECOND) } else { 0 };
+        let delay = self.delay() + slow;
+        self.after(delay, Event::Published { m, life, request, outcome });
+    }
+
+    fn commit_message(&mut self, m: usize, message: Message) {
+        let number = self.number();
+        let says = match &message.body {
+            Body::FetchSockets { request_id, .. } => Says::FetchSockets { request: request_id.as_str().into() },
+            Body::ServerSideEmit { request_id, .. } => {
+                Says::ServerSideEmit { number, request: request_id.as_ref().map(|id| id.as_str().into()) }
+            }
+            Body::Broadcast { request_id, .. } => {
+                Says::Broadcast { number, request: request_id.as_ref().map(|id| id.as_str().into()) }
+            }
+            _ => Says::InitialHeartbeat,
+        };
+        let number = NAMESPACES.iter().position(|nsp| *nsp == message.nsp.as_str()).expect("a namespace here");
+        let is_large = says.asks().is_some() && self.chance(5);
+        let (row, text) = match message.encode(if is_large { 0 } else { 8000 }) {
+            Ok(pgio::protocol::Encoded::Inline(text)) => (None, text),
+            Ok(pgio::protocol::Encoded::Attachment { document, .. }) => {
+                let row = self.postgres.insert_row(self.now, document);
+                (Some(row), header(message.uid.as_str(), message.kind(), row))
+            }
+            Err(error) => panic!("a short message: {error}"),
+        };
+        let asked = says.asks().map(str::to_owned);
+        let own = self.peers.iter().position(|peer| peer.uid == message.uid.as_str());
+        if let Some(p) = own {
+            self.peers[p].last_commit = self.now;
+        }
+        let sender = own.map_or(Sender::Machine(m), Sender::Peer);
+        let uid = message.uid.as_str().to_owned();
+        let seq = self.commit(Commit { channel: number, sender, uid, says_nsp: true, says, row, text });
+        if let Some(request) = asked.and_then(|id| self.machines[m].requests.get_mut(&id)) {
+            request.question = seq;
+        }
+    }
+
+    /// Commits a notification: every session that listens is sent it.
+    pub fn commit(&mut self, commit: Commit) -> Option<usize> {
+        let seq = self.postgres.commits.len();
+        let number = commit.channel;
+        if self.trace.is_on() {
+            self.trace.add(self.now, "postgres", format_args!("#{seq} on {}: {}", CHANNELS[number], commit.text));
+        }
+        for (m, machine) in self.machines.iter().enumerate() {
+            let Some(session) = machine.session.filter(|s| self.postgres.sessions[*s].is_alive) else { continue };
+            let must_listen = |sub: &&Sub| sub.is_confirmed && !sub.is_lost && sub.channels.contains(&number);
+            if machine.link != Link::Down
+                && !self.postgres.listens(session, number)
+                && let Some(sub) = machine.subs.values().find(must_listen)
+            {
+                self.violation = Some(Violation {
+                    invariant: "nothing-lost-while-connected",
+                    why: format!("machine {m} does not listen to {number}, which {:?} reads", sub.channels),
+                });
+            }
+        }
+        self.postgres.commits.push(commit);
+        for session in 0..self.postgres.sessions.len() {
+            if !self.postgres.sessions[session].is_alive || !self.postgres.listens(session, number) {
+                continue;
+            }
+            let at = (self.now + self.rng.u64(200..60 * MILLI)).max(self.postgres.sessions[session].last_arrival);
+            self.postgres.sessions[session].last_arrival = at;
+            self.after(at - self.now, Event::Arrive { session, item: Item::Commit(seq) });
+        }
+        Some(seq)
+    }
+}
