@@ -11,9 +11,10 @@ import { clientCommands } from "./peer/client.js";
 import { crowdCommands } from "./peer/crowd.js";
 import { emitterCommands } from "./peer/emitter.js";
 import { serverCommands } from "./peer/server.js";
+import { streamCommands } from "./peer/stream.js";
 import { render, revive } from "./peer/values.js";
 
-const commands = { ...serverCommands, ...clientCommands, ...emitterCommands, ...crowdCommands };
+const commands = { ...serverCommands, ...clientCommands, ...emitterCommands, ...crowdCommands, ...streamCommands };
 
 async function answer({ id, do: name, ...params }) {
   try {

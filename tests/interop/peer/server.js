@@ -36,12 +36,12 @@ class Server {
 
   static async start(options) {
     const server = new Server(options);
-    server.http.listen(0, "127.0.0.1");
+    server.http.listen(options.port ?? 0, "127.0.0.1");
     await Promise.all([once(server.http, "listening"), server.listening(10_000)]);
     return server;
   }
 
-  constructor({ version, url, poolSize, namespaces, parser, ...options }) {
+  constructor({ version, url, port: _port, poolSize, namespaces, parser, ...options }) {
     const createAdapter = CREATE_ADAPTER[version];
     if (!createAdapter) throw new Error(`there is no adapter ${version}`);
     this.channelPrefix = options.channelPrefix ?? "socket.io";
@@ -113,6 +113,11 @@ export function socketById(id) {
     }
   }
   throw new Error(`socket ${id} is connected to no server of this process`);
+}
+
+/** The Socket.IO namespace of a server. */
+export function namespaceOf(handle, name) {
+  return servers.get(handle).namespace(name).nsp;
 }
 
 const describe = ({ id, rooms, data, handshake }) => ({ id, rooms: [...rooms], data, handshake });
