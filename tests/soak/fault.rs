@@ -175,7 +175,7 @@ impl Fault {
             Self::Silence(_, ..=5) | Self::FreezePostgres(..=5) => stall,
             Self::Silence(..) | Self::FreezePostgres(_) => Promise { notice: Notice::Required, ..stall },
             Self::EndPublisher | Self::Throttle(_) => stall,
-            Self::Latency(_) => Promise { notice: Notice::Nothing, inline_delay: Some(WHOLE), ..stall },
+            Self::Latency(_) => Promise { notice: Notice::Nothing, ..stall },
             Self::LockTable(_) => Promise { files_suffer: true, inline_delay: Some(WHOLE), ..stall },
             Self::Revoke(_) => Promise { files_suffer: true, inline_delay: Some(WHOLE), ..stall },
             Self::FreezeNode(_) => Promise { notice: Notice::Nothing, keeps_local: false, ..stall },

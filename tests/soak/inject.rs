@@ -9,7 +9,7 @@ use tokio_postgres::NoTls;
 use super::clock::Moment;
 use super::fault::{Fault, Silent};
 use super::freeze::Frozen;
-use super::postgres::{self, Admin, PASSWORD, Standby, VICTIM, grant};
+use super::postgres::{self, Admin, FILLER, PASSWORD, Standby, VICTIM, grant};
 use super::proxy::Mode;
 use super::world::{World, application, sessions};
 
@@ -140,7 +140,7 @@ async fn exhaust(world: &World, time: Duration) {
     // Until all are taken the victims may not even try.
     world.set_victims(Mode { refuse: true, ..Mode::default() });
     world.reset_victims();
-    let url = format!("postgres://{VICTIM}:{PASSWORD}@127.0.0.1:{}/pgio", world.primary.port());
+    let url = format!("postgres://{FILLER}@127.0.0.1:{}/pgio", world.primary.port());
     let mut taken = Vec::new();
     while let Ok((client, connection)) = tokio_postgres::connect(&url, NoTls).await {
         taken.push((client, tokio_util::task::AbortOnDropHandle::new(tokio::spawn(connection))));

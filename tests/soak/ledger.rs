@@ -68,6 +68,11 @@ impl Sender {
     pub fn is_acknowledged(self) -> bool {
         !matches!(self, Self::Node05 | Self::Node03 | Self::Node05Files)
     }
+
+    /// Whether events are published in the order of their numbers. A Node server's pool does not keep it.
+    fn keeps_order(self) -> bool {
+        self.is_acknowledged()
+    }
 }
 
 /// Who receives all streams.
@@ -85,10 +90,14 @@ pub enum Receiver {
     Node03,
     /// `pgio tail`.
     Tail,
+    /// The harness itself, with a plain `LISTEN` at Postgres: what it hears was published, in the order that counts.
+    /// It does not look into attachments.
+    Witness,
 }
 
 impl Receiver {
-    pub const ALL: [Self; 6] = [Self::A, Self::LocalA, Self::B, Self::Node05, Self::Node03, Self::Tail];
+    pub const ALL: [Self; 7] =
+        [Self::A, Self::LocalA, Self::B, Self::Node05, Self::Node03, Self::Tail, Self::Witness];
 
     /// The name of its ledger.
     pub fn name(self) -> &'static str {
@@ -99,6 +108,7 @@ impl Receiver {
             Self::Node05 => "0.5",
             Self::Node03 => "0.3",
             Self::Tail => "tail",
+            Self::Witness => "witness",
         }
     }
 
@@ -112,7 +122,7 @@ pub type Pair = (Sender, Receiver);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Outcome {
-    /// Published as far as the sender knows.
+    /// The sender never learns more.
     Sent,
     /// Not answered yet.
     Pending,
@@ -128,11 +138,17 @@ struct Event {
 
 #[derive(Debug, Default)]
 struct Way {
-    /// When each number first came.
-    came: BTreeMap<u64, Moment>,
-    highest: u64,
+    /// When each number first came, and how many others had come before.
+    came: BTreeMap<u64, Came>,
     twice: Vec<u64>,
-    disordered: Vec<u64>,
+    /// What came first since the order was last judged, as it came.
+    recent: Vec<u64>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Came {
+    at: Moment,
+    rank: usize,
 }
 
 #[derive(Debug, Default)]
@@ -152,6 +168,8 @@ pub struct Verdict {
     pub lost: Vec<u64>,
     /// When the last of them was sent.
     pub last_lost: Option<Moment>,
+    /// When the first of them was published.
+    pub first_lost: Option<Moment>,
     /// The longest time from sending to receiving.
     pub slowest: Duration,
     pub received: usize,
@@ -188,11 +206,9 @@ impl Ledger {
                 way.twice.push(number);
                 return;
             }
-            if number < way.highest {
-                way.disordered.push(number);
-            }
-            way.highest = way.highest.max(number);
-            way.came.insert(number, at);
+            let rank = way.came.len();
+            way.came.insert(number, Came { at, rank });
+            way.recent.push(number);
         });
     }
 
@@ -207,7 +223,7 @@ impl Ledger {
         self.with(|books| {
             let (events, way) = (books.sent.get(&pair.0)?, books.ways.get(&pair)?);
             let later = events.iter().rev().take_while(|(_, event)| event.sent >= moment);
-            later.filter_map(|(number, _)| way.came.get(number)).min().copied()
+            later.filter_map(|(number, _)| way.came.get(number)).map(|came| came.at).min()
         })
     }
 
@@ -217,15 +233,28 @@ impl Ledger {
             let mut verdict = Verdict::default();
             let Some(events) = books.sent.get(&pair.0) else { return verdict };
             let way = books.ways.get(&pair);
+            let witness = books.ways.get(&(pair.0, Receiver::Witness));
             for (number, event) in span(events, from, until) {
+                let witnessed = witness.and_then(|way| way.came.get(number)).map(|came| came.at);
+                let is_published = match (pair.0, event.outcome) {
+                    // What a Node server does not publish is its own fault.
+                    (Sender::Node03, _) => witnessed.is_some(),
+                    (_, outcome) => matches!(outcome, Outcome::Sent | Outcome::Published),
+                };
+                // How long the sender takes counts for members that are judged as senders.
+                let published = match pair.0 {
+                    Sender::Node03 => witnessed.unwrap_or(event.sent),
+                    _ => event.sent,
+                };
                 match way.and_then(|way| way.came.get(number)) {
                     Some(came) => {
                         verdict.received += 1;
-                        verdict.slowest = verdict.slowest.max(came.since(event.sent));
+                        verdict.slowest = verdict.slowest.max(came.at.since(published));
                     }
-                    None if matches!(event.outcome, Outcome::Sent | Outcome::Published) => {
+                    None if is_published => {
                         verdict.lost.push(*number);
-                        verdict.last_lost = verdict.last_lost.max(Some(event.sent));
+                        verdict.last_lost = verdict.last_lost.max(Some(published));
+                        verdict.first_lost = Some(verdict.first_lost.map_or(published, |first| first.min(published)));
                     }
                     None => {}
                 }
@@ -254,11 +283,24 @@ impl Ledger {
         })
     }
 
-    /// The numbers that came twice, and those that came after a higher one, since they were last taken.
+    /// The numbers that came twice, and those that came out of order, since this was last asked.
     pub fn take_disorder(&self, pair: Pair) -> (Vec<u64>, Vec<u64>) {
         self.with(|books| {
             let way = books.ways.entry(pair).or_default();
-            (std::mem::take(&mut way.twice), std::mem::take(&mut way.disordered))
+            let (twice, recent) = (std::mem::take(&mut way.twice), std::mem::take(&mut way.recent));
+            let witness = books.ways.get(&(pair.0, Receiver::Witness));
+            let place = |number: &u64| match pair.0.keeps_order() {
+                true => Some(*number),
+                false => witness?.came.get(number).map(|came| came.rank as u64),
+            };
+            let mut highest = 0;
+            let placed = recent.into_iter().filter_map(|number| Some((number, place(&number)?)));
+            let disordered = placed.filter(|(_, place)| {
+                let is_late = *place < highest;
+                highest = highest.max(*place);
+                is_late
+            });
+            (twice, disordered.map(|(number, _)| number).collect())
         })
     }
 

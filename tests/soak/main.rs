@@ -22,6 +22,7 @@ mod senders;
 #[allow(dead_code, unused_imports, reason = "the suite needs more of it")]
 mod support;
 mod ways;
+mod witness;
 mod world;
 
 use std::process::ExitCode;
@@ -56,7 +57,7 @@ struct Arguments {
     #[arg(long, value_delimiter = ',', value_parser = parse_fault)]
     faults: Vec<Fault>,
     /// Inline events of each sender in a second
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rate: u32,
     /// What nextest says to every test program: name the tests.
     #[arg(long, hide = true)]

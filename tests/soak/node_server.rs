@@ -53,8 +53,6 @@ impl NodeServer {
         let options = ServerOptions::new(self.version, &self.database)
             .namespace("/files")
             .port(self.port)
-            // One connection listens, the other one sends: more of them would not keep the order.
-            .pool_size(2)
             .option("cleanupInterval", super::world::CLEANUP_MS);
         let server = peer.server(options).await;
         for (sender, nsp, rate) in &self.streams {

@@ -5,8 +5,6 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -107,12 +105,6 @@ impl PgioNode {
     pub async fn kill(&mut self) {
         if let Some(mut running) = self.running.take() {
             running.child.kill().await.expect("a child can be killed");
-        }
-    }
-
-    pub fn signal(&self, signal: Signal) {
-        if let Some(pid) = self.pid() {
-            kill(Pid::from_raw(i32::try_from(pid).expect("a pid")), signal).expect("a child can be signalled");
         }
     }
 

@@ -30,6 +30,9 @@ pub const VICTIM: &str = "victim";
 /// The role of all others.
 pub const BYSTANDER: &str = "bystander";
 
+/// The role of those who only take connections away.
+pub const FILLER: &str = "filler";
+
 /// A session as superuser.
 pub struct Admin {
     client: Client,
@@ -62,15 +65,18 @@ impl Admin {
 
 /// A primary with the attachment table, and the roles `victim` and `bystander`.
 pub async fn primary() -> PrivateServer {
-    let server = PrivateServer::builder().setting("max_connections", MAX_CONNECTIONS).start().await;
-    let server = server.expect("Postgres starts");
+    let builder = PrivateServer::builder().setting("max_connections", MAX_CONNECTIONS);
+    // The exchange of SCRAM takes a debug build a tenth of a second, which would be all that is measured.
+    let builder = builder.access(&format!("host all {VICTIM},{BYSTANDER} 127.0.0.1/32 password"));
+    let builder = builder.access(&format!("host all {FILLER} 127.0.0.1/32 trust"));
+    let server = builder.start().await.expect("Postgres starts");
     let admin = Admin::connect(&server.url()).await.expect("it takes connections");
     let roles = [VICTIM, BYSTANDER].map(|role| {
         format!("CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'; {}", grant(role))
     });
     let table = "CREATE TABLE socket_io_attachments (
         id bigserial UNIQUE, created_at timestamptz DEFAULT NOW(), payload bytea);";
-    admin.execute(&format!("{table} {}", roles.concat())).await;
+    admin.execute(&format!("{table} {} CREATE ROLE {FILLER} LOGIN", roles.concat())).await;
     server
 }
 

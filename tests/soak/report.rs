@@ -76,9 +76,9 @@ pub fn summary(rounds: &[(String, Vec<String>)], not_run: &[String], seed: u64) 
         println!("{} faults, every guarantee holds", rounds.len());
         return;
     }
-    println!("{} of {} faults break a guarantee:", broken.len(), rounds.len());
+    println!("{} of {} faults break a guarantee; one alone: make soak FAULTS=name SEED={seed}", broken.len(), rounds.len());
     for (fault, broken) in broken {
-        println!("  {fault}: {}", broken.join("; "));
-        println!("      again: make soak FAULTS={fault} SEED={seed}");
+        let more = if broken.len() > 1 { format!(" (and {} more)", broken.len() - 1) } else { String::new() };
+        println!("  {fault}: {}{more}", broken.first().map_or("", String::as_str));
     }
 }

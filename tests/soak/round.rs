@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep};
 use super::clock::Moment;
 use super::fault::{Fault, NOTICED, Notice, Promise};
 use super::inject::{Injected, inject};
-use super::ledger::{Pair, Sender, ranges};
+use super::ledger::{Pair, Sender, Verdict, ranges};
 use super::pgio_node::SAMPLING;
 use super::requests::DEADLINE;
 use super::ways::{LOCAL, Member, Ways};
@@ -19,10 +19,10 @@ pub const WHOLE_SLACK: Duration = Duration::from_millis(500);
 pub const REQUEST_SLACK: Duration = Duration::from_secs(1);
 
 /// How long a pgio node may take to be whole until the harness gives up and starts a new cluster.
-const GIVE_UP: Duration = Duration::from_secs(20);
+const GIVE_UP: Duration = Duration::from_secs(15);
 
 /// How long the harness waits for the Node server, for which nothing is promised.
-const GIVE_UP_NODE: Duration = Duration::from_secs(8);
+const GIVE_UP_NODE: Duration = Duration::from_secs(5);
 
 /// How long everything flows before a round is judged.
 const SETTLE: Duration = Duration::from_millis(800);
@@ -204,7 +204,7 @@ impl Judge<'_> {
                     whole = whole.map(|whole| whole.max(last));
                 }
                 if member == Member::A {
-                    self.pair(*pair, is_sending, &verdict.lost, &twice, &disordered);
+                    self.pair(*pair, is_sending, &verdict, &twice, &disordered);
                 }
             }
         }
@@ -224,17 +224,14 @@ impl Judge<'_> {
     }
 
     /// Judges a way of pgio node A.
-    fn pair(&mut self, pair: Pair, is_sending: bool, lost: &[u64], twice: &[u64], disordered: &[u64]) {
+    fn pair(&mut self, pair: Pair, is_sending: bool, verdict: &Verdict, twice: &[u64], disordered: &[u64]) {
         let keeps = if is_sending { self.promise.keeps_sending } else { self.promise.keeps_receiving };
-        if keeps && !lost.is_empty() {
+        let in_flight = Moment(self.began.0 - i64::try_from(IN_FLIGHT.as_millis()).unwrap_or(0));
+        if keeps && !verdict.lost.is_empty() {
             let what = if is_sending { "acknowledged and lost" } else { "lost" };
-            self.broken.push(format!("{what}: {}", describe(pair, lost)));
-        } else {
-            let before = Moment(self.began.0 - i64::try_from(IN_FLIGHT.as_millis()).unwrap_or(0));
-            let early = self.world.ledger.verdict(pair, self.from, before).lost;
-            if !early.is_empty() {
-                self.broken.push(format!("lost before the fault: {}", describe(pair, &early)));
-            }
+            self.broken.push(format!("{what}: {}", describe(pair, &verdict.lost)));
+        } else if verdict.first_lost.is_some_and(|first| first < in_flight) {
+            self.broken.push(format!("lost before the fault: {}", describe(pair, &verdict.lost)));
         }
         self.disorder(pair, twice, disordered);
     }
@@ -309,7 +306,7 @@ impl Judge<'_> {
                 if self.world.a.ready_since().is_none() {
                     standing.push("/readyz is not 200".into());
                 }
-                let standing = if standing.is_empty() { "after the old primary went on".into() } else { standing.join(", ") };
+                let standing = if standing.is_empty() { "it was later, or after that something stood again".into() } else { standing.join(", ") };
                 self.broken.push(format!("not whole within {} s: {standing}", GIVE_UP.as_secs()));
             }
             (Some(whole), Some(bound)) if whole > bound + WHOLE_SLACK => {

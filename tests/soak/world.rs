@@ -21,6 +21,7 @@ use super::requests::Requests;
 use super::senders;
 use super::support::node::{AdapterVersion, Client, ClientOptions, NodePeer};
 use super::ways::{LOCAL, Member};
+use super::witness;
 
 /// How old attachments are when the members delete them: older than any fault lasts.
 pub const CLEANUP: &str = "120s";
@@ -137,6 +138,10 @@ impl World {
             false => format!("postgres://{BYSTANDER}:{PASSWORD}@127.0.0.1:{port}/pgio"),
         };
         let mut tasks = vec![senders::tail(&direct, ledger.clone())];
+        for port in [Some(port), standby].into_iter().flatten() {
+            let url = format!("postgres://{BYSTANDER}:{PASSWORD}@127.0.0.1:{port}/pgio");
+            tasks.push(witness::listen(url, ledger.clone()));
+        }
         connect_clients(&clients, [&a.url(), &b.url(), &node05.url(), &node03.url()], rate, &ledger).await;
         tasks.push(node_server::drain(clients.clone(), ledger.clone()));
         let emitter = Emitter::connect(&direct).await.expect("the emitter connects");
