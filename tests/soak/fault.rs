@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::ways::Reach;
+
 /// Which direction of the connections to Postgres is silent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Silent {
@@ -71,8 +73,6 @@ pub struct Promise {
     pub keeps_sending: bool,
     /// Neither is the case for events with an attachment.
     pub files_suffer: bool,
-    /// Those whose connections are not touched lose nothing.
-    pub spares_bystanders: bool,
     /// Inline events are no later than this.
     pub inline_delay: Option<Duration>,
     /// Clients of one node reach each other all the time.
@@ -157,6 +157,14 @@ impl Fault {
         })
     }
 
+    /// Whom it hits.
+    pub fn reach(self) -> Reach {
+        match self {
+            Self::RestartFast | Self::RestartImmediate | Self::Failover => Reach::Everyone,
+            _ => Reach::Victims,
+        }
+    }
+
     /// What a pgio node promises.
     pub fn promise(self) -> Promise {
         let stall = Promise {
@@ -165,12 +173,11 @@ impl Fault {
             keeps_receiving: true,
             keeps_sending: true,
             files_suffer: false,
-            spares_bystanders: true,
             inline_delay: None,
             keeps_local: true,
         };
         let loss = Promise { keeps_receiving: false, notice: Notice::Required, ..stall };
-        let everywhere = Promise { keeps_sending: false, spares_bystanders: false, ..loss };
+        let everywhere = Promise { keeps_sending: false, ..loss };
         match self {
             Self::Silence(_, ..=5) | Self::FreezePostgres(..=5) => stall,
             Self::Silence(..) | Self::FreezePostgres(_) => Promise { notice: Notice::Required, ..stall },

@@ -121,8 +121,9 @@ fn watchdog(limit: Duration) {
 struct Plan {
     seed: u64,
     duration: Duration,
+    random: fastrand::Rng,
     faults: Vec<Fault>,
-    /// Run those that fit into the duration, again and again; otherwise each once.
+    /// Run those that fit into the duration, again and again; otherwise each of them once.
     is_timed: bool,
 }
 
@@ -134,24 +135,24 @@ impl Plan {
         let (faults, is_timed) = match (arguments.faults.is_empty(), arguments.duration) {
             (false, _) => (arguments.faults.clone(), false),
             (true, None) => (Fault::SHORT.iter().map(|class| choose(&mut random, class)).collect(), false),
-            (true, Some(_)) => (Self::shuffled(&mut random), true),
+            (true, Some(_)) => (shuffled(&mut random), true),
         };
         let all = faults.iter().map(|fault| estimate(*fault)).sum::<Duration>() + START;
         let duration = arguments.duration.filter(|_| is_timed).unwrap_or(all);
-        Self { seed, duration, faults, is_timed }
+        Self { seed, duration, random, faults, is_timed }
     }
+}
 
-    /// One of each class in random order, then another one of each, and so on until all had their turn.
-    fn shuffled(random: &mut fastrand::Rng) -> Vec<Fault> {
-        let mut classes: Vec<Vec<Fault>> = Fault::CLASSES.iter().map(|class| class.to_vec()).collect();
-        classes.iter_mut().for_each(|class| random.shuffle(class));
-        let mut plan = Vec::new();
-        while classes.iter().any(|class| !class.is_empty()) {
-            random.shuffle(&mut classes);
-            plan.extend(classes.iter_mut().filter_map(Vec::pop));
-        }
-        plan
+/// One fault of each class in random order, then another one of each, and so on until all had their turn.
+fn shuffled(random: &mut fastrand::Rng) -> Vec<Fault> {
+    let mut classes: Vec<Vec<Fault>> = Fault::CLASSES.iter().map(|class| class.to_vec()).collect();
+    classes.iter_mut().for_each(|class| random.shuffle(class));
+    let mut plan = Vec::new();
+    while classes.iter().any(|class| !class.is_empty()) {
+        random.shuffle(&mut classes);
+        plan.extend(classes.iter_mut().filter_map(Vec::pop));
     }
+    plan
 }
 
 /// How long a round takes where all is well.
@@ -161,50 +162,73 @@ fn estimate(fault: Fault) -> Duration {
 }
 
 /// Runs the plan; whether every guarantee holds.
-async fn run(plan: Plan, rate: u32) -> bool {
+async fn run(mut plan: Plan, rate: u32) -> bool {
     let started = Instant::now();
-    let mut world: Option<(World, Moment)> = None;
-    let mut results = Vec::new();
+    let mut soak = Soak { rate, world: None, results: Vec::new() };
     let mut not_run = Vec::new();
-    for fault in &plan.faults {
-        let start = if world.is_none() { START } else { Duration::ZERO };
-        if plan.is_timed && started.elapsed() + estimate(*fault) + start > plan.duration {
-            not_run.push(fault.to_string());
-            continue;
+    loop {
+        let mut has_run = false;
+        for fault in std::mem::take(&mut plan.faults) {
+            let start = if soak.world.is_none() { START } else { Duration::ZERO };
+            if plan.is_timed && started.elapsed() + estimate(fault) + start > plan.duration {
+                not_run.push(fault.to_string());
+                continue;
+            }
+            has_run = true;
+            soak.round(fault).await;
         }
+        if !plan.is_timed || !has_run {
+            break;
+        }
+        plan.faults = shuffled(&mut plan.random);
+    }
+    soak.end().await;
+    not_run.retain(|name| soak.results.iter().all(|(fault, _)| fault != name));
+    not_run.sort();
+    not_run.dedup();
+    report::summary(&soak.results, &not_run, plan.seed);
+    soak.results.iter().all(|(_, broken)| broken.is_empty())
+}
+
+/// A run so far.
+struct Soak {
+    rate: u32,
+    /// The cluster, and where its last round ended.
+    world: Option<(World, Moment)>,
+    /// What each fault broke.
+    results: Vec<(String, Vec<String>)>,
+}
+
+impl Soak {
+    async fn round(&mut self, fault: Fault) {
         // A failover leaves two primaries behind: it has a cluster of its own.
-        if *fault == Fault::Failover {
-            end(world.take(), &mut results).await;
+        if fault == Fault::Failover {
+            self.end().await;
         }
-        let (mut current, from) = match world.take() {
+        let (mut world, from) = match self.world.take() {
             Some(running) => running,
             None => {
-                let options = WorldOptions { rate, with_standby: *fault == Fault::Failover };
+                let options = WorldOptions { rate: self.rate, with_standby: fault == Fault::Failover };
                 (World::start(options).await, Moment::now())
             }
         };
-        let (round, until) = round::run(&mut current, *fault, from).await;
+        let (round, until) = round::run(&mut world, fault, from).await;
         report::round(&round);
-        results.push((fault.to_string(), round.broken));
-        if *fault == Fault::KillNode {
-            current.remember_level().await;
+        self.results.push((fault.to_string(), round.broken));
+        if fault == Fault::KillNode {
+            world.remember_level().await;
         }
         if round.is_healthy {
-            world = Some((current, until));
+            self.world = Some((world, until));
         }
     }
-    end(world.take(), &mut results).await;
-    report::summary(&results, &not_run, plan.seed);
-    results.iter().all(|(_, broken)| broken.is_empty())
-}
 
-/// Looks at what a cluster keeps, and ends it.
-async fn end(world: Option<(World, Moment)>, results: &mut Vec<(String, Vec<String>)>) {
-    if let Some((world, _)) = world {
-        let broken = round::at_the_end(&world).await;
-        for line in &broken {
-            println!("    ✗ {line}");
-        }
-        results.push(("the end".into(), broken));
+    /// Looks at what the cluster keeps, and ends it.
+    async fn end(&mut self) {
+        let Some((world, _)) = self.world.take() else { return };
+        let endings = round::at_the_end(&world).await;
+        endings.iter().for_each(report::ending);
+        let broken = endings.into_iter().filter(|ending| !ending.is_level).map(|ending| ending.text);
+        self.results.push(("the end".into(), broken.collect()));
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::fault::{NOTICED, WHOLE};
-use super::round::{NOTICED_SLACK, REQUEST_SLACK, Round, Row, WHOLE_SLACK};
+use super::round::{Ending, NOTICED_SLACK, REQUEST_SLACK, Round, Row, WHOLE_SLACK};
 
 /// Says what will be run, and how to run it again.
 pub fn heading(seed: u64, duration: Duration, rate: u32) {
@@ -15,13 +15,16 @@ pub fn heading(seed: u64, duration: Duration, rate: u32) {
          a request its deadline (+ {REQUEST_SLACK:?})"
     );
     println!();
-    println!("{:<26}│{:^60}│{:^44}", "", "pgio node A", "Node server, adapter 0.5.0");
+    println!("{:<26}│{:^66}│{:^50}", "", "pgio node A", "Node server, adapter 0.5.0");
     println!("{:<26}│{}│{}", "fault", columns(true), columns(false));
-    println!("{}┼{}┼{}", "─".repeat(26), "─".repeat(60), "─".repeat(44));
+    println!("{}┼{}┼{}", "─".repeat(26), "─".repeat(66), "─".repeat(50));
 }
 
 fn columns(is_pgio: bool) -> String {
-    let common = format!("{:>8}{:>8}{:>6}{:>6}{:>6}{:>10}", "noticed", "whole", "lost", "twice", "order", "slowest");
+    let common = format!(
+        "{:>8}{:>8}{:>6}{:>7}{:>6}{:>6}{:>9}",
+        "noticed", "whole", "lost", "files", "twice", "order", "slowest"
+    );
     if is_pgio { format!("{common}{:>8}{:>8}", "refused", "request") } else { common }
 }
 
@@ -50,11 +53,20 @@ pub fn round(round: &Round) {
     }
 }
 
+/// What a node takes at the end.
+pub fn ending(ending: &Ending) {
+    let mark = if ending.is_level { " " } else { "✗" };
+    println!("    {mark} {}", ending.text);
+}
+
 fn cells(row: &Row) -> String {
     let noticed = seconds(row.noticed);
     let whole = row.whole.map_or_else(|| "never".into(), |whole| seconds(Some(whole)));
     let slowest = seconds(Some(row.slowest));
-    format!("{noticed:>8}{whole:>8}{:>6}{:>6}{:>6}{slowest:>10}", row.lost, row.twice, row.disordered)
+    format!(
+        "{noticed:>8}{whole:>8}{:>6}{:>7}{:>6}{:>6}{slowest:>9}",
+        row.lost, row.files_lost, row.twice, row.disordered
+    )
 }
 
 fn seconds(time: Option<Duration>) -> String {
@@ -67,6 +79,7 @@ pub fn summary(rounds: &[(String, Vec<String>)], not_run: &[String], seed: u64) 
     println!("noticed: from the fault until /readyz says 503 or the log warns; - where nothing was to be noticed, or was");
     println!("whole: from Postgres' next answer until /readyz says 200 and every stream flows without loss or refusal");
     println!("lost, twice, order: events that others sent to its client, and events of its client at others");
+    println!("files: lost ones of those that went through the attachment table");
     if !not_run.is_empty() {
         println!("no time for: {}", not_run.join(", "));
     }

@@ -10,8 +10,8 @@ use super::inject::{Injected, inject};
 use super::ledger::{Pair, Sender, Verdict, ranges};
 use super::pgio_node::SAMPLING;
 use super::requests::DEADLINE;
-use super::ways::{LOCAL, Member, Ways};
-use super::world::{World, application, sessions};
+use super::ways::{LOCAL, Member, Reach, Ways};
+use super::world::{Level, World, application, sessions};
 
 /// What measuring adds to a time at most: `/readyz` is asked ten times a second, and the machine is shared.
 pub const NOTICED_SLACK: Duration = Duration::from_secs(1);
@@ -70,22 +70,22 @@ pub struct Round {
 /// Makes a fault happen. `from` is where the last round ended; returns where this one does.
 pub async fn run(world: &mut World, fault: Fault, from: Moment) -> (Round, Moment) {
     let Injected { began, answers, mut failover, mut broken } = inject(world, fault).await;
-    let promise = fault.promise();
-    let (mut flows, mut flows_node) = wait_until_whole(world, answers).await;
+    let (promise, reach) = (fault.promise(), fault.reach());
+    let (mut flows, mut flows_node) = wait_until_whole(world, reach, answers).await;
     if let Some(failover) = &mut failover {
         broken.extend(failover.thaw(world).await);
         // The old primary may have drawn sessions back.
         let thawed = Moment::now();
-        let (again, again_node) = wait_until_whole(world, thawed).await;
+        let (again, again_node) = wait_until_whole(world, reach, thawed).await;
         flows = flows.filter(|_| again.is_some());
         flows_node = flows_node.filter(|_| again_node.is_some());
     }
-    let is_spared = bystanders_flow(world, answers).await;
+    let is_spared = bystanders_flow(world, reach, answers).await;
     sleep(SETTLE).await;
     let until = Moment::now();
-    wait_for_arrivals(world, from, until, promise).await;
+    wait_for_arrivals(world, reach, from, until).await;
 
-    let mut judge = Judge { world, promise, from, began, answers, until, broken };
+    let mut judge = Judge { world, promise, reach, from, began, answers, until, broken };
     let mut a = judge.member(Member::A, flows);
     let mut node05 = judge.member(Member::Node05, flows_node);
     judge.bystanders(is_spared);
@@ -95,20 +95,21 @@ pub async fn run(world: &mut World, fault: Fault, from: Moment) -> (Round, Momen
     judge.files(&mut a, flows.is_some()).await;
     let longest_request = judge.requests();
     judge.answers();
-    let broken = judge.broken;
+    let mut broken = judge.broken;
     node05.noticed = world.node05.noticed_since(began).map(|at| at.since(began));
     node05.files_lost = lost(world, &Member::Node05.files(), from, until).len();
-    let died = [&mut world.a, &mut world.b].map(|node| node.has_died());
-    let is_healthy = flows.is_some() && is_spared && failover.is_none() && !died.contains(&true) && flows_node.is_some();
+    let died: Vec<_> = [&mut world.a, &mut world.b].into_iter().filter_map(|n| n.has_died().then_some(n.name)).collect();
+    broken.extend(died.iter().map(|name| format!("the process of node {name} has ended")));
+    let is_healthy = flows.is_some() && flows_node.is_some() && is_spared && failover.is_none() && died.is_empty();
     let log = world.a.warnings_since(began);
     (Round { fault, a, node05, longest_request, broken, log, is_healthy }, until)
 }
 
 /// Waits until A and the Node server are whole; since when, or `None` where the harness has given up.
-async fn wait_until_whole(world: &World, answers: Moment) -> (Option<Moment>, Option<Moment>) {
+async fn wait_until_whole(world: &World, reach: Reach, answers: Moment) -> (Option<Moment>, Option<Moment>) {
     let started = Instant::now();
     loop {
-        let (a, node05) = (whole_since(world, Member::A, answers), whole_since(world, Member::Node05, answers));
+        let [a, node05] = [Member::A, Member::Node05].map(|member| whole_since(world, member, reach, answers));
         let is_over = a.is_some() && (node05.is_some() || started.elapsed() > GIVE_UP_NODE);
         if is_over || started.elapsed() > GIVE_UP {
             return (a, node05);
@@ -118,8 +119,8 @@ async fn wait_until_whole(world: &World, answers: Moment) -> (Option<Moment>, Op
 }
 
 /// From when on a member has been whole: something that was sent since has come on each way, and `/readyz` says 200.
-fn whole_since(world: &World, member: Member, answers: Moment) -> Option<Moment> {
-    let flows = flows_since(world, &member.inline(), answers)?;
+fn whole_since(world: &World, member: Member, reach: Reach, answers: Moment) -> Option<Moment> {
+    let flows = flows_since(world, &member.inline(reach), answers)?;
     match member {
         Member::A => Some(flows.max(world.a.ready_since()?)),
         _ => Some(flows),
@@ -132,9 +133,9 @@ fn flows_since(world: &World, ways: &Ways, moment: Moment) -> Option<Moment> {
     dense.map(|pair| world.ledger.flows_since(pair, moment)).try_fold(moment, |last, flows| Some(last.max(flows?)))
 }
 
-async fn bystanders_flow(world: &World, answers: Moment) -> bool {
+async fn bystanders_flow(world: &World, reach: Reach, answers: Moment) -> bool {
     let deadline = Instant::now() + GIVE_UP;
-    while flows_since(world, &Member::Bystanders.inline(), answers).is_none() {
+    while flows_since(world, &Member::Bystanders.inline(reach), answers).is_none() {
         if Instant::now() > deadline {
             return false;
         }
@@ -144,12 +145,8 @@ async fn bystanders_flow(world: &World, answers: Moment) -> bool {
 }
 
 /// Waits until all that has to arrive has arrived, in vain if it is lost.
-async fn wait_for_arrivals(world: &World, from: Moment, until: Moment, promise: Promise) {
-    let members = match promise.spares_bystanders {
-        true => &[Member::A, Member::Bystanders][..],
-        false => &[Member::A],
-    };
-    let ways: Vec<_> = members.iter().map(|member| member.inline()).collect();
+async fn wait_for_arrivals(world: &World, reach: Reach, from: Moment, until: Moment) {
+    let ways = [Member::A, Member::Bystanders].map(|member| member.inline(reach));
     // Only what was sent at the end can still be on its way.
     let recently = Moment(until.0 - 1000).max(from);
     let deadline = Instant::now() + ARRIVE;
@@ -178,6 +175,7 @@ fn describe((sender, receiver): Pair, numbers: &[u64]) -> String {
 struct Judge<'a> {
     world: &'a World,
     promise: Promise,
+    reach: Reach,
     from: Moment,
     began: Moment,
     answers: Moment,
@@ -188,7 +186,7 @@ struct Judge<'a> {
 impl Judge<'_> {
     /// Counts what became of a member's inline events, and judges it if it is pgio's.
     fn member(&mut self, member: Member, flows: Option<Moment>) -> Row {
-        let (world, ways) = (self.world, member.inline());
+        let (world, ways) = (self.world, member.inline(self.reach));
         let mut row = Row::default();
         let mut whole = flows;
         for (is_sending, pairs) in [(false, &ways.receiving), (true, &ways.sending)] {
@@ -245,7 +243,7 @@ impl Judge<'_> {
     }
 
     fn bystanders(&mut self, flow: bool) {
-        let ways = Member::Bystanders.inline();
+        let ways = Member::Bystanders.inline(self.reach);
         for pair in ways.all() {
             let (twice, disordered) = self.world.ledger.take_disorder(pair);
             self.disorder(pair, &twice, &disordered);
@@ -253,7 +251,7 @@ impl Judge<'_> {
         if !flow {
             self.broken.push(format!("bystanders: not whole within {} s", GIVE_UP.as_secs()));
         }
-        if self.promise.spares_bystanders {
+        if self.reach == Reach::Victims {
             for (pair, numbers) in lost(self.world, &ways, self.from, self.until) {
                 self.broken.push(format!("bystanders lost: {}", describe(pair, &numbers)));
             }
@@ -299,7 +297,7 @@ impl Judge<'_> {
     fn whole(&mut self, row: &Row) {
         match (row.whole, self.promise.whole) {
             (None, _) => {
-                let pairs = Member::A.inline();
+                let pairs = Member::A.inline(self.reach);
                 let standing = pairs.all().filter(|(sender, _)| *sender != Sender::Cli);
                 let standing = standing.filter(|pair| self.world.ledger.flows_since(*pair, self.answers).is_none());
                 let mut standing: Vec<_> = standing.map(|(s, r)| format!("{} → {}", s.name(), r.name())).collect();
@@ -372,38 +370,31 @@ impl Judge<'_> {
     }
 }
 
-/// What the nodes keep once the faults are over, beside what they took at first: the guarantees that this breaks.
-pub async fn at_the_end(world: &World) -> Vec<String> {
-    let mut broken = Vec::new();
+/// What a node took of the machine at first and takes at the end, and whether that is about the same.
+pub struct Ending {
+    pub text: String,
+    pub is_level: bool,
+}
+
+/// Waits until the nodes take what they took at first.
+pub async fn at_the_end(world: &World) -> Vec<Ending> {
+    let mut endings = Vec::new();
     let deadline = Instant::now() + Duration::from_secs(10);
     let admin = world.admin().await;
     for node in [&world.a, &world.b] {
         let Some(first) = world.at_first.get(node.name) else { continue };
-        let allowed_memory = first.resources.memory * 3 / 2 + (16 << 10);
-        let complaint = loop {
-            let Some(now) = node.resources() else { break Some(format!("node {} is not there", node.name)) };
-            let sessions = sessions(&admin, application(node.name)).await;
-            let is_level = now.memory <= allowed_memory
-                && now.descriptors <= first.resources.descriptors + 4
-                && sessions <= first.sessions;
-            if is_level {
-                break None;
-            }
-            if Instant::now() > deadline {
-                break Some(format!(
-                    "node {} has {} MiB, {} file descriptors and {} sessions at the end; {} MiB, {} and {} at first",
-                    node.name,
-                    now.memory >> 10,
-                    now.descriptors,
-                    sessions,
-                    first.resources.memory >> 10,
-                    first.resources.descriptors,
-                    first.sessions
-                ));
+        let ending = loop {
+            let Some(resources) = node.resources() else {
+                break Ending { text: format!("node {} is not there", node.name), is_level: false };
+            };
+            let now = Level { resources, sessions: sessions(&admin, application(node.name)).await };
+            let is_level = now.is_about(first);
+            if is_level || Instant::now() > deadline {
+                break Ending { text: format!("node {}: {first} at first, {now} at the end", node.name), is_level };
             }
             sleep(SAMPLING).await;
         };
-        broken.extend(complaint);
+        endings.push(ending);
     }
-    broken
+    endings
 }

@@ -42,18 +42,40 @@ fn hears(pair: Pair) -> bool {
     }
 }
 
+/// Whom a fault hits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// The victims' connections, or the victims themselves.
+    Victims,
+    /// Everyone. Then nothing is expected of the Node servers, also not that they come back.
+    Everyone,
+}
+
 impl Member {
-    /// The ways of its inline events.
-    pub fn inline(self) -> Ways {
+    /// The ways of its inline events that are judged under a fault.
+    pub fn inline(self, reach: Reach) -> Ways {
         use {Receiver as R, Sender as S};
+        let everyone = reach == Reach::Everyone;
         match self {
+            Self::A if everyone => Ways {
+                receiving: pairs(&[S::B, S::Emitter, S::Cli], &[R::A]),
+                sending: pairs(&[S::A], &[R::B, R::Tail, R::Witness]),
+            },
             Self::A => Ways {
                 receiving: pairs(&[S::B, S::Emitter, S::Cli, S::Node03], &[R::A]),
-                sending: pairs(&[S::A], &[R::B, R::Node03, R::Tail]),
+                sending: pairs(&[S::A], &[R::B, R::Node03, R::Tail, R::Witness]),
+            },
+            Self::Node05 if everyone => Ways {
+                receiving: pairs(&[S::Emitter, S::Cli], &[R::Node05]),
+                sending: pairs(&[S::Node05], &[R::Witness]),
             },
             Self::Node05 => Ways {
                 receiving: pairs(&[S::B, S::Emitter, S::Cli], &[R::Node05]),
                 sending: pairs(&[S::Node05], &[R::B, R::Node03, R::Tail]),
+            },
+            Self::Bystanders if everyone => Ways {
+                receiving: pairs(&[S::Emitter, S::Cli], &[R::B, R::Tail]),
+                sending: pairs(&[S::B], &[R::Tail, R::Witness]),
             },
             Self::Bystanders => Ways {
                 receiving: pairs(&[S::Emitter, S::Cli, S::Node03], &[R::B, R::Tail]),

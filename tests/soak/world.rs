@@ -2,6 +2,7 @@
 //! directly. Everything ends when it is dropped.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use super::proxy::{Mode, Proxy};
 use super::requests::Requests;
 use super::senders;
 use super::support::node::{AdapterVersion, Client, ClientOptions, NodePeer};
-use super::ways::{LOCAL, Member};
+use super::ways::{LOCAL, Member, Reach};
 use super::witness;
 
 /// How old attachments are when the members delete them: older than any fault lasts.
@@ -104,6 +105,22 @@ pub struct World {
 pub struct Level {
     pub resources: Resources,
     pub sessions: i64,
+}
+
+impl Level {
+    /// Whether this is what it was at first, but for what an allocator keeps.
+    pub fn is_about(&self, first: &Level) -> bool {
+        self.resources.memory <= first.resources.memory * 3 / 2 + (16 << 10)
+            && self.resources.descriptors <= first.resources.descriptors + 4
+            && self.sessions <= first.sessions
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Resources { memory, descriptors } = self.resources;
+        write!(f, "{} MiB, {descriptors} file descriptors, {} sessions", memory >> 10, self.sessions)
+    }
 }
 
 impl World {
@@ -202,7 +219,7 @@ impl World {
     /// The ways on which nothing has come that was sent since that moment.
     pub fn standing_since(&self, moment: Moment) -> Vec<String> {
         let members = [Member::A, Member::Node05, Member::Bystanders];
-        let pairs = members.iter().flat_map(|member| member.inline().all().chain(member.files().all()).collect::<Vec<_>>());
+        let pairs = members.iter().flat_map(|member| member.inline(Reach::Victims).all().chain(member.files().all()).collect::<Vec<_>>());
         let standing = pairs.chain([LOCAL]).filter(|pair| self.ledger.flows_since(*pair, moment).is_none());
         standing.map(|(sender, receiver)| format!("{} → {}", sender.name(), receiver.name())).collect()
     }
