@@ -189,9 +189,7 @@ impl Fault {
             Self::Reset | Self::EndListener | Self::Exhausted(_) | Self::Password(_) => loss,
             Self::RestartFast | Self::RestartImmediate => everywhere,
             // The client comes back by itself, which takes its own time.
-            Self::KillNode => {
-                Promise { notice: Notice::Nothing, whole: None, keeps_local: false, ..loss }
-            }
+            Self::KillNode => Promise { notice: Notice::Nothing, whole: None, keeps_local: false, ..loss },
             // The first host is tried first, and does not answer.
             Self::Failover => Promise { whole: Some(WHOLE + super::world::CONNECT_TIMEOUT), ..everywhere },
         }

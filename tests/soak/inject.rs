@@ -6,6 +6,7 @@ use pgio::postgres::private::Shutdown;
 use tokio::time::{Instant, sleep};
 use tokio_postgres::NoTls;
 
+use super::check::{Broken, Check};
 use super::clock::Moment;
 use super::fault::{Fault, Silent};
 use super::freeze::Frozen;
@@ -27,7 +28,7 @@ pub struct Injected {
     /// Of a failover: what is there afterwards.
     pub failover: Option<Failover>,
     /// What the fault itself has shown to be broken.
-    pub broken: Vec<String>,
+    pub broken: Vec<Broken>,
 }
 
 /// Two primaries; both are there until this is dropped.
@@ -59,8 +60,8 @@ pub async fn inject(world: &mut World, fault: Fault) -> Injected {
         }
         Fault::RestartFast => restart(world, Shutdown::Fast).await,
         Fault::RestartImmediate => restart(world, Shutdown::Immediate).await,
-        Fault::EndListener => end_sessions(world, "query ILIKE '%LISTEN%'", &mut broken).await,
-        Fault::EndPublisher => end_sessions(world, "query ILIKE '%notify%'", &mut broken).await,
+        Fault::EndListener => began = end_sessions(world, "query ILIKE '%LISTEN%'", &mut broken).await,
+        Fault::EndPublisher => began = end_sessions(world, "query ILIKE '%notify%'", &mut broken).await,
         Fault::LockTable(_) => {
             let admin = world.admin().await;
             admin.execute("BEGIN; LOCK TABLE socket_io_attachments").await;
@@ -70,6 +71,7 @@ pub async fn inject(world: &mut World, fault: Fault) -> Injected {
         }
         Fault::Revoke(_) => {
             let admin = world.admin().await;
+            began = Moment::now();
             admin.execute(&format!("REVOKE ALL ON socket_io_attachments FROM {VICTIM}")).await;
             sleep(lasts).await;
             admin.execute(&grant(VICTIM)).await;
@@ -115,24 +117,29 @@ async fn restart(world: &mut World, how: Shutdown) {
     world.primary.start_again().await.expect("it starts again");
 }
 
-/// Ends the sessions of each victim whose last statement is such a one.
-async fn end_sessions(world: &World, condition: &str, broken: &mut Vec<String>) {
+/// Ends the sessions of each victim whose last statement is such a one; returns when those of A ended.
+async fn end_sessions(world: &World, condition: &str, broken: &mut Vec<Broken>) -> Moment {
     let admin = world.admin().await;
-    for victim in ["soak-a", "soak-node05"] {
+    let mut began = Moment::now();
+    for victim in ["soak-node05", "soak-a"] {
         let end = format!(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
                 WHERE application_name = '{victim}' AND {condition}"
         );
         // The last statement of a session varies.
+        began = Moment::now();
         let deadline = Instant::now() + Duration::from_secs(3);
         while admin.count(&end).await == 0 {
             if Instant::now() > deadline {
-                broken.push(format!("harness: {victim} has no session with {condition}"));
+                let seen = format!("{victim} has no session with {condition}");
+                broken.push(Broken::new(Check::Harness, seen));
                 break;
             }
             sleep(Duration::from_millis(5)).await;
+            began = Moment::now();
         }
     }
+    began
 }
 
 /// Takes every connection that Postgres allows, so that the victims cannot come back.
@@ -158,7 +165,10 @@ async fn exhaust(world: &World, time: Duration) {
 async fn failover(world: &mut World) -> Injected {
     let standby = Standby::start(&world.primary, world.standby_port).await;
     let began = Moment::now();
-    let frozen = Frozen::server(postgres::postmaster(&world.primary), BEFORE_PROMOTION + THAWED + Duration::from_secs(60));
+    let frozen = Frozen::server(
+        postgres::postmaster(&world.primary),
+        BEFORE_PROMOTION + THAWED + Duration::from_secs(60),
+    );
     sleep(BEFORE_PROMOTION).await;
     standby.promote().await;
     // The Node packages know one address; who operates them moves it.
@@ -170,12 +180,15 @@ async fn failover(world: &mut World) -> Injected {
 
 impl Failover {
     /// Lets the old primary go on, and looks at who uses which server.
-    pub async fn thaw(&mut self, world: &World) -> Vec<String> {
+    pub async fn thaw(&mut self, world: &World) -> Vec<Broken> {
         drop(self.frozen.take());
-        let (old, new) = match (Admin::connect(&world.primary.url()).await, Admin::connect(self.standby.url()).await) {
-            (Ok(old), Ok(new)) => (old, new),
-            (Err(error), _) | (_, Err(error)) => return vec![format!("harness: a primary does not answer: {error}")],
-        };
+        let (old, new) =
+            match (Admin::connect(&world.primary.url()).await, Admin::connect(self.standby.url()).await) {
+                (Ok(old), Ok(new)) => (old, new),
+                (Err(error), _) | (_, Err(error)) => {
+                    return vec![Broken::new(Check::Harness, format!("a primary does not answer: {error}"))];
+                }
+            };
         let mut broken = Vec::new();
         let deadline = Instant::now() + THAWED;
         for node in ["A", "B"] {
@@ -186,12 +199,11 @@ impl Failover {
                     break;
                 }
                 if Instant::now() > deadline {
-                    broken.push(format!(
-                        "sessions of {node}: {} on the old primary, {} on the new one, {} s after the old one went on",
-                        counts.0,
-                        counts.1,
-                        THAWED.as_secs()
-                    ));
+                    let ((old, new), seconds) = (counts, THAWED.as_secs());
+                    let seen = format!(
+                        "{node} has {old} sessions on the old primary and {new} on the new one, {seconds} s after the old one went on"
+                    );
+                    broken.push(Broken::new(Check::OneServer, seen));
                     break;
                 }
                 sleep(Duration::from_millis(50)).await;

@@ -215,7 +215,9 @@ impl Ledger {
     /// A number that the sender has not used.
     pub fn next_number(&self, sender: Sender) -> u64 {
         // What a killed sender did not report any more is well below it.
-        self.with(|books| books.sent.get(&sender).and_then(|events| events.last_key_value()).map_or(1, |e| e.0 + 10_000))
+        self.with(|books| {
+            books.sent.get(&sender).and_then(|events| events.last_key_value()).map_or(1, |e| e.0 + 10_000)
+        })
     }
 
     /// When the first event came that was sent at that moment or later.
@@ -254,7 +256,8 @@ impl Ledger {
                     None if is_published => {
                         verdict.lost.push(*number);
                         verdict.last_lost = verdict.last_lost.max(Some(published));
-                        verdict.first_lost = Some(verdict.first_lost.map_or(published, |first| first.min(published)));
+                        verdict.first_lost =
+                            Some(verdict.first_lost.map_or(published, |first| first.min(published)));
                     }
                     None => {}
                 }
@@ -268,7 +271,9 @@ impl Ledger {
     pub fn answers(&self, sender: Sender, from: Moment, until: Moment) -> Answers {
         self.with(|books| {
             let mut answers = Answers::default();
-            for (number, event) in books.sent.get(&sender).into_iter().flat_map(|events| span(events, from, until)) {
+            for (number, event) in
+                books.sent.get(&sender).into_iter().flat_map(|events| span(events, from, until))
+            {
                 match event.outcome {
                     Outcome::Refused => {
                         answers.refused += 1;

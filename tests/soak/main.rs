@@ -4,10 +4,12 @@
 //! restarts, and processes stand still. It prints what each fault cost, and exits with 1 when a guarantee is broken.
 //! Without arguments, as in `make test`, it runs a short form that takes about a minute.
 
+mod check;
 mod clock;
 mod fault;
 mod freeze;
 mod inject;
+mod lag;
 mod ledger;
 mod node_server;
 mod pgio_node;
@@ -32,6 +34,7 @@ use std::time::Duration;
 use clap::Parser;
 use tokio::time::Instant;
 
+use check::{Broken, Check};
 use clock::Moment;
 use fault::Fault;
 use world::{World, WorldOptions};
@@ -196,7 +199,7 @@ struct Soak {
     /// The cluster, and where its last round ended.
     world: Option<(World, Moment)>,
     /// What each fault broke.
-    results: Vec<(String, Vec<String>)>,
+    results: Vec<(String, Vec<Broken>)>,
 }
 
 impl Soak {
@@ -228,7 +231,8 @@ impl Soak {
         let Some((world, _)) = self.world.take() else { return };
         let endings = round::at_the_end(&world).await;
         endings.iter().for_each(report::ending);
-        let broken = endings.into_iter().filter(|ending| !ending.is_level).map(|ending| ending.text);
+        let changed = endings.into_iter().filter(|ending| !ending.is_level);
+        let broken = changed.map(|ending| Broken::new(Check::BackToLevel, ending.text));
         self.results.push(("the end".into(), broken.collect()));
     }
 }

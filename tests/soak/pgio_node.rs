@@ -86,8 +86,21 @@ impl PgioNode {
     pub async fn start_again(&mut self) {
         let listen = format!("127.0.0.1:{}", self.port);
         let mut command = program::pgio(&[
-            "serve", "-o", "json", "--listen", &listen, "-n", "/", "-n", "/files", "--relay=namespace",
-            "--no-init", "--log-format", "json", "--cleanup-interval", super::world::CLEANUP,
+            "serve",
+            "-o",
+            "json",
+            "--listen",
+            &listen,
+            "-n",
+            "/",
+            "-n",
+            "/files",
+            "--relay=namespace",
+            "--no-init",
+            "--log-format",
+            "json",
+            "--cleanup-interval",
+            super::world::CLEANUP,
         ]);
         command.env("DATABASE_URL", &self.database).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("pgio can be started");
@@ -172,7 +185,8 @@ impl PgioNode {
     }
 
     fn last_words(&self) -> String {
-        let last = self.with(|seen| seen.log.iter().rev().take(3).map(|line| line.text.clone()).collect::<Vec<_>>());
+        let last =
+            self.with(|seen| seen.log.iter().rev().take(3).map(|line| line.text.clone()).collect::<Vec<_>>());
         if last.is_empty() { "it said nothing".into() } else { last.join("; ") }
     }
 
@@ -186,10 +200,7 @@ fn is_notice(line: &LogLine) -> bool {
     matches!(line.level.as_str(), "WARN" | "ERROR")
 }
 
-async fn read_log(
-    mut lines: tokio::io::Lines<BufReader<tokio::process::ChildStderr>>,
-    seen: Shared,
-) {
+async fn read_log(mut lines: tokio::io::Lines<BufReader<tokio::process::ChildStderr>>, seen: Shared) {
     while let Ok(Some(line)) = lines.next_line().await {
         let value: Value = serde_json::from_str(&line).unwrap_or(Value::Null);
         let level = value["level"].as_str().unwrap_or("ERROR").to_owned();

@@ -71,9 +71,8 @@ pub async fn primary() -> PrivateServer {
     let builder = builder.access(&format!("host all {FILLER} 127.0.0.1/32 trust"));
     let server = builder.start().await.expect("Postgres starts");
     let admin = Admin::connect(&server.url()).await.expect("it takes connections");
-    let roles = [VICTIM, BYSTANDER].map(|role| {
-        format!("CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'; {}", grant(role))
-    });
+    let roles = [VICTIM, BYSTANDER]
+        .map(|role| format!("CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'; {}", grant(role)));
     let table = "CREATE TABLE socket_io_attachments (
         id bigserial UNIQUE, created_at timestamptz DEFAULT NOW(), payload bytea);";
     admin.execute(&format!("{table} {} CREATE ROLE {FILLER} LOGIN", roles.concat())).await;
@@ -190,7 +189,8 @@ async fn copy(primary: &PrivateServer, data: &Path, user: Option<&User>) {
     command.args(["-h", "127.0.0.1", "-p", &primary.port().to_string(), "-U", "pgio", "-D"]).arg(data);
     command.args(["-R", "-X", "stream", "-c", "fast", "--no-sync"]);
     command.env("PGPASSWORD", password.expect("the URL of a private server has a password"));
-    let output = timeout(PATIENCE, command.output()).await.expect("a copy is fast").expect("it can be started");
+    let output =
+        timeout(PATIENCE, command.output()).await.expect("a copy is fast").expect("it can be started");
     assert!(output.status.success(), "pg_basebackup: {}", String::from_utf8_lossy(&output.stderr));
 }
 

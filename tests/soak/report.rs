@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use super::check::Broken;
 use super::fault::{NOTICED, WHOLE};
 use super::round::{Ending, NOTICED_SLACK, REQUEST_SLACK, Round, Row, WHOLE_SLACK};
 
 /// Says what will be run, and how to run it again.
 pub fn heading(seed: u64, duration: Duration, rate: u32) {
-    println!("soak: two pgio nodes, Node servers with adapters 0.5.0 and 0.3.1, clients of each, on one Postgres");
+    println!(
+        "soak: two pgio nodes, Node servers with adapters 0.5.0 and 0.3.1, clients of each, on one Postgres"
+    );
     println!("seed {seed}, {} s, {rate} events/s from each of five senders", duration.as_secs());
     println!("again: make soak DURATION={}s SEED={seed}", duration.as_secs());
     println!(
@@ -42,6 +45,9 @@ pub fn round(round: &Round) {
     if round.broken.is_empty() {
         return;
     }
+    if round.lag >= Duration::from_millis(100) {
+        println!("      the machine was busy, so that every bound was {:?} longer", round.lag);
+    }
     for broken in &round.broken {
         println!("    ✗ {broken}");
     }
@@ -74,10 +80,14 @@ fn seconds(time: Option<Duration>) -> String {
 }
 
 /// The end: what is broken, fault by fault, and what there was no time for.
-pub fn summary(rounds: &[(String, Vec<String>)], not_run: &[String], seed: u64) {
+pub fn summary(rounds: &[(String, Vec<Broken>)], not_run: &[String], seed: u64) {
     println!();
-    println!("noticed: from the fault until /readyz says 503 or the log warns; - where nothing was to be noticed, or was");
-    println!("whole: from Postgres' next answer until /readyz says 200 and every stream flows without loss or refusal");
+    println!(
+        "noticed: from the fault until /readyz says 503 or the log warns; - where nothing was to be noticed, or was"
+    );
+    println!(
+        "whole: from Postgres' next answer until /readyz says 200 and every stream flows without loss or refusal"
+    );
     println!("lost, twice, order: events that others sent to its client, and events of its client at others");
     println!("files: lost ones of those that went through the attachment table");
     if !not_run.is_empty() {
@@ -89,9 +99,15 @@ pub fn summary(rounds: &[(String, Vec<String>)], not_run: &[String], seed: u64) 
         println!("{} faults, every guarantee holds", rounds.len());
         return;
     }
-    println!("{} of {} faults break a guarantee; one alone: make soak FAULTS=name SEED={seed}", broken.len(), rounds.len());
+    println!(
+        "{} of {} faults break a guarantee; one alone: make soak FAULTS=name SEED={seed}",
+        broken.len(),
+        rounds.len()
+    );
     for (fault, broken) in broken {
         let more = if broken.len() > 1 { format!(" (and {} more)", broken.len() - 1) } else { String::new() };
-        println!("  {fault}: {}{more}", broken.first().map_or("", String::as_str));
+        if let Some(first) = broken.first() {
+            println!("  {fault:<26}{first}{more}");
+        }
     }
 }

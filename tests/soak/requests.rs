@@ -59,8 +59,11 @@ impl Requests {
         asking.push(AbortOnDropHandle::new(tokio::spawn(async move {
             loop {
                 // Incomplete answers and errors are both an end.
-                own.measure("fetch_sockets", async { drop(handle.timeout(DEADLINE).fetch_sockets().await) }).await;
-                let ask = async { drop(handle.timeout(DEADLINE).emit_with_ack::<pgio::Value>("question", ()).await) };
+                own.measure("fetch_sockets", async { drop(handle.timeout(DEADLINE).fetch_sockets().await) })
+                    .await;
+                let ask = async {
+                    drop(handle.timeout(DEADLINE).emit_with_ack::<pgio::Value>("question", ()).await)
+                };
                 own.measure("emit_with_ack", ask).await;
             }
         })));

@@ -75,7 +75,8 @@ pub fn cli(database: String, ledger: Arc<Ledger>) -> AbortOnDropHandle<()> {
 
 /// Runs `pgio tail` and records what it prints.
 pub fn tail(database: &str, ledger: Arc<Ledger>) -> AbortOnDropHandle<()> {
-    let mut command = program::pgio(&["tail", "-o", "json", "-q", "-n", "/", "-n", "/files", "--type", "broadcast"]);
+    let mut command =
+        program::pgio(&["tail", "-o", "json", "-q", "-n", "/", "-n", "/files", "--type", "broadcast"]);
     command.env("DATABASE_URL", database).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().expect("pgio can be started");
     let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();

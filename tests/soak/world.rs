@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::clock::Moment;
+use super::lag::Lag;
 use super::ledger::{Ledger, Receiver, Sender};
 use super::node_server::{self, NodeServer};
 use super::pgio_node::{PgioNode, Resources};
@@ -65,7 +66,9 @@ impl Way {
     fn url(&self, role: &str, application: &str) -> String {
         let port = self.primary.port();
         match &self.standby {
-            None => format!("postgres://{role}:{PASSWORD}@127.0.0.1:{port}/pgio?application_name={application}"),
+            None => {
+                format!("postgres://{role}:{PASSWORD}@127.0.0.1:{port}/pgio?application_name={application}")
+            }
             Some(standby) => {
                 format!("{}&application_name={application}", several_hosts(role, port, standby.port()))
             }
@@ -89,6 +92,7 @@ pub struct World {
     _node03: NodeServer,
     _clients: NodePeer,
     pub requests: Requests,
+    pub lag: Lag,
     _tasks: Vec<AbortOnDropHandle<()>>,
     pub way_a: Way,
     _way_b: Way,
@@ -177,6 +181,7 @@ impl World {
             _node03: node03,
             _clients: clients,
             requests,
+            lag: Lag::measure(),
             _tasks: tasks,
             way_a,
             _way_b: way_b,
@@ -201,6 +206,7 @@ impl World {
             assert!(Instant::now() < deadline, "these do not flow at the start: {}", still.join(", "));
             sleep(Duration::from_millis(50)).await;
         }
+        self.lag.take();
         self.remember_level().await;
     }
 
@@ -219,7 +225,9 @@ impl World {
     /// The ways on which nothing has come that was sent since that moment.
     pub fn standing_since(&self, moment: Moment) -> Vec<String> {
         let members = [Member::A, Member::Node05, Member::Bystanders];
-        let pairs = members.iter().flat_map(|member| member.inline(Reach::Victims).all().chain(member.files().all()).collect::<Vec<_>>());
+        let pairs = members.iter().flat_map(|member| {
+            member.inline(Reach::Victims).all().chain(member.files().all()).collect::<Vec<_>>()
+        });
         let standing = pairs.chain([LOCAL]).filter(|pair| self.ledger.flows_since(*pair, moment).is_none());
         standing.map(|(sender, receiver)| format!("{} → {}", sender.name(), receiver.name())).collect()
     }
