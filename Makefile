@@ -4,7 +4,7 @@ CARGO ?= cargo
 NODE_MODULES := tests/interop/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help build install demo test check bench generated dependencies
+.PHONY: help build install demo test soak check bench generated dependencies
 
 help: ## Say what there is to do
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -25,6 +25,14 @@ test: dependencies $(NODE_MODULES) ## Run all tests, against real Postgres serve
 		set -x; $(CARGO) test --locked --all-features --lib --bins --tests; \
 	fi
 	$(CARGO) test --locked --all-features --doc
+
+# How long, which choice of faults, and only these faults (such as reset,silence-10,failover).
+DURATION ?= 90s
+SEED ?= $(shell date +%s)
+FAULTS ?=
+
+soak: dependencies $(NODE_MODULES) ## Run a cluster under faults and judge it: DURATION=90s SEED=1 FAULTS=reset,silence-10
+	$(CARGO) test --locked --all-features --test soak -- --duration $(DURATION) --seed $(SEED) $(if $(FAULTS),--faults $(FAULTS))
 
 check: dependencies ## Formatting, lints and documentation
 	$(CARGO) fmt --check

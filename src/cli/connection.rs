@@ -6,7 +6,7 @@ use tokio::time::sleep;
 
 use super::arguments::Global;
 use super::exit::Failure;
-use crate::postgres::Settings;
+use crate::postgres::{OnLoss, Settings};
 use crate::{Cluster, Error, Result};
 
 impl Global {
@@ -28,9 +28,18 @@ impl Global {
 
     /// Connects; for as long as `patience` says while Postgres is down.
     pub(super) async fn connect(&self, patience: &mut Patience) -> Result<Cluster, Failure> {
+        self.connect_with(patience, OnLoss::Fail).await
+    }
+
+    /// The same, with what becomes of messages whose connection is lost.
+    pub(super) async fn connect_with(
+        &self,
+        patience: &mut Patience,
+        on_loss: OnLoss,
+    ) -> Result<Cluster, Failure> {
         let settings = self.settings()?;
         loop {
-            match Cluster::connect(settings.clone(), self.adapter_options()).await {
+            match Cluster::connect_with(settings.clone(), self.adapter_options(), on_loss).await {
                 Ok(cluster) => return Ok(cluster),
                 Err(error) => patience.wait_after(self, error).await?,
             }

@@ -14,6 +14,7 @@ const COMMANDS = {
   server: async () => (await import("./peer/server.js")).serverCommands,
   client: async () => (await import("./peer/client.js")).clientCommands,
   emitter: async () => (await import("./peer/emitter.js")).emitterCommands,
+  stream: async () => (await import("./peer/stream.js")).streamCommands,
   crowd: async () => (await import("./peer/crowd.js")).crowdCommands,
 };
 

@@ -7,8 +7,8 @@ use serde_json::json;
 
 use crate::support::attachments::{create_attachment_table, execute};
 use crate::support::node::{
-    AdapterVersion, Break, Client, ClientOptions, EmitterOptions, Event, NodePeer, Parser, Server,
-    ServerOptions, binary, cluster, date, event,
+    AdapterVersion, Break, Client, ClientOptions, Drained, EmitterOptions, Event, NodePeer, Parser, Server,
+    ServerOptions, StreamOptions, binary, cluster, date, event,
 };
 use crate::support::postgres::postgres;
 
@@ -334,4 +334,32 @@ async fn servers_survive_the_loss_of_their_connections() {
     for client in &clients {
         assert_eq!(client.wait_for(1).await, [event("again", json!([]))]);
     }
+}
+
+#[tokio::test]
+async fn streams_are_numbered_and_recorded() {
+    let postgres = postgres().await;
+    create_attachment_table(postgres.url()).await;
+    let peer = NodePeer::start().await;
+    assert!(peer.pid().await.is_some());
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let server = peer.server(ServerOptions::new(V05, postgres.url()).port(port)).await;
+    assert_eq!(server.url(), format!("http://127.0.0.1:{port}"));
+    let client = server.client("/").await;
+    client.ledger("everything").await;
+    let stream = |name: &str, binary| StreamOptions { name: name.into(), rate: 100, first: 5, binary };
+    server.stream("/", &stream("of the server", true)).await;
+    client.stream(&stream("of the client", false)).await;
+
+    let (mut sent, mut received, mut settled) = (Vec::new(), Vec::new(), Vec::new());
+    while received.len() < 3 || settled.len() < 3 {
+        let Drained { sent: streams, settled: answers, received: ledgers } =
+            peer.drain_streams().await.unwrap();
+        sent.extend(streams["of the server"].iter().map(|sent| sent.0));
+        settled.extend(answers["of the client"].iter().map(|settled| (settled.0, settled.2)));
+        received.extend(ledgers["everything"].iter().map(|event| (event.0.clone(), event.1)));
+    }
+    assert_eq!(sent[..3], [5, 6, 7]);
+    assert_eq!(settled[..3], [(5, 1), (6, 1), (7, 1)]);
+    assert_eq!(received[..3], [5, 6, 7].map(|number| ("of the server".to_owned(), Some(number))));
 }

@@ -8,13 +8,16 @@ mod source;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args};
+use tokio::time::sleep;
 
 use super::arguments::{Format, Global, Namespaces};
 use super::connection::Patience;
 use super::exit::{self, Failure};
 use super::output::lines::Lines;
+use super::output::progress;
 use super::values::Spread;
 use super::{duration, values};
+use crate::postgres::OnLoss;
 use crate::{BroadcastOperator, Cluster, Emitter, Namespace, Value};
 use schedule::Schedule;
 
@@ -98,6 +101,9 @@ pub(super) struct Emit {
     retry_for: Option<Duration>,
 }
 
+/// How often to look whether something stands in the way.
+const TROUBLE: Duration = Duration::from_millis(200);
+
 /// One event, ready to be sent.
 struct Event {
     name: String,
@@ -123,7 +129,8 @@ impl Emit {
             return schedule::run(self, global, event, schedule).await;
         }
         let cluster = self.connect(global).await?;
-        self.send(global, &cluster, event, &mut self.patience()).await?;
+        self.send(global, &cluster, event).await?;
+        self.warn_of_doubles(global, cluster.maybe_twice());
         self.tell_one(global, event)
     }
 
@@ -131,10 +138,32 @@ impl Emit {
         self.retry_for.map_or_else(Patience::none, Patience::of)
     }
 
+    /// What becomes of an event whose connection is lost. A schedule outlives short losses without being told to.
+    fn on_loss(&self) -> OnLoss {
+        let repeats = self.every.is_some() || self.cron.is_some();
+        match self.retry_for.or_else(|| repeats.then_some(schedule::RECONNECT)) {
+            Some(time) => OnLoss::Retry(time),
+            None => OnLoss::Fail,
+        }
+    }
+
+    /// Says once what stands in the way while events are tried again. Never ends.
+    async fn warn_of_trouble(&self, global: &Global, cluster: &Cluster) {
+        let mut is_told = false;
+        loop {
+            sleep(TROUBLE).await;
+            let trouble = cluster.health().publishing;
+            if let (Some(trouble), Some(time), false) = (&trouble, self.retry_for, is_told) {
+                global.warn(&format!("{trouble}; trying again for {time:.0?}"));
+            }
+            is_told = trouble.is_some();
+        }
+    }
+
     /// Connects, and makes sure that enough servers are there.
     async fn connect(&self, global: &Global) -> Result<Cluster, Failure> {
         let mut patience = self.patience();
-        let cluster = global.connect(&mut patience).await?;
+        let cluster = global.connect_with(&mut patience, self.on_loss()).await?;
         if let Some(required) = self.require_nodes {
             for nsp in self.namespaces.list() {
                 let live = cluster.nodes(&nsp, NODES_WAIT, required).await?.len();
@@ -150,13 +179,7 @@ impl Emit {
     }
 
     /// Sends the event to each namespace, through losses of the connection as patiently as was asked for.
-    async fn send(
-        &self,
-        global: &Global,
-        cluster: &Cluster,
-        event: &Event,
-        patience: &mut Patience,
-    ) -> Result<(), Failure> {
+    async fn send(&self, global: &Global, cluster: &Cluster, event: &Event) -> Result<(), Failure> {
         let mut missing = Vec::new();
         for nsp in self.namespaces.list() {
             let operator = self.operator(cluster, &nsp);
@@ -164,13 +187,29 @@ impl Emit {
                 missing.extend(ack::ask(global, &operator, event, self.timeout).await?);
                 continue;
             }
-            while let Err(error) = operator.emit(&event.name, Spread(&event.args)).await {
-                patience.wait_after(global, error).await?;
+            // The publisher tries as long as it was asked to.
+            tokio::select! {
+                outcome = operator.emit(&event.name, Spread(&event.args)) => outcome?,
+                () = self.warn_of_trouble(global, cluster) => {}
             }
         }
         match missing.is_empty() {
             true => Ok(()),
             false => Err(Failure::TooFew(missing.join("; "))),
+        }
+    }
+
+    /// Says how many events may have gone out twice: those that were sent again, where the server could not tell whether
+    /// it had committed them before.
+    fn warn_of_doubles(&self, global: &Global, count: u64) {
+        match count {
+            0 => {}
+            1 => global
+                .warn("1 event was sent again after a loss of the connection, and may have gone out twice"),
+            n => global.warn(&format!(
+                "{} events were sent again after a loss of the connection, and may have gone out twice",
+                progress::count(n)
+            )),
         }
     }
 

@@ -10,7 +10,6 @@ use tokio::time::sleep;
 use super::source::{Pace, Source};
 use super::{Emit, Spread};
 use crate::cli::arguments::{Format, Global};
-use crate::cli::connection::Patience;
 use crate::cli::event_line::{self, Line, Wanted};
 use crate::cli::exit::{Failure, interrupted};
 use crate::cli::output::{lines::Lines, progress};
@@ -35,16 +34,14 @@ pub(super) async fn run(
 ) -> Result<(), Failure> {
     let progress = progress::bytes(global, source.size);
     let mut replay = Replay::new(emit, global, cluster, progress);
+    let watched = replay.cluster.clone();
     let mut outcome = tokio::select! {
         outcome = replay.all(&mut source) => outcome,
+        () = emit.warn_of_trouble(global, &watched) => Ok(()),
         () = interrupted() => Err(Failure::Interrupted),
     };
     // What is under way is still counted, and a failure of it told.
     while !replay.under_way.is_empty() {
-        if outcome.as_ref().is_err_and(|failure| failure.is_loss() || matches!(failure, Failure::Interrupted))
-        {
-            replay.give_up_sending_again();
-        }
         tokio::select! {
             settled = replay.settle(0) => outcome = outcome.and(settled),
             () = interrupted() => {
@@ -55,6 +52,7 @@ pub(super) async fn run(
         }
     }
     replay.progress.finish_and_clear();
+    emit.warn_of_doubles(global, replay.cluster.maybe_twice());
     outcome.map_err(|failure| failure.after(replay.summary()))?;
     replay.tell()
 }
@@ -82,11 +80,10 @@ struct Replay<'a> {
     other: u64,
 }
 
-/// An event on its way, and what it takes to send it again.
+/// An event on its way.
 struct Sent {
     receipt: Receipt,
     line: u64,
-    again: Option<(BroadcastOperator, Wanted)>,
 }
 
 impl<'a> Replay<'a> {
@@ -157,8 +154,7 @@ impl<'a> Replay<'a> {
             let operator = self.operator(&nsp, &wanted);
             match operator.enqueue(&wanted.event, Spread(&wanted.args)).await {
                 Ok(receipt) => {
-                    let again = self.emit.retry_for.is_some().then(|| (operator, wanted.clone()));
-                    self.under_way.push_back(Sent { receipt, line: self.lines, again });
+                    self.under_way.push_back(Sent { receipt, line: self.lines });
                 }
                 Err(error) => self.refuse(Failure::from(error).at(&format!("line {}", self.lines)))?,
             }
@@ -180,57 +176,25 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// Waits until at most so many are under way.
-    async fn settle(&mut self, mut at_most: usize) -> Result<(), Failure> {
+    /// Waits until at most so many are under way. The publisher sends again what a loss of the connection concerns, in its
+    /// order, for as long as it was asked to.
+    async fn settle(&mut self, at_most: usize) -> Result<(), Failure> {
         while self.under_way.len() > at_most
             && let Some(oldest) = self.under_way.front_mut()
         {
-            // In its place, so that who is interrupted here has not lost count of it.
+            // In its place, so that an interruption here does not lose count of it.
             let outcome = (&mut oldest.receipt).await;
-            let Some(Sent { line, again, .. }) = self.under_way.pop_front() else { break };
-            let at = format!("line {line}");
+            let Some(Sent { line, .. }) = self.under_way.pop_front() else { break };
             match outcome {
                 Ok(()) => self.sent += 1,
                 Err(error) if error.is_loss() => {
-                    let is_in_doubt = u64::from(matches!(error, Error::ConnectionLost(_)));
-                    self.lost += is_in_doubt;
-                    let Some(again) = again else { return Err(error.into()) };
-                    self.send_again(error, line, again).await?;
-                    self.lost -= is_in_doubt;
-                    // Those behind it are lost as well, and have to go before any new one.
-                    at_most = 0;
+                    self.lost += u64::from(matches!(error, Error::ConnectionLost(_)));
+                    return Err(error.into());
                 }
-                Err(error) => self.refuse(Failure::from(error).at(&at))?,
+                Err(error) => self.refuse(Failure::from(error).at(&format!("line {line}")))?,
             }
         }
         Ok(())
-    }
-
-    /// After a loss of the connection: this event and all after it, in their order.
-    async fn send_again(
-        &mut self,
-        error: Error,
-        line: u64,
-        (operator, wanted): (BroadcastOperator, Wanted),
-    ) -> Result<(), Failure> {
-        let mut patience = Patience::of(self.emit.retry_for.unwrap_or(Duration::ZERO));
-        let mut error = error;
-        loop {
-            patience.wait_after(self.global, error).await?;
-            match operator.emit(&wanted.event, Spread(&wanted.args)).await {
-                Ok(()) => {
-                    self.sent += 1;
-                    return Ok(());
-                }
-                Err(next) if next.is_loss() => error = next,
-                Err(other) => return self.refuse(Failure::from(other).at(&format!("line {line}"))),
-            }
-        }
-    }
-
-    /// From now on what is under way is waited for, and no more.
-    fn give_up_sending_again(&mut self) {
-        self.under_way.iter_mut().for_each(|sent| sent.again = None);
     }
 
     fn summary(&self) -> String {

@@ -11,7 +11,6 @@ use tokio::time::sleep;
 use super::{Emit, Event};
 use crate::Cluster;
 use crate::cli::arguments::Global;
-use crate::cli::connection::Patience;
 use crate::cli::exit::Failure;
 
 /// When an event is due.
@@ -100,14 +99,13 @@ async fn send(
         Some(cluster) => cluster,
         None => emit.connect(global).await?,
     };
-    let mut patience = emit.retry_for.map_or_else(|| Patience::of(RECONNECT), Patience::of);
-    let outcome = emit.send(global, &connected, event, &mut patience).await;
+    let outcome = emit.send(global, &connected, event).await;
     *cluster = Some(connected);
     outcome
 }
 
 /// How long one event is tried when nothing else was asked for.
-const RECONNECT: Duration = Duration::from_secs(5);
+pub(super) const RECONNECT: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {

@@ -423,7 +423,8 @@ impl ClusterState {
                 self.requests.peer_found(request, &header.uid);
             }
         }
-        let asked = if state.requests.is_empty() { None } else { own_question(state, &self.requests, &notification) };
+        let asked =
+            if state.requests.is_empty() { None } else { own_question(state, &self.requests, &notification) };
         let known_from = state.peers.known_from();
         let left = (change == Change::Left && !state.requests.is_empty()).then(|| header.uid.clone());
         let answers = may_answer
@@ -452,7 +453,8 @@ impl ClusterState {
         }
         if let Some(uid) = left {
             let max_bytes = self.config.max_waiting_bytes;
-            let waits = self.channels.get_mut(&channel).is_some_and(|s| s.queue.push_goodbye(&uid, max_bytes));
+            let waits =
+                self.channels.get_mut(&channel).is_some_and(|s| s.queue.push_goodbye(&uid, max_bytes));
             if !waits {
                 self.peer_left(&channel, &uid);
             }
@@ -623,7 +625,11 @@ pub struct Remains {
 
 /// The request of which this notification is the question. A row tells its request only later; that the row was
 /// announced is enough.
-fn own_question(state: &ChannelState, requests: &Requests, notification: &Notification<'_>) -> Option<RequestId> {
+fn own_question(
+    state: &ChannelState,
+    requests: &Requests,
+    notification: &Notification<'_>,
+) -> Option<RequestId> {
     let Header { uid, kind, .. } = &notification.header;
     let is_question = |id: &&RequestId| requests.may_be_question(id, uid, *kind);
     match (kind, notification.attachment) {

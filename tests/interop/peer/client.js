@@ -64,6 +64,11 @@ class Client {
   }
 }
 
+/** The client that a handle stands for. */
+export function clientByHandle(handle) {
+  return clients.get(handle);
+}
+
 export const clientCommands = {
   /** Resolves when the client is connected; the error is the text of `connect_error`. */
   "client.connect": async (options) => {

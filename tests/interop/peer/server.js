@@ -33,12 +33,12 @@ class Server {
     if (!VERSIONS.has(options.version)) throw new Error(`there is no adapter ${options.version}`);
     const { createAdapter } = await import(`adapter-${options.version}`);
     const server = new Server(createAdapter, options);
-    server.http.listen(0, "127.0.0.1");
+    server.http.listen(options.port ?? 0, "127.0.0.1");
     await Promise.all([once(server.http, "listening"), server.listening(10_000)]);
     return server;
   }
 
-  constructor(createAdapter, { version, url, poolSize, namespaces, parser, ...options }) {
+  constructor(createAdapter, { version, url, port: _port, poolSize, namespaces, parser, ...options }) {
     this.channelPrefix = options.channelPrefix ?? "socket.io";
     this.pool = new ObservedPool({ url, poolSize });
     this.http = createServer();
@@ -97,6 +97,11 @@ class Namespace {
       });
     });
   }
+}
+
+/** The Socket.IO namespace of a server. */
+export function namespaceOf(handle, name) {
+  return servers.get(handle).namespace(name).nsp;
 }
 
 const describe = ({ id, rooms, data, handshake }) => ({ id, rooms: [...rooms], data, handshake });

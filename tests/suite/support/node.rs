@@ -8,6 +8,7 @@ mod crowd;
 mod emitter;
 mod operator;
 mod server;
+mod stream;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -27,6 +28,7 @@ use tokio::task::JoinHandle;
 pub use client::{Break, Client, ClientOptions};
 pub use emitter::EmitterOptions;
 pub use server::{AdapterVersion, Server, ServerOptions, cluster};
+pub use stream::{Drained, StreamOptions};
 
 /// How long the harness waits for anything, unless a test says otherwise.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -133,6 +135,11 @@ impl NodePeer {
     /// Ends the process with SIGKILL: nobody in it says goodbye.
     pub async fn kill(&self) {
         self.0.child.lock().await.kill().await.expect("the process can be killed");
+    }
+
+    /// The process id, while it runs.
+    pub async fn pid(&self) -> Option<u32> {
+        self.0.child.lock().await.id()
     }
 
     /// Asks the process to do `what`, and waits until that is done.

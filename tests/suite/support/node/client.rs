@@ -200,7 +200,7 @@ impl Client {
         self.call("client.disconnect", json!({})).await
     }
 
-    async fn call<T: DeserializeOwned>(&self, what: &str, mut parameters: Value) -> T {
+    pub(super) async fn call<T: DeserializeOwned>(&self, what: &str, mut parameters: Value) -> T {
         parameters["client"] = json!(self.handle);
         self.peer.call(what, parameters).await
     }

@@ -88,6 +88,11 @@ impl ServerOptions {
         self.option("poolSize", connections)
     }
 
+    /// The port of its HTTP server; otherwise a free one.
+    pub fn port(self, port: u16) -> ServerOptions {
+        self.option("port", port)
+    }
+
     /// Any other option of the adapter.
     pub fn option(mut self, name: &str, value: impl Into<Value>) -> ServerOptions {
         self.adapter.insert(name.into(), value.into());
@@ -227,7 +232,12 @@ impl Server {
         self.call("server.stop", "/", json!({})).await
     }
 
-    async fn call<T: serde::de::DeserializeOwned>(&self, what: &str, nsp: &str, mut parameters: Value) -> T {
+    pub(super) async fn call<T: serde::de::DeserializeOwned>(
+        &self,
+        what: &str,
+        nsp: &str,
+        mut parameters: Value,
+    ) -> T {
         parameters["server"] = json!(self.id);
         parameters["nsp"] = json!(nsp);
         self.peer.call(what, parameters).await

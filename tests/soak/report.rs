@@ -1,0 +1,113 @@
+//! What a person reads: a line for each fault, and what is broken.
+
+use std::time::Duration;
+
+use super::check::Broken;
+use super::fault::{NOTICED, WHOLE};
+use super::round::{Ending, NOTICED_SLACK, REQUEST_SLACK, Round, Row, WHOLE_SLACK};
+
+/// Says what will be run, and how to run it again.
+pub fn heading(seed: u64, duration: Duration, rate: u32) {
+    println!(
+        "soak: two pgio nodes, Node servers with adapters 0.5.0 and 0.3.1, clients of each, on one Postgres"
+    );
+    println!("seed {seed}, {} s, {rate} events/s from each of five senders", duration.as_secs());
+    println!("again: make soak DURATION={}s SEED={seed}", duration.as_secs());
+    println!(
+        "bounds: noticed {NOTICED:?} (+ {NOTICED_SLACK:?} for measuring), whole {WHOLE:?} (+ {WHOLE_SLACK:?}), \
+         a request its deadline (+ {REQUEST_SLACK:?})"
+    );
+    println!();
+    println!("{:<26}│{:^66}│{:^50}", "", "pgio node A", "Node server, adapter 0.5.0");
+    println!("{:<26}│{}│{}", "fault", columns(true), columns(false));
+    println!("{}┼{}┼{}", "─".repeat(26), "─".repeat(66), "─".repeat(50));
+}
+
+fn columns(is_pgio: bool) -> String {
+    let common = format!(
+        "{:>8}{:>8}{:>6}{:>7}{:>6}{:>6}{:>9}",
+        "noticed", "whole", "lost", "files", "twice", "order", "slowest"
+    );
+    if is_pgio { format!("{common}{:>8}{:>8}", "refused", "request") } else { common }
+}
+
+/// One line, and below it what is broken.
+pub fn round(round: &Round) {
+    let verdict = if round.broken.is_empty() { "ok" } else { "BROKEN" };
+    let request = seconds(round.longest_request.map(|(_, longest)| longest));
+    let fault = round.fault.to_string();
+    println!(
+        "{fault:<26}│{}{:>8}{request:>8}│{} {verdict}",
+        cells(&round.a),
+        round.a.refused,
+        cells(&round.node05)
+    );
+    if round.broken.is_empty() {
+        return;
+    }
+    if round.lag >= Duration::from_millis(100) {
+        println!("      the machine was busy, so that every bound was {:?} longer", round.lag);
+    }
+    for broken in &round.broken {
+        println!("    ✗ {broken}");
+    }
+    for line in round.log.iter().take(6) {
+        println!("      log of A: {line}");
+    }
+    if let Some(more @ 1..) = round.log.len().checked_sub(6) {
+        println!("      log of A: and {more} more");
+    }
+}
+
+/// What a node takes at the end.
+pub fn ending(ending: &Ending) {
+    let mark = if ending.is_level { " " } else { "✗" };
+    println!("    {mark} {}", ending.text);
+}
+
+fn cells(row: &Row) -> String {
+    let noticed = seconds(row.noticed);
+    let whole = row.whole.map_or_else(|| "never".into(), |whole| seconds(Some(whole)));
+    let slowest = seconds(Some(row.slowest));
+    format!(
+        "{noticed:>8}{whole:>8}{:>6}{:>7}{:>6}{:>6}{slowest:>9}",
+        row.lost, row.files_lost, row.twice, row.disordered
+    )
+}
+
+fn seconds(time: Option<Duration>) -> String {
+    time.map_or_else(|| "-".into(), |time| format!("{:.2} s", time.as_secs_f64()))
+}
+
+/// The end: what is broken, fault by fault, and what there was no time for.
+pub fn summary(rounds: &[(String, Vec<Broken>)], not_run: &[String], seed: u64) {
+    println!();
+    println!(
+        "noticed: from the fault until /readyz says 503 or the log warns; - where nothing was to be noticed, or was"
+    );
+    println!(
+        "whole: from Postgres' next answer until /readyz says 200 and every stream flows without loss or refusal"
+    );
+    println!("lost, twice, order: events that others sent to its client, and events of its client at others");
+    println!("files: lost ones of those that went through the attachment table");
+    if !not_run.is_empty() {
+        println!("no time for: {}", not_run.join(", "));
+    }
+    let broken: Vec<_> = rounds.iter().filter(|(_, broken)| !broken.is_empty()).collect();
+    println!();
+    if broken.is_empty() {
+        println!("{} faults, every guarantee holds", rounds.len());
+        return;
+    }
+    println!(
+        "{} of {} faults break a guarantee; one alone: make soak FAULTS=name SEED={seed}",
+        broken.len(),
+        rounds.len()
+    );
+    for (fault, broken) in broken {
+        let more = if broken.len() > 1 { format!(" (and {} more)", broken.len() - 1) } else { String::new() };
+        if let Some(first) = broken.first() {
+            println!("  {fault:<26}{first}{more}");
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Requests that have a deadline, one after the other, over the connection that the faults hit.
+
+use std::collections::BTreeMap;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use pgio::Emitter;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::program;
+
+/// The deadline of every request.
+pub const DEADLINE: Duration = Duration::from_secs(2);
+
+/// When a request that has not ended is given up.
+const GIVE_UP: Duration = Duration::from_secs(60);
+
+/// The pause between two requests of a kind.
+const PAUSE: Duration = Duration::from_millis(400);
+
+/// The programs that ask, and their arguments but for the deadline.
+const PROGRAMS: [(&str, &[&str]); 3] = [
+    ("pgio sockets", &["sockets", "-o", "json", "-q"]),
+    ("pgio rooms", &["rooms", "-o", "json", "-q"]),
+    ("pgio emit --ack", &["emit", "-q", "--ack", "question"]),
+];
+
+/// How requests of one kind ended.
+#[derive(Clone, Debug, Default)]
+pub struct Ended {
+    pub count: usize,
+    pub longest: Duration,
+}
+
+/// What has ended and what is under way.
+#[derive(Default)]
+struct Books(Mutex<Entries>);
+
+#[derive(Default)]
+struct Entries {
+    ended: BTreeMap<&'static str, Ended>,
+    under_way: BTreeMap<&'static str, Instant>,
+}
+
+/// Asks until it is dropped.
+pub struct Requests {
+    books: Arc<Books>,
+    _asking: Vec<AbortOnDropHandle<()>>,
+}
+
+impl Requests {
+    /// Starts to ask with this emitter, and with programs that connect to `database`.
+    pub fn start(emitter: &Emitter, database: &str) -> Self {
+        let books = Arc::<Books>::default();
+        let mut asking = Vec::new();
+        let (own, handle) = (books.clone(), emitter.clone());
+        asking.push(AbortOnDropHandle::new(tokio::spawn(async move {
+            loop {
+                // Incomplete answers and errors are both an end.
+                own.measure("fetch_sockets", async { drop(handle.timeout(DEADLINE).fetch_sockets().await) })
+                    .await;
+                let ask = async {
+                    drop(handle.timeout(DEADLINE).emit_with_ack::<pgio::Value>("question", ()).await)
+                };
+                own.measure("emit_with_ack", ask).await;
+            }
+        })));
+        let (own, database) = (books.clone(), database.to_owned());
+        asking.push(AbortOnDropHandle::new(tokio::spawn(async move {
+            loop {
+                for (name, arguments) in PROGRAMS {
+                    let deadline = format!("{}s", DEADLINE.as_secs());
+                    let mut command = program::pgio(arguments);
+                    command.args(["--timeout", &deadline]).env("DATABASE_URL", &database);
+                    command.stdout(Stdio::null()).stderr(Stdio::null());
+                    own.measure(name, async { drop(command.status().await) }).await;
+                }
+            }
+        })));
+        Self { books, _asking: asking }
+    }
+
+    /// What has ended since this was last asked, and what is under way for longer than its deadline.
+    pub fn take(&self) -> BTreeMap<&'static str, Ended> {
+        let mut books = self.books.lock();
+        let mut taken = std::mem::take(&mut books.ended);
+        for (name, since) in &books.under_way {
+            let ended = taken.entry(name).or_default();
+            ended.longest = ended.longest.max(since.elapsed());
+        }
+        taken
+    }
+}
+
+impl Books {
+    fn lock(&self) -> MutexGuard<'_, Entries> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a request, and pauses.
+    async fn measure(&self, name: &'static str, request: impl Future<Output = ()>) {
+        let started = Instant::now();
+        self.lock().under_way.insert(name, started);
+        // Giving up is the longest time there is; the caller sees it.
+        timeout(GIVE_UP, request).await.ok();
+        self.ended(name, started.elapsed());
+        sleep(PAUSE).await;
+    }
+
+    fn ended(&self, name: &'static str, time: Duration) {
+        let mut books = self.lock();
+        books.under_way.remove(name);
+        let ended = books.ended.entry(name).or_default();
+        ended.count += 1;
+        ended.longest = ended.longest.max(time);
+    }
+}
