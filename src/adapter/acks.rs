@@ -21,6 +21,9 @@ use crate::{Error, Result};
 /// even if nobody reads it. Beyond that the stream goes on with it.
 const HEAD_START: Duration = Duration::from_millis(100);
 
+/// How long a request may take beyond its deadline.
+const SLACK: Duration = Duration::from_secs(1);
+
 /// How many missing acknowledgements are told at most: a server may promise any number.
 const MAX_MISSING: u64 = 100_000;
 
@@ -94,14 +97,15 @@ impl Question {
                     State::Missing(1, NOT_ASKED)
                 }
                 State::Asked(Ok(mut asking)) => match self.answer(&mut asking).await {
-                    Some(Ok(value)) => {
+                    Ok(Some(Ok(value))) => {
                         return Some(((Sid::ZERO, Ok(value)), (self, State::Asked(Ok(asking)))));
                     }
-                    Some(Err(error)) => {
+                    Ok(Some(Err(error))) => {
                         self.node.report(&error, "an acknowledgement that cannot be passed on");
                         State::Asked(Ok(asking))
                     }
-                    None => State::Missing(asking.missing().min(MAX_MISSING), TIMEOUT),
+                    Ok(None) => State::Missing(asking.missing().min(MAX_MISSING), TIMEOUT),
+                    Err(error) => State::Asked(Err(error)),
                 },
                 State::Missing(0, _) => return None,
                 State::Missing(left, error) => match serde_json::from_str(error) {
@@ -117,15 +121,15 @@ impl Question {
     }
 
     /// The next answer; `None` once there are no more.
-    async fn answer(&self, asking: &mut PendingRequest<Value>) -> Option<Result<socketioxide_core::Value>> {
-        match timeout_at(self.deadline, asking.next()).await {
-            Ok(Ok(answer)) => Some(self.format.value_of_one(&answer?.value)),
-            Ok(Err(error)) => {
-                self.node.report(&error, "acknowledgements of other servers are missing");
-                None
-            }
-            Err(_) => None,
-        }
+    async fn answer(
+        &self,
+        asking: &mut PendingRequest<Value>,
+    ) -> Result<Option<Result<socketioxide_core::Value>>> {
+        // A request ends by its own deadline, and tells then how many answers are missing.
+        let answer = timeout_at(self.deadline + SLACK, asking.next()).await;
+        let answer =
+            answer.unwrap_or_else(|_| Err(Error::ConnectionLost("the request did not end".into())))?;
+        Ok(answer.map(|answer| self.format.value_of_one(&answer.value)))
     }
 }
 
