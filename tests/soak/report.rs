@@ -7,12 +7,12 @@ use super::fault::{NOTICED, WHOLE};
 use super::round::{Ending, NOTICED_SLACK, REQUEST_SLACK, Round, Row, WHOLE_SLACK};
 
 /// Says what will be run, and how to run it again.
-pub fn heading(seed: u64, duration: Duration, rate: u32) {
+pub fn heading(command: &str, duration: Duration, rate: u32) {
     println!(
         "soak: two pgio nodes, Node servers with adapters 0.5.0 and 0.3.1, clients of each, on one Postgres"
     );
-    println!("seed {seed}, {} s, {rate} events/s from each of five senders", duration.as_secs());
-    println!("again: make soak DURATION={}s SEED={seed}", duration.as_secs());
+    println!("about {} s, {rate} events/s from each of five senders", duration.as_secs());
+    println!("again: {command}");
     println!(
         "bounds: noticed {NOTICED:?} (+ {NOTICED_SLACK:?} for measuring), whole {WHOLE:?} (+ {WHOLE_SLACK:?}), \
          a request its deadline (+ {REQUEST_SLACK:?})"
@@ -80,7 +80,7 @@ fn seconds(time: Option<Duration>) -> String {
 }
 
 /// The end: what is broken, fault by fault, and what there was no time for.
-pub fn summary(rounds: &[(String, Vec<Broken>)], not_run: &[String], seed: u64) {
+pub fn summary(rounds: &[(String, Vec<Broken>)], not_run: &[String], seed: u64, time: Duration) {
     println!();
     println!(
         "noticed: from the fault until /readyz says 503 or the log warns; - where nothing was to be noticed, or was"
@@ -96,7 +96,7 @@ pub fn summary(rounds: &[(String, Vec<Broken>)], not_run: &[String], seed: u64) 
     let broken: Vec<_> = rounds.iter().filter(|(_, broken)| !broken.is_empty()).collect();
     println!();
     if broken.is_empty() {
-        println!("{} faults, every guarantee holds", rounds.len());
+        println!("{} s, every guarantee holds", time.as_secs());
         return;
     }
     println!(

@@ -159,7 +159,7 @@ async fn bystanders_flow(world: &World, reach: Reach, answers: Moment) -> bool {
 
 /// Waits until all that has to arrive has arrived, in vain if it is lost.
 async fn wait_for_arrivals(world: &World, reach: Reach, from: Moment, until: Moment) {
-    let ways = [Member::A, Member::Bystanders].map(|member| member.inline(reach));
+    let ways = [Member::A, Member::Node05, Member::Bystanders].map(|member| member.inline(reach));
     // Only what was sent at the end can still be on its way.
     let recently = Moment(until.0 - 1000).max(from);
     let deadline = Instant::now() + ARRIVE;
