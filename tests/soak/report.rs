@@ -35,12 +35,13 @@ fn columns(is_pgio: bool) -> String {
 pub fn round(round: &Round) {
     let verdict = if round.broken.is_empty() { "ok" } else { "BROKEN" };
     let request = seconds(round.longest_request.map(|(_, longest)| longest));
-    let fault = round.fault.to_string();
     println!(
-        "{fault:<26}│{}{:>8}{request:>8}│{} {verdict}",
+        "{:<26}│{}{:>8}{request:>8}│{} {verdict} ({:.0} s)",
+        round.fault.to_string(),
         cells(&round.a),
         round.a.refused,
-        cells(&round.node05)
+        cells(&round.node05),
+        round.took.as_secs_f64()
     );
     if round.broken.is_empty() {
         return;
@@ -100,7 +101,8 @@ pub fn summary(rounds: &[(String, Vec<Broken>)], not_run: &[String], seed: u64, 
         return;
     }
     println!(
-        "{} of {} faults break a guarantee; one alone: make soak FAULTS=name SEED={seed}",
+        "{} s, {} of {} lines break a guarantee; one fault alone: make soak FAULTS=name SEED={seed}",
+        time.as_secs(),
         broken.len(),
         rounds.len()
     );
