@@ -113,20 +113,19 @@ impl Fault {
         &[Self::Failover],
     ];
 
-    /// What `make test` runs of them, but for the choice that the seed makes within a class.
+    /// What `make test` runs of them, but for the choice that the seed makes within each line.
     pub const SHORT: &[&[Fault]] = &[
-        &[Self::Reset],
+        &[Self::Reset, Self::EndListener, Self::EndPublisher],
         &[
             Self::Silence(Silent::Both, 3),
             Self::Silence(Silent::ToServer, 3),
             Self::Silence(Silent::ToClient, 3),
+            Self::FreezePostgres(3),
         ],
         &[Self::RestartFast, Self::RestartImmediate],
-        &[Self::EndListener, Self::EndPublisher],
         &[Self::Latency(2), Self::Throttle(2)],
         &[Self::LockTable(2)],
         &[Self::Revoke(2)],
-        &[Self::FreezePostgres(3)],
         &[Self::FreezeNode(3)],
         &[Self::KillNode],
         &[Self::Exhausted(2), Self::Password(2)],

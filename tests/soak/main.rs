@@ -45,6 +45,9 @@ const SHORT_SEED: u64 = 1;
 /// What a round takes beside the fault itself, at most where all is well.
 const ROUND: Duration = Duration::from_secs(4);
 
+/// Not enough for every fault.
+const SHORT_TIME: Duration = Duration::from_secs(300);
+
 /// What a cluster takes to start.
 const START: Duration = Duration::from_secs(6);
 
@@ -102,7 +105,7 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let plan = Plan::new(&arguments);
-    report::heading(plan.seed, plan.duration, arguments.rate);
+    report::heading(&plan.command(), plan.duration, arguments.rate);
     watchdog(plan.duration * 3 + Duration::from_secs(120));
     let runtime = tokio::runtime::Runtime::new().expect("a runtime can be started");
     match runtime.block_on(run(plan, arguments.rate)) {
@@ -123,11 +126,21 @@ fn watchdog(limit: Duration) {
 /// Which faults, in which order.
 struct Plan {
     seed: u64,
+    /// How long it takes where all is well; of a timed one, how long it may take.
     duration: Duration,
     random: fastrand::Rng,
     faults: Vec<Fault>,
-    /// Run those that fit into the duration, again and again; otherwise each of them once.
-    is_timed: bool,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// What `make test` runs.
+    Short,
+    /// These faults, each of them once.
+    Named,
+    /// Those that fit into the duration, again and again.
+    Timed,
 }
 
 impl Plan {
@@ -135,26 +148,48 @@ impl Plan {
         let seed = arguments.seed.unwrap_or(SHORT_SEED);
         let mut random = fastrand::Rng::with_seed(seed);
         let choose = |random: &mut fastrand::Rng, class: &[Fault]| class[random.usize(..class.len())];
-        let (faults, is_timed) = match (arguments.faults.is_empty(), arguments.duration) {
-            (false, _) => (arguments.faults.clone(), false),
-            (true, None) => (Fault::SHORT.iter().map(|class| choose(&mut random, class)).collect(), false),
-            (true, Some(_)) => (shuffled(&mut random), true),
+        let (kind, faults) = match (arguments.faults.is_empty(), arguments.duration) {
+            (false, _) => (Kind::Named, arguments.faults.clone()),
+            (true, None) => {
+                (Kind::Short, Fault::SHORT.iter().map(|class| choose(&mut random, class)).collect())
+            }
+            (true, Some(duration)) => (Kind::Timed, shuffled(&mut random, duration)),
         };
         let all = faults.iter().map(|fault| estimate(*fault)).sum::<Duration>() + START;
-        let duration = arguments.duration.filter(|_| is_timed).unwrap_or(all);
-        Self { seed, duration, random, faults, is_timed }
+        let duration = arguments.duration.filter(|_| kind == Kind::Timed).unwrap_or(all);
+        Self { seed, duration, random, faults, kind }
+    }
+
+    /// The command that does the same.
+    fn command(&self) -> String {
+        let Self { seed, duration, faults, .. } = self;
+        match self.kind {
+            Kind::Short => format!("cargo test --all-features --test soak -- --seed {seed}"),
+            Kind::Timed => format!("make soak DURATION={}s SEED={seed}", duration.as_secs()),
+            Kind::Named => {
+                let names = faults.iter().map(ToString::to_string).collect::<Vec<_>>();
+                format!("make soak FAULTS={} SEED={seed}", names.join(","))
+            }
+        }
     }
 }
 
 /// One fault of each class in random order, then another one of each, and so on until all had their turn.
-fn shuffled(random: &mut fastrand::Rng) -> Vec<Fault> {
+/// In a short time the short ones come first, and the failover, which has a cluster of its own, is the last of all.
+fn shuffled(random: &mut fastrand::Rng, duration: Duration) -> Vec<Fault> {
     let mut classes: Vec<Vec<Fault>> = Fault::CLASSES.iter().map(|class| class.to_vec()).collect();
-    classes.iter_mut().for_each(|class| random.shuffle(class));
+    for class in &mut classes {
+        random.shuffle(class);
+        if duration < SHORT_TIME {
+            class.sort_by_key(|fault| std::cmp::Reverse(fault.lasts()));
+        }
+    }
     let mut plan = Vec::new();
     while classes.iter().any(|class| !class.is_empty()) {
         random.shuffle(&mut classes);
         plan.extend(classes.iter_mut().filter_map(Vec::pop));
     }
+    plan.sort_by_key(|fault| duration < SHORT_TIME && *fault == Fault::Failover);
     plan
 }
 
@@ -173,23 +208,23 @@ async fn run(mut plan: Plan, rate: u32) -> bool {
         let mut has_run = false;
         for fault in std::mem::take(&mut plan.faults) {
             let start = if soak.world.is_none() { START } else { Duration::ZERO };
-            if plan.is_timed && started.elapsed() + estimate(fault) + start > plan.duration {
+            if plan.kind == Kind::Timed && started.elapsed() + estimate(fault) + start > plan.duration {
                 not_run.push(fault.to_string());
                 continue;
             }
             has_run = true;
             soak.round(fault).await;
         }
-        if !plan.is_timed || !has_run {
+        if plan.kind != Kind::Timed || !has_run {
             break;
         }
-        plan.faults = shuffled(&mut plan.random);
+        plan.faults = shuffled(&mut plan.random, plan.duration);
     }
     soak.end().await;
     not_run.retain(|name| soak.results.iter().all(|(fault, _)| fault != name));
     not_run.sort();
     not_run.dedup();
-    report::summary(&soak.results, &not_run, plan.seed);
+    report::summary(&soak.results, &not_run, plan.seed, started.elapsed());
     soak.results.iter().all(|(_, broken)| broken.is_empty())
 }
 

@@ -7,12 +7,12 @@ use super::fault::{NOTICED, WHOLE};
 use super::round::{Ending, NOTICED_SLACK, REQUEST_SLACK, Round, Row, WHOLE_SLACK};
 
 /// Says what will be run, and how to run it again.
-pub fn heading(seed: u64, duration: Duration, rate: u32) {
+pub fn heading(command: &str, duration: Duration, rate: u32) {
     println!(
         "soak: two pgio nodes, Node servers with adapters 0.5.0 and 0.3.1, clients of each, on one Postgres"
     );
-    println!("seed {seed}, {} s, {rate} events/s from each of five senders", duration.as_secs());
-    println!("again: make soak DURATION={}s SEED={seed}", duration.as_secs());
+    println!("about {} s, {rate} events/s from each of five senders", duration.as_secs());
+    println!("again: {command}");
     println!(
         "bounds: noticed {NOTICED:?} (+ {NOTICED_SLACK:?} for measuring), whole {WHOLE:?} (+ {WHOLE_SLACK:?}), \
          a request its deadline (+ {REQUEST_SLACK:?})"
@@ -35,12 +35,13 @@ fn columns(is_pgio: bool) -> String {
 pub fn round(round: &Round) {
     let verdict = if round.broken.is_empty() { "ok" } else { "BROKEN" };
     let request = seconds(round.longest_request.map(|(_, longest)| longest));
-    let fault = round.fault.to_string();
     println!(
-        "{fault:<26}│{}{:>8}{request:>8}│{} {verdict}",
+        "{:<26}│{}{:>8}{request:>8}│{} {verdict} ({:.0} s)",
+        round.fault.to_string(),
         cells(&round.a),
         round.a.refused,
-        cells(&round.node05)
+        cells(&round.node05),
+        round.took.as_secs_f64()
     );
     if round.broken.is_empty() {
         return;
@@ -80,7 +81,7 @@ fn seconds(time: Option<Duration>) -> String {
 }
 
 /// The end: what is broken, fault by fault, and what there was no time for.
-pub fn summary(rounds: &[(String, Vec<Broken>)], not_run: &[String], seed: u64) {
+pub fn summary(rounds: &[(String, Vec<Broken>)], not_run: &[String], seed: u64, time: Duration) {
     println!();
     println!(
         "noticed: from the fault until /readyz says 503 or the log warns; - where nothing was to be noticed, or was"
@@ -96,11 +97,12 @@ pub fn summary(rounds: &[(String, Vec<Broken>)], not_run: &[String], seed: u64) 
     let broken: Vec<_> = rounds.iter().filter(|(_, broken)| !broken.is_empty()).collect();
     println!();
     if broken.is_empty() {
-        println!("{} faults, every guarantee holds", rounds.len());
+        println!("{} s, every guarantee holds", time.as_secs());
         return;
     }
     println!(
-        "{} of {} faults break a guarantee; one alone: make soak FAULTS=name SEED={seed}",
+        "{} s, {} of {} lines break a guarantee; one fault alone: make soak FAULTS=name SEED={seed}",
+        time.as_secs(),
         broken.len(),
         rounds.len()
     );

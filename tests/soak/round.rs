@@ -60,6 +60,8 @@ pub struct Round {
     pub a: Row,
     pub node05: Row,
     pub longest_request: Option<(&'static str, Duration)>,
+    /// How long the whole round took.
+    pub took: Duration,
     /// By how much the bounds had to grow as the machine was busy.
     pub lag: Duration,
     /// The guarantees that it broke, each with what was seen.
@@ -72,6 +74,7 @@ pub struct Round {
 
 /// Makes a fault happen. `from` is where the last round ended; returns where this one does.
 pub async fn run(world: &mut World, fault: Fault, from: Moment) -> (Round, Moment) {
+    let started = Instant::now();
     let Injected { began, answers, mut failover, mut broken } = inject(world, fault).await;
     let (promise, reach) = (fault.promise(), fault.reach());
     let (mut flows, mut flows_node) = wait_until_whole(world, reach, answers).await;
@@ -112,7 +115,10 @@ pub async fn run(world: &mut World, fault: Fault, from: Moment) -> (Round, Momen
     let all_flow = flows.is_some() && flows_node.is_some() && is_spared && node03_is_back;
     let is_healthy = all_flow && failover.is_none() && died.is_empty();
     let log = world.a.warnings_since(began);
-    (Round { fault, a, node05, longest_request, lag, broken, log, is_healthy }, until)
+    (
+        Round { fault, a, node05, longest_request, took: started.elapsed(), lag, broken, log, is_healthy },
+        until,
+    )
 }
 
 /// Waits until A and the Node server are whole; since when, or `None` where the harness has given up.
@@ -159,14 +165,14 @@ async fn bystanders_flow(world: &World, reach: Reach, answers: Moment) -> bool {
 
 /// Waits until all that has to arrive has arrived, in vain if it is lost.
 async fn wait_for_arrivals(world: &World, reach: Reach, from: Moment, until: Moment) {
-    let ways = [Member::A, Member::Bystanders].map(|member| member.inline(reach));
+    let ways = [Member::A, Member::Node05, Member::Bystanders].map(|member| member.inline(reach));
     // Only what was sent at the end can still be on its way.
     let recently = Moment(until.0 - 1000).max(from);
     let deadline = Instant::now() + ARRIVE;
     let all_reported = Duration::from_millis(500);
     sleep(all_reported).await;
     let is_missing = || {
-        let acknowledged = [Sender::A, Sender::B, Sender::Emitter, Sender::Cli];
+        let acknowledged = [Sender::A, Sender::B, Sender::Emitter];
         let unanswered =
             acknowledged.iter().any(|s| !world.ledger.answers(*s, recently, until).unanswered.is_empty());
         unanswered || ways.iter().any(|ways| !lost(world, ways, recently, until).is_empty())

@@ -8,4 +8,5 @@ mod interop_harness;
 mod private;
 mod serve;
 mod settings;
+mod soak_parts;
 mod support;
