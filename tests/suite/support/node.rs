@@ -26,6 +26,7 @@ use tokio::task::JoinHandle;
 
 pub use client::{Break, Client, ClientOptions};
 pub use emitter::EmitterOptions;
+pub use operator::Operator;
 pub use server::{AdapterVersion, Server, ServerOptions, cluster};
 
 /// How long the harness waits for anything, unless a test says otherwise.
