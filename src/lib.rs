@@ -112,7 +112,7 @@ pub use cluster::{AdapterOptions, Cluster};
 pub use emitter::{BroadcastOperator, Emitter};
 pub use error::{Error, Result};
 pub use postgres::{Receipt, Settings};
-pub use protocol::{Date, Namespace, RemoteSocket, Value};
+pub use protocol::{Args, Date, Namespace, RemoteSocket, Value};
 
 /// Compiles what the guide shows.
 #[cfg(all(doctest, feature = "adapter"))]

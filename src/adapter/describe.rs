@@ -18,6 +18,7 @@ pub struct SocketData(pub Value);
 /// How a client came: put it into the extensions of its HTTP request, by a layer in front of socketioxide. Without it,
 /// `fetchSockets` shows neither address nor time.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct Connection {
     /// The client's address.
     pub peer: SocketAddr,
@@ -25,6 +26,18 @@ pub struct Connection {
     pub secure: bool,
     /// When its request arrived.
     pub since: SystemTime,
+}
+
+impl Connection {
+    /// A connection without TLS, from now on.
+    pub fn new(peer: SocketAddr) -> Self {
+        Self { peer, secure: false, since: SystemTime::now() }
+    }
+
+    /// The same, by TLS.
+    pub fn secure(self) -> Self {
+        Self { secure: true, ..self }
+    }
 }
 
 /// The handshake and the data of a socket of which nothing is known. All keys are there: the Admin UI of Node reads them

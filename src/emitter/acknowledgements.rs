@@ -6,6 +6,7 @@ use crate::{Error, Result};
 
 /// The acknowledgements of a broadcast: those that came in time.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Acknowledgements<A> {
     /// The first argument of each acknowledgement, in the order in which they came.
     pub answers: Vec<A>,

@@ -4,6 +4,7 @@
 //! 0.5.0 with the `ClusterAdapter` of `socket.io-adapter` 2.5, and `@socket.io/postgres-emitter` 0.1.1. Messages
 //! captured from them are the fixtures of the tests.
 
+mod args;
 mod channel;
 mod data;
 mod envelope;
@@ -23,6 +24,7 @@ mod tests;
 mod value;
 mod wire;
 
+pub use args::Args;
 pub use channel::{Channel, MAX_CHANNEL_BYTES, Namespace};
 pub use envelope::{AttachmentId, Header, Notification};
 pub use event::EventArgs;

@@ -97,6 +97,11 @@ fn dates_before_1970_and_with_12_bytes_are_read() {
 fn tuples_are_several_arguments() {
     let count = |args: Vec<Value>| args.len();
     assert_eq!(count(Value::args_from_rust(&()).unwrap()), 0);
+    assert_eq!(count(Value::args_from_rust(&crate::Args::default()).unwrap()), 0);
+    assert_eq!(Value::args_from_rust(&Value::Null).unwrap(), [Value::Null]);
+    let several = crate::Args::from(vec![Value::Null, Value::Binary(vec![1].into())]);
+    assert_eq!(Value::args_from_rust(&several).unwrap(), several.to_vec());
+    assert_eq!(Value::from(several.to_vec()).into_rust::<crate::Args>().unwrap(), several);
     assert_eq!(count(Value::args_from_rust(&(1, "two", [3, 4])).unwrap()), 3);
     assert_eq!(count(Value::args_from_rust(&[1, 2]).unwrap()), 2);
     for one in [json!("x"), json!([1, 2]), json!({"a": [1]})] {

@@ -2,6 +2,7 @@
 
 mod acknowledgements;
 mod broadcast;
+mod cases;
 mod errors;
 mod lifetime;
 mod liveness;

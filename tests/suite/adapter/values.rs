@@ -1,6 +1,6 @@
 //! `pgio::Value` as what handlers receive and emit.
 
-use pgio::{Date, Value};
+use pgio::{Args, Date, Value};
 use serde_json::json;
 use socketioxide::extract::{AckSender, Data, SocketRef};
 
@@ -19,6 +19,9 @@ async fn node_that_echoes(parser: Parser) -> (PgioNode, crate::support::node::Cl
         });
         socket.on("swap", async |Data((a, b)): Data<(Value, Value)>, ack: AckSender<Adapter>| {
             ack.send(&vec![b, a]).unwrap();
+        });
+        socket.on("all", async |Data(args): Data<Args>, ack: AckSender<Adapter>| {
+            ack.send(&args.into_vec()).unwrap();
         });
     };
     node.io.ns("/values", connect).await.unwrap();
@@ -74,4 +77,21 @@ async fn an_emitted_date_arrives_as_text() {
     let date = Value::Date(Date::from_millis(1_700_000_000_123).unwrap());
     node.io.of("/values").unwrap().emit("date", &date).await.unwrap();
     assert_eq!(client.wait_for(1).await, [event("date", json!(["2023-11-14T22:13:20.123Z"]))]);
+}
+
+#[tokio::test]
+async fn any_number_of_arguments_comes_and_goes() {
+    for parser in [Parser::Default, Parser::Msgpack] {
+        let (node, client, _peer) = node_that_echoes(parser).await;
+        for args in [json!([]), json!([null]), json!([1, binary("AQ=="), {"a": [binary("Ag==")]}])] {
+            let all = client.emit_with_ack("all", args.clone()).await.unwrap();
+            assert_eq!(all, args, "{parser:?}");
+        }
+        let nsp = node.io.of("/values").unwrap();
+        let bytes = Value::Binary(vec![1].into());
+        nsp.clone().emit("none", &Args::default()).await.unwrap();
+        nsp.clone().emit("two", &Args::from(vec![bytes, 5.into()])).await.unwrap();
+        let expected = [event("none", json!([])), event("two", json!([binary("AQ=="), 5]))];
+        assert_eq!(client.wait_for(2).await, expected, "{parser:?}");
+    }
 }

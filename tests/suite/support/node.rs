@@ -27,6 +27,7 @@ use tokio::task::JoinHandle;
 
 pub use client::{Break, Client, ClientOptions};
 pub use emitter::EmitterOptions;
+pub use operator::Operator;
 pub use server::{AdapterVersion, Server, ServerOptions, cluster};
 pub use stream::{Drained, StreamOptions};
 
