@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 
 use super::arguments::Global;
-use super::connection::Patience;
+use super::connection::Deadline;
 use super::exit::Failure;
 use super::target::Target;
 use crate::cluster::{Answer, Collected};
@@ -32,9 +32,10 @@ pub(super) async fn take(
     target: &Target,
     timeout: Duration,
 ) -> Result<Census, Failure> {
-    let cluster = global.connect(&mut Patience::none()).await?;
+    let deadline = Deadline::after(timeout);
+    let cluster = deadline.connect(global).await?;
     let operators: Vec<_> =
-        namespaces.iter().map(|nsp| target.operator(&cluster, nsp).timeout(timeout)).collect();
+        namespaces.iter().map(|nsp| target.operator(&cluster, nsp).timeout(deadline.left())).collect();
     let all = try_join_all(operators.iter().map(|operator| operator.fetch_sockets())).await?;
     let mut census = Census { sockets: Vec::new(), missing: Vec::new() };
     for (nsp, collected) in namespaces.iter().zip(all) {
@@ -66,6 +67,9 @@ pub(super) fn missing<T>(nsp: &Namespace, collected: &Collected<T>, timeout: Dur
     }
     if collected.is_complete() {
         return None;
+    }
+    if collected.silent.is_empty() {
+        return Some(format!("the connection was interrupted: there may be more servers in {nsp}"));
     }
     let silent: Vec<_> = collected.silent.iter().map(Uid::as_str).collect();
     let of = if servers == 1 { "1 server".to_owned() } else { format!("{servers} servers") };

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout_at};
 
 use super::arguments::Global;
 use super::exit::Failure;
@@ -42,6 +42,36 @@ impl Global {
             match Cluster::connect_with(settings.clone(), self.adapter_options(), on_loss).await {
                 Ok(cluster) => return Ok(cluster),
                 Err(error) => patience.wait_after(self, error).await?,
+            }
+        }
+    }
+}
+
+/// The one deadline of a request: for connecting, and for all that follows.
+#[derive(Clone, Copy)]
+pub(super) struct Deadline {
+    at: Instant,
+    within: Duration,
+}
+
+impl Deadline {
+    /// So long from now on.
+    pub(super) fn after(within: Duration) -> Self {
+        Self { at: Instant::now() + within, within }
+    }
+
+    /// What is left.
+    pub(super) fn left(self) -> Duration {
+        self.at.saturating_duration_since(Instant::now())
+    }
+
+    /// Connects in time.
+    pub(super) async fn connect(self, global: &Global) -> Result<Cluster, Failure> {
+        match timeout_at(self.at.into(), global.connect(&mut Patience::none())).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                let target = global.settings()?.target();
+                Err(Error::Connect { target, reason: format!("no answer within {:?}", self.within) }.into())
             }
         }
     }

@@ -7,7 +7,7 @@ use futures_util::future::try_join_all;
 use serde_json::json;
 
 use super::arguments::{Format, Global, Namespaces};
-use super::connection::Patience;
+use super::connection::{Deadline, Patience};
 use super::exit::Failure;
 use super::output::{lines::Lines, safe};
 use super::tagged::{self, Tagged};
@@ -51,11 +51,15 @@ impl ServerEmit {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
         let namespaces = self.namespaces.list();
         let args = values::parse_all(&self.args, self.string)?;
-        let cluster = global.connect(&mut Patience::none()).await?;
+        let deadline = Deadline::after(self.timeout);
+        let cluster = match self.ack {
+            true => deadline.connect(global).await?,
+            false => global.connect(&mut Patience::none()).await?,
+        };
         let emitters: Vec<_> =
             namespaces.iter().map(|nsp| Emitter::new(cluster.clone()).of(nsp.as_str())).collect();
         if self.ack {
-            return self.ask(global, &emitters, &args).await;
+            return self.ask(global, &emitters, &args, deadline).await;
         }
         for emitter in &emitters {
             emitter.server_side_emit(&self.event, values::Spread(&args)).await?;
@@ -72,10 +76,18 @@ impl ServerEmit {
     }
 
     /// Asks all namespaces at the same time, and prints each answer with the uid of the node that gave it.
-    async fn ask(&self, global: &Global, emitters: &[Emitter], args: &[Value]) -> Result<(), Failure> {
+    async fn ask(
+        &self,
+        global: &Global,
+        emitters: &[Emitter],
+        args: &[Value],
+        deadline: Deadline,
+    ) -> Result<(), Failure> {
         let ask = |emitter: &Emitter| {
             let emitter = emitter.clone();
-            async move { emitter.server_side_emit_with_ack(&self.event, values::Spread(args), self.timeout).await }
+            async move {
+                emitter.server_side_emit_with_ack(&self.event, values::Spread(args), deadline.left()).await
+            }
         };
         let mut missing = Vec::new();
         let mut lines = Lines::stdout();

@@ -9,7 +9,7 @@ mod handles;
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::{BoxFuture, FutureExt};
@@ -67,9 +67,15 @@ pub(super) struct Status {
     is_listening: AtomicBool,
     has_heard: AtomicBool,
     channels: AtomicUsize,
+    /// How often the listening connection was lost or silent.
+    interruptions: AtomicU64,
 }
 
 impl Status {
+    pub(super) fn interruptions(&self) -> u64 {
+        self.interruptions.load(Ordering::Relaxed)
+    }
+
     pub(super) fn is_listening(&self) -> bool {
         self.is_listening.load(Ordering::Relaxed)
     }
@@ -216,6 +222,9 @@ impl Driver {
                     (connection == self.connection).then_some(Input::StatementDone(outcome))
                 }
             };
+            if matches!(input, Some(Input::Silent | Input::Disconnected(_) | Input::Missed(_))) {
+                self.status.interruptions.fetch_add(1, Ordering::Relaxed);
+            }
             if let Some(input) = input {
                 self.state.handle(now, input);
             }

@@ -22,7 +22,7 @@ pub(crate) enum Sounding {
     Back(Duration),
     /// It was published, and did not come back in time.
     Silence,
-    /// It could not be published in time.
+    /// It could not be published in time, or the listening connection was interrupted meanwhile.
     Unsent,
 }
 
@@ -40,18 +40,19 @@ impl Echo {
     /// Publishes one, and waits for it. Where it is lost between two sessions that seem to work, both are replaced: they may
     /// be on different servers.
     pub(crate) async fn sound(&mut self, patience: Duration) -> Sounding {
-        let outcome = self.publish_and_wait(patience).await;
-        match outcome {
-            Sounding::Back(_) => self.cluster.0.loopback.note(true),
-            Sounding::Silence => {
-                self.cluster.0.loopback.note(false);
-                // A pooler in between would lose it on any session.
-                if self.cluster.is_listening() && !self.cluster.is_deaf() {
-                    tracing::warn!("what is published does not come back: all sessions are replaced");
-                    self.cluster.0.same_server.replace_sessions();
-                }
-            }
-            Sounding::Unsent => self.cluster.0.loopback.note(false),
+        let interruptions = self.cluster.interruptions();
+        let mut outcome = self.publish_and_wait(patience).await;
+        if outcome == Sounding::Silence
+            && (self.cluster.interruptions() != interruptions || !self.cluster.is_listening())
+        {
+            // It may have been lost with a connection.
+            outcome = Sounding::Unsent;
+        }
+        self.cluster.0.loopback.note(matches!(outcome, Sounding::Back(_)));
+        // A pooler in between would lose it on any session.
+        if outcome == Sounding::Silence && !self.cluster.is_deaf() {
+            tracing::warn!("what is published does not come back: all sessions are replaced");
+            self.cluster.0.same_server.replace_sessions();
         }
         outcome
     }

@@ -205,6 +205,12 @@ impl Cluster {
         self.0.driver.get().is_some_and(|driver| driver.status.is_listening() && !driver.status.has_heard())
     }
 
+    /// How often notifications may have been missed since the start.
+    #[cfg(feature = "server")]
+    pub(crate) fn interruptions(&self) -> u64 {
+        self.0.driver.get().map_or(0, |driver| driver.status.interruptions())
+    }
+
     /// How the sessions fare: what stands in the way of listening and of publishing.
     pub fn health(&self) -> Health {
         Health::of(self.is_listening(), self.0.publisher.health(), &self.0.loopback)

@@ -171,6 +171,7 @@ impl Owner {
                 true => tracing::debug!(%error, "the listening connection is lost"),
                 false => tracing::warn!(%error, "the listening connection is lost"),
             }
+            self.same_server.set_listening(false);
             if !self.heard.push_always(Heard::Lost(error)) {
                 return;
             }
@@ -245,6 +246,7 @@ impl Owner {
                     }
                     false => {
                         tracing::warn!("Postgres does not answer on the listening connection; making another one");
+                        self.same_server.set_listening(false);
                         self.heard.push_always(Heard::Silent);
                         replacing = Some(self.replace(live));
                     }
@@ -274,6 +276,7 @@ impl Owner {
     fn wake(&mut self, replacing: &mut Option<Replacing>) {
         if replacing.take().is_some() {
             tracing::info!("Postgres answers again on the listening connection");
+            self.same_server.set_listening(true);
             self.heard.push_always(Heard::Awake);
         }
     }

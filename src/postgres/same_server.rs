@@ -4,6 +4,7 @@
 //! the listening session decides: the server that it is on is the server of the others, and when it moves, so do they.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::watch;
 use tokio_postgres::Client;
@@ -70,22 +71,28 @@ pub(super) struct Agreed {
 
 /// The agreement of a cluster handle's sessions. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct SameServer(Arc<watch::Sender<Agreed>>);
+pub(crate) struct SameServer(Arc<watch::Sender<Agreed>>, Arc<AtomicBool>);
 
 impl Default for SameServer {
     fn default() -> Self {
-        Self(Arc::new(watch::Sender::new(Agreed::default())))
+        Self(Arc::new(watch::Sender::new(Agreed::default())), Arc::default())
     }
 }
 
 impl SameServer {
     /// The listening session is on this server: all others have to be.
     pub(super) fn listen_on(&self, server: &ServerIdentity) {
+        self.set_listening(true);
         self.0.send_if_modified(|agreed| {
             let moves = agreed.server.as_ref() != Some(server);
             agreed.server = Some(server.clone());
             moves
         });
+    }
+
+    /// Whether the listening session answers. While it does not, it is about to be replaced, and may move.
+    pub(super) fn set_listening(&self, is_listening: bool) {
+        self.1.store(is_listening, Ordering::Relaxed);
     }
 
     /// All sessions are to be replaced: another server was reached than that of the listening session, or what is published
@@ -94,8 +101,11 @@ impl SameServer {
         self.0.send_modify(|agreed| agreed.generation += 1);
     }
 
-    /// Replaces all sessions, unless that was asked for since this generation.
+    /// Replaces all sessions, unless that was asked for since this generation, or the listening session is being replaced.
     pub(super) fn replace_generation(&self, generation: u64) {
+        if !self.1.load(Ordering::Relaxed) {
+            return;
+        }
         self.0.send_if_modified(|agreed| {
             let is_current = agreed.generation == generation;
             agreed.generation += u64::from(is_current);

@@ -113,7 +113,7 @@ impl Session {
                 // Which of the two is right, the listening session finds out by connecting again.
                 self.same_server.replace_generation(agreed.generation);
                 return Err(Error::ConnectionLost(
-                    "the connection led to another server than the listening one; both are replaced".into(),
+                    "the connection led to another server than the listening one".into(),
                 ));
             }
         }

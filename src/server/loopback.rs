@@ -10,7 +10,7 @@ use crate::cluster::{Cluster, Echo, Sounding};
 use crate::{Error, Result};
 
 /// The interval between two probes, and the deadline of each.
-const INTERVAL: Duration = Duration::from_secs(5);
+const INTERVAL: Duration = Duration::from_millis(2500);
 
 /// Whether Postgres accepts what this server publishes while no notification has ever come back. This happens behind a
 /// connection pooler in transaction mode, which drops notifications.

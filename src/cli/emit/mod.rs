@@ -11,7 +11,7 @@ use clap::{ArgGroup, Args};
 use tokio::time::sleep;
 
 use super::arguments::{Format, Global, Namespaces};
-use super::connection::Patience;
+use super::connection::{Deadline, Patience};
 use super::exit::{self, Failure};
 use super::output::lines::Lines;
 use super::output::progress;
@@ -128,8 +128,12 @@ impl Emit {
         if let Some(schedule) = Schedule::new(self.every, self.cron.as_deref(), self.tz.clone()) {
             return schedule::run(self, global, event, schedule).await;
         }
-        let cluster = self.connect(global).await?;
-        self.send(global, &cluster, event).await?;
+        let deadline = Deadline::after(self.timeout);
+        let cluster = match self.ack && self.retry_for.is_none() && self.require_nodes.is_none() {
+            true => deadline.connect(global).await?,
+            false => self.connect(global).await?,
+        };
+        self.send(global, &cluster, event, deadline).await?;
         self.warn_of_doubles(global, cluster.maybe_twice());
         self.tell_one(global, event)
     }
@@ -179,11 +183,18 @@ impl Emit {
     }
 
     /// Sends the event to each namespace, through losses of the connection as patiently as was asked for.
-    async fn send(&self, global: &Global, cluster: &Cluster, event: &Event) -> Result<(), Failure> {
+    async fn send(
+        &self,
+        global: &Global,
+        cluster: &Cluster,
+        event: &Event,
+        deadline: Deadline,
+    ) -> Result<(), Failure> {
         let mut missing = Vec::new();
         for nsp in self.namespaces.list() {
             let operator = self.operator(cluster, &nsp);
             if self.ack {
+                let operator = operator.timeout(deadline.left());
                 missing.extend(ack::ask(global, &operator, event, self.timeout).await?);
                 continue;
             }

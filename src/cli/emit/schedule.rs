@@ -11,6 +11,7 @@ use tokio::time::sleep;
 use super::{Emit, Event};
 use crate::Cluster;
 use crate::cli::arguments::Global;
+use crate::cli::connection::Deadline;
 use crate::cli::exit::Failure;
 
 /// When an event is due.
@@ -99,7 +100,7 @@ async fn send(
         Some(cluster) => cluster,
         None => emit.connect(global).await?,
     };
-    let outcome = emit.send(global, &connected, event).await;
+    let outcome = emit.send(global, &connected, event, Deadline::after(emit.timeout)).await;
     *cluster = Some(connected);
     outcome
 }
