@@ -13,7 +13,12 @@ pub(crate) struct Echo {
     cluster: Cluster,
     nsp: Namespace,
     heard: Subscription,
+    /// How many in a row did not come back.
+    silences: u32,
 }
+
+/// How many have to be lost in a row before the sessions are replaced, which costs messages.
+const SILENCES: u32 = 2;
 
 /// What became of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,25 +39,29 @@ impl Echo {
     pub(crate) async fn listen(cluster: &Cluster) -> Result<Self> {
         let nsp = Namespace::new(&format!("/pgio/echo/{}", Uid::random()));
         let heard = cluster.subscribe([&nsp], |_| true).await?;
-        Ok(Self { cluster: cluster.clone(), nsp, heard })
+        Ok(Self { cluster: cluster.clone(), nsp, heard, silences: 0 })
     }
 
     /// Publishes one, and waits for it. Where it is lost between two sessions that seem to work, both are replaced: they may
     /// be on different servers.
     pub(crate) async fn sound(&mut self, patience: Duration) -> Sounding {
         let interruptions = self.cluster.interruptions();
+        let was_listening = self.cluster.is_listening();
         let mut outcome = self.publish_and_wait(patience).await;
-        if outcome == Sounding::Silence
-            && (self.cluster.interruptions() != interruptions || !self.cluster.is_listening())
-        {
+        let is_steady = was_listening
+            && self.cluster.is_listening()
+            && self.cluster.interruptions() == interruptions;
+        if outcome == Sounding::Silence && !is_steady {
             // It may have been lost with a connection.
             outcome = Sounding::Unsent;
         }
+        self.silences = if outcome == Sounding::Silence { self.silences + 1 } else { 0 };
         self.cluster.0.loopback.note(matches!(outcome, Sounding::Back(_)));
         // A pooler in between would lose it on any session.
-        if outcome == Sounding::Silence && !self.cluster.is_deaf() {
+        if self.silences >= SILENCES && !self.cluster.is_deaf() {
             tracing::warn!("what is published does not come back: all sessions are replaced");
             self.cluster.0.same_server.replace_sessions();
+            self.silences = 0;
         }
         outcome
     }
@@ -65,6 +74,8 @@ impl Echo {
         if !matches!(timeout_at(deadline, self.cluster.publish(&message)).await, Ok(Ok(()))) {
             return Sounding::Unsent;
         }
+        // What came in a flood before it has to be read first.
+        let deadline = (Instant::now() + patience).into();
         while let Ok(Some(event)) = timeout_at(deadline, self.heard.next()).await {
             if let Event::Message(received) = event
                 && received.content.header().is_some_and(|header| header.uid == message.uid)

@@ -81,7 +81,8 @@ impl Session {
         }
         *kept = None;
         let mut live = self.connect().await?;
-        self.agree(&mut live, &agreed).await?;
+        // The listening session may have moved meanwhile.
+        self.agree(&mut live, &self.same_server.agreed()).await?;
         Ok(kept.insert(live).clone())
     }
 
