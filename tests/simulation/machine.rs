@@ -153,7 +153,8 @@ pub struct Machine {
     pub found: BTreeMap<usize, bool>,
     /// When anything last went wrong with its connection, or was dropped.
     pub disturbed_at: u64,
-    pub awake_at: u64,
+    /// When the machine last had a reason to count live peers as heard, as it may have missed what they said.
+    pub refreshed_at: u64,
     /// Since when each channel is listened to without a gap, as the machine was told.
     pub listening_since: [Option<u64>; 4],
     pub last_sub: u64,
@@ -187,7 +188,7 @@ impl Machine {
             expired_rows: BTreeSet::new(),
             found: BTreeMap::new(),
             disturbed_at: 0,
-            awake_at: 0,
+            refreshed_at: 0,
             listening_since: [None; 4],
             last_sub: 0,
             last_request: 0,
@@ -221,7 +222,7 @@ impl Machine {
 
     /// A message is about to be given to the machine.
     pub fn note_given(&mut self, now: u64, seq: usize, commit: &Commit) {
-        let Commit { channel, says, row, sender, .. } = commit;
+        let Commit { channel, says, row, sender, uid, .. } = commit;
         let (channel, kind) = (*channel, says.kind());
         if self.wanted() & (1 << channel) == 0 {
             return;
@@ -233,9 +234,12 @@ impl Machine {
                 sub.given[channel].push_back(seq);
             }
         }
-        let has_requests = self.requests.values().any(|request| request.channel == channel);
+        let may_matter = self.requests.values().any(|request| {
+            let is_own = request.heard_itself.is_none() && request.asker == *uid && Some(request.kind) == kind;
+            request.channel == channel && (kind.is_some_and(is_answer) || is_own)
+        });
         if let Some(row) = *row
-            && (is_taken || (has_requests && kind.is_some_and(is_answer)))
+            && (is_taken || may_matter)
         {
             self.blocked[channel].push_back((seq, row));
             // What a tight bound drops is not looked up.
@@ -447,8 +451,9 @@ impl Machine {
                 return violated("no-ghost-peers", format!("{id} waited for {uid}, which is no peer"));
             };
             let answered = request.answers.get(&index);
+            let may_have_dropped = self.is_tight() || !self.blocked[request.channel].is_empty();
             ensure!(
-                !Self::has_answered(request.kind, answered),
+                !Self::has_answered(request.kind, answered) || may_have_dropped,
                 "complete-means-everyone-answered",
                 "{id} says that {uid} is silent, which has answered in full"
             );
@@ -463,7 +468,10 @@ impl Machine {
         let known_since = self.listening_since[request.channel].map(|since| since + HEARTBEAT_TIMEOUT);
         let is_calm = self.disturbed_at + HEARTBEAT_TIMEOUT < sent && known_since.is_some_and(|at| at < sent);
         ensure!(
-            summary.knew_peers || !is_calm || request.heard_itself.is_none(),
+            summary.knew_peers
+                || !is_calm
+                || request.heard_itself.is_none()
+                || !self.blocked[request.channel].is_empty(),
             "complete-means-everyone-answered",
             "{id}: the peers were known for long, and the summary denies it"
         );
@@ -500,7 +508,7 @@ impl Machine {
             let Some(heard) = self.heard[channel].get(&index) else {
                 return violated("no-ghost-peers", format!("{} is called live and said goodbye", node.uid));
             };
-            let alive_until = (*heard).max(self.awake_at) + HEARTBEAT_TIMEOUT + TICK;
+            let alive_until = (*heard).max(self.refreshed_at) + HEARTBEAT_TIMEOUT + TICK;
             ensure!(now <= alive_until, "no-ghost-peers", "{} is called live long after its last word", node.uid);
         }
         Ok(())

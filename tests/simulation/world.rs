@@ -245,7 +245,7 @@ impl World {
         let now = self.instant(self.now);
         self.trace.count(self.now, 2 + m as u64);
         if self.trace.is_on() {
-            self.trace.add(self.now, &format!("machine {m} <"), format_args!("{input:?}"));
+            self.trace.add(self.now, &format!("machine {m} <"), format_args!("{}", brief(&input)));
         }
         self.machines[m].state.handle(now, input);
         self.drain(m)
@@ -255,7 +255,7 @@ impl World {
         let now = self.instant(self.now);
         while let Some(output) = self.machines[m].state.poll_output(now) {
             if self.trace.is_on() {
-                self.trace.add(self.now, &format!("machine {m} >"), format_args!("{output:?}"));
+                self.trace.add(self.now, &format!("machine {m} >"), format_args!("{}", brief(&output)));
             }
             self.carry_out(m, output)?;
         }
@@ -551,7 +551,7 @@ impl World {
         machine.state.handle(instant, Input::Disconnected(Error::ConnectionLost("gone".into())));
         while let Some(output) = self.machines[m].state.poll_output(instant) {
             if self.trace.is_on() {
-                self.trace.add(now, &format!("machine {m} >"), format_args!("{output:?}"));
+                self.trace.add(now, &format!("machine {m} >"), format_args!("{}", brief(&output)));
             }
             self.carry_out(m, output)?;
         }
@@ -606,7 +606,7 @@ impl World {
         machine.session = Some(session);
         machine.link = Link::Up;
         machine.executing = None;
-        machine.awake_at = self.now;
+        machine.refreshed_at = self.now;
         for channel in listening {
             machine.listening_since[*channel] = Some(self.now);
         }
@@ -650,7 +650,7 @@ impl World {
                     let machine = &mut self.machines[m];
                     machine.link = Link::Up;
                     machine.disturbed_at = self.now;
-                    machine.awake_at = self.now;
+                    machine.refreshed_at = self.now;
                     self.give(m, Input::Awake)?;
                 }
                 match item {
@@ -678,6 +678,7 @@ impl World {
                 for channel in listen {
                     machine.refused_at[*channel] = None;
                     machine.listening_since[*channel].get_or_insert(self.now);
+                    machine.refreshed_at = self.now;
                 }
                 machine.forget_unwanted();
             }
@@ -709,6 +710,7 @@ impl World {
         let (now, instant) = (self.now, self.instant(self.now));
         let machine = &mut self.machines[m];
         machine.disturbed_at = now;
+        machine.refreshed_at = now;
         machine.requests.values_mut().for_each(|request| request.was_lossy = true);
         machine.subs.values_mut().for_each(|sub| sub.told_missed.push(u64::MAX));
         self.trace.add(now, &format!("machine {m} <"), format_args!("Missed {count}"));
@@ -856,5 +858,46 @@ impl World {
             self.after(at - self.now, Event::Arrive { session, item: Item::Commit(seq) });
         }
         Some(seq)
+    }
+}
+
+/// What a person wants to read of it.
+trait Brief: std::fmt::Debug {
+    fn brief(&self) -> Option<String>;
+}
+
+fn brief(what: &dyn Brief) -> String {
+    let text = what.brief().unwrap_or_else(|| format!("{what:?}"));
+    let shorter = text.replace("Channel(\"socket.io#", "(\"").replace("SubscriptionId", "").replace("AttachmentId", "");
+    shorter.replace("Statement { ", "{ ")
+}
+
+impl Brief for Input {
+    fn brief(&self) -> Option<String> {
+        match self {
+            Self::Notification { time, .. } => Some(format!("Notification #{}", time.as_nanosecond())),
+            _ => None,
+        }
+    }
+}
+
+impl Brief for Output {
+    fn brief(&self) -> Option<String> {
+        match self {
+            Self::Deliver { subscription, event: Delivered::Message(received), .. } => {
+                let seq = received.time.as_nanosecond();
+                let failure = match &received.content {
+                    Content::Message(_) => "",
+                    Content::Missing(_) => ", without its row",
+                    Content::Unreadable(..) => ", unreadable",
+                };
+                Some(format!("Deliver #{seq} to {}{failure}", subscription.0))
+            }
+            Self::Publish { request, messages } => {
+                let kinds: Vec<_> = messages.iter().map(|message| message.kind().name()).collect();
+                Some(format!("Publish {request}: {}", kinds.join(", ")))
+            }
+            _ => None,
+        }
     }
 }

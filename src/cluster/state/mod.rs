@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::{Attached, Content, Event, Received};
+use super::{Content, Event, Received};
 use crate::Error;
 use crate::protocol::{AttachmentId, Channel, Header, Message, MessageKind, Notification, RequestId, Uid};
 use channels::{ChannelState, Channels, Confirmation};
@@ -146,7 +146,7 @@ impl ClusterState {
             self.take_step(request, step);
         }
         for id in self.look_ups.expired(now) {
-            self.resolve(id, &Err(Error::AttachmentTimeout { id, waited: LOOK_UP_DEADLINE }));
+            self.resolve(now, id, &Err(Error::AttachmentTimeout { id, waited: LOOK_UP_DEADLINE }));
         }
         self.channels.retry_refused(now);
     }
@@ -409,29 +409,31 @@ impl ClusterState {
             Err(error) => {
                 interested(None);
                 let content = Content::Unreadable(None, error);
-                self.queue(channel, time, text, None, content, takers);
+                self.queue(now, channel, time, text, content, takers);
                 return;
             }
         };
         let header = notification.header.clone();
         interested(Some(&header));
         // Node drops what a sender on this channel says for another namespace, and counts the sender all the same.
-        let change = state.peers.hear(&header, NspSupport::of(notification.says_nsp), now);
+        let nsp_support = NspSupport::of(notification.says_nsp);
+        let change = state.peers.hear(&header, nsp_support, now, self.config.heartbeat_timeout);
         let may_answer = !state.requests.is_empty() && is_answer(header.kind);
         if change == Change::Found {
             for request in &state.requests {
                 self.requests.peer_found(request, &header.uid);
             }
         }
-        let asked = if state.requests.is_empty() { None } else { own_question(state, &self.requests, &notification) };
-        let known_from = state.peers.known_from();
         let left = (change == Change::Left && !state.requests.is_empty()).then(|| header.uid.clone());
         let answers = may_answer
             && match notification.attachment {
                 Some(_) => true,
                 None => notification.request_id().is_some_and(|id| state.requests.contains(id.as_ref())),
             };
-        if takers.is_empty() && !answers {
+        let is_own = !state.requests.is_empty()
+            && is_question(header.kind)
+            && may_be_question(state, &self.requests, &notification);
+        if takers.is_empty() && !answers && !is_own {
             self.takers = takers;
         } else if let Some(id) = notification.attachment {
             let slot = Slot::waiting(time, text, id, header, takers);
@@ -444,11 +446,7 @@ impl ClusterState {
             let content = notification
                 .into_message()
                 .map_or_else(|error| Content::Unreadable(Some(header), error), Content::Message);
-            self.queue(channel.clone(), time, text, None, content, takers);
-        }
-        if let Some(request) = asked {
-            let step = self.requests.heard_itself(now, &request, known_from);
-            self.take_step(request, step);
+            self.queue(now, channel.clone(), time, text, content, takers);
         }
         if let Some(uid) = left {
             let max_bytes = self.config.max_waiting_bytes;
@@ -462,17 +460,17 @@ impl ClusterState {
     /// Delivers a message that is whole, or queues it behind those that are not.
     fn queue(
         &mut self,
+        now: Instant,
         channel: Channel,
         time: Timestamp,
         text: String,
-        attachment: Option<Attached>,
         content: Content,
         takers: Vec<SubscriptionId>,
     ) {
         let Some(state) = self.channels.get_mut(&channel) else { return };
-        let received = Received { time, channel: channel.clone(), text, attachment, content };
+        let received = Received { time, channel: channel.clone(), text, attachment: None, content };
         if state.queue.is_empty() {
-            let takers = self.deliver(&channel, received, takers);
+            let takers = self.deliver(now, &channel, received, takers);
             self.takers = takers;
             return;
         }
@@ -485,11 +483,12 @@ impl ClusterState {
     /// Hands a message to the request that it answers and to the subscribers that want it. Returns the emptied list.
     fn deliver(
         &mut self,
+        now: Instant,
         channel: &Channel,
         received: Received,
         mut takers: Vec<SubscriptionId>,
     ) -> Vec<SubscriptionId> {
-        self.answer(channel, &received.content);
+        self.answer(now, channel, &received.content);
         let bytes = received.text.len() + received.attachment.and_then(|a| a.bytes).unwrap_or(0);
         takers.retain(|id| self.subscriptions.contains_key(id));
         if let Some(last) = takers.pop() {
@@ -504,7 +503,7 @@ impl ClusterState {
         takers
     }
 
-    fn answer(&mut self, channel: &Channel, content: &Content) {
+    fn answer(&mut self, now: Instant, channel: &Channel, content: &Content) {
         match content {
             Content::Message(Message { uid, body, .. }) if is_answer(body.kind()) => {
                 let Some(request) = body.request_id().cloned() else { return };
@@ -514,6 +513,14 @@ impl ClusterState {
                         self.outputs.push_back(output);
                     }
                     self.take_step(request, step);
+                }
+            }
+            Content::Message(Message { uid, body, .. }) if is_question(body.kind()) => {
+                let Some(request) = body.request_id() else { return };
+                let Some(state) = self.channels.get(channel) else { return };
+                if state.requests.contains(request) && self.requests.awaits_question(request, uid, body.kind()) {
+                    let step = self.requests.heard_itself(now, request, state.peers.known_from());
+                    self.take_step(request.clone(), step);
                 }
             }
             Content::Missing(header) | Content::Unreadable(Some(header), _) if is_answer(header.kind) => {
@@ -556,20 +563,20 @@ impl ClusterState {
             Ok(mut rows) => {
                 for id in self.look_ups.finished(look_up) {
                     let row = rows.remove(&id);
-                    self.resolve(id, &Ok(row));
+                    self.resolve(now, id, &Ok(row));
                 }
             }
             Err(error) if error.is_disconnected() => self.look_ups.again(now, look_up),
             Err(error) => {
                 for id in self.look_ups.finished(look_up) {
-                    self.resolve(id, &Err(error.clone()));
+                    self.resolve(now, id, &Err(error.clone()));
                 }
             }
         }
     }
 
     /// Fills the places that waited for a row, and delivers what is next in their channels.
-    fn resolve(&mut self, id: AttachmentId, row: &Result<Option<bytes::Bytes>, Error>) {
+    fn resolve(&mut self, now: Instant, id: AttachmentId, row: &Result<Option<bytes::Bytes>, Error>) {
         for (channel, epoch, number) in self.look_ups.take(id) {
             let Some(state) = self.channels.get_mut(&channel) else { continue };
             if state.epoch != epoch {
@@ -579,17 +586,17 @@ impl ClusterState {
             if !state.queue.fill(&channel, number, row, &namespace, self.config.max_waiting_bytes) {
                 self.requests.interrupt();
             }
-            self.release(&channel);
+            self.release(now, &channel);
         }
     }
 
-    fn release(&mut self, channel: &Channel) {
+    fn release(&mut self, now: Instant, channel: &Channel) {
         while let Some(state) = self.channels.get_mut(channel)
             && let Some(released) = state.queue.pop_ready()
         {
             match released {
                 Released::Message { received, takers } => {
-                    self.deliver(channel, *received, takers);
+                    self.deliver(now, channel, *received, takers);
                 }
                 Released::Goodbye(uid) => self.peer_left(channel, &uid),
                 Released::Missed(count) => {
@@ -621,21 +628,19 @@ pub struct Remains {
     pub waiting_bytes: usize,
 }
 
-/// The request of which this notification is the question. A row tells its request only later; that the row was
-/// announced is enough.
-fn own_question(state: &ChannelState, requests: &Requests, notification: &Notification<'_>) -> Option<RequestId> {
+/// Whether this may be the question of a request that waits for it. A row tells only later.
+fn may_be_question(state: &ChannelState, requests: &Requests, notification: &Notification<'_>) -> bool {
     let Header { uid, kind, .. } = &notification.header;
-    let is_question = |id: &&RequestId| requests.may_be_question(id, uid, *kind);
-    match (kind, notification.attachment) {
-        (MessageKind::FetchSockets | MessageKind::ServerSideEmit | MessageKind::Broadcast, None) => {
-            let id = notification.request_id()?;
-            state.requests.get(id.as_ref()).filter(is_question).cloned()
-        }
-        (MessageKind::FetchSockets | MessageKind::ServerSideEmit | MessageKind::Broadcast, Some(_)) => {
-            state.requests.iter().find(is_question).cloned()
-        }
-        _ => None,
+    match notification.attachment {
+        Some(_) => state.requests.iter().any(|id| requests.awaits_question(id, uid, *kind)),
+        None => notification.request_id().is_some_and(|id| {
+            state.requests.get(id.as_ref()).is_some_and(|id| requests.awaits_question(id, uid, *kind))
+        }),
     }
+}
+
+fn is_question(kind: MessageKind) -> bool {
+    matches!(kind, MessageKind::Broadcast | MessageKind::FetchSockets | MessageKind::ServerSideEmit)
 }
 
 fn is_answer(kind: MessageKind) -> bool {

@@ -48,7 +48,7 @@ pub(super) enum Change {
     None,
     /// A peer has just started.
     Started,
-    /// A peer was there before, and is heard for the first time.
+    /// A peer was there before, and is heard for the first time, or for the first time after it counted as gone.
     Found,
     /// A peer said goodbye.
     Left,
@@ -65,7 +65,13 @@ pub(super) struct Peers {
 
 impl Peers {
     /// Takes note of a message's sender.
-    pub(super) fn hear(&mut self, header: &Header, nsp_support: NspSupport, now: Instant) -> Change {
+    pub(super) fn hear(
+        &mut self,
+        header: &Header,
+        nsp_support: NspSupport,
+        now: Instant,
+        timeout: Duration,
+    ) -> Change {
         match header.kind {
             MessageKind::AdapterClose => {
                 return if self.heard.remove(&header.uid).is_some() { Change::Left } else { Change::None };
@@ -82,8 +88,11 @@ impl Peers {
         let heard = Heard { at: now, nsp_support };
         match self.heard.get_mut(&header.uid) {
             Some(known) => {
+                let was_live = is_live(known, now, timeout);
                 *known = heard;
-                return Change::None;
+                if was_live {
+                    return Change::None;
+                }
             }
             None => drop(self.heard.insert(header.uid.clone(), heard)),
         }
@@ -97,9 +106,13 @@ impl Peers {
         self.known_from = None;
     }
 
-    /// From now on nothing is missed.
+    /// From now on nothing is missed. What live peers said meanwhile may have been, so that their timeouts begin anew.
     pub(super) fn resume(&mut self, now: Instant, timeout: Duration) {
-        self.known_from.get_or_insert(now + timeout);
+        if self.known_from.is_none() {
+            self.known_from = Some(now + timeout);
+            let live = self.heard.values_mut().filter(|heard| is_live(heard, now, timeout));
+            live.for_each(|heard| heard.at = now);
+        }
     }
 
     /// Counts every peer as heard now.
@@ -162,7 +175,7 @@ mod tests {
         peers.resume(at(0), timeout);
         let hear = |peers: &mut Peers, uid: &str, kind, now| {
             let header = Header { uid: uid.into(), nsp: Namespace::default(), kind };
-            peers.hear(&header, NspSupport::WithNsp, now);
+            peers.hear(&header, NspSupport::WithNsp, now, timeout);
         };
         let live = |peers: &Peers, now| -> Vec<String> {
             peers.live(now, timeout).iter().map(|node| node.uid.to_string()).collect()

@@ -186,8 +186,8 @@ impl Requests {
         self.step(id)
     }
 
-    /// Whether this may be the question of that request, which has not come back yet.
-    pub(super) fn may_be_question(&self, id: &RequestId, uid: &Uid, kind: MessageKind) -> bool {
+    /// Whether that request waits for its question to come back, and such a message may be it.
+    pub(super) fn awaits_question(&self, id: &RequestId, uid: &Uid, kind: MessageKind) -> bool {
         self.pending.get(id).is_some_and(|pending| {
             !pending.heard_itself && pending.asker == *uid && question_of(pending.wants) == kind
         })
