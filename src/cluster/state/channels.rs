@@ -277,8 +277,4 @@ impl Channels {
         let listening = self.wanted.values_mut().filter(|state| confirmed.contains(&state.channel));
         listening.for_each(|state| state.peers.resume(now, timeout));
     }
-
-    pub(super) fn refresh_peers(&mut self, now: Instant) {
-        self.wanted.values_mut().for_each(|state| state.peers.refresh(now));
-    }
 }

@@ -309,8 +309,6 @@ impl ClusterState {
     fn awake(&mut self, now: Instant) {
         if self.link == Link::Silent {
             self.link = Link::Up;
-            // Their heartbeats are on their way: nothing was lost.
-            self.channels.refresh_peers(now);
             self.channels.resume_peers(now, self.config.heartbeat_timeout);
         }
     }

@@ -106,18 +106,14 @@ impl Peers {
         self.known_from = None;
     }
 
-    /// From now on nothing is missed. What live peers said meanwhile may have been, so that their timeouts begin anew.
+    /// From now on nothing is missed. What live peers said meanwhile may have been, or is on its way, so that their
+    /// timeouts begin anew. Those that count as gone are found again by their next message.
     pub(super) fn resume(&mut self, now: Instant, timeout: Duration) {
         if self.known_from.is_none() {
             self.known_from = Some(now + timeout);
             let live = self.heard.values_mut().filter(|heard| is_live(heard, now, timeout));
             live.for_each(|heard| heard.at = now);
         }
-    }
-
-    /// Counts every peer as heard now.
-    pub(super) fn refresh(&mut self, now: Instant) {
-        self.heard.values_mut().for_each(|heard| heard.at = now);
     }
 
     pub(super) fn is_known(&self, now: Instant) -> bool {

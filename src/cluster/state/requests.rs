@@ -176,8 +176,11 @@ impl Requests {
         }
         // Whatever was delayed before it has come.
         pending.was_interrupted = false;
+        if known_from.is_some_and(|from| from <= now) {
+            pending.knew_peers = true;
+        }
         if !pending.knew_peers {
-            let until = (now + DISCOVERY).min(known_from.unwrap_or(now + DISCOVERY).max(now));
+            let until = known_from.map_or(now + DISCOVERY, |from| from.min(now + DISCOVERY));
             let timer = self.timer(until, id);
             if let Some(pending) = self.pending.get_mut(id) {
                 pending.asking_until = Some(timer);
@@ -194,13 +197,18 @@ impl Requests {
     }
 
     /// A peer was heard for the first time, by something else than its start: it was there when the question was sent.
+    /// Or it was heard again, after it counted as gone: it is waited for again.
     pub(super) fn peer_found(&mut self, id: &RequestId, uid: &Uid) {
         let Some(pending) = self.pending.get_mut(id) else { return };
         let is_asking = pending.stage != Stage::Subscribing
             && (!pending.heard_itself || pending.asking_until.is_some())
             && *uid != pending.asker;
-        if is_asking && !pending.of.contains_key(uid) {
-            pending.of.insert(uid.clone(), Progress { is_awaited: true, ..Progress::default() });
+        if !is_asking && !pending.of.contains_key(uid) {
+            return;
+        }
+        let progress = pending.of.entry(uid.clone()).or_default();
+        if !progress.is_awaited && !progress.is_complete() {
+            progress.is_awaited = true;
             pending.awaited += 1;
         }
     }
