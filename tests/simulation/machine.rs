@@ -411,6 +411,7 @@ impl Machine {
         summary: &Summary,
         was_timeout: bool,
         peers: &[Peer],
+        commits: &[Commit],
     ) -> Checked {
         let request = &self.requests[id];
         let sent = request.sent.unwrap_or(now);
@@ -458,9 +459,10 @@ impl Machine {
                 "{id} says that {uid} is silent, which has answered in full"
             );
             let is_joiner = matches!((peer.started, request.question), (Some(a), Some(b)) if a > b);
+            let is_in_row = request.question.is_some_and(|question| commits[question].row.is_some());
             let has_promised = answered.is_some_and(|answered| answered.promised.is_some());
             ensure!(
-                !is_joiner || has_promised || request.was_lossy,
+                !is_joiner || has_promised || request.was_lossy || is_in_row,
                 "joiners-are-not-awaited",
                 "{id} waited for {uid}, which started after the question"
             );

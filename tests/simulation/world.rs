@@ -367,6 +367,7 @@ impl World {
                         &summary,
                         self.was_timeout,
                         &self.peers,
+                        &self.postgres.commits,
                     )?,
                     Err(error) => {
                         let was_refused = machine.refused_now == Some(req.channel);

@@ -417,9 +417,9 @@ impl ClusterState {
         let nsp_support = NspSupport::of(notification.says_nsp);
         let change = state.peers.hear(&header, nsp_support, now, self.config.heartbeat_timeout);
         let may_answer = !state.requests.is_empty() && is_answer(header.kind);
-        if change == Change::Found {
+        if matches!(change, Change::Found | Change::Settled) {
             for request in &state.requests {
-                self.requests.peer_found(request, &header.uid);
+                self.requests.peer_found(request, &header.uid, change);
             }
         }
         let left = (change == Change::Left && !state.requests.is_empty()).then(|| header.uid.clone());
@@ -430,7 +430,7 @@ impl ClusterState {
             };
         let is_own = !state.requests.is_empty()
             && is_question(header.kind)
-            && may_be_question(state, &self.requests, &notification);
+            && may_be_question(state, &mut self.requests, &notification);
         if takers.is_empty() && !answers && !is_own {
             self.takers = takers;
         } else if let Some(id) = notification.attachment {
@@ -627,12 +627,12 @@ pub struct Remains {
 }
 
 /// Whether this may be the question of a request that waits for it. A row tells only later.
-fn may_be_question(state: &ChannelState, requests: &Requests, notification: &Notification<'_>) -> bool {
+fn may_be_question(state: &ChannelState, requests: &mut Requests, notification: &Notification<'_>) -> bool {
     let Header { uid, kind, .. } = &notification.header;
     match notification.attachment {
         Some(_) => state.requests.iter().any(|id| requests.awaits_question(id, uid, *kind)),
         None => notification.request_id().is_some_and(|id| {
-            state.requests.get(id.as_ref()).is_some_and(|id| requests.awaits_question(id, uid, *kind))
+            state.requests.get(id.as_ref()).is_some_and(|id| requests.question_came(id, uid, *kind))
         }),
     }
 }

@@ -40,6 +40,8 @@ impl NspSupport {
 struct Heard {
     at: Instant,
     nsp_support: NspSupport,
+    /// Whether it has said more than that it starts.
+    has_settled: bool,
 }
 
 /// What a message changes in who is there.
@@ -50,6 +52,8 @@ pub(super) enum Change {
     Started,
     /// A peer was there before, and is heard for the first time, or for the first time after it counted as gone.
     Found,
+    /// A peer that has started says its second message.
+    Settled,
     /// A peer said goodbye.
     Left,
 }
@@ -85,21 +89,19 @@ impl Peers {
         if header.uid.is_emitter() {
             return Change::None;
         }
-        let heard = Heard { at: now, nsp_support };
+        let is_start = header.kind == MessageKind::InitialHeartbeat;
+        let heard = Heard { at: now, nsp_support, has_settled: !is_start };
         match self.heard.get_mut(&header.uid) {
             Some(known) => {
-                let was_live = is_live(known, now, timeout);
-                *known = heard;
-                if was_live {
-                    return Change::None;
+                let before = std::mem::replace(known, heard);
+                if is_live(&before, now, timeout) {
+                    known.has_settled |= before.has_settled;
+                    return if known.has_settled == before.has_settled { Change::None } else { Change::Settled };
                 }
             }
             None => drop(self.heard.insert(header.uid.clone(), heard)),
         }
-        match header.kind {
-            MessageKind::InitialHeartbeat => Change::Started,
-            _ => Change::Found,
-        }
+        if is_start { Change::Started } else { Change::Found }
     }
 
     pub(super) fn interrupt(&mut self) {
@@ -128,7 +130,7 @@ impl Peers {
     pub(super) fn live(&self, now: Instant, timeout: Duration) -> Vec<LiveNode> {
         let live = self.heard.iter().filter(|(_, heard)| is_live(heard, now, timeout));
         let mut live: Vec<_> = live
-            .map(|(uid, Heard { at, nsp_support })| LiveNode {
+            .map(|(uid, Heard { at, nsp_support, .. })| LiveNode {
                 uid: uid.clone(),
                 last_heard: *at,
                 nsp_support: *nsp_support,
