@@ -114,6 +114,8 @@ pub struct Req {
     pub asker: String,
     pub deadline: u64,
     pub sent: Option<u64>,
+    /// Whether it finds its peers by an initial heartbeat.
+    pub discovers: bool,
     pub published: bool,
     pub may_fail: bool,
     pub question: Option<usize>,
@@ -410,6 +412,7 @@ impl Machine {
         id: &str,
         summary: &Summary,
         was_timeout: bool,
+        is_deaf: bool,
         peers: &[Peer],
         commits: &[Commit],
     ) -> Checked {
@@ -428,6 +431,8 @@ impl Machine {
                     peers[*peer].life == Life::Live && peers[*peer].healthy_since == Some(*since)
                 })
                 .map(|(peer, _)| peer);
+            // What falls silent while unknown peers answer is noticed too late: see the limits in `ClusterState`.
+            let healthy = healthy.filter(|_| !(request.discovers && is_deaf));
             for index in healthy.chain(&request.heard) {
                 let peer = &peers[*index];
                 let is_settled = peer.uid == request.asker
@@ -473,6 +478,7 @@ impl Machine {
             summary.knew_peers
                 || !is_calm
                 || request.heard_itself.is_none()
+                || request.question.is_some_and(|question| commits[question].row.is_some())
                 || !self.blocked[request.channel].is_empty(),
             "complete-means-everyone-answered",
             "{id}: the peers were known for long, and the summary denies it"

@@ -331,7 +331,7 @@ impl World {
             }
             Output::Publish { request, messages } => {
                 self.trace.count(self.now, 12);
-                self.note_sent(m, request.as_str())?;
+                self.note_sent(m, request.as_str(), messages.len() > 1)?;
                 let slow = if self.is_slow(10) { self.rng.u64(0..3 * SECOND) } else { 0 };
                 let delay = self.delay() + slow;
                 let fate = self.fate(self.faults.losses);
@@ -359,6 +359,10 @@ impl World {
                 let Some(req) = machine.requests.get(id) else {
                     return violated("request-ends-by-deadline", format!("{id} ends a second time, or was cancelled"));
                 };
+                let is_deaf = machine.session.is_none_or(|session| {
+                    let session = &self.postgres.sessions[session];
+                    session.is_paused || !session.is_alive
+                });
                 ensure!(self.now <= req.deadline, "request-ends-by-deadline", "{id} ends after its deadline");
                 match outcome {
                     Ok(summary) => machine.check_summary(
@@ -366,6 +370,7 @@ impl World {
                         id,
                         &summary,
                         self.was_timeout,
+                        is_deaf,
                         &self.peers,
                         &self.postgres.commits,
                     )?,
@@ -404,7 +409,7 @@ impl World {
     }
 
     /// A question goes out: who has to answer it?
-    fn note_sent(&mut self, m: usize, id: &str) -> Checked {
+    fn note_sent(&mut self, m: usize, id: &str, discovers: bool) -> Checked {
         let now = self.now;
         let machine = &mut self.machines[m];
         let Some(request) = machine.requests.get_mut(id) else {
@@ -412,6 +417,7 @@ impl World {
         };
         ensure!(request.sent.is_none(), "delivered-once", "{id} is published twice");
         request.sent = Some(now);
+        request.discovers = discovers;
         let channel = request.channel;
         let heard = &machine.heard[channel];
         request.heard = heard

@@ -10,6 +10,11 @@
 //! 3. An answer finds its request by the request's id, whatever the number of requests.
 //! 4. The messages of a channel are delivered in the order of their notifications, once. A slow look-up delays its own
 //!    channel only, and no longer than [`LOOK_UP_DEADLINE`].
+//!
+//! Limits: [`Input::Silent`] has to come before a peer's heartbeat timeout can pass unheard, at the latest a heartbeat
+//! timeout less a heartbeat interval after the connection fell silent. A connection that falls silent within the
+//! [`DISCOVERY`] of a request, after the question came back, is noticed too late for that request: peers that it did not
+//! know yet are missing, and it is called complete.
 
 #![forbid(unsafe_code)]
 
@@ -219,7 +224,8 @@ impl ClusterState {
     fn subscribe(&mut self, now: Instant, id: SubscriptionId, channels: Vec<Channel>, interest: Interest) {
         let mut unconfirmed = HashSet::new();
         for channel in &channels {
-            let state = self.channels.want(channel, &self.config.channel_prefix);
+            let hears = self.hears(now);
+            let state = self.channels.want(channel, &self.config.channel_prefix, hears);
             if !state.subscribers.contains(&id) {
                 state.subscribers.push(id);
             }
@@ -238,6 +244,10 @@ impl ClusterState {
         self.subscriptions.insert(id, subscription);
     }
 
+    fn hears(&self, now: Instant) -> Option<(Instant, Duration)> {
+        (self.link == Link::Up).then_some((now, self.config.heartbeat_timeout))
+    }
+
     fn unsubscribe(&mut self, id: SubscriptionId) {
         let Some(subscription) = self.subscriptions.remove(&id) else { return };
         for channel in &subscription.channels {
@@ -247,7 +257,8 @@ impl ClusterState {
 
     fn ask(&mut self, now: Instant, question: Question) {
         let channel = question.channel.clone();
-        let state = self.channels.want(&channel, &self.config.channel_prefix);
+        let hears = self.hears(now);
+        let state = self.channels.want(&channel, &self.config.channel_prefix, hears);
         state.requests.insert(question.id.clone());
         self.next_tick.get_or_insert(now + TICK);
         let request = question.id.clone();
