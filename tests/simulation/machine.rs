@@ -237,7 +237,7 @@ impl Machine {
             }
         }
         let may_matter = self.requests.values().any(|request| {
-            let is_own = request.heard_itself.is_none() && request.asker == *uid && Some(request.kind) == kind;
+            let is_own = request.asker == *uid && Some(request.kind) == kind;
             request.channel == channel && (kind.is_some_and(is_answer) || is_own)
         });
         if let Some(row) = *row
@@ -477,6 +477,7 @@ impl Machine {
         ensure!(
             summary.knew_peers
                 || !is_calm
+                || self.is_tight()
                 || request.heard_itself.is_none()
                 || request.question.is_some_and(|question| commits[question].row.is_some())
                 || !self.blocked[request.channel].is_empty(),
