@@ -291,7 +291,8 @@ impl World {
         machine.last_sub += 1;
         let id = machine.last_sub;
         // Where the server listens already, and nothing is under way, the answer comes at once and costs no statement.
-        let session = machine.session.filter(|s| machine.link != Link::Down && self.postgres.sessions[*s].is_alive);
+        let session =
+            machine.session.filter(|s| machine.link != Link::Down && self.postgres.sessions[*s].is_alive);
         let is_there = machine.executing.is_none()
             && session.is_some_and(|session| channels.iter().all(|c| self.postgres.listens(session, *c)));
         let sub = Sub {
@@ -342,11 +343,13 @@ impl World {
                 request_id: Some(request.clone()),
             },
         };
-        let own = self.peers.iter().find(|peer| {
-            peer.version == Version::Pgio && peer.channel == number && peer.life == Life::Live
-        });
+        let own = self
+            .peers
+            .iter()
+            .find(|peer| peer.version == Version::Pgio && peer.channel == number && peer.life == Life::Live);
         let asker = own.filter(|_| m == 0).map_or_else(Uid::emitter, |peer| Uid::from(peer.uid.as_str()));
-        let wait = if self.chance(5) { self.rng.u64(0..50 * MILLI) } else { self.rng.u64(300 * MILLI..8 * SECOND) };
+        let wait =
+            if self.chance(5) { self.rng.u64(0..50 * MILLI) } else { self.rng.u64(300 * MILLI..8 * SECOND) };
         let deadline = self.now + wait;
         let req = Req {
             channel: number,
@@ -529,7 +532,11 @@ impl World {
         self.trace.add(self.now, "network", format_args!("session {session} of machine {m} falls silent"));
         let notice = self.rng.u64(100 * MILLI..NOTICED_AFTER);
         self.after(notice, Event::Notice { m, session });
-        let lasts = if self.chance(50) { self.rng.u64(MILLI..NOTICED_AFTER) } else { self.rng.u64(MILLI..20 * SECOND) };
+        let lasts = if self.chance(50) {
+            self.rng.u64(MILLI..NOTICED_AFTER)
+        } else {
+            self.rng.u64(MILLI..20 * SECOND)
+        };
         match self.chance(60) {
             true => self.after(lasts, Event::Heal { session }),
             false => self.after(lasts.min(notice + lasts / 2), Event::Lost { m, session }),

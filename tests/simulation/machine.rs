@@ -290,8 +290,12 @@ impl Machine {
     }
 
     pub fn expire_rows(&mut self, now: u64) {
-        let due: Vec<_> =
-            self.waiting_rows.iter().filter(|(_, at)| **at + ROW_DEADLINE <= now).map(|(row, _)| *row).collect();
+        let due: Vec<_> = self
+            .waiting_rows
+            .iter()
+            .filter(|(_, at)| **at + ROW_DEADLINE <= now)
+            .map(|(row, _)| *row)
+            .collect();
         for row in due {
             self.expired_rows.insert(row);
             self.resolve(row, false);
@@ -453,7 +457,8 @@ impl Machine {
             );
         }
         for uid in &summary.silent {
-            let Some((index, peer)) = peers.iter().enumerate().find(|(_, peer)| peer.uid == uid.as_str()) else {
+            let Some((index, peer)) = peers.iter().enumerate().find(|(_, peer)| peer.uid == uid.as_str())
+            else {
                 return violated("no-ghost-peers", format!("{id} waited for {uid}, which is no peer"));
             };
             let answered = request.answers.get(&index);
@@ -518,7 +523,12 @@ impl Machine {
                 return violated("no-ghost-peers", format!("{} is called live and said goodbye", node.uid));
             };
             let alive_until = (*heard).max(self.refreshed_at) + HEARTBEAT_TIMEOUT + TICK;
-            ensure!(now <= alive_until, "no-ghost-peers", "{} is called live long after its last word", node.uid);
+            ensure!(
+                now <= alive_until,
+                "no-ghost-peers",
+                "{} is called live long after its last word",
+                node.uid
+            );
         }
         Ok(())
     }

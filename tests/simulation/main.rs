@@ -64,7 +64,10 @@ fn seeds() {
     });
     let Some(seed) = *found.lock().unwrap() else {
         let steps = steps.load(Ordering::Relaxed);
-        println!("{seeds} worlds from seed {first} on, {steps} steps, {:.1} s", start.elapsed().as_secs_f64());
+        println!(
+            "{seeds} worlds from seed {first} on, {steps} steps, {:.1} s",
+            start.elapsed().as_secs_f64()
+        );
         return;
     };
     let (outcome, world) = run(seed, true);

@@ -21,7 +21,8 @@ pub struct Trace {
 
 impl Trace {
     pub fn new(is_on: bool) -> Self {
-        let steps = std::env::var("SIMULATION_STEPS").ok().and_then(|text| text.parse().ok()).unwrap_or(STEPS);
+        let steps =
+            std::env::var("SIMULATION_STEPS").ok().and_then(|text| text.parse().ok()).unwrap_or(STEPS);
         Self { is_on, steps, ..Self::default() }
     }
 

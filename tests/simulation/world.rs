@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use pgio::Error;
 use pgio::cluster::state::{Input, LookUpId, Output, Statement};
 use pgio::cluster::{Content, Event as Delivered};
-use pgio::Error;
 use pgio::protocol::{AttachmentId, Body, Message};
 
 use crate::machine::{Checked, Link, Machine, Sub, Violation, ensure, violated};
@@ -31,22 +31,81 @@ pub const NOTICED_AFTER: u64 = 4 * SECOND;
 /// Something that will happen.
 #[derive(Debug)]
 pub enum Event {
-    Arrive { session: usize, item: Item },
-    Execute { m: usize, session: usize, number: u64, statement: Statement },
-    LookUp { m: usize, life: u32, look_up: LookUpId, ids: Vec<i64>, fate: Fate },
-    Rows { m: usize, life: u32, look_up: LookUpId, ids: Vec<i64>, rows: Result<HashMap<AttachmentId, Bytes>, Error> },
-    Publish { m: usize, life: u32, request: String, messages: Vec<Message>, fate: Fate },
-    Published { m: usize, life: u32, request: String, outcome: Result<(), Error> },
-    Connect { m: usize, number: u32 },
-    Connected { m: usize, number: u32, session: usize, listening: Vec<usize> },
-    Lost { m: usize, session: usize },
-    Notice { m: usize, session: usize },
-    Heal { session: usize },
-    PeerStarts { p: usize },
-    PeerListens { p: usize },
-    PeerSays { p: usize, says: Says, in_row: bool },
-    Heartbeat { p: usize },
-    Thaw { p: usize },
+    Arrive {
+        session: usize,
+        item: Item,
+    },
+    Execute {
+        m: usize,
+        session: usize,
+        number: u64,
+        statement: Statement,
+    },
+    LookUp {
+        m: usize,
+        life: u32,
+        look_up: LookUpId,
+        ids: Vec<i64>,
+        fate: Fate,
+    },
+    Rows {
+        m: usize,
+        life: u32,
+        look_up: LookUpId,
+        ids: Vec<i64>,
+        rows: Result<HashMap<AttachmentId, Bytes>, Error>,
+    },
+    Publish {
+        m: usize,
+        life: u32,
+        request: String,
+        messages: Vec<Message>,
+        fate: Fate,
+    },
+    Published {
+        m: usize,
+        life: u32,
+        request: String,
+        outcome: Result<(), Error>,
+    },
+    Connect {
+        m: usize,
+        number: u32,
+    },
+    Connected {
+        m: usize,
+        number: u32,
+        session: usize,
+        listening: Vec<usize>,
+    },
+    Lost {
+        m: usize,
+        session: usize,
+    },
+    Notice {
+        m: usize,
+        session: usize,
+    },
+    Heal {
+        session: usize,
+    },
+    PeerStarts {
+        p: usize,
+    },
+    PeerListens {
+        p: usize,
+    },
+    PeerSays {
+        p: usize,
+        says: Says,
+        in_row: bool,
+    },
+    Heartbeat {
+        p: usize,
+    },
+    Thaw {
+        p: usize,
+    },
     Act,
     Rest,
 }
@@ -302,7 +361,11 @@ impl World {
                 let delay = self.delay() + if self.is_slow(4) { self.rng.u64(0..2 * SECOND) } else { 0 };
                 let machine = &mut self.machines[m];
                 ensure!(machine.executing.is_none(), "one-statement-at-a-time", "a second statement");
-                ensure!(machine.link != Link::Down, "one-statement-at-a-time", "a statement with no connection");
+                ensure!(
+                    machine.link != Link::Down,
+                    "one-statement-at-a-time",
+                    "a statement with no connection"
+                );
                 let is_empty = statement.listen.is_empty() && statement.unlisten.is_empty();
                 ensure!(!is_empty, "one-statement-at-a-time", "an empty statement");
                 machine.executing = Some(number);
@@ -314,8 +377,8 @@ impl World {
                 let ids: Vec<i64> = ids.into_iter().map(|AttachmentId(id)| id).collect();
                 let machine = &mut self.machines[m];
                 for (index, id) in ids.iter().enumerate() {
-                    let is_under_way =
-                        machine.look_ups.values().flatten().any(|other| other == id) || ids[..index].contains(id);
+                    let is_under_way = machine.look_ups.values().flatten().any(|other| other == id)
+                        || ids[..index].contains(id);
                     let may_be = machine.expired_rows.contains(id) || machine.is_tight();
                     ensure!(
                         !is_under_way || may_be,
@@ -357,7 +420,10 @@ impl World {
                 let id = request.as_str();
                 let machine = &mut self.machines[m];
                 let Some(req) = machine.requests.get(id) else {
-                    return violated("request-ends-by-deadline", format!("{id} ends a second time, or was cancelled"));
+                    return violated(
+                        "request-ends-by-deadline",
+                        format!("{id} ends a second time, or was cancelled"),
+                    );
                 };
                 let is_deaf = machine.session.is_none_or(|session| {
                     let session = &self.postgres.sessions[session];
@@ -427,7 +493,8 @@ impl World {
             .collect();
         let healthy = |(index, peer): (usize, &Peer)| {
             let since = peer.healthy_since?;
-            (peer.channel == channel && peer.life == Life::Live && since + WELL <= now).then_some((index, since))
+            (peer.channel == channel && peer.life == Life::Live && since + WELL <= now)
+                .then_some((index, since))
         };
         request.healthy = self.peers.iter().enumerate().filter_map(healthy).collect();
         Ok(())
@@ -463,7 +530,11 @@ impl World {
                 );
             }
         } else {
-            ensure!(sub.channels.is_empty(), "nothing-lost-while-connected", "{id} is made with no connection");
+            ensure!(
+                sub.channels.is_empty(),
+                "nothing-lost-while-connected",
+                "{id} is made with no connection"
+            );
         }
         Ok(())
     }
@@ -632,7 +703,10 @@ impl World {
         self.trace.add(self.now, "postgres", format_args!("{statement:?} for machine {m}: {outcome:?}"));
         let jitter = self.rng.u64(0..3 * MILLI);
         let at = self.postgres.sessions[session].last_arrival.max(self.now + self.rng.u64(200..20 * MILLI));
-        self.after(at + jitter - self.now, Event::Arrive { session, item: Item::Done { number, listen, outcome } });
+        self.after(
+            at + jitter - self.now,
+            Event::Arrive { session, item: Item::Done { number, listen, outcome } },
+        );
     }
 
     /// Something arrives at a client.
@@ -661,7 +735,9 @@ impl World {
                     self.give(m, Input::Awake)?;
                 }
                 match item {
-                    Item::Done { number, listen, outcome } => self.statement_done(m, number, &listen, outcome),
+                    Item::Done { number, listen, outcome } => {
+                        self.statement_done(m, number, &listen, outcome)
+                    }
                     Item::Commit(seq) => self.notify(m, seq),
                 }
             }
@@ -727,7 +803,11 @@ impl World {
         }
         for (id, sub) in &mut self.machines[m].subs {
             let told = std::mem::take(&mut sub.told_missed);
-            ensure!(told == [u64::MAX, count], "losses-are-told", "{id} was told {told:?} of missed messages");
+            ensure!(
+                told == [u64::MAX, count],
+                "losses-are-told",
+                "{id} was told {told:?} of missed messages"
+            );
         }
         self.check(m)
     }
@@ -772,7 +852,8 @@ impl World {
             for id in ids {
                 let is_asked_again = machine.look_ups.values().flatten().any(|other| other == id);
                 if !is_asked_again {
-                    machine.resolve(*id, rows.as_ref().is_ok_and(|rows| rows.contains_key(&AttachmentId(*id))));
+                    machine
+                        .resolve(*id, rows.as_ref().is_ok_and(|rows| rows.contains_key(&AttachmentId(*id))));
                 }
             }
         }
@@ -803,7 +884,9 @@ impl World {
     fn commit_message(&mut self, m: usize, message: Message) {
         let number = self.number();
         let says = match &message.body {
-            Body::FetchSockets { request_id, .. } => Says::FetchSockets { request: request_id.as_str().into() },
+            Body::FetchSockets { request_id, .. } => {
+                Says::FetchSockets { request: request_id.as_str().into() }
+            }
             Body::ServerSideEmit { request_id, .. } => {
                 Says::ServerSideEmit { number, request: request_id.as_ref().map(|id| id.as_str().into()) }
             }
@@ -812,7 +895,8 @@ impl World {
             }
             _ => Says::InitialHeartbeat,
         };
-        let number = NAMESPACES.iter().position(|nsp| *nsp == message.nsp.as_str()).expect("a namespace here");
+        let number =
+            NAMESPACES.iter().position(|nsp| *nsp == message.nsp.as_str()).expect("a namespace here");
         let is_large = says.asks().is_some() && self.chance(5);
         let (row, text) = match message.encode(if is_large { 0 } else { 8000 }) {
             Ok(pgio::protocol::Encoded::Inline(text)) => (None, text),
@@ -840,10 +924,16 @@ impl World {
         let seq = self.postgres.commits.len();
         let number = commit.channel;
         if self.trace.is_on() {
-            self.trace.add(self.now, "postgres", format_args!("#{seq} on {}: {}", CHANNELS[number], commit.text));
+            self.trace.add(
+                self.now,
+                "postgres",
+                format_args!("#{seq} on {}: {}", CHANNELS[number], commit.text),
+            );
         }
         for (m, machine) in self.machines.iter().enumerate() {
-            let Some(session) = machine.session.filter(|s| self.postgres.sessions[*s].is_alive) else { continue };
+            let Some(session) = machine.session.filter(|s| self.postgres.sessions[*s].is_alive) else {
+                continue;
+            };
             let must_listen = |sub: &&Sub| sub.is_confirmed && !sub.is_lost && sub.channels.contains(&number);
             if machine.link != Link::Down
                 && !self.postgres.listens(session, number)
@@ -860,7 +950,8 @@ impl World {
             if !self.postgres.sessions[session].is_alive || !self.postgres.listens(session, number) {
                 continue;
             }
-            let at = (self.now + self.rng.u64(200..60 * MILLI)).max(self.postgres.sessions[session].last_arrival);
+            let at =
+                (self.now + self.rng.u64(200..60 * MILLI)).max(self.postgres.sessions[session].last_arrival);
             self.postgres.sessions[session].last_arrival = at;
             self.after(at - self.now, Event::Arrive { session, item: Item::Commit(seq) });
         }
@@ -875,7 +966,8 @@ trait Brief: std::fmt::Debug {
 
 fn brief(what: &dyn Brief) -> String {
     let text = what.brief().unwrap_or_else(|| format!("{what:?}"));
-    let shorter = text.replace("Channel(\"socket.io#", "(\"").replace("SubscriptionId", "").replace("AttachmentId", "");
+    let shorter =
+        text.replace("Channel(\"socket.io#", "(\"").replace("SubscriptionId", "").replace("AttachmentId", "");
     shorter.replace("Statement { ", "{ ")
 }
 

@@ -459,7 +459,8 @@ impl ClusterState {
         }
         if let Some(uid) = left {
             let max_bytes = self.config.max_waiting_bytes;
-            let waits = self.channels.get_mut(&channel).is_some_and(|s| s.queue.push_goodbye(&uid, max_bytes));
+            let waits =
+                self.channels.get_mut(&channel).is_some_and(|s| s.queue.push_goodbye(&uid, max_bytes));
             if !waits {
                 self.peer_left(&channel, &uid);
             }
@@ -527,7 +528,9 @@ impl ClusterState {
             Content::Message(Message { uid, body, .. }) if is_question(body.kind()) => {
                 let Some(request) = body.request_id() else { return };
                 let Some(state) = self.channels.get(channel) else { return };
-                if state.requests.contains(request) && self.requests.awaits_question(request, uid, body.kind()) {
+                if state.requests.contains(request)
+                    && self.requests.awaits_question(request, uid, body.kind())
+                {
                     let step = self.requests.heard_itself(now, request, state.peers.known_from());
                     self.take_step(request.clone(), step);
                 }

@@ -96,7 +96,11 @@ impl Peers {
                 let before = std::mem::replace(known, heard);
                 if is_live(&before, now, timeout) {
                     known.has_settled |= before.has_settled;
-                    return if known.has_settled == before.has_settled { Change::None } else { Change::Settled };
+                    return if known.has_settled == before.has_settled {
+                        Change::None
+                    } else {
+                        Change::Settled
+                    };
                 }
             }
             None => drop(self.heard.insert(header.uid.clone(), heard)),

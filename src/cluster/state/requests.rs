@@ -375,10 +375,7 @@ impl Requests {
 
 impl Pending {
     fn is_over(&self) -> bool {
-        self.stage == Stage::Waiting
-            && self.heard_itself
-            && self.awaited == 0
-            && self.asking_until.is_none()
+        self.stage == Stage::Waiting && self.heard_itself && self.awaited == 0 && self.asking_until.is_none()
     }
 
     fn summary(&self) -> Summary {
