@@ -4,10 +4,10 @@ CARGO ?= cargo
 NODE_MODULES := tests/interop/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help build install demo test soak check bench generated dependencies
+.PHONY: help build install demo test soak simulate mutants check bench bench-state generated dependencies
 
 help: ## Say what there is to do
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
 
 build: dependencies ## Build the program: target/release/pgio
 	$(CARGO) build --release --locked
@@ -34,6 +34,17 @@ FAULTS ?=
 soak: dependencies $(NODE_MODULES) ## Run a cluster under faults and judge it: DURATION=90s SEED=1 FAULTS=reset,silence-10
 	$(CARGO) test --locked --all-features --test soak -- --duration $(DURATION) --seed $(SEED) $(if $(FAULTS),--faults $(FAULTS))
 
+# How many simulated worlds `make simulate` runs, and the first one's seed.
+SEEDS ?= 20000
+FIRST ?= 1
+
+simulate: ## Run simulated clusters against the state machine: SEEDS=20000 FIRST=1
+	SIMULATION_SEEDS=$(SEEDS) SIMULATION_FIRST=$(FIRST) $(CARGO) test --locked --profile simulation --no-default-features \
+		--test simulation -- --exact seeds --nocapture
+
+mutants: ## Break the state machine in many ways, and see that the simulation catches each
+	@scripts/mutants.sh
+
 check: dependencies ## Formatting, lints and documentation
 	$(CARGO) fmt --check
 	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
@@ -42,6 +53,9 @@ check: dependencies ## Formatting, lints and documentation
 
 bench: dependencies $(NODE_MODULES) ## Measure it beside the Node emitter and psql
 	$(CARGO) bench --locked --bench peers
+
+bench-state: ## Measure what a notification costs the cluster's state machine
+	$(CARGO) bench --locked --profile simulation --no-default-features --bench state
 
 generated: ## Write completions and manual pages anew, from what the program says of itself
 	$(CARGO) build --locked --bin pgio

@@ -48,9 +48,8 @@ impl Echo {
         let interruptions = self.cluster.interruptions();
         let was_listening = self.cluster.is_listening();
         let mut outcome = self.publish_and_wait(patience).await;
-        let is_steady = was_listening
-            && self.cluster.is_listening()
-            && self.cluster.interruptions() == interruptions;
+        let is_steady =
+            was_listening && self.cluster.is_listening() && self.cluster.interruptions() == interruptions;
         if outcome == Sounding::Silence && !is_steady {
             // It may have been lost with a connection.
             outcome = Sounding::Unsent;

@@ -134,8 +134,9 @@ impl World {
     fn peer_starts(&mut self, p: usize) {
         if self.peers[p].life == Life::Starting {
             self.peers[p].life = Life::Live;
+            let next = self.postgres.commits.len();
             self.peer_says(p, Says::InitialHeartbeat, false);
-            self.peers[p].started = Some(self.postgres.commits.len() - 1);
+            self.peers[p].started = (self.postgres.commits.len() > next).then_some(next);
             self.after(HEARTBEAT_INTERVAL, Event::Heartbeat { p });
             self.renew_health(p);
         }
@@ -356,6 +357,7 @@ impl World {
             asker: asker.as_str().to_owned(),
             deadline,
             sent: None,
+            discovers: false,
             published: false,
             may_fail: false,
             question: None,

@@ -114,6 +114,8 @@ pub struct Req {
     pub asker: String,
     pub deadline: u64,
     pub sent: Option<u64>,
+    /// Whether it finds its peers by an initial heartbeat.
+    pub discovers: bool,
     pub published: bool,
     pub may_fail: bool,
     pub question: Option<usize>,
@@ -153,7 +155,8 @@ pub struct Machine {
     pub found: BTreeMap<usize, bool>,
     /// When anything last went wrong with its connection, or was dropped.
     pub disturbed_at: u64,
-    pub awake_at: u64,
+    /// When the machine last had a reason to count live peers as heard, as it may have missed what they said.
+    pub refreshed_at: u64,
     /// Since when each channel is listened to without a gap, as the machine was told.
     pub listening_since: [Option<u64>; 4],
     pub last_sub: u64,
@@ -187,7 +190,7 @@ impl Machine {
             expired_rows: BTreeSet::new(),
             found: BTreeMap::new(),
             disturbed_at: 0,
-            awake_at: 0,
+            refreshed_at: 0,
             listening_since: [None; 4],
             last_sub: 0,
             last_request: 0,
@@ -221,7 +224,7 @@ impl Machine {
 
     /// A message is about to be given to the machine.
     pub fn note_given(&mut self, now: u64, seq: usize, commit: &Commit) {
-        let Commit { channel, says, row, sender, .. } = commit;
+        let Commit { channel, says, row, sender, uid, .. } = commit;
         let (channel, kind) = (*channel, says.kind());
         if self.wanted() & (1 << channel) == 0 {
             return;
@@ -233,9 +236,12 @@ impl Machine {
                 sub.given[channel].push_back(seq);
             }
         }
-        let has_requests = self.requests.values().any(|request| request.channel == channel);
+        let may_matter = self.requests.values().any(|request| {
+            let is_own = request.asker == *uid && Some(request.kind) == kind;
+            request.channel == channel && (kind.is_some_and(is_answer) || is_own)
+        });
         if let Some(row) = *row
-            && (is_taken || (has_requests && kind.is_some_and(is_answer)))
+            && (is_taken || may_matter)
         {
             self.blocked[channel].push_back((seq, row));
             // What a tight bound drops is not looked up.
@@ -410,7 +416,9 @@ impl Machine {
         id: &str,
         summary: &Summary,
         was_timeout: bool,
+        is_deaf: bool,
         peers: &[Peer],
+        commits: &[Commit],
     ) -> Checked {
         let request = &self.requests[id];
         let sent = request.sent.unwrap_or(now);
@@ -427,6 +435,8 @@ impl Machine {
                     peers[*peer].life == Life::Live && peers[*peer].healthy_since == Some(*since)
                 })
                 .map(|(peer, _)| peer);
+            // What falls silent while unknown peers answer is noticed too late: see the limits in `ClusterState`.
+            let healthy = healthy.filter(|_| !(request.discovers && is_deaf));
             for index in healthy.chain(&request.heard) {
                 let peer = &peers[*index];
                 let is_settled = peer.uid == request.asker
@@ -452,15 +462,17 @@ impl Machine {
                 return violated("no-ghost-peers", format!("{id} waited for {uid}, which is no peer"));
             };
             let answered = request.answers.get(&index);
+            let may_have_dropped = self.is_tight() || !self.blocked[request.channel].is_empty();
             ensure!(
-                !Self::has_answered(request.kind, answered),
+                !Self::has_answered(request.kind, answered) || may_have_dropped,
                 "complete-means-everyone-answered",
                 "{id} says that {uid} is silent, which has answered in full"
             );
             let is_joiner = matches!((peer.started, request.question), (Some(a), Some(b)) if a > b);
+            let is_in_row = request.question.is_some_and(|question| commits[question].row.is_some());
             let has_promised = answered.is_some_and(|answered| answered.promised.is_some());
             ensure!(
-                !is_joiner || has_promised || request.was_lossy,
+                !is_joiner || has_promised || request.was_lossy || is_in_row,
                 "joiners-are-not-awaited",
                 "{id} waited for {uid}, which started after the question"
             );
@@ -468,7 +480,12 @@ impl Machine {
         let known_since = self.listening_since[request.channel].map(|since| since + HEARTBEAT_TIMEOUT);
         let is_calm = self.disturbed_at + HEARTBEAT_TIMEOUT < sent && known_since.is_some_and(|at| at < sent);
         ensure!(
-            summary.knew_peers || !is_calm || request.heard_itself.is_none(),
+            summary.knew_peers
+                || !is_calm
+                || self.is_tight()
+                || request.heard_itself.is_none()
+                || request.question.is_some_and(|question| commits[question].row.is_some())
+                || !self.blocked[request.channel].is_empty(),
             "complete-means-everyone-answered",
             "{id}: the peers were known for long, and the summary denies it"
         );
@@ -505,7 +522,7 @@ impl Machine {
             let Some(heard) = self.heard[channel].get(&index) else {
                 return violated("no-ghost-peers", format!("{} is called live and said goodbye", node.uid));
             };
-            let alive_until = (*heard).max(self.awake_at) + HEARTBEAT_TIMEOUT + TICK;
+            let alive_until = (*heard).max(self.refreshed_at) + HEARTBEAT_TIMEOUT + TICK;
             ensure!(
                 now <= alive_until,
                 "no-ghost-peers",

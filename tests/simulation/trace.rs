@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 
-/// How many steps a trace shows.
+/// How many steps a trace shows, unless `SIMULATION_STEPS` says otherwise.
 const STEPS: usize = 60;
 
 /// How many microseconds a virtual second has.
@@ -13,6 +13,7 @@ pub const SECOND: u64 = 1_000_000;
 #[derive(Default)]
 pub struct Trace {
     is_on: bool,
+    steps: usize,
     lines: VecDeque<String>,
     /// Tells one run from another.
     pub digest: u64,
@@ -20,7 +21,9 @@ pub struct Trace {
 
 impl Trace {
     pub fn new(is_on: bool) -> Self {
-        Self { is_on, ..Self::default() }
+        let steps =
+            std::env::var("SIMULATION_STEPS").ok().and_then(|text| text.parse().ok()).unwrap_or(STEPS);
+        Self { is_on, steps, ..Self::default() }
     }
 
     pub fn is_on(&self) -> bool {
@@ -40,14 +43,14 @@ impl Trace {
         let (seconds, micros) = (now / SECOND, now % SECOND);
         let written = write!(line, "{seconds:>4}.{micros:06} s  {actor:<12} {what}");
         if written.is_ok() {
-            if line.len() > 400 {
-                let end = line.floor_char_boundary(400);
+            if line.len() > 200 {
+                let end = line.floor_char_boundary(200);
                 line.truncate(end);
                 line.push('…');
             }
             self.lines.push_back(line);
         }
-        if self.lines.len() > STEPS {
+        if self.lines.len() > self.steps {
             self.lines.pop_front();
         }
     }

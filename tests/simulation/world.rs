@@ -304,7 +304,7 @@ impl World {
         let now = self.instant(self.now);
         self.trace.count(self.now, 2 + m as u64);
         if self.trace.is_on() {
-            self.trace.add(self.now, &format!("machine {m} <"), format_args!("{input:?}"));
+            self.trace.add(self.now, &format!("machine {m} <"), format_args!("{}", brief(&input)));
         }
         self.machines[m].state.handle(now, input);
         self.drain(m)
@@ -314,7 +314,7 @@ impl World {
         let now = self.instant(self.now);
         while let Some(output) = self.machines[m].state.poll_output(now) {
             if self.trace.is_on() {
-                self.trace.add(self.now, &format!("machine {m} >"), format_args!("{output:?}"));
+                self.trace.add(self.now, &format!("machine {m} >"), format_args!("{}", brief(&output)));
             }
             self.carry_out(m, output)?;
         }
@@ -394,7 +394,7 @@ impl World {
             }
             Output::Publish { request, messages } => {
                 self.trace.count(self.now, 12);
-                self.note_sent(m, request.as_str())?;
+                self.note_sent(m, request.as_str(), messages.len() > 1)?;
                 let slow = if self.is_slow(10) { self.rng.u64(0..3 * SECOND) } else { 0 };
                 let delay = self.delay() + slow;
                 let fate = self.fate(self.faults.losses);
@@ -425,11 +425,21 @@ impl World {
                         format!("{id} ends a second time, or was cancelled"),
                     );
                 };
+                let is_deaf = machine.session.is_none_or(|session| {
+                    let session = &self.postgres.sessions[session];
+                    session.is_paused || !session.is_alive
+                });
                 ensure!(self.now <= req.deadline, "request-ends-by-deadline", "{id} ends after its deadline");
                 match outcome {
-                    Ok(summary) => {
-                        machine.check_summary(self.now, id, &summary, self.was_timeout, &self.peers)?
-                    }
+                    Ok(summary) => machine.check_summary(
+                        self.now,
+                        id,
+                        &summary,
+                        self.was_timeout,
+                        is_deaf,
+                        &self.peers,
+                        &self.postgres.commits,
+                    )?,
                     Err(error) => {
                         let was_refused = machine.refused_now == Some(req.channel);
                         let is_due = self.now >= req.deadline && !req.published;
@@ -465,7 +475,7 @@ impl World {
     }
 
     /// A question goes out: who has to answer it?
-    fn note_sent(&mut self, m: usize, id: &str) -> Checked {
+    fn note_sent(&mut self, m: usize, id: &str, discovers: bool) -> Checked {
         let now = self.now;
         let machine = &mut self.machines[m];
         let Some(request) = machine.requests.get_mut(id) else {
@@ -473,6 +483,7 @@ impl World {
         };
         ensure!(request.sent.is_none(), "delivered-once", "{id} is published twice");
         request.sent = Some(now);
+        request.discovers = discovers;
         let channel = request.channel;
         let heard = &machine.heard[channel];
         request.heard = heard
@@ -618,7 +629,7 @@ impl World {
         machine.state.handle(instant, Input::Disconnected(Error::ConnectionLost("gone".into())));
         while let Some(output) = self.machines[m].state.poll_output(instant) {
             if self.trace.is_on() {
-                self.trace.add(now, &format!("machine {m} >"), format_args!("{output:?}"));
+                self.trace.add(now, &format!("machine {m} >"), format_args!("{}", brief(&output)));
             }
             self.carry_out(m, output)?;
         }
@@ -673,7 +684,7 @@ impl World {
         machine.session = Some(session);
         machine.link = Link::Up;
         machine.executing = None;
-        machine.awake_at = self.now;
+        machine.refreshed_at = self.now;
         for channel in listening {
             machine.listening_since[*channel] = Some(self.now);
         }
@@ -720,7 +731,7 @@ impl World {
                     let machine = &mut self.machines[m];
                     machine.link = Link::Up;
                     machine.disturbed_at = self.now;
-                    machine.awake_at = self.now;
+                    machine.refreshed_at = self.now;
                     self.give(m, Input::Awake)?;
                 }
                 match item {
@@ -750,6 +761,7 @@ impl World {
                 for channel in listen {
                     machine.refused_at[*channel] = None;
                     machine.listening_since[*channel].get_or_insert(self.now);
+                    machine.refreshed_at = self.now;
                 }
                 machine.forget_unwanted();
             }
@@ -781,6 +793,7 @@ impl World {
         let (now, instant) = (self.now, self.instant(self.now));
         let machine = &mut self.machines[m];
         machine.disturbed_at = now;
+        machine.refreshed_at = now;
         machine.requests.values_mut().for_each(|request| request.was_lossy = true);
         machine.subs.values_mut().for_each(|sub| sub.told_missed.push(u64::MAX));
         self.trace.add(now, &format!("machine {m} <"), format_args!("Missed {count}"));
@@ -943,5 +956,47 @@ impl World {
             self.after(at - self.now, Event::Arrive { session, item: Item::Commit(seq) });
         }
         Some(seq)
+    }
+}
+
+/// What a person wants to read of it.
+trait Brief: std::fmt::Debug {
+    fn brief(&self) -> Option<String>;
+}
+
+fn brief(what: &dyn Brief) -> String {
+    let text = what.brief().unwrap_or_else(|| format!("{what:?}"));
+    let shorter =
+        text.replace("Channel(\"socket.io#", "(\"").replace("SubscriptionId", "").replace("AttachmentId", "");
+    shorter.replace("Statement { ", "{ ")
+}
+
+impl Brief for Input {
+    fn brief(&self) -> Option<String> {
+        match self {
+            Self::Notification { time, .. } => Some(format!("Notification #{}", time.as_nanosecond())),
+            _ => None,
+        }
+    }
+}
+
+impl Brief for Output {
+    fn brief(&self) -> Option<String> {
+        match self {
+            Self::Deliver { subscription, event: Delivered::Message(received), .. } => {
+                let seq = received.time.as_nanosecond();
+                let failure = match &received.content {
+                    Content::Message(_) => "",
+                    Content::Missing(_) => ", without its row",
+                    Content::Unreadable(..) => ", unreadable",
+                };
+                Some(format!("Deliver #{seq} to {}{failure}", subscription.0))
+            }
+            Self::Publish { request, messages } => {
+                let kinds: Vec<_> = messages.iter().map(|message| message.kind().name()).collect();
+                Some(format!("Publish {request}: {}", kinds.join(", ")))
+            }
+            _ => None,
+        }
     }
 }

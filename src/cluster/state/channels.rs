@@ -109,23 +109,34 @@ impl Channels {
         self.to_listen.is_empty() && self.suspects.is_empty() && self.refused.is_empty() && !is_listening_more
     }
 
-    /// The state of a channel, made where it is new. The caller adds itself to it.
-    pub(super) fn want(&mut self, channel: &Channel, prefix: &str) -> &mut ChannelState {
+    /// The state of a channel, made where it is new. The caller adds itself to it. `hears` is the present moment and the
+    /// heartbeat timeout, where the connection answers.
+    pub(super) fn want(
+        &mut self,
+        channel: &Channel,
+        prefix: &str,
+        hears: Option<(Instant, Duration)>,
+    ) -> &mut ChannelState {
+        let is_confirmed = self.confirmed.contains(channel);
         if !self.wanted.contains_key(channel) {
             self.to_unlisten.remove(channel);
-            if !self.confirmed.contains(channel) && !self.is_under_way(channel) {
+            if !is_confirmed && !self.is_under_way(channel) {
                 self.to_listen.insert(channel.clone());
             }
         }
         let epoch = &mut self.last_epoch;
         self.wanted.entry(channel.clone()).or_insert_with(|| {
             *epoch += 1;
+            let mut peers = Peers::default();
+            if let Some((now, timeout)) = hears.filter(|_| is_confirmed) {
+                peers.resume(now, timeout);
+            }
             ChannelState {
                 channel: channel.clone(),
                 namespace: channel.namespace(prefix).unwrap_or_default(),
                 subscribers: Vec::new(),
                 requests: IndexSet::new(),
-                peers: Peers::default(),
+                peers,
                 queue: Queue::default(),
                 epoch: *epoch,
             }
@@ -276,9 +287,5 @@ impl Channels {
         let confirmed = &self.confirmed;
         let listening = self.wanted.values_mut().filter(|state| confirmed.contains(&state.channel));
         listening.for_each(|state| state.peers.resume(now, timeout));
-    }
-
-    pub(super) fn refresh_peers(&mut self, now: Instant) {
-        self.wanted.values_mut().for_each(|state| state.peers.refresh(now));
     }
 }

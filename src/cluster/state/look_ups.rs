@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use super::LookUpId;
 use crate::protocol::{AttachmentId, Channel};
 
-/// How long a message waits for its row. Servers delete rows after 30 s unless told otherwise.
+/// How long a message waits for its row while the listening connection answers. Servers delete rows after 30 s unless told
+/// otherwise. While Postgres is away altogether, rows are not deleted either, and nothing else could be delivered.
 pub const LOOK_UP_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How many statements may be under way at once.
@@ -138,8 +139,16 @@ impl LookUps {
         expired
     }
 
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let deadline = self.deadlines.front().map(|(deadline, _)| *deadline);
+    /// Postgres answers again: what waited meanwhile has its whole time once more.
+    pub(super) fn restart_deadlines(&mut self, now: Instant) {
+        let open: Vec<_> =
+            self.deadlines.iter().map(|(_, wish)| *wish).filter(|wish| self.is_open(*wish)).collect();
+        self.deadlines = open.into_iter().map(|wish| (now + LOOK_UP_DEADLINE, wish)).collect();
+    }
+
+    /// When [`expired`](Self::expired) has to be asked, or a look-up to be tried again.
+    pub(super) fn next_deadline(&self, deadlines_count: bool) -> Option<Instant> {
+        let deadline = self.deadlines.front().map(|(deadline, _)| *deadline).filter(|_| deadlines_count);
         let retry = self.retry_at.filter(|_| !self.wanted.is_empty());
         deadline.into_iter().chain(retry).min()
     }

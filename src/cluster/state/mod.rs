@@ -10,6 +10,11 @@
 //! 3. An answer finds its request by the request's id, whatever the number of requests.
 //! 4. The messages of a channel are delivered in the order of their notifications, once. A slow look-up delays its own
 //!    channel only, and no longer than [`LOOK_UP_DEADLINE`].
+//!
+//! Limits: [`Input::Silent`] has to come before a peer's heartbeat timeout can pass unheard, at the latest a heartbeat
+//! timeout less a heartbeat interval after the connection fell silent. A connection that falls silent within the
+//! [`DISCOVERY`] of a request, after the question came back, is noticed too late for that request: peers that it did not
+//! know yet are missing, and it is called complete.
 
 #![forbid(unsafe_code)]
 
@@ -25,7 +30,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
-use super::{Attached, Content, Event, Received};
+use super::{Content, Event, Received};
 use crate::Error;
 use crate::protocol::{AttachmentId, Channel, Header, Message, MessageKind, Notification, RequestId, Uid};
 use channels::{ChannelState, Channels, Confirmation};
@@ -145,8 +150,10 @@ impl ClusterState {
             let step = self.requests.timed_out(now, &request);
             self.take_step(request, step);
         }
-        for id in self.look_ups.expired(now) {
-            self.resolve(id, &Err(Error::AttachmentTimeout { id, waited: LOOK_UP_DEADLINE }));
+        // While the connection is silent, so are those of the look-ups as a rule, and nothing else waits behind them.
+        let expired = if self.link == Link::Up { self.look_ups.expired(now) } else { Vec::new() };
+        for id in expired {
+            self.resolve(now, id, &Err(Error::AttachmentTimeout { id, waited: LOOK_UP_DEADLINE }));
         }
         self.channels.retry_refused(now);
     }
@@ -156,7 +163,7 @@ impl ClusterState {
         let all = [
             self.next_tick,
             self.requests.next_deadline(),
-            self.look_ups.next_deadline(),
+            self.look_ups.next_deadline(self.link == Link::Up),
             self.channels.next_retry(),
         ];
         all.into_iter().flatten().min()
@@ -219,7 +226,8 @@ impl ClusterState {
     fn subscribe(&mut self, now: Instant, id: SubscriptionId, channels: Vec<Channel>, interest: Interest) {
         let mut unconfirmed = HashSet::new();
         for channel in &channels {
-            let state = self.channels.want(channel, &self.config.channel_prefix);
+            let hears = self.hears(now);
+            let state = self.channels.want(channel, &self.config.channel_prefix, hears);
             if !state.subscribers.contains(&id) {
                 state.subscribers.push(id);
             }
@@ -238,6 +246,10 @@ impl ClusterState {
         self.subscriptions.insert(id, subscription);
     }
 
+    fn hears(&self, now: Instant) -> Option<(Instant, Duration)> {
+        (self.link == Link::Up).then_some((now, self.config.heartbeat_timeout))
+    }
+
     fn unsubscribe(&mut self, id: SubscriptionId) {
         let Some(subscription) = self.subscriptions.remove(&id) else { return };
         for channel in &subscription.channels {
@@ -247,7 +259,8 @@ impl ClusterState {
 
     fn ask(&mut self, now: Instant, question: Question) {
         let channel = question.channel.clone();
-        let state = self.channels.want(&channel, &self.config.channel_prefix);
+        let hears = self.hears(now);
+        let state = self.channels.want(&channel, &self.config.channel_prefix, hears);
         state.requests.insert(question.id.clone());
         self.next_tick.get_or_insert(now + TICK);
         let request = question.id.clone();
@@ -294,6 +307,7 @@ impl ClusterState {
 
     fn connected(&mut self, now: Instant, listening: Vec<Channel>) {
         self.link = Link::Up;
+        self.look_ups.restart_deadlines(now);
         let confirmations = self.channels.connected(listening);
         self.confirm(now, confirmations);
     }
@@ -309,8 +323,7 @@ impl ClusterState {
     fn awake(&mut self, now: Instant) {
         if self.link == Link::Silent {
             self.link = Link::Up;
-            // Their heartbeats are on their way: nothing was lost.
-            self.channels.refresh_peers(now);
+            self.look_ups.restart_deadlines(now);
             self.channels.resume_peers(now, self.config.heartbeat_timeout);
         }
     }
@@ -409,30 +422,31 @@ impl ClusterState {
             Err(error) => {
                 interested(None);
                 let content = Content::Unreadable(None, error);
-                self.queue(channel, time, text, None, content, takers);
+                self.queue(now, channel, time, text, content, takers);
                 return;
             }
         };
         let header = notification.header.clone();
         interested(Some(&header));
         // Node drops what a sender on this channel says for another namespace, and counts the sender all the same.
-        let change = state.peers.hear(&header, NspSupport::of(notification.says_nsp), now);
+        let nsp_support = NspSupport::of(notification.says_nsp);
+        let change = state.peers.hear(&header, nsp_support, now, self.config.heartbeat_timeout);
         let may_answer = !state.requests.is_empty() && is_answer(header.kind);
-        if change == Change::Found {
+        if matches!(change, Change::Found | Change::Settled) {
             for request in &state.requests {
-                self.requests.peer_found(request, &header.uid);
+                self.requests.peer_found(request, &header.uid, change);
             }
         }
-        let asked =
-            if state.requests.is_empty() { None } else { own_question(state, &self.requests, &notification) };
-        let known_from = state.peers.known_from();
         let left = (change == Change::Left && !state.requests.is_empty()).then(|| header.uid.clone());
         let answers = may_answer
             && match notification.attachment {
                 Some(_) => true,
                 None => notification.request_id().is_some_and(|id| state.requests.contains(id.as_ref())),
             };
-        if takers.is_empty() && !answers {
+        let is_own = !state.requests.is_empty()
+            && is_question(header.kind)
+            && may_be_question(state, &mut self.requests, &notification);
+        if takers.is_empty() && !answers && !is_own {
             self.takers = takers;
         } else if let Some(id) = notification.attachment {
             let slot = Slot::waiting(time, text, id, header, takers);
@@ -445,11 +459,7 @@ impl ClusterState {
             let content = notification
                 .into_message()
                 .map_or_else(|error| Content::Unreadable(Some(header), error), Content::Message);
-            self.queue(channel.clone(), time, text, None, content, takers);
-        }
-        if let Some(request) = asked {
-            let step = self.requests.heard_itself(now, &request, known_from);
-            self.take_step(request, step);
+            self.queue(now, channel.clone(), time, text, content, takers);
         }
         if let Some(uid) = left {
             let max_bytes = self.config.max_waiting_bytes;
@@ -464,17 +474,17 @@ impl ClusterState {
     /// Delivers a message that is whole, or queues it behind those that are not.
     fn queue(
         &mut self,
+        now: Instant,
         channel: Channel,
         time: Timestamp,
         text: String,
-        attachment: Option<Attached>,
         content: Content,
         takers: Vec<SubscriptionId>,
     ) {
         let Some(state) = self.channels.get_mut(&channel) else { return };
-        let received = Received { time, channel: channel.clone(), text, attachment, content };
+        let received = Received { time, channel: channel.clone(), text, attachment: None, content };
         if state.queue.is_empty() {
-            let takers = self.deliver(&channel, received, takers);
+            let takers = self.deliver(now, &channel, received, takers);
             self.takers = takers;
             return;
         }
@@ -487,11 +497,12 @@ impl ClusterState {
     /// Hands a message to the request that it answers and to the subscribers that want it. Returns the emptied list.
     fn deliver(
         &mut self,
+        now: Instant,
         channel: &Channel,
         received: Received,
         mut takers: Vec<SubscriptionId>,
     ) -> Vec<SubscriptionId> {
-        self.answer(channel, &received.content);
+        self.answer(now, channel, &received.content);
         let bytes = received.text.len() + received.attachment.and_then(|a| a.bytes).unwrap_or(0);
         takers.retain(|id| self.subscriptions.contains_key(id));
         if let Some(last) = takers.pop() {
@@ -506,7 +517,7 @@ impl ClusterState {
         takers
     }
 
-    fn answer(&mut self, channel: &Channel, content: &Content) {
+    fn answer(&mut self, now: Instant, channel: &Channel, content: &Content) {
         match content {
             Content::Message(Message { uid, body, .. }) if is_answer(body.kind()) => {
                 let Some(request) = body.request_id().cloned() else { return };
@@ -516,6 +527,16 @@ impl ClusterState {
                         self.outputs.push_back(output);
                     }
                     self.take_step(request, step);
+                }
+            }
+            Content::Message(Message { uid, body, .. }) if is_question(body.kind()) => {
+                let Some(request) = body.request_id() else { return };
+                let Some(state) = self.channels.get(channel) else { return };
+                if state.requests.contains(request)
+                    && self.requests.awaits_question(request, uid, body.kind())
+                {
+                    let step = self.requests.heard_itself(now, request, state.peers.known_from());
+                    self.take_step(request.clone(), step);
                 }
             }
             Content::Missing(header) | Content::Unreadable(Some(header), _) if is_answer(header.kind) => {
@@ -558,20 +579,20 @@ impl ClusterState {
             Ok(mut rows) => {
                 for id in self.look_ups.finished(look_up) {
                     let row = rows.remove(&id);
-                    self.resolve(id, &Ok(row));
+                    self.resolve(now, id, &Ok(row));
                 }
             }
             Err(error) if error.is_transient() => self.look_ups.again(now, look_up),
             Err(error) => {
                 for id in self.look_ups.finished(look_up) {
-                    self.resolve(id, &Err(error.clone()));
+                    self.resolve(now, id, &Err(error.clone()));
                 }
             }
         }
     }
 
     /// Fills the places that waited for a row, and delivers what is next in their channels.
-    fn resolve(&mut self, id: AttachmentId, row: &Result<Option<bytes::Bytes>, Error>) {
+    fn resolve(&mut self, now: Instant, id: AttachmentId, row: &Result<Option<bytes::Bytes>, Error>) {
         for (channel, epoch, number) in self.look_ups.take(id) {
             let Some(state) = self.channels.get_mut(&channel) else { continue };
             if state.epoch != epoch {
@@ -581,17 +602,17 @@ impl ClusterState {
             if !state.queue.fill(&channel, number, row, &namespace, self.config.max_waiting_bytes) {
                 self.requests.interrupt();
             }
-            self.release(&channel);
+            self.release(now, &channel);
         }
     }
 
-    fn release(&mut self, channel: &Channel) {
+    fn release(&mut self, now: Instant, channel: &Channel) {
         while let Some(state) = self.channels.get_mut(channel)
             && let Some(released) = state.queue.pop_ready()
         {
             match released {
                 Released::Message { received, takers } => {
-                    self.deliver(channel, *received, takers);
+                    self.deliver(now, channel, *received, takers);
                 }
                 Released::Goodbye(uid) => self.peer_left(channel, &uid),
                 Released::Missed(count) => {
@@ -623,25 +644,19 @@ pub struct Remains {
     pub waiting_bytes: usize,
 }
 
-/// The request of which this notification is the question. A row tells its request only later; that the row was
-/// announced is enough.
-fn own_question(
-    state: &ChannelState,
-    requests: &Requests,
-    notification: &Notification<'_>,
-) -> Option<RequestId> {
+/// Whether this may be the question of a request that waits for it. A row tells only later.
+fn may_be_question(state: &ChannelState, requests: &mut Requests, notification: &Notification<'_>) -> bool {
     let Header { uid, kind, .. } = &notification.header;
-    let is_question = |id: &&RequestId| requests.may_be_question(id, uid, *kind);
-    match (kind, notification.attachment) {
-        (MessageKind::FetchSockets | MessageKind::ServerSideEmit | MessageKind::Broadcast, None) => {
-            let id = notification.request_id()?;
-            state.requests.get(id.as_ref()).filter(is_question).cloned()
-        }
-        (MessageKind::FetchSockets | MessageKind::ServerSideEmit | MessageKind::Broadcast, Some(_)) => {
-            state.requests.iter().find(is_question).cloned()
-        }
-        _ => None,
+    match notification.attachment {
+        Some(_) => state.requests.iter().any(|id| requests.awaits_question(id, uid, *kind)),
+        None => notification.request_id().is_some_and(|id| {
+            state.requests.get(id.as_ref()).is_some_and(|id| requests.question_came(id, uid, *kind))
+        }),
     }
+}
+
+fn is_question(kind: MessageKind) -> bool {
+    matches!(kind, MessageKind::Broadcast | MessageKind::FetchSockets | MessageKind::ServerSideEmit)
 }
 
 fn is_answer(kind: MessageKind) -> bool {

@@ -40,6 +40,8 @@ impl NspSupport {
 struct Heard {
     at: Instant,
     nsp_support: NspSupport,
+    /// Whether it has said more than that it starts.
+    has_settled: bool,
 }
 
 /// What a message changes in who is there.
@@ -48,8 +50,10 @@ pub(super) enum Change {
     None,
     /// A peer has just started.
     Started,
-    /// A peer was there before, and is heard for the first time.
+    /// A peer was there before, and is heard for the first time, or for the first time after it counted as gone.
     Found,
+    /// A peer that has started says its second message.
+    Settled,
     /// A peer said goodbye.
     Left,
 }
@@ -65,7 +69,13 @@ pub(super) struct Peers {
 
 impl Peers {
     /// Takes note of a message's sender.
-    pub(super) fn hear(&mut self, header: &Header, nsp_support: NspSupport, now: Instant) -> Change {
+    pub(super) fn hear(
+        &mut self,
+        header: &Header,
+        nsp_support: NspSupport,
+        now: Instant,
+        timeout: Duration,
+    ) -> Change {
         match header.kind {
             MessageKind::AdapterClose => {
                 return if self.heard.remove(&header.uid).is_some() { Change::Left } else { Change::None };
@@ -79,32 +89,37 @@ impl Peers {
         if header.uid.is_emitter() {
             return Change::None;
         }
-        let heard = Heard { at: now, nsp_support };
+        let is_start = header.kind == MessageKind::InitialHeartbeat;
+        let heard = Heard { at: now, nsp_support, has_settled: !is_start };
         match self.heard.get_mut(&header.uid) {
             Some(known) => {
-                *known = heard;
-                return Change::None;
+                let before = std::mem::replace(known, heard);
+                if is_live(&before, now, timeout) {
+                    known.has_settled |= before.has_settled;
+                    return if known.has_settled == before.has_settled {
+                        Change::None
+                    } else {
+                        Change::Settled
+                    };
+                }
             }
             None => drop(self.heard.insert(header.uid.clone(), heard)),
         }
-        match header.kind {
-            MessageKind::InitialHeartbeat => Change::Started,
-            _ => Change::Found,
-        }
+        if is_start { Change::Started } else { Change::Found }
     }
 
     pub(super) fn interrupt(&mut self) {
         self.known_from = None;
     }
 
-    /// From now on nothing is missed.
+    /// From now on nothing is missed. What live peers said meanwhile may have been, or is on its way, so that their
+    /// timeouts begin anew. Those that count as gone are found again by their next message.
     pub(super) fn resume(&mut self, now: Instant, timeout: Duration) {
-        self.known_from.get_or_insert(now + timeout);
-    }
-
-    /// Counts every peer as heard now.
-    pub(super) fn refresh(&mut self, now: Instant) {
-        self.heard.values_mut().for_each(|heard| heard.at = now);
+        if self.known_from.is_none() {
+            self.known_from = Some(now + timeout);
+            let live = self.heard.values_mut().filter(|heard| is_live(heard, now, timeout));
+            live.for_each(|heard| heard.at = now);
+        }
     }
 
     pub(super) fn is_known(&self, now: Instant) -> bool {
@@ -119,7 +134,7 @@ impl Peers {
     pub(super) fn live(&self, now: Instant, timeout: Duration) -> Vec<LiveNode> {
         let live = self.heard.iter().filter(|(_, heard)| is_live(heard, now, timeout));
         let mut live: Vec<_> = live
-            .map(|(uid, Heard { at, nsp_support })| LiveNode {
+            .map(|(uid, Heard { at, nsp_support, .. })| LiveNode {
                 uid: uid.clone(),
                 last_heard: *at,
                 nsp_support: *nsp_support,
@@ -162,7 +177,7 @@ mod tests {
         peers.resume(at(0), timeout);
         let hear = |peers: &mut Peers, uid: &str, kind, now| {
             let header = Header { uid: uid.into(), nsp: Namespace::default(), kind };
-            peers.hear(&header, NspSupport::WithNsp, now);
+            peers.hear(&header, NspSupport::WithNsp, now, timeout);
         };
         let live = |peers: &Peers, now| -> Vec<String> {
             peers.live(now, timeout).iter().map(|node| node.uid.to_string()).collect()

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
-use super::peers::Peers;
+use super::peers::{Change, Peers};
 use super::{Question, Reply, Summary};
 use crate::Error;
 use crate::protocol::{Body, Channel, Message, MessageKind, RequestId, Uid};
@@ -57,6 +57,8 @@ struct Pending {
     wants: MessageKind,
     deadline: (Instant, u64),
     /// Whether the question itself came back: whatever was committed before it has come, too.
+    has_come: bool,
+    /// Whether what came before the question is delivered, too.
     heard_itself: bool,
     /// Until when peers that answer the discovery are asked as well.
     asking_until: Option<(Instant, u64)>,
@@ -95,6 +97,7 @@ impl Requests {
             asker,
             wants,
             deadline,
+            has_come: false,
             heard_itself: false,
             asking_until: None,
             knew_peers: false,
@@ -174,10 +177,14 @@ impl Requests {
         if pending.stage == Stage::Subscribing || std::mem::replace(&mut pending.heard_itself, true) {
             return Step::Wait;
         }
+        pending.has_come = true;
         // Whatever was delayed before it has come.
         pending.was_interrupted = false;
+        if known_from.is_some_and(|from| from <= now) {
+            pending.knew_peers = true;
+        }
         if !pending.knew_peers {
-            let until = (now + DISCOVERY).min(known_from.unwrap_or(now + DISCOVERY).max(now));
+            let until = known_from.map_or(now + DISCOVERY, |from| from.min(now + DISCOVERY));
             let timer = self.timer(until, id);
             if let Some(pending) = self.pending.get_mut(id) {
                 pending.asking_until = Some(timer);
@@ -186,21 +193,37 @@ impl Requests {
         self.step(id)
     }
 
-    /// Whether this may be the question of that request, which has not come back yet.
-    pub(super) fn may_be_question(&self, id: &RequestId, uid: &Uid, kind: MessageKind) -> bool {
+    /// As [`awaits_question`](Self::awaits_question), of a message that is surely the question.
+    pub(super) fn question_came(&mut self, id: &RequestId, uid: &Uid, kind: MessageKind) -> bool {
+        let is_question = self.awaits_question(id, uid, kind);
+        if is_question && let Some(pending) = self.pending.get_mut(id) {
+            pending.has_come = true;
+        }
+        is_question
+    }
+
+    /// Whether that request waits for its question to come back, and such a message may be it.
+    pub(super) fn awaits_question(&self, id: &RequestId, uid: &Uid, kind: MessageKind) -> bool {
         self.pending.get(id).is_some_and(|pending| {
             !pending.heard_itself && pending.asker == *uid && question_of(pending.wants) == kind
         })
     }
 
-    /// A peer was heard for the first time, by something else than its start: it was there when the question was sent.
-    pub(super) fn peer_found(&mut self, id: &RequestId, uid: &Uid) {
+    /// A peer turns out to be there. It is asked where it was there before the question: what comes before the question was
+    /// committed before it. Where peers were unknown, those that were there are still found after it, by their answers to
+    /// the initial heartbeat. A peer that was asked, counted as gone and is heard again is waited for again.
+    pub(super) fn peer_found(&mut self, id: &RequestId, uid: &Uid, change: Change) {
         let Some(pending) = self.pending.get_mut(id) else { return };
+        let is_discovering = !pending.knew_peers && (!pending.heard_itself || pending.asking_until.is_some());
         let is_asking = pending.stage != Stage::Subscribing
-            && (!pending.heard_itself || pending.asking_until.is_some())
+            && (!pending.has_come || (is_discovering && change == Change::Found))
             && *uid != pending.asker;
-        if is_asking && !pending.of.contains_key(uid) {
-            pending.of.insert(uid.clone(), Progress { is_awaited: true, ..Progress::default() });
+        if !is_asking && !pending.of.contains_key(uid) {
+            return;
+        }
+        let progress = pending.of.entry(uid.clone()).or_default();
+        if !progress.is_awaited && !progress.is_complete() {
+            progress.is_awaited = true;
             pending.awaited += 1;
         }
     }
@@ -291,7 +314,7 @@ impl Requests {
         let mut unheard = Vec::new();
         for (id, pending) in &mut self.pending {
             if pending.stage != Stage::Subscribing && !pending.heard_itself {
-                pending.heard_itself = true;
+                (pending.has_come, pending.heard_itself) = (true, true);
                 pending.knew_peers = false;
                 unheard.push((pending.deadline.1, id.clone()));
             }
