@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::program;
 
 /// Sessions that the primary takes, those reserved for superusers included.
-const MAX_CONNECTIONS: &str = "60";
+const MAX_CONNECTIONS: &str = "80";
 
 /// How long a server, a statement or a copy may take.
 const PATIENCE: Duration = Duration::from_secs(30);

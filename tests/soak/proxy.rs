@@ -123,15 +123,15 @@ async fn serve(mut client: TcpStream, control: Arc<Control>) {
     if mode.borrow().refuse {
         return reset(&client);
     }
-    let reaches_server = async {
-        mode.wait_for(|mode| !mode.silent_to_server).await.ok()?;
-        TcpStream::connect((Ipv4Addr::LOCALHOST, control.upstream.load(Ordering::Relaxed))).await.ok()
+    tokio::select! {
+        opened = mode.wait_for(|mode| !mode.silent_to_server) => if opened.is_err() { return },
+        _ = resets.changed() => return reset(&client),
+    }
+    // A reset that comes while it connects takes effect below, on both sides.
+    let upstream = control.upstream.load(Ordering::Relaxed);
+    let Ok(mut server) = TcpStream::connect((Ipv4Addr::LOCALHOST, upstream)).await else {
+        return reset(&client);
     };
-    let server = tokio::select! {
-        server = reaches_server => server,
-        _ = resets.changed() => None,
-    };
-    let Some(mut server) = server else { return reset(&client) };
     // A proxy that collects small packets would add latency of its own.
     if client.set_nodelay(true).and(server.set_nodelay(true)).is_err() {
         return reset(&client);
