@@ -48,6 +48,8 @@ pub enum Fault {
     Password(u64),
     /// The primary stands still, the standby is promoted, and later the old primary goes on.
     Failover,
+    /// The primary crashes, and the standby is promoted.
+    FailoverCrash,
 }
 
 /// Whether a node has to notice a fault.
@@ -77,6 +79,8 @@ pub struct Promise {
     pub inline_delay: Option<Duration>,
     /// Clients of one node reach each other all the time.
     pub keeps_local: bool,
+    /// Every event of a client is answered.
+    pub answers: bool,
 }
 
 /// How soon a fault is noticed.
@@ -110,7 +114,7 @@ impl Fault {
         &[Self::KillNode],
         &[Self::Exhausted(3)],
         &[Self::Password(3)],
-        &[Self::Failover],
+        &[Self::Failover, Self::FailoverCrash],
     ];
 
     /// What `make test` runs of them, but for the choice that the seed makes within each line.
@@ -153,13 +157,21 @@ impl Fault {
             Self::RestartFast | Self::RestartImmediate | Self::KillNode => 1,
             Self::Reset | Self::EndListener | Self::EndPublisher => 0,
             Self::Failover => 22,
+            Self::FailoverCrash => 10,
         })
+    }
+
+    /// Whether two primaries are left behind, so that it takes a cluster of its own.
+    pub fn is_failover(self) -> bool {
+        matches!(self, Self::Failover | Self::FailoverCrash)
     }
 
     /// Whom it hits.
     pub fn reach(self) -> Reach {
         match self {
-            Self::RestartFast | Self::RestartImmediate | Self::Failover => Reach::Everyone,
+            Self::RestartFast | Self::RestartImmediate | Self::Failover | Self::FailoverCrash => {
+                Reach::Everyone
+            }
             _ => Reach::Victims,
         }
     }
@@ -174,6 +186,7 @@ impl Fault {
             files_suffer: false,
             inline_delay: None,
             keeps_local: true,
+            answers: true,
         };
         let loss = Promise { keeps_receiving: false, notice: Notice::Required, ..stall };
         let everywhere = Promise { keeps_sending: false, ..loss };
@@ -184,13 +197,19 @@ impl Fault {
             Self::Latency(_) => Promise { notice: Notice::Nothing, ..stall },
             Self::LockTable(_) => Promise { files_suffer: true, inline_delay: Some(WHOLE), ..stall },
             Self::Revoke(_) => Promise { files_suffer: true, inline_delay: Some(WHOLE), ..stall },
-            Self::FreezeNode(_) => Promise { notice: Notice::Nothing, keeps_local: false, ..stall },
+            // It has to work off all that has come meanwhile, which takes its own time. So does a client that comes back.
+            Self::FreezeNode(_) => {
+                Promise { notice: Notice::Nothing, whole: None, keeps_local: false, ..stall }
+            }
+            Self::KillNode => {
+                Promise { notice: Notice::Nothing, whole: None, keeps_local: false, answers: false, ..loss }
+            }
             Self::Reset | Self::EndListener | Self::Exhausted(_) | Self::Password(_) => loss,
             Self::RestartFast | Self::RestartImmediate => everywhere,
-            // The client comes back by itself, which takes its own time.
-            Self::KillNode => Promise { notice: Notice::Nothing, whole: None, keeps_local: false, ..loss },
-            // The first host is tried first, and does not answer.
-            Self::Failover => Promise { whole: Some(WHOLE + super::world::CONNECT_TIMEOUT), ..everywhere },
+            // The first host is tried first, and may not answer.
+            Self::Failover | Self::FailoverCrash => {
+                Promise { whole: Some(WHOLE + super::world::CONNECT_TIMEOUT), ..everywhere }
+            }
         }
     }
 }
@@ -217,6 +236,7 @@ impl fmt::Display for Fault {
             Self::Exhausted(seconds) => with_seconds(f, "connections-exhausted", seconds),
             Self::Password(seconds) => with_seconds(f, "password-changed", seconds),
             Self::Failover => f.write_str("failover"),
+            Self::FailoverCrash => f.write_str("failover-crash"),
         }
     }
 }

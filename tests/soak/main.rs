@@ -189,13 +189,13 @@ fn shuffled(random: &mut fastrand::Rng, duration: Duration) -> Vec<Fault> {
         random.shuffle(&mut classes);
         plan.extend(classes.iter_mut().filter_map(Vec::pop));
     }
-    plan.sort_by_key(|fault| duration < SHORT_TIME && *fault == Fault::Failover);
+    plan.sort_by_key(|fault| duration < SHORT_TIME && fault.is_failover());
     plan
 }
 
 /// How long a round takes where all is well.
 fn estimate(fault: Fault) -> Duration {
-    let start = if fault == Fault::Failover { START } else { Duration::ZERO };
+    let start = if fault.is_failover() { START } else { Duration::ZERO };
     fault.lasts() + ROUND + start
 }
 
@@ -240,13 +240,13 @@ struct Soak {
 impl Soak {
     async fn round(&mut self, fault: Fault) {
         // A failover leaves two primaries behind: it has a cluster of its own.
-        if fault == Fault::Failover {
+        if fault.is_failover() {
             self.end().await;
         }
         let (mut world, from) = match self.world.take() {
             Some(running) => running,
             None => {
-                let options = WorldOptions { rate: self.rate, with_standby: fault == Fault::Failover };
+                let options = WorldOptions { rate: self.rate, with_standby: fault.is_failover() };
                 (World::start(options).await, Moment::now())
             }
         };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::check::Broken;
 use super::fault::{NOTICED, WHOLE};
-use super::round::{Ending, NOTICED_SLACK, REQUEST_SLACK, Round, Row, WHOLE_SLACK};
+use super::round::{Ending, GIVE_UP, GIVE_UP_NODE, NOTICED_SLACK, REQUEST_SLACK, Round, Row, WHOLE_SLACK};
 
 /// Says what will be run, and how to run it again.
 pub fn heading(command: &str, duration: Duration, rate: u32) {
@@ -68,7 +68,7 @@ pub fn ending(ending: &Ending) {
 
 fn cells(row: &Row) -> String {
     let noticed = seconds(row.noticed);
-    let whole = row.whole.map_or_else(|| "never".into(), |whole| seconds(Some(whole)));
+    let whole = row.whole.map_or_else(|| "not yet".into(), |whole| seconds(Some(whole)));
     let slowest = seconds(Some(row.slowest));
     format!(
         "{noticed:>8}{whole:>8}{:>6}{:>7}{:>6}{:>6}{slowest:>9}",
@@ -89,6 +89,7 @@ pub fn summary(rounds: &[(String, Vec<Broken>)], not_run: &[String], seed: u64, 
     println!(
         "whole: from Postgres' next answer until /readyz says 200 and every stream flows without loss or refusal"
     );
+    println!("not yet: after {} s for pgio, after {} s for Node", GIVE_UP.as_secs(), GIVE_UP_NODE.as_secs());
     println!("lost, twice, order: events that others sent to its client, and events of its client at others");
     println!("files: lost ones of those that went through the attachment table");
     if !not_run.is_empty() {

@@ -20,10 +20,10 @@ pub const WHOLE_SLACK: Duration = Duration::from_millis(500);
 pub const REQUEST_SLACK: Duration = Duration::from_secs(1);
 
 /// How long a pgio node may take to be whole until the harness gives up and starts a new cluster.
-const GIVE_UP: Duration = Duration::from_secs(15);
+pub const GIVE_UP: Duration = Duration::from_secs(15);
 
 /// How long the harness waits for the Node server, for which nothing is promised.
-const GIVE_UP_NODE: Duration = Duration::from_secs(5);
+pub const GIVE_UP_NODE: Duration = Duration::from_secs(5);
 
 /// How long everything flows before a round is judged.
 const SETTLE: Duration = Duration::from_millis(800);
@@ -33,6 +33,9 @@ const ARRIVE: Duration = Duration::from_secs(5);
 
 /// What was sent this long before a fault has arrived when it begins.
 const IN_FLIGHT: Duration = Duration::from_millis(500);
+
+/// How much later than `/readyz` a node may really be ready, by what measuring adds.
+const READY_SLACK: Duration = Duration::from_millis(200);
 
 /// How long events with an attachment may take to flow again; they are few, so this is coarse.
 const FILES_FLOW: Duration = Duration::from_secs(5);
@@ -260,8 +263,18 @@ impl Judge<'_> {
             self.breaks(check, describe(pair, &verdict.lost));
         } else if verdict.first_lost.is_some_and(|first| first < in_flight) {
             self.breaks(Check::NothingLost, format!("before the fault, {}", describe(pair, &verdict.lost)));
+        } else if !is_sending && verdict.last_lost.is_some_and(|last| self.was_ready(last)) {
+            let seen = format!("though /readyz said 200 again, {}", describe(pair, &verdict.lost));
+            self.breaks(Check::NothingLost, seen);
         }
         self.disorder(pair, twice, disordered);
+    }
+
+    /// Whether the node said that it is ready from before that moment until now.
+    fn was_ready(&self, moment: Moment) -> bool {
+        // The client of a node that was killed has to come back, too.
+        let ready = self.world.a.ready_since().filter(|ready| *ready > self.began && self.promise.answers);
+        ready.is_some_and(|ready| moment > ready && moment.since(ready) > READY_SLACK + self.lag)
     }
 
     fn disorder(&mut self, pair: Pair, twice: &[u64], disordered: &[u64]) {
@@ -398,7 +411,7 @@ impl Judge<'_> {
     fn answers(&mut self) {
         let mut senders = vec![Sender::B, Sender::Emitter];
         // Nobody answers for a node that was killed.
-        if self.promise.whole.is_some() {
+        if self.promise.answers {
             senders.extend([Sender::A, Sender::AFiles]);
         }
         for sender in senders {

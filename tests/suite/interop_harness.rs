@@ -343,7 +343,7 @@ async fn streams_are_numbered_and_recorded() {
     let peer = NodePeer::start().await;
     assert!(peer.pid().await.is_some());
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let server = peer.server(ServerOptions::new(V05, postgres.url()).port(port)).await;
+    let server = peer.server(ServerOptions::new(V05, postgres.url()).port(port).pool_size(2)).await;
     assert_eq!(server.url(), format!("http://127.0.0.1:{port}"));
     let client = server.client("/").await;
     client.ledger("everything").await;
