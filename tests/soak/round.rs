@@ -109,7 +109,9 @@ pub async fn run(world: &mut World, fault: Fault, from: Moment) -> (Round, Momen
     judge.answers();
     let mut broken = judge.broken;
     node05.noticed = world.node05.noticed_since(began).map(|at| at.since(began));
-    node05.files_lost = lost(world, &Member::Node05.files(), from, until).len();
+    let (files_from, files_until) = files_span(from, until);
+    let files_lost = lost(world, &Member::Node05.files(), files_from, files_until);
+    node05.files_lost = files_lost.iter().map(|(_, numbers)| numbers.len()).sum();
     let died: Vec<_> =
         [&mut world.a, &mut world.b].into_iter().filter_map(|n| n.has_died().then_some(n.name)).collect();
     broken.extend(
@@ -189,6 +191,11 @@ async fn wait_for_arrivals(world: &World, reach: Reach, from: Moment, until: Mom
 fn lost(world: &World, ways: &Ways, from: Moment, until: Moment) -> Vec<(Pair, Vec<u64>)> {
     let verdicts = ways.all().map(|pair| (pair, world.ledger.verdict(pair, from, until).lost));
     verdicts.filter(|(_, lost)| !lost.is_empty()).collect()
+}
+
+/// Events with an attachment are judged a second later: nobody waits for the last ones of a round.
+fn files_span(from: Moment, until: Moment) -> (Moment, Moment) {
+    (Moment(from.0 - 1000), Moment(until.0 - 1000))
 }
 
 fn describe((sender, receiver): Pair, numbers: &[u64]) -> String {
@@ -375,10 +382,10 @@ impl Judge<'_> {
             }
             sleep(SAMPLING).await;
         }
-        let until = Moment(self.until.0 - 1000);
+        let (from, until) = files_span(self.from, self.until);
         for (is_sending, pairs) in [(false, &ways.receiving), (true, &ways.sending)] {
             for pair in pairs {
-                let lost = self.world.ledger.verdict(*pair, self.from, until).lost;
+                let lost = self.world.ledger.verdict(*pair, from, until).lost;
                 row.files_lost += lost.len();
                 let keeps =
                     if is_sending { self.promise.keeps_sending } else { self.promise.keeps_receiving };
