@@ -47,7 +47,8 @@ fn hears(pair: Pair) -> bool {
 pub enum Reach {
     /// The victims' connections, or the victims themselves.
     Victims,
-    /// Everyone. Then nothing is expected of the Node servers, also not that they come back.
+    /// Everyone. Then nothing is expected of the Node servers, also not that they come back. Neither of `pgio emit`: after
+    /// a failover each new process takes the first primary that there is.
     Everyone,
 }
 
@@ -58,7 +59,7 @@ impl Member {
         let everyone = reach == Reach::Everyone;
         match self {
             Self::A if everyone => Ways {
-                receiving: pairs(&[S::B, S::Emitter, S::Cli], &[R::A]),
+                receiving: pairs(&[S::B, S::Emitter], &[R::A]),
                 sending: pairs(&[S::A], &[R::B, R::Tail, R::Witness]),
             },
             Self::A => Ways {
@@ -66,7 +67,7 @@ impl Member {
                 sending: pairs(&[S::A], &[R::B, R::Node03, R::Tail, R::Witness]),
             },
             Self::Node05 if everyone => Ways {
-                receiving: pairs(&[S::Emitter, S::Cli], &[R::Node05]),
+                receiving: pairs(&[S::Emitter], &[R::Node05]),
                 sending: pairs(&[S::Node05], &[R::Witness]),
             },
             Self::Node05 => Ways {
@@ -74,7 +75,7 @@ impl Member {
                 sending: pairs(&[S::Node05], &[R::B, R::Node03, R::Tail]),
             },
             Self::Bystanders if everyone => Ways {
-                receiving: pairs(&[S::Emitter, S::Cli], &[R::B, R::Tail]),
+                receiving: pairs(&[S::Emitter], &[R::B, R::Tail]),
                 sending: pairs(&[S::B], &[R::Tail, R::Witness]),
             },
             Self::Bystanders => Ways {
