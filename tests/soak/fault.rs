@@ -1,9 +1,9 @@
-//! The faults, and what each of them may cost.
+//! The faults, and the promises that hold during each of them.
 
 use std::fmt;
 use std::time::Duration;
 
-use super::ways::Reach;
+use super::routes::Reach;
 
 /// Which direction of the connections to Postgres is silent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,12 +63,12 @@ pub enum Notice {
     Nothing,
 }
 
-/// What holds for a pgio node in spite of a fault.
+/// The promises of a pgio node that hold in spite of a fault.
 #[derive(Clone, Copy, Debug)]
 pub struct Promise {
     pub notice: Notice,
-    /// How soon everything is whole once Postgres answers again; `None` where nothing is promised but that it will be.
-    pub whole: Option<Duration>,
+    /// How soon the node has recovered once Postgres answers again; `None` where no time is promised.
+    pub recovered: Option<Duration>,
     /// Every event that others publish reaches the node's clients, also meanwhile.
     pub keeps_receiving: bool,
     /// Every event that the node acknowledges reaches others.
@@ -86,8 +86,8 @@ pub struct Promise {
 /// How soon a fault is noticed.
 pub const NOTICED: Duration = Duration::from_secs(5);
 
-/// How soon everything is whole.
-pub const WHOLE: Duration = Duration::from_secs(1);
+/// How soon a node has recovered once Postgres answers again.
+pub const RECOVERED: Duration = Duration::from_secs(1);
 
 impl Fault {
     /// All of them, a class a line.
@@ -117,7 +117,7 @@ impl Fault {
         &[Self::Failover, Self::FailoverCrash],
     ];
 
-    /// What `make test` runs of them, but for the choice that the seed makes within each line.
+    /// The faults of `make test`: the seed chooses one of each line.
     pub const SHORT: &[&[Fault]] = &[
         &[Self::Reset, Self::EndListener, Self::EndPublisher],
         &[
@@ -166,7 +166,7 @@ impl Fault {
         matches!(self, Self::Failover | Self::FailoverCrash)
     }
 
-    /// Whom it hits.
+    /// The members that it hits.
     pub fn reach(self) -> Reach {
         match self {
             Self::RestartFast | Self::RestartImmediate | Self::Failover | Self::FailoverCrash => {
@@ -176,11 +176,11 @@ impl Fault {
         }
     }
 
-    /// What a pgio node promises.
+    /// The promises of a pgio node during this fault.
     pub fn promise(self) -> Promise {
         let stall = Promise {
             notice: Notice::Possible,
-            whole: Some(WHOLE),
+            recovered: Some(RECOVERED),
             keeps_receiving: true,
             keeps_sending: true,
             files_suffer: false,
@@ -195,20 +195,24 @@ impl Fault {
             Self::Silence(..) | Self::FreezePostgres(_) => Promise { notice: Notice::Required, ..stall },
             Self::EndPublisher | Self::Throttle(_) => stall,
             Self::Latency(_) => Promise { notice: Notice::Nothing, ..stall },
-            Self::LockTable(_) => Promise { files_suffer: true, inline_delay: Some(WHOLE), ..stall },
-            Self::Revoke(_) => Promise { files_suffer: true, inline_delay: Some(WHOLE), ..stall },
-            // It has to work off all that has come meanwhile, which takes its own time. So does a client that comes back.
+            Self::LockTable(_) => Promise { files_suffer: true, inline_delay: Some(RECOVERED), ..stall },
+            Self::Revoke(_) => Promise { files_suffer: true, inline_delay: Some(RECOVERED), ..stall },
+            // The node has to process 15 s of events first; how long that takes depends on the machine.
             Self::FreezeNode(_) => {
-                Promise { notice: Notice::Nothing, whole: None, keeps_local: false, ..stall }
+                Promise { notice: Notice::Nothing, recovered: None, keeps_local: false, ..stall }
             }
-            Self::KillNode => {
-                Promise { notice: Notice::Nothing, whole: None, keeps_local: false, answers: false, ..loss }
-            }
+            Self::KillNode => Promise {
+                notice: Notice::Nothing,
+                recovered: None,
+                keeps_local: false,
+                answers: false,
+                ..loss
+            },
             Self::Reset | Self::EndListener | Self::Exhausted(_) | Self::Password(_) => loss,
             Self::RestartFast | Self::RestartImmediate => everywhere,
             // The first host is tried first, and may not answer.
             Self::Failover | Self::FailoverCrash => {
-                Promise { whole: Some(WHOLE + super::world::CONNECT_TIMEOUT), ..everywhere }
+                Promise { recovered: Some(RECOVERED + super::world::CONNECT_TIMEOUT), ..everywhere }
             }
         }
     }

@@ -17,17 +17,17 @@ use super::world::{World, sessions};
 /// How long the old primary stands still before the standby is promoted: a node has noticed by then.
 const BEFORE_PROMOTION: Duration = Duration::from_secs(6);
 
-/// How long both primaries are there after the old one goes on, until it is looked at who uses it.
+/// How long a node may take to close its sessions on the old primary once that one goes on.
 const THAWED: Duration = Duration::from_secs(8);
 
-/// What happened when.
+/// The course of a fault.
 pub struct Injected {
     pub began: Moment,
     /// Postgres answers again, for the victims as for everyone.
     pub answers: Moment,
-    /// Of a failover: what is there afterwards.
+    /// Of a failover: both primaries.
     pub failover: Option<Failover>,
-    /// What the fault itself has shown to be broken.
+    /// Checks that already failed during the injection.
     pub broken: Vec<Broken>,
 }
 
@@ -178,15 +178,15 @@ async fn failover(world: &mut World, fault: Fault) -> Injected {
         }
     };
     standby.promote().await;
-    // The Node packages know one address; who operates them moves it.
-    world.way_node05.set_upstream(standby.port());
-    world.way_node03.set_upstream(standby.port());
+    // The Node packages know one address; an operator would move it to the new primary.
+    world.proxy_node05.set_upstream(standby.port());
+    world.proxy_node03.set_upstream(standby.port());
     let failover = Failover { standby, frozen };
     Injected { began, answers: Moment::now(), failover: Some(failover), broken: Vec::new() }
 }
 
 impl Failover {
-    /// Lets the old primary go on, if there is one, and looks at who uses which server.
+    /// Lets the old primary go on, if it is there, and checks that every session of a node is on the new one.
     pub async fn thaw(&mut self, world: &World) -> Vec<Broken> {
         let mut old = None;
         if let Some(frozen) = self.frozen.take() {

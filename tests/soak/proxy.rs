@@ -1,7 +1,7 @@
 //! A TCP proxy before Postgres that breaks connections on demand.
 //!
-//! In: what to do with the bytes of each direction, a new upstream, resets. Invariants: bytes keep their order, and what
-//! a silent direction holds back is forwarded when it ends, followed by the close that came meanwhile.
+//! In: the mode of each direction, a new upstream, resets. Invariants: bytes keep their order; a silent direction holds
+//! them back and forwards them when the silence ends, followed by a close that came meanwhile.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -22,7 +22,7 @@ const CHUNK: usize = 16 << 10;
 /// Chunks that one direction of a connection may hold back: 32 MiB at most. Then it stops to read.
 const HELD_BACK: usize = 2048;
 
-/// What a proxy does with all of its connections.
+/// The treatment of all connections of a proxy.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Mode {
     /// Forwards nothing to Postgres. A new connection does not reach Postgres, either.
@@ -84,12 +84,12 @@ impl Proxy {
         self.port
     }
 
-    /// Changes what happens to the bytes, from now on and for all connections.
+    /// Changes the mode, from now on and for all connections.
     pub fn set(&self, mode: Mode) {
         self.control.mode.send_replace(mode);
     }
 
-    /// Resets all connections that there are (TCP RST on both sides).
+    /// Resets all current connections (TCP RST on both sides).
     pub fn reset(&self) {
         self.control.resets.send_modify(|count| *count += 1);
     }
@@ -174,7 +174,7 @@ async fn pump(
         loop {
             let mut chunk = vec![0; CHUNK];
             match from.read(&mut chunk).await {
-                // A reset closes this direction like an orderly end: behind what came before it.
+                // A reset closes this direction like an orderly end, after the bytes that came before it.
                 Ok(0) | Err(_) => return,
                 Ok(length) => chunk.truncate(length),
             }
