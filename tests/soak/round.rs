@@ -268,7 +268,8 @@ impl Judge<'_> {
     /// Checks a route of pgio node A.
     fn pair(&mut self, pair: Pair, is_sending: bool, verdict: &Verdict, twice: &[u64], disordered: &[u64]) {
         let keeps = if is_sending { self.promise.keeps_sending } else { self.promise.keeps_receiving };
-        let in_flight = Moment(self.began.0 - i64::try_from(IN_FLIGHT.as_millis()).unwrap_or(0));
+        let in_flight = i64::try_from((IN_FLIGHT + self.lag).as_millis()).unwrap_or(0);
+        let in_flight = Moment(self.began.0 - in_flight);
         if keeps && !verdict.lost.is_empty() {
             let check = if is_sending { Check::AcknowledgedArrives } else { Check::NothingLost };
             self.breaks(check, describe(pair, &verdict.lost));
