@@ -2,24 +2,24 @@
 
 use std::fmt;
 
-/// What is checked.
+/// A property that every round is checked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Check {
     /// A fault is noticed within its bound: `/readyz` says 503, or the log warns.
     Noticed,
     /// Everything flows within its bound after Postgres answers again.
-    Whole,
-    /// What others publish arrives, while connected and through a stall that heals.
+    Recovered,
+    /// Every event that others publish arrives, while connected and through a stall that heals.
     NothingLost,
-    /// What is acknowledged to its sender arrives at everyone who is connected.
+    /// Every event that was acknowledged to its sender arrives at every connected receiver.
     AcknowledgedArrives,
-    /// Nothing arrives twice.
+    /// No event arrives twice.
     Once,
     /// The events of each sender arrive in order.
     Ordered,
     /// Clients of one node reach each other without Postgres.
     LocalDelivery,
-    /// A fault at one node costs the others nothing.
+    /// A fault at one node loses no events between the others.
     BystandersSpared,
     /// Inline events do not wait for the attachment table.
     InlinePasses,
@@ -31,11 +31,11 @@ pub enum Check {
     SendersAnswered,
     /// All sessions of a node are on one server.
     OneServer,
-    /// Memory, file descriptors and sessions are what they were at first.
+    /// Memory, file descriptors and sessions return to their first level.
     BackToLevel,
     /// The process of a node lives.
     Alive,
-    /// The harness itself could not do what it meant to.
+    /// The harness itself failed to inject or observe a fault.
     Harness,
 }
 
@@ -43,7 +43,7 @@ impl fmt::Display for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Noticed => "noticed",
-            Self::Whole => "whole",
+            Self::Recovered => "recovered",
             Self::NothingLost => "nothing-lost",
             Self::AcknowledgedArrives => "acknowledged-arrives",
             Self::Once => "once",
@@ -62,7 +62,7 @@ impl fmt::Display for Check {
     }
 }
 
-/// A check that failed, and what was seen.
+/// A failed check, with the observation.
 #[derive(Clone, Debug)]
 pub struct Broken {
     pub check: Check,

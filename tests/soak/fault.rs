@@ -1,9 +1,9 @@
-//! The faults, and what each of them may cost.
+//! The faults, and the promises that hold during each of them.
 
 use std::fmt;
 use std::time::Duration;
 
-use super::ways::Reach;
+use super::routes::Reach;
 
 /// Which direction of the connections to Postgres is silent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +48,8 @@ pub enum Fault {
     Password(u64),
     /// The primary stands still, the standby is promoted, and later the old primary goes on.
     Failover,
+    /// The primary crashes, and the standby is promoted.
+    FailoverCrash,
 }
 
 /// Whether a node has to notice a fault.
@@ -61,12 +63,12 @@ pub enum Notice {
     Nothing,
 }
 
-/// What holds for a pgio node in spite of a fault.
+/// The promises of a pgio node that hold in spite of a fault.
 #[derive(Clone, Copy, Debug)]
 pub struct Promise {
     pub notice: Notice,
-    /// How soon everything is whole once Postgres answers again; `None` where nothing is promised but that it will be.
-    pub whole: Option<Duration>,
+    /// How soon the node has recovered once Postgres answers again; `None` where no time is promised.
+    pub recovered: Option<Duration>,
     /// Every event that others publish reaches the node's clients, also meanwhile.
     pub keeps_receiving: bool,
     /// Every event that the node acknowledges reaches others.
@@ -77,13 +79,15 @@ pub struct Promise {
     pub inline_delay: Option<Duration>,
     /// Clients of one node reach each other all the time.
     pub keeps_local: bool,
+    /// Every event of a client is answered.
+    pub answers: bool,
 }
 
 /// How soon a fault is noticed.
 pub const NOTICED: Duration = Duration::from_secs(5);
 
-/// How soon everything is whole.
-pub const WHOLE: Duration = Duration::from_secs(1);
+/// How soon a node has recovered once Postgres answers again.
+pub const RECOVERED: Duration = Duration::from_secs(1);
 
 impl Fault {
     /// All of them, a class a line.
@@ -110,10 +114,10 @@ impl Fault {
         &[Self::KillNode],
         &[Self::Exhausted(3)],
         &[Self::Password(3)],
-        &[Self::Failover],
+        &[Self::Failover, Self::FailoverCrash],
     ];
 
-    /// What `make test` runs of them, but for the choice that the seed makes within each line.
+    /// The faults of `make test`: the seed chooses one of each line.
     pub const SHORT: &[&[Fault]] = &[
         &[Self::Reset, Self::EndListener, Self::EndPublisher],
         &[
@@ -153,27 +157,36 @@ impl Fault {
             Self::RestartFast | Self::RestartImmediate | Self::KillNode => 1,
             Self::Reset | Self::EndListener | Self::EndPublisher => 0,
             Self::Failover => 22,
+            Self::FailoverCrash => 10,
         })
     }
 
-    /// Whom it hits.
+    /// Whether two primaries are left behind, so that it takes a cluster of its own.
+    pub fn is_failover(self) -> bool {
+        matches!(self, Self::Failover | Self::FailoverCrash)
+    }
+
+    /// The members that it hits.
     pub fn reach(self) -> Reach {
         match self {
-            Self::RestartFast | Self::RestartImmediate | Self::Failover => Reach::Everyone,
+            Self::RestartFast | Self::RestartImmediate | Self::Failover | Self::FailoverCrash => {
+                Reach::Everyone
+            }
             _ => Reach::Victims,
         }
     }
 
-    /// What a pgio node promises.
+    /// The promises of a pgio node during this fault.
     pub fn promise(self) -> Promise {
         let stall = Promise {
             notice: Notice::Possible,
-            whole: Some(WHOLE),
+            recovered: Some(RECOVERED),
             keeps_receiving: true,
             keeps_sending: true,
             files_suffer: false,
             inline_delay: None,
             keeps_local: true,
+            answers: true,
         };
         let loss = Promise { keeps_receiving: false, notice: Notice::Required, ..stall };
         let everywhere = Promise { keeps_sending: false, ..loss };
@@ -182,15 +195,25 @@ impl Fault {
             Self::Silence(..) | Self::FreezePostgres(_) => Promise { notice: Notice::Required, ..stall },
             Self::EndPublisher | Self::Throttle(_) => stall,
             Self::Latency(_) => Promise { notice: Notice::Nothing, ..stall },
-            Self::LockTable(_) => Promise { files_suffer: true, inline_delay: Some(WHOLE), ..stall },
-            Self::Revoke(_) => Promise { files_suffer: true, inline_delay: Some(WHOLE), ..stall },
-            Self::FreezeNode(_) => Promise { notice: Notice::Nothing, keeps_local: false, ..stall },
+            Self::LockTable(_) => Promise { files_suffer: true, inline_delay: Some(RECOVERED), ..stall },
+            Self::Revoke(_) => Promise { files_suffer: true, inline_delay: Some(RECOVERED), ..stall },
+            // The node has to process 15 s of events first; how long that takes depends on the machine.
+            Self::FreezeNode(_) => {
+                Promise { notice: Notice::Nothing, recovered: None, keeps_local: false, ..stall }
+            }
+            Self::KillNode => Promise {
+                notice: Notice::Nothing,
+                recovered: None,
+                keeps_local: false,
+                answers: false,
+                ..loss
+            },
             Self::Reset | Self::EndListener | Self::Exhausted(_) | Self::Password(_) => loss,
             Self::RestartFast | Self::RestartImmediate => everywhere,
-            // The client comes back by itself, which takes its own time.
-            Self::KillNode => Promise { notice: Notice::Nothing, whole: None, keeps_local: false, ..loss },
-            // The first host is tried first, and does not answer.
-            Self::Failover => Promise { whole: Some(WHOLE + super::world::CONNECT_TIMEOUT), ..everywhere },
+            // The first host is tried first, and may not answer.
+            Self::Failover | Self::FailoverCrash => {
+                Promise { recovered: Some(RECOVERED + super::world::CONNECT_TIMEOUT), ..everywhere }
+            }
         }
     }
 }
@@ -217,6 +240,7 @@ impl fmt::Display for Fault {
             Self::Exhausted(seconds) => with_seconds(f, "connections-exhausted", seconds),
             Self::Password(seconds) => with_seconds(f, "password-changed", seconds),
             Self::Failover => f.write_str("failover"),
+            Self::FailoverCrash => f.write_str("failover-crash"),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Stdio;
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 
@@ -12,7 +12,7 @@ use tokio::process::{Child, Command};
 /// the harness is killed.
 pub struct Frozen {
     pids: Vec<i32>,
-    _helper: Child,
+    helper: Child,
 }
 
 impl Frozen {
@@ -37,9 +37,11 @@ impl Frozen {
         }
         let list = frozen.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
         let script = format!("sleep {}; kill -s CONT {list} 2>/dev/null", longest.as_secs() + 5);
-        let helper = Command::new("sh").args(["-c", &script]).stdin(Stdio::null()).process_group(0).spawn();
+        let mut command = Command::new("sh");
+        command.args(["-c", &script]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let helper = command.process_group(0).spawn();
         match helper {
-            Ok(helper) => Self { pids: frozen, _helper: helper },
+            Ok(helper) => Self { pids: frozen, helper },
             Err(error) => {
                 frozen.iter().for_each(|pid| wake(*pid));
                 panic!("sh cannot be started: {error}");
@@ -51,6 +53,10 @@ impl Frozen {
 impl Drop for Frozen {
     fn drop(&mut self) {
         self.pids.iter().rev().for_each(|pid| wake(*pid));
+        // The helper with its `sleep`: both are a group of their own.
+        if let Some(group) = self.helper.id().and_then(|pid| i32::try_from(pid).ok()) {
+            killpg(Pid::from_raw(group), Signal::SIGKILL).ok();
+        }
     }
 }
 

@@ -12,22 +12,22 @@ use super::fault::{Fault, Silent};
 use super::freeze::Frozen;
 use super::postgres::{self, Admin, FILLER, PASSWORD, Standby, VICTIM, grant};
 use super::proxy::Mode;
-use super::world::{World, application, sessions};
+use super::world::{World, sessions};
 
 /// How long the old primary stands still before the standby is promoted: a node has noticed by then.
 const BEFORE_PROMOTION: Duration = Duration::from_secs(6);
 
-/// How long both primaries are there after the old one goes on, until it is looked at who uses it.
+/// How long a node may take to close its sessions on the old primary once that one goes on.
 const THAWED: Duration = Duration::from_secs(8);
 
-/// What happened when.
+/// The course of a fault.
 pub struct Injected {
     pub began: Moment,
     /// Postgres answers again, for the victims as for everyone.
     pub answers: Moment,
-    /// Of a failover: what is there afterwards.
+    /// Of a failover: both primaries.
     pub failover: Option<Failover>,
-    /// What the fault itself has shown to be broken.
+    /// Checks that already failed during the injection.
     pub broken: Vec<Broken>,
 }
 
@@ -100,7 +100,7 @@ pub async fn inject(world: &mut World, fault: Fault) -> Injected {
             sleep(lasts).await;
             admin.execute(&format!("ALTER ROLE {VICTIM} PASSWORD '{PASSWORD}'")).await;
         }
-        Fault::Failover => return failover(world).await,
+        Fault::Failover | Fault::FailoverCrash => return failover(world, fault).await,
     }
     Injected { began, answers: Moment::now(), failover: None, broken }
 }
@@ -162,46 +162,62 @@ async fn exhaust(world: &World, time: Duration) {
     }
 }
 
-async fn failover(world: &mut World) -> Injected {
+async fn failover(world: &mut World, fault: Fault) -> Injected {
     let standby = Standby::start(&world.primary, world.standby_port).await;
     let began = Moment::now();
-    let frozen = Frozen::server(
-        postgres::postmaster(&world.primary),
-        BEFORE_PROMOTION + THAWED + Duration::from_secs(60),
-    );
-    sleep(BEFORE_PROMOTION).await;
+    let frozen = match fault {
+        Fault::FailoverCrash => {
+            world.primary.take_down(Shutdown::Immediate).await.expect("it can be stopped");
+            None
+        }
+        _ => {
+            let postmaster = postgres::postmaster(&world.primary);
+            let frozen = Frozen::server(postmaster, BEFORE_PROMOTION + THAWED + Duration::from_secs(60));
+            sleep(BEFORE_PROMOTION).await;
+            Some(frozen)
+        }
+    };
     standby.promote().await;
-    // The Node packages know one address; who operates them moves it.
-    world.way_node05.set_upstream(standby.port());
-    world.way_node03.set_upstream(standby.port());
-    let failover = Failover { standby, frozen: Some(frozen) };
+    // The Node packages know one address; an operator would move it to the new primary.
+    world.proxy_node05.set_upstream(standby.port());
+    world.proxy_node03.set_upstream(standby.port());
+    let failover = Failover { standby, frozen };
     Injected { began, answers: Moment::now(), failover: Some(failover), broken: Vec::new() }
 }
 
 impl Failover {
-    /// Lets the old primary go on, and looks at who uses which server.
+    /// Lets the old primary go on, if it is there, and checks that every session of a node is on the new one.
     pub async fn thaw(&mut self, world: &World) -> Vec<Broken> {
-        drop(self.frozen.take());
-        let (old, new) =
-            match (Admin::connect(&world.primary.url()).await, Admin::connect(self.standby.url()).await) {
-                (Ok(old), Ok(new)) => (old, new),
-                (Err(error), _) | (_, Err(error)) => {
-                    return vec![Broken::new(Check::Harness, format!("a primary does not answer: {error}"))];
-                }
-            };
+        let mut old = None;
+        if let Some(frozen) = self.frozen.take() {
+            drop(frozen);
+            old = Some(world.admin().await);
+        }
+        let new = match Admin::connect(self.standby.url()).await {
+            Ok(new) => new,
+            Err(error) => {
+                return vec![Broken::new(
+                    Check::Harness,
+                    format!("the new primary does not answer: {error}"),
+                )];
+            }
+        };
         let mut broken = Vec::new();
         let deadline = Instant::now() + THAWED;
-        for node in ["A", "B"] {
-            let name = application(node);
+        for name in ["soak-a", "soak-b"] {
             loop {
-                let counts = (sessions(&old, name).await, sessions(&new, name).await);
-                if counts.0 == 0 && counts.1 >= 2 {
+                let at_old = match &old {
+                    Some(old) => sessions(old, name).await,
+                    None => 0,
+                };
+                let at_new = sessions(&new, name).await;
+                if at_old == 0 && at_new >= 2 {
                     break;
                 }
                 if Instant::now() > deadline {
-                    let ((old, new), seconds) = (counts, THAWED.as_secs());
+                    let seconds = THAWED.as_secs();
                     let seen = format!(
-                        "{node} has {old} sessions on the old primary and {new} on the new one, {seconds} s after the old one went on"
+                        "{name} has {at_old} sessions on the old primary and {at_new} on the new one, {seconds} s later"
                     );
                     broken.push(Broken::new(Check::OneServer, seen));
                     break;

@@ -1,4 +1,5 @@
-//! How late the machine is: what else runs on it delays every process, and must not look like a broken guarantee.
+//! Measures the scheduling delay of the machine: other load delays every process, and must not look like a broken
+//! guarantee.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,7 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tokio_util::task::AbortOnDropHandle;
 
-/// What is slept each time.
+/// The time to sleep for each measurement.
 const NAP: Duration = Duration::from_millis(10);
 
 /// An event passes so many processes at most: client, server, Postgres, server, client, and the harness.
@@ -37,7 +38,7 @@ impl Lag {
         Self { longest, _measuring: measuring }
     }
 
-    /// By how much every bound grows: what an event may have lost on its way since this was last asked.
+    /// The allowance for every bound: the scheduling delay that an event may have met since the last call.
     pub fn take(&self) -> Duration {
         (Duration::from_millis(self.longest.swap(0, Ordering::Relaxed)) * HOPS).min(MOST)
     }

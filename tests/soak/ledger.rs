@@ -1,7 +1,7 @@
-//! What every sender sent and every receiver received, and what is missing between the two.
+//! Records every event at its sender and at each receiver, and compares the two.
 //!
 //! In: numbered events, sent, acknowledged and received, in any order of reporting. Out: for each pair of a sender and a
-//! receiver what was lost, came twice or came out of order. It does no I/O.
+//! receiver the events that were lost, duplicated or out of order. It does no I/O.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::clock::Moment;
 
-/// Who sends a stream.
+/// The sender of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Sender {
     /// A client of pgio node A, which relays it.
@@ -75,7 +75,7 @@ impl Sender {
     }
 }
 
-/// Who receives all streams.
+/// A receiver of all streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Receiver {
     /// A client of pgio node A: the one that sends.
@@ -90,7 +90,7 @@ pub enum Receiver {
     Node03,
     /// `pgio tail`.
     Tail,
-    /// The harness itself, with a plain `LISTEN` at Postgres: what it hears was published, in the order that counts.
+    /// The harness itself, with a plain `LISTEN` at Postgres: the reference for which events were published, and in which order.
     /// It does not look into attachments.
     Witness,
 }
@@ -117,7 +117,7 @@ impl Receiver {
     }
 }
 
-/// A way that events take.
+/// The route of an event: its sender and one of its receivers.
 pub type Pair = (Sender, Receiver);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -137,11 +137,11 @@ struct Event {
 }
 
 #[derive(Debug, Default)]
-struct Way {
+struct Route {
     /// When each number first came, and how many others had come before.
     came: BTreeMap<u64, Came>,
     twice: Vec<u64>,
-    /// What came first since the order was last judged, as it came.
+    /// The numbers that came for the first time since the order was last checked, in order of arrival.
     recent: Vec<u64>,
 }
 
@@ -152,16 +152,16 @@ struct Came {
 }
 
 #[derive(Debug, Default)]
-struct Books {
+struct Records {
     sent: BTreeMap<Sender, BTreeMap<u64, Event>>,
-    ways: BTreeMap<Pair, Way>,
+    routes: BTreeMap<Pair, Route>,
 }
 
-/// All books of a run.
+/// The records of a run.
 #[derive(Debug, Default)]
-pub struct Ledger(Mutex<Books>);
+pub struct Ledger(Mutex<Records>);
 
-/// What became of the events of one way that were sent within a span of time.
+/// The fate of the events of one route that were sent within a span of time.
 #[derive(Clone, Debug, Default)]
 pub struct Verdict {
     /// Published, and not received.
@@ -175,7 +175,7 @@ pub struct Verdict {
     pub received: usize,
 }
 
-/// What the sender was told of its events.
+/// The answers that the sender got to its events.
 #[derive(Clone, Debug, Default)]
 pub struct Answers {
     pub refused: usize,
@@ -187,12 +187,14 @@ pub struct Answers {
 impl Ledger {
     pub fn sent(&self, sender: Sender, number: u64, at: Moment) {
         let outcome = if sender.is_acknowledged() { Outcome::Pending } else { Outcome::Sent };
-        self.with(|books| books.sent.entry(sender).or_default().insert(number, Event { sent: at, outcome }));
+        self.with(|records| {
+            records.sent.entry(sender).or_default().insert(number, Event { sent: at, outcome })
+        });
     }
 
     pub fn settled(&self, sender: Sender, number: u64, is_published: bool) {
-        self.with(|books| {
-            let event = books.sent.get_mut(&sender).and_then(|events| events.get_mut(&number));
+        self.with(|records| {
+            let event = records.sent.get_mut(&sender).and_then(|events| events.get_mut(&number));
             if let Some(event) = event {
                 event.outcome = if is_published { Outcome::Published } else { Outcome::Refused };
             }
@@ -200,46 +202,46 @@ impl Ledger {
     }
 
     pub fn received(&self, (sender, receiver): Pair, number: u64, at: Moment) {
-        self.with(|books| {
-            let way = books.ways.entry((sender, receiver)).or_default();
-            if way.came.contains_key(&number) {
-                way.twice.push(number);
+        self.with(|records| {
+            let route = records.routes.entry((sender, receiver)).or_default();
+            if route.came.contains_key(&number) {
+                route.twice.push(number);
                 return;
             }
-            let rank = way.came.len();
-            way.came.insert(number, Came { at, rank });
-            way.recent.push(number);
+            let rank = route.came.len();
+            route.came.insert(number, Came { at, rank });
+            route.recent.push(number);
         });
     }
 
     /// A number that the sender has not used.
     pub fn next_number(&self, sender: Sender) -> u64 {
-        // What a killed sender did not report any more is well below it.
-        self.with(|books| {
-            books.sent.get(&sender).and_then(|events| events.last_key_value()).map_or(1, |e| e.0 + 10_000)
+        // A killed sender may have used some numbers more than it reported.
+        self.with(|records| {
+            records.sent.get(&sender).and_then(|events| events.last_key_value()).map_or(1, |e| e.0 + 10_000)
         })
     }
 
     /// When the first event came that was sent at that moment or later.
     pub fn flows_since(&self, pair: Pair, moment: Moment) -> Option<Moment> {
-        self.with(|books| {
-            let (events, way) = (books.sent.get(&pair.0)?, books.ways.get(&pair)?);
+        self.with(|records| {
+            let (events, route) = (records.sent.get(&pair.0)?, records.routes.get(&pair)?);
             let later = events.iter().rev().take_while(|(_, event)| event.sent >= moment);
-            later.filter_map(|(number, _)| way.came.get(number)).map(|came| came.at).min()
+            later.filter_map(|(number, _)| route.came.get(number)).map(|came| came.at).min()
         })
     }
 
-    /// What became of the events that were sent from `from` until before `until`.
+    /// The fate of the events that were sent from `from` until before `until`.
     pub fn verdict(&self, pair: Pair, from: Moment, until: Moment) -> Verdict {
-        self.with(|books| {
+        self.with(|records| {
             let mut verdict = Verdict::default();
-            let Some(events) = books.sent.get(&pair.0) else { return verdict };
-            let way = books.ways.get(&pair);
-            let witness = books.ways.get(&(pair.0, Receiver::Witness));
+            let Some(events) = records.sent.get(&pair.0) else { return verdict };
+            let route = records.routes.get(&pair);
+            let witness = records.routes.get(&(pair.0, Receiver::Witness));
             for (number, event) in span(events, from, until) {
-                let witnessed = witness.and_then(|way| way.came.get(number)).map(|came| came.at);
+                let witnessed = witness.and_then(|route| route.came.get(number)).map(|came| came.at);
                 let is_published = match (pair.0, event.outcome) {
-                    // What a Node server does not publish is its own fault.
+                    // A Node server that fails to publish is not pgio's fault.
                     (Sender::Node03, _) => witnessed.is_some(),
                     (_, outcome) => matches!(outcome, Outcome::Sent | Outcome::Published),
                 };
@@ -248,7 +250,7 @@ impl Ledger {
                     Sender::Node03 => witnessed.unwrap_or(event.sent),
                     _ => event.sent,
                 };
-                match way.and_then(|way| way.came.get(number)) {
+                match route.and_then(|route| route.came.get(number)) {
                     Some(came) => {
                         verdict.received += 1;
                         verdict.slowest = verdict.slowest.max(came.at.since(published));
@@ -267,12 +269,12 @@ impl Ledger {
         })
     }
 
-    /// What the sender was told of the events that it sent from `from` until before `until`.
+    /// The answers to the events that it sent from `from` until before `until`.
     pub fn answers(&self, sender: Sender, from: Moment, until: Moment) -> Answers {
-        self.with(|books| {
+        self.with(|records| {
             let mut answers = Answers::default();
             for (number, event) in
-                books.sent.get(&sender).into_iter().flat_map(|events| span(events, from, until))
+                records.sent.get(&sender).into_iter().flat_map(|events| span(events, from, until))
             {
                 match event.outcome {
                     Outcome::Refused => {
@@ -290,10 +292,10 @@ impl Ledger {
 
     /// The numbers that came twice, and those that came out of order, since this was last asked.
     pub fn take_disorder(&self, pair: Pair) -> (Vec<u64>, Vec<u64>) {
-        self.with(|books| {
-            let way = books.ways.entry(pair).or_default();
-            let (twice, recent) = (std::mem::take(&mut way.twice), std::mem::take(&mut way.recent));
-            let witness = books.ways.get(&(pair.0, Receiver::Witness));
+        self.with(|records| {
+            let route = records.routes.entry(pair).or_default();
+            let (twice, recent) = (std::mem::take(&mut route.twice), std::mem::take(&mut route.recent));
+            let witness = records.routes.get(&(pair.0, Receiver::Witness));
             let place = |number: &u64| match pair.0.keeps_order() {
                 true => Some(*number),
                 false => witness?.came.get(number).map(|came| came.rank as u64),
@@ -309,7 +311,7 @@ impl Ledger {
         })
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut Books) -> T) -> T {
+    fn with<T>(&self, work: impl FnOnce(&mut Records) -> T) -> T {
         work(&mut self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 }

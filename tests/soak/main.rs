@@ -1,7 +1,7 @@
 //! `make soak`: a real cluster under faults, judged from outside.
 //!
 //! Two pgio nodes, two Node servers and clients of each exchange numbered events while connections break, Postgres
-//! restarts, and processes stand still. It prints what each fault cost, and exits with 1 when a guarantee is broken.
+//! restarts, and processes stand still. It prints a line for each fault, and exits with 1 when a guarantee is broken.
 //! Without arguments, as in `make test`, it runs a short form that takes about a minute.
 
 mod check;
@@ -19,11 +19,11 @@ mod proxy;
 mod report;
 mod requests;
 mod round;
+mod routes;
 mod senders;
 #[path = "../suite/support/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the suite needs more of it")]
 mod support;
-mod ways;
 mod witness;
 mod world;
 
@@ -39,16 +39,19 @@ use clock::Moment;
 use fault::Fault;
 use world::{World, WorldOptions};
 
+/// The name under which nextest and cargo know the short form.
+const NAME: &str = "guarantees";
+
 /// The seed of the short form.
 const SHORT_SEED: u64 = 1;
 
-/// What a round takes beside the fault itself, at most where all is well.
+/// The time that a round takes beside the fault itself, where every guarantee holds.
 const ROUND: Duration = Duration::from_secs(4);
 
 /// Not enough for every fault.
 const SHORT_TIME: Duration = Duration::from_secs(300);
 
-/// What a cluster takes to start.
+/// The time that a cluster takes to start.
 const START: Duration = Duration::from_secs(6);
 
 #[derive(Parser)]
@@ -65,7 +68,7 @@ struct Arguments {
     /// Inline events of each sender in a second
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rate: u32,
-    /// What nextest says to every test program: name the tests.
+    /// Print the names of the tests, as nextest asks every test program.
     #[arg(long, hide = true)]
     list: bool,
     #[arg(long, hide = true)]
@@ -75,8 +78,12 @@ struct Arguments {
     #[arg(long, hide = true)]
     nocapture: bool,
     #[arg(long, hide = true)]
+    include_ignored: bool,
+    #[arg(long, hide = true)]
+    test_threads: Option<usize>,
+    #[arg(long, hide = true)]
     format: Option<String>,
-    /// The name of the one test that there is.
+    /// Names of tests, as cargo passes them to every test program.
     #[arg(hide = true)]
     tests: Vec<String>,
 }
@@ -100,8 +107,12 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if arguments.list {
         if !arguments.ignored {
-            println!("guarantees: test");
+            println!("{NAME}: test");
         }
+        return ExitCode::SUCCESS;
+    }
+    let is_other = |name: &String| if arguments.exact { name != NAME } else { !NAME.contains(name) };
+    if arguments.ignored || (!arguments.tests.is_empty() && arguments.tests.iter().all(is_other)) {
         return ExitCode::SUCCESS;
     }
     let plan = Plan::new(&arguments);
@@ -114,7 +125,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Ends the harness if it hangs; what it has started ends with it.
+/// Ends the harness if it hangs. Its child processes end with it.
 fn watchdog(limit: Duration) {
     thread::spawn(move || {
         thread::sleep(limit);
@@ -135,7 +146,7 @@ struct Plan {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// What `make test` runs.
+    /// The short form of `make test`.
     Short,
     /// These faults, each of them once.
     Named,
@@ -189,13 +200,13 @@ fn shuffled(random: &mut fastrand::Rng, duration: Duration) -> Vec<Fault> {
         random.shuffle(&mut classes);
         plan.extend(classes.iter_mut().filter_map(Vec::pop));
     }
-    plan.sort_by_key(|fault| duration < SHORT_TIME && *fault == Fault::Failover);
+    plan.sort_by_key(|fault| duration < SHORT_TIME && fault.is_failover());
     plan
 }
 
 /// How long a round takes where all is well.
 fn estimate(fault: Fault) -> Duration {
-    let start = if fault == Fault::Failover { START } else { Duration::ZERO };
+    let start = if fault.is_failover() { START } else { Duration::ZERO };
     fault.lasts() + ROUND + start
 }
 
@@ -233,20 +244,20 @@ struct Soak {
     rate: u32,
     /// The cluster, and where its last round ended.
     world: Option<(World, Moment)>,
-    /// What each fault broke.
+    /// The failed checks of each fault.
     results: Vec<(String, Vec<Broken>)>,
 }
 
 impl Soak {
     async fn round(&mut self, fault: Fault) {
         // A failover leaves two primaries behind: it has a cluster of its own.
-        if fault == Fault::Failover {
+        if fault.is_failover() {
             self.end().await;
         }
         let (mut world, from) = match self.world.take() {
             Some(running) => running,
             None => {
-                let options = WorldOptions { rate: self.rate, with_standby: fault == Fault::Failover };
+                let options = WorldOptions { rate: self.rate, with_standby: fault.is_failover() };
                 (World::start(options).await, Moment::now())
             }
         };
@@ -261,7 +272,7 @@ impl Soak {
         }
     }
 
-    /// Looks at what the cluster keeps, and ends it.
+    /// Checks that memory, descriptors and sessions are back at their level, and ends the cluster.
     async fn end(&mut self) {
         let Some((world, _)) = self.world.take() else { return };
         let endings = round::at_the_end(&world).await;

@@ -11,7 +11,7 @@ use super::ledger::{Ledger, Receiver, Sender};
 use super::program;
 use super::support::node::{AdapterVersion, Drained, NodePeer, Server, ServerOptions, StreamOptions};
 
-/// How often a process is asked for what it has recorded.
+/// How often the records of a process are fetched.
 const DRAIN: Duration = Duration::from_millis(150);
 
 /// A Node server that broadcasts streams; its process is killed when this is dropped.
@@ -64,7 +64,7 @@ impl NodeServer {
 
     /// Ends the process with SIGKILL.
     pub async fn kill(&mut self) {
-        // Nobody may ask it any more.
+        // First the tasks that would still send it requests.
         if let Some(Running { peer, _watching: watching }) = self.running.take() {
             drop(watching);
             peer.kill().await;
@@ -92,13 +92,13 @@ pub fn stream(sender: Sender, rate: u32, ledger: &Ledger) -> StreamOptions {
     StreamOptions { name: sender.name().into(), rate, first: ledger.next_number(sender), binary }
 }
 
-/// Moves what a process has recorded into the ledger, again and again.
+/// Moves the records of a process into the ledger, again and again.
 pub fn drain(peer: NodePeer, ledger: Arc<Ledger>) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(async move {
         loop {
             match peer.drain_streams().await {
                 Ok(drained) => enter(&ledger, &drained),
-                Err(error) => eprintln!("soak: a Node process does not tell what it has recorded: {error}"),
+                Err(error) => eprintln!("soak: cannot fetch the records of a Node process: {error}"),
             }
             sleep(DRAIN).await;
         }

@@ -1,4 +1,4 @@
-//! A pgio node under test: the program `pgio serve`, its log, and what `/readyz` says all the time.
+//! A pgio node under test: the program `pgio serve`, its log, and its `/readyz` over time.
 
 use std::net::Ipv4Addr;
 use std::process::Stdio;
@@ -24,7 +24,7 @@ pub const SAMPLING: Duration = Duration::from_millis(100);
 /// How long it may take to answer.
 const PROBE: Duration = Duration::from_secs(1);
 
-/// What `/readyz` said, and when.
+/// An answer of `/readyz`.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample {
     pub at: Moment,
@@ -63,7 +63,7 @@ struct Running {
     _log: AbortOnDropHandle<()>,
 }
 
-/// What a process takes of the machine.
+/// The resources of a process.
 #[derive(Clone, Copy, Debug)]
 pub struct Resources {
     /// Resident memory in KiB.
@@ -73,7 +73,7 @@ pub struct Resources {
 }
 
 impl PgioNode {
-    /// Starts a node that hosts `/` and `/files` and relays what clients emit to everyone else.
+    /// Starts a node that hosts `/` and `/files` and relays the events of clients to everyone else.
     pub async fn start(name: &'static str, database: String) -> Self {
         let (port, seen) = (program::free_port(), Shared::default());
         let probing = AbortOnDropHandle::new(tokio::spawn(probe(port, seen.clone())));
@@ -174,7 +174,7 @@ impl PgioNode {
         distinct.into_iter().map(line).collect()
     }
 
-    /// What the process takes of the machine; `None` while there is none.
+    /// The resources of the process; `None` while there is none.
     pub fn resources(&self) -> Option<Resources> {
         let pid = self.pid()?;
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
@@ -195,7 +195,7 @@ impl PgioNode {
     }
 }
 
-/// Whether a line says that something is wrong with Postgres; what it says of single clients is none of that.
+/// Whether a line reports a problem.
 fn is_notice(line: &LogLine) -> bool {
     matches!(line.level.as_str(), "WARN" | "ERROR")
 }

@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::program;
 
 /// Sessions that the primary takes, those reserved for superusers included.
-const MAX_CONNECTIONS: &str = "60";
+const MAX_CONNECTIONS: &str = "80";
 
 /// How long a server, a statement or a copy may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -30,7 +30,7 @@ pub const VICTIM: &str = "victim";
 /// The role of all others.
 pub const BYSTANDER: &str = "bystander";
 
-/// The role of those who only take connections away.
+/// The role whose sessions only use up connections.
 pub const FILLER: &str = "filler";
 
 /// A session as superuser.
@@ -44,7 +44,7 @@ impl Admin {
     pub async fn connect(url: &str) -> Result<Self, tokio_postgres::Error> {
         let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
         let connection = tokio::spawn(async move {
-            // Whoever waits for an answer gets the error.
+            // The pending query returns the error.
             connection.await.ok();
         });
         Ok(Self { client, _connection: AbortOnDropHandle::new(connection) })
@@ -164,7 +164,7 @@ impl Standby {
     }
 }
 
-/// Who runs Postgres in place of root, which it refuses.
+/// The user that runs Postgres instead of root, as Postgres refuses root.
 fn account() -> Option<User> {
     if !Uid::effective().is_root() {
         return None;

@@ -24,7 +24,7 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// `pgio` with nothing configured but what the arguments say.
+/// `pgio` in an empty environment: only the arguments configure it.
 pub fn pgio(arguments: &[&str]) -> Command {
     let mut command = command(env!("CARGO_BIN_EXE_pgio"));
     command.args(arguments).env_clear().env("HOME", "/nonexistent").env("PGIO_STATE_DIR", "/nonexistent");

@@ -1,7 +1,7 @@
 //! A TCP proxy before Postgres that breaks connections on demand.
 //!
-//! In: what to do with the bytes of each direction, a new upstream, resets. Invariants: bytes keep their order, and what
-//! a silent direction holds back is forwarded when it ends, followed by the close that came meanwhile.
+//! In: the mode of each direction, a new upstream, resets. Invariants: bytes keep their order; a silent direction holds
+//! them back and forwards them when the silence ends, followed by a close that came meanwhile.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -22,7 +22,7 @@ const CHUNK: usize = 16 << 10;
 /// Chunks that one direction of a connection may hold back: 32 MiB at most. Then it stops to read.
 const HELD_BACK: usize = 2048;
 
-/// What a proxy does with all of its connections.
+/// The treatment of all connections of a proxy.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Mode {
     /// Forwards nothing to Postgres. A new connection does not reach Postgres, either.
@@ -84,12 +84,12 @@ impl Proxy {
         self.port
     }
 
-    /// Changes what happens to the bytes, from now on and for all connections.
+    /// Changes the mode, from now on and for all connections.
     pub fn set(&self, mode: Mode) {
         self.control.mode.send_replace(mode);
     }
 
-    /// Resets all connections that there are (TCP RST on both sides).
+    /// Resets all current connections (TCP RST on both sides).
     pub fn reset(&self) {
         self.control.resets.send_modify(|count| *count += 1);
     }
@@ -123,15 +123,15 @@ async fn serve(mut client: TcpStream, control: Arc<Control>) {
     if mode.borrow().refuse {
         return reset(&client);
     }
-    let reaches_server = async {
-        mode.wait_for(|mode| !mode.silent_to_server).await.ok()?;
-        TcpStream::connect((Ipv4Addr::LOCALHOST, control.upstream.load(Ordering::Relaxed))).await.ok()
+    tokio::select! {
+        opened = mode.wait_for(|mode| !mode.silent_to_server) => if opened.is_err() { return },
+        _ = resets.changed() => return reset(&client),
+    }
+    // A reset that comes while it connects takes effect below, on both sides.
+    let upstream = control.upstream.load(Ordering::Relaxed);
+    let Ok(mut server) = TcpStream::connect((Ipv4Addr::LOCALHOST, upstream)).await else {
+        return reset(&client);
     };
-    let server = tokio::select! {
-        server = reaches_server => server,
-        _ = resets.changed() => None,
-    };
-    let Some(mut server) = server else { return reset(&client) };
     // A proxy that collects small packets would add latency of its own.
     if client.set_nodelay(true).and(server.set_nodelay(true)).is_err() {
         return reset(&client);
@@ -174,7 +174,7 @@ async fn pump(
         loop {
             let mut chunk = vec![0; CHUNK];
             match from.read(&mut chunk).await {
-                // A reset closes this direction like an orderly end: behind what came before it.
+                // A reset closes this direction like an orderly end, after the bytes that came before it.
                 Ok(0) | Err(_) => return,
                 Ok(length) => chunk.truncate(length),
             }

@@ -1,12 +1,14 @@
-//! What a person reads: a line for each fault, and what is broken.
+//! Prints the report: a line for each fault, and the failed checks.
 
 use std::time::Duration;
 
 use super::check::Broken;
-use super::fault::{NOTICED, WHOLE};
-use super::round::{Ending, NOTICED_SLACK, REQUEST_SLACK, Round, Row, WHOLE_SLACK};
+use super::fault::{NOTICED, RECOVERED};
+use super::round::{
+    Ending, GIVE_UP, GIVE_UP_NODE, NOTICED_SLACK, RECOVERED_SLACK, REQUEST_SLACK, Round, Row,
+};
 
-/// Says what will be run, and how to run it again.
+/// Prints the set-up, and the command that repeats the run.
 pub fn heading(command: &str, duration: Duration, rate: u32) {
     println!(
         "soak: two pgio nodes, Node servers with adapters 0.5.0 and 0.3.1, clients of each, on one Postgres"
@@ -14,24 +16,24 @@ pub fn heading(command: &str, duration: Duration, rate: u32) {
     println!("about {} s, {rate} events/s from each of five senders", duration.as_secs());
     println!("again: {command}");
     println!(
-        "bounds: noticed {NOTICED:?} (+ {NOTICED_SLACK:?} for measuring), whole {WHOLE:?} (+ {WHOLE_SLACK:?}), \
+        "bounds: noticed {NOTICED:?} (+ {NOTICED_SLACK:?} for measuring), recovered {RECOVERED:?} (+ {RECOVERED_SLACK:?}), \
          a request its deadline (+ {REQUEST_SLACK:?})"
     );
     println!();
-    println!("{:<26}│{:^66}│{:^50}", "", "pgio node A", "Node server, adapter 0.5.0");
+    println!("{:<26}│{:^68}│{:^52}", "", "pgio node A", "Node server, adapter 0.5.0");
     println!("{:<26}│{}│{}", "fault", columns(true), columns(false));
-    println!("{}┼{}┼{}", "─".repeat(26), "─".repeat(66), "─".repeat(50));
+    println!("{}┼{}┼{}", "─".repeat(26), "─".repeat(68), "─".repeat(52));
 }
 
 fn columns(is_pgio: bool) -> String {
     let common = format!(
-        "{:>8}{:>8}{:>6}{:>7}{:>6}{:>6}{:>9}",
-        "noticed", "whole", "lost", "files", "twice", "order", "slowest"
+        "{:>8}{:>10}{:>6}{:>7}{:>6}{:>6}{:>9}",
+        "noticed", "recovered", "lost", "files", "twice", "order", "slowest"
     );
     if is_pgio { format!("{common}{:>8}{:>8}", "refused", "request") } else { common }
 }
 
-/// One line, and below it what is broken.
+/// Prints one line, and below it the failed checks.
 pub fn round(round: &Round) {
     let verdict = if round.broken.is_empty() { "ok" } else { "BROKEN" };
     let request = seconds(round.longest_request.map(|(_, longest)| longest));
@@ -60,7 +62,7 @@ pub fn round(round: &Round) {
     }
 }
 
-/// What a node takes at the end.
+/// Prints the resources of a node at the end.
 pub fn ending(ending: &Ending) {
     let mark = if ending.is_level { " " } else { "✗" };
     println!("    {mark} {}", ending.text);
@@ -68,10 +70,10 @@ pub fn ending(ending: &Ending) {
 
 fn cells(row: &Row) -> String {
     let noticed = seconds(row.noticed);
-    let whole = row.whole.map_or_else(|| "never".into(), |whole| seconds(Some(whole)));
+    let recovered = row.recovered.map_or_else(|| "not yet".into(), |recovered| seconds(Some(recovered)));
     let slowest = seconds(Some(row.slowest));
     format!(
-        "{noticed:>8}{whole:>8}{:>6}{:>7}{:>6}{:>6}{slowest:>9}",
+        "{noticed:>8}{recovered:>10}{:>6}{:>7}{:>6}{:>6}{slowest:>9}",
         row.lost, row.files_lost, row.twice, row.disordered
     )
 }
@@ -80,15 +82,16 @@ fn seconds(time: Option<Duration>) -> String {
     time.map_or_else(|| "-".into(), |time| format!("{:.2} s", time.as_secs_f64()))
 }
 
-/// The end: what is broken, fault by fault, and what there was no time for.
+/// Prints the legend, the failed checks of each fault, and the faults that there was no time for.
 pub fn summary(rounds: &[(String, Vec<Broken>)], not_run: &[String], seed: u64, time: Duration) {
     println!();
     println!(
         "noticed: from the fault until /readyz says 503 or the log warns; - where nothing was to be noticed, or was"
     );
     println!(
-        "whole: from Postgres' next answer until /readyz says 200 and every stream flows without loss or refusal"
+        "recovered: from Postgres' next answer until /readyz says 200 and every stream flows without loss or refusal"
     );
+    println!("not yet: after {} s for pgio, after {} s for Node", GIVE_UP.as_secs(), GIVE_UP_NODE.as_secs());
     println!("lost, twice, order: events that others sent to its client, and events of its client at others");
     println!("files: lost ones of those that went through the attachment table");
     if !not_run.is_empty() {

@@ -34,9 +34,9 @@ pub struct Ended {
     pub longest: Duration,
 }
 
-/// What has ended and what is under way.
+/// Requests that have ended, and requests in flight.
 #[derive(Default)]
-struct Books(Mutex<Entries>);
+struct Records(Mutex<Entries>);
 
 #[derive(Default)]
 struct Entries {
@@ -46,16 +46,16 @@ struct Entries {
 
 /// Asks until it is dropped.
 pub struct Requests {
-    books: Arc<Books>,
+    records: Arc<Records>,
     _asking: Vec<AbortOnDropHandle<()>>,
 }
 
 impl Requests {
     /// Starts to ask with this emitter, and with programs that connect to `database`.
     pub fn start(emitter: &Emitter, database: &str) -> Self {
-        let books = Arc::<Books>::default();
+        let records = Arc::<Records>::default();
         let mut asking = Vec::new();
-        let (own, handle) = (books.clone(), emitter.clone());
+        let (own, handle) = (records.clone(), emitter.clone());
         asking.push(AbortOnDropHandle::new(tokio::spawn(async move {
             loop {
                 // Incomplete answers and errors are both an end.
@@ -67,7 +67,7 @@ impl Requests {
                 own.measure("emit_with_ack", ask).await;
             }
         })));
-        let (own, database) = (books.clone(), database.to_owned());
+        let (own, database) = (records.clone(), database.to_owned());
         asking.push(AbortOnDropHandle::new(tokio::spawn(async move {
             loop {
                 for (name, arguments) in PROGRAMS {
@@ -79,14 +79,14 @@ impl Requests {
                 }
             }
         })));
-        Self { books, _asking: asking }
+        Self { records, _asking: asking }
     }
 
-    /// What has ended since this was last asked, and what is under way for longer than its deadline.
+    /// The requests that ended since the last call, and the age of those in flight.
     pub fn take(&self) -> BTreeMap<&'static str, Ended> {
-        let mut books = self.books.lock();
-        let mut taken = std::mem::take(&mut books.ended);
-        for (name, since) in &books.under_way {
+        let mut records = self.records.lock();
+        let mut taken = std::mem::take(&mut records.ended);
+        for (name, since) in &records.under_way {
             let ended = taken.entry(name).or_default();
             ended.longest = ended.longest.max(since.elapsed());
         }
@@ -94,7 +94,7 @@ impl Requests {
     }
 }
 
-impl Books {
+impl Records {
     fn lock(&self) -> MutexGuard<'_, Entries> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -103,16 +103,16 @@ impl Books {
     async fn measure(&self, name: &'static str, request: impl Future<Output = ()>) {
         let started = Instant::now();
         self.lock().under_way.insert(name, started);
-        // Giving up is the longest time there is; the caller sees it.
+        // The caller sees a request that was given up by its time.
         timeout(GIVE_UP, request).await.ok();
         self.ended(name, started.elapsed());
         sleep(PAUSE).await;
     }
 
     fn ended(&self, name: &'static str, time: Duration) {
-        let mut books = self.lock();
-        books.under_way.remove(name);
-        let ended = books.ended.entry(name).or_default();
+        let mut records = self.lock();
+        records.under_way.remove(name);
+        let ended = records.ended.entry(name).or_default();
         ended.count += 1;
         ended.longest = ended.longest.max(time);
     }

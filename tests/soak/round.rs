@@ -1,4 +1,4 @@
-//! One fault from its beginning until everything is whole again, and what it cost.
+//! Runs one fault from its beginning until the cluster has recovered, and checks the guarantees.
 
 use std::time::Duration;
 
@@ -11,38 +11,41 @@ use super::inject::{Injected, inject};
 use super::ledger::{Pair, Sender, Verdict, ranges};
 use super::pgio_node::SAMPLING;
 use super::requests::DEADLINE;
-use super::ways::{LOCAL, Member, Reach, Ways};
+use super::routes::{LOCAL, Member, Reach, Routes};
 use super::world::{Level, World, application, sessions};
 
-/// What measuring adds to a time at most: `/readyz` is asked ten times a second, and the machine is shared.
+/// The allowance for measuring: `/readyz` is asked ten times a second, and the machine is shared.
 pub const NOTICED_SLACK: Duration = Duration::from_secs(1);
-pub const WHOLE_SLACK: Duration = Duration::from_millis(500);
+pub const RECOVERED_SLACK: Duration = Duration::from_millis(500);
 pub const REQUEST_SLACK: Duration = Duration::from_secs(1);
 
-/// How long a pgio node may take to be whole until the harness gives up and starts a new cluster.
-const GIVE_UP: Duration = Duration::from_secs(15);
+/// How long a pgio node may take to recover until the harness gives up and starts a new cluster.
+pub const GIVE_UP: Duration = Duration::from_secs(15);
 
 /// How long the harness waits for the Node server, for which nothing is promised.
-const GIVE_UP_NODE: Duration = Duration::from_secs(5);
+pub const GIVE_UP_NODE: Duration = Duration::from_secs(5);
 
 /// How long everything flows before a round is judged.
 const SETTLE: Duration = Duration::from_millis(800);
 
-/// How long what was sent before that may take to arrive.
+/// How long events that were sent before that may take to arrive.
 const ARRIVE: Duration = Duration::from_secs(5);
 
-/// What was sent this long before a fault has arrived when it begins.
+/// Events older than this have arrived when a fault begins.
 const IN_FLIGHT: Duration = Duration::from_millis(500);
+
+/// The allowance for measuring the moment when `/readyz` says 200.
+const READY_SLACK: Duration = Duration::from_millis(200);
 
 /// How long events with an attachment may take to flow again; they are few, so this is coarse.
 const FILES_FLOW: Duration = Duration::from_secs(5);
 
-/// What a member did in a round.
+/// The results of a member in a round.
 #[derive(Clone, Debug, Default)]
 pub struct Row {
     pub noticed: Option<Duration>,
     /// `None`: never within the time that the harness waits.
-    pub whole: Option<Duration>,
+    pub recovered: Option<Duration>,
     pub received: usize,
     pub lost: usize,
     pub twice: usize,
@@ -54,19 +57,19 @@ pub struct Row {
     pub files_lost: usize,
 }
 
-/// What a round has shown.
+/// The results of a round.
 pub struct Round {
     pub fault: Fault,
     pub a: Row,
     pub node05: Row,
     pub longest_request: Option<(&'static str, Duration)>,
-    /// How long the whole round took.
+    /// How long the round took.
     pub took: Duration,
     /// By how much the bounds had to grow as the machine was busy.
     pub lag: Duration,
-    /// The guarantees that it broke, each with what was seen.
+    /// The failed checks.
     pub broken: Vec<Broken>,
-    /// What the log of node A says of it.
+    /// The warnings and errors of node A.
     pub log: Vec<String>,
     /// Whether the cluster can be used for the next one.
     pub is_healthy: bool,
@@ -77,12 +80,12 @@ pub async fn run(world: &mut World, fault: Fault, from: Moment) -> (Round, Momen
     let started = Instant::now();
     let Injected { began, answers, mut failover, mut broken } = inject(world, fault).await;
     let (promise, reach) = (fault.promise(), fault.reach());
-    let (mut flows, mut flows_node) = wait_until_whole(world, reach, answers).await;
+    let (mut flows, mut flows_node) = wait_until_recovered(world, reach, answers).await;
     if let Some(failover) = &mut failover {
         broken.extend(failover.thaw(world).await);
         // The old primary may have drawn sessions back.
         let thawed = Moment::now();
-        let (again, again_node) = wait_until_whole(world, reach, thawed).await;
+        let (again, again_node) = wait_until_recovered(world, reach, thawed).await;
         flows = flows.filter(|_| again.is_some());
         flows_node = flows_node.filter(|_| again_node.is_some());
     }
@@ -100,13 +103,15 @@ pub async fn run(world: &mut World, fault: Fault, from: Moment) -> (Round, Momen
     judge.bystanders(is_spared);
     judge.local();
     judge.notice(&mut a);
-    judge.whole(&a);
+    judge.recovered(&a);
     judge.files(&mut a, flows.is_some()).await;
     let longest_request = judge.requests();
     judge.answers();
     let mut broken = judge.broken;
     node05.noticed = world.node05.noticed_since(began).map(|at| at.since(began));
-    node05.files_lost = lost(world, &Member::Node05.files(), from, until).len();
+    let (files_from, files_until) = files_span(from, until);
+    let files_lost = lost(world, &Member::Node05.files(), files_from, files_until);
+    node05.files_lost = files_lost.iter().map(|(_, numbers)| numbers.len()).sum();
     let died: Vec<_> =
         [&mut world.a, &mut world.b].into_iter().filter_map(|n| n.has_died().then_some(n.name)).collect();
     broken.extend(
@@ -121,12 +126,16 @@ pub async fn run(world: &mut World, fault: Fault, from: Moment) -> (Round, Momen
     )
 }
 
-/// Waits until A and the Node server are whole; since when, or `None` where the harness has given up.
-async fn wait_until_whole(world: &World, reach: Reach, answers: Moment) -> (Option<Moment>, Option<Moment>) {
+/// Waits until A and the Node server have recovered; returns when that was, or `None` where the harness gave up.
+async fn wait_until_recovered(
+    world: &World,
+    reach: Reach,
+    answers: Moment,
+) -> (Option<Moment>, Option<Moment>) {
     let started = Instant::now();
     loop {
         let [a, node05] =
-            [Member::A, Member::Node05].map(|member| whole_since(world, member, reach, answers));
+            [Member::A, Member::Node05].map(|member| recovered_since(world, member, reach, answers));
         let is_over = a.is_some() && (node05.is_some() || started.elapsed() > GIVE_UP_NODE);
         if is_over || started.elapsed() > GIVE_UP {
             return (a, node05);
@@ -135,8 +144,8 @@ async fn wait_until_whole(world: &World, reach: Reach, answers: Moment) -> (Opti
     }
 }
 
-/// From when on a member has been whole: something that was sent since has come on each way, and `/readyz` says 200.
-fn whole_since(world: &World, member: Member, reach: Reach, answers: Moment) -> Option<Moment> {
+/// When a member had recovered: a later event has come on each route, and `/readyz` says 200.
+fn recovered_since(world: &World, member: Member, reach: Reach, answers: Moment) -> Option<Moment> {
     let flows = flows_since(world, &member.inline(reach), answers)?;
     match member {
         Member::A => Some(flows.max(world.a.ready_since()?)),
@@ -144,9 +153,9 @@ fn whole_since(world: &World, member: Member, reach: Reach, answers: Moment) -> 
     }
 }
 
-fn flows_since(world: &World, ways: &Ways, moment: Moment) -> Option<Moment> {
+fn flows_since(world: &World, routes: &Routes, moment: Moment) -> Option<Moment> {
     // One process for each event is too slow to tell the moment.
-    let dense = ways.all().filter(|(sender, _)| *sender != Sender::Cli);
+    let dense = routes.all().filter(|(sender, _)| *sender != Sender::Cli);
     dense
         .map(|pair| world.ledger.flows_since(pair, moment))
         .try_fold(moment, |last, flows| Some(last.max(flows?)))
@@ -165,8 +174,8 @@ async fn bystanders_flow(world: &World, reach: Reach, answers: Moment) -> bool {
 
 /// Waits until all that has to arrive has arrived, in vain if it is lost.
 async fn wait_for_arrivals(world: &World, reach: Reach, from: Moment, until: Moment) {
-    let ways = [Member::A, Member::Node05, Member::Bystanders].map(|member| member.inline(reach));
-    // Only what was sent at the end can still be on its way.
+    let routes = [Member::A, Member::Node05, Member::Bystanders].map(|member| member.inline(reach));
+    // Only the latest events can still be in flight.
     let recently = Moment(until.0 - 1000).max(from);
     let deadline = Instant::now() + ARRIVE;
     let all_reported = Duration::from_millis(500);
@@ -175,17 +184,22 @@ async fn wait_for_arrivals(world: &World, reach: Reach, from: Moment, until: Mom
         let acknowledged = [Sender::A, Sender::B, Sender::Emitter];
         let unanswered =
             acknowledged.iter().any(|s| !world.ledger.answers(*s, recently, until).unanswered.is_empty());
-        unanswered || ways.iter().any(|ways| !lost(world, ways, recently, until).is_empty())
+        unanswered || routes.iter().any(|routes| !lost(world, routes, recently, until).is_empty())
     };
     while is_missing() && Instant::now() < deadline {
         sleep(Duration::from_millis(50)).await;
     }
 }
 
-/// What was published and did not arrive: each way with the numbers.
-fn lost(world: &World, ways: &Ways, from: Moment, until: Moment) -> Vec<(Pair, Vec<u64>)> {
-    let verdicts = ways.all().map(|pair| (pair, world.ledger.verdict(pair, from, until).lost));
+/// The events that were published and did not arrive: the numbers for each route.
+fn lost(world: &World, routes: &Routes, from: Moment, until: Moment) -> Vec<(Pair, Vec<u64>)> {
+    let verdicts = routes.all().map(|pair| (pair, world.ledger.verdict(pair, from, until).lost));
     verdicts.filter(|(_, lost)| !lost.is_empty()).collect()
+}
+
+/// The window for events with an attachment: a second earlier, as the round does not wait for the last ones.
+fn files_span(from: Moment, until: Moment) -> (Moment, Moment) {
+    (Moment(from.0 - 1000), Moment(until.0 - 1000))
 }
 
 fn describe((sender, receiver): Pair, numbers: &[u64]) -> String {
@@ -209,12 +223,12 @@ impl Judge<'_> {
         self.broken.push(Broken::new(check, seen));
     }
 
-    /// Counts what became of a member's inline events, and judges it if it is pgio's.
+    /// Counts the inline events of a member; checks those of pgio node A.
     fn member(&mut self, member: Member, flows: Option<Moment>) -> Row {
-        let (world, ways) = (self.world, member.inline(self.reach));
+        let (world, routes) = (self.world, member.inline(self.reach));
         let mut row = Row::default();
-        let mut whole = flows;
-        for (is_sending, pairs) in [(false, &ways.receiving), (true, &ways.sending)] {
+        let mut recovered = flows;
+        for (is_sending, pairs) in [(false, &routes.receiving), (true, &routes.sending)] {
             for pair in pairs {
                 let verdict = world.ledger.verdict(*pair, self.from, self.until);
                 let (twice, disordered) = world.ledger.take_disorder(*pair);
@@ -224,7 +238,7 @@ impl Judge<'_> {
                 row.disordered += disordered.len();
                 row.slowest = row.slowest.max(verdict.slowest);
                 if let Some(last) = verdict.last_lost.filter(|last| *last >= self.answers) {
-                    whole = whole.map(|whole| whole.max(last));
+                    recovered = recovered.map(|recovered| recovered.max(last));
                 }
                 if member == Member::A {
                     self.pair(*pair, is_sending, &verdict, &twice, &disordered);
@@ -235,10 +249,10 @@ impl Judge<'_> {
             let answers = world.ledger.answers(Sender::A, self.from, self.until);
             row.refused = answers.refused;
             if let Some(last) = answers.last_refused.filter(|last| *last >= self.answers) {
-                whole = whole.map(|whole| whole.max(last));
+                recovered = recovered.map(|recovered| recovered.max(last));
             }
             if let Some(bound) =
-                self.promise.inline_delay.filter(|bound| row.slowest > *bound + WHOLE_SLACK + self.lag)
+                self.promise.inline_delay.filter(|bound| row.slowest > *bound + RECOVERED_SLACK + self.lag)
             {
                 let slowest = row.slowest.as_secs_f64();
                 self.breaks(
@@ -247,21 +261,32 @@ impl Judge<'_> {
                 );
             }
         }
-        row.whole = whole.map(|whole| whole.since(self.answers));
+        row.recovered = recovered.map(|recovered| recovered.since(self.answers));
         row
     }
 
-    /// Judges a way of pgio node A.
+    /// Checks a route of pgio node A.
     fn pair(&mut self, pair: Pair, is_sending: bool, verdict: &Verdict, twice: &[u64], disordered: &[u64]) {
         let keeps = if is_sending { self.promise.keeps_sending } else { self.promise.keeps_receiving };
-        let in_flight = Moment(self.began.0 - i64::try_from(IN_FLIGHT.as_millis()).unwrap_or(0));
+        let in_flight = i64::try_from((IN_FLIGHT + self.lag).as_millis()).unwrap_or(0);
+        let in_flight = Moment(self.began.0 - in_flight);
         if keeps && !verdict.lost.is_empty() {
             let check = if is_sending { Check::AcknowledgedArrives } else { Check::NothingLost };
             self.breaks(check, describe(pair, &verdict.lost));
         } else if verdict.first_lost.is_some_and(|first| first < in_flight) {
             self.breaks(Check::NothingLost, format!("before the fault, {}", describe(pair, &verdict.lost)));
+        } else if !is_sending && verdict.last_lost.is_some_and(|last| self.was_ready(last)) {
+            let seen = format!("though /readyz said 200 again, {}", describe(pair, &verdict.lost));
+            self.breaks(Check::NothingLost, seen);
         }
         self.disorder(pair, twice, disordered);
+    }
+
+    /// Whether the node said that it is ready from before that moment until now.
+    fn was_ready(&self, moment: Moment) -> bool {
+        // The client of a node that was killed has to come back, too.
+        let ready = self.world.a.ready_since().filter(|ready| *ready > self.began && self.promise.answers);
+        ready.is_some_and(|ready| moment > ready && moment.since(ready) > READY_SLACK + self.lag)
     }
 
     fn disorder(&mut self, pair: Pair, twice: &[u64], disordered: &[u64]) {
@@ -273,16 +298,16 @@ impl Judge<'_> {
     }
 
     fn bystanders(&mut self, flow: bool) {
-        let ways = Member::Bystanders.inline(self.reach);
-        for pair in ways.all() {
+        let routes = Member::Bystanders.inline(self.reach);
+        for pair in routes.all() {
             let (twice, disordered) = self.world.ledger.take_disorder(pair);
             self.disorder(pair, &twice, &disordered);
         }
         if !flow {
-            self.breaks(Check::BystandersSpared, format!("not whole within {} s", GIVE_UP.as_secs()));
+            self.breaks(Check::BystandersSpared, format!("not recovered within {} s", GIVE_UP.as_secs()));
         }
         if self.reach == Reach::Victims {
-            for (pair, numbers) in lost(self.world, &ways, self.from, self.until) {
+            for (pair, numbers) in lost(self.world, &routes, self.from, self.until) {
                 self.breaks(Check::BystandersSpared, format!("lost {}", describe(pair, &numbers)));
             }
         }
@@ -299,7 +324,7 @@ impl Judge<'_> {
         if !verdict.lost.is_empty() {
             self.breaks(Check::LocalDelivery, format!("lost {}", describe(LOCAL, &verdict.lost)));
         }
-        let bound = super::fault::WHOLE + WHOLE_SLACK + self.lag;
+        let bound = super::fault::RECOVERED + RECOVERED_SLACK + self.lag;
         if verdict.slowest > bound {
             let slowest = verdict.slowest.as_secs_f64();
             self.breaks(Check::LocalDelivery, format!("it took up to {slowest:.1} s"));
@@ -324,8 +349,8 @@ impl Judge<'_> {
         }
     }
 
-    fn whole(&mut self, row: &Row) {
-        match (row.whole, self.promise.whole) {
+    fn recovered(&mut self, row: &Row) {
+        match (row.recovered, self.promise.recovered) {
             (None, _) => {
                 let pairs = Member::A.inline(self.reach);
                 let standing = pairs.all().filter(|(sender, _)| *sender != Sender::Cli);
@@ -341,31 +366,31 @@ impl Judge<'_> {
                 } else {
                     standing.join(", ")
                 };
-                self.breaks(Check::Whole, format!("not within {} s: {standing}", GIVE_UP.as_secs()));
+                self.breaks(Check::Recovered, format!("not within {} s: {standing}", GIVE_UP.as_secs()));
             }
-            (Some(whole), Some(bound)) if whole > bound + WHOLE_SLACK + self.lag => {
-                let whole = whole.as_secs_f64();
-                self.breaks(Check::Whole, format!("after {whole:.1} s, {bound:?} is allowed"));
+            (Some(recovered), Some(bound)) if recovered > bound + RECOVERED_SLACK + self.lag => {
+                let recovered = recovered.as_secs_f64();
+                self.breaks(Check::Recovered, format!("after {recovered:.1} s, {bound:?} is allowed"));
             }
             (Some(_), _) => {}
         }
     }
 
     /// Events with an attachment: they flow again, and are kept where they do not suffer.
-    async fn files(&mut self, row: &mut Row, is_whole: bool) {
-        let ways = Member::A.files();
+    async fn files(&mut self, row: &mut Row, is_recovered: bool) {
+        let routes = Member::A.files();
         let deadline = Instant::now() + FILES_FLOW;
-        while flows_since(self.world, &ways, self.answers).is_none() {
-            if Instant::now() > deadline || !is_whole {
+        while flows_since(self.world, &routes, self.answers).is_none() {
+            if Instant::now() > deadline || !is_recovered {
                 self.breaks(Check::AttachmentsFlow, format!("they do not {FILES_FLOW:?} later"));
                 break;
             }
             sleep(SAMPLING).await;
         }
-        let until = Moment(self.until.0 - 1000);
-        for (is_sending, pairs) in [(false, &ways.receiving), (true, &ways.sending)] {
+        let (from, until) = files_span(self.from, self.until);
+        for (is_sending, pairs) in [(false, &routes.receiving), (true, &routes.sending)] {
             for pair in pairs {
-                let lost = self.world.ledger.verdict(*pair, self.from, until).lost;
+                let lost = self.world.ledger.verdict(*pair, from, until).lost;
                 row.files_lost += lost.len();
                 let keeps =
                     if is_sending { self.promise.keeps_sending } else { self.promise.keeps_receiving };
@@ -397,8 +422,8 @@ impl Judge<'_> {
     /// Every client that asked for an acknowledgement has got an answer.
     fn answers(&mut self) {
         let mut senders = vec![Sender::B, Sender::Emitter];
-        // Nobody answers for a node that was killed.
-        if self.promise.whole.is_some() {
+        // A node that was killed answers nothing.
+        if self.promise.answers {
             senders.extend([Sender::A, Sender::AFiles]);
         }
         for sender in senders {
@@ -414,13 +439,13 @@ impl Judge<'_> {
     }
 }
 
-/// What a node took of the machine at first and takes at the end, and whether that is about the same.
+/// The resources of a node at first and at the end, and whether they are about the same.
 pub struct Ending {
     pub text: String,
     pub is_level: bool,
 }
 
-/// Waits until the nodes take what they took at first.
+/// Waits until the resources of the nodes are back at their first level.
 pub async fn at_the_end(world: &World) -> Vec<Ending> {
     let mut endings = Vec::new();
     let deadline = Instant::now() + Duration::from_secs(10);

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// The pause between two runs of `pgio emit`.
 const CLI_PAUSE: Duration = Duration::from_millis(500);
 
-/// What makes an event go through the attachment table.
+/// The bytes that send an event through the attachment table.
 const BINARY: &[u8] = &[7; 32];
 
 /// Emits with the library, so many events a second; those of `EmitterFiles` in `/files` and with bytes.
@@ -73,7 +73,7 @@ pub fn cli(database: String, ledger: Arc<Ledger>) -> AbortOnDropHandle<()> {
     }))
 }
 
-/// Runs `pgio tail` and records what it prints.
+/// Runs `pgio tail` and records its events.
 pub fn tail(database: &str, ledger: Arc<Ledger>) -> AbortOnDropHandle<()> {
     let mut command =
         program::pgio(&["tail", "-o", "json", "-q", "-n", "/", "-n", "/files", "--type", "broadcast"]);
@@ -89,7 +89,7 @@ pub fn tail(database: &str, ledger: Arc<Ledger>) -> AbortOnDropHandle<()> {
                 ledger.received((sender, Receiver::Tail), number, at);
             }
         }
-        // Without it what follows counts as lost, which is the truth.
+        // All later events count as lost, rightly so.
         eprintln!("soak: pgio tail has ended: {:?}", child.wait().await);
     }))
 }

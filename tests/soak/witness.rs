@@ -1,4 +1,4 @@
-//! A plain `LISTEN` at Postgres: what was published, and in which order.
+//! A plain `LISTEN` at Postgres: the reference for which events were published, and in which order.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ const AGAIN: Duration = Duration::from_millis(20);
 pub fn listen(url: String, ledger: Arc<Ledger>) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(async move {
         loop {
-            // That the server is not there is part of the run.
+            // The server is away during some faults.
             hear(&url, &ledger).await.ok();
             sleep(AGAIN).await;
         }
@@ -42,7 +42,7 @@ async fn hear(url: &str, ledger: &Ledger) -> Result<(), tokio_postgres::Error> {
 
 fn enter(payload: &str, ledger: &Ledger) {
     let at = Moment::now();
-    // Anything else that the members say to each other is of no interest.
+    // Other messages of the members are no part of a stream.
     let Ok(message) = serde_json::from_str::<Value>(payload) else { return };
     let event = &message["data"]["packet"]["data"];
     let sender = event[0].as_str().and_then(Sender::named);

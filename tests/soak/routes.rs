@@ -1,4 +1,4 @@
-//! Which pairs of a sender and a receiver count for which member of the cluster.
+//! The routes (pairs of a sender and a receiver) that count for each member of the cluster.
 
 use super::ledger::{Pair, Receiver, Sender};
 
@@ -9,18 +9,18 @@ pub enum Member {
     A,
     /// The Node server with adapter 0.5.0, which the same faults hit.
     Node05,
-    /// pgio node B and all who speak to Postgres directly: no fault hits their connections alone.
+    /// pgio node B and the programs that speak to Postgres directly: no fault hits only their connections.
     Bystanders,
 }
 
-/// What reaches the member, and what it sends to those whom no fault hits.
+/// The routes to the member, and those from it to members that no fault hits alone.
 #[derive(Clone, Debug)]
-pub struct Ways {
+pub struct Routes {
     pub receiving: Vec<Pair>,
     pub sending: Vec<Pair>,
 }
 
-impl Ways {
+impl Routes {
     pub fn all(&self) -> impl Iterator<Item = Pair> {
         self.receiving.iter().chain(&self.sending).copied()
     }
@@ -42,66 +42,67 @@ fn hears(pair: Pair) -> bool {
     }
 }
 
-/// Whom a fault hits.
+/// The members that a fault hits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
     /// The victims' connections, or the victims themselves.
     Victims,
-    /// Everyone. Then nothing is expected of the Node servers, also not that they come back.
+    /// Everyone. Then nothing is expected of the Node servers, also not that they come back. Neither of `pgio emit`: after
+    /// a failover each new process takes the first primary that there is.
     Everyone,
 }
 
 impl Member {
-    /// The ways of its inline events that are judged under a fault.
-    pub fn inline(self, reach: Reach) -> Ways {
+    /// The routes of its inline events that are judged under a fault.
+    pub fn inline(self, reach: Reach) -> Routes {
         use {Receiver as R, Sender as S};
         let everyone = reach == Reach::Everyone;
         match self {
-            Self::A if everyone => Ways {
-                receiving: pairs(&[S::B, S::Emitter, S::Cli], &[R::A]),
+            Self::A if everyone => Routes {
+                receiving: pairs(&[S::B, S::Emitter], &[R::A]),
                 sending: pairs(&[S::A], &[R::B, R::Tail, R::Witness]),
             },
-            Self::A => Ways {
+            Self::A => Routes {
                 receiving: pairs(&[S::B, S::Emitter, S::Cli, S::Node03], &[R::A]),
                 sending: pairs(&[S::A], &[R::B, R::Node03, R::Tail, R::Witness]),
             },
-            Self::Node05 if everyone => Ways {
-                receiving: pairs(&[S::Emitter, S::Cli], &[R::Node05]),
+            Self::Node05 if everyone => Routes {
+                receiving: pairs(&[S::Emitter], &[R::Node05]),
                 sending: pairs(&[S::Node05], &[R::Witness]),
             },
-            Self::Node05 => Ways {
+            Self::Node05 => Routes {
                 receiving: pairs(&[S::B, S::Emitter, S::Cli], &[R::Node05]),
                 sending: pairs(&[S::Node05], &[R::B, R::Node03, R::Tail]),
             },
-            Self::Bystanders if everyone => Ways {
-                receiving: pairs(&[S::Emitter, S::Cli], &[R::B, R::Tail]),
+            Self::Bystanders if everyone => Routes {
+                receiving: pairs(&[S::Emitter], &[R::B, R::Tail]),
                 sending: pairs(&[S::B], &[R::Tail, R::Witness]),
             },
-            Self::Bystanders => Ways {
+            Self::Bystanders => Routes {
                 receiving: pairs(&[S::Emitter, S::Cli, S::Node03], &[R::B, R::Tail]),
                 sending: pairs(&[S::B], &[R::Node03, R::Tail]),
             },
         }
     }
 
-    /// The ways of its events with an attachment.
-    pub fn files(self) -> Ways {
+    /// The routes of its events with an attachment.
+    pub fn files(self) -> Routes {
         use {Receiver as R, Sender as S};
         match self {
-            Self::A => Ways {
+            Self::A => Routes {
                 receiving: pairs(&[S::EmitterFiles], &[R::A]),
                 sending: pairs(&[S::AFiles], &[R::B, R::Tail]),
             },
-            Self::Node05 => Ways {
+            Self::Node05 => Routes {
                 receiving: pairs(&[S::EmitterFiles], &[R::Node05]),
                 sending: pairs(&[S::Node05Files], &[R::B, R::Tail]),
             },
             Self::Bystanders => {
-                Ways { receiving: pairs(&[S::EmitterFiles], &[R::B, R::Tail]), sending: Vec::new() }
+                Routes { receiving: pairs(&[S::EmitterFiles], &[R::B, R::Tail]), sending: Vec::new() }
             }
         }
     }
 }
 
-/// What a client of A receives of another client of A, whatever Postgres does.
+/// The route between two clients of node A, which does not need Postgres.
 pub const LOCAL: Pair = (Sender::A, Receiver::LocalA);
