@@ -100,6 +100,15 @@ pub struct Sub {
     pub told_missed: Vec<u64>,
 }
 
+/// How a request ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Ending {
+    /// By the passing of time.
+    pub was_timeout: bool,
+    /// While nothing reaches the machine.
+    pub is_deaf: bool,
+}
+
 /// What one peer has answered to one request, as far as the machine was given it.
 #[derive(Default)]
 pub struct Answered {
@@ -415,8 +424,7 @@ impl Machine {
         now: u64,
         id: &str,
         summary: &Summary,
-        was_timeout: bool,
-        is_deaf: bool,
+        ending: Ending,
         peers: &[Peer],
         commits: &[Commit],
     ) -> Checked {
@@ -436,7 +444,7 @@ impl Machine {
                 })
                 .map(|(peer, _)| peer);
             // What falls silent while unknown peers answer is noticed too late: see the limits in `ClusterState`.
-            let healthy = healthy.filter(|_| !(request.discovers && is_deaf));
+            let healthy = healthy.filter(|_| !(request.discovers && ending.is_deaf));
             for index in healthy.chain(&request.heard) {
                 let peer = &peers[*index];
                 let is_settled = peer.uid == request.asker
@@ -451,7 +459,7 @@ impl Machine {
                 );
             }
             ensure!(
-                !(was_timeout && now >= request.deadline && self.disturbed_at < sent),
+                !(ending.was_timeout && now >= request.deadline && self.disturbed_at < sent),
                 "request-ends-by-deadline",
                 "{id} waited until its deadline though everyone had answered"
             );

@@ -14,7 +14,7 @@ use pgio::cluster::state::{Input, LookUpId, Output, Statement};
 use pgio::cluster::{Content, Event as Delivered};
 use pgio::protocol::{AttachmentId, Body, Message};
 
-use crate::machine::{Checked, Link, Machine, Sub, Violation, ensure, violated};
+use crate::machine::{Checked, Ending, Link, Machine, Sub, Violation, ensure, violated};
 use crate::peer::{Life, Peer};
 use crate::postgres::{CHANNELS, Commit, Item, NAMESPACES, Owner, Postgres, Sender, Session, channel};
 use crate::trace::{SECOND, Trace};
@@ -435,8 +435,7 @@ impl World {
                         self.now,
                         id,
                         &summary,
-                        self.was_timeout,
-                        is_deaf,
+                        Ending { was_timeout: self.was_timeout, is_deaf },
                         &self.peers,
                         &self.postgres.commits,
                     )?,
