@@ -98,7 +98,7 @@ fn mark(number: u32) -> String {
 
 /// Whether the server has said no, so that nothing of the transaction has happened.
 fn was_refused(error: &Error) -> bool {
-    matches!(error, Error::Database(_) | Error::MissingTable { .. } | Error::TablePrivilege { .. })
+    matches!(error, Error::Database { .. } | Error::MissingTable { .. } | Error::TablePrivilege { .. })
 }
 
 fn finish_all(jobs: Vec<Job>, outcome: Result<()>) {

@@ -112,7 +112,7 @@ struct Live {
 
 impl Live {
     async fn connect(settings: &Settings) -> Result<Self> {
-        let (client, connection) = settings.connect().await?;
+        let (client, connection) = settings.connect_to_listen().await?;
         Ok(Self { client, connection })
     }
 }

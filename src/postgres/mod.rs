@@ -13,6 +13,7 @@ mod listener;
 pub mod private;
 mod publisher;
 mod session;
+mod session_setup;
 mod settings;
 mod table;
 mod tls;

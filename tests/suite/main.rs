@@ -7,5 +7,6 @@ mod fuzz_corpus;
 mod interop_harness;
 mod private;
 mod serve;
+mod sessions;
 mod settings;
 mod support;
