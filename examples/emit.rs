@@ -16,7 +16,7 @@ struct Order {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let emitter = Emitter::connect(&std::env::var("DATABASE_URL")?).await?;
 
-    // To everybody. On return Postgres has committed it, and every live server has it.
+    // To everybody. On return Postgres has committed it; the servers receive it a moment later.
     emitter.emit("news", "hello").await?;
 
     // To some rooms, but not to those who are in another one as well. A tuple is several arguments, `()` is none.

@@ -1,14 +1,36 @@
 //! The library's one error type.
 
 use std::any::Any;
+use std::ops::Deref;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::protocol::{AttachmentId, MessageKind, Uid};
 
+/// The error below an [`Error`]: shared, as errors can be cloned.
+#[derive(Debug, Clone)]
+pub struct Cause(Arc<dyn std::error::Error + Send + Sync>);
+
+impl Cause {
+    pub(crate) fn new(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self(Arc::new(error))
+    }
+}
+
+impl Deref for Cause {
+    type Target = dyn std::error::Error + Send + Sync;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.0
+    }
+}
+
 /// Everything that can go wrong in this library.
 ///
-/// The text of each error is one line, names the input that caused it and never holds a password.
+/// The text of each error is one line, names the input that caused it and never holds a password. Where Postgres or the
+/// network caused it, [`source`](std::error::Error::source) is a `tokio_postgres::Error` or a
+/// `tokio_postgres::error::DbError`.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -36,21 +58,31 @@ pub enum Error {
 
     /// The server cannot be reached, or takes no connections for now.
     #[error("cannot connect to {target}: {reason}")]
+    #[non_exhaustive]
     Connect {
         /// `host:port` or the socket's path; several of them when several hosts were tried.
         target: String,
         /// Why, with the server's own words where it said something.
         reason: String,
+        /// The server's error code, where the server answered with one: `53300`.
+        sqlstate: Option<String>,
+        /// The driver's error.
+        source: Option<Cause>,
     },
 
     /// The server can be reached, and will not have us: wrong password, no such database, a certificate that nobody
     /// vouches for. Trying again does not help.
     #[error("cannot connect to {target}: {reason}")]
+    #[non_exhaustive]
     Refused {
         /// `host:port` or the socket's path; several of them when several hosts were tried.
         target: String,
         /// Why, in the server's own words.
         reason: String,
+        /// The server's error code, where the server answered with one: `53300`.
+        sqlstate: Option<String>,
+        /// The driver's error.
+        source: Option<Cause>,
     },
 
     /// The connection broke while something was under way.
@@ -65,8 +97,16 @@ pub enum Error {
     NotificationsNotDelivered,
 
     /// The server refused a statement.
-    #[error("Postgres refused: {0}")]
-    Database(String),
+    #[error("Postgres refused: {message}")]
+    #[non_exhaustive]
+    Database {
+        /// The server's own words.
+        message: String,
+        /// The server's error code: `57014`.
+        sqlstate: Option<String>,
+        /// The driver's error.
+        source: Option<Cause>,
+    },
 
     /// The attachment table does not exist.
     #[error("the attachment table {table} does not exist")]
@@ -84,11 +124,16 @@ pub enum Error {
         reason: String,
     },
 
-    /// Another session holds a lock on the attachment table.
-    #[error("the attachment table {table} is locked by another session")]
+    /// Another session keeps the attachment table locked.
+    #[error(
+        "the attachment table {table} is locked by another session{}",
+        pid.map_or(String::new(), |pid| format!(" (pid {pid})"))
+    )]
     TableLocked {
         /// The table, as configured.
         table: String,
+        /// The server process of that session, where it could be found.
+        pid: Option<i32>,
     },
 
     /// The attachment table has other columns than the protocol needs.
@@ -204,6 +249,17 @@ impl Error {
     /// A file that the system does not let us use.
     pub(crate) fn file(path: impl Into<PathBuf>, error: &dyn std::fmt::Display) -> Self {
         Self::File { path: path.into(), reason: in_words(error) }
+    }
+
+    /// The server's error code (SQLSTATE, five characters), where the server answered with one. PostgreSQL's appendix
+    /// "Error Codes" lists them.
+    pub fn sqlstate(&self) -> Option<&str> {
+        match self {
+            Self::Connect { sqlstate, .. }
+            | Self::Refused { sqlstate, .. }
+            | Self::Database { sqlstate, .. } => sqlstate.as_deref(),
+            _ => None,
+        }
     }
 
     /// Whether Postgres is away, so that the same may work once it is back.

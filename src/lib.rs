@@ -110,7 +110,7 @@ pub mod server;
 pub use adapter::{PostgresAdapter, PostgresAdapterCtr};
 pub use cluster::{AdapterOptions, Cluster};
 pub use emitter::{BroadcastOperator, Emitter};
-pub use error::{Error, Result};
+pub use error::{Cause, Error, Result};
 pub use postgres::{Receipt, Settings};
 pub use protocol::{Args, Date, Namespace, RemoteSocket, Value};
 

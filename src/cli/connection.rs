@@ -71,7 +71,8 @@ impl Deadline {
             Ok(outcome) => outcome,
             Err(_) => {
                 let target = global.settings()?.target();
-                Err(Error::Connect { target, reason: format!("no answer within {:?}", self.within) }.into())
+                let reason = format!("no answer within {:?}", self.within);
+                Err(Error::Connect { target, reason, sqlstate: None, source: None }.into())
             }
         }
     }

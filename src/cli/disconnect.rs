@@ -10,8 +10,8 @@ use super::target::Target;
 /// Disconnect sockets
 ///
 /// From their namespace; with --close their connections are closed, and with them the client's other namespaces. A client
-/// that is told to leave does not come back by itself. Exit status 0 means that Postgres has committed the request;
-/// every live server then has it. Without --room and --except it asks first.
+/// that is told to leave does not come back by itself. Exit status 0 means that Postgres has committed the request, not
+/// that a server has carried it out. Without --room and --except it asks first.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

@@ -98,6 +98,12 @@ impl Failure {
             Self::Library(Error::NotificationsNotDelivered) => Some("pgio doctor looks for the cause".into()),
             Self::Library(Error::MissingTable { table }) => Some(create_table(table)),
             Self::Library(Error::TableShape { remedy, .. }) => Some(format!("as its owner: {remedy}")),
+            Self::Library(Error::TableLocked { pid, .. }) => Some(match pid {
+                Some(pid) => {
+                    format!("pg_stat_activity shows what it does; SELECT pg_terminate_backend({pid}) ends it")
+                }
+                None => "try again; pg_locks shows who has locked it".into(),
+            }),
             Self::Library(Error::TableDefinition { .. }) => {
                 Some("it takes the owner of the table, or CREATE on its schema, which has to exist".into())
             }

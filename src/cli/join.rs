@@ -8,8 +8,8 @@ use super::target::Target;
 
 /// Make sockets join rooms
 ///
-/// Exit status 0 means that Postgres has committed the request; every live server then has it. Sockets that connect
-/// later are not affected.
+/// Exit status 0 means that Postgres has committed the request, not that a server has carried it out. Sockets that
+/// connect later are not affected.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

@@ -8,7 +8,7 @@ use super::target::Target;
 
 /// Make sockets leave rooms
 ///
-/// Exit status 0 means that Postgres has committed the request; every live server then has it.
+/// Exit status 0 means that Postgres has committed the request, not that a server has carried it out.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

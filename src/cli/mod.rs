@@ -25,6 +25,7 @@ mod output;
 mod rooms;
 mod serve;
 mod server_emit;
+mod signals;
 mod size;
 mod sockets;
 mod tagged;

@@ -18,8 +18,8 @@ use crate::{Emitter, Value};
 /// Send an event to the servers themselves, not to clients
 ///
 /// Each server of the namespace gets it (`io.on(EVENT, ...)` in Node). Exit status 0 means that Postgres has committed
-/// it; every live server then has it. With --ack each server answers once, and those that do not are named on stderr,
-/// with exit status 4. ARG is as in `pgio emit`.
+/// it, not that a server has received it. With --ack each server answers once, and those that do not are named on
+/// stderr, with exit status 4. ARG is as in `pgio emit`.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

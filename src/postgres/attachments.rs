@@ -48,7 +48,7 @@ pub(crate) fn table_failure(error: &tokio_postgres::Error, table: &TableName) ->
         {
             Error::MissingTable { table }
         }
-        Some(db) if *db.code() == SqlState::LOCK_NOT_AVAILABLE => Error::TableLocked { table },
+        Some(db) if *db.code() == SqlState::LOCK_NOT_AVAILABLE => Error::TableLocked { table, pid: None },
         Some(db) if *db.code() == SqlState::INSUFFICIENT_PRIVILEGE => {
             Error::TablePrivilege { table, reason: db.message().to_owned() }
         }

@@ -9,7 +9,8 @@ use tokio::time::timeout;
 use tokio_postgres::config::{self, SslNegotiation};
 use tokio_postgres::{Client, Config, Connection, Socket};
 
-use super::failure::Denial;
+use super::failure::{ConnectFailure, Verdict};
+use super::session_setup;
 use super::settings::{Address, Host, Parameters, Settings, SslMode, TargetSession};
 use super::tls::{LazyTls, check_files};
 use crate::{Error, Result};
@@ -19,7 +20,8 @@ pub(crate) type PgConnection = Connection<Socket, TlsStream<Socket>>;
 type Connected = (Client, PgConnection);
 
 impl Settings {
-    /// Connects to the first host that will do.
+    /// Connects to the first host that will do. The session does not end while it is idle, whatever
+    /// `idle_session_timeout` the role or the database has.
     ///
     /// # Errors
     /// [`Error::Connect`] where it may work later, [`Error::Refused`] where it will not: each host with its reason.
@@ -33,25 +35,38 @@ impl Settings {
         if parameters.tls.mode != SslMode::Disable {
             check_files(&parameters.tls)?;
         }
-        let mut denials = Vec::new();
+        let mut failures = Vec::new();
         for wanted in wanted_sessions(parameters.target_session) {
-            denials.clear();
+            failures.clear();
             for host in &hosts {
                 match parameters.try_host(host, *wanted).await {
-                    Ok(connected) => return Ok(connected),
-                    Err(denial) => {
-                        tracing::debug!(%host, reason = denial.reason(), "no connection");
-                        let is_final = matches!(denial, Denial::Refused { .. });
-                        denials.push((*host, denial));
-                        // As in libpq: who is refused here does not try the same name and password next door.
+                    Ok((client, connection)) => {
+                        session_setup::set_up(&client, &connection);
+                        return Ok((client, connection));
+                    }
+                    Err(failure) => {
+                        tracing::debug!(%host, reason = failure.reason, "no connection");
+                        let is_final = matches!(failure.verdict, Verdict::Refused { .. });
+                        failures.push((*host, failure));
+                        // As in libpq: after a refusal the next host does not get the same name and password.
                         if is_final {
-                            return Err(summary(&denials));
+                            return Err(summary(failures));
                         }
                     }
                 }
             }
         }
-        Err(summary(&denials))
+        Err(summary(failures))
+    }
+
+    /// Connects for a session that listens.
+    ///
+    /// # Errors
+    /// Those of [`connect`](Self::connect).
+    pub(crate) async fn connect_to_listen(&self) -> Result<Connected> {
+        let (client, connection) = self.connect().await?;
+        session_setup::set_up_listening(&client);
+        Ok((client, connection))
     }
 }
 
@@ -67,27 +82,36 @@ fn wanted_sessions(target: TargetSession) -> &'static [TargetSession] {
     }
 }
 
-fn summary(denials: &[(&Host, Denial)]) -> Error {
-    let target = denials.iter().map(|(host, _)| host.to_string()).collect::<Vec<_>>().join(", ");
-    let reason = match denials {
-        [(_, denial)] => denial.reason().to_owned(),
+/// One error for all hosts: a refusal decides, else the first host that may take a connection later.
+fn summary(mut failures: Vec<(&Host, ConnectFailure)>) -> Error {
+    let target = failures.iter().map(|(host, _)| host.to_string()).collect::<Vec<_>>().join(", ");
+    let reason = match failures.as_slice() {
+        [(_, failure)] => failure.reason.clone(),
         several => several
             .iter()
-            .map(|(host, denial)| format!("{host}: {}", denial.reason()))
+            .map(|(host, failure)| format!("{host}: {}", failure.reason))
             .collect::<Vec<_>>()
             .join("; "),
     };
-    let may_work_later = denials.iter().any(|(_, denial)| matches!(denial, Denial::Away(_)));
-    let was_refused = denials.iter().any(|(_, denial)| matches!(denial, Denial::Refused { .. }));
-    if may_work_later && !was_refused {
-        Error::Connect { target, reason }
-    } else {
-        Error::Refused { target, reason }
+    let rank = |(_, failure): &(&Host, ConnectFailure)| match failure.verdict {
+        Verdict::Refused { .. } => 0,
+        Verdict::Transient => 1,
+        Verdict::Unsuitable => 2,
+    };
+    failures.sort_by_key(rank);
+    match failures.into_iter().next() {
+        Some((_, ConnectFailure { verdict: Verdict::Transient, sqlstate, source, .. })) => {
+            Error::Connect { target, reason, sqlstate, source }
+        }
+        Some((_, ConnectFailure { sqlstate, source, .. })) => {
+            Error::Refused { target, reason, sqlstate, source }
+        }
+        None => Error::Refused { target, reason, sqlstate: None, source: None },
     }
 }
 
 impl Parameters {
-    async fn try_host(&self, host: &Host, wanted: TargetSession) -> Result<Connected, Denial> {
+    async fn try_host(&self, host: &Host, wanted: TargetSession) -> Result<Connected, ConnectFailure> {
         let (first, second) = match (self.tls.mode, &host.address) {
             // There is no TLS over a Unix-domain socket.
             (SslMode::Disable, _) | (_, Address::Socket(_)) => (config::SslMode::Disable, None),
@@ -95,21 +119,21 @@ impl Parameters {
             (SslMode::Prefer, _) => (config::SslMode::Prefer, Some(config::SslMode::Disable)),
             _ => (config::SslMode::Require, None),
         };
-        let denial = match self.try_once(host, first, wanted).await {
+        let failure = match self.try_once(host, first, wanted).await {
             Ok(connected) => return Ok(connected),
-            Err(denial) => denial,
+            Err(failure) => failure,
         };
-        let another_way_may_do = match &denial {
-            Denial::Away(_) => false,
-            Denial::Unsuitable(_) => first == config::SslMode::Prefer,
-            Denial::Refused { by_rule, .. } => *by_rule,
+        let another_way_may_do = match failure.verdict {
+            Verdict::Transient => false,
+            Verdict::Unsuitable => first == config::SslMode::Prefer,
+            Verdict::Refused { by_rule } => by_rule,
         };
         match second {
             Some(second) if another_way_may_do => {
                 // The first reason is the one that the user can do something about.
-                self.try_once(host, second, wanted).await.map_err(|_| denial)
+                self.try_once(host, second, wanted).await.map_err(|_| failure)
             }
-            _ => Err(denial),
+            _ => Err(failure),
         }
     }
 
@@ -118,17 +142,17 @@ impl Parameters {
         host: &Host,
         mode: config::SslMode,
         wanted: TargetSession,
-    ) -> Result<Connected, Denial> {
+    ) -> Result<Connected, ConnectFailure> {
         let config = self.config(host, mode);
         let attempt = async {
             let connected = config.connect(LazyTls(self.tls.clone())).await;
-            check_session(connected.map_err(|error| Denial::of(&error))?, wanted).await
+            check_session(connected?, wanted).await
         };
         match self.connect_timeout {
             None => attempt.await,
             Some(limit) => timeout(limit, attempt)
                 .await
-                .unwrap_or_else(|_| Err(Denial::Away(format!("no answer within {limit:?}")))),
+                .unwrap_or_else(|_| Err(ConnectFailure::transient(format!("no answer within {limit:?}")))),
         }
     }
 
@@ -173,7 +197,7 @@ impl Parameters {
 async fn check_session(
     (client, mut connection): Connected,
     wanted: TargetSession,
-) -> Result<Connected, Denial> {
+) -> Result<Connected, ConnectFailure> {
     if wanted == TargetSession::Any {
         return Ok((client, connection));
     }
@@ -192,14 +216,13 @@ async fn check_session(
             Poll::Pending => Poll::Pending,
         });
         match select(query, std::pin::pin!(broken)).await {
-            Either::Left((rows, _)) => rows.map_err(|error| Denial::of(&error))?.pop(),
-            Either::Right((Some(error), _)) => return Err(Denial::of(&error)),
+            Either::Left((rows, _)) => rows?.pop(),
+            Either::Right((Some(error), _)) => return Err(error.into()),
             Either::Right((None, _)) => None,
         }
     };
-    let row = row.ok_or_else(|| Denial::Away("the server closed the connection".into()))?;
-    let get = |column| row.try_get(column).map_err(|error| Denial::of(&error));
-    let (is_standby, is_read_only): (bool, bool) = (get(0)?, get(1)?);
+    let row = row.ok_or_else(|| ConnectFailure::transient("the server closed the connection"))?;
+    let (is_standby, is_read_only): (bool, bool) = (row.try_get(0)?, row.try_get(1)?);
     let complaint = match wanted {
         TargetSession::ReadWrite if is_read_only => "the session is read-only",
         TargetSession::ReadOnly if !is_read_only => "the session is not read-only",
@@ -208,5 +231,5 @@ async fn check_session(
         _ => return Ok((client, connection)),
     };
     // After a failover it may be different.
-    Err(Denial::Away(complaint.into()))
+    Err(ConnectFailure::transient(complaint))
 }

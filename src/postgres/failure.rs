@@ -3,64 +3,85 @@
 use std::error::Error as _;
 use std::io;
 
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, Severity, SqlState};
 
 use crate::Error;
-use crate::error::in_words;
+use crate::error::{Cause, in_words};
 
 /// What a failed statement, or a connection that broke, means.
 pub(crate) fn failure(error: &tokio_postgres::Error) -> Error {
     match error.as_db_error() {
-        Some(db) if ends_connection(db.code()) => Error::ConnectionLost(one_line(db.message())),
-        Some(db) => Error::Database(one_line(db.message())),
+        Some(db) if ends_connection(db) => Error::ConnectionLost(one_line(db.message())),
+        Some(db) => Error::Database {
+            message: one_line(db.message()),
+            sqlstate: Some(db.code().code().to_owned()),
+            source: Some(Cause::new(db.clone())),
+        },
         None => Error::ConnectionLost(reason(error)),
     }
 }
 
-/// Why a connection could not be had.
-pub(super) enum Denial {
-    /// Nobody answers, or nobody yet: later it may be different.
-    Away(String),
-    /// This server will not do, another one may.
-    Unsuitable(String),
-    /// The server has looked at who we are, and said no.
+/// Why an attempt to connect failed.
+pub(super) struct ConnectFailure {
+    pub verdict: Verdict,
+    /// One line, in the server's words where it answered.
+    pub reason: String,
+    pub sqlstate: Option<String>,
+    pub source: Option<Cause>,
+}
+
+/// What a failed attempt to connect means for the next one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The same attempt may succeed later.
+    Transient,
+    /// This server does not suit, another one may.
+    Unsuitable,
+    /// The server has refused this user, password or database.
     Refused {
-        reason: String,
-        /// Not for what we said, but for how: the server's rules may want TLS, or none.
+        /// A rule in `pg_hba.conf` refused: it may want TLS, or none.
         by_rule: bool,
     },
 }
 
-impl Denial {
-    /// What the driver's error means.
-    pub(super) fn of(error: &tokio_postgres::Error) -> Self {
-        match error.as_db_error() {
-            Some(db) if is_passing(db.code()) => Self::Away(one_line(db.message())),
-            Some(db) => Self::Refused {
-                reason: one_line(db.message()),
-                by_rule: *db.code() == SqlState::INVALID_AUTHORIZATION_SPECIFICATION,
-            },
-            None if io_error(error).is_some() => Self::Away(reason(error)),
-            None => Self::Unsuitable(reason(error)),
-        }
-    }
-
-    pub(super) fn reason(&self) -> &str {
-        match self {
-            Self::Away(reason) | Self::Unsuitable(reason) | Self::Refused { reason, .. } => reason,
-        }
+impl ConnectFailure {
+    /// A failure of ours that may pass.
+    pub(super) fn transient(reason: impl Into<String>) -> Self {
+        Self { verdict: Verdict::Transient, reason: reason.into(), sqlstate: None, source: None }
     }
 }
 
-/// Codes with which a server ends a connection that was good. Source: PostgreSQL's appendix "Error Codes".
-fn ends_connection(code: &SqlState) -> bool {
+impl From<tokio_postgres::Error> for ConnectFailure {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let (verdict, reason) = match error.as_db_error() {
+            Some(db) if is_transient(db.code()) => (Verdict::Transient, one_line(db.message())),
+            Some(db) => {
+                let by_rule = *db.code() == SqlState::INVALID_AUTHORIZATION_SPECIFICATION;
+                (Verdict::Refused { by_rule }, one_line(db.message()))
+            }
+            None if io_error(&error).is_some() => (Verdict::Transient, reason(&error)),
+            None => (Verdict::Unsuitable, reason(&error)),
+        };
+        let sqlstate = error.code().map(|code| code.code().to_owned());
+        Self { verdict, reason, sqlstate, source: Some(Cause::new(error)) }
+    }
+}
+
+/// Whether the server has ended a connection that was good.
+fn ends_connection(error: &DbError) -> bool {
+    let is_fatal = matches!(error.parsed_severity(), Some(Severity::Fatal | Severity::Panic));
+    is_fatal || announces_end(error.code())
+}
+
+/// Codes of a server that goes down, or is not up yet. Source: PostgreSQL's appendix "Error Codes".
+fn announces_end(code: &SqlState) -> bool {
     let ends = [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW];
     code.code().starts_with("08") || ends.contains(code)
 }
 
 /// Codes of a server that may take the same connection later.
-fn is_passing(code: &SqlState) -> bool {
-    ends_connection(code) || *code == SqlState::TOO_MANY_CONNECTIONS
+fn is_transient(code: &SqlState) -> bool {
+    announces_end(code) || *code == SqlState::TOO_MANY_CONNECTIONS
 }
 
 /// The innermost cause, without the numbers that only say it again.

@@ -14,6 +14,7 @@ pub mod private;
 mod publisher;
 mod same_server;
 mod session;
+mod session_setup;
 mod settings;
 mod table;
 mod tls;

@@ -7,6 +7,7 @@ mod fuzz_corpus;
 mod interop_harness;
 mod private;
 mod serve;
+mod sessions;
 mod settings;
 mod soak_parts;
 mod support;

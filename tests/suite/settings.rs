@@ -234,6 +234,7 @@ async fn refusals_say_where_and_why() {
         format!("cannot connect to 127.0.0.1:{port}: password authentication failed for user \"{user}\"");
     assert_eq!(error.to_string(), expected);
     assert!(matches!(error, Error::Refused { .. }));
+    assert_eq!(error.sqlstate(), Some("28P01"));
 
     let no_database = postgres.url().rsplit_once('/').unwrap().0.to_owned() + "/nowhere";
     let error = refusal(&no_database).await;
@@ -241,6 +242,7 @@ async fn refusals_say_where_and_why() {
         matches!(&error, Error::Refused { reason, .. } if reason == "database \"nowhere\" does not exist"),
         "{error}"
     );
+    assert_eq!(error.sqlstate(), Some("3D000"));
 
     let no_password = format!("host=127.0.0.1 port={port} user={user} dbname=pgio passfile=/dev/null");
     let error = refusal(&no_password).await;
@@ -306,7 +308,8 @@ async fn the_first_of_several_hosts_that_will_do() {
     };
     let both = format!("{port_one},{port_two}");
     let a = "127.0.0.1,127.0.0.1";
-    assert_eq!(lands_on(a, &both, "").await, Ok(port_one));
+    assert_eq!(lands_on(a, &both, "").await, Ok(port_two));
+    assert_eq!(lands_on(a, &both, "target_session_attrs=any").await, Ok(port_one));
     assert_eq!(lands_on(a, &both, "target_session_attrs=read-write").await, Ok(port_two));
     assert_eq!(
         lands_on(a, &format!("{port_two},{port_one}"), "target_session_attrs=read-only").await,

@@ -15,6 +15,7 @@ use crate::cli::duration;
 use crate::cli::exit::{self, Failure};
 use crate::cli::output::lines::Lines;
 use crate::cli::output::progress::{self, count, size};
+use crate::cli::signals::Signals;
 use crate::postgres::{AttachmentTable, Deleted};
 
 /// How long to pause after a batch, as a multiple of what it took: publishers get nine tenths of what this would take.
@@ -105,7 +106,7 @@ impl Cleanup {
     ) -> Result<(), Failure> {
         let pause = if self.no_pause { 0 } else { PAUSE };
         let mut cleanup = table.cleanup(expired, self.batch_size).await?;
-        let mut interrupted = pin!(exit::interrupted());
+        let mut signals = Signals::listen()?;
         loop {
             let start = Instant::now();
             let mut is_interrupted = false;
@@ -114,7 +115,7 @@ impl Cleanup {
                 tokio::select! {
                     batch = &mut next => batch,
                     // The batch that is under way counts, too.
-                    () = &mut interrupted => {
+                    () = signals.next_on_terminal() => {
                         is_interrupted = true;
                         next.await
                     }
@@ -130,7 +131,7 @@ impl Cleanup {
             tokio::select! {
                 biased;
                 () = std::future::ready(()), if is_interrupted => return Err(Failure::Interrupted),
-                () = &mut interrupted => return Err(Failure::Interrupted),
+                () = signals.next_on_terminal() => return Err(Failure::Interrupted),
                 () = sleep(start.elapsed() * pause) => {}
             }
         }

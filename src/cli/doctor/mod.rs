@@ -6,14 +6,17 @@ mod servers;
 mod table;
 mod traffic;
 
+use std::time::Duration;
+
 use clap::Args;
+use tokio::time::timeout;
 
 use super::arguments::{Format, Global, Namespaces};
 use super::exit::Failure;
 use super::output::lines::Lines;
 use crate::cluster::Cluster;
 use crate::postgres::health::Examiner;
-use crate::{AdapterOptions, Namespace};
+use crate::{AdapterOptions, Error, Namespace};
 use finding::{Finding, Status};
 
 /// Check the database for everything that can go wrong
@@ -34,6 +37,14 @@ pub(super) struct Doctor {
     namespaces: Namespaces,
 }
 
+/// How long a check may take.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// The same, once a check had no answer.
+const NEXT_DEADLINE: Duration = Duration::from_secs(2);
+
+/// The server's error code for a lack of connections.
+const TOO_MANY_CONNECTIONS: &str = "53300";
+
 /// What the checks need to know.
 struct Context {
     examiner: Examiner,
@@ -48,33 +59,56 @@ impl Doctor {
         let target = settings.target();
         let examiner = Examiner::connect(settings.clone(), options.table_name.clone()).await?;
         let context = Context { examiner, options, namespaces: self.namespaces.list() };
-        let mut report = Report { lines: Lines::stdout(), global, checks: 0, failed: 0 };
+        let examiner = &context.examiner;
+        let mut report = Report { lines: Lines::stdout(), global, checks: 0, failed: 0, deadline: DEADLINE };
 
-        let about = context.examiner.server().await?;
-        report.add(server::connection(&target, &about))?;
-        report.add(server::version(&about))?;
-        report.add(server::primary(&about))?;
-        report.add(server::latency(&context.examiner).await?)?;
-        report.add(server::clock(&context.examiner).await?)?;
+        // A check that fails is a finding, and the next one follows: one may explain the other.
+        let about = report.facts("connection", examiner, examiner.server()).await?;
+        if let Some(about) = &about {
+            report.add(server::connection(&target, about))?;
+            report.add(server::version(about))?;
+            report.add(server::primary(about))?;
+            report.check("latency", examiner, server::latency(examiner)).await?;
+            report.check("clock", examiner, server::clock(examiner)).await?;
+        }
         // A standby takes no notifications, and an older server knows too little of what is asked here.
-        if server::is_recent(&about) {
-            let mut is_heard = false;
-            if !about.is_standby {
-                let delivery = traffic::delivery(&context).await?;
-                is_heard = delivery.iter().all(|finding| finding.status != Status::Fail);
-                report.add_all(delivery)?;
+        if about.as_ref().is_some_and(|about| !server::is_recent(about)) {
+            return report.end();
+        }
+        let delivery = match &about {
+            Some(about) if !about.is_standby => {
+                report.facts("delivery", examiner, traffic::delivery(&context)).await?
             }
-            report.add(traffic::queue(&context).await?)?;
+            _ => None,
+        };
+        let is_heard =
+            delivery.as_ref().is_some_and(|found| found.iter().all(|one| one.status != Status::Fail));
+        report.add_all(delivery.unwrap_or_default())?;
+        report.check("queue", examiner, traffic::queue(&context)).await?;
+        if let Some(about) = &about {
             report.add(traffic::channels(&context))?;
-            report.add_all(traffic::listeners(&context).await?)?;
+            report.check_all("listeners", examiner, traffic::listeners(&context)).await?;
             if is_heard {
                 // After those who listen were counted, as it is one of them.
-                let cluster = Cluster::connect(settings, context.options.clone()).await?;
-                report.add_all(servers::check(&cluster, &context.namespaces).await?)?;
+                let servers = async {
+                    let cluster = Cluster::connect(settings, context.options.clone()).await?;
+                    servers::check(&cluster, &context.namespaces).await
+                };
+                report.check_all("servers", examiner, servers).await?;
             }
-            report.add_all(table::check(&context, &about).await?)?;
+            report.check_all("table", examiner, table::check(&context, about)).await?;
         }
         report.end()
+    }
+}
+
+/// What to do about a check that could not be made.
+fn advice(error: &Error) -> String {
+    match error {
+        Error::Connect { sqlstate: Some(code), .. } if code == TOO_MANY_CONNECTIONS => {
+            "raise max_connections of the server, or the connection limit of the user or database".into()
+        }
+        _ => "see the other lines, and the server's log".into(),
     }
 }
 
@@ -83,9 +117,55 @@ struct Report<'a> {
     global: &'a Global,
     checks: usize,
     failed: usize,
+    /// How long the next check may take.
+    deadline: Duration,
 }
 
 impl Report<'_> {
+    /// What a check has to go by; `None` after a failure, which is added as a finding.
+    async fn facts<T>(
+        &mut self,
+        check: &'static str,
+        examiner: &Examiner,
+        work: impl Future<Output = crate::Result<T>>,
+    ) -> Result<Option<T>, Failure> {
+        let finding = match timeout(self.deadline, work).await {
+            Ok(Ok(facts)) => return Ok(Some(facts)),
+            Ok(Err(error)) => Finding::fail(check, error.to_string(), advice(&error)),
+            Err(_) => {
+                let detail = format!("no answer within {:?}", self.deadline);
+                // One long wait is enough to know.
+                self.deadline = NEXT_DEADLINE;
+                examiner.abandon_session().await;
+                Finding::fail(check, detail, "see whether the server hangs, or the network loses packets")
+            }
+        };
+        self.add(finding)?;
+        Ok(None)
+    }
+
+    /// Makes a check that finds one thing.
+    async fn check(
+        &mut self,
+        check: &'static str,
+        examiner: &Examiner,
+        work: impl Future<Output = crate::Result<Finding>>,
+    ) -> Result<(), Failure> {
+        let found = self.facts(check, examiner, work).await?;
+        found.map_or(Ok(()), |finding| self.add(finding))
+    }
+
+    /// Makes a check that finds several things.
+    async fn check_all(
+        &mut self,
+        check: &'static str,
+        examiner: &Examiner,
+        work: impl Future<Output = crate::Result<Vec<Finding>>>,
+    ) -> Result<(), Failure> {
+        let found = self.facts(check, examiner, work).await?;
+        self.add_all(found.unwrap_or_default())
+    }
+
     /// Prints a finding at once: the next check may take a while.
     fn add(&mut self, finding: Finding) -> Result<(), Failure> {
         self.checks += 1;

@@ -52,7 +52,7 @@ fn judge_version(major: i32, version: &str, today: Date) -> Finding {
 }
 
 pub(super) fn primary(server: &Server) -> Finding {
-    let advice = "connect to the primary: name all servers and target_session_attrs=read-write in the URL";
+    let advice = "connect to the primary: name all servers in the URL, without target_session_attrs or with target_session_attrs=read-write";
     if server.is_standby {
         return Finding::fail("primary", "this is a standby, which takes neither LISTEN nor NOTIFY", advice);
     }

@@ -1,6 +1,7 @@
 //! `pgio emit`: events for clients.
 
 mod ack;
+mod cron;
 mod replay;
 mod schedule;
 mod source;
@@ -26,9 +27,9 @@ const NODES_WAIT: Duration = Duration::from_secs(2);
 
 /// Send an event to the clients of the cluster
 ///
-/// Exit status 0 means that Postgres has committed it; every live server then has it. An ARG that is JSON is that value,
-/// anything else is the text itself; @FILE is the bytes of a file, @- those of stdin; {"$binary":"<base64>"} is bytes at
-/// any depth.
+/// Exit status 0 means that Postgres has committed it, not that a client has received it; --ack asks the clients. An ARG
+/// that is JSON is that value, anything else is the text itself; @FILE is the bytes of a file, @- those of stdin;
+/// {"$binary":"<base64>"} is bytes at any depth.
 #[derive(Args)]
 #[command(group = ArgGroup::new("what").required(true).args(["event", "from"]))]
 #[command(group = ArgGroup::new("repeat").args(["every", "cron"]))]
@@ -84,10 +85,10 @@ pub(super) struct Emit {
     #[arg(long, value_name = "TIME", value_parser = duration::parse_positive, conflicts_with = "from")]
     every: Option<Duration>,
     /// Stay, and send the event whenever this crontab expression says
-    #[arg(long, value_name = "EXPR", value_parser = schedule::parse_cron, conflicts_with = "from")]
+    #[arg(long, value_name = "EXPR", value_parser = cron::parse_cron, conflicts_with = "from")]
     cron: Option<Box<croner::Cron>>,
     /// The time zone of --cron, such as Europe/Madrid [default: local time]
-    #[arg(long, value_name = "ZONE", value_parser = schedule::parse_zone, requires = "cron")]
+    #[arg(long, value_name = "ZONE", value_parser = cron::parse_zone, requires = "cron")]
     tz: Option<jiff::tz::TimeZone>,
     /// Send so many times, then exit
     #[arg(long, value_name = "N", requires = "repeat", value_parser = clap::value_parser!(u64).range(1..))]
@@ -114,24 +115,24 @@ impl Emit {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
         if let Some(file) = &self.from {
             let source = source::Source::open(file)?;
-            let cluster = self.connect(global).await?;
+            let cluster = self.connect(global, &mut self.patience()).await?;
             return replay::run(&self, global, cluster, source).await;
         }
         let event = Event {
             name: self.event.clone().unwrap_or_default(),
             args: values::parse_all(&self.args, self.string)?,
         };
-        exit::unless_interrupted(self.send_once_or_on_schedule(global, &event)).await
+        if let Some(schedule) = Schedule::new(self.every, self.cron.as_deref(), self.tz.clone()) {
+            return schedule::run(&self, global, &event, schedule).await;
+        }
+        exit::unless_interrupted(self.send_once(global, &event)).await
     }
 
-    async fn send_once_or_on_schedule(&self, global: &Global, event: &Event) -> Result<(), Failure> {
-        if let Some(schedule) = Schedule::new(self.every, self.cron.as_deref(), self.tz.clone()) {
-            return schedule::run(self, global, event, schedule).await;
-        }
+    async fn send_once(&self, global: &Global, event: &Event) -> Result<(), Failure> {
         let deadline = Deadline::after(self.timeout);
         let cluster = match self.ack && self.retry_for.is_none() && self.require_nodes.is_none() {
             true => deadline.connect(global).await?,
-            false => self.connect(global).await?,
+            false => self.connect(global, &mut self.patience()).await?,
         };
         self.send(global, &cluster, event, deadline).await?;
         self.warn_of_doubles(global, cluster.maybe_twice());
@@ -145,7 +146,7 @@ impl Emit {
     /// What becomes of an event whose connection is lost. A schedule outlives short losses without being told to.
     fn on_loss(&self) -> OnLoss {
         let repeats = self.every.is_some() || self.cron.is_some();
-        match self.retry_for.or_else(|| repeats.then_some(schedule::RECONNECT)) {
+        match self.retry_for.or_else(|| repeats.then_some(schedule::PATIENCE)) {
             Some(time) => OnLoss::Retry(time),
             None => OnLoss::Fail,
         }
@@ -165,9 +166,8 @@ impl Emit {
     }
 
     /// Connects, and makes sure that enough servers are there.
-    async fn connect(&self, global: &Global) -> Result<Cluster, Failure> {
-        let mut patience = self.patience();
-        let cluster = global.connect_with(&mut patience, self.on_loss()).await?;
+    async fn connect(&self, global: &Global, patience: &mut Patience) -> Result<Cluster, Failure> {
+        let cluster = global.connect_with(patience, self.on_loss()).await?;
         if let Some(required) = self.require_nodes {
             for nsp in self.namespaces.list() {
                 let live = cluster.nodes(&nsp, NODES_WAIT, required).await?.len();

@@ -11,8 +11,9 @@ use super::source::{Pace, Source};
 use super::{Emit, Spread};
 use crate::cli::arguments::{Format, Global};
 use crate::cli::event_line::{self, Line, Wanted};
-use crate::cli::exit::{Failure, interrupted};
+use crate::cli::exit::Failure;
 use crate::cli::output::{lines::Lines, progress};
+use crate::cli::signals::Signals;
 use crate::protocol::Flags;
 use crate::{BroadcastOperator, Cluster, Emitter, Error, Namespace, Receipt};
 
@@ -33,18 +34,19 @@ pub(super) async fn run(
     mut source: Source,
 ) -> Result<(), Failure> {
     let progress = progress::bytes(global, source.size);
+    let mut signals = Signals::listen()?;
     let mut replay = Replay::new(emit, global, cluster, progress);
     let watched = replay.cluster.clone();
     let mut outcome = tokio::select! {
         outcome = replay.all(&mut source) => outcome,
         () = emit.warn_of_trouble(global, &watched) => Ok(()),
-        () = interrupted() => Err(Failure::Interrupted),
+        () = signals.next_on_terminal() => Err(Failure::Interrupted),
     };
     // What is under way is still counted, and a failure of it told.
     while !replay.under_way.is_empty() {
         tokio::select! {
             settled = replay.settle(0) => outcome = outcome.and(settled),
-            () = interrupted() => {
+            () = signals.next_on_terminal() => {
                 outcome = outcome.and(Err(Failure::Interrupted));
                 break;
             }

@@ -3,22 +3,33 @@
 use std::time::{Duration, Instant};
 
 use croner::Cron;
-use croner::parser::{CronParser, Seconds};
-use jiff::Zoned;
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
+use super::cron::{Step, Timetable};
 use super::{Emit, Event};
-use crate::Cluster;
 use crate::cli::arguments::Global;
-use crate::cli::connection::Deadline;
+use crate::cli::connection::{Deadline, Patience};
 use crate::cli::exit::Failure;
+use crate::cli::output::progress;
+use crate::cli::signals::Signals;
+use crate::{Cluster, Error};
+
+/// How long one round tries to connect, and to publish, when nothing else was asked for.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How much longer a round may take than what was asked for: the way there and back.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// When an event is due.
 pub(super) enum Schedule<'a> {
     Every { pause: Duration, next: Instant },
-    Cron { cron: &'a Cron, zone: TimeZone },
+    Cron(Timetable<'a>),
 }
+
+/// The event is never due again.
+struct Never;
 
 impl<'a> Schedule<'a> {
     pub(super) fn new(
@@ -27,40 +38,32 @@ impl<'a> Schedule<'a> {
         zone: Option<TimeZone>,
     ) -> Option<Self> {
         let every = every.map(|pause| Self::Every { pause, next: Instant::now() });
-        every.or_else(|| cron.map(|cron| Self::Cron { cron, zone: zone.unwrap_or_else(TimeZone::system) }))
+        every.or_else(|| {
+            cron.map(|cron| Self::Cron(Timetable::new(cron, zone.unwrap_or_else(TimeZone::system))))
+        })
     }
 
-    /// How long until it is due again; `None` when it never is.
-    fn next(&mut self) -> Option<Duration> {
+    /// Waits until the event is due. Rounds that were missed meanwhile are skipped.
+    async fn wait(&mut self) -> Result<(), Never> {
         match self {
             Self::Every { pause, next } => {
                 let now = Instant::now();
                 let due = *next;
-                // What was missed while Postgres was away is not made up for.
                 while *next <= now {
                     *next += *pause;
                 }
-                Some(due.saturating_duration_since(now))
+                sleep(due.saturating_duration_since(now)).await;
+                Ok(())
             }
-            Self::Cron { cron, zone } => {
-                let now = Zoned::now().with_time_zone(zone.clone());
-                let next = cron.find_next_occurrence(&now, false).ok()?;
-                Some(now.duration_until(&next).try_into().unwrap_or_default())
-            }
+            Self::Cron(timetable) => loop {
+                match timetable.step(Timestamp::now()) {
+                    Step::Send => return Ok(()),
+                    Step::Wait(time) => sleep(time).await,
+                    Step::Never => return Err(Never),
+                }
+            },
         }
     }
-}
-
-/// Reads a crontab expression of five fields, or six with seconds, or a name like `@hourly`.
-pub(super) fn parse_cron(text: &str) -> Result<Box<Cron>, String> {
-    let cron =
-        CronParser::builder().seconds(Seconds::Optional).build().parse(text).map_err(|e| e.to_string())?;
-    Ok(Box::new(cron))
-}
-
-/// Reads the name of a time zone.
-pub(super) fn parse_zone(name: &str) -> Result<TimeZone, String> {
-    TimeZone::get(name).map_err(|_| "no such time zone (write it like Europe/Madrid)".into())
 }
 
 /// Sends the event whenever it is due, until it has been sent often enough.
@@ -70,65 +73,100 @@ pub(super) async fn run(
     event: &Event,
     mut schedule: Schedule<'_>,
 ) -> Result<(), Failure> {
-    let mut cluster = Some(emit.connect(global).await?);
-    let mut sent = 0;
-    while emit.count.is_none_or(|count| sent < count) {
-        let Some(pause) = schedule.next() else {
-            return Err(Failure::Other(format!("--cron is never due again ({sent} sent)")));
-        };
-        sleep(pause).await;
-        match send(emit, global, event, &mut cluster).await {
-            Ok(()) => {
-                sent += 1;
-                emit.tell_one(global, event)?;
+    let mut signals = Signals::listen()?;
+    let mut patience = emit.patience();
+    let connected = tokio::select! {
+        connected = emit.connect(global, &mut patience) => connected?,
+        () = signals.next_on_terminal() => return Err(Failure::Interrupted.after("0 sent".into())),
+    };
+    let mut rounds = Rounds { emit, global, event, cluster: Some(connected), sent: 0, unknown: 0 };
+    let outcome = tokio::select! {
+        outcome = rounds.all(&mut schedule) => outcome,
+        () = signals.next_on_terminal() => Err(Failure::Interrupted),
+    };
+    outcome.map_err(|failure| failure.after(rounds.summary()))
+}
+
+/// The event, sent again and again.
+struct Rounds<'a> {
+    emit: &'a Emit,
+    global: &'a Global,
+    event: &'a Event,
+    /// None after a round that got no answer: the next one connects anew.
+    cluster: Option<Cluster>,
+    sent: u64,
+    /// Events that Postgres may have committed or not; the one that is under way is among them.
+    unknown: u64,
+}
+
+impl Rounds<'_> {
+    async fn all(&mut self, schedule: &mut Schedule<'_>) -> Result<(), Failure> {
+        while self.emit.count.is_none_or(|count| self.sent < count) {
+            if schedule.wait().await.is_err() {
+                return Err(Failure::Other("--cron is never due again".into()));
             }
-            // A server may be back when it is due the next time; a mistake in the event never mends itself.
-            Err(failure) if failure.is_passing() => global.warn(&failure.to_string()),
-            Err(failure) => return Err(failure.after(format!("{sent} sent"))),
+            match self.round().await {
+                Ok(()) => self.emit.tell_one(self.global, self.event)?,
+                // A server may be back when it is due the next time; a mistake in the event never mends itself.
+                Err(failure) if failure.is_passing() => self.global.warn(&failure.to_string()),
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends the event once. Ends by its deadline, whatever Postgres does.
+    async fn round(&mut self) -> Result<(), Failure> {
+        let patience = self.emit.retry_for.unwrap_or(PATIENCE);
+        let round_patience = &mut Patience::of(patience);
+        let cluster = match self.cluster.take() {
+            Some(cluster) => cluster,
+            None => {
+                let limit = patience.saturating_add(GRACE);
+                match timeout(limit, self.emit.connect(self.global, round_patience)).await {
+                    Ok(connected) => connected?,
+                    Err(_) => return Err(self.no_connection(limit)),
+                }
+            }
+        };
+        let limit = match self.emit.ack {
+            true => self.emit.timeout.saturating_mul(self.emit.namespaces.list().len() as u32),
+            false => patience,
+        };
+        let limit = limit.saturating_add(GRACE);
+        self.unknown += 1;
+        let send = self.emit.send(self.global, &cluster, self.event, Deadline::after(self.emit.timeout));
+        let outcome = match timeout(limit, send).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Error::ConnectionLost(format!("no answer within {limit:?}")).into()),
+        };
+        match &outcome {
+            Ok(()) => self.sent += 1,
+            // The connection is dropped: statements without an answer would hold up the next round.
+            Err(Failure::Library(Error::ConnectionLost(_))) => return outcome,
+            Err(_) => {}
+        }
+        self.unknown -= 1;
+        self.cluster = Some(cluster);
+        outcome
+    }
+
+    fn no_connection(&self, limit: Duration) -> Failure {
+        let reason = format!("no answer within {limit:?}");
+        match self.global.settings() {
+            Ok(settings) => {
+                let target = settings.target();
+                Error::Connect { target, reason, sqlstate: None, source: None }.into()
+            }
+            Err(error) => error.into(),
         }
     }
-    Ok(())
-}
 
-async fn send(
-    emit: &Emit,
-    global: &Global,
-    event: &Event,
-    cluster: &mut Option<Cluster>,
-) -> Result<(), Failure> {
-    let connected = match cluster.take() {
-        Some(cluster) => cluster,
-        None => emit.connect(global).await?,
-    };
-    let outcome = emit.send(global, &connected, event, Deadline::after(emit.timeout)).await;
-    *cluster = Some(connected);
-    outcome
-}
-
-/// How long one event is tried when nothing else was asked for.
-pub(super) const RECONNECT: Duration = Duration::from_secs(5);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn crontab_expressions_and_zones() {
-        assert!(parse_cron("0 9 * * 1-5").is_ok());
-        assert!(parse_cron("*/2 * * * * *").is_ok());
-        assert!(parse_cron("@hourly").is_ok());
-        assert!(parse_cron("61 * * * *").is_err());
-        assert!(parse_zone("Europe/Madrid").is_ok());
-        assert!(parse_zone("Europe/Atlantis").is_err());
-    }
-
-    #[test]
-    fn cron_is_due_by_the_clock_of_its_zone() {
-        let cron = parse_cron("0 9 * * *").unwrap();
-        let zone = parse_zone("Europe/Madrid").unwrap();
-        let now: Zoned = "2026-03-28T10:00:00[Europe/Madrid]".parse().unwrap();
-        let next = cron.find_next_occurrence(&now.with_time_zone(zone), false).unwrap();
-        // The night of the change to summer time has an hour less.
-        assert_eq!(next.timestamp().to_string(), "2026-03-29T07:00:00Z");
+    fn summary(&self) -> String {
+        let unknown = match self.unknown {
+            0 => String::new(),
+            n => format!(", {} not known", progress::count(n)),
+        };
+        format!("{} sent{unknown}", progress::count(self.sent))
     }
 }

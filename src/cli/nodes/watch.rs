@@ -27,7 +27,15 @@ const REMEMBERED: Duration = Duration::from_secs(60);
 /// How long asking may take while Postgres does not answer.
 const ASKING: Duration = Duration::from_secs(2);
 
-pub(super) async fn run(flags: &Nodes, global: &Global, mut call: RollCall) -> Result<(), Failure> {
+pub(super) async fn run(flags: &Nodes, global: &Global, call: RollCall) -> Result<(), Failure> {
+    tokio::select! {
+        outcome = watch(flags, global, call) => outcome,
+        // All the time, a round included; the screen is given back with the other branch.
+        () = exit::told_to_end() => Err(Failure::Interrupted),
+    }
+}
+
+async fn watch(flags: &Nodes, global: &Global, mut call: RollCall) -> Result<(), Failure> {
     let options = global.adapter_options();
     let mut known = Known::new(&options);
     let mut view = View::open(global, options.heartbeat_interval.min(flags.every))?;
@@ -57,7 +65,6 @@ pub(super) async fn run(flags: &Nodes, global: &Global, mut call: RollCall) -> R
                 Input::Interrupt => return Err(Failure::Interrupted),
                 Input::Resize => vec![Change::Refreshed],
             },
-            () = exit::told_to_end() => return Err(Failure::Interrupted),
         };
         if changes.iter().any(|change| matches!(change, Change::Restored(_))) {
             asking.reset_immediately();

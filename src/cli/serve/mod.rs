@@ -5,7 +5,6 @@ mod database;
 #[cfg(not(unix))]
 #[path = "database_configured.rs"]
 mod database;
-mod signals;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -17,6 +16,7 @@ use serde_json::json;
 
 use super::arguments::{Format, Global, Log, Namespaces};
 use super::exit::Failure;
+use super::signals::Signals;
 use super::{duration, glob, size, values};
 use crate::cluster::Cluster;
 use crate::server::{
@@ -24,7 +24,6 @@ use crate::server::{
     ServerOptions, TlsFiles, Tokens, Transports,
 };
 use database::Database;
-use signals::Signals;
 
 /// Host a Socket.IO server that is a member of the cluster
 ///

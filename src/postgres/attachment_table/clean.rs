@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use futures_util::future;
 use tokio_postgres::types::{ToSql, Type};
 
-use super::{AttachmentTable, LOCK_SPACE};
+use super::{AttachmentTable, LOCK_SPACE, locked};
 use crate::Result;
 use crate::postgres::attachments::table_failure;
 
@@ -104,9 +104,12 @@ impl Cleanup<'_> {
             parameters.push((done, Type::TIMESTAMPTZ));
         }
         // What a crash brings back is deleted the next time.
-        let lock = "SELECT pg_catalog.pg_advisory_xact_lock($1), \
-            pg_catalog.set_config('synchronous_commit', 'off', true)";
-        let lock: (&str, &[(&(dyn ToSql + Sync), Type)]) = (lock, &[(&self.lock, Type::INT8)]);
+        let lock = format!(
+            "SELECT pg_catalog.pg_advisory_xact_lock($1), \
+             pg_catalog.set_config('synchronous_commit', 'off', true), {}",
+            locked::LIMIT
+        );
+        let lock: (&str, &[(&(dyn ToSql + Sync), Type)]) = (&lock, &[(&self.lock, Type::INT8)]);
         let client = self.table.session.client().await?;
         // All are on their way before the first is answered; after a failure the server takes COMMIT for ROLLBACK.
         let (begun, locked, deleted, committed) = future::join4(
@@ -117,9 +120,10 @@ impl Cleanup<'_> {
         )
         .await;
         let fail = |error| table_failure(&error, &self.table.name);
-        begun.map_err(fail)?;
-        locked.map_err(fail)?;
-        let rows = deleted.map_err(fail)?;
+        let rows = match begun.and(locked).and(deleted) {
+            Ok(rows) => rows,
+            Err(error) => return Err(self.table.explain(&error).await),
+        };
         committed.map_err(fail)?;
         let Some(row) = rows.first() else { return Ok((Deleted::default(), None)) };
         let (rows, bytes): (i64, i64) = (row.try_get(0).map_err(fail)?, row.try_get(1).map_err(fail)?);

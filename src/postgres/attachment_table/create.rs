@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use futures_util::future;
 use tokio::time::sleep;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error as PgError, SimpleQueryMessage};
 
-use super::{AttachmentTable, LOCK_SPACE, Shape, definition_failure};
+use super::{AttachmentTable, LOCK_SPACE, Shape, definition_failure, locked};
 use crate::postgres::table::quote_identifier;
 use crate::postgres::{Session, failure};
 use crate::{Error, Result};
@@ -156,12 +157,28 @@ impl AttachmentTable {
         }
     }
 
+    /// Fails where another session keeps the table locked: building an index would wait for it for ever.
+    async fn must_be_unlocked(&self, client: &Client) -> Result<()> {
+        let table = self.name.as_sql();
+        let lock = format!("{}; LOCK TABLE {table} IN ROW EXCLUSIVE MODE", locked::BEGIN);
+        let (tried, ended) =
+            future::join(client.batch_execute(&lock), client.batch_execute("ROLLBACK")).await;
+        match tried {
+            Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+                Err(self.explain(&error).await)
+            }
+            // Whatever else is wrong, the change itself says it better.
+            _ => ended.map_err(|error| failure(&error)),
+        }
+    }
+
     /// Changes what is to be changed. Only who has the turn does this.
     async fn complete(&self, storage: Option<Storage>, changes: &mut Vec<Change>) -> Result<()> {
         let table = self.name.as_sql();
         let shape = self.existing_shape().await?;
         let client = self.session.client().await?;
         let fail = |error: PgError| definition_failure(&error, &self.name);
+        self.must_be_unlocked(&client).await?;
         for column in shape.unindexed() {
             if !is_building_an_index(&client, &shape).await {
                 for broken in shape.broken_indexes(column) {

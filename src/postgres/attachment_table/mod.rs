@@ -5,6 +5,7 @@ mod clean;
 #[cfg(feature = "cli")]
 mod cleaners;
 mod create;
+mod locked;
 #[cfg(feature = "cli")]
 mod rows;
 mod shape;

@@ -3,13 +3,13 @@
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use futures_util::future;
 use jiff::Timestamp;
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
-use super::AttachmentTable;
+use super::{AttachmentTable, locked};
 use crate::Result;
-use crate::postgres::attachments::table_failure;
 use crate::protocol::AttachmentId;
 
 /// How much of a document says what it is about. Node writes namespace and sender after the data.
@@ -86,7 +86,7 @@ impl AttachmentTable {
         Ok(rows.into_iter().next())
     }
 
-    /// Asks, and reads each row of the answer.
+    /// Asks, and reads each row of the answer. Waits for a lock on the table no longer than [`locked`](super::locked) says.
     pub(super) async fn rows<T>(
         &self,
         sql: &str,
@@ -94,9 +94,19 @@ impl AttachmentTable {
         read: impl Fn(&Row) -> Result<T, tokio_postgres::Error>,
     ) -> Result<Vec<T>> {
         let client = self.session.client().await?;
-        let rows = client.query_typed(sql, parameters).await;
-        let rows = rows.and_then(|rows| rows.iter().map(read).collect());
-        rows.map_err(|error| table_failure(&error, &self.name))
+        // All are on their way before the first is answered; after a failure the server takes COMMIT for ROLLBACK.
+        let (begun, rows, committed) = future::join3(
+            client.batch_execute(locked::BEGIN),
+            client.query_typed(sql, parameters),
+            client.batch_execute("COMMIT"),
+        )
+        .await;
+        let rows = begun.and(rows).and_then(|rows| rows.iter().map(read).collect());
+        let rows = rows.and_then(|rows| committed.map(|()| rows));
+        match rows {
+            Ok(rows) => Ok(rows),
+            Err(error) => Err(self.explain(&error).await),
+        }
     }
 }
 

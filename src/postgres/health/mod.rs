@@ -7,6 +7,7 @@ mod table;
 
 use std::time::{Duration, Instant, SystemTime};
 
+use futures_util::FutureExt;
 use jiff::SignedDuration;
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
@@ -92,6 +93,14 @@ impl Examiner {
         Ok(best)
     }
 
+    /// Gives up a session that does not answer: the next query gets a new one.
+    pub(crate) async fn abandon_session(&self) {
+        // At once, or there is none.
+        if let Some(Ok(client)) = self.session.client().now_or_never() {
+            self.session.abandon(&client).await;
+        }
+    }
+
     /// The one row of an answer.
     async fn one<T>(
         &self,
@@ -100,7 +109,7 @@ impl Examiner {
         read: impl Fn(&Row) -> Result<T, tokio_postgres::Error>,
     ) -> Result<T> {
         let mut rows = self.all(sql, parameters, read).await?;
-        rows.pop().ok_or_else(|| crate::Error::Database("no answer to a question that has one".into()))
+        rows.pop().ok_or_else(|| no_row(sql))
     }
 
     /// All rows of an answer.
@@ -113,6 +122,11 @@ impl Examiner {
         let rows = self.session.client().await?.query_typed(sql, parameters).await;
         rows.and_then(|rows| rows.iter().map(read).collect()).map_err(|error| failure(&error))
     }
+}
+
+/// A query that always has a row had none.
+fn no_row(sql: &str) -> crate::Error {
+    crate::Error::Database { message: format!("no row for {sql}"), sqlstate: None, source: None }
 }
 
 fn ahead(theirs: SystemTime, ours: SystemTime) -> SignedDuration {

@@ -35,7 +35,7 @@ pub(super) struct ListeningConnection {
 impl ListeningConnection {
     /// Connects and listens.
     pub(super) async fn open(settings: &Settings, channels: Vec<Channel>) -> Result<Self> {
-        let (client, mut connection) = settings.connect().await?;
+        let (client, mut connection) = settings.connect_to_listen().await?;
         let mut sql = String::new();
         for channel in &channels {
             sql += &listen(channel);

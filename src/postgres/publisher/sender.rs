@@ -82,7 +82,7 @@ impl Sender {
     }
 
     fn locked_for_long(&self) -> Error {
-        Error::TableLocked { table: self.table.to_string() }
+        Error::TableLocked { table: self.table.to_string(), pid: None }
     }
 
     /// Waits until held messages are to be tried; for ever, if there are none.

@@ -21,9 +21,8 @@ pub(in crate::postgres) enum SslMode {
 }
 
 /// What the server must be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::postgres) enum TargetSession {
-    #[default]
     Any,
     ReadWrite,
     ReadOnly,
@@ -31,6 +30,14 @@ pub(in crate::postgres) enum TargetSession {
     Standby,
     /// A standby, or whatever there is where none of the hosts is one.
     PreferStandby,
+}
+
+impl TargetSession {
+    /// Where nothing is set. Among several hosts a standby may come first after a failover, and it takes no `NOTIFY`.
+    /// A single host is taken as it is, without a query that looks at it.
+    pub(super) fn default_for(several_hosts: bool) -> Self {
+        if several_hosts { Self::ReadWrite } else { Self::Any }
+    }
 }
 
 pub(super) const SSL_MODE: Choice<SslMode> = &[

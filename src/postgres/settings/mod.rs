@@ -36,9 +36,12 @@ const NEXT_HOST_AFTER: Duration = Duration::from_secs(2);
 
 /// How to reach Postgres.
 ///
+/// A list of hosts means the first one that can be written to, as a standby takes no notifications;
+/// `target_session_attrs=any` asks for the first one that answers, as libpq does by default.
+///
 /// ```
 /// # fn main() -> pgio::Result<()> {
-/// let settings = pgio::Settings::parse("postgres://app:secret@db1,db2/chat?target_session_attrs=read-write")?;
+/// let settings = pgio::Settings::parse("postgres://app:secret@db1,db2/chat")?;
 /// assert_eq!(settings.target(), "db1:5432, db2:5432");
 /// # Ok(())
 /// # }
@@ -162,6 +165,7 @@ impl Settings {
         };
         let dbname = given.text("dbname").unwrap_or(&user).to_owned();
         let mut hosts = host::hosts(&given)?;
+        let several_hosts = hosts.len() > 1;
         match given.text("password") {
             Some(password) => hosts.iter_mut().for_each(|host| host.password = Some(password.to_owned())),
             None => password_file::apply(&mut hosts, &given, &dbname, &user, environment)?,
@@ -175,7 +179,9 @@ impl Settings {
             channel_binding: given
                 .choice("channel_binding", choice::CHANNEL_BINDING)?
                 .unwrap_or(ChannelBinding::Prefer),
-            target_session: given.choice("target_session_attrs", choice::TARGET_SESSION)?.unwrap_or_default(),
+            target_session: given
+                .choice("target_session_attrs", choice::TARGET_SESSION)?
+                .unwrap_or_else(|| TargetSession::default_for(several_hosts)),
             shuffle_hosts: given.choice("load_balance_hosts", choice::SHUFFLE_HOSTS)?.unwrap_or_default(),
             connect_timeout: match given.number::<i32>("connect_timeout")? {
                 None => Some(CONNECT_TIMEOUT),

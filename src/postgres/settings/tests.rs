@@ -157,6 +157,11 @@ fn defaults() {
     assert_eq!(parameters.target_session, TargetSession::Any);
     assert_eq!(parameters.application_name(), Some("pgio"));
     assert!(parameters.keepalives.is_some());
+    // Whoever lists several servers means the one that can be written to.
+    let target = |text: &str| parse(text).parameters().target_session;
+    assert_eq!(target("host=h,i user=u"), TargetSession::ReadWrite);
+    assert_eq!(target("hostaddr=10.0.0.1,10.0.0.2 user=u"), TargetSession::ReadWrite);
+    assert_eq!(target("host=h,i user=u target_session_attrs=any"), TargetSession::Any);
     let without = parse("host=h user=u connect_timeout=0 keepalives=0");
     assert_eq!(without.parameters().connect_timeout, None);
     assert!(without.parameters().keepalives.is_none());

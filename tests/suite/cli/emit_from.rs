@@ -156,24 +156,26 @@ async fn rate_and_speed_hold_events_back() {
 #[tokio::test]
 async fn an_interrupt_says_what_was_sent() {
     let postgres = postgres().await;
-    let mut tail = Running::start(&mut pgio(postgres.url(), &["tail"]));
-    tail.wait_for_note("listening").await;
-    let mut emit = Running::start(pgio(postgres.url(), &FROM).stdin(Stdio::piped()));
-    let mut stdin = emit.stdin();
-    stdin.write_all(b"[\"a\"]\n[\"b\"]\n").await.unwrap();
-    for _ in 0..2 {
-        tail.line().await;
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let mut tail = Running::start(&mut pgio(postgres.url(), &["tail"]));
+        tail.wait_for_note("listening").await;
+        let mut emit = Running::start(pgio(postgres.url(), &FROM).stdin(Stdio::piped()));
+        let mut stdin = emit.stdin();
+        stdin.write_all(b"[\"a\"]\n[\"b\"]\n").await.unwrap();
+        for _ in 0..2 {
+            tail.line().await;
+        }
+        emit.signal(signal);
+        let outcome = emit.end().await;
+        assert_eq!((outcome.status, outcome.stderr.as_str()), (130, "error: interrupted (2 sent)\n"));
     }
-    emit.signal(Signal::SIGINT);
-    let outcome = emit.end().await;
-    assert_eq!((outcome.status, outcome.stderr.as_str()), (130, "error: interrupted (2 sent)\n"));
 }
 
 #[tokio::test]
 async fn an_interrupt_waits_for_what_is_under_way_and_a_second_one_does_not() {
     let postgres = postgres().await;
     create_attachment_table(postgres.url()).await;
-    for again in [false, true] {
+    for (signal, again) in [(Signal::SIGINT, false), (Signal::SIGINT, true), (Signal::SIGTERM, true)] {
         let mut tail = Running::start(&mut pgio(postgres.url(), &["tail"]));
         tail.wait_for_note("listening").await;
         let mut emit = Running::start(pgio(postgres.url(), &FROM).stdin(Stdio::piped()));
@@ -183,10 +185,10 @@ async fn an_interrupt_waits_for_what_is_under_way_and_a_second_one_does_not() {
         let lock = lock_attachment_table(postgres.url()).await;
         stdin.write_all(b"[\"b\",{\"$binary\":\"AA==\"}]\n").await.unwrap();
         lock.wait_for_others().await;
-        emit.signal(Signal::SIGINT);
+        emit.signal(signal);
         emit.wait_for_note("waiting for Postgres to answer").await;
         let summary = if again {
-            emit.signal(Signal::SIGINT);
+            emit.signal(signal);
             "error: interrupted (1 sent, 1 not known)"
         } else {
             lock.release().await;

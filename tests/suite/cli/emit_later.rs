@@ -1,10 +1,16 @@
 //! `pgio emit` that stays, or that waits for Postgres.
 
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
 use pgio::postgres::private::Shutdown;
 use serde_json::json;
 
-use crate::support::pgio::{Running, pgio, run};
+use crate::support::attachments::create_attachment_table;
+use crate::support::node::{AdapterVersion, NodePeer, ServerOptions};
+use crate::support::pgio::{Outcome, Running, pgio, run};
 use crate::support::postgres::{own_server, postgres};
+use crate::support::proxy::{Mode, Proxy};
 
 #[tokio::test]
 async fn every_so_often_and_so_many_times() {
@@ -67,4 +73,56 @@ async fn patience_while_postgres_is_down() {
     let refused = run(&mut pgio(&wrong, &["emit", "--retry-for", "60s", "x"])).await;
     assert_eq!(refused.status, 3);
     assert_eq!(refused.stderr.lines().count(), 1, "{refused:?}");
+}
+
+#[tokio::test]
+async fn a_signal_ends_a_schedule_with_its_count() {
+    let postgres = postgres().await;
+    for schedule in [["--every", "1h"], ["--cron", "* * * * * *"]] {
+        for signal in [Signal::SIGINT, Signal::SIGTERM] {
+            let arguments = [&["emit", "-o", "json"][..], &schedule, &["tick"]].concat();
+            let mut emit = Running::start(&mut pgio(postgres.url(), &arguments));
+            emit.line().await;
+            emit.signal(signal);
+            let Outcome { status, stdout, stderr, .. } = emit.end().await;
+            let sent = 1 + stdout.lines().count();
+            assert_eq!((status, stderr), (130, format!("error: interrupted ({sent} sent)\n")));
+        }
+    }
+}
+
+/// How many lines come within that time.
+async fn count_for(running: &mut Running, time: Duration) -> usize {
+    let end = tokio::time::Instant::now() + time;
+    let mut lines = 0;
+    while tokio::time::timeout_at(end, running.line()).await.is_ok() {
+        lines += 1;
+    }
+    lines
+}
+
+#[tokio::test]
+async fn a_schedule_keeps_its_rhythm_after_a_silence_of_postgres() {
+    let postgres = postgres().await;
+    create_attachment_table(postgres.url()).await;
+    let peer = NodePeer::start().await;
+    let server = peer.server(ServerOptions::new(AdapterVersion::V05, postgres.url())).await;
+    let client = server.client("/").await;
+    client.answer("tick", json!("tock")).await;
+    let proxy = Proxy::start(postgres.url()).await;
+    let arguments = ["emit", "--every", "1s", "--ack", "--timeout", "1s", "tick"];
+    let mut emit = Running::start(&mut pgio(proxy.url(), &arguments));
+    assert_eq!(emit.line().await, "tock");
+
+    proxy.set(Mode::Silent);
+    emit.wait_for_note("warning: ").await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    proxy.set(Mode::Forward);
+    let healed = Instant::now();
+    emit.line().await;
+    // A round that had begun in the silence, and the next one.
+    assert!(healed.elapsed() < Duration::from_secs(8), "{:?}", healed.elapsed());
+    let ticks = count_for(&mut emit, Duration::from_secs(5)).await;
+    // Neither fewer, nor the missed ones as well. A busy machine shifts some.
+    assert!((3..=8).contains(&ticks), "{ticks} in 5 s");
 }

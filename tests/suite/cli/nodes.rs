@@ -1,5 +1,7 @@
 //! `pgio nodes`.
 
+use std::time::Duration;
+
 use std::collections::BTreeSet;
 
 use nix::sys::signal::Signal;
@@ -11,6 +13,7 @@ use crate::support::node::{AdapterVersion, NodePeer, ServerOptions};
 use crate::support::pgio::{Running, pgio, run};
 use crate::support::pgio_node::PgioNode;
 use crate::support::postgres::{own_server, postgres};
+use crate::support::proxy::{Mode, Proxy};
 use crate::support::whole::whole;
 
 /// Exactly the fields that are promised.
@@ -197,6 +200,21 @@ async fn a_watch_outlives_a_restart_of_postgres() {
         }
     }
     client.disconnect().await;
+    watch.signal(Signal::SIGTERM);
+    assert_eq!(watch.end().await.status, 130);
+}
+
+#[tokio::test]
+async fn a_watch_ends_at_a_signal_in_the_middle_of_a_round() {
+    let postgres = postgres().await;
+    create_attachment_table(postgres.url()).await;
+    let _node = PgioNode::start(postgres.url()).await;
+    let proxy = Proxy::start(postgres.url()).await;
+    let mut watch = watch(proxy.url(), &["-o", "json", "--every", "50ms"]);
+    next(&mut watch, "joined").await;
+    proxy.set(Mode::Silent);
+    // Nearly all the time a round waits for Postgres now.
+    tokio::time::sleep(Duration::from_millis(500)).await;
     watch.signal(Signal::SIGTERM);
     assert_eq!(watch.end().await.status, 130);
 }

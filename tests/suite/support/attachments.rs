@@ -47,6 +47,11 @@ impl LockedTable {
         until("somebody waits for the table", async || count().await > 0).await;
     }
 
+    /// The server process that holds the lock.
+    pub async fn pid(&self) -> i32 {
+        self.client.query_one("SELECT pg_backend_pid()", &[]).await.expect("it is right").get(0)
+    }
+
     /// Lets the others have it.
     pub async fn release(self) {
         drop(self.client);

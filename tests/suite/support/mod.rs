@@ -9,6 +9,7 @@ pub mod pgio;
 pub mod pgio_node;
 pub mod pgio_serve;
 pub mod postgres;
+pub mod proxy;
 pub mod raw_websocket;
 pub mod schema;
 pub mod shared_server;

@@ -20,6 +20,17 @@ impl Postgres {
     }
 }
 
+impl Postgres {
+    /// The URL of a role that only this database's test uses; `settings` is what `ALTER ROLE` takes.
+    pub async fn url_of_role_with(&self, settings: &str) -> String {
+        let address = self.url.split(['@', '/']).nth(3).unwrap();
+        let role = format!("role_of_{}", self.name);
+        let create = format!("CREATE ROLE {role} LOGIN PASSWORD 'pw'; ALTER ROLE {role} {settings}");
+        execute(&self.url, &create).await;
+        format!("postgres://{role}:pw@{address}/{}", self.name)
+    }
+}
+
 impl Drop for Postgres {
     fn drop(&mut self) {
         self.server.leave(&self.name);

@@ -5,6 +5,9 @@ mod cleanup;
 mod init;
 mod look;
 
+use futures_util::future::join_all;
+
+use crate::support::attachments::{create_attachment_table, lock_attachment_table};
 use crate::support::pgio::{Outcome, pgio, run};
 
 /// Runs one of its commands to the end.
@@ -35,4 +38,32 @@ async fn without_a_table() {
             hint: pgio attachments init\n";
         assert_eq!((outcome.status, outcome.stderr.as_str()), (1, expected), "{command:?}");
     }
+}
+
+#[tokio::test]
+async fn a_locked_table_is_waited_for_in_vain_for_a_while() {
+    let postgres = crate::support::postgres::postgres().await;
+    create_attachment_table(postgres.url()).await;
+    let lock = lock_attachment_table(postgres.url()).await;
+    let expected = format!(
+        "error: the attachment table socket_io_attachments is locked by another session (pid {})\nhint: ",
+        lock.pid().await
+    );
+    let commands = [
+        &["list"][..],
+        &["show", "1"],
+        &["stats"],
+        &["cleanup", "--yes"],
+        &["cleanup", "--dry-run"],
+        &["init"],
+    ];
+    let run = async |command| (command, attachments(postgres.url(), command).await);
+    for (command, outcome) in join_all(commands.map(run)).await {
+        // A warning may come before it.
+        let error = outcome.stderr.find("error: ").map(|start| &outcome.stderr[start..]).unwrap_or_default();
+        assert!(outcome.status == 1 && error.starts_with(&expected), "{command:?}: {outcome:?}");
+        assert!(outcome.stdout.is_empty(), "{command:?}: {outcome:?}");
+    }
+    lock.release().await;
+    attachments(postgres.url(), &["init"]).await.succeeded();
 }

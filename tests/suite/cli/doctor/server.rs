@@ -16,6 +16,7 @@ use super::doctor;
 use crate::support::attachments::{create_attachment_table, execute};
 use crate::support::pgio::{pgio, run};
 use crate::support::postgres::{own_server, postgres};
+use crate::support::proxy::{Mode, Proxy};
 
 #[tokio::test]
 async fn a_standby() {
@@ -93,6 +94,16 @@ async fn a_server_far_away() {
     let diagnosis = doctor(&far, &[]).await;
     diagnosis.check("latency", "warn", "a round trip takes ", "near the database");
     diagnosis.check("delivery", "warn", "arrived after ", "load");
+}
+
+#[tokio::test]
+async fn a_server_that_falls_silent() {
+    let postgres = postgres().await;
+    let proxy = Proxy::start(postgres.url()).await;
+    proxy.set(Mode::SilentWhenReady);
+    let diagnosis = doctor(proxy.url(), &[]).await;
+    diagnosis.check("connection", "fail", "no answer within", "");
+    diagnosis.check("queue", "fail", "no answer within", "");
 }
 
 /// A line that is as long as 140 ms.

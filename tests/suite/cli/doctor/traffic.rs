@@ -93,6 +93,18 @@ async fn a_listener_that_is_stuck() {
 }
 
 #[tokio::test]
+async fn the_queue_is_looked_at_whatever_fails_before() {
+    let postgres = postgres().await;
+    create_attachment_table(postgres.url()).await;
+    // Enough for the first session, and not for one that listens.
+    let url = postgres.url_of_role_with("CONNECTION LIMIT 1").await;
+    let diagnosis = doctor(&url, &[]).await;
+    diagnosis.check("delivery", "fail", "too many connections for role", "");
+    diagnosis.check("queue", "ok", "0% full", "");
+    assert!(diagnosis.has("table"), "{diagnosis:?}");
+}
+
+#[tokio::test]
 async fn channels_that_are_too_long() {
     let postgres = postgres().await;
     let long = "n".repeat(60);

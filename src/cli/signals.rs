@@ -1,8 +1,11 @@
-//! The signals that end a server: SIGTERM, SIGINT, Ctrl-C.
+//! The signals that end a command: Ctrl-C and SIGTERM.
 
-use super::super::exit::Failure;
+use std::io::IsTerminal;
 
-/// The signals that end a server. Every instance receives every signal.
+use super::exit::Failure;
+use super::output::notes;
+
+/// The signals that end a command. It sees each one from its creation on, also those that come while nobody waits.
 pub(super) struct Signals {
     #[cfg(unix)]
     interrupt: tokio::signal::unix::Signal,
@@ -32,6 +35,14 @@ impl Signals {
         #[cfg(not(unix))]
         if tokio::signal::ctrl_c().await.is_err() {
             std::future::pending::<()>().await;
+        }
+    }
+
+    /// The same; leaves the terminal's `^C` on a line of its own.
+    pub(super) async fn next_on_terminal(&mut self) {
+        self.next().await;
+        if std::io::stderr().is_terminal() {
+            notes::end_line();
         }
     }
 

@@ -1,0 +1,172 @@
+//! `emit --cron`: when the event is due, by the clock on the wall.
+//!
+//! The clock may be set, and a machine may sleep. So nothing is computed ahead but the next moment, and the clock is
+//! read again every second until it has come.
+
+use std::time::Duration;
+
+use croner::Cron;
+use croner::parser::{CronParser, Seconds};
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+
+/// How often to read the clock.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// An event that is due for longer was missed, as the machine was asleep or the clock was set forward.
+const LATE: SignedDuration = SignedDuration::from_mins(1);
+
+/// A clock that is set back by more was wrong before, and nothing that it showed counts. As in Vixie cron.
+const CORRECTION: SignedDuration = SignedDuration::from_hours(3);
+
+/// When an event is due.
+pub(super) struct Timetable<'a> {
+    cron: &'a Cron,
+    zone: TimeZone,
+    /// The latest moment that the event was sent for.
+    last: Option<Timestamp>,
+    /// The next moment to send it at.
+    due: Option<Timestamp>,
+}
+
+/// What to do now.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Send the event.
+    Send,
+    /// Wait so long, and ask again.
+    Wait(Duration),
+    /// The expression has no moment any more.
+    Never,
+}
+
+impl<'a> Timetable<'a> {
+    pub(super) fn new(cron: &'a Cron, zone: TimeZone) -> Self {
+        Self { cron, zone, last: None, due: None }
+    }
+
+    /// What to do when the clock shows that. Never says [`Step::Send`] twice for the same moment, unless the clock was
+    /// wrong by hours.
+    pub(super) fn step(&mut self, now: Timestamp) -> Step {
+        if self.last.is_some_and(|last| last.duration_since(now) > CORRECTION) {
+            (self.last, self.due) = (None, None);
+        }
+        let due = match self.due.filter(|due| now.duration_since(*due) <= LATE) {
+            // Earlier than was known: the clock was set back, and what lies between has not been.
+            Some(due) if due.duration_since(now) <= CORRECTION => due,
+            _ => match self.next_after(self.last.map_or(now, |last| last.max(now))) {
+                Some(due) => *self.due.insert(due),
+                None => return Step::Never,
+            },
+        };
+        match Duration::try_from(due.duration_since(now)) {
+            Ok(left) if !left.is_zero() => Step::Wait(left.min(LOOK)),
+            _ => {
+                (self.last, self.due) = (Some(due), None);
+                Step::Send
+            }
+        }
+    }
+
+    fn next_after(&self, moment: Timestamp) -> Option<Timestamp> {
+        let moment = moment.to_zoned(self.zone.clone());
+        self.cron.find_next_occurrence(&moment, false).ok().map(|next| next.timestamp())
+    }
+}
+
+/// Reads a crontab expression of five fields, or six with seconds, or a name like `@hourly`.
+pub(super) fn parse_cron(text: &str) -> Result<Box<Cron>, String> {
+    let cron =
+        CronParser::builder().seconds(Seconds::Optional).build().parse(text).map_err(|e| e.to_string())?;
+    Ok(Box::new(cron))
+}
+
+/// Reads the name of a time zone.
+pub(super) fn parse_zone(name: &str) -> Result<TimeZone, String> {
+    TimeZone::get(name).map_err(|_| "no such time zone (write it like Europe/Madrid)".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    /// The moments, in UTC, at which the event is sent while the clock shows these times.
+    fn sent_at(cron: &str, clock: &[&str]) -> Vec<String> {
+        let cron = parse_cron(cron).unwrap();
+        let mut timetable = Timetable::new(&cron, TimeZone::UTC);
+        let sent = clock.iter().filter(|time| timetable.step(at(time)) == Step::Send);
+        sent.map(|time| (*time).to_owned()).collect()
+    }
+
+    #[test]
+    fn crontab_expressions_and_zones() {
+        assert!(parse_cron("0 9 * * 1-5").is_ok());
+        assert!(parse_cron("*/2 * * * * *").is_ok());
+        assert!(parse_cron("@hourly").is_ok());
+        assert!(parse_cron("61 * * * *").is_err());
+        assert!(parse_zone("Europe/Madrid").is_ok());
+        assert!(parse_zone("Europe/Atlantis").is_err());
+    }
+
+    #[test]
+    fn it_is_due_by_the_clock_of_its_zone() {
+        let cron = parse_cron("0 9 * * *").unwrap();
+        let timetable = Timetable::new(&cron, parse_zone("Europe/Madrid").unwrap());
+        // The night of the change to summer time has an hour less.
+        assert_eq!(timetable.next_after(at("2026-03-28T09:00:00Z")), Some(at("2026-03-29T07:00:00Z")));
+    }
+
+    #[test]
+    fn the_clock_is_read_every_second() {
+        let cron = parse_cron("@hourly").unwrap();
+        let mut timetable = Timetable::new(&cron, TimeZone::UTC);
+        assert_eq!(timetable.step(at("2026-01-01T11:30:00Z")), Step::Wait(LOOK));
+        assert_eq!(timetable.step(at("2026-01-01T11:59:59.9Z")), Step::Wait(Duration::from_millis(100)));
+        assert_eq!(timetable.step(at("2026-01-01T12:00:00Z")), Step::Send);
+        assert_eq!(timetable.step(at("2026-01-01T12:00:00Z")), Step::Wait(LOOK));
+        let never = parse_cron("0 0 30 2 *").unwrap();
+        assert_eq!(Timetable::new(&never, TimeZone::UTC).step(at("2026-01-01T00:00:00Z")), Step::Never);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_repeats_nothing() {
+        let clock = [
+            "2026-01-01T11:59:30Z",
+            "2026-01-01T12:00:00Z",
+            // Back by two minutes.
+            "2026-01-01T11:58:30Z",
+            "2026-01-01T12:00:00Z",
+            "2026-01-01T12:00:10Z",
+            "2026-01-01T13:00:00Z",
+        ];
+        assert_eq!(sent_at("@hourly", &clock), ["2026-01-01T12:00:00Z", "2026-01-01T13:00:00Z"]);
+        // A tenth of a second, as NTP does it.
+        let clock = [
+            "2026-01-01T12:00:00.9Z",
+            "2026-01-01T12:00:01Z",
+            "2026-01-01T12:00:00.9Z",
+            "2026-01-01T12:00:01Z",
+        ];
+        assert_eq!(sent_at("* * * * * *", &clock), ["2026-01-01T12:00:01Z"]);
+    }
+
+    #[test]
+    fn a_clock_that_was_years_ahead_is_not_waited_for() {
+        let clock =
+            ["2036-01-01T11:59:59Z", "2036-01-01T12:00:00Z", "2026-01-01T11:30:00Z", "2026-01-01T12:00:00Z"];
+        assert_eq!(sent_at("@hourly", &clock), ["2036-01-01T12:00:00Z", "2026-01-01T12:00:00Z"]);
+        // Before anything was sent.
+        let clock = ["2036-01-01T11:30:00Z", "2026-01-01T11:30:00Z", "2026-01-01T12:00:00Z"];
+        assert_eq!(sent_at("@hourly", &clock), ["2026-01-01T12:00:00Z"]);
+    }
+
+    #[test]
+    fn what_is_slept_through_is_skipped_and_a_little_late_is_not() {
+        let clock = ["2026-01-01T11:30:00Z", "2026-01-01T15:10:00Z", "2026-01-01T16:00:20Z"];
+        assert_eq!(sent_at("@hourly", &clock), ["2026-01-01T16:00:20Z"]);
+    }
+}

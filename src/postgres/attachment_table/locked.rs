@@ -1,0 +1,41 @@
+//! A table that another session has locked: nobody waits for it for ever.
+
+use tokio_postgres::Error as PgError;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::Type;
+
+use super::AttachmentTable;
+use crate::Error;
+use crate::postgres::attachments::table_failure;
+
+/// Begins a transaction whose statements wait for a lock no longer than that. The setting ends with it, as a session
+/// may be another one's in the next moment behind a pooler.
+pub(super) const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = '5s'";
+
+/// The same, as a column of a query.
+#[cfg(feature = "cli")]
+pub(super) const LIMIT: &str = "pg_catalog.set_config('lock_timeout', '5s', true)";
+
+/// The session in the way: the one with the strongest lock that conflicts with reading or writing.
+const HOLDER: &str = "SELECT pid FROM pg_catalog.pg_locks \
+     WHERE locktype = 'relation' AND relation = pg_catalog.to_regclass($1) \
+     AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) \
+     AND mode = ANY (ARRAY['AccessExclusiveLock', 'ExclusiveLock', 'ShareRowExclusiveLock', 'ShareLock']) \
+     AND pid IS NOT NULL ORDER BY granted DESC, mode LIMIT 1";
+
+impl AttachmentTable {
+    /// What a failed statement means; looks for the session in the way after a timeout.
+    pub(super) async fn explain(&self, error: &PgError) -> Error {
+        if error.code() != Some(&SqlState::LOCK_NOT_AVAILABLE) {
+            return table_failure(error, &self.name);
+        }
+        Error::TableLocked { table: self.name.to_string(), pid: self.holder().await }
+    }
+
+    /// `None` where it has just ended, or is a prepared transaction.
+    async fn holder(&self) -> Option<i32> {
+        let client = self.session.client().await.ok()?;
+        let rows = client.query_typed(HOLDER, &[(&self.name.as_sql(), Type::TEXT)]).await.ok()?;
+        rows.first()?.try_get(0).ok()
+    }
+}

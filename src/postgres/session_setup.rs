@@ -1,0 +1,67 @@
+//! Settings of our sessions: timeouts of the role or the database that would end a session which is idle by nature.
+//!
+//! Each statement goes out behind the handshake, together with what the caller sends next. Nobody waits for its answer,
+//! so that it costs no round trip. A startup option would cost none either, but PgBouncer refuses it.
+
+use futures_util::{FutureExt, TryStreamExt};
+use tokio_postgres::Client;
+
+use super::connect::PgConnection;
+
+/// The first major version with `idle_session_timeout`.
+const HAS_IDLE_SESSION_TIMEOUT: u32 = 14;
+
+/// Sets up any session. Behind a pooler in transaction mode the setting stays with the pooled session, which then
+/// does not end while it is idle in the pool.
+pub(super) fn set_up(client: &Client, connection: &PgConnection) {
+    let major = connection.parameter("server_version").and_then(major);
+    if major.is_some_and(|major| major >= HAS_IDLE_SESSION_TIMEOUT) {
+        send(client, "SET idle_session_timeout = 0");
+    }
+}
+
+/// Sets up a session that listens. `LISTEN` reads through the whole queue of notifications, which may take longer than
+/// a role's statements may.
+pub(super) fn set_up_listening(client: &Client) {
+    send(client, "SET statement_timeout = 0");
+}
+
+/// Sends a statement without waiting for its answer. A failure changes nothing for the caller, and goes to the log.
+fn send(client: &Client, statement: &'static str) {
+    // The driver sends the request before it waits for anything.
+    let Some(Ok(answer)) = client.simple_query_raw(statement).now_or_never() else {
+        tracing::debug!(statement, "the session's connection is closed");
+        return;
+    };
+    // The task ends with the answer, or with the connection.
+    tokio::spawn(async move {
+        if let Err(error) = answer.try_for_each(|_| async { Ok(()) }).await {
+            tracing::debug!(statement, %error, "the session keeps its setting");
+        }
+    });
+}
+
+/// The number in front of `15.18 (Debian 15.18-0+deb12u1)` or `18beta1`.
+fn major(version: &str) -> Option<u32> {
+    let end = version.find(|c: char| !c.is_ascii_digit()).unwrap_or(version.len());
+    version[..end].parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn major_versions() {
+        for (version, expected) in [
+            ("15.18 (Debian 15.18-0+deb12u1)", Some(15)),
+            ("9.6.24", Some(9)),
+            ("18beta1", Some(18)),
+            ("1.20/bouncer", Some(1)),
+            ("", None),
+            ("unknown", None),
+        ] {
+            assert_eq!(major(version), expected, "{version}");
+        }
+    }
+}

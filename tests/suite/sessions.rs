@@ -1,0 +1,39 @@
+//! What the settings of a role or a database do to our sessions.
+
+use pgio::cluster::Event as Heard;
+use pgio::{Emitter, Error, Namespace};
+use tokio_postgres::NoTls;
+use tokio_postgres::error::SqlState;
+
+use crate::support::postgres::postgres;
+
+#[tokio::test]
+async fn an_idle_session_timeout_ends_no_session_of_ours() {
+    let postgres = postgres().await;
+    let url = postgres.url_of_role_with("SET idle_session_timeout = '300ms'").await;
+    let emitter = Emitter::connect(&url).await.unwrap();
+    let mut heard = emitter.cluster().subscribe(&[Namespace::default()], |h| h.is_some()).await.unwrap();
+    emitter.emit("before", ()).await.unwrap();
+    assert!(matches!(heard.next().await, Some(Heard::Message(_))));
+
+    // The timeout of a younger session is over before ours is not.
+    let (_client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
+    let ended = connection.await.unwrap_err();
+    assert_eq!(ended.code().map(SqlState::code), Some("57P05"), "{ended}");
+
+    emitter.emit("after", ()).await.unwrap();
+    let next = heard.next().await;
+    assert!(matches!(next, Some(Heard::Message(_))), "{next:?}");
+}
+
+#[tokio::test]
+async fn a_lack_of_connections_is_transient_and_has_its_code() {
+    let postgres = postgres().await;
+    let url = postgres.url_of_role_with("CONNECTION LIMIT 0").await;
+    let error = Emitter::connect(&url).await.err().unwrap();
+    assert!(matches!(error, Error::Connect { .. }), "{error:?}");
+    assert_eq!(error.sqlstate(), Some("53300"));
+    let source = std::error::Error::source(&error).and_then(|source| source.downcast_ref());
+    let source: &tokio_postgres::Error = source.expect("the driver's error");
+    assert_eq!(source.code(), Some(&SqlState::TOO_MANY_CONNECTIONS));
+}

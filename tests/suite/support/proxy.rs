@@ -1,0 +1,145 @@
+//! A network between the program and Postgres that fails on command.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio_util::task::AbortOnDropHandle;
+
+/// What the network does with connections and bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Everything passes.
+    Forward,
+    /// Connections stay open, new ones are taken, and no byte passes in either direction. What was sent meanwhile
+    /// passes when the mode is [`Forward`](Self::Forward) again.
+    Silent,
+    /// Each connection falls silent as soon as the server is ready for its first statement.
+    SilentWhenReady,
+    /// All connections are reset, and new ones as soon as they are made.
+    Reset,
+}
+
+/// How a server says that it is ready for a statement.
+const READY: &[u8] = b"Z\0\0\0\x05I";
+
+/// A TCP proxy before one server; it ends when this is dropped.
+pub struct Proxy {
+    url: String,
+    mode: Arc<watch::Sender<Mode>>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Proxy {
+    /// Starts one before the server of that URL.
+    pub async fn start(url: &str) -> Proxy {
+        let (account, place) = url.split_once('@').unwrap();
+        let (server, database) = place.split_once('/').unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("{account}@{}/{database}", listener.local_addr().unwrap());
+        let (mode, current) = watch::channel(Mode::Forward);
+        let task = tokio::spawn(accept(listener, server.to_owned(), current));
+        Proxy { url, mode: Arc::new(mode), _task: AbortOnDropHandle::new(task) }
+    }
+
+    /// The URL of the database, through the proxy.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Changes what happens from now on.
+    pub fn set(&self, mode: Mode) {
+        self.mode.send_replace(mode);
+    }
+}
+
+async fn accept(listener: TcpListener, server: String, mode: watch::Receiver<Mode>) {
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        let (near, _) = listener.accept().await.unwrap();
+        connections.spawn(connect(near, server.clone(), mode.clone()));
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+async fn connect(mut near: TcpStream, server: String, mut mode: watch::Receiver<Mode>) {
+    if mode.wait_for(|mode| *mode != Mode::Silent).await.is_ok_and(|mode| *mode != Mode::Reset)
+        && let Ok(mut far) = TcpStream::connect(&server).await
+    {
+        near.set_nodelay(true).unwrap();
+        far.set_nodelay(true).unwrap();
+        let ((near_in, near_out), (far_in, far_out)) = (near.split(), far.split());
+        let (there, back) = (pump(near_in, far_out, mode.clone()), pump(far_in, near_out, mode.clone()));
+        tokio::select! {
+            _ = async { tokio::join!(there, back) } => return,
+            _ = mode.wait_for(|mode| *mode == Mode::Reset) => {}
+        }
+    }
+    near.set_zero_linger().unwrap();
+}
+
+/// Carries bytes one way for as long as they flow.
+async fn pump(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, mut mode: watch::Receiver<Mode>) {
+    let mut bytes = vec![0; 65_536];
+    while let Ok(count @ 1..) = from.read(&mut bytes).await {
+        if mode.wait_for(|mode| *mode != Mode::Silent).await.is_err() {
+            return;
+        }
+        if to.write_all(&bytes[..count]).await.is_err() {
+            return;
+        }
+        if bytes[..count].ends_with(READY)
+            && mode.wait_for(|mode| *mode != Mode::SilentWhenReady).await.is_err()
+        {
+            return;
+        }
+    }
+    // The other side learns that this one has closed; an error means that it has closed as well.
+    to.shutdown().await.ok();
+}
+
+/// The proxy itself: a connection falls silent, wakes up with all its bytes, and is reset.
+#[tokio::test]
+async fn each_mode_does_what_it_says() {
+    use tokio::time::timeout;
+    let echo = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("postgres://user@{}/db", echo.local_addr().unwrap());
+    let _echo = AbortOnDropHandle::new(tokio::spawn(async move {
+        loop {
+            let (stream, _) = echo.accept().await.unwrap();
+            let (mut from, mut to) = stream.into_split();
+            tokio::spawn(async move { tokio::io::copy(&mut from, &mut to).await });
+        }
+    }));
+    let proxy = Proxy::start(&url).await;
+    let address = proxy.url().split(['@', '/']).nth(3).unwrap().to_owned();
+    let mut client = TcpStream::connect(&address).await.unwrap();
+    let mut answer = [0; 1];
+    client.write_all(b"1").await.unwrap();
+    client.read_exact(&mut answer).await.unwrap();
+
+    proxy.set(Mode::Silent);
+    client.write_all(b"2").await.unwrap();
+    let mut late = TcpStream::connect(&address).await.unwrap();
+    late.write_all(b"3").await.unwrap();
+    let silence = Duration::from_millis(100);
+    assert!(timeout(silence, client.read_exact(&mut answer)).await.is_err());
+    assert!(timeout(silence, late.read_exact(&mut answer)).await.is_err());
+
+    proxy.set(Mode::Forward);
+    client.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"2");
+    late.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"3");
+
+    proxy.set(Mode::Reset);
+    assert!(client.read_exact(&mut answer).await.is_err());
+    assert!(late.read_exact(&mut answer).await.is_err());
+    // Accepted or not, a new connection does not live.
+    if let Ok(mut refused) = TcpStream::connect(&address).await {
+        assert!(refused.read_exact(&mut answer).await.is_err());
+    }
+}
