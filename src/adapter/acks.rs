@@ -18,7 +18,7 @@ use crate::protocol::{Body, BroadcastOptions, EventArgs, Value};
 use crate::{Error, Result};
 
 /// How long to wait for the question to be published before the stream is handed out, so that other servers are asked
-/// even if nobody reads it. Beyond that the stream goes on with it.
+/// even if the stream is never read. Beyond that the stream goes on with it.
 const HEAD_START: Duration = Duration::from_millis(100);
 
 /// How many missing acknowledgements are told at most: a server may promise any number.
@@ -49,7 +49,7 @@ struct Question {
 
 enum State {
     Unasked(BoxFuture<'static, Result<Asking<Value>>>),
-    Asked(Result<Asking<Value>>),
+    Asked(Result<Box<Asking<Value>>>),
     Missing(u64, &'static str),
 }
 
@@ -76,7 +76,7 @@ impl<A: DeserializeOwned + Send + 'static> RemoteAcks<A> {
         }
         .boxed();
         let state = match timeout(HEAD_START, &mut asking).await {
-            Ok(asked) => State::Asked(asked),
+            Ok(asked) => State::Asked(asked.map(Box::new)),
             Err(_) => State::Unasked(asking),
         };
         let items = stream::unfold((question, state), |(question, state)| question.next(state));
@@ -88,7 +88,7 @@ impl Question {
     async fn next<A: DeserializeOwned>(self, mut state: State) -> Option<(AckItem<A>, (Self, State))> {
         loop {
             state = match state {
-                State::Unasked(asking) => State::Asked(asking.await),
+                State::Unasked(asking) => State::Asked(asking.await.map(Box::new)),
                 State::Asked(Err(error)) => {
                     self.node.report(&error, "clients of other servers were not asked");
                     State::Missing(1, NOT_ASKED)

@@ -21,7 +21,7 @@ pub struct ClusterSocket {
     pub handshake: Value,
     /// The rooms it was in, its own id among them.
     pub rooms: Vec<String>,
-    /// What the application keeps with the socket.
+    /// The data of the application.
     pub data: Value,
     /// The uid of the adapter of its server.
     pub server: Uid,

@@ -18,10 +18,11 @@
 //! # let _ = layer; Ok(()) }
 //! ```
 //!
-//! It counts what it does with the [`metrics`](https://docs.rs/metrics) crate: install a recorder before, if there is to be one.
+//! Counters and histograms go to the [`metrics`](https://docs.rs/metrics) crate. Install a recorder before you connect.
 //!
-//! What Node's sockets have and socketioxide's have not is made up for: a socket's id works as the name of a room of its
-//! own, in `to` and in `except`, from here and from other servers; answers to `fetchSockets` carry it among the rooms.
+//! In Node each socket is in a room of its own id, in socketioxide it is not. The adapter makes up for it: an id works as the
+//! name of a room in `to` and `except`, from here and from other servers, and answers to `fetchSockets` list it among the
+//! rooms.
 
 mod acks;
 mod application;
@@ -82,7 +83,7 @@ use served::{Adapters, not_served};
 #[derive(Clone)]
 pub struct PostgresAdapterCtr(Arc<Shared>, Ownership);
 
-/// What the adapters of all namespaces of one server share.
+/// The state that the adapters of all namespaces of one server share.
 struct Shared {
     cluster: Cluster,
     nodes: Mutex<Vec<Arc<Node>>>,
@@ -117,7 +118,7 @@ impl PostgresAdapterCtr {
             cluster,
             nodes: Mutex::default(),
             adapters: Adapters::default(),
-            owner: application::nobody(),
+            owner: application::no_owner(),
             cleanup: OnceLock::new(),
         };
         Self(Arc::new(shared), Ownership::default())

@@ -1,4 +1,4 @@
-//! What a server that is built on the adapter needs beyond the public handle.
+//! Passing on events of clients, for a server that is built on the adapter.
 
 use std::sync::Arc;
 

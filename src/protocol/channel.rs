@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::{Error, Result};
 
 /// The longest channel name in bytes: Postgres' `NAMEDATALEN` less one. `pg_notify` refuses a longer one, while
-/// `LISTEN` silently cuts it, so that a Node server listens where nobody speaks.
+/// `LISTEN` silently truncates it, so that a Node server listens on a channel without messages.
 pub const MAX_CHANNEL_BYTES: usize = 63;
 
 /// A Socket.IO namespace: `/`, `/admin`.
