@@ -34,8 +34,12 @@ impl Application {
     }
 
     pub(super) fn on_slow_client(&self, handler: impl Fn(&str, Sid) + Send + Sync + 'static) {
+        let handler: SlowClient = Arc::new(handler);
         let mut slow_client = self.slow_client.lock().unwrap_or_else(PoisonError::into_inner);
-        slow_client.get_or_insert_with(|| Arc::new(handler));
+        slow_client.get_or_insert_with(|| handler.clone());
+        drop(slow_client);
+        // One that is not taken is dropped outside of the lock: that is code of the application.
+        drop(handler);
     }
 
     /// Lets go of everything.

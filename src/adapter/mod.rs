@@ -45,16 +45,16 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
-use futures_util::stream::Select;
 use serde::Serialize;
 use socketioxide_core::adapter::errors::{AdapterError, BroadcastError};
 use socketioxide_core::adapter::{
-    AckStreamItem, BroadcastOptions as CoreOptions, CoreAdapter, CoreLocalAdapter, DefinedAdapter,
-    RemoteSocketData, Room, RoomParam, SocketEmitter,
+    BroadcastOptions as CoreOptions, CoreAdapter, CoreLocalAdapter, DefinedAdapter, RemoteSocketData, Room,
+    RoomParam, SocketEmitter,
 };
 use socketioxide_core::packet::Packet;
 use tokio_util::task::AbortOnDropHandle;
 
+pub use acks::Acks;
 pub use cluster_socket::ClusterSocket;
 pub use describe::{Connection, SocketData};
 pub use init::Init;
@@ -67,7 +67,7 @@ use crate::cluster::{Answer, Cluster, Collected, node_listed, server_said};
 use crate::postgres::Settings;
 use crate::protocol::{Body, BroadcastOptions, Namespace, RemoteSocket, Value};
 use crate::{AdapterOptions, Error, Result};
-use acks::RemoteAcks;
+use acks::RemoteBroadcast;
 use application::{Owner, Ownership};
 use convert::Format;
 use io_handle::IoHandle;
@@ -355,7 +355,7 @@ impl From<Error> for AdapterError {
 impl<E: SocketEmitter> CoreAdapter<E> for PostgresAdapter<E> {
     type Error = Error;
     type State = PostgresAdapterCtr;
-    type AckStream = Select<E::AckStream, RemoteAcks<E::AckError>>;
+    type AckStream = Acks<E::AckError>;
     type InitRes = Init;
 
     fn new(state: &PostgresAdapterCtr, local: CoreLocalAdapter<E>) -> Self {
@@ -413,14 +413,10 @@ impl<E: SocketEmitter> CoreAdapter<E> for PostgresAdapter<E> {
         };
         self.ensure_sid_rooms(&opts);
         let (local, _) = self.local.broadcast_with_ack(packet, opts, timeout);
-        let remote = match question {
-            None => RemoteAcks::none(),
-            Some((event, opts)) => {
-                let wait = timeout.unwrap_or_else(|| self.local.ack_timeout());
-                RemoteAcks::ask(self.node.clone(), event, opts, wait, self.format).await
-            }
-        };
-        Ok(futures_util::stream::select(local, remote))
+        let Some((event, opts)) = question else { return Ok(Acks::of_here(local)) };
+        let wait = timeout.unwrap_or_else(|| self.local.ack_timeout());
+        let (node, format) = (self.node.clone(), self.format);
+        Ok(Acks::of_all(local, RemoteBroadcast { node, event, opts, wait, format }).await)
     }
 
     async fn add_sockets(&self, opts: CoreOptions, rooms: impl RoomParam) -> Result<()> {
@@ -502,6 +498,3 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         Ok(asked.collect().await?.flatten().into_values())
     }
 }
-
-/// An item of a stream of acknowledgements.
-type AckItem<A> = AckStreamItem<A>;
