@@ -34,11 +34,12 @@ const NOT_ASKED: &str = r#"{"Socket":"Closed"}"#;
 /// An acknowledgement and the socket it is from, or the error that takes its place.
 type AckItem<A> = AckStreamItem<A>;
 
-/// The acknowledgements of all clients. Those of clients of other servers carry no socket id in the protocol of the cluster,
-/// so each comes with [`Sid::ZERO`].
+/// The acknowledgements of all clients. Those of clients of other servers carry no socket id in the protocol of the
+/// cluster, so each comes with [`Sid::ZERO`].
 ///
-/// The stream ends when every live server has sent all its clients' answers, or the time is over. Then one error comes for
-/// each client that did not acknowledge, and one for each server that did not even say how many clients it has.
+/// The stream ends when every live server has sent all its clients' answers, or the time is over. Then one error
+/// comes for each client that did not acknowledge, and one for each server that did not even say how many clients it
+/// has.
 pub struct Acks<A> {
     items: BoxStream<'static, AckItem<A>>,
     ended: bool,
@@ -72,8 +73,8 @@ impl<A: DeserializeOwned + Send + 'static> Acks<A> {
         Self { ended: local.is_terminated(), items: local.boxed() }
     }
 
-    /// Those of clients of this server, who have been asked, and of the others, who are asked now. Whatever goes wrong with
-    /// the latter is an item of the stream.
+    /// Those of clients of this server, who have been asked, and of the others, who are asked now. Whatever goes
+    /// wrong with the latter is an item of the stream.
     pub(super) async fn of_all(
         local: impl FusedStream<Item = AckItem<A>> + Send + 'static,
         broadcast: RemoteBroadcast,

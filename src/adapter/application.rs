@@ -1,8 +1,8 @@
 //! The io and the handlers that the application gives to the adapter.
 //!
-//! They belong to the application's handles and not to the adapter. socketioxide keeps a handle in every `SocketIo`, and
-//! handlers often capture a `SocketIo`: an adapter that owned them would own itself, and nothing would ever end it. So
-//! [`Shared`] holds them weakly, and the copy of the handle that socketioxide keeps lets go of them.
+//! They belong to the application's handles and not to the adapter. socketioxide keeps a handle in every `SocketIo`,
+//! and handlers often capture a `SocketIo`: an adapter that owned them would own itself, and nothing would ever end
+//! it. So [`Shared`] holds them weakly, and the copy of the handle that socketioxide keeps lets go of them.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};

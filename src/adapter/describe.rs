@@ -15,8 +15,8 @@ use crate::protocol::{Date, Object, Value};
 #[derive(Debug, Clone, Default)]
 pub struct SocketData(pub Value);
 
-/// The connection of a client: a layer in front of socketioxide puts it into the extensions of the HTTP request. Without it,
-/// `fetchSockets` shows neither address nor time.
+/// The connection of a client: a layer in front of socketioxide puts it into the extensions of the HTTP request.
+/// Without it, `fetchSockets` shows neither address nor time.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct Connection {
@@ -40,8 +40,8 @@ impl Connection {
     }
 }
 
-/// The handshake and the data of a socket of which nothing is known. All keys are there: the Admin UI of Node reads them
-/// without looking.
+/// The handshake and the data of a socket of which nothing is known. All keys are there: the Admin UI of Node reads
+/// them without looking.
 pub(super) fn nothing_known() -> (Value, Value) {
     let empty = || Value::Object(Object::new());
     let handshake = Handshake {

@@ -11,8 +11,8 @@ use super::io_handle::IoHandle;
 use super::{PostgresAdapter, Sid, describe, target};
 use crate::protocol::RemoteSocket;
 
-/// Up to this size a packet is encoded for each client, which shows the clients whose buffers are full. A larger packet is
-/// encoded once and shared; a probe finds those clients afterwards.
+/// Up to this size a packet is encoded for each client, which shows the clients whose buffers are full. A larger
+/// packet is encoded once and shared; a probe finds those clients afterwards.
 const SHARED_FROM_BYTES: usize = 16 << 10;
 
 /// A namespace that no client is connected to: clients ignore its packets.

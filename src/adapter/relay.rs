@@ -28,8 +28,8 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
 }
 
 impl PostgresAdapterCtr {
-    /// Passes an event of a client on as it came: to the clients here at once, to those elsewhere by what is returned. It
-    /// goes to those in the rooms, without rooms to everyone in the namespace, and never to the sender.
+    /// Passes an event of a client on as it came: to the clients here at once, to those elsewhere by what is
+    /// returned. It goes to those in the rooms, without rooms to everyone in the namespace, and never to the sender.
     pub(crate) fn relay(
         &self,
         nsp: &str,
@@ -43,8 +43,8 @@ impl PostgresAdapterCtr {
         self.0.adapters.get(&nsp.into())?.relay(value, opts)
     }
 
-    /// Answers every event of other servers for which there is no handler: with what `answer` makes of this server's uid
-    /// in the namespace.
+    /// Answers every event of other servers for which there is no handler: with what `answer` makes of this server's
+    /// uid in the namespace.
     pub(crate) fn answer_with(&self, answer: impl Fn(&Uid) -> Option<Value> + Send + Sync + 'static) {
         // The handler lives in what it refers to.
         let shared = Arc::downgrade(&self.0);

@@ -5,8 +5,8 @@ use socketioxide_core::adapter::{BroadcastFlags, BroadcastOptions as CoreOptions
 use super::{PostgresAdapter, Sid};
 use crate::protocol::{BroadcastOptions, Flags};
 
-/// For the other servers. What socketioxide keeps apart, the id of a sender or of the one socket that is meant, is a room
-/// like any other there.
+/// For the other servers. What socketioxide keeps apart, the id of a sender or of the one socket that is meant, is a
+/// room like any other there.
 pub(super) fn to_wire(opts: &CoreOptions) -> BroadcastOptions {
     let mut rooms = names(opts.rooms.iter().cloned());
     let mut except = names(opts.except.iter().cloned());

@@ -32,7 +32,8 @@ impl Namespace {
     /// The channel on which the servers of this namespace talk: `<prefix>#<namespace>`.
     ///
     /// # Errors
-    /// [`Error::Namespace`] where Postgres could not take the name: longer than [`MAX_CHANNEL_BYTES`], or with a NUL character.
+    /// [`Error::Namespace`] where Postgres could not take the name: it is longer than [`MAX_CHANNEL_BYTES`], or it has a NUL
+    /// character.
     pub fn channel(&self, prefix: &str) -> Result<Channel> {
         let name = format!("{prefix}#{self}");
         let refuse = |reason: String| Err(Error::Namespace { namespace: self.to_string(), reason });
