@@ -2,14 +2,16 @@
 //!
 //! `DATABASE_URL=postgres://… cargo run --example chat --features adapter`
 //!
-//! Clients emit `join` with a room and `message` with a room and a text; all clients in that room receive
-//! `message`, those of the other servers too.
+//! Clients connect with a name: `io("http://127.0.0.1:3000", { auth: { name: "ada" } })`. They emit `join` with a room and
+//! `message` with a room and a text; all clients in that room receive `message`, those of the other servers too.
 
+use axum::serve::ListenerExt;
 use pgio::adapter::SocketData;
 use pgio::{AdapterOptions, PostgresAdapter, PostgresAdapterCtr, Value};
 use socketioxide::SocketIo;
 use socketioxide::adapter::Emitter;
 use socketioxide::extract::{AckSender, Data, SocketRef};
+use socketioxide::handler::ConnectHandler;
 
 type Adapter = PostgresAdapter<Emitter>;
 type Socket = SocketRef<Adapter>;
@@ -25,27 +27,46 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         .build_layer();
     // Lets other servers see handshake and data of our sockets.
     adapter.attach(&io);
-    io.ns("/", on_connect).await?;
+    io.ns("/", on_connect.with(require_name)).await?;
 
     // Other servers may ask with `serverSideEmit("ping", callback)`.
-    adapter.on_server_side("/", "ping", async |_args| Some(Value::from("pong from Rust")));
+    adapter.on_server_side("/", "ping", async |_event| Some(Value::from("pong from Rust")));
 
     let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
     println!("http://{}", listener.local_addr()?);
+    let listener = listener.tap_io(|stream| {
+        // Without it the second of two packets waits for the acknowledgement of the first, some 40 ms.
+        if let Err(error) = stream.set_nodelay(true) {
+            eprintln!("TCP_NODELAY: {error}");
+        }
+    });
     let app = axum::Router::new().layer(layer);
     tokio::select! {
         served = axum::serve(listener, app) => served?,
         _ = tokio::signal::ctrl_c() => {}
     }
-    // The other servers need not wait for our silence to know that we are gone.
+    // Otherwise the other servers count this one until its heartbeats are overdue.
     adapter.close().await?;
     Ok(())
 }
 
-async fn on_connect(socket: Socket) {
-    // What `fetchSockets` shows as the socket's `data`, here and on Node servers.
-    socket.extensions.insert(SocketData(Value::from("a chatter")));
+/// The payload that a client sends when it connects.
+#[derive(serde::Deserialize)]
+struct Auth {
+    name: String,
+}
 
+/// A middleware: it runs before a client is connected to the namespace, and an error refuses the client.
+async fn require_name(socket: Socket, Data(auth): Data<Auth>) -> Result<(), &'static str> {
+    if auth.name.is_empty() {
+        return Err("a name is required");
+    }
+    // `fetchSockets` shows this as the socket's `data`, here and on Node servers.
+    socket.extensions.insert(SocketData(Value::from(auth.name)));
+    Ok(())
+}
+
+async fn on_connect(socket: Socket) {
     socket.on("join", async |socket: Socket, Data(room): Data<String>, ack: AckSender<Adapter>| {
         socket.join(room);
         // A client that has gone needs no answer.

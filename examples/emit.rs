@@ -19,7 +19,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // To everybody. On return Postgres has committed it; the servers receive it a moment later.
     emitter.emit("news", "hello").await?;
 
-    // To some rooms, but not to those who are in another one as well. A tuple is several arguments, `()` is none.
+    // To some rooms, except clients that are in another one as well. A tuple is several arguments, `()` is none.
     emitter.to("r1").to("r2").except("quiet").emit("tick", (1, json!({ "a": [true, null] }))).await?;
 
     // A struct arrives as an object, bytes as a Buffer (an ArrayBuffer in browsers).

@@ -1,4 +1,4 @@
-//! Who is connected, over the whole cluster, and who is in which room.
+//! The sockets of the whole cluster, and their rooms.
 //!
 //! `DATABASE_URL=postgres://… cargo run --example rooms_and_sockets`
 
@@ -12,7 +12,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     emitter.within("r1").join(["r2", "r3"]).await?;
     emitter.within("r2").leave("r3").await?;
 
-    // Each server answers with its sockets. Who does not answer in time is named in `silent`.
+    // Each server answers with its sockets. `silent` names the servers that do not answer in time.
     let sockets = emitter.fetch_sockets().await?;
     for answer in &sockets.answers {
         let socket = &answer.value;

@@ -1,4 +1,4 @@
-//! What the servers of a cluster say to each other, live. Nobody notices: a subscriber is no member of the cluster.
+//! The messages between the servers of a cluster, live. A subscriber is no member of the cluster, and disturbs none.
 //!
 //! `DATABASE_URL=postgres://… cargo run --example subscribe`
 

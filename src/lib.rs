@@ -1,13 +1,13 @@
 //! Socket.IO clusters on Postgres: one protocol with the Node packages.
 //!
 //! A cluster of Socket.IO servers on [`@socket.io/postgres-adapter`] talks through `LISTEN` and `NOTIFY` of a Postgres
-//! database that is there anyway. This crate speaks the same protocol, with versions 0.3, 0.4 and 0.5 alike. It has
+//! database. This crate speaks the same protocol, with versions 0.3, 0.4 and 0.5 alike. It has
 //!
-//! - an [`Emitter`], to reach the clients of such a cluster from a process that serves none itself;
-//! - subscriptions to all that the servers say to each other: [`Cluster::subscribe`];
+//! - an [`Emitter`], which reaches the clients of such a cluster from a process without clients of its own;
+//! - subscriptions to all messages between the servers: [`Cluster::subscribe`];
 //! - an adapter for [socketioxide], which makes a Rust server a full member among Node servers:
 //!   `PostgresAdapter` (feature `adapter`);
-//! - `pgio`, a program for those who operate such a cluster (feature `cli`).
+//! - `pgio`, a program for operators of such a cluster (feature `cli`).
 //!
 //! [`@socket.io/postgres-adapter`]: https://socket.io/docs/v4/postgres-adapter/
 //! [socketioxide]: https://docs.rs/socketioxide
@@ -68,23 +68,41 @@
 //! # let _ = layer; Ok(()) }
 //! ```
 //!
-//! # Layout
+//! # Modules
 //! Each module uses only those above it.
 //!
-//! | module | what lives there |
+//! | module | what it owns |
 //! |---|---|
-//! | [`protocol`] | what travels: messages, values, and their JSON and msgpack. No I/O |
-//! | [`postgres`] | the only place that knows SQL: connecting, listening, publishing, the attachment table |
-//! | [`cluster`] | both together: publish a message, subscribe to namespaces, ask all servers and collect |
+//! | [`protocol`] | messages, values, and their encodings in JSON and msgpack; no I/O |
+//! | [`postgres`] | all SQL: connecting, listening, publishing, the attachment table |
+#![cfg_attr(
+    feature = "private",
+    doc = "| [`postgres::private`] | a private Postgres server from the binaries on the machine, for tests |"
+)]
+#![cfg_attr(
+    not(feature = "private"),
+    doc = "| `postgres::private` (feature `private`) | a private Postgres server from the binaries on the machine, for tests |"
+)]
+//! | [`cluster`] | publish a message, subscribe to namespaces, ask all servers and collect their answers |
 //! | [`emitter`] | the API of the Node emitter, and more |
-//! | `adapter` | socketioxide's adapter |
+#![cfg_attr(feature = "adapter", doc = "| [`adapter`] | socketioxide's adapter |")]
+#![cfg_attr(not(feature = "adapter"), doc = "| `adapter` (feature `adapter`) | socketioxide's adapter |")]
+#![cfg_attr(
+    feature = "server",
+    doc = "| [`server`] | a whole server around the adapter: HTTP, authentication, client rules, health and metrics |"
+)]
+#![cfg_attr(
+    not(feature = "server"),
+    doc = "| `server` (feature `server`) | a whole server around the adapter: HTTP, authentication, client rules, health and metrics |"
+)]
 //!
 //! # Features
 //! | feature | brings |
 //! |---|---|
 //! | `cli` (default) | the `pgio` program, with all of the below |
 //! | `adapter` | the adapter, with socketioxide |
-//! | `private` | `postgres::private`: Postgres servers of one's own from the binaries on the machine, for tests |
+//! | `server` | what `pgio serve` runs, with axum, hyper and a recorder for metrics |
+//! | `private` | `postgres::private`: private Postgres servers from the binaries on the machine, for tests |
 //!
 //! With `default-features = false` there remain emitter and subscriptions, and none of those dependencies.
 

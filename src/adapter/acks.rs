@@ -1,4 +1,4 @@
-//! Acknowledgements of other servers' clients, as a stream.
+//! The acknowledgements of a broadcast, as a stream.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -8,17 +8,18 @@ use std::time::Duration;
 use futures_util::stream::{self, BoxStream, FusedStream, Stream};
 use futures_util::{FutureExt, StreamExt, future::BoxFuture};
 use serde::de::DeserializeOwned;
+use socketioxide_core::adapter::AckStreamItem;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::Sid;
 use super::convert::Format;
 use super::node::Node;
-use super::{AckItem, Sid};
 use crate::cluster::{PendingRequest, client_said};
 use crate::protocol::{Body, BroadcastOptions, EventArgs, Value};
 use crate::{Error, Result};
 
 /// How long to wait for the question to be published before the stream is handed out, so that other servers are asked
-/// even if nobody reads it. Beyond that the stream goes on with it.
+/// even if the stream is never read. Beyond that the stream goes on with it.
 const HEAD_START: Duration = Duration::from_millis(100);
 
 /// How long a request may take beyond its deadline.
@@ -33,14 +34,27 @@ const TIMEOUT: &str = r#""Timeout""#;
 /// Other servers could not be asked.
 const NOT_ASKED: &str = r#"{"Socket":"Closed"}"#;
 
-/// The acknowledgements of clients of other servers. They carry no socket id in the protocol of the cluster, so each comes
-/// with [`Sid::ZERO`].
+/// An acknowledgement and the socket it is from, or the error that takes its place.
+type AckItem<A> = AckStreamItem<A>;
+
+/// The acknowledgements of all clients. Those of clients of other servers carry no socket id in the protocol of the
+/// cluster, so each comes with [`Sid::ZERO`].
 ///
-/// The stream ends when every live server has sent all its clients' answers, or the time is over. Then one error comes for
-/// each client that did not acknowledge, and one for each server that did not even say how many clients it has.
-pub struct RemoteAcks<A> {
+/// The stream ends when every live server has sent all its clients' answers, or the time is over. Then one error
+/// comes for each client that did not acknowledge, and one for each server that did not even say how many clients it
+/// has.
+pub struct Acks<A> {
     items: BoxStream<'static, AckItem<A>>,
     ended: bool,
+}
+
+/// A broadcast that other servers are to pass on to their clients.
+pub(super) struct RemoteBroadcast {
+    pub(super) node: Arc<Node>,
+    pub(super) event: EventArgs,
+    pub(super) opts: BroadcastOptions,
+    pub(super) wait: Duration,
+    pub(super) format: Format,
 }
 
 /// A question, and what it takes to read the answers.
@@ -52,23 +66,23 @@ struct Question {
 
 enum State {
     Unasked(BoxFuture<'static, Result<PendingRequest<Value>>>),
-    Asked(Result<PendingRequest<Value>>),
+    Asked(Result<Box<PendingRequest<Value>>>),
     Missing(u64, &'static str),
 }
 
-impl<A: DeserializeOwned + Send + 'static> RemoteAcks<A> {
-    pub(super) fn none() -> Self {
-        Self { items: stream::empty().boxed(), ended: true }
+impl<A: DeserializeOwned + Send + 'static> Acks<A> {
+    /// Those of clients of this server alone.
+    pub(super) fn of_here(local: impl FusedStream<Item = AckItem<A>> + Send + 'static) -> Self {
+        Self { ended: local.is_terminated(), items: local.boxed() }
     }
 
-    /// Asks the other servers. Whatever goes wrong is an item of the stream.
-    pub(super) async fn ask(
-        node: Arc<Node>,
-        event: EventArgs,
-        mut opts: BroadcastOptions,
-        wait: Duration,
-        format: Format,
+    /// Those of clients of this server, who have been asked, and of the others, who are asked now. Whatever goes
+    /// wrong with the latter is an item of the stream.
+    pub(super) async fn of_all(
+        local: impl FusedStream<Item = AckItem<A>> + Send + 'static,
+        broadcast: RemoteBroadcast,
     ) -> Self {
+        let RemoteBroadcast { node, event, mut opts, wait, format } = broadcast;
         opts.flags.timeout = Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
         let deadline = Instant::now() + wait;
         let question = Question { node: node.clone(), format, deadline };
@@ -79,11 +93,11 @@ impl<A: DeserializeOwned + Send + 'static> RemoteAcks<A> {
         }
         .boxed();
         let state = match timeout(HEAD_START, &mut asking).await {
-            Ok(asked) => State::Asked(asked),
+            Ok(asked) => State::Asked(asked.map(Box::new)),
             Err(_) => State::Unasked(asking),
         };
-        let items = stream::unfold((question, state), |(question, state)| question.next(state));
-        Self { items: items.boxed(), ended: false }
+        let remote = stream::unfold((question, state), |(question, state)| question.next(state));
+        Self { items: stream::select(local, remote).boxed(), ended: false }
     }
 }
 
@@ -91,7 +105,7 @@ impl Question {
     async fn next<A: DeserializeOwned>(self, mut state: State) -> Option<(AckItem<A>, (Self, State))> {
         loop {
             state = match state {
-                State::Unasked(asking) => State::Asked(asking.await),
+                State::Unasked(asking) => State::Asked(asking.await.map(Box::new)),
                 State::Asked(Err(error)) => {
                     self.node.report(&error, "clients of other servers were not asked");
                     State::Missing(1, NOT_ASKED)
@@ -133,7 +147,7 @@ impl Question {
     }
 }
 
-impl<A> Stream for RemoteAcks<A> {
+impl<A> Stream for Acks<A> {
     type Item = AckItem<A>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -146,7 +160,7 @@ impl<A> Stream for RemoteAcks<A> {
     }
 }
 
-impl<A> FusedStream for RemoteAcks<A> {
+impl<A> FusedStream for Acks<A> {
     fn is_terminated(&self) -> bool {
         self.ended
     }

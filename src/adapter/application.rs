@@ -1,8 +1,8 @@
-//! What the application gives to the adapter: its io and its handlers.
+//! The io and the handlers that the application gives to the adapter.
 //!
-//! They belong to the application's handles and not to the adapter. socketioxide keeps a handle in every `SocketIo`, and
-//! handlers often capture a `SocketIo`: an adapter that owned them would own itself, and nothing would ever end it. So
-//! [`Shared`] holds them weakly, and the copy of the handle that socketioxide keeps lets go of them.
+//! They belong to the application's handles and not to the adapter. socketioxide keeps a handle in every `SocketIo`,
+//! and handlers often capture a `SocketIo`: an adapter that owned them would own itself, and nothing would ever end
+//! it. So [`Shared`] holds them weakly, and the copy of the handle that socketioxide keeps lets go of them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -33,8 +33,12 @@ impl Application {
     }
 
     pub(super) fn on_slow_client(&self, handler: impl Fn(&str, Sid) + Send + Sync + 'static) {
+        let handler: SlowClient = Arc::new(handler);
         let mut slow_client = self.slow_client.lock().unwrap_or_else(PoisonError::into_inner);
-        slow_client.get_or_insert_with(|| Arc::new(handler));
+        slow_client.get_or_insert_with(|| handler.clone());
+        drop(slow_client);
+        // One that is not taken is dropped outside of the lock: that is code of the application.
+        drop(handler);
     }
 
     /// Lets go of everything.
@@ -46,7 +50,7 @@ impl Application {
     }
 }
 
-/// What all handles of the application share, apart from the one that socketioxide keeps.
+/// All handles of the application share one, apart from the handle that socketioxide keeps.
 pub(super) struct Owner(Arc<Application>);
 
 /// A handle's share.
@@ -64,7 +68,7 @@ impl Ownership {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the application has given so far; from now on this handle keeps it.
+    /// The io and the handlers given so far. From now on this handle keeps them.
     pub(super) fn claim(&self, shared: &Shared) -> Arc<Application> {
         let mut own = self.lock();
         if let Some(owner) = &*own {
@@ -76,10 +80,10 @@ impl Ownership {
         own.insert(owner).0.clone()
     }
 
-    /// Lets go, unless no other handle would keep what the application has given.
+    /// Drops this handle's share, unless it is the last one.
     pub(super) fn release(&self, shared: &Shared) {
         let mut own = self.lock();
-        // Under this lock nobody else holds an owner for a moment only.
+        // Temporary references to an owner exist only under this lock, so the count is that of the handles.
         let owner = shared.owner.lock().unwrap_or_else(PoisonError::into_inner);
         let others_own = own.as_ref().is_some_and(|own| Arc::strong_count(own) > 1);
         drop(owner);
@@ -90,7 +94,7 @@ impl Ownership {
 }
 
 impl Shared {
-    /// What the application has given, as long as one of its handles is there.
+    /// The io and the handlers, as long as the application keeps one of its handles.
     pub(super) fn application(&self) -> Option<Arc<Application>> {
         let owner = self.owner.lock().unwrap_or_else(PoisonError::into_inner);
         let application = owner.upgrade().map(|owner| owner.0.clone());
@@ -98,7 +102,7 @@ impl Shared {
         application
     }
 
-    /// Lets go of what the application has given, whatever it refers to.
+    /// Drops the io and the handlers, whatever they refer to.
     pub(super) fn forget_application(&self) {
         if let Some(application) = self.application() {
             application.clear();
@@ -116,7 +120,7 @@ impl Shared {
         })
     }
 
-    /// Tells the application of a slow client; false where it does not care, or its handler fails.
+    /// Calls the handler of slow clients; false where there is none, or it panics.
     pub(super) fn tell_of_slow_client(&self, node: &Node, sid: Sid) -> bool {
         let Some(application) = self.application() else { return false };
         let handler = application.slow_client.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -131,7 +135,7 @@ impl Shared {
     }
 }
 
-/// The owner that no handle has made yet.
-pub(super) fn nobody() -> Mutex<Weak<Owner>> {
+/// Of a handle to which nothing was given yet.
+pub(super) fn no_owner() -> Mutex<Weak<Owner>> {
     Mutex::new(Weak::new())
 }

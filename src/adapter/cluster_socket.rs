@@ -8,11 +8,11 @@ use crate::Result;
 use crate::emitter::Rooms;
 use crate::protocol::{Namespace, RemoteSocket, Uid, Value, client_event};
 
-/// A socket of any server of the cluster, as [`fetch_all_sockets`](PostgresAdapterCtr::fetch_all_sockets) found it; like
-/// Node's `RemoteSocket`.
+/// A socket of any server of the cluster, as [`fetch_all_sockets`](PostgresAdapterCtr::fetch_all_sockets) found it;
+/// like Node's `RemoteSocket`.
 ///
-/// It keeps what was found, and does not follow what happens to the socket afterwards. Its methods reach a socket of this
-/// server while Postgres is away, too.
+/// It keeps what was found, and does not follow what happens to the socket afterwards. Its methods reach a socket of
+/// this server while Postgres is away, too.
 #[derive(Debug, Clone)]
 pub struct ClusterSocket {
     /// Its id: 20 characters in Node, 16 in socketioxide.
@@ -21,7 +21,7 @@ pub struct ClusterSocket {
     pub handshake: Value,
     /// The rooms it was in, its own id among them.
     pub rooms: Vec<String>,
-    /// What the application keeps with the socket.
+    /// The data of the application.
     pub data: Value,
     /// The uid of the adapter of its server.
     pub server: Uid,

@@ -11,12 +11,12 @@ use socketioxide::extract::SocketRef;
 
 use crate::protocol::{Date, Object, Value};
 
-/// What an application keeps with a socket, for other servers to see: put it into `socket.extensions`.
+/// The data of a socket, as other servers see it in `fetchSockets`: put it into `socket.extensions`.
 #[derive(Debug, Clone, Default)]
 pub struct SocketData(pub Value);
 
-/// How a client came: put it into the extensions of its HTTP request, by a layer in front of socketioxide. Without it,
-/// `fetchSockets` shows neither address nor time.
+/// The connection of a client: a layer in front of socketioxide puts it into the extensions of the HTTP request.
+/// Without it, `fetchSockets` shows neither address nor time.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct Connection {
@@ -40,8 +40,8 @@ impl Connection {
     }
 }
 
-/// The handshake and the data of a socket of which nothing is known. All keys are there: the Admin UI of Node reads them
-/// without looking.
+/// The handshake and the data of a socket of which nothing is known. All keys are there: the Admin UI of Node reads
+/// them without looking.
 pub(super) fn nothing_known() -> (Value, Value) {
     let empty = || Value::Object(Object::new());
     let handshake = Handshake {
@@ -54,7 +54,7 @@ pub(super) fn nothing_known() -> (Value, Value) {
     (handshake.into_value(), empty())
 }
 
-/// What is known of how a client came.
+/// The parts of a handshake that may be unknown.
 struct Handshake {
     headers: Value,
     connection: Option<Connection>,

@@ -1,4 +1,4 @@
-//! What happens to the sockets of this server.
+//! The sockets of this server: sending, disconnecting, describing.
 
 use std::sync::Arc;
 
@@ -11,8 +11,8 @@ use super::io_handle::IoHandle;
 use super::{PostgresAdapter, Sid, describe, target};
 use crate::protocol::RemoteSocket;
 
-/// Up to this size a packet is written for each client anew, which tells whose buffer is full. A larger one is written
-/// once and shared by all; whose buffer is full has to be found out afterwards.
+/// Up to this size a packet is encoded for each client, which shows the clients whose buffers are full. A larger
+/// packet is encoded once and shared; a probe finds those clients afterwards.
 const SHARED_FROM_BYTES: usize = 16 << 10;
 
 /// A namespace that no client is connected to: clients ignore its packets.

@@ -1,4 +1,4 @@
-//! What is counted with every message: each counter is looked up once, as that costs more than the counting.
+//! The metrics of messages. Each counter is looked up once, as a look-up costs more than counting.
 
 use std::sync::OnceLock;
 

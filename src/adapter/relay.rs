@@ -1,4 +1,4 @@
-//! What a server that is built on the adapter needs beyond the public handle.
+//! Passing on events of clients, for a server that is built on the adapter.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -52,8 +52,8 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
 }
 
 impl PostgresAdapterCtr {
-    /// Passes an event of a client on as it came: to the clients here at once, to those elsewhere by what is returned. It
-    /// goes to those in the rooms, without rooms to everyone in the namespace, and never to the sender.
+    /// Passes an event of a client on as it came: to the clients here at once, to those elsewhere by what is
+    /// returned. It goes to those in the rooms, without rooms to everyone in the namespace, and never to the sender.
     pub(crate) fn relay(
         &self,
         nsp: &str,
@@ -91,8 +91,8 @@ impl PostgresAdapterCtr {
         self.0.hooks.queued.get_or_init(|| Box::new(handler));
     }
 
-    /// Answers every event of other servers for which there is no handler: with what `answer` makes of this server's uid
-    /// in the namespace.
+    /// Answers every event of other servers for which there is no handler: with what `answer` makes of this server's
+    /// uid in the namespace.
     pub(crate) fn answer_with(&self, answer: impl Fn(&Uid) -> Option<Value> + Send + Sync + 'static) {
         // The handler lives in what it refers to.
         let shared = Arc::downgrade(&self.0);

@@ -12,7 +12,7 @@ use super::{PostgresAdapter, Sid, target};
 use crate::protocol::{Body, BroadcastOptions, EventArgs, Namespace, RemoteSocket};
 use crate::{Error, Result};
 
-/// What can be done with one socket.
+/// An operation on one socket.
 pub(super) enum Action {
     Emit(EventArgs),
     Join(Vec<String>),

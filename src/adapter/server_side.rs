@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::protocol::{EventArgs, Namespace, Uid, Value, server_event};
 use crate::{Error, Result};
 
-/// What a handler returns: the answer for a server that wants one, or none.
+/// The return value of a handler: the answer for a server that wants one, or none.
 pub type Answer = Option<Value>;
 
 /// An event that another server sent with `serverSideEmit`.

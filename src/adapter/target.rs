@@ -1,12 +1,12 @@
-//! Whom a message is for: between the protocol's options and socketioxide's.
+//! The sockets that a message is for: from the protocol's options to socketioxide's, and back.
 
 use socketioxide_core::adapter::{BroadcastFlags, BroadcastOptions as CoreOptions, Room, SocketEmitter};
 
 use super::{PostgresAdapter, Sid};
 use crate::protocol::{BroadcastOptions, Flags};
 
-/// For the other servers. What socketioxide keeps apart, the id of a sender or of the one socket that is meant, is a room
-/// like any other there.
+/// For the other servers. What socketioxide keeps apart, the id of a sender or of the one socket that is meant, is a
+/// room like any other there.
 pub(super) fn to_wire(opts: &CoreOptions) -> BroadcastOptions {
     let mut rooms = names(opts.rooms.iter().cloned());
     let mut except = names(opts.except.iter().cloned());
@@ -24,7 +24,7 @@ pub(super) fn from_wire(opts: BroadcastOptions) -> CoreOptions {
     let mut core = CoreOptions::default();
     core.rooms = opts.rooms.into_iter().map(Room::from).collect();
     core.except = opts.except.into_iter().map(Room::from).collect();
-    // Without it, no rooms would mean nobody.
+    // Without this flag, no rooms would mean no socket.
     core.add_flag(BroadcastFlags::Broadcast);
     if opts.flags.volatile == Some(true) {
         core.add_flag(BroadcastFlags::Volatile);
@@ -56,14 +56,14 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         !self.local.fetch_sockets(one(sid)).is_empty()
     }
 
-    /// In Node each socket is in a room of its own id. Here it joins that room when somebody first names it.
+    /// In Node each socket is in a room of its own id. Here it joins that room when its id is first used as a room.
     pub(super) fn ensure_sid_rooms(&self, opts: &CoreOptions) {
         for room in opts.rooms.iter().chain(&opts.except) {
             if let Ok(sid) = room.parse::<Sid>()
                 && self.is_here(sid)
             {
                 self.local.add_all(sid, room.clone());
-                // It may have gone in between, after which nobody would take it out of the room.
+                // It may have disconnected in between, and then nothing else would take it out of the room.
                 if !self.is_here(sid) {
                     self.local.del_all(sid);
                 }

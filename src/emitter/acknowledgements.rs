@@ -1,4 +1,4 @@
-//! What clients answered to a broadcast.
+//! The acknowledgements of a broadcast.
 
 use crate::cluster::{Answer, Collected};
 use crate::protocol::{Uid, Value};
@@ -12,9 +12,9 @@ pub struct Acknowledgements<A> {
     pub answers: Vec<A>,
     /// How many clients were sent the event.
     pub expected: u64,
-    /// Nodes that did not say how many clients they have, or not all of whose clients acknowledged.
+    /// Nodes that did not say how many clients they have, or that miss acknowledgements of some.
     pub silent: Vec<Uid>,
-    /// How many nodes have said all they had to.
+    /// How many nodes answered completely.
     pub nodes: usize,
 }
 

@@ -170,7 +170,7 @@ impl Emitter {
     }
 
     /// Sends an event to every server of the namespace and collects one answer of each, for at most `timeout`.
-    /// Complete answers return at once; who did not answer is named in the result.
+    /// It returns as soon as all servers have answered; the result names the servers that did not.
     ///
     /// # Errors
     /// Those of [`server_side_emit`](Self::server_side_emit) and [`Cluster::subscribe`].

@@ -112,7 +112,7 @@ impl BroadcastOperator {
     /// Sends an event that clients are to acknowledge, and collects what they answer. Returns as soon as every client
     /// of every live node has, at the latest after the [`timeout`](Self::timeout), with what has come by then.
     ///
-    /// The first request in a namespace takes half a second to find out who is live; later ones know it.
+    /// The first request in a namespace takes half a second to find the live servers; later ones know them.
     ///
     /// # Errors
     /// As for [`emit`](Self::emit) and [`Cluster::subscribe`]; [`Error::Decode`](crate::Error::Decode) where an answer

@@ -10,8 +10,8 @@ use super::Value;
 
 /// The arguments of an event, where only the running program knows how many there are.
 ///
-/// It spreads as a tuple does: `emit("e", Args::from(vec![a, b]))` sends two arguments, where a `Vec` alone would be one that
-/// is an array. So it does in socketioxide, and there `Data<Args>` receives all arguments that came.
+/// It spreads as a tuple does: `emit("e", Args::from(vec![a, b]))` sends two arguments, where a `Vec` alone would be
+/// one that is an array. So it does in socketioxide, and there `Data<Args>` receives all arguments that came.
 ///
 /// ```
 /// use pgio::{Args, Value};

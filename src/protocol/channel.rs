@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::{Error, Result};
 
 /// The longest channel name in bytes: Postgres' `NAMEDATALEN` less one. `pg_notify` refuses a longer one, while
-/// `LISTEN` silently cuts it, so that a Node server listens where nobody speaks.
+/// `LISTEN` silently truncates it, so that a Node server listens on a channel without messages.
 pub const MAX_CHANNEL_BYTES: usize = 63;
 
 /// A Socket.IO namespace: `/`, `/admin`.
@@ -32,7 +32,8 @@ impl Namespace {
     /// The channel on which the servers of this namespace talk: `<prefix>#<namespace>`.
     ///
     /// # Errors
-    /// [`Error::Namespace`] where Postgres could not take the name: longer than [`MAX_CHANNEL_BYTES`], or with a NUL character.
+    /// [`Error::Namespace`] where Postgres could not take the name: it is longer than [`MAX_CHANNEL_BYTES`], or it has a NUL
+    /// character.
     pub fn channel(&self, prefix: &str) -> Result<Channel> {
         let name = format!("{prefix}#{self}");
         let refuse = |reason: String| Err(Error::Namespace { namespace: self.to_string(), reason });

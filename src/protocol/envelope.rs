@@ -37,8 +37,9 @@ impl<'de> Deserialize<'de> for AttachmentId {
     }
 }
 
-/// What every message says of itself.
+/// The fields that every message has.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Header {
     /// The sender.
     pub uid: Uid,
@@ -64,7 +65,7 @@ impl Header {
 /// A notification whose envelope has been read, and nothing else.
 #[derive(Debug)]
 pub struct Notification<'a> {
-    /// What the message says of itself.
+    /// The fields that every message has.
     pub header: Header,
     /// The row that holds the message, where it is not in the notification.
     pub attachment: Option<AttachmentId>,

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::data::BroadcastData;
 use super::{AttachmentId, MessageKind};
 
-/// What stands in the envelope of a message.
+/// The fields in the envelope of a message.
 pub(super) struct Envelope<'a> {
     pub(super) uid: Cow<'a, str>,
     pub(super) nsp: Option<Cow<'a, str>>,

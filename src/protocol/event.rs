@@ -1,4 +1,4 @@
-//! An event with its arguments, decoded only where somebody looks.
+//! An event with its arguments, decoded lazily.
 
 use std::borrow::Cow;
 

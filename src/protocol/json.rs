@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Value, event};
 use crate::{Error, Result};
 
-/// What a message of a short event takes, with the envelope: it need not grow.
+/// The capacity for the message of a short event, with its envelope.
 const TEXT_BYTES: usize = 256;
 
 /// Writes JSON text.

@@ -10,6 +10,7 @@ macro_rules! kinds {
         /// The kind of a message: `MessageType` of Node's `socket.io-adapter`.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(u8)]
+        #[non_exhaustive]
         pub enum MessageKind {
             $($(#[$doc])* $variant = $number,)+
         }
@@ -80,7 +81,7 @@ impl MessageKind {
         )
     }
 
-    /// Whether it only says who is there.
+    /// Whether it is about liveness only.
     pub fn is_heartbeat(self) -> bool {
         matches!(self, Self::InitialHeartbeat | Self::Heartbeat)
     }

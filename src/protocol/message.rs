@@ -4,19 +4,20 @@ use serde::{Deserialize, Serialize};
 
 use super::{BroadcastOptions, EventArgs, MessageKind, Namespace, RequestId, Uid, Value};
 
-/// A message: who says what in which namespace.
+/// A message: sender, namespace and content.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Message {
     /// The sender.
     pub uid: Uid,
     /// The namespace. Adapter 0.3 does not send it, and the channel tells it; 0.4 and later drop whatever comes
     /// without it, so it is always sent.
     pub nsp: Namespace,
-    /// What is said.
+    /// The content.
     pub body: Body,
 }
 
-/// What a message says.
+/// The content of a message.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Body {
@@ -26,7 +27,7 @@ pub enum Body {
     Heartbeat,
     /// [`MessageKind::Broadcast`]
     Broadcast {
-        /// For whom, and how.
+        /// The sockets that it is for, and how to deliver it.
         opts: BroadcastOptions,
         /// The event.
         event: EventArgs,
@@ -58,7 +59,7 @@ pub enum Body {
     FetchSockets {
         /// Which sockets.
         opts: BroadcastOptions,
-        /// What the answers will carry.
+        /// The answers will carry it.
         request_id: RequestId,
     },
     /// [`MessageKind::FetchSocketsResponse`]
@@ -112,12 +113,17 @@ pub struct RemoteSocket {
     /// The rooms it is in, its own id among them.
     #[serde(default)]
     pub rooms: Vec<String>,
-    /// What the application keeps with the socket.
+    /// The data of the application.
     #[serde(default)]
     pub data: Value,
 }
 
 impl Message {
+    /// A message of that sender in that namespace.
+    pub fn new(uid: Uid, nsp: impl Into<Namespace>, body: Body) -> Self {
+        Self { uid, nsp: nsp.into(), body }
+    }
+
     /// The kind of the message.
     pub fn kind(&self) -> MessageKind {
         self.body.kind()
@@ -159,7 +165,7 @@ impl Body {
         }
     }
 
-    /// For whom the message is, where it is for some sockets.
+    /// The sockets that the message is for, where it is for some.
     pub fn options(&self) -> Option<&BroadcastOptions> {
         match self {
             Self::Broadcast { opts, .. }

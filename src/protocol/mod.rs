@@ -1,4 +1,4 @@
-//! What travels between the servers of a cluster: messages, values and their two encodings. Pure data, no I/O.
+//! The messages between the servers of a cluster, their values and their two encodings. Pure data, no I/O.
 //!
 //! The source of every fact here is the Node packages' behaviour: `@socket.io/postgres-adapter` 0.3.1, 0.4.0 and
 //! 0.5.0 with the `ClusterAdapter` of `socket.io-adapter` 2.5, and `@socket.io/postgres-emitter` 0.1.1. Messages

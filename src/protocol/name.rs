@@ -11,7 +11,7 @@ const EMITTER: &str = "emitter";
 /// Its uid, which most messages of a flood carry.
 static EMITTER_UID: LazyLock<Uid> = LazyLock::new(|| Uid(EMITTER.into()));
 
-/// Who sent a message: one adapter, which is one namespace of one server.
+/// The sender of a message: one adapter, which is one namespace of one server.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Uid(Arc<str>);
@@ -38,7 +38,7 @@ impl Uid {
     }
 }
 
-/// What matches the answers to a request.
+/// The id that a request and its answers share.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RequestId(Arc<str>);

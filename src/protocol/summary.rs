@@ -1,4 +1,4 @@
-//! What a row of the attachment table is about, from its first bytes.
+//! A summary of a row of the attachment table, from its first bytes.
 
 use std::fmt;
 use std::io::Cursor;

@@ -22,7 +22,7 @@ pub enum Encoded {
     Inline(String),
     /// The row for the attachment table. The notification will name its id.
     Attachment {
-        /// What the notification says of the message besides the id.
+        /// The fields of the notification besides the id.
         header: Header,
         /// The message in msgpack.
         document: Vec<u8>,

@@ -49,9 +49,9 @@ impl<'de> DeserializeSeed<'de> for Nested {
     }
 }
 
-/// What the visitor of a [`Value`] expects. By these words [`Value::into_rust`] recognises it, and hands it a date as a
-/// date; every other visitor gets text. A newtype's name would say it better, but the parsers of socketioxide lose binary
-/// inside of newtypes.
+/// The expectation of the visitor of a [`Value`]. By these words [`Value::into_rust`] recognises it, and hands it a
+/// date as a date; every other visitor gets text. A newtype's name would say it better, but the parsers of
+/// socketioxide lose binary inside of newtypes.
 pub(super) const EXPECTED: &str = "a pgio::Value";
 
 impl<'de> Visitor<'de> for Nested {

@@ -12,7 +12,7 @@ pub(super) fn to_value<T: Serialize + ?Sized>(value: &T) -> Result<Value, Error>
     value.serialize(ToValue { human_readable: true, root: None })
 }
 
-/// What is to be sent with an event: a tuple is several arguments, `()` is none, anything else is one.
+/// The arguments of an event: a tuple is several, `()` is none, anything else is one.
 pub(super) fn to_args<T: Serialize + ?Sized>(value: &T) -> Result<Vec<Value>, Error> {
     let is_tuple = Cell::new(false);
     let value = value.serialize(ToValue { human_readable: true, root: Some(&is_tuple) })?;

@@ -40,8 +40,9 @@ pub type Object = IndexMap<String, Value>;
 /// # Ok::<(), pgio::Error>(())
 /// ```
 ///
-/// Handlers of socketioxide can receive and emit it, binary included: alone, in tuples, lists, maps and structs. (Inside of an
-/// `Option` or a newtype socketioxide's common parser loses the binary of every type.)
+/// Handlers of socketioxide can receive and emit it, binary included: alone, in tuples, lists, maps and structs.
+/// (Inside of an `Option` or a newtype socketioxide's common parser loses the binary of every type. Its msgpack parser writes a
+/// date as a msgpack timestamp, which socket.io-msgpack-parser does not read: emit `date.to_string()` there.)
 ///
 /// [`Display`](fmt::Display) and `serde_json` write what Node's `JSON.stringify` would: binary as
 /// `{"type":"Buffer","data":[..]}`, a date as an ISO-8601 string, a float that is not finite as `null`.
@@ -79,8 +80,8 @@ impl Value {
         from_rust::to_value(value)
     }
 
-    /// The arguments of an event: a tuple, a fixed-size array or [`Args`](crate::Args) is several, `()` is none, anything else
-    /// is one. (`serde_json` writes its `null` like `()`; [`Value::Null`] is one argument.)
+    /// The arguments of an event: a tuple, a fixed-size array or [`Args`](crate::Args) is several, `()` is none,
+    /// anything else is one. (`serde_json` writes its `null` like `()`; [`Value::Null`] is one argument.)
     ///
     /// # Errors
     /// Those of [`Value::from_rust`].

@@ -33,9 +33,10 @@ impl Serialize for Value {
 
 /// Whether a parser of socketioxide is at work.
 ///
-/// Its common parser sends bytes beside the JSON text, yet calls itself human-readable like the serializer of `serde_json`
-/// that it wraps. It also takes the top-level newtype of an event for a tuple of arguments, and hands the content of any
-/// newtype or `Some` to the wrapped serializer, where bytes become numbers. Nothing but its type tells it apart.
+/// Its common parser sends bytes beside the JSON text, yet calls itself human-readable like the serializer of
+/// `serde_json` that it wraps. It also takes the top-level newtype of an event for a tuple of arguments, and hands
+/// the content of any newtype or `Some` to the wrapped serializer, where bytes become numbers. Nothing but its type
+/// tells it apart.
 fn is_socketioxide<S>() -> bool {
     std::any::type_name::<S>().starts_with("socketioxide")
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use axum::serve::ListenerExt;
 use pgio::{AdapterOptions, Cluster, PostgresAdapter, PostgresAdapterCtr, Settings};
 use serde_json::{Value, json};
 use socketioxide::adapter::Emitter;
@@ -61,6 +62,7 @@ impl PgioNode {
         }
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
+        let listener = listener.tap_io(|stream| stream.set_nodelay(true).unwrap());
         let app = axum::Router::new().layer(layer);
         let server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
         PgioNode { io, adapter, url, parser, server: AbortOnDropHandle::new(server) }

@@ -1,0 +1,292 @@
+//! The application's handle: for what socketioxide's own API lacks.
+
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::application::{self, Owner, Ownership};
+use super::farewells::Farewells;
+use super::io_handle::IoHandle;
+use super::node::Node;
+use super::registry::Registry;
+use super::served::{Adapters, not_served};
+use super::{ClusterSocket, ServerSideAnswer, ServerSideEvent, Sid, server_side};
+use crate::cluster::{Answer, Cluster, Collected, node_listed, server_said};
+use crate::postgres::Settings;
+use crate::protocol::{Body, BroadcastOptions, Namespace, RemoteSocket, Value};
+use crate::{AdapterOptions, Result};
+
+/// Makes an adapter for each namespace; the handle for what socketioxide's own API lacks. Cheap to clone.
+///
+/// Keep a handle for as long as the server runs. The [attached io](Self::attach) and the handlers belong to the handle and its
+/// clones, and are dropped with the last of them. The adapter ends when the handles, the `SocketIo` and the layer are dropped.
+/// A handler may hold a `SocketIo`. A handler that needs a handle takes a [detached](Self::detached) one; a plain clone would
+/// keep its own handler alive until [`close`](Self::close).
+#[derive(Clone)]
+pub struct PostgresAdapterCtr(pub(super) Arc<Shared>, pub(super) Ownership);
+
+/// The state that the adapters of all namespaces of one server share.
+pub(super) struct Shared {
+    cluster: Cluster,
+    pub(super) registry: Registry,
+    farewells: Farewells,
+    pub(super) adapters: Adapters,
+    pub(super) owner: Mutex<Weak<Owner>>,
+    #[cfg(feature = "server")]
+    pub(super) hooks: super::relay::Hooks,
+    cleanup: OnceLock<AbortOnDropHandle<()>>,
+}
+
+impl Shared {
+    pub(super) fn node(&self, nsp: &Namespace) -> Result<Arc<Node>> {
+        self.registry.get(nsp).ok_or_else(|| not_served(nsp))
+    }
+}
+
+impl PostgresAdapterCtr {
+    /// Connects. `url` is a `postgres://` URL or a string of libpq's `keyword=value` pairs.
+    ///
+    /// # Errors
+    /// [`Error::Setting`](crate::Error::Setting) where the URL is malformed,
+    /// [`Error::Connect`](crate::Error::Connect) where the server cannot be reached or refuses.
+    pub async fn connect(url: &str, options: AdapterOptions) -> Result<Self> {
+        Ok(Self::new(Cluster::connect(Settings::parse(url)?, options).await?))
+    }
+
+    /// On a connection that is there already.
+    pub fn new(cluster: Cluster) -> Self {
+        let shared = Shared {
+            cluster,
+            registry: Registry::default(),
+            farewells: Farewells::default(),
+            adapters: Adapters::default(),
+            owner: application::no_owner(),
+            #[cfg(feature = "server")]
+            hooks: super::relay::Hooks::default(),
+            cleanup: OnceLock::new(),
+        };
+        Self(Arc::new(shared), Ownership::default())
+    }
+
+    /// The connection below.
+    pub fn cluster(&self) -> &Cluster {
+        &self.0.cluster
+    }
+
+    /// A handle that keeps neither the io nor the handlers, for use inside of handlers.
+    pub fn detached(&self) -> Self {
+        Self(self.0.clone(), Ownership::default())
+    }
+
+    /// Lets the adapter see the sockets themselves: their handshake and data for `fetchSockets` of other servers, and
+    /// all their namespaces for `disconnectSockets(true)`. Without it, and after the last handle was dropped, those
+    /// answers hold ids and rooms only. The first call counts.
+    pub fn attach<A: socketioxide::adapter::Adapter>(&self, io: &socketioxide::SocketIo<A>) {
+        self.1.claim(&self.0).attach(|| IoHandle::to(io.clone()));
+    }
+
+    /// Tells of clients that are too slow for their buffer and have missed a packet: the namespace and the socket's
+    /// id. Without it they are disconnected from the namespace as soon as there is room to tell them; with it, to end
+    /// them is the handler's work. It must not block. The first call counts.
+    pub fn on_slow_client(&self, handler: impl Fn(&str, Sid) + Send + Sync + 'static) {
+        self.1.claim(&self.0).on_slow_client(handler);
+    }
+
+    /// Whether other servers are heard: false while Postgres is away.
+    pub fn is_listening(&self) -> bool {
+        self.0.cluster.is_listening()
+    }
+
+    /// How many servers of a namespace are live, this one included.
+    ///
+    /// # Errors
+    /// [`Error::Namespace`](crate::Error::Namespace) where this server has no such namespace.
+    #[doc(alias = "serverCount")]
+    pub async fn server_count(&self, nsp: impl Into<Namespace>) -> Result<usize> {
+        Ok(self.0.node(&nsp.into())?.peers().await?.len() + 1)
+    }
+
+    /// Sends an event to the other servers of a namespace, not to clients. A tuple is several arguments, `()` is none.
+    ///
+    /// # Errors
+    /// [`Error::Namespace`](crate::Error::Namespace) where this server has no such namespace,
+    /// [`Error::ReservedEvent`](crate::Error::ReservedEvent), [`Error::Encode`](crate::Error::Encode), and those of
+    /// [`Cluster::publish`].
+    #[doc(alias = "serverSideEmit")]
+    pub async fn server_side_emit(
+        &self,
+        nsp: impl Into<Namespace>,
+        event: &str,
+        args: impl Serialize,
+    ) -> Result<()> {
+        let event = server_side::event(event, &args)?;
+        self.0.node(&nsp.into())?.publish(Body::ServerSideEmit { event, request_id: None }).await
+    }
+
+    /// Sends an event to the other servers of a namespace and collects an answer of each, for at most `timeout`.
+    ///
+    /// # Errors
+    /// Those of [`server_side_emit`](Self::server_side_emit).
+    #[doc(alias = "serverSideEmitWithAck")]
+    pub async fn server_side_emit_with_ack(
+        &self,
+        nsp: impl Into<Namespace>,
+        event: &str,
+        args: impl Serialize,
+        timeout: Duration,
+    ) -> Result<Collected<Value>> {
+        let event = server_side::event(event, &args)?;
+        let body = |id| Body::ServerSideEmit { event, request_id: Some(id) };
+        self.0.node(&nsp.into())?.ask(timeout, body, server_said).await?.collect().await
+    }
+
+    /// Calls the handler for an event that other servers send with `serverSideEmit`. What it returns is the answer
+    /// for a server that wants one; `None` leaves it without. A later handler for the same event takes the place of
+    /// the former. A panic is logged and told to the error handler, and ends nothing else.
+    ///
+    /// ```no_run
+    /// # fn example(adapter: &pgio::PostgresAdapterCtr) {
+    /// adapter.on_server_side("/", "load", async |event| {
+    ///     println!("{} asks with {} arguments", event.from, event.args.len());
+    ///     Some(pgio::Value::from(0.5))
+    /// });
+    /// # }
+    /// ```
+    pub fn on_server_side<F, Fut>(&self, nsp: impl Into<Namespace>, event: &str, handler: F)
+    where
+        F: Fn(ServerSideEvent) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ServerSideAnswer> + Send + 'static,
+    {
+        self.1.claim(&self.0).handlers.insert(nsp.into(), event, handler);
+    }
+
+    /// Removes the handler for an event. Calls under way go on. Returns false where there is none.
+    pub fn off_server_side(&self, nsp: impl Into<Namespace>, event: &str) -> bool {
+        self.0.application().is_some_and(|application| application.handlers.remove(nsp.into(), event))
+    }
+
+    /// Calls the handler for every event, in every namespace, that has no handler of its own. A later one takes the
+    /// place of the former.
+    pub fn on_any_server_side<F, Fut>(&self, handler: F)
+    where
+        F: Fn(ServerSideEvent) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ServerSideAnswer> + Send + 'static,
+    {
+        self.1.claim(&self.0).handlers.set_any(handler);
+    }
+
+    /// Removes that handler. Returns false where there is none.
+    pub fn off_any_server_side(&self) -> bool {
+        self.0.application().is_some_and(|application| application.handlers.remove_any())
+    }
+
+    /// The sockets of the other servers of a namespace, whatever their ids look like, with handshake and data.
+    ///
+    /// # Errors
+    /// [`Error::Namespace`](crate::Error::Namespace) where this server has no such namespace, and those of
+    /// [`Cluster::publish`].
+    #[doc(alias = "fetchSockets")]
+    pub async fn fetch_remote_sockets(
+        &self,
+        nsp: impl Into<Namespace>,
+        opts: BroadcastOptions,
+        timeout: Duration,
+    ) -> Result<Collected<RemoteSocket>> {
+        let body = |request_id| Body::FetchSockets { opts, request_id };
+        Ok(self.0.node(&nsp.into())?.ask(timeout, body, node_listed).await?.collect().await?.flatten())
+    }
+
+    /// The sockets of all servers of a namespace, this one's first, waiting for the other servers for at most
+    /// `timeout`. (`SocketIo::fetch_sockets` can hold no socket of a Node server, whose ids are longer.)
+    ///
+    /// ```no_run
+    /// # async fn example(adapter: &pgio::PostgresAdapterCtr) -> pgio::Result<()> {
+    /// use std::time::Duration;
+    /// use pgio::protocol::BroadcastOptions;
+    ///
+    /// let in_room = BroadcastOptions::default().to("r1");
+    /// for socket in adapter.fetch_all_sockets("/", in_room, Duration::from_secs(5)).await?.into_values() {
+    ///     socket.emit("hello", &socket.id).await?;
+    ///     socket.join("r2").await?;
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// Those of [`fetch_remote_sockets`](Self::fetch_remote_sockets).
+    #[doc(alias = "fetchSockets")]
+    pub async fn fetch_all_sockets(
+        &self,
+        nsp: impl Into<Namespace>,
+        opts: BroadcastOptions,
+        timeout: Duration,
+    ) -> Result<Collected<ClusterSocket>> {
+        let nsp = nsp.into();
+        let own_uid = self.0.node(&nsp)?.uid.clone();
+        let own = self.0.adapters.get(&nsp)?.sockets(opts.clone());
+        let own = own.into_iter().map(|value| Answer { node: own_uid.clone(), value });
+        let Collected { answers, expected, silent, nodes, knew_nodes, unread } =
+            self.fetch_remote_sockets(&nsp, opts, timeout).await?;
+        let of_handle = |Answer { node, value }: Answer<RemoteSocket>| {
+            let value = ClusterSocket::new(value, node.clone(), nsp.clone(), self.detached());
+            Answer { node, value }
+        };
+        let answers = own.chain(answers).map(of_handle).collect();
+        Ok(Collected { answers, expected: expected + 1, silent, nodes: nodes + 1, knew_nodes, unread })
+    }
+
+    /// Lets go of the io and of all handlers, and says farewell to the other servers in every namespace, so that they
+    /// do not wait for this one.
+    ///
+    /// # Errors
+    /// Those of [`Cluster::publish`], the first of them.
+    pub async fn close(&self) -> Result<()> {
+        // First, as what follows waits for Postgres.
+        self.0.forget_application();
+        let closing: Vec<_> =
+            self.0.registry.take().into_iter().map(|node| self.say_farewell(node)).collect();
+        let mut outcome = Ok(());
+        for farewell in closing {
+            outcome = outcome.and(farewell.await);
+        }
+        outcome
+    }
+
+    /// Deletes old attachments every now and then, one task for all namespaces.
+    pub(super) fn clean_up_regularly(&self) {
+        self.0.cleanup.get_or_init(|| {
+            let cluster = self.0.cluster.clone();
+            AbortOnDropHandle::new(tokio::spawn(async move {
+                loop {
+                    tokio::time::sleep(cluster.options().cleanup_interval).await;
+                    match cluster.clean_up_attachments().await {
+                        Ok(rows) => metrics::counter!("pgio_attachments_deleted_total").increment(rows),
+                        Err(error) => {
+                            tracing::warn!(%error, "old attachments stay");
+                            cluster.options().report(&error);
+                        }
+                    }
+                }
+            }))
+        });
+    }
+
+    /// Closes a node at once. What is returned resolves when its farewell is committed.
+    pub(super) fn say_farewell(&self, node: Arc<Node>) -> impl Future<Output = Result<()>> + Send + use<> {
+        let farewell = node.close().then(|| self.0.farewells.push(node));
+        async move {
+            match farewell {
+                Some(farewell) => farewell.await,
+                None => Ok(()),
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for PostgresAdapterCtr {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PostgresAdapterCtr").field("cluster", &self.0.cluster).finish_non_exhaustive()
+    }
+}
