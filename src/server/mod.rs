@@ -14,6 +14,7 @@ mod metrics;
 mod namespace_gc;
 mod options;
 mod readers;
+mod readiness;
 mod relay;
 mod rules;
 mod shared_io;
