@@ -26,6 +26,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use socketioxide::adapter::Emitter;
 use socketioxide::extract::SocketRef;
 use socketioxide::{ParserConfig, SocketIo, SocketIoBuilder, TransportType};
@@ -54,7 +55,7 @@ use loopback::LoopbackHealth;
 use options::{MIN_CLIENT_BUFFER, MIN_EVENT_BYTES};
 use readers::Readers;
 use relay::RelayQueue;
-use shared_io::SharedIo;
+use shared_io::{IoOwner, SharedIo};
 use throttle::Throttle;
 use wire::Wires;
 
@@ -77,7 +78,7 @@ pub struct Server {
     is_secure: bool,
     path: String,
     grace: Duration,
-    io: SharedIo,
+    io: IoOwner,
     adapter: PostgresAdapterCtr,
     closing: CancellationToken,
     /// Closes all connections when it is dropped.
@@ -107,7 +108,8 @@ impl Server {
         let (layer, io) = builder(&options, path.clone(), client_buffer, adapter.clone()).build_layer();
         adapter.attach(&io);
         options.answers.install(&adapter);
-        let shared_io = SharedIo::new(io.clone());
+        let io_owner = IoOwner::new(io.clone());
+        let shared_io = io_owner.share();
 
         let (closing, abort_all, open) =
             (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
@@ -168,7 +170,7 @@ impl Server {
             is_secure,
             path,
             grace: options.grace,
-            io: shared_io,
+            io: io_owner,
             adapter,
             closing,
             _abort_all: abort_all.drop_guard(),
@@ -233,6 +235,8 @@ impl Drop for Server {
     /// would go on sending heartbeats.
     fn drop(&mut self) {
         let Some(io) = self.io.take() else { return };
+        // The first poll makes the adapter let go of the io, which refers to the adapter.
+        drop(self.adapter.close().now_or_never());
         for nsp in io.nsps() {
             io.delete_ns(nsp.ns_path());
         }
