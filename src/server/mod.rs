@@ -31,6 +31,7 @@ use socketioxide::adapter::Emitter;
 use socketioxide::extract::SocketRef;
 use socketioxide::{ParserConfig, SocketIo, SocketIoBuilder, TransportType};
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::time::{Instant, interval, sleep, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
@@ -49,7 +50,7 @@ use accept::Acceptor;
 use client::AdmissionControl;
 use client_buffers::ClientBuffers;
 use descriptors::Descriptors;
-use disconnect::{Disconnector, Reason, UpgradedConnections};
+use disconnect::{Disconnector, Reason, SessionCloser, UpgradedConnections};
 use inspection::Inspection;
 use loopback::LoopbackHealth;
 use options::{MIN_CLIENT_BUFFER, MIN_EVENT_BYTES};
@@ -79,6 +80,9 @@ pub struct Server {
     path: String,
     grace: Duration,
     io: IoOwner,
+    sessions: SessionCloser,
+    /// What is dropped outside of it needs it to end its sessions.
+    runtime: Handle,
     adapter: PostgresAdapterCtr,
     closing: CancellationToken,
     /// Closes all connections when it is dropped.
@@ -118,7 +122,7 @@ impl Server {
             readers: Arc::new(Readers::default()),
         };
         let buffers = ClientBuffers::new(client_buffer);
-        let (disconnector, polling_disconnector) = disconnect::disconnector(wires.upgraded.clone(), &path);
+        let (disconnector, polling_disconnector) = disconnect::disconnector(wires.upgraded.clone());
         disconnect_slow_clients(&adapter, &shared_io, &buffers, &disconnector);
         disconnect_dropped_connects(&adapter, wires.readers.clone(), disconnector.clone());
         let (relay_queue, relaying) = RelayQueue::start(client_buffer, closing.clone());
@@ -145,9 +149,10 @@ impl Server {
         let app = inspection::routes(inspection).layer(layer);
         let app = inspection::forbid_caching(app, path.clone());
         let app = inspection::count_refusals(inspection::allow_origins(app, options.cors));
+        let sessions = SessionCloser::new(app.clone(), path.clone());
         let acceptor = Acceptor {
             tls,
-            app: app.clone(),
+            app,
             path: path.clone(),
             wires,
             buffers,
@@ -160,7 +165,7 @@ impl Server {
         let is_secure = acceptor.tls.is_some();
         let accepting = tokio::spawn(accept::serve(listener, Arc::new(acceptor)));
         let rest = [
-            polling_disconnector.start(app),
+            polling_disconnector.start(sessions.clone()),
             measure_loopback(cluster, loopback),
             keep_tidy(metrics),
             namespace_gc::start(shared_io.clone(), &options.namespaces),
@@ -171,6 +176,8 @@ impl Server {
             path,
             grace: options.grace,
             io: io_owner,
+            sessions,
+            runtime: Handle::current(),
             adapter,
             closing,
             _abort_all: abort_all.drop_guard(),
@@ -235,10 +242,18 @@ impl Drop for Server {
     /// would go on sending heartbeats.
     fn drop(&mut self) {
         let Some(io) = self.io.take() else { return };
+        let _context = self.runtime.enter();
         // The first poll makes the adapter let go of the io, which refers to the adapter.
         drop(self.adapter.close().now_or_never());
+        let sockets: Vec<_> = io.nsps().into_iter().flat_map(|nsp| nsp.sockets()).collect();
         for nsp in io.nsps() {
             io.delete_ns(nsp.ns_path());
+        }
+        // Websockets end with their connections. A polling session ends at the first poll of this, since nothing waits.
+        for socket in sockets.iter().filter(|socket| socket.transport_type() == TransportType::Polling) {
+            if self.sessions.close(socket.id).now_or_never().is_none() {
+                tracing::debug!(sid = %socket.id, "a polling session ends with its ping timeout");
+            }
         }
     }
 }
