@@ -48,7 +48,7 @@ pub(super) fn handler(
         metrics::counter!("pgio_connections_total").increment(1);
         tracing::debug!(sid = %socket.id, nsp = socket.ns(), "client connected");
         // The namespace may have been deleted while the client was connecting to it. The client reconnects to a new one.
-        if io.of(socket.ns()).is_none_or(|nsp| nsp.get_socket(socket.id).is_none()) && socket.connected() {
+        if socket.connected() && is_deleted(&socket, &io) {
             disconnector.disconnect_socket(&socket, Reason::NamespaceGone);
         }
         std::future::ready(())
@@ -77,6 +77,7 @@ impl AdmissionControl {
             tracing::info!(sid = %socket.id, nsp = socket.ns(), %refusal, "client refused");
         })?;
         self.account(socket);
+        let disconnector = self.disconnector.clone();
         socket.extensions.insert(SocketData(admitted.data));
         socket.join(admitted.rooms);
         // One handler for all events, since each handler costs memory for every client. Handlers run in the order of the
@@ -89,7 +90,12 @@ impl AdmissionControl {
             }
             std::future::ready(())
         });
-        socket.on_disconnect(on_disconnect);
+        // Async, so that it runs in a task of its own: socketioxide calls it under the lock that `io.of` takes.
+        socket.on_disconnect(
+            move |socket: ClusterSocket, io: ClusterIo, reason: DisconnectReason| async move {
+                on_disconnect(&disconnector, &socket, &io, reason);
+            },
+        );
         Ok(())
     }
 
@@ -192,10 +198,24 @@ enum Change {
     Leave,
 }
 
-async fn on_disconnect(socket: ClusterSocket, reason: DisconnectReason) {
+fn on_disconnect(
+    disconnector: &Disconnector,
+    socket: &ClusterSocket,
+    io: &ClusterIo,
+    reason: DisconnectReason,
+) {
     let label = format!("{reason:?}");
     tracing::debug!(sid = %socket.id, nsp = socket.ns(), reason = label, "client disconnected");
     metrics::counter!("pgio_disconnections_total", "reason" => label).increment(1);
+    // socketioxide sends no packet to the clients of a namespace that is deleted.
+    if reason == DisconnectReason::ServerNSDisconnect && is_deleted(socket, io) {
+        disconnector.disconnect_socket(socket, Reason::NamespaceGone);
+    }
+}
+
+/// Whether the namespace of a socket was deleted.
+fn is_deleted(socket: &ClusterSocket, io: &ClusterIo) -> bool {
+    io.of(socket.ns()).is_none_or(|nsp| nsp.get_socket(socket.id).is_none())
 }
 
 /// The rooms of a socket, without that of its own id.

@@ -57,16 +57,12 @@ pub(super) struct Disconnector {
 /// Closes polling sessions, one after the other.
 pub(super) struct PollingDisconnector {
     sids: mpsc::Receiver<Sid>,
-    path: String,
 }
 
-/// Makes a disconnector, and the task that closes the sessions of clients that poll at `path`.
-pub(super) fn disconnector(
-    upgraded: Arc<UpgradedConnections>,
-    path: &str,
-) -> (Disconnector, PollingDisconnector) {
+/// Makes a disconnector, and the task that closes the sessions of clients that poll.
+pub(super) fn disconnector(upgraded: Arc<UpgradedConnections>) -> (Disconnector, PollingDisconnector) {
     let (polling, sids) = mpsc::channel(POLLING_QUEUE);
-    (Disconnector { upgraded, polling }, PollingDisconnector { sids, path: path.to_owned() })
+    (Disconnector { upgraded, polling }, PollingDisconnector { sids })
 }
 
 impl Disconnector {
@@ -122,21 +118,37 @@ impl Disconnector {
 
 impl PollingDisconnector {
     /// Starts the task; dropping the handle ends it.
-    pub(super) fn start(self, app: Router) -> AbortOnDropHandle<()> {
-        AbortOnDropHandle::new(tokio::spawn(self.run(app)))
+    pub(super) fn start(mut self, closer: SessionCloser) -> AbortOnDropHandle<()> {
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            while let Some(sid) = self.sids.recv().await {
+                closer.close(sid).await;
+            }
+        }))
+    }
+}
+
+/// Closes polling sessions at once.
+#[derive(Clone)]
+pub(super) struct SessionCloser {
+    app: Router,
+    path: String,
+}
+
+impl SessionCloser {
+    /// `app` serves Socket.IO at `path`.
+    pub(super) fn new(app: Router, path: String) -> Self {
+        Self { app, path }
     }
 
     /// A polling session ends when a close packet is posted to it, so this posts one.
-    async fn run(mut self, mut app: Router) {
-        while let Some(sid) = self.sids.recv().await {
-            let uri = format!("{}/?EIO=4&transport=polling&sid={sid}", self.path);
-            let Ok(uri) = uri.parse::<Uri>() else { continue };
-            let mut request = Request::new(Body::from("1"));
-            *request.method_mut() = Method::POST;
-            *request.uri_mut() = uri;
-            let Ok(response) = app.call(request).await;
-            tracing::debug!(%sid, status = %response.status(), "polling session closed");
-        }
+    pub(super) async fn close(&self, sid: Sid) {
+        let uri = format!("{}/?EIO=4&transport=polling&sid={sid}", self.path);
+        let Ok(uri) = uri.parse::<Uri>() else { return };
+        let mut request = Request::new(Body::from("1"));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = uri;
+        let Ok(response) = self.app.clone().call(request).await;
+        tracing::debug!(%sid, status = %response.status(), "polling session closed");
     }
 }
 

@@ -15,6 +15,7 @@ use super::SharedIo;
 use super::loopback::LoopbackHealth;
 use super::metrics::Metrics;
 use super::options::CorsOrigins;
+use super::readiness::{Observed, Readiness};
 use crate::adapter::PostgresAdapterCtr;
 
 /// The state behind these routes.
@@ -36,21 +37,16 @@ pub(super) fn routes(inspection: Inspection) -> Router {
 }
 
 async fn ready(State(inspection): State<Arc<Inspection>>) -> (StatusCode, &'static str) {
-    if inspection.closing.is_cancelled() {
-        (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n")
-    } else if !inspection.adapter.is_listening() {
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "Postgres is away: clients here are served, other servers are not heard\n",
-        )
-    } else if inspection.loopback.is_failing() {
-        (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "notifications do not come back: a pooler in transaction mode in between?\n",
-        )
-    } else {
-        (StatusCode::OK, "ready\n")
-    }
+    let readiness = Readiness::of(Observed {
+        is_closing: inspection.closing.is_cancelled(),
+        is_listening: inspection.adapter.is_listening(),
+        loopback: inspection.loopback.get(),
+    });
+    let status = match readiness {
+        Readiness::Ready => StatusCode::OK,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    (status, readiness.text())
 }
 
 async fn metrics(State(inspection): State<Arc<Inspection>>) -> impl IntoResponse {

@@ -1,7 +1,6 @@
 //! The loopback probe: publishes a notification every few seconds and measures when it comes back.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::time::{MissedTickBehavior, interval};
@@ -12,47 +11,72 @@ use crate::{Error, Result};
 /// The interval between two probes, and the deadline of each.
 const INTERVAL: Duration = Duration::from_millis(2500);
 
-/// Whether Postgres accepts what this server publishes while no notification has ever come back. This happens behind a
-/// connection pooler in transaction mode, which drops notifications.
+/// What the last probe has shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Loopback {
+    /// It came back, or none has ended yet.
+    #[default]
+    Healthy,
+    /// It could not be published.
+    NotPublished,
+    /// Two in a row were published and did not come back in time, but notifications did before.
+    Late,
+    /// No notification has ever come back. This happens behind a connection pooler in transaction mode, which drops
+    /// notifications.
+    NotDelivered,
+}
+
+/// The state of the loopback, shared by the probe and `/readyz`.
 #[derive(Clone, Default)]
-pub(super) struct LoopbackHealth(Arc<AtomicBool>);
+pub(super) struct LoopbackHealth(Arc<Mutex<Loopback>>);
 
 impl LoopbackHealth {
-    pub(super) fn is_failing(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+    pub(super) fn get(&self) -> Loopback {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn fail(&self) {
-        if !self.0.swap(true, Ordering::Relaxed) {
-            tracing::error!("{}", Error::NotificationsNotDelivered);
+    fn set(&self, now: Loopback) {
+        let before = {
+            let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *state, now)
+        };
+        if before == now {
+            return;
         }
-    }
-
-    fn recover(&self) {
-        self.0.store(false, Ordering::Relaxed);
+        match now {
+            Loopback::Healthy => tracing::info!("notifications come back again"),
+            Loopback::NotPublished => tracing::warn!("cannot publish, so other servers do not hear this one"),
+            Loopback::Late => tracing::warn!("notifications do not come back in time"),
+            Loopback::NotDelivered => tracing::error!("{}", Error::NotificationsNotDelivered),
+        }
     }
 }
 
 /// Probes for as long as this future is polled.
-pub(super) async fn measure(cluster: Cluster, loopback: &LoopbackHealth) -> Result<()> {
+pub(super) async fn measure(cluster: Cluster, health: &LoopbackHealth) -> Result<()> {
     let gauge = metrics::gauge!("pgio_lag_seconds");
     let mut echo = Echo::listen(&cluster).await?;
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut missing_since = None;
+    let mut silences = 0;
     loop {
         ticks.tick().await;
         let since = *missing_since.get_or_insert_with(Instant::now);
-        match echo.sound(INTERVAL).await {
+        let outcome = echo.sound(INTERVAL).await;
+        silences = if outcome == Sounding::Silence { silences + 1 } else { 0 };
+        match outcome {
             Sounding::Back(lag) => {
-                loopback.recover();
+                health.set(Loopback::Healthy);
                 missing_since = None;
                 gauge.set(lag.as_secs_f64());
                 continue;
             }
-            // If a notification ever arrived, this one is late, or the connection to Postgres was lost meanwhile.
-            Sounding::Silence if cluster.is_deaf() => loopback.fail(),
-            Sounding::Silence | Sounding::Unsent => {}
+            Sounding::Unsent => health.set(Loopback::NotPublished),
+            Sounding::Silence if cluster.is_deaf() => health.set(Loopback::NotDelivered),
+            // One alone is late, or the connection to Postgres was lost meanwhile.
+            Sounding::Silence if silences > 1 => health.set(Loopback::Late),
+            Sounding::Silence => {}
         }
         gauge.set(since.elapsed().as_secs_f64());
     }

@@ -14,6 +14,7 @@ mod metrics;
 mod namespace_gc;
 mod options;
 mod readers;
+mod readiness;
 mod relay;
 mod rules;
 mod shared_io;
@@ -25,10 +26,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use socketioxide::adapter::Emitter;
 use socketioxide::extract::SocketRef;
 use socketioxide::{ParserConfig, SocketIo, SocketIoBuilder, TransportType};
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::time::{Instant, interval, sleep, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
@@ -47,13 +50,13 @@ use accept::Acceptor;
 use client::AdmissionControl;
 use client_buffers::ClientBuffers;
 use descriptors::Descriptors;
-use disconnect::{Disconnector, Reason, UpgradedConnections};
+use disconnect::{Disconnector, Reason, SessionCloser, UpgradedConnections};
 use inspection::Inspection;
 use loopback::LoopbackHealth;
 use options::{MIN_CLIENT_BUFFER, MIN_EVENT_BYTES};
 use readers::Readers;
 use relay::RelayQueue;
-use shared_io::SharedIo;
+use shared_io::{IoOwner, SharedIo};
 use throttle::Throttle;
 use wire::Wires;
 
@@ -76,7 +79,10 @@ pub struct Server {
     is_secure: bool,
     path: String,
     grace: Duration,
-    io: SharedIo,
+    io: IoOwner,
+    sessions: SessionCloser,
+    /// What is dropped outside of it needs it to end its sessions.
+    runtime: Handle,
     adapter: PostgresAdapterCtr,
     closing: CancellationToken,
     /// Closes all connections when it is dropped.
@@ -106,7 +112,8 @@ impl Server {
         let (layer, io) = builder(&options, path.clone(), client_buffer, adapter.clone()).build_layer();
         adapter.attach(&io);
         options.answers.install(&adapter);
-        let shared_io = SharedIo::new(io.clone());
+        let io_owner = IoOwner::new(io.clone());
+        let shared_io = io_owner.share();
 
         let (closing, abort_all, open) =
             (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
@@ -115,7 +122,7 @@ impl Server {
             readers: Arc::new(Readers::default()),
         };
         let buffers = ClientBuffers::new(client_buffer);
-        let (disconnector, polling_disconnector) = disconnect::disconnector(wires.upgraded.clone(), &path);
+        let (disconnector, polling_disconnector) = disconnect::disconnector(wires.upgraded.clone());
         disconnect_slow_clients(&adapter, &shared_io, &buffers, &disconnector);
         disconnect_dropped_connects(&adapter, wires.readers.clone(), disconnector.clone());
         let (relay_queue, relaying) = RelayQueue::start(client_buffer, closing.clone());
@@ -142,9 +149,10 @@ impl Server {
         let app = inspection::routes(inspection).layer(layer);
         let app = inspection::forbid_caching(app, path.clone());
         let app = inspection::count_refusals(inspection::allow_origins(app, options.cors));
+        let sessions = SessionCloser::new(app.clone(), path.clone());
         let acceptor = Acceptor {
             tls,
-            app: app.clone(),
+            app,
             path: path.clone(),
             wires,
             buffers,
@@ -157,7 +165,7 @@ impl Server {
         let is_secure = acceptor.tls.is_some();
         let accepting = tokio::spawn(accept::serve(listener, Arc::new(acceptor)));
         let rest = [
-            polling_disconnector.start(app),
+            polling_disconnector.start(sessions.clone()),
             measure_loopback(cluster, loopback),
             keep_tidy(metrics),
             namespace_gc::start(shared_io.clone(), &options.namespaces),
@@ -167,7 +175,9 @@ impl Server {
             is_secure,
             path,
             grace: options.grace,
-            io: shared_io,
+            io: io_owner,
+            sessions,
+            runtime: Handle::current(),
             adapter,
             closing,
             _abort_all: abort_all.drop_guard(),
@@ -232,8 +242,18 @@ impl Drop for Server {
     /// would go on sending heartbeats.
     fn drop(&mut self) {
         let Some(io) = self.io.take() else { return };
+        let _context = self.runtime.enter();
+        // The first poll makes the adapter let go of the io, which refers to the adapter.
+        drop(self.adapter.close().now_or_never());
+        let sockets: Vec<_> = io.nsps().into_iter().flat_map(|nsp| nsp.sockets()).collect();
         for nsp in io.nsps() {
             io.delete_ns(nsp.ns_path());
+        }
+        // Websockets end with their connections. A polling session ends at the first poll of this, since nothing waits.
+        for socket in sockets.iter().filter(|socket| socket.transport_type() == TransportType::Polling) {
+            if self.sessions.close(socket.id).now_or_never().is_none() {
+                tracing::debug!(sid = %socket.id, "a polling session ends with its ping timeout");
+            }
         }
     }
 }

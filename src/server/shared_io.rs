@@ -9,18 +9,38 @@ use super::ClusterIo;
 #[derive(Clone)]
 pub(super) struct SharedIo(Arc<Mutex<Option<ClusterIo>>>);
 
-impl SharedIo {
+/// Empties the shared handle when it is dropped.
+pub(super) struct IoOwner(SharedIo);
+
+impl IoOwner {
     pub(super) fn new(io: ClusterIo) -> Self {
-        Self(Arc::new(Mutex::new(Some(io))))
+        Self(SharedIo(Arc::new(Mutex::new(Some(io)))))
+    }
+
+    pub(super) fn share(&self) -> SharedIo {
+        self.0.clone()
     }
 
     /// The handle, while the server runs.
     pub(super) fn get(&self) -> Option<ClusterIo> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.get()
     }
 
-    /// Empties it.
+    /// Empties the handle.
     pub(super) fn take(&self) -> Option<ClusterIo> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Drop for IoOwner {
+    fn drop(&mut self) {
+        self.take();
+    }
+}
+
+impl SharedIo {
+    /// The handle, while the server runs.
+    pub(super) fn get(&self) -> Option<ClusterIo> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

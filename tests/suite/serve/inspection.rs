@@ -128,7 +128,7 @@ async fn a_pooler_that_keeps_notifications_is_found_out() {
     let pooler = PgBouncer::start(postgres.url(), "transaction").await;
     let deaf = PgioServe::start(&pooler.url(), &[]).await;
     deaf.wait_for_ready(503).await;
-    assert!(deaf.get("/readyz").await.1.starts_with("notifications do not come back"));
+    assert!(deaf.get("/readyz").await.1.starts_with("not ready: notifications do not come back;"));
     let said = deaf.log().into_iter().filter(|line| line["level"] == "ERROR").count();
     assert_eq!(said, 1);
 
@@ -200,4 +200,58 @@ async fn a_log_that_nobody_reads_ends_nothing() {
     serve.client(&peer).await;
     serve.signal(Signal::SIGTERM);
     assert_eq!(serve.ended().await.code(), Some(0));
+}
+
+/// The processes of a server's sessions that do not listen.
+async fn publishing_sessions(url: &str) -> String {
+    let sessions = "SELECT string_agg(pid::text, ',') FROM pg_stat_activity \
+                    WHERE application_name = 'pgio' AND query NOT LIKE 'LISTEN %'";
+    query_text(url, sessions).await
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_publish_is_not_ready_although_it_listens() {
+    let postgres = own_server().await;
+    execute(&postgres.url(), "CREATE DATABASE app").await;
+    let app = postgres.url().strip_suffix("/pgio").map(|server| format!("{server}/app")).unwrap();
+    let serve = PgioServe::start(&app, &[]).await;
+    serve.wait_for_ready(200).await;
+    let sessions = publishing_sessions(&postgres.url()).await;
+    execute(&postgres.url(), "ALTER DATABASE app ALLOW_CONNECTIONS false").await;
+    execute(
+        &postgres.url(),
+        &format!("SELECT pg_terminate_backend(pid) FROM unnest(ARRAY[{sessions}]) AS pid"),
+    )
+    .await;
+    serve.wait_for_ready(503).await;
+    let (_, text) = serve.get("/readyz").await;
+    assert_eq!(text, "not ready: this server cannot publish, so other servers do not hear it\n");
+    assert_eq!(serve.metric("pgio_listener_up").await, 1.0);
+    execute(&postgres.url(), "ALTER DATABASE app ALLOW_CONNECTIONS true").await;
+    serve.wait_for_ready(200).await;
+}
+
+#[tokio::test]
+async fn a_server_whose_publishing_hangs_is_not_ready() {
+    let postgres = own_server().await;
+    let serve = PgioServe::start(&postgres.url(), &["--relay=namespace", "--client-buffer", "128MB"]).await;
+    serve.wait_for_ready(200).await;
+    let sessions = publishing_sessions(&postgres.url()).await;
+    let signal_all = |signal| {
+        let pids = sessions.split(',').map(|pid| Pid::from_raw(pid.parse().unwrap()));
+        pids.for_each(|pid| kill(pid, signal).unwrap());
+    };
+    let client = serve.client(&NodePeer::start().await).await;
+    signal_all(Signal::SIGSTOP);
+    // More than the publisher's queue holds, less than the client's buffer.
+    let event = json!(["x".repeat(100_000)]);
+    for _ in 0..500 {
+        client.emit("e", event.clone()).await;
+    }
+    serve.wait_for_ready(503).await;
+    let (_, text) = serve.get("/readyz").await;
+    signal_all(Signal::SIGCONT);
+    assert_eq!(text, "not ready: this server cannot publish, so other servers do not hear it\n");
+    serve.wait_for_ready(200).await;
+    assert_eq!(client.lifecycle().await.len(), 1);
 }

@@ -1,11 +1,16 @@
 //! What clients may do.
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use pgio::Emitter;
+use pgio::postgres::private::Shutdown;
 use serde_json::json;
 
 use crate::support::node::{AdapterVersion, NodePeer, ServerOptions, binary};
 use crate::support::pgio_serve::PgioServe;
-use crate::support::postgres::postgres;
+use crate::support::postgres::{own_server, postgres};
+use crate::support::raw_websocket::RawWebsocket;
+use crate::support::sql::query_text;
 
 #[tokio::test]
 async fn by_default_clients_may_do_nothing() {
@@ -123,4 +128,43 @@ async fn events_are_relayed_to_the_namespace_in_their_order() {
     assert_eq!(sender.received().await, []);
     // Joining is nothing to be relayed.
     assert!(sender.emit_with_ack("join", json!(["r"])).await.unwrap()["error"].is_string());
+}
+
+#[tokio::test]
+async fn the_acknowledgement_of_a_relayed_event_says_what_is_known() {
+    let mut postgres = own_server().await;
+    let serve = PgioServe::start(&postgres.url(), &["--relay=namespace"]).await;
+    serve.wait_for_ready(200).await;
+    let mut client = RawWebsocket::connect(serve.address()).await;
+    client.send("421[\"e\"]").await;
+    assert!(client.hears("431[]").await);
+
+    // The connection is lost while the event is under way.
+    let sessions = "SELECT string_agg(pid::text, ',') FROM pg_stat_activity \
+                    WHERE application_name = 'pgio' AND query NOT LIKE 'LISTEN %'";
+    let sessions = query_text(&postgres.url(), sessions).await;
+    let signal_all = |signal| {
+        let pids = sessions.split(',').map(|pid| Pid::from_raw(pid.parse().unwrap()));
+        pids.for_each(|pid| kill(pid, signal).unwrap());
+    };
+    signal_all(Signal::SIGSTOP);
+    client.send("422[\"e\"]").await;
+    serve.wait_for_metric("pgio_events_received_total", 2.0).await;
+    signal_all(Signal::SIGKILL);
+    assert!(client.hears("432[{\"error\":\"it may not have reached other servers\"}]").await);
+
+    postgres.take_down(Shutdown::Immediate).await.unwrap();
+    serve.wait_for_ready(503).await;
+    let before = serve.metric("pgio_publish_errors_total").await;
+    for id in 10..60 {
+        client.send(&format!("42{id}[\"e\"]")).await;
+        assert!(client.hears(&format!("43{id}[{{\"error\":\"it reached no other server\"}}]")).await);
+    }
+    assert!(serve.metric("pgio_publish_errors_total").await >= before + 50.0);
+    assert_eq!(serve.metric("pgio_relay_errors_total").await, 51.0);
+    let logged =
+        |line: &&serde_json::Value| line["fields"]["message"] == "cannot relay the events of clients";
+    let log = serve.log();
+    let logged: Vec<_> = log.iter().filter(logged).collect();
+    assert!((1..10).contains(&logged.len()), "{logged:?}");
 }
