@@ -121,7 +121,10 @@ impl Postgres {
         };
         let listen = numbers(&statement.listen);
         if let Some(refused) = listen.iter().find(|channel| now < self.refusing_until[**channel]) {
-            return Err(Error::Database(format!("no LISTEN on {}", CHANNELS[*refused])));
+            return Err(Error::Namespace {
+                namespace: CHANNELS[*refused].into(),
+                reason: "no LISTEN".into(),
+            });
         }
         let channels = &mut self.sessions[session].channels;
         listen.into_iter().for_each(|channel| *channels |= 1 << channel);

@@ -818,9 +818,12 @@ impl World {
         }
         let is_down = self.now < self.postgres.down_until;
         let rows = match fate {
-            Fate::Refused => Err(Error::Database("canceling statement due to statement timeout".into())),
+            Fate::Refused => Err(Error::TablePrivilege {
+                table: "rows".into(),
+                reason: "canceling statement due to statement timeout".into(),
+            }),
             Fate::Lost | Fate::LostAfterwards => Err(Error::ConnectionLost("broken pipe".into())),
-            Fate::Well if is_down => Err(Error::Connect { target: "world".into(), reason: "refused".into() }),
+            Fate::Well if is_down => Err(Error::ConnectionLost("refused".into())),
             Fate::Well => {
                 let row = |id: &i64| {
                     let (_, document) = self.postgres.rows.get(id)?;
@@ -863,7 +866,9 @@ impl World {
         let is_down = self.now < self.postgres.down_until;
         let outcome = match fate {
             _ if is_down => Err(Error::ConnectionLost("the server is away".into())),
-            Fate::Refused => Err(Error::Database("no space left".into())),
+            Fate::Refused => {
+                Err(Error::TablePrivilege { table: "rows".into(), reason: "no space left".into() })
+            }
             Fate::Lost => Err(Error::ConnectionLost("broken pipe".into())),
             Fate::LostAfterwards | Fate::Well => {
                 for message in messages {
