@@ -186,7 +186,7 @@ impl Plan {
 }
 
 /// One fault of each class in random order, then another one of each, and so on until all had their turn.
-/// In a short time the short ones come first, and the failover, which has a cluster of its own, is the last of all.
+/// In a short time the short ones come first, and the failover, which needs a cluster of its own, comes last in its turn.
 fn shuffled(random: &mut fastrand::Rng, duration: Duration) -> Vec<Fault> {
     let mut classes: Vec<Vec<Fault>> = Fault::CLASSES.iter().map(|class| class.to_vec()).collect();
     for class in &mut classes {
@@ -198,9 +198,10 @@ fn shuffled(random: &mut fastrand::Rng, duration: Duration) -> Vec<Fault> {
     let mut plan = Vec::new();
     while classes.iter().any(|class| !class.is_empty()) {
         random.shuffle(&mut classes);
-        plan.extend(classes.iter_mut().filter_map(Vec::pop));
+        let mut turn: Vec<_> = classes.iter_mut().filter_map(Vec::pop).collect();
+        turn.sort_by_key(|fault| duration < SHORT_TIME && fault.is_failover());
+        plan.append(&mut turn);
     }
-    plan.sort_by_key(|fault| duration < SHORT_TIME && fault.is_failover());
     plan
 }
 

@@ -109,7 +109,7 @@ pub async fn run(world: &mut World, fault: Fault, from: Moment) -> (Round, Momen
     judge.answers();
     let mut broken = judge.broken;
     node05.noticed = world.node05.noticed_since(began).map(|at| at.since(began));
-    let (files_from, files_until) = files_span(from, until);
+    let (files_from, files_until) = files_span(world, from, until);
     let files_lost = lost(world, &Member::Node05.files(), files_from, files_until);
     node05.files_lost = files_lost.iter().map(|(_, numbers)| numbers.len()).sum();
     let died: Vec<_> =
@@ -198,8 +198,8 @@ fn lost(world: &World, routes: &Routes, from: Moment, until: Moment) -> Vec<(Pai
 }
 
 /// The window for events with an attachment: a second earlier, as the round does not wait for the last ones.
-fn files_span(from: Moment, until: Moment) -> (Moment, Moment) {
-    (Moment(from.0 - 1000), Moment(until.0 - 1000))
+fn files_span(world: &World, from: Moment, until: Moment) -> (Moment, Moment) {
+    (Moment(from.0 - 1000).max(world.flows_since), Moment(until.0 - 1000))
 }
 
 fn describe((sender, receiver): Pair, numbers: &[u64]) -> String {
@@ -361,11 +361,8 @@ impl Judge<'_> {
                 if self.world.a.ready_since().is_none() {
                     standing.push("/readyz is not 200".into());
                 }
-                let standing = if standing.is_empty() {
-                    "it was later, or after that something stood again".into()
-                } else {
-                    standing.join(", ")
-                };
+                let standing =
+                    if standing.is_empty() { "it has recovered since".into() } else { standing.join(", ") };
                 self.breaks(Check::Recovered, format!("not within {} s: {standing}", GIVE_UP.as_secs()));
             }
             (Some(recovered), Some(bound)) if recovered > bound + RECOVERED_SLACK + self.lag => {
@@ -387,7 +384,7 @@ impl Judge<'_> {
             }
             sleep(SAMPLING).await;
         }
-        let (from, until) = files_span(self.from, self.until);
+        let (from, until) = files_span(self.world, self.from, self.until);
         for (is_sending, pairs) in [(false, &routes.receiving), (true, &routes.sending)] {
             for pair in pairs {
                 let lost = self.world.ledger.verdict(*pair, from, until).lost;
