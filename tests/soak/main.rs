@@ -9,10 +9,14 @@ mod clock;
 mod fault;
 mod freeze;
 mod inject;
+mod judge;
 mod lag;
 mod ledger;
+mod level;
 mod node_server;
+mod observe;
 mod pgio_node;
+mod plan;
 mod postgres;
 mod program;
 mod proxy;
@@ -37,22 +41,11 @@ use tokio::time::Instant;
 use check::{Broken, Check};
 use clock::Moment;
 use fault::Fault;
+use plan::Plan;
 use world::{World, WorldOptions};
 
 /// The name under which nextest and cargo know the short form.
 const NAME: &str = "guarantees";
-
-/// The seed of the short form.
-const SHORT_SEED: u64 = 1;
-
-/// The time that a round takes beside the fault itself, where every guarantee holds.
-const ROUND: Duration = Duration::from_secs(4);
-
-/// Not enough for every fault.
-const SHORT_TIME: Duration = Duration::from_secs(300);
-
-/// The time that a cluster takes to start.
-const START: Duration = Duration::from_secs(6);
 
 #[derive(Parser)]
 struct Arguments {
@@ -115,7 +108,7 @@ fn main() -> ExitCode {
     if arguments.ignored || (!arguments.tests.is_empty() && arguments.tests.iter().all(is_other)) {
         return ExitCode::SUCCESS;
     }
-    let plan = Plan::new(&arguments);
+    let plan = Plan::new(arguments.seed, arguments.duration, &arguments.faults);
     report::heading(&plan.command(), plan.duration, arguments.rate);
     watchdog(plan.duration * 3 + Duration::from_secs(120));
     let runtime = tokio::runtime::Runtime::new().expect("a runtime can be started");
@@ -134,82 +127,6 @@ fn watchdog(limit: Duration) {
     });
 }
 
-/// Which faults, in which order.
-struct Plan {
-    seed: u64,
-    /// How long it takes where all is well; of a timed one, how long it may take.
-    duration: Duration,
-    random: fastrand::Rng,
-    faults: Vec<Fault>,
-    kind: Kind,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    /// The short form of `make test`.
-    Short,
-    /// These faults, each of them once.
-    Named,
-    /// Those that fit into the duration, again and again.
-    Timed,
-}
-
-impl Plan {
-    fn new(arguments: &Arguments) -> Self {
-        let seed = arguments.seed.unwrap_or(SHORT_SEED);
-        let mut random = fastrand::Rng::with_seed(seed);
-        let choose = |random: &mut fastrand::Rng, class: &[Fault]| class[random.usize(..class.len())];
-        let (kind, faults) = match (arguments.faults.is_empty(), arguments.duration) {
-            (false, _) => (Kind::Named, arguments.faults.clone()),
-            (true, None) => {
-                (Kind::Short, Fault::SHORT.iter().map(|class| choose(&mut random, class)).collect())
-            }
-            (true, Some(duration)) => (Kind::Timed, shuffled(&mut random, duration)),
-        };
-        let all = faults.iter().map(|fault| estimate(*fault)).sum::<Duration>() + START;
-        let duration = arguments.duration.filter(|_| kind == Kind::Timed).unwrap_or(all);
-        Self { seed, duration, random, faults, kind }
-    }
-
-    /// The command that does the same.
-    fn command(&self) -> String {
-        let Self { seed, duration, faults, .. } = self;
-        match self.kind {
-            Kind::Short => format!("cargo test --all-features --test soak -- --seed {seed}"),
-            Kind::Timed => format!("make soak DURATION={}s SEED={seed}", duration.as_secs()),
-            Kind::Named => {
-                let names = faults.iter().map(ToString::to_string).collect::<Vec<_>>();
-                format!("make soak FAULTS={} SEED={seed}", names.join(","))
-            }
-        }
-    }
-}
-
-/// One fault of each class in random order, then another one of each, and so on until all had their turn.
-/// In a short time the short ones come first, and the failover, which has a cluster of its own, is the last of all.
-fn shuffled(random: &mut fastrand::Rng, duration: Duration) -> Vec<Fault> {
-    let mut classes: Vec<Vec<Fault>> = Fault::CLASSES.iter().map(|class| class.to_vec()).collect();
-    for class in &mut classes {
-        random.shuffle(class);
-        if duration < SHORT_TIME {
-            class.sort_by_key(|fault| std::cmp::Reverse(fault.lasts()));
-        }
-    }
-    let mut plan = Vec::new();
-    while classes.iter().any(|class| !class.is_empty()) {
-        random.shuffle(&mut classes);
-        plan.extend(classes.iter_mut().filter_map(Vec::pop));
-    }
-    plan.sort_by_key(|fault| duration < SHORT_TIME && fault.is_failover());
-    plan
-}
-
-/// How long a round takes where all is well.
-fn estimate(fault: Fault) -> Duration {
-    let start = if fault.is_failover() { START } else { Duration::ZERO };
-    fault.lasts() + ROUND + start
-}
-
 /// Runs the plan; whether every guarantee holds.
 async fn run(mut plan: Plan, rate: u32) -> bool {
     let started = Instant::now();
@@ -218,18 +135,16 @@ async fn run(mut plan: Plan, rate: u32) -> bool {
     loop {
         let mut has_run = false;
         for fault in std::mem::take(&mut plan.faults) {
-            let start = if soak.world.is_none() { START } else { Duration::ZERO };
-            if plan.kind == Kind::Timed && started.elapsed() + estimate(fault) + start > plan.duration {
+            if !plan.has_time_for(fault, started.elapsed(), soak.world.is_some()) {
                 not_run.push(fault.to_string());
                 continue;
             }
             has_run = true;
             soak.round(fault).await;
         }
-        if plan.kind != Kind::Timed || !has_run {
+        if !has_run || !plan.repeat() {
             break;
         }
-        plan.faults = shuffled(&mut plan.random, plan.duration);
     }
     soak.end().await;
     not_run.retain(|name| soak.results.iter().all(|(fault, _)| fault != name));
@@ -275,7 +190,7 @@ impl Soak {
     /// Checks that memory, descriptors and sessions are back at their level, and ends the cluster.
     async fn end(&mut self) {
         let Some((world, _)) = self.world.take() else { return };
-        let endings = round::at_the_end(&world).await;
+        let endings = level::at_the_end(&world).await;
         endings.iter().for_each(report::ending);
         let changed = endings.into_iter().filter(|ending| !ending.is_level);
         let broken = changed.map(|ending| Broken::new(Check::BackToLevel, ending.text));

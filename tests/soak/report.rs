@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::check::Broken;
 use super::fault::{NOTICED, RECOVERED};
-use super::round::{
-    Ending, GIVE_UP, GIVE_UP_NODE, NOTICED_SLACK, RECOVERED_SLACK, REQUEST_SLACK, Round, Row,
-};
+use super::judge::{NOTICED_SLACK, RECOVERED_SLACK, REQUEST_SLACK, Row};
+use super::level::Ending;
+use super::round::{GIVE_UP, GIVE_UP_NODE, Round};
 
 /// Prints the set-up, and the command that repeats the run.
 pub fn heading(command: &str, duration: Duration, rate: u32) {

@@ -100,6 +100,8 @@ pub struct World {
     pub proxy_node03: Proxy,
     pub primary: PrivateServer,
     pub standby_port: u16,
+    /// When every stream flowed on every route.
+    pub flows_since: Moment,
     /// The resources and sessions of the nodes once all streams flowed.
     pub at_first: BTreeMap<&'static str, Level>,
 }
@@ -193,6 +195,7 @@ impl World {
             proxy_node03,
             primary,
             standby_port,
+            flows_since: Moment(0),
             at_first: BTreeMap::new(),
         };
         world.warm_up().await;
@@ -212,6 +215,7 @@ impl World {
         }
         self.lag.take();
         self.remember_level().await;
+        self.flows_since = Moment::now();
     }
 
     /// Takes the current resources of the nodes as the level to return to.
