@@ -1,7 +1,5 @@
 //! Through a pooler in transaction mode, which keeps notifications: that is said, and is not taken for an empty cluster.
 
-use futures_util::future::join_all;
-
 use crate::support::pgbouncer::PgBouncer;
 use crate::support::pgio::{pgio, run};
 use crate::support::pgio_serve::PgioServe;
@@ -15,7 +13,7 @@ async fn who_is_asked_and_cannot_be_heard_is_not_said_to_be_absent() {
     let postgres = postgres().await;
     let _serve = PgioServe::start(postgres.url(), &[]).await;
     let pooler = PgBouncer::start(postgres.url(), "transaction").await;
-    let commands = [
+    for command in [
         "nodes",
         "nodes --min 1",
         "nodes --watch",
@@ -25,13 +23,9 @@ async fn who_is_asked_and_cannot_be_heard_is_not_said_to_be_absent() {
         "server-emit --ack ready",
         "emit --ack ready",
         "emit --require-nodes 1 ready",
-    ];
-    let url = pooler.url();
-    let ask = async |command: &'static str| {
+    ] {
         let arguments: Vec<_> = command.split(' ').collect();
-        (command, run(&mut pgio(&url, &arguments)).await)
-    };
-    for (command, outcome) in join_all(commands.map(ask)).await {
+        let outcome = run(&mut pgio(&pooler.url(), &arguments)).await;
         assert_eq!((outcome.status, outcome.stdout.as_str()), (3, ""), "{command}: {outcome:?}");
         assert!(outcome.stderr.contains(&format!("error: {DEAF}")), "{command}: {outcome:?}");
         assert!(outcome.stderr.contains("pgio doctor"), "{command}: {outcome:?}");
