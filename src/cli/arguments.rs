@@ -76,7 +76,8 @@ pub(super) struct Database {
     /// The database: postgres://user:password@host:port/db?sslmode=...
     ///
     /// keyword=value pairs are taken, too. What is left out comes from libpq's variables (PGHOST, PGPORT, PGUSER,
-    /// PGPASSWORD, PGDATABASE, PGSSLMODE, PGSSLROOTCERT, PGSERVICE, ...), the service file, and ~/.pgpass. Without this
+    /// PGPASSWORD, PGDATABASE, PGSSLMODE, PGSSLROOTCERT, PGSERVICE, ...), the service file, and ~/.pgpass. Of several
+    /// hosts, it takes the first one that can be written to, unless target_session_attrs asks for another. Without this
     /// flag: DATABASE_URL, else those variables, else the private server of a running pgio serve.
     #[arg(
         long,

@@ -100,8 +100,8 @@ async fn the_queue_is_looked_at_whatever_fails_before() {
     let url = postgres.url_of_role_with("CONNECTION LIMIT 1").await;
     let diagnosis = doctor(&url, &[]).await;
     diagnosis.check("delivery", "fail", "too many connections for role", "");
-    diagnosis.check("queue", "ok", "0% full", "");
-    assert!(diagnosis.has("table"), "{diagnosis:?}");
+    // What it finds there depends on the tests that share the server.
+    assert!(diagnosis.has("queue") && diagnosis.has("table"), "{diagnosis:?}");
 }
 
 #[tokio::test]
