@@ -18,11 +18,14 @@ use crate::{Error, Receipt, Result};
 /// An event on its way to the other servers: to be awaited in the order of the events, unlike the receipt.
 pub(crate) type Enqueuing = BoxFuture<'static, Result<Receipt>>;
 
+type ConnectDropped = Box<dyn Fn() + Send + Sync>;
+type Queued = Box<dyn Fn(&str, &[Sid], usize) + Send + Sync>;
+
 /// What a server does for its adapters.
 #[derive(Default)]
 pub(super) struct Hooks {
-    connect_dropped: OnceLock<Box<dyn Fn() + Send + Sync>>,
-    queued: OnceLock<Box<dyn Fn(&str, &[Sid], usize) + Send + Sync>>,
+    connect_dropped: OnceLock<ConnectDropped>,
+    queued: OnceLock<Queued>,
 }
 
 impl Hooks {
