@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
-use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -102,18 +101,6 @@ impl PostgresAdapterCtr {
         opts.add_flag(BroadcastFlags::Broadcast);
         opts.rooms = rooms.into_iter().collect();
         self.0.relays.get(nsp)?.relay(value, opts)
-    }
-
-    /// Waits until a namespace listens to the other servers, for at most `patience`.
-    ///
-    /// # Errors
-    /// The error of a namespace that can never listen.
-    pub(crate) async fn wait_until_listening(&self, nsp: &str, patience: Duration) -> Result<()> {
-        match self.node(nsp) {
-            Ok(node) => node.readiness.wait(patience).await,
-            // The namespace was deleted meanwhile.
-            Err(_) => Ok(()),
-        }
     }
 
     /// Calls the handler when the connect request of a client is dropped, because another client has created the namespace
