@@ -99,6 +99,24 @@ impl PostgresAdapterCtr {
         self.0.cluster.is_listening()
     }
 
+    /// Waits until a namespace listens to the other servers, for at most `patience`. Await it in the connect handler (the
+    /// middleware) of a dynamic namespace: the first client creates the namespace and can be connected before it listens.
+    /// Returns without an error if the time is over, since a server serves its own clients while Postgres is away.
+    ///
+    /// Set [`connect_timeout`](socketioxide::SocketIoBuilder::connect_timeout) to some seconds for dynamic namespaces: when two
+    /// clients create one in the same microseconds, one of them is not answered, and reconnects after that time.
+    ///
+    /// # Errors
+    /// [`Error::Namespace`](crate::Error::Namespace) for a namespace that can never listen, since its name is too long for a
+    /// channel.
+    pub async fn wait_until_listening(&self, nsp: impl Into<Namespace>, patience: Duration) -> Result<()> {
+        match self.0.node(&nsp.into()) {
+            Ok(node) => node.readiness.wait(patience).await,
+            // The namespace was deleted meanwhile.
+            Err(_) => Ok(()),
+        }
+    }
+
     /// How many servers of a namespace are live, this one included.
     ///
     /// # Errors

@@ -39,7 +39,6 @@ impl Readiness {
     /// # Errors
     /// The error of a namespace that can never listen. A namespace that does not listen in time is no error: it serves its
     /// own clients, as all namespaces do while Postgres is away.
-    #[cfg(feature = "server")]
     pub(super) async fn wait(&self, patience: Duration) -> Result<()> {
         let mut states = self.0.subscribe();
         let settled = timeout(patience, states.wait_for(|state| !matches!(state, State::Starting))).await;

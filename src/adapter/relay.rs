@@ -1,7 +1,6 @@
 //! Passing on events of clients, for a server that is built on the adapter.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -16,11 +15,14 @@ use crate::{Error, Receipt, Result};
 /// An event on its way to the other servers: to be awaited in the order of the events, unlike the receipt.
 pub(crate) type Enqueuing = BoxFuture<'static, Result<Receipt>>;
 
+type ConnectDropped = Box<dyn Fn() + Send + Sync>;
+type Queued = Box<dyn Fn(&str, &[Sid], usize) + Send + Sync>;
+
 /// What a server does for its adapters.
 #[derive(Default)]
 pub(super) struct Hooks {
-    connect_dropped: OnceLock<Box<dyn Fn() + Send + Sync>>,
-    queued: OnceLock<Box<dyn Fn(&str, &[Sid], usize) + Send + Sync>>,
+    connect_dropped: OnceLock<ConnectDropped>,
+    queued: OnceLock<Queued>,
 }
 
 impl Hooks {
@@ -65,18 +67,6 @@ impl PostgresAdapterCtr {
         opts.add_flag(BroadcastFlags::Broadcast);
         opts.rooms = rooms.into_iter().collect();
         self.0.adapters.get(&nsp.into())?.relay(value, opts)
-    }
-
-    /// Waits until a namespace listens to the other servers, for at most `patience`.
-    ///
-    /// # Errors
-    /// The error of a namespace that can never listen.
-    pub(crate) async fn wait_until_listening(&self, nsp: &str, patience: Duration) -> Result<()> {
-        match self.0.node(&nsp.into()) {
-            Ok(node) => node.readiness.wait(patience).await,
-            // The namespace was deleted meanwhile.
-            Err(_) => Ok(()),
-        }
     }
 
     /// Calls the handler when the connect request of a client is dropped, because another client has created the namespace

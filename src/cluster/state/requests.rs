@@ -63,6 +63,8 @@ struct Pending {
     /// Until when peers that answer the discovery are asked as well.
     asking_until: Option<(Instant, u64)>,
     knew_peers: bool,
+    /// Whether peers were unknown when it was sent, and so are found by their answers to an initial heartbeat.
+    discovers: bool,
     /// Whether messages may have been lost since it was sent.
     was_interrupted: bool,
     of: HashMap<Uid, Progress>,
@@ -101,6 +103,7 @@ impl Requests {
             heard_itself: false,
             asking_until: None,
             knew_peers: false,
+            discovers: false,
             was_interrupted: false,
             of: HashMap::new(),
             awaited: 0,
@@ -153,7 +156,8 @@ impl Requests {
                 }
             }
         }
-        if !pending.knew_peers {
+        pending.discovers = !pending.knew_peers;
+        if pending.discovers {
             // Every version answers the emitter's heartbeat, and no version counts the emitter.
             let nsp = question.nsp.clone();
             messages.push(Message { uid: Uid::emitter(), nsp, body: Body::InitialHeartbeat });
@@ -214,9 +218,9 @@ impl Requests {
     /// the initial heartbeat. A peer that was asked, counted as gone and is heard again is waited for again.
     pub(super) fn peer_found(&mut self, id: &RequestId, uid: &Uid, change: Change) {
         let Some(pending) = self.pending.get_mut(id) else { return };
-        let is_discovering = !pending.knew_peers && (!pending.heard_itself || pending.asking_until.is_some());
+        // One that is slow to answer the initial heartbeat is asked as long as others are waited for.
         let is_asking = pending.stage != Stage::Subscribing
-            && (!pending.has_come || (is_discovering && change == Change::Found))
+            && (!pending.has_come || (pending.discovers && change == Change::Found))
             && *uid != pending.asker;
         if !is_asking && !pending.of.contains_key(uid) {
             return;

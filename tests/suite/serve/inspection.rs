@@ -234,24 +234,19 @@ async fn a_server_that_cannot_publish_is_not_ready_although_it_listens() {
 #[tokio::test]
 async fn a_server_whose_publishing_hangs_is_not_ready() {
     let postgres = own_server().await;
-    let serve = PgioServe::start(&postgres.url(), &["--relay=namespace", "--client-buffer", "128MB"]).await;
+    let serve = PgioServe::start(&postgres.url(), &[]).await;
     serve.wait_for_ready(200).await;
     let sessions = publishing_sessions(&postgres.url()).await;
     let signal_all = |signal| {
         let pids = sessions.split(',').map(|pid| Pid::from_raw(pid.parse().unwrap()));
-        pids.for_each(|pid| kill(pid, signal).unwrap());
+        // Those that the server has given up may be gone already.
+        pids.for_each(|pid| drop(kill(pid, signal)));
     };
-    let client = serve.client(&NodePeer::start().await).await;
     signal_all(Signal::SIGSTOP);
-    // More than the publisher's queue holds, less than the client's buffer.
-    let event = json!(["x".repeat(100_000)]);
-    for _ in 0..500 {
-        client.emit("e", event.clone()).await;
-    }
     serve.wait_for_ready(503).await;
     let (_, text) = serve.get("/readyz").await;
-    signal_all(Signal::SIGCONT);
     assert_eq!(text, "not ready: this server cannot publish, so other servers do not hear it\n");
+    // Another session takes its place, while the first one stands still.
     serve.wait_for_ready(200).await;
-    assert_eq!(client.lifecycle().await.len(), 1);
+    signal_all(Signal::SIGCONT);
 }
