@@ -248,7 +248,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 impl Error {
     /// A file that the system does not let us use.
     pub(crate) fn file(path: impl Into<PathBuf>, error: &dyn std::fmt::Display) -> Self {
-        Self::File { path: path.into(), reason: in_words(error) }
+        Self::File { path: path.into(), reason: without_os_code(error) }
     }
 
     /// The server's error code (SQLSTATE, five characters), where the server answered with one. PostgreSQL's appendix
@@ -260,11 +260,6 @@ impl Error {
             | Self::Database { sqlstate, .. } => sqlstate.as_deref(),
             _ => None,
         }
-    }
-
-    /// Whether Postgres is away, so that the same may work once it is back.
-    pub(crate) fn is_disconnected(&self) -> bool {
-        self.is_loss()
     }
 
     /// What a caught panic of the application comes to.
@@ -280,13 +275,13 @@ impl Error {
     }
 
     /// Whether Postgres is away, so that the same may work once it is back.
-    pub(crate) fn is_loss(&self) -> bool {
+    pub(crate) fn is_disconnected(&self) -> bool {
         matches!(self, Self::Connect { .. } | Self::ConnectionLost(_))
     }
 }
 
 /// What the system says of an error, without the number that says it again: `No such file or directory`.
-pub(crate) fn in_words(error: &dyn std::fmt::Display) -> String {
+pub(crate) fn without_os_code(error: &dyn std::fmt::Display) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or(&text).to_owned()
 }

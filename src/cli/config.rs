@@ -15,7 +15,7 @@ use clap_complete::engine::CompletionCandidate;
 use toml::{Table, Value};
 
 use super::{Cli, exit};
-use crate::error::in_words;
+use crate::error::without_os_code;
 
 /// What the file may set: flags of the same names.
 const KEYS: [&str; 8] = [
@@ -164,7 +164,7 @@ fn scalar(key: &str, value: &Value) -> Result<String, String> {
 }
 
 fn read_table(path: &Path) -> Result<Table, String> {
-    let text = std::fs::read_to_string(path).map_err(|error| in_words(&error))?;
+    let text = std::fs::read_to_string(path).map_err(|error| without_os_code(&error))?;
     text.parse::<Table>().map_err(|error| {
         let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
         format!("line {line}: {}", error.message())

@@ -109,7 +109,7 @@ impl Patience {
     /// Waits before the next attempt, or gives the error back when it is no loss of the database or time is over.
     pub(super) async fn wait_after(&mut self, global: &Global, error: Error) -> Result<()> {
         let left = self.until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
-        if !error.is_loss() || left.is_zero() {
+        if !error.is_disconnected() || left.is_zero() {
             return Err(error);
         }
         if !self.told {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use super::arguments::Global;
 use super::output::notes::{self, Label};
 use crate::Error;
-use crate::error::in_words;
+use crate::error::without_os_code;
 use crate::postgres::TableName;
 
 /// Why a command did not do what it was asked for.
@@ -73,13 +73,13 @@ impl Failure {
     }
 
     /// Whether Postgres is away.
-    pub(super) fn is_loss(&self) -> bool {
-        matches!(self, Self::Library(error) if error.is_loss())
+    pub(super) fn is_disconnected(&self) -> bool {
+        matches!(self, Self::Library(error) if error.is_disconnected())
     }
 
     /// Whether the same may work later.
     pub(super) fn is_passing(&self) -> bool {
-        self.is_loss() || matches!(self, Self::TooFew(_))
+        self.is_disconnected() || matches!(self, Self::TooFew(_))
     }
 
     fn hint(&self, global: &Global) -> Option<String> {
@@ -158,7 +158,7 @@ impl From<Error> for Failure {
 impl Failure {
     /// A file that cannot be read or written.
     pub(super) fn file(path: impl AsRef<Path>, error: &io::Error) -> Self {
-        Self::Other(format!("{}: {}", path.as_ref().display(), in_words(error)))
+        Self::Other(format!("{}: {}", path.as_ref().display(), without_os_code(error)))
     }
 }
 
@@ -166,7 +166,7 @@ impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self::PipeClosed,
-            _ => Self::Other(in_words(&error)),
+            _ => Self::Other(without_os_code(&error)),
         }
     }
 }

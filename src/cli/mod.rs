@@ -3,7 +3,6 @@
 mod arguments;
 mod attachments;
 mod bench;
-mod census;
 mod completions;
 mod config;
 mod confirm;
@@ -27,6 +26,7 @@ mod serve;
 mod server_emit;
 mod signals;
 mod size;
+mod socket_inventory;
 mod sockets;
 mod tagged;
 mod tail;

@@ -9,12 +9,12 @@ use globset::GlobMatcher;
 use serde::Serialize;
 
 use super::arguments::{Format, Global, Namespaces};
-use super::census::{self, Located};
 use super::duration;
 use super::exit::Failure;
 use super::output::lines::Lines;
 use super::output::progress;
 use super::output::table::{Column, Table, cell};
+use super::socket_inventory::{self, Located};
 use super::target::Target;
 use crate::Namespace;
 use crate::protocol::Uid;
@@ -78,10 +78,10 @@ struct Room<'a> {
 impl Rooms {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
         let namespaces = self.namespaces.list();
-        let census = census::take(global, &namespaces, &self.target, self.timeout).await?;
+        let inventory = socket_inventory::take(global, &namespaces, &self.target, self.timeout).await?;
         let is_wanted =
             |room: &str| self.names.is_empty() || self.names.iter().any(|glob| glob.is_match(room));
-        let mut rooms = count(&census.sockets, self.all, namespaces.len() > 1);
+        let mut rooms = count(&inventory.sockets, self.all, namespaces.len() > 1);
         rooms.retain(|room| is_wanted(room.room));
         rooms.sort_by(|a, b| {
             let order = match self.sort {
@@ -102,7 +102,7 @@ impl Rooms {
             (Format::Text, false) => table(&rooms, namespaces.len() > 1).print(&mut lines)?,
         }
         lines.flush()?;
-        census.complete()
+        inventory.complete()
     }
 }
 

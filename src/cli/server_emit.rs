@@ -11,7 +11,7 @@ use super::connection::{Deadline, Patience};
 use super::exit::Failure;
 use super::output::{lines::Lines, safe};
 use super::tagged::{self, Tagged};
-use super::{census, duration, values};
+use super::{duration, socket_inventory, values};
 use crate::cluster::Answer;
 use crate::{Emitter, Value};
 
@@ -92,7 +92,7 @@ impl ServerEmit {
         let mut missing = Vec::new();
         let mut lines = Lines::stdout();
         for (emitter, collected) in emitters.iter().zip(try_join_all(emitters.iter().map(ask)).await?) {
-            missing.extend(census::missing(emitter.namespace(), &collected, self.timeout));
+            missing.extend(socket_inventory::missing(emitter.namespace(), &collected, self.timeout));
             for Answer { node, value } in collected.answers {
                 match global.output {
                     Format::Json => lines.json(&json!({ "node": node, "answer": Tagged(&value) }))?,

@@ -8,11 +8,11 @@ use jiff::Timestamp;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::arguments::{Format, Global, Namespaces};
-use super::census::{self, Located};
 use super::duration;
 use super::exit::Failure;
 use super::output::lines::Lines;
 use super::output::table::{Column, Table, cell};
+use super::socket_inventory::{self, Located};
 use super::tagged::Tagged;
 use super::target::Target;
 use crate::Value;
@@ -64,27 +64,27 @@ enum Sort {
 impl Sockets {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
         let namespaces = self.namespaces.list();
-        let mut census = census::take(global, &namespaces, &self.target, self.timeout).await?;
+        let mut inventory = socket_inventory::take(global, &namespaces, &self.target, self.timeout).await?;
         let mut lines = Lines::stdout();
         if self.count {
-            let count = census.sockets.len();
+            let count = inventory.sockets.len();
             match global.output {
                 Format::Json => lines.json(&serde_json::json!({ "sockets": count }))?,
                 Format::Text => lines.text(&count.to_string())?,
             }
         } else {
-            census.sockets.sort_by(|a, b| a.nsp.cmp(&b.nsp).then_with(|| self.sort.compare(a, b)));
+            inventory.sockets.sort_by(|a, b| a.nsp.cmp(&b.nsp).then_with(|| self.sort.compare(a, b)));
             match global.output {
-                Format::Json => census.sockets.iter().try_for_each(|one| lines.json(one))?,
-                Format::Text if census.sockets.is_empty() => {}
-                Format::Text => table(&census.sockets, namespaces.len() > 1).print(&mut lines)?,
+                Format::Json => inventory.sockets.iter().try_for_each(|one| lines.json(one))?,
+                Format::Text if inventory.sockets.is_empty() => {}
+                Format::Text => table(&inventory.sockets, namespaces.len() > 1).print(&mut lines)?,
             }
         }
         lines.flush()?;
-        if census.sockets.is_empty() && !self.count {
+        if inventory.sockets.is_empty() && !self.count {
             global.note_on_terminal("no sockets");
         }
-        census.complete()
+        inventory.complete()
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::{Read, stdin};
 
 use super::exit::Failure;
 use super::tagged;
-use crate::error::in_words;
+use crate::error::without_os_code;
 use crate::protocol::MAX_DOCUMENT_BYTES;
 use crate::{Error, Value};
 
@@ -42,7 +42,7 @@ fn bytes_of(file: &str) -> Result<Vec<u8>, Failure> {
     let read = match file {
         "-" => stdin().lock().take(limit).read_to_end(&mut bytes),
         path => {
-            let file = File::open(path).map_err(|e| failed(in_words(&e)))?;
+            let file = File::open(path).map_err(|e| failed(without_os_code(&e)))?;
             let size = file.metadata().map_or(0, |metadata| metadata.len());
             if size >= limit {
                 return Err(failed(too_large(size)));
@@ -53,7 +53,7 @@ fn bytes_of(file: &str) -> Result<Vec<u8>, Failure> {
     match read {
         Ok(_) if bytes.len() as u64 == limit => Err(failed(too_large(limit))),
         Ok(_) => Ok(bytes),
-        Err(error) => Err(failed(in_words(&error))),
+        Err(error) => Err(failed(without_os_code(&error))),
     }
 }
 

@@ -4,13 +4,13 @@
 
 mod ask;
 mod driver;
-#[cfg(feature = "server")]
-mod echo;
 mod health;
+#[cfg(feature = "server")]
+mod loopback_probe;
+#[cfg(feature = "cli")]
+mod node_monitor;
 mod options;
 mod received;
-#[cfg(feature = "cli")]
-mod roll_call;
 #[doc(hidden)]
 pub mod state;
 mod subscription;
@@ -26,13 +26,13 @@ use tokio::time::timeout;
 pub(crate) use ask::PendingRequest;
 pub use ask::{Answer, Collected};
 pub(crate) use ask::{client_said, node_listed, server_said};
-#[cfg(feature = "server")]
-pub(crate) use echo::{Echo, Sounding};
 pub use health::Health;
+#[cfg(feature = "server")]
+pub(crate) use loopback_probe::{LoopbackProbe, ProbeOutcome};
+#[cfg(feature = "cli")]
+pub(crate) use node_monitor::{NodeEvent, NodeMonitor, NodeName};
 pub use options::{AdapterOptions, ErrorHandler};
 pub use received::{Attached, Content, Event, Received};
-#[cfg(feature = "cli")]
-pub(crate) use roll_call::{NodeName, RollCall, Word};
 #[cfg(feature = "adapter")]
 pub(crate) use state::Reply;
 pub use state::{LiveNode, NspSupport};
@@ -40,7 +40,7 @@ pub use subscription::Subscription;
 
 use crate::postgres::lossy_queue::lossy_queue;
 use crate::postgres::{
-    AttachmentTable, OnLoss, Publisher, Receipt, SameServer, Session, Settings, delete_older, whereabouts,
+    AttachmentTable, OnLoss, Publisher, Receipt, SameServer, Session, Settings, delete_older, server_identity,
 };
 use crate::protocol::{Body, Channel, Header, Message, MessageKind, Namespace, Uid};
 use crate::{Error, Result};
@@ -226,8 +226,8 @@ impl Cluster {
     ///
     /// # Errors
     /// Those of the connection.
-    pub async fn whereabouts(&self) -> Result<String> {
-        whereabouts(&self.0.rows).await
+    pub async fn server_identity(&self) -> Result<String> {
+        server_identity(&self.0.rows).await
     }
 
     /// Deletes rows of the attachment table that are older than the cleanup interval, as every node does; returns how

@@ -6,7 +6,7 @@ use std::io;
 use tokio_postgres::error::{DbError, Severity, SqlState};
 
 use crate::Error;
-use crate::error::{Cause, in_words};
+use crate::error::{Cause, without_os_code};
 
 /// What a failed statement, or a connection that broke, means.
 pub(crate) fn failure(error: &tokio_postgres::Error) -> Error {
@@ -132,7 +132,7 @@ fn of_io(error: &io::Error) -> String {
         io::ErrorKind::NotFound => "no such socket".into(),
         io::ErrorKind::TimedOut => "no answer in time".into(),
         _ => {
-            let text = one_line(&in_words(error));
+            let text = one_line(&without_os_code(error));
             match text.strip_prefix("failed to lookup address information: ") {
                 Some(why) => format!("unknown host: {}", why.to_lowercase()),
                 None => text,

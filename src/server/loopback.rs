@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::cluster::{Cluster, Echo, Sounding};
+use crate::cluster::{Cluster, LoopbackProbe, ProbeOutcome};
 use crate::{Error, Result};
 
 /// The interval between two probes, and the deadline of each.
@@ -55,7 +55,7 @@ impl LoopbackHealth {
 /// Probes for as long as this future is polled.
 pub(super) async fn measure(cluster: Cluster, health: &LoopbackHealth) -> Result<()> {
     let gauge = metrics::gauge!("pgio_lag_seconds");
-    let mut echo = Echo::listen(&cluster).await?;
+    let mut echo = LoopbackProbe::listen(&cluster).await?;
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut missing_since = None;
@@ -64,19 +64,19 @@ pub(super) async fn measure(cluster: Cluster, health: &LoopbackHealth) -> Result
         ticks.tick().await;
         let since = *missing_since.get_or_insert_with(Instant::now);
         let outcome = echo.sound(INTERVAL).await;
-        silences = if outcome == Sounding::Silence { silences + 1 } else { 0 };
+        silences = if outcome == ProbeOutcome::NotDelivered { silences + 1 } else { 0 };
         match outcome {
-            Sounding::Back(lag) => {
+            ProbeOutcome::Back(lag) => {
                 health.set(Loopback::Healthy);
                 missing_since = None;
                 gauge.set(lag.as_secs_f64());
                 continue;
             }
-            Sounding::Unsent => health.set(Loopback::NotPublished),
-            Sounding::Silence if cluster.is_deaf() => health.set(Loopback::NotDelivered),
+            ProbeOutcome::Inconclusive => health.set(Loopback::NotPublished),
+            ProbeOutcome::NotDelivered if cluster.is_deaf() => health.set(Loopback::NotDelivered),
             // One alone is late, or the connection to Postgres was lost meanwhile.
-            Sounding::Silence if silences > 1 => health.set(Loopback::Late),
-            Sounding::Silence => {}
+            ProbeOutcome::NotDelivered if silences > 1 => health.set(Loopback::Late),
+            ProbeOutcome::NotDelivered => {}
         }
         gauge.set(since.elapsed().as_secs_f64());
     }

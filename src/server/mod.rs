@@ -44,7 +44,7 @@ pub use rules::{ClientRules, Relay};
 
 use crate::adapter::{PostgresAdapter, PostgresAdapterCtr};
 use crate::cluster::Cluster;
-use crate::error::in_words;
+use crate::error::without_os_code;
 use crate::{Error, Result};
 use accept::Acceptor;
 use client::AdmissionControl;
@@ -132,7 +132,8 @@ impl Server {
             relay_queue,
             disconnector,
             buffers: buffers.clone(),
-            adapter: adapter.clone(),
+            // The handlers of the io hold this, and the io belongs to the handle.
+            adapter: adapter.detached(),
         });
         for hosted in &options.namespaces {
             host(&io, hosted, admission_control.clone()).await?;
@@ -141,7 +142,7 @@ impl Server {
         let loopback = LoopbackHealth::default();
         let inspection = Inspection {
             io: shared_io.clone(),
-            adapter: adapter.clone(),
+            adapter: adapter.detached(),
             loopback: loopback.clone(),
             metrics: metrics.clone(),
             closing: closing.clone(),
@@ -282,7 +283,8 @@ fn checked_path(path: &str) -> Result<String> {
 }
 
 async fn listen(address: &str) -> Result<(TcpListener, SocketAddr)> {
-    let failed = |error: std::io::Error| Error::Listen { address: address.into(), reason: in_words(&error) };
+    let failed =
+        |error: std::io::Error| Error::Listen { address: address.into(), reason: without_os_code(&error) };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     Ok((listener, address))

@@ -189,7 +189,7 @@ impl<'a> Replay<'a> {
             let Some(Sent { line, .. }) = self.under_way.pop_front() else { break };
             match outcome {
                 Ok(()) => self.sent += 1,
-                Err(error) if error.is_loss() => {
+                Err(error) if error.is_disconnected() => {
                     self.lost += u64::from(matches!(error, Error::ConnectionLost(_)));
                     return Err(error.into());
                 }

@@ -1,6 +1,6 @@
 //! `pgio nodes`: who is there.
 
-mod known;
+mod node_table;
 mod screen;
 mod table;
 mod watch;
@@ -15,9 +15,9 @@ use super::connection::Patience;
 use super::duration;
 use super::exit::Failure;
 use super::output::lines::Lines;
-use crate::cluster::RollCall;
+use crate::cluster::NodeMonitor;
 use crate::{Cluster, Namespace};
-use known::{Change, Known};
+use node_table::{Change, NodeTable};
 
 /// Show which servers are live
 ///
@@ -55,7 +55,7 @@ impl Nodes {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
         let namespaces = self.namespaces.list();
         let cluster = global.connect(&mut Patience::none()).await?;
-        let call = RollCall::listen(&cluster, &namespaces).await?;
+        let call = NodeMonitor::listen(&cluster, &namespaces).await?;
         match self.watch {
             true => watch::run(&self, global, call).await,
             false => self.once(global, &cluster, call, &namespaces).await,
@@ -66,10 +66,10 @@ impl Nodes {
         &self,
         global: &Global,
         cluster: &Cluster,
-        mut call: RollCall,
+        mut call: NodeMonitor,
         namespaces: &[Namespace],
     ) -> Result<(), Failure> {
-        let mut known = Known::new(cluster.options());
+        let mut known = NodeTable::new(cluster.options());
         call.ask(!self.no_sockets).await?;
         // A wait longer than a clock can tell is no deadline.
         let deadline = Instant::now().checked_add(self.wait);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::known::Node;
+use super::node_table::Node;
 use crate::cli::output::progress;
 use crate::cli::output::table::{Cell, Color, Column, Table, cell};
 

@@ -8,7 +8,7 @@ use jiff::{Timestamp, Zoned};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::known::{Change, Known, Node, in_millis};
+use super::node_table::{Change, Node, NodeTable, in_millis};
 use super::screen::{Input, Screen, Size};
 use super::{Nodes, table};
 use crate::Error;
@@ -16,7 +16,7 @@ use crate::cli::arguments::{Format, Global};
 use crate::cli::duration::short;
 use crate::cli::exit::{self, Failure};
 use crate::cli::output::{lines::Lines, safe};
-use crate::cluster::RollCall;
+use crate::cluster::NodeMonitor;
 
 /// How often to look for who has fallen silent, and how old the figures on the screen may be.
 const LOOK: Duration = Duration::from_secs(1);
@@ -27,7 +27,7 @@ const REMEMBERED: Duration = Duration::from_secs(60);
 /// How long asking may take while Postgres does not answer.
 const ASKING: Duration = Duration::from_secs(2);
 
-pub(super) async fn run(flags: &Nodes, global: &Global, call: RollCall) -> Result<(), Failure> {
+pub(super) async fn run(flags: &Nodes, global: &Global, call: NodeMonitor) -> Result<(), Failure> {
     tokio::select! {
         outcome = watch(flags, global, call) => outcome,
         // All the time, a round included; the screen is given back with the other branch.
@@ -35,9 +35,9 @@ pub(super) async fn run(flags: &Nodes, global: &Global, call: RollCall) -> Resul
     }
 }
 
-async fn watch(flags: &Nodes, global: &Global, mut call: RollCall) -> Result<(), Failure> {
+async fn watch(flags: &Nodes, global: &Global, mut call: NodeMonitor) -> Result<(), Failure> {
     let options = global.adapter_options();
-    let mut known = Known::new(&options);
+    let mut known = NodeTable::new(&options);
     let mut view = View::open(global, options.heartbeat_interval.min(flags.every))?;
     let (mut asking, mut looking) = (interval(flags.every), interval(LOOK));
     asking.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -74,9 +74,9 @@ async fn watch(flags: &Nodes, global: &Global, mut call: RollCall) -> Result<(),
 }
 
 /// Asks who is there. While Postgres is away the subscription says so.
-async fn ask(call: &mut RollCall, sockets: bool) -> Result<(), Failure> {
+async fn ask(call: &mut NodeMonitor, sockets: bool) -> Result<(), Failure> {
     match timeout(ASKING, call.ask(sockets)).await {
-        Ok(Err(error)) if error.is_loss() => Ok(()),
+        Ok(Err(error)) if error.is_disconnected() => Ok(()),
         Err(_) => Ok(()),
         Ok(outcome) => Ok(outcome?),
     }
@@ -105,7 +105,7 @@ impl<'a> View<'a> {
         }
     }
 
-    fn show(&mut self, known: &Known, changes: Vec<Change>) -> Result<(), Failure> {
+    fn show(&mut self, known: &NodeTable, changes: Vec<Change>) -> Result<(), Failure> {
         match self {
             Self::Screen { screen, interval, lost } => {
                 for change in changes {
@@ -137,7 +137,7 @@ impl<'a> View<'a> {
 }
 
 /// What the screen shows.
-fn frame(known: &Known, interval: Duration, lost: Option<&str>, size: Size) -> Vec<String> {
+fn frame(known: &NodeTable, interval: Duration, lost: Option<&str>, size: Size) -> Vec<String> {
     let live = known.nodes().filter(|node| node.is_live()).count();
     let gone = known.nodes().count() - live;
     let mut title = format!("{live} live");
@@ -174,7 +174,7 @@ enum What<'a> {
 }
 
 impl<'a> Line<'a> {
-    fn of(known: &'a Known, change: &'a Change) -> Option<Self> {
+    fn of(known: &'a NodeTable, change: &'a Change) -> Option<Self> {
         let of_node = |what, name| known.node(name).map(|node| What::Node(what, node));
         let what = match change {
             Change::Nothing | Change::Refreshed => None,
@@ -192,8 +192,8 @@ impl<'a> Line<'a> {
         let what = match &self.what {
             What::Node(what, node) => {
                 let why = node.gone.map_or(String::new(), |gone| match gone.how {
-                    super::known::How::Closed => " (closed)".to_owned(),
-                    super::known::How::Silent => {
+                    super::node_table::How::Closed => " (closed)".to_owned(),
+                    super::node_table::How::Silent => {
                         format!(" (silent for {})", short(node.last_heard.elapsed()))
                     }
                 });

@@ -198,10 +198,10 @@ impl Serve {
         if !self.no_init && cluster.create_attachment_table().await? {
             tracing::info!(table = %cluster.options().table_name, "attachment table created");
         }
-        let whereabouts = cluster.whereabouts().await?;
+        let server_identity = cluster.server_identity().await?;
         let server = Server::start(cluster, options, metrics).await?;
-        tracing::info!(url = server.url(), database = whereabouts, "listening");
-        announce(&server, &whereabouts, database, global);
+        tracing::info!(url = server.url(), database = server_identity, "listening");
+        announce(&server, &server_identity, database, global);
         Ok(Some(server))
     }
 
@@ -269,13 +269,13 @@ impl Serve {
 }
 
 /// Prints the address to stdout, for people and for scripts.
-fn announce(server: &Server, whereabouts: &str, database: &Database, global: &Global) {
+fn announce(server: &Server, server_identity: &str, database: &Database, global: &Global) {
     let (url, private) = (server.url(), database.private_url());
     let text = match global.output {
-        Format::Json => json!({ "url": url, "address": server.address(), "database": whereabouts, "privateDatabase": private }).to_string(),
+        Format::Json => json!({ "url": url, "address": server.address(), "database": server_identity, "privateDatabase": private }).to_string(),
         Format::Text => {
             let private = private.map(|url| format!("private Postgres: {url}\n")).unwrap_or_default();
-            format!("{private}listening on {url} (database {whereabouts})")
+            format!("{private}listening on {url} (database {server_identity})")
         }
     };
     // A closed stdout is no reason to stop serving.

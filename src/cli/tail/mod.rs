@@ -20,7 +20,7 @@ use super::exit::Failure;
 use super::glob;
 use super::output::lines::Lines;
 use crate::Error;
-use crate::cluster::{Cluster, Echo, Event, Received, Sounding};
+use crate::cluster::{Cluster, Event, LoopbackProbe, ProbeOutcome, Received};
 use crate::protocol::MessageKind;
 use filter::Filter;
 use save::Saver;
@@ -127,8 +127,8 @@ async fn warn_if_deaf(global: &Global, cluster: &Cluster) -> Infallible {
     // Where servers are live, their heartbeats come meanwhile.
     sleep(PATIENCE).await;
     if cluster.is_deaf()
-        && let Ok(mut echo) = Echo::listen(cluster).await
-        && echo.sound(PATIENCE).await == Sounding::Silence
+        && let Ok(mut echo) = LoopbackProbe::listen(cluster).await
+        && echo.sound(PATIENCE).await == ProbeOutcome::NotDelivered
         && cluster.is_deaf()
     {
         global.warn(&Error::NotificationsNotDelivered.to_string());

@@ -67,18 +67,15 @@ impl ListeningConnection {
 
     /// Executes a command; the answer comes while the connection is read.
     pub(super) fn execute(&self, command: &Command) -> BoxFuture<'static, Result<()>> {
+        // The text is what operators see of this session, so it begins with what the session listens to.
+        let remaining = self.channels.iter().rev().find(|channel| !command.unlisten.contains(channel));
+        let says_again = if command.listen.is_empty() { remaining } else { None };
         let mut sql = String::new();
+        for channel in command.listen.iter().chain(says_again) {
+            sql += &format!("{};", listen(channel));
+        }
         for channel in &command.unlisten {
             sql += &format!("UNLISTEN {};", quote_identifier(channel.as_str()));
-        }
-        for channel in &command.listen {
-            sql += &listen(channel);
-            sql.push(';');
-        }
-        if command.listen.is_empty() {
-            // The last statement is what others see of this session.
-            let remaining = self.channels.iter().rev().find(|channel| !command.unlisten.contains(channel));
-            sql += &remaining.map(listen).unwrap_or_default();
         }
         self.run(sql)
     }

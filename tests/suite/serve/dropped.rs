@@ -43,6 +43,9 @@ async fn server(url: &str) -> Server {
     let options = ServerOptions {
         listen: "127.0.0.1:0".into(),
         namespaces: vec![Hosted::new("/"), Hosted::new("/org/{id}")],
+        // A polling session ends with its ping timeout, if nothing ends it before.
+        ping_interval: Duration::from_secs(2),
+        ping_timeout: Duration::from_secs(2),
         ..ServerOptions::default()
     };
     // They can be installed once in a process.

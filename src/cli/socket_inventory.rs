@@ -20,7 +20,7 @@ pub(super) struct Located {
 }
 
 /// What the servers told in time.
-pub(super) struct Census {
+pub(super) struct SocketInventory {
     pub(super) sockets: Vec<Located>,
     missing: Vec<String>,
 }
@@ -31,25 +31,27 @@ pub(super) async fn take(
     namespaces: &[Namespace],
     target: &Target,
     timeout: Duration,
-) -> Result<Census, Failure> {
+) -> Result<SocketInventory, Failure> {
     let deadline = Deadline::after(timeout);
     let cluster = deadline.connect(global).await?;
     let operators: Vec<_> =
         namespaces.iter().map(|nsp| target.operator(&cluster, nsp).timeout(deadline.left())).collect();
     let all = try_join_all(operators.iter().map(|operator| operator.fetch_sockets())).await?;
-    let mut census = Census { sockets: Vec::new(), missing: Vec::new() };
+    let mut inventory = SocketInventory { sockets: Vec::new(), missing: Vec::new() };
     for (nsp, collected) in namespaces.iter().zip(all) {
-        census.missing.extend(missing(nsp, &collected, timeout));
-        census.sockets.extend(collected.answers.into_iter().map(|Answer { node, value: socket }| Located {
-            nsp: nsp.clone(),
-            node,
-            socket,
-        }));
+        inventory.missing.extend(missing(nsp, &collected, timeout));
+        inventory.sockets.extend(
+            collected.answers.into_iter().map(|Answer { node, value: socket }| Located {
+                nsp: nsp.clone(),
+                node,
+                socket,
+            }),
+        );
     }
-    Ok(census)
+    Ok(inventory)
 }
 
-impl Census {
+impl SocketInventory {
     /// Fails where not all servers told theirs, or there is none.
     pub(super) fn complete(self) -> Result<(), Failure> {
         match self.missing.is_empty() {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use crate::cluster::{NodeName, Word};
+use crate::cluster::{NodeEvent, NodeName};
 use crate::{AdapterOptions, Error, Namespace};
 
 /// A node, live or gone.
@@ -97,14 +97,14 @@ pub(super) enum Change {
 }
 
 /// All nodes that were heard, those that are gone among them for a while.
-pub(super) struct Known {
+pub(super) struct NodeTable {
     nodes: BTreeMap<NodeName, Node>,
     timeout: Duration,
     /// From when on silence means something; `None` while the database is away.
     listening_since: Option<Instant>,
 }
 
-impl Known {
+impl NodeTable {
     pub(super) fn new(options: &AdapterOptions) -> Self {
         Self {
             nodes: BTreeMap::new(),
@@ -128,16 +128,16 @@ impl Known {
     }
 
     /// Takes a word in.
-    pub(super) fn hear(&mut self, word: Word) -> Change {
+    pub(super) fn hear(&mut self, word: NodeEvent) -> Change {
         match word {
-            Word::Answered(name, round_trip) => {
+            NodeEvent::Answered(name, round_trip) => {
                 let has_joined = self.note(&name, Instant::now());
                 if let Some(node) = self.nodes.get_mut(&name) {
                     node.round_trip = Some(round_trip);
                 }
                 if has_joined { Change::Joined(name) } else { Change::Refreshed }
             }
-            Word::Has(name, sockets) => {
+            NodeEvent::Has(name, sockets) => {
                 let has_joined = self.note(&name, Instant::now());
                 let before = self.nodes.get_mut(&name).and_then(|node| node.sockets.replace(sockets));
                 match before {
@@ -146,16 +146,16 @@ impl Known {
                     _ => Change::Sockets(name),
                 }
             }
-            Word::Started(name) => match self.note(&name, Instant::now()) {
+            NodeEvent::Started(name) => match self.note(&name, Instant::now()) {
                 true => Change::Joined(name),
                 false => Change::Refreshed,
             },
-            Word::Closed(name) => self.leave(name, How::Closed),
-            Word::Lost(error) => {
+            NodeEvent::Closed(name) => self.leave(name, How::Closed),
+            NodeEvent::Lost(error) => {
                 self.listening_since = None;
                 Change::Lost(error)
             }
-            Word::Restored(away) => {
+            NodeEvent::Restored(away) => {
                 self.listening_since = Some(Instant::now());
                 Change::Restored(away)
             }
@@ -220,24 +220,24 @@ mod tests {
         NodeName { nsp: Namespace::default(), uid: uid.into() }
     }
 
-    fn known(timeout: Duration) -> Known {
-        Known::new(&AdapterOptions { heartbeat_timeout: timeout, ..AdapterOptions::default() })
+    fn known(timeout: Duration) -> NodeTable {
+        NodeTable::new(&AdapterOptions { heartbeat_timeout: timeout, ..AdapterOptions::default() })
     }
 
     #[test]
     fn a_node_joins_changes_and_leaves_once() {
         let mut known = known(Duration::from_secs(10));
-        let answered = |uid| Word::Answered(name(uid), Duration::from_millis(2));
+        let answered = |uid| NodeEvent::Answered(name(uid), Duration::from_millis(2));
         assert!(matches!(known.hear(answered("a")), Change::Joined(_)));
         assert!(matches!(known.hear(answered("a")), Change::Refreshed));
-        assert!(matches!(known.hear(Word::Has(name("a"), 1)), Change::Sockets(_)));
-        assert!(matches!(known.hear(Word::Has(name("a"), 1)), Change::Refreshed));
+        assert!(matches!(known.hear(NodeEvent::Has(name("a"), 1)), Change::Sockets(_)));
+        assert!(matches!(known.hear(NodeEvent::Has(name("a"), 1)), Change::Refreshed));
         let before = Instant::now();
-        assert!(matches!(known.hear(Word::Closed(name("a"))), Change::Left(_)));
-        assert!(matches!(known.hear(Word::Closed(name("a"))), Change::Nothing));
+        assert!(matches!(known.hear(NodeEvent::Closed(name("a"))), Change::Left(_)));
+        assert!(matches!(known.hear(NodeEvent::Closed(name("a"))), Change::Nothing));
         assert!(known.look(vec![(name("a"), before)]).is_empty(), "what is old is no return");
         assert!(matches!(known.look(vec![(name("a"), Instant::now())])[..], [Change::Joined(_)]));
-        known.hear(Word::Closed(name("a")));
+        known.hear(NodeEvent::Closed(name("a")));
         known.forget(Duration::ZERO);
         assert_eq!(known.nodes().count(), 0);
     }
@@ -245,10 +245,10 @@ mod tests {
     #[test]
     fn silence_means_nothing_while_the_database_is_away() {
         let mut known = known(Duration::ZERO);
-        known.hear(Word::Has(name("a"), 1));
-        known.hear(Word::Lost(Error::Closed));
+        known.hear(NodeEvent::Has(name("a"), 1));
+        known.hear(NodeEvent::Lost(Error::Closed));
         assert!(known.look(Vec::new()).is_empty());
-        known.hear(Word::Restored(Duration::ZERO));
+        known.hear(NodeEvent::Restored(Duration::ZERO));
         std::thread::sleep(Duration::from_millis(1));
         assert!(matches!(known.look(Vec::new())[..], [Change::Left(_)]));
         let how = known.nodes().map(|node| node.gone.unwrap().how).collect::<Vec<_>>();

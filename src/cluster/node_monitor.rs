@@ -20,7 +20,7 @@ pub(crate) struct NodeName {
 
 /// What came in answer, or by itself.
 #[derive(Debug)]
-pub(crate) enum Word {
+pub(crate) enum NodeEvent {
     /// A node answered the initial heartbeat, so long after it was sent.
     Answered(NodeName, Duration),
     /// A node has so many sockets.
@@ -36,7 +36,7 @@ pub(crate) enum Word {
 }
 
 /// A roll call in some namespaces.
-pub(crate) struct RollCall {
+pub(crate) struct NodeMonitor {
     cluster: Cluster,
     namespaces: Vec<Namespace>,
     heard: Subscription,
@@ -45,7 +45,7 @@ pub(crate) struct RollCall {
     answered: HashSet<NodeName>,
 }
 
-impl RollCall {
+impl NodeMonitor {
     /// Starts to listen; nobody is asked yet.
     ///
     /// # Errors
@@ -95,13 +95,13 @@ impl RollCall {
     }
 
     /// The next word; `None` once the cluster's handle is gone.
-    pub(crate) async fn next(&mut self) -> Option<Word> {
+    pub(crate) async fn next(&mut self) -> Option<NodeEvent> {
         loop {
             let word = match self.heard.next().await? {
                 Event::Message(received) => self.read(&received),
                 Event::Missed(_) => None,
-                Event::Lost(error) => Some(Word::Lost(error)),
-                Event::Restored(away) => Some(Word::Restored(away)),
+                Event::Lost(error) => Some(NodeEvent::Lost(error)),
+                Event::Restored(away) => Some(NodeEvent::Restored(away)),
             };
             if word.is_some() {
                 return word;
@@ -109,7 +109,7 @@ impl RollCall {
         }
     }
 
-    fn read(&mut self, received: &Received) -> Option<Word> {
+    fn read(&mut self, received: &Received) -> Option<NodeEvent> {
         let Content::Message(Message { uid, nsp, body }) = &received.content else { return None };
         if uid.is_emitter() {
             // Whatever it says, it is no node.
@@ -119,13 +119,13 @@ impl RollCall {
         match body {
             Body::Heartbeat if self.answered.insert(node.clone()) => {
                 let round_trip = received.time.duration_since(self.asked.unwrap_or(received.time));
-                Some(Word::Answered(node, Duration::try_from(round_trip).unwrap_or_default()))
+                Some(NodeEvent::Answered(node, Duration::try_from(round_trip).unwrap_or_default()))
             }
             Body::FetchSocketsResponse { request_id, sockets } if *request_id == self.request_id => {
-                Some(Word::Has(node, sockets.len()))
+                Some(NodeEvent::Has(node, sockets.len()))
             }
-            Body::InitialHeartbeat => Some(Word::Started(node)),
-            Body::AdapterClose => Some(Word::Closed(node)),
+            Body::InitialHeartbeat => Some(NodeEvent::Started(node)),
+            Body::AdapterClose => Some(NodeEvent::Closed(node)),
             _ => None,
         }
     }

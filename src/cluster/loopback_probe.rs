@@ -9,7 +9,7 @@ use crate::Result;
 use crate::protocol::{Body, Message, Namespace, Uid};
 
 /// Heartbeats in a namespace that nobody else knows.
-pub(crate) struct Echo {
+pub(crate) struct LoopbackProbe {
     cluster: Cluster,
     nsp: Namespace,
     heard: Subscription,
@@ -22,16 +22,16 @@ const SILENCES: u32 = 2;
 
 /// What became of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Sounding {
+pub(crate) enum ProbeOutcome {
     /// It came back, after so long.
     Back(Duration),
     /// It was published, and did not come back in time.
-    Silence,
+    NotDelivered,
     /// It could not be published in time, or the listening connection was interrupted meanwhile.
-    Unsent,
+    Inconclusive,
 }
 
-impl Echo {
+impl LoopbackProbe {
     /// Starts to listen.
     ///
     /// # Errors
@@ -44,18 +44,18 @@ impl Echo {
 
     /// Publishes one, and waits for it. Where it is lost between two sessions that seem to work, both are replaced: they may
     /// be on different servers.
-    pub(crate) async fn sound(&mut self, patience: Duration) -> Sounding {
+    pub(crate) async fn sound(&mut self, patience: Duration) -> ProbeOutcome {
         let interruptions = self.cluster.interruptions();
         let was_listening = self.cluster.is_listening();
         let mut outcome = self.publish_and_wait(patience).await;
         let is_steady =
             was_listening && self.cluster.is_listening() && self.cluster.interruptions() == interruptions;
-        if outcome == Sounding::Silence && !is_steady {
+        if outcome == ProbeOutcome::NotDelivered && !is_steady {
             // It may have been lost with a connection.
-            outcome = Sounding::Unsent;
+            outcome = ProbeOutcome::Inconclusive;
         }
-        self.silences = if outcome == Sounding::Silence { self.silences + 1 } else { 0 };
-        self.cluster.0.loopback.note(matches!(outcome, Sounding::Back(_)));
+        self.silences = if outcome == ProbeOutcome::NotDelivered { self.silences + 1 } else { 0 };
+        self.cluster.0.loopback.note(matches!(outcome, ProbeOutcome::Back(_)));
         // A pooler in between would lose it on any session.
         if self.silences >= SILENCES && !self.cluster.is_deaf() {
             tracing::warn!("what is published does not come back: all sessions are replaced");
@@ -65,13 +65,13 @@ impl Echo {
         outcome
     }
 
-    async fn publish_and_wait(&mut self, patience: Duration) -> Sounding {
+    async fn publish_and_wait(&mut self, patience: Duration) -> ProbeOutcome {
         let sent = Instant::now();
         let deadline = (sent + patience).into();
         let message = Message { uid: Uid::random(), nsp: self.nsp.clone(), body: Body::Heartbeat };
         // One that hangs is not sent, either.
         if !matches!(timeout_at(deadline, self.cluster.publish(&message)).await, Ok(Ok(()))) {
-            return Sounding::Unsent;
+            return ProbeOutcome::Inconclusive;
         }
         // What came in a flood before it has to be read first.
         let deadline = (Instant::now() + patience).into();
@@ -79,9 +79,9 @@ impl Echo {
             if let Event::Message(received) = event
                 && received.content.header().is_some_and(|header| header.uid == message.uid)
             {
-                return Sounding::Back(sent.elapsed());
+                return ProbeOutcome::Back(sent.elapsed());
             }
         }
-        Sounding::Silence
+        ProbeOutcome::NotDelivered
     }
 }
