@@ -159,6 +159,8 @@ pub struct Machine {
     pub blocked: [VecDeque<(usize, i64)>; 4],
     /// Rows that messages wait for, and since when.
     pub waiting_rows: BTreeMap<i64, u64>,
+    /// The look-up that last asked for a row since messages wait for it.
+    pub asked: BTreeMap<i64, LookUpId>,
     pub expired_rows: BTreeSet<i64>,
     /// Messages whose row was found, or not.
     pub found: BTreeMap<usize, bool>,
@@ -196,6 +198,7 @@ impl Machine {
             heard: Default::default(),
             blocked: Default::default(),
             waiting_rows: BTreeMap::new(),
+            asked: BTreeMap::new(),
             expired_rows: BTreeSet::new(),
             found: BTreeMap::new(),
             disturbed_at: 0,
@@ -253,6 +256,9 @@ impl Machine {
             && (is_taken || may_matter)
         {
             self.blocked[channel].push_back((seq, row));
+            if !self.waiting_rows.contains_key(&row) {
+                self.asked.remove(&row);
+            }
             // What a tight bound drops is not looked up.
             if self.is_tight() {
                 self.waiting_rows.insert(row, now);

@@ -100,6 +100,11 @@ pub enum Event {
         says: Says,
         in_row: bool,
     },
+    PeerNamesRow {
+        p: usize,
+        says: Says,
+        row: i64,
+    },
     Heartbeat {
         p: usize,
     },
@@ -338,7 +343,8 @@ impl World {
             );
         }
         let bytes = machine.state.remains().waiting_bytes;
-        let bound = machine.max_bytes * self.channels + 1024;
+        // Each channel may count what it dropped beyond its bound.
+        let bound = (machine.max_bytes + 256) * machine.wanted().count_ones() as usize;
         ensure!(bytes <= bound, "bounded", "{bytes} bytes wait, and the bound is {bound}");
         ensure!(machine.look_ups.len() <= 4, "bounded", "{} look-ups are under way", machine.look_ups.len());
         machine.refused_now = None;
@@ -387,6 +393,7 @@ impl World {
                     );
                 }
                 machine.look_ups.insert(look_up, ids.clone());
+                machine.asked.extend(ids.iter().map(|id| (*id, look_up)));
                 let delay = self.delay() + if self.is_slow(20) { self.rng.u64(0..3 * SECOND) } else { 0 };
                 let delay = delay.max(self.postgres.locked_until.saturating_sub(self.now));
                 let fate = self.fate(self.faults.rows);
@@ -552,7 +559,7 @@ impl World {
                     None => Some(commit.says.kind().is_some()),
                 };
                 ensure!(
-                    should_be.is_none_or(|should_be| is_message == should_be) || machine.is_tight(),
+                    should_be == Some(is_message) || machine.is_tight(),
                     "nothing-lost-while-connected",
                     "#{seq} came as {:?}",
                     received.content
@@ -849,8 +856,7 @@ impl World {
         let is_lost = matches!(rows, Err(Error::ConnectionLost(_) | Error::Connect { .. }));
         if !is_lost {
             for id in ids {
-                let is_asked_again = machine.look_ups.values().flatten().any(|other| other == id);
-                if !is_asked_again {
+                if machine.asked.get(id) == Some(&look_up) {
                     machine
                         .resolve(*id, rows.as_ref().is_ok_and(|rows| rows.contains_key(&AttachmentId(*id))));
                 }
