@@ -52,6 +52,9 @@ impl World {
             }
             Event::Heal { session } => {
                 self.postgres.sessions[session].is_paused = false;
+                if let Owner::Machine(m) = self.postgres.sessions[session].owner {
+                    self.machines[m].deaf_at = self.now;
+                }
                 self.trace.add(self.now, "network", format_args!("session {session} is heard again"));
                 for item in std::mem::take(&mut self.postgres.sessions[session].held) {
                     self.arrive(session, item)?;
@@ -363,6 +366,7 @@ impl World {
             may_fail: false,
             question: None,
             heard_itself: None,
+            gave_up_question: false,
             healthy: Vec::new(),
             heard: Vec::new(),
             answers: Default::default(),

@@ -190,7 +190,7 @@ impl World {
             channels: rng.usize(1..=4),
             faults,
             trace: Trace::new(is_traced),
-            until: rng.u64(15..45) * SECOND,
+            until: rng.u64(12..36) * SECOND,
             is_at_rest: false,
             last_number: 0,
             names: CHANNELS.map(Arc::from),
@@ -435,7 +435,7 @@ impl World {
                 let is_deaf = machine.session.is_none_or(|session| {
                     let session = &self.postgres.sessions[session];
                     session.is_paused || !session.is_alive
-                });
+                }) || req.sent.is_some_and(|sent| machine.deaf_at >= sent);
                 ensure!(self.now <= req.deadline, "request-ends-by-deadline", "{id} ends after its deadline");
                 match outcome {
                     Ok(summary) => machine.check_summary(
@@ -617,7 +617,7 @@ impl World {
         machine.disturbed_at = now;
         machine.listening_since = [None; 4];
         machine.refused_at = [None; 4];
-        machine.requests.values_mut().for_each(|request| request.was_lossy = true);
+        machine.lose();
         let told: Vec<u64> = machine
             .subs
             .iter()
@@ -800,7 +800,7 @@ impl World {
         let machine = &mut self.machines[m];
         machine.disturbed_at = now;
         machine.refreshed_at = now;
-        machine.requests.values_mut().for_each(|request| request.was_lossy = true);
+        machine.lose();
         machine.subs.values_mut().for_each(|sub| sub.told_missed.push(u64::MAX));
         self.trace.add(now, &format!("machine {m} <"), format_args!("Missed {count}"));
         machine.state.handle(instant, Input::Missed(count));
