@@ -648,7 +648,7 @@ impl World {
             );
         }
         self.check(m)?;
-        let longest = if self.chance(20) { 15 * SECOND } else { SECOND };
+        let longest = if self.chance(20) && !self.is_at_rest { 15 * SECOND } else { SECOND };
         let delay = self.rng.u64(MILLI..longest);
         self.reconnect(m, delay);
         Ok(())
