@@ -430,8 +430,9 @@ impl World {
                 _ => Says::Broadcast { number, request: None },
             };
             let in_row = self.chance(25) && matches!(says, Says::Broadcast { .. });
+            let next = self.postgres.commits.len();
             self.peer_says(p, says.clone(), in_row);
-            let row = self.postgres.commits.last().and_then(|commit| commit.row);
+            let row = self.postgres.commits[next..].last().and_then(|commit| commit.row);
             if let Some(row) = row.filter(|_| in_row)
                 && self.chance(30)
             {
