@@ -2,7 +2,7 @@
 # Breaks the cluster's state machine in every way that tests/simulation/mutants.md lists, one after the other, in a scratch
 # copy. Fails unless the simulation catches each by an invariant that the list names.
 #
-# SEEDS  worlds for each mutant (default 6000)
+# SEEDS  worlds for each mutant (default 10000)
 # ONLY   numbers of the mutants to try, as a regular expression (default all)
 # MUTANTS_DIR     where the scratch copy is (default a directory in /tmp)
 # MUTANTS_TARGET  cargo's target directory (default one beside the copy)
@@ -12,7 +12,7 @@ cd "$(dirname "$0")/.."
 list=$PWD/tests/simulation/mutants.md
 scratch=${MUTANTS_DIR:-${TMPDIR:-/tmp}/pgio-mutants}
 export CARGO_TARGET_DIR=${MUTANTS_TARGET:-$scratch/target}
-export SIMULATION_SEEDS=${SEEDS:-6000} RUST_BACKTRACE=0
+export SIMULATION_SEEDS=${SEEDS:-10000} RUST_BACKTRACE=0
 mkdir -p "$scratch/tree"
 git ls-files -z | tar --null -T - -cf - | tar -xf - -C "$scratch/tree"
 cd "$scratch/tree"

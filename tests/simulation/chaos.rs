@@ -52,6 +52,9 @@ impl World {
             }
             Event::Heal { session } => {
                 self.postgres.sessions[session].is_paused = false;
+                if let Owner::Machine(m) = self.postgres.sessions[session].owner {
+                    self.machines[m].deaf_at = self.now;
+                }
                 self.trace.add(self.now, "network", format_args!("session {session} is heard again"));
                 for item in std::mem::take(&mut self.postgres.sessions[session].held) {
                     self.arrive(session, item)?;
@@ -60,6 +63,7 @@ impl World {
             Event::PeerStarts { p } => self.peer_starts(p),
             Event::PeerListens { p } => self.peer_listens(p),
             Event::PeerSays { p, says, in_row } => self.peer_says(p, says, in_row),
+            Event::PeerNamesRow { p, says, row } => self.peer_names_row(p, says, row),
             Event::Heartbeat { p } => self.heartbeat(p),
             Event::Thaw { p } => self.thaw(p),
             Event::Act => {
@@ -362,6 +366,7 @@ impl World {
             may_fail: false,
             question: None,
             heard_itself: None,
+            gave_up_question: false,
             healthy: Vec::new(),
             heard: Vec::new(),
             answers: Default::default(),
@@ -425,20 +430,27 @@ impl World {
                 _ => Says::Broadcast { number, request: None },
             };
             let in_row = self.chance(25) && matches!(says, Says::Broadcast { .. });
+            let next = self.postgres.commits.len();
             self.peer_says(p, says.clone(), in_row);
-            if in_row && self.chance(20) {
-                self.say_row_again(p, &says);
+            let row = self.postgres.commits[next..].last().and_then(|commit| commit.row);
+            if let Some(row) = row.filter(|_| in_row)
+                && self.chance(30)
+            {
+                let delay = if self.chance(50) { 0 } else { self.rng.u64(0..12 * SECOND) };
+                self.after(delay, Event::PeerNamesRow { p, says, row });
             }
         }
     }
 
     /// Another notification for a row that was named before.
-    fn say_row_again(&mut self, p: usize, says: &Says) {
-        let Some(last) = self.postgres.commits.last() else { return };
-        let (Some(row), Some(kind)) = (last.row, says.kind()) else { return };
+    fn peer_names_row(&mut self, p: usize, says: Says, row: i64) {
+        let Some(kind) = says.kind().filter(|_| self.peers[p].life == Life::Live) else { return };
+        if self.now < self.postgres.down_until {
+            return;
+        }
         let (uid, channel) = (self.peers[p].uid.clone(), self.peers[p].channel);
         let text = header(&uid, kind, row);
-        let (sender, says) = (Sender::Peer(p), says.clone());
+        let sender = Sender::Peer(p);
         self.commit(Commit { channel, sender, uid, says_nsp: false, says, row: Some(row), text });
         self.peers[p].last_commit = self.now;
     }

@@ -105,7 +105,7 @@ pub struct Sub {
 pub struct Ending {
     /// By the passing of time.
     pub was_timeout: bool,
-    /// While nothing reaches the machine.
+    /// Whether nothing reaches the machine, or did not for a while since the question went out.
     pub is_deaf: bool,
 }
 
@@ -128,7 +128,10 @@ pub struct Req {
     pub published: bool,
     pub may_fail: bool,
     pub question: Option<usize>,
-    pub heard_itself: Option<u64>,
+    /// The question, once the machine was given it.
+    pub heard_itself: Option<usize>,
+    /// Whether the question may be lost, so that the machine waits for it no longer.
+    pub gave_up_question: bool,
     /// Peers that were well long before, each with the time since.
     pub healthy: Vec<(usize, u64)>,
     /// Peers that the machine has heard lately.
@@ -159,11 +162,15 @@ pub struct Machine {
     pub blocked: [VecDeque<(usize, i64)>; 4],
     /// Rows that messages wait for, and since when.
     pub waiting_rows: BTreeMap<i64, u64>,
+    /// The look-up that last asked for a row since messages wait for it.
+    pub asked: BTreeMap<i64, LookUpId>,
     pub expired_rows: BTreeSet<i64>,
     /// Messages whose row was found, or not.
     pub found: BTreeMap<usize, bool>,
     /// When anything last went wrong with its connection, or was dropped.
     pub disturbed_at: u64,
+    /// When nothing reached it last, noticed or not.
+    pub deaf_at: u64,
     /// When the machine last had a reason to count live peers as heard, as it may have missed what they said.
     pub refreshed_at: u64,
     /// Since when each channel is listened to without a gap, as the machine was told.
@@ -196,9 +203,11 @@ impl Machine {
             heard: Default::default(),
             blocked: Default::default(),
             waiting_rows: BTreeMap::new(),
+            asked: BTreeMap::new(),
             expired_rows: BTreeSet::new(),
             found: BTreeMap::new(),
             disturbed_at: 0,
+            deaf_at: 0,
             refreshed_at: 0,
             listening_since: [None; 4],
             last_sub: 0,
@@ -246,13 +255,16 @@ impl Machine {
             }
         }
         let may_matter = self.requests.values().any(|request| {
-            let is_own = request.asker == *uid && Some(request.kind) == kind;
+            let is_own = request.asker == *uid && Some(request.kind) == kind && self.awaits_question(request);
             request.channel == channel && (kind.is_some_and(is_answer) || is_own)
         });
         if let Some(row) = *row
             && (is_taken || may_matter)
         {
             self.blocked[channel].push_back((seq, row));
+            if !self.waiting_rows.contains_key(&row) {
+                self.asked.remove(&row);
+            }
             // What a tight bound drops is not looked up.
             if self.is_tight() {
                 self.waiting_rows.insert(row, now);
@@ -280,7 +292,24 @@ impl Machine {
             }
         }
         if let Some(request) = says.asks().and_then(|id| self.requests.get_mut(id)) {
-            request.heard_itself.get_or_insert(now);
+            request.heard_itself.get_or_insert(seq);
+        }
+    }
+
+    /// Whether a request waits for its question to come back: it was not given yet, or waits for a row, or its row was not
+    /// to be had.
+    fn awaits_question(&self, request: &Req) -> bool {
+        let waits =
+            |seq: usize| self.blocked[request.channel].front().is_some_and(|(first, _)| *first <= seq);
+        let is_there = |seq: usize| !waits(seq) && self.found.get(&seq) != Some(&false);
+        !request.gave_up_question && !request.heard_itself.is_some_and(is_there)
+    }
+
+    /// Messages to the machine are lost, and its questions may be among them.
+    pub fn lose(&mut self) {
+        for request in self.requests.values_mut() {
+            request.was_lossy = true;
+            request.gave_up_question |= request.sent.is_some();
         }
     }
 
@@ -447,7 +476,13 @@ impl Machine {
             let healthy = healthy.filter(|_| !(request.discovers && ending.is_deaf));
             for index in healthy.chain(&request.heard) {
                 let peer = &peers[*index];
-                let is_settled = peer.uid == request.asker
+                // It froze for long, and then nothing was heard of anybody, which was not noticed yet.
+                let heard_at = self.heard[request.channel].get(index).copied().unwrap_or(0);
+                let was_missed = ending.is_deaf
+                    && heard_at + HEARTBEAT_TIMEOUT <= now
+                    && peer.healthy_since.is_none_or(|since| since > heard_at);
+                let is_settled = was_missed
+                    || peer.uid == request.asker
                     || Self::has_left(now, peer, sent)
                     || Self::has_answered(request.kind, request.answers.get(index));
                 ensure!(
@@ -464,6 +499,12 @@ impl Machine {
                 "{id} waited until its deadline though everyone had answered"
             );
         }
+        let may_give_up = self.disturbed_at >= sent || self.is_tight() || now >= request.deadline;
+        ensure!(
+            summary.is_complete() || may_give_up,
+            "request-ends-by-deadline",
+            "{id} ends early, is not complete, and nothing was lost"
+        );
         for uid in &summary.silent {
             let Some((index, peer)) = peers.iter().enumerate().find(|(_, peer)| peer.uid == uid.as_str())
             else {

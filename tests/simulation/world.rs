@@ -100,6 +100,11 @@ pub enum Event {
         says: Says,
         in_row: bool,
     },
+    PeerNamesRow {
+        p: usize,
+        says: Says,
+        row: i64,
+    },
     Heartbeat {
         p: usize,
     },
@@ -185,7 +190,7 @@ impl World {
             channels: rng.usize(1..=4),
             faults,
             trace: Trace::new(is_traced),
-            until: rng.u64(15..45) * SECOND,
+            until: rng.u64(12..36) * SECOND,
             is_at_rest: false,
             last_number: 0,
             names: CHANNELS.map(Arc::from),
@@ -338,7 +343,8 @@ impl World {
             );
         }
         let bytes = machine.state.remains().waiting_bytes;
-        let bound = machine.max_bytes * self.channels + 1024;
+        // Each channel may count what it dropped beyond its bound.
+        let bound = (machine.max_bytes + 256) * machine.wanted().count_ones() as usize;
         ensure!(bytes <= bound, "bounded", "{bytes} bytes wait, and the bound is {bound}");
         ensure!(machine.look_ups.len() <= 4, "bounded", "{} look-ups are under way", machine.look_ups.len());
         machine.refused_now = None;
@@ -387,6 +393,7 @@ impl World {
                     );
                 }
                 machine.look_ups.insert(look_up, ids.clone());
+                machine.asked.extend(ids.iter().map(|id| (*id, look_up)));
                 let delay = self.delay() + if self.is_slow(20) { self.rng.u64(0..3 * SECOND) } else { 0 };
                 let delay = delay.max(self.postgres.locked_until.saturating_sub(self.now));
                 let fate = self.fate(self.faults.rows);
@@ -428,7 +435,7 @@ impl World {
                 let is_deaf = machine.session.is_none_or(|session| {
                     let session = &self.postgres.sessions[session];
                     session.is_paused || !session.is_alive
-                });
+                }) || req.sent.is_some_and(|sent| machine.deaf_at >= sent);
                 ensure!(self.now <= req.deadline, "request-ends-by-deadline", "{id} ends after its deadline");
                 match outcome {
                     Ok(summary) => machine.check_summary(
@@ -552,7 +559,7 @@ impl World {
                     None => Some(commit.says.kind().is_some()),
                 };
                 ensure!(
-                    should_be.is_none_or(|should_be| is_message == should_be) || machine.is_tight(),
+                    should_be == Some(is_message) || machine.is_tight(),
                     "nothing-lost-while-connected",
                     "#{seq} came as {:?}",
                     received.content
@@ -610,7 +617,7 @@ impl World {
         machine.disturbed_at = now;
         machine.listening_since = [None; 4];
         machine.refused_at = [None; 4];
-        machine.requests.values_mut().for_each(|request| request.was_lossy = true);
+        machine.lose();
         let told: Vec<u64> = machine
             .subs
             .iter()
@@ -641,7 +648,7 @@ impl World {
             );
         }
         self.check(m)?;
-        let longest = if self.chance(20) { 15 * SECOND } else { SECOND };
+        let longest = if self.chance(20) && !self.is_at_rest { 15 * SECOND } else { SECOND };
         let delay = self.rng.u64(MILLI..longest);
         self.reconnect(m, delay);
         Ok(())
@@ -793,7 +800,7 @@ impl World {
         let machine = &mut self.machines[m];
         machine.disturbed_at = now;
         machine.refreshed_at = now;
-        machine.requests.values_mut().for_each(|request| request.was_lossy = true);
+        machine.lose();
         machine.subs.values_mut().for_each(|sub| sub.told_missed.push(u64::MAX));
         self.trace.add(now, &format!("machine {m} <"), format_args!("Missed {count}"));
         machine.state.handle(instant, Input::Missed(count));
@@ -852,8 +859,7 @@ impl World {
         let is_lost = matches!(rows, Err(Error::ConnectionLost(_) | Error::Connect { .. }));
         if !is_lost {
             for id in ids {
-                let is_asked_again = machine.look_ups.values().flatten().any(|other| other == id);
-                if !is_asked_again {
+                if machine.asked.get(id) == Some(&look_up) {
                     machine
                         .resolve(*id, rows.as_ref().is_ok_and(|rows| rows.contains_key(&AttachmentId(*id))));
                 }

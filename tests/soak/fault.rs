@@ -81,6 +81,9 @@ pub struct Promise {
     pub keeps_local: bool,
     /// Every event of a client is answered.
     pub answers: bool,
+    /// The witness hears one server only. An old primary that goes on after a failover publishes what was in its sockets,
+    /// which the witness hears late, and no member any more.
+    pub has_one_server: bool,
 }
 
 /// How soon a fault is noticed.
@@ -187,6 +190,7 @@ impl Fault {
             inline_delay: None,
             keeps_local: true,
             answers: true,
+            has_one_server: true,
         };
         let loss = Promise { keeps_receiving: false, notice: Notice::Required, ..stall };
         let everywhere = Promise { keeps_sending: false, ..loss };
@@ -211,9 +215,11 @@ impl Fault {
             Self::Reset | Self::EndListener | Self::Exhausted(_) | Self::Password(_) => loss,
             Self::RestartFast | Self::RestartImmediate => everywhere,
             // The first host is tried first, and may not answer.
-            Self::Failover | Self::FailoverCrash => {
-                Promise { recovered: Some(RECOVERED + super::world::CONNECT_TIMEOUT), ..everywhere }
-            }
+            Self::Failover | Self::FailoverCrash => Promise {
+                recovered: Some(RECOVERED + super::world::CONNECT_TIMEOUT),
+                has_one_server: false,
+                ..everywhere
+            },
         }
     }
 }

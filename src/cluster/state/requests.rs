@@ -63,8 +63,8 @@ struct Pending {
     /// Until when peers that answer the discovery are asked as well.
     asking_until: Option<(Instant, u64)>,
     knew_peers: bool,
-    /// Whether peers were unknown when it was sent, and so are found by their answers to an initial heartbeat.
-    discovers: bool,
+    /// Whether its peers were known when it was sent, without its initial heartbeat.
+    knew_before: bool,
     /// Whether messages may have been lost since it was sent.
     was_interrupted: bool,
     of: HashMap<Uid, Progress>,
@@ -103,7 +103,7 @@ impl Requests {
             heard_itself: false,
             asking_until: None,
             knew_peers: false,
-            discovers: false,
+            knew_before: false,
             was_interrupted: false,
             of: HashMap::new(),
             awaited: 0,
@@ -149,6 +149,7 @@ impl Requests {
         let mut messages = Vec::with_capacity(2);
         if let Some(peers) = peers(&pending.channel) {
             pending.knew_peers = peers.is_known(now);
+            pending.knew_before = pending.knew_peers;
             for node in peers.live(now, timeout) {
                 if node.uid != pending.asker {
                     pending.of.insert(node.uid, Progress { is_awaited: true, ..Progress::default() });
@@ -156,8 +157,7 @@ impl Requests {
                 }
             }
         }
-        pending.discovers = !pending.knew_peers;
-        if pending.discovers {
+        if !pending.knew_before {
             // Every version answers the emitter's heartbeat, and no version counts the emitter.
             let nsp = question.nsp.clone();
             messages.push(Message { uid: Uid::emitter(), nsp, body: Body::InitialHeartbeat });
@@ -220,7 +220,7 @@ impl Requests {
         let Some(pending) = self.pending.get_mut(id) else { return };
         // One that is slow to answer the initial heartbeat is asked as long as others are waited for.
         let is_asking = pending.stage != Stage::Subscribing
-            && (!pending.has_come || (pending.discovers && change == Change::Found))
+            && (!pending.has_come || (!pending.knew_before && change == Change::Found))
             && *uid != pending.asker;
         if !is_asking && !pending.of.contains_key(uid) {
             return;
@@ -305,10 +305,12 @@ impl Requests {
         })
     }
 
-    /// Messages may have been lost: from now on no peer that falls silent is known to have left.
+    /// Messages may have been lost, and the loss noticed late: from now on no peer that falls silent is known to have left,
+    /// and what answered an initial heartbeat may not have been all.
     pub(super) fn interrupt(&mut self) {
         for pending in self.pending.values_mut() {
             pending.was_interrupted = true;
+            pending.knew_peers &= pending.knew_before;
         }
     }
 
