@@ -327,7 +327,15 @@ impl Machine {
         }
     }
 
+    /// The connection answers again: what waits for a row has its whole time once more.
+    pub fn restart_rows(&mut self, now: u64) {
+        self.waiting_rows.values_mut().for_each(|at| *at = now);
+    }
+
     pub fn expire_rows(&mut self, now: u64) {
+        if self.link != Link::Up {
+            return;
+        }
         let due: Vec<_> = self
             .waiting_rows
             .iter()

@@ -691,6 +691,7 @@ impl World {
         machine.link = Link::Up;
         machine.executing = None;
         machine.refreshed_at = self.now;
+        machine.restart_rows(self.now);
         for channel in listening {
             machine.listening_since[*channel] = Some(self.now);
         }
@@ -738,6 +739,7 @@ impl World {
                     machine.link = Link::Up;
                     machine.disturbed_at = self.now;
                     machine.refreshed_at = self.now;
+                    machine.restart_rows(self.now);
                     self.give(m, Input::Awake)?;
                 }
                 match item {
