@@ -214,9 +214,10 @@ impl Fault {
             },
             Self::Reset | Self::EndListener | Self::Exhausted(_) | Self::Password(_) => loss,
             Self::RestartFast | Self::RestartImmediate => everywhere,
-            // The first host is tried first, and may not answer.
             Self::Failover | Self::FailoverCrash => Promise {
-                recovered: Some(RECOVERED + super::world::CONNECT_TIMEOUT),
+                // The standby may be promoted before the node can have noticed that the old primary is silent, and the first
+                // host is tried first.
+                recovered: Some(NOTICED + RECOVERED + super::world::CONNECT_TIMEOUT),
                 has_one_server: false,
                 ..everywhere
             },

@@ -2,6 +2,7 @@
 
 mod adapter;
 mod cli;
+mod cluster;
 mod emitter;
 mod fuzz_corpus;
 mod interop_harness;

@@ -1,0 +1,212 @@
+//! The library's cluster handle under faults: silence, locks, panics, and what ends when.
+
+use std::time::{Duration, Instant};
+
+use pgio::cluster::{Content, Event, Received, Subscription};
+use pgio::protocol::{Header, MessageKind};
+use pgio::{AdapterOptions, Cluster, Emitter, Error, Settings};
+use serde_bytes::ByteBuf;
+use tokio::time::timeout;
+
+use crate::support::attachments::{create_attachment_table, execute, lock_attachment_table};
+use crate::support::pgio_serve::until;
+use crate::support::postgres::{own_server, postgres};
+use crate::support::proxy::{Mode, Proxy};
+use crate::support::sql::query_text;
+
+async fn connect(url: &str) -> Cluster {
+    Cluster::connect(Settings::parse(url).unwrap(), AdapterOptions::default()).await.unwrap()
+}
+
+fn is_broadcast(header: Option<&Header>) -> bool {
+    header.is_some_and(|header| header.kind == MessageKind::Broadcast)
+}
+
+/// The next message, within so long.
+async fn message(heard: &mut Subscription, within: Duration) -> Option<std::sync::Arc<Received>> {
+    let next = async {
+        loop {
+            match heard.next().await.expect("the cluster is there") {
+                Event::Message(received) => return received,
+                other => println!("{other:?}"),
+            }
+        }
+    };
+    timeout(within, next).await.ok()
+}
+
+/// The first argument of an event.
+fn first(received: &Received) -> String {
+    match &received.content {
+        Content::Message(message) => format!("{:?}", message.body),
+        other => format!("{other:?}"),
+    }
+}
+
+const SOON: Duration = Duration::from_secs(3);
+
+#[tokio::test]
+async fn a_locked_table_holds_back_the_channel_of_an_attachment_and_no_other() {
+    let postgres = postgres().await;
+    create_attachment_table(postgres.url()).await;
+    let cluster = connect(postgres.url()).await;
+    let emitter = Emitter::new(cluster.clone());
+    let mut admin = cluster.subscribe(["/admin"], is_broadcast).await.unwrap();
+    let mut main = cluster.subscribe(["/"], is_broadcast).await.unwrap();
+    let locked = lock_attachment_table(postgres.url()).await;
+    let large = emitter.enqueue("large", ByteBuf::from(vec![1, 2, 3])).await.unwrap();
+    let behind = emitter.enqueue("behind", 1).await.unwrap();
+    // The lock is noticed after a second; from then on nothing else waits for it.
+    emitter.of("/admin").emit("first", 1).await.unwrap();
+    let start = Instant::now();
+    emitter.of("/admin").emit("second", 2).await.unwrap();
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    assert!(first(&message(&mut admin, SOON).await.unwrap()).contains("first"));
+    assert!(first(&message(&mut admin, SOON).await.unwrap()).contains("second"));
+    locked.release().await;
+    large.await.unwrap();
+    behind.await.unwrap();
+    assert!(first(&message(&mut main, SOON).await.unwrap()).contains("large"));
+    assert!(first(&message(&mut main, SOON).await.unwrap()).contains("behind"));
+}
+
+#[tokio::test]
+async fn a_look_up_that_waits_for_a_lock_delays_its_own_channel_until_the_lock_goes() {
+    let postgres = postgres().await;
+    create_attachment_table(postgres.url()).await;
+    let cluster = connect(postgres.url()).await;
+    let mut admin = cluster.subscribe(["/admin"], is_broadcast).await.unwrap();
+    let mut main = cluster.subscribe(["/"], is_broadcast).await.unwrap();
+    let id = query_text(
+        postgres.url(),
+        "INSERT INTO socket_io_attachments (payload) VALUES ('\\x80') RETURNING id::text",
+    )
+    .await;
+    let locked = lock_attachment_table(postgres.url()).await;
+    let notify = |channel: &str, text: &str| {
+        format!("SELECT pg_notify('socket.io#{channel}', '{}')", text.replace('\'', "''"))
+    };
+    let header = format!(r#"{{"uid":"node","nsp":"/","type":3,"attachmentId":"{id}"}}"#);
+    let inline = r#"{"uid":"node","nsp":"/","type":3,"data":{"opts":{},"packet":{"data":["inline"]}}}"#;
+    execute(postgres.url(), &notify("/", &header)).await;
+    execute(postgres.url(), &notify("/", inline)).await;
+    execute(postgres.url(), &notify("/admin", &inline.replace("\"/\"", "\"/admin\""))).await;
+    assert!(first(&message(&mut admin, SOON).await.unwrap()).contains("inline"));
+    locked.wait_for_others().await;
+    locked.release().await;
+    // The document makes no sense, but it was looked up.
+    let looked_up = message(&mut main, Duration::from_secs(8)).await.unwrap();
+    assert!(looked_up.attachment.is_some_and(|attachment| attachment.bytes.is_some()), "{looked_up:?}");
+    assert!(first(&message(&mut main, SOON).await.unwrap()).contains("inline"));
+}
+
+#[tokio::test]
+async fn a_stall_that_heals_loses_nothing_and_delivers_nothing_twice() {
+    let postgres = postgres().await;
+    let proxy = Proxy::start(postgres.url()).await;
+    let cluster = connect(proxy.url()).await;
+    let mut heard = cluster.subscribe(["/"], is_broadcast).await.unwrap();
+    let emitter = Emitter::new(connect(postgres.url()).await);
+    emitter.emit("n", 0).await.unwrap();
+    proxy.set(Mode::Silent);
+    for n in 1..50 {
+        emitter.emit("n", n).await.unwrap();
+    }
+    // Noticed, and kept all the same.
+    until("it is noticed", async || !cluster.is_listening()).await;
+    proxy.set(Mode::Forward);
+    for n in 50..60 {
+        emitter.emit("n", n).await.unwrap();
+    }
+    for n in 0..60 {
+        let event = timeout(Duration::from_secs(10), heard.next()).await.unwrap().unwrap();
+        let Event::Message(received) = event else { panic!("{n}: {event:?}") };
+        let text = format!("[\"n\",{n}]");
+        assert!(received.text.contains(&text), "{n}: {}", received.text);
+    }
+    until("it is whole", async || cluster.is_listening()).await;
+    assert!(heard.try_next().is_none());
+}
+
+#[tokio::test]
+async fn a_request_ends_by_its_deadline_while_postgres_is_silent() {
+    let postgres = postgres().await;
+    let proxy = Proxy::start(postgres.url()).await;
+    let emitter = Emitter::new(connect(proxy.url()).await);
+    proxy.set(Mode::Silent);
+    for _ in 0..2 {
+        let start = Instant::now();
+        let outcome = emitter.timeout(Duration::from_secs(1)).fetch_sockets().await;
+        assert!(matches!(outcome, Err(Error::ConnectionLost(_))), "{outcome:?}");
+        assert!(start.elapsed() < Duration::from_millis(1900), "{:?}", start.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn what_is_published_into_silence_goes_out_once_when_it_heals() {
+    let postgres = postgres().await;
+    let proxy = Proxy::start(postgres.url()).await;
+    let listener = connect(postgres.url()).await;
+    let mut heard = listener.subscribe(["/"], is_broadcast).await.unwrap();
+    let cluster = connect(proxy.url()).await;
+    let emitter = Emitter::new(cluster.clone());
+    emitter.emit("before", ()).await.unwrap();
+    proxy.set(Mode::Silent);
+    let receipt = emitter.enqueue("during", ()).await.unwrap();
+    until("it is noticed", async || cluster.health().publishing.is_some()).await;
+    proxy.set(Mode::Forward);
+    receipt.await.unwrap();
+    emitter.emit("after", ()).await.unwrap();
+    assert!(cluster.health().publishing.is_none());
+    for name in ["before", "during", "after"] {
+        let text = first(&message(&mut heard, SOON).await.unwrap());
+        assert!(text.contains(name), "{name}: {text}");
+    }
+}
+
+#[tokio::test]
+async fn dropped_subscriptions_leave_no_channel_behind() {
+    let postgres = postgres().await;
+    let cluster = connect(postgres.url()).await;
+    let mut subscriptions = Vec::new();
+    for n in 0..600 {
+        subscriptions.push(cluster.subscribe([format!("/{n}")], |_| true).await.unwrap());
+    }
+    assert_eq!(cluster.channels_listening(), 600);
+    drop(subscriptions);
+    until("no channel is left", async || cluster.channels_listening() == 0).await;
+}
+
+#[tokio::test]
+async fn a_filter_that_panics_or_calls_back_ends_nothing_else() {
+    let postgres = postgres().await;
+    let cluster = connect(postgres.url()).await;
+    let again = cluster.clone();
+    let mut broken = cluster.subscribe(["/"], |_| panic!("as it is tested")).await.unwrap();
+    let mut calls = cluster.subscribe(["/"], move |h| again.is_listening() && is_broadcast(h)).await.unwrap();
+    Emitter::new(cluster.clone()).emit("e", ()).await.unwrap();
+    assert!(message(&mut calls, SOON).await.is_some());
+    assert!(broken.try_next().is_none());
+    drop(calls);
+}
+
+#[tokio::test]
+async fn after_a_loss_a_request_is_not_complete_before_the_servers_are_known() {
+    let server = own_server().await;
+    let cluster = connect(&server.url()).await;
+    let emitter = Emitter::new(cluster.clone());
+    let _heard = cluster.subscribe(["/"], |_| true).await.unwrap();
+    let others = "SELECT string_agg(pg_terminate_backend(pid)::text, ',') FROM pg_stat_activity \
+        WHERE query LIKE 'LISTEN%' AND pid <> pg_backend_pid()";
+    query_text(&server.url(), others).await;
+    let start = Instant::now();
+    let collected = emitter.timeout(SOON).fetch_sockets().await;
+    // Either it failed with the connection, or it took the time to find out which servers there are.
+    match collected {
+        Ok(collected) => {
+            let took = start.elapsed();
+            assert!(!collected.is_complete() || took >= Duration::from_millis(500), "{took:?}");
+        }
+        Err(error) => assert!(matches!(error, Error::ConnectionLost(_)), "{error}"),
+    }
+}
