@@ -33,7 +33,7 @@ const ANSWER_WITHIN: Duration = Duration::from_millis(2800);
 const DRAIN: Duration = Duration::from_millis(50);
 
 /// The first and the longest pause between attempts to connect again.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(500));
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(350));
 
 /// How many messages are taken before anything else is looked at.
 const AT_ONCE: usize = 256;

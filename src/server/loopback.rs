@@ -11,6 +11,9 @@ use crate::{Error, Result};
 /// The interval between two probes, and the deadline of each.
 const INTERVAL: Duration = Duration::from_millis(2500);
 
+/// The pause after a probe that did not come back.
+const RETRY: Duration = Duration::from_millis(200);
+
 /// What the last probe has shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Loopback {
@@ -79,5 +82,7 @@ pub(super) async fn measure(cluster: Cluster, health: &LoopbackHealth) -> Result
             ProbeOutcome::NotDelivered => {}
         }
         gauge.set(since.elapsed().as_secs_f64());
+        // Load balancers wait for `/readyz`, so the next probe comes soon.
+        ticks.reset_after(RETRY);
     }
 }
