@@ -72,6 +72,7 @@ pub(super) struct Status {
 }
 
 impl Status {
+    #[cfg(feature = "server")]
     pub(super) fn interruptions(&self) -> u64 {
         self.interruptions.load(Ordering::Relaxed)
     }

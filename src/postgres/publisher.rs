@@ -61,6 +61,7 @@ pub(crate) enum OnLoss {
     #[default]
     Fail,
     /// Send them again, and all others after them, for so long after the loss.
+    #[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "the command line asks for it"))]
     Retry(Duration),
 }
 

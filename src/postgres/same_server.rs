@@ -97,6 +97,7 @@ impl SameServer {
 
     /// All sessions are to be replaced: another server was reached than that of the listening session, or what is published
     /// does not come back.
+    #[cfg(feature = "server")]
     pub(crate) fn replace_sessions(&self) {
         self.0.send_modify(|agreed| agreed.generation += 1);
     }

@@ -108,7 +108,7 @@ impl Sender {
         match self.attempt(std::slice::from_ref(&first), LockPatience::Short).await {
             Err(Failed::Locked) => {
                 self.held.put_back(first);
-                return self.held.try_later(now);
+                self.held.try_later(now);
             }
             outcome => {
                 let rest = self.held.take_all();
