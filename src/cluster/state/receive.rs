@@ -1,0 +1,271 @@
+//! From a notification to the subscribers and requests: read as far as somebody wants it, queued behind rows that are on
+//! their way, delivered in order.
+
+use std::time::Instant;
+
+use jiff::Timestamp;
+
+use super::channels::ChannelState;
+use super::delivery::{Released, Slot};
+use super::io::Rows;
+use super::peers::Change;
+use super::requests::Requests;
+use super::{ClusterState, LookUpId, NspSupport, Output, SubscriptionId};
+use crate::Error;
+use crate::cluster::{Content, Event, Received};
+use crate::protocol::{AttachmentId, Channel, Header, Message, MessageKind, Notification};
+
+impl ClusterState {
+    /// Reads as much of a notification as somebody wants to know.
+    pub(super) fn notification(&mut self, now: Instant, name: &str, text: String, time: Timestamp) {
+        self.has_heard = true;
+        let Some(state) = self.channels.get_by_name(name) else { return };
+        let channel = state.channel.clone();
+        let mut takers = std::mem::take(&mut self.takers);
+        takers.clear();
+        let mut interested = |header: Option<&Header>| {
+            for id in &state.subscribers {
+                if self.subscriptions.get(id).is_some_and(|subscription| (subscription.interest)(header)) {
+                    takers.push(*id);
+                }
+            }
+        };
+        let notification = match Notification::parse(&text, &state.namespace) {
+            Ok(notification) => notification,
+            Err(error) => {
+                interested(None);
+                let content = Content::Unreadable(None, error);
+                self.queue(now, channel, time, text, content, takers);
+                return;
+            }
+        };
+        let header = notification.header.clone();
+        interested(Some(&header));
+        // Node drops what a sender on this channel says for another namespace, and counts the sender all the same.
+        let nsp_support = NspSupport::of(notification.says_nsp);
+        let change = state.peers.hear(&header, nsp_support, now, self.config.heartbeat_timeout);
+        let may_answer = !state.requests.is_empty() && is_answer(header.kind);
+        if matches!(change, Change::Found | Change::Settled) {
+            for request in &state.requests {
+                self.requests.peer_found(request, &header.uid, change);
+            }
+        }
+        let left = (change == Change::Left && !state.requests.is_empty()).then(|| header.uid.clone());
+        let answers = may_answer
+            && match notification.attachment {
+                Some(_) => true,
+                None => notification.request_id().is_some_and(|id| state.requests.contains(id.as_ref())),
+            };
+        let is_own = !state.requests.is_empty()
+            && is_question(header.kind)
+            && may_be_question(state, &mut self.requests, &notification);
+        if takers.is_empty() && !answers && !is_own {
+            self.takers = takers;
+        } else if let Some(id) = notification.attachment {
+            let slot = Slot::waiting(time, text, id, header, takers);
+            if state.queue.push(slot, self.config.max_waiting_bytes) {
+                self.look_ups.want(id, &channel, state.epoch, state.queue.last(), now);
+            } else {
+                self.requests.interrupt();
+            }
+        } else {
+            let content = notification
+                .into_message()
+                .map_or_else(|error| Content::Unreadable(Some(header), error), Content::Message);
+            self.queue(now, channel.clone(), time, text, content, takers);
+        }
+        if let Some(uid) = left {
+            let max_bytes = self.config.max_waiting_bytes;
+            let waits =
+                self.channels.get_mut(&channel).is_some_and(|s| s.queue.push_goodbye(&uid, max_bytes));
+            if !waits {
+                self.peer_left(&channel, &uid);
+            }
+        }
+    }
+
+    /// Delivers a message that is whole, or queues it behind those that are not.
+    pub(super) fn queue(
+        &mut self,
+        now: Instant,
+        channel: Channel,
+        time: Timestamp,
+        text: String,
+        content: Content,
+        takers: Vec<SubscriptionId>,
+    ) {
+        let Some(state) = self.channels.get_mut(&channel) else { return };
+        let received = Received { time, channel: channel.clone(), text, attachment: None, content };
+        if state.queue.is_empty() {
+            let takers = self.deliver(now, &channel, received, takers);
+            self.takers = takers;
+            return;
+        }
+        let slot = Slot::Ready { received: Box::new(received), takers };
+        if !state.queue.push(slot, self.config.max_waiting_bytes) {
+            self.requests.interrupt();
+        }
+    }
+
+    /// Hands a message to the request that it answers and to the subscribers that want it. Returns the emptied list.
+    pub(super) fn deliver(
+        &mut self,
+        now: Instant,
+        channel: &Channel,
+        received: Received,
+        mut takers: Vec<SubscriptionId>,
+    ) -> Vec<SubscriptionId> {
+        self.answer(now, channel, &received.content);
+        let bytes = received.text.len() + received.attachment.and_then(|a| a.bytes).unwrap_or(0);
+        takers.retain(|id| self.subscriptions.contains_key(id));
+        if let Some(last) = takers.pop() {
+            let received = std::sync::Arc::new(received);
+            for id in takers.drain(..) {
+                let event = Event::Message(received.clone());
+                self.outputs.push_back(Output::Deliver { subscription: id, event, bytes });
+            }
+            let event = Event::Message(received);
+            self.outputs.push_back(Output::Deliver { subscription: last, event, bytes });
+        }
+        takers
+    }
+
+    pub(super) fn answer(&mut self, now: Instant, channel: &Channel, content: &Content) {
+        match content {
+            Content::Message(Message { uid, body, .. }) if is_answer(body.kind()) => {
+                let Some(request) = body.request_id().cloned() else { return };
+                if let Some((reply, step)) = self.requests.answered(channel, &request, uid, body) {
+                    if let Some(reply) = reply {
+                        let output = Output::Answer { request: request.clone(), node: uid.clone(), reply };
+                        self.outputs.push_back(output);
+                    }
+                    self.take_step(request, step);
+                }
+            }
+            Content::Message(Message { uid, body, .. }) if is_question(body.kind()) => {
+                let Some(request) = body.request_id() else { return };
+                let Some(state) = self.channels.get(channel) else { return };
+                if state.requests.contains(request)
+                    && self.requests.awaits_question(request, uid, body.kind())
+                {
+                    let step = self.requests.heard_itself(now, request, state.peers.known_from());
+                    self.take_step(request.clone(), step);
+                }
+            }
+            Content::Missing(header) | Content::Unreadable(Some(header), _) if is_answer(header.kind) => {
+                let Some(state) = self.channels.get(channel) else { return };
+                for request in &state.requests {
+                    if self.requests.may_be_answered_by(request, header.kind) {
+                        self.outputs.push_back(Output::Unread {
+                            request: request.clone(),
+                            node: header.uid.clone(),
+                            reason: content.failure(),
+                        });
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Answers, heartbeats and questions of this machine may be among the messages that were lost.
+    pub(super) fn lose_questions(&mut self) {
+        for request in self.requests.lose() {
+            let step = self.requests.look(&request);
+            self.take_step(request, step);
+        }
+    }
+
+    pub(super) fn missed(&mut self, now: Instant, count: u64) {
+        self.lose_questions();
+        self.channels.interrupt_peers();
+        self.channels.resume_peers(now, self.config.heartbeat_timeout);
+        let ids: Vec<_> = self.subscriptions.keys().copied().collect();
+        for id in ids {
+            let event = Event::Missed(count);
+            self.outputs.push_back(Output::Deliver { subscription: id, event, bytes: 0 });
+        }
+    }
+
+    pub(super) fn rows(&mut self, now: Instant, look_up: LookUpId, rows: Rows) {
+        match rows {
+            Ok(mut rows) => {
+                for id in self.look_ups.finished(look_up) {
+                    let row = rows.remove(&id);
+                    self.resolve(now, id, &Ok(row));
+                }
+            }
+            Err(error) if error.is_transient() => self.look_ups.again(now, look_up),
+            Err(error) => {
+                for id in self.look_ups.finished(look_up) {
+                    self.resolve(now, id, &Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    /// Fills the places that waited for a row, and delivers what is next in their channels.
+    pub(super) fn resolve(
+        &mut self,
+        now: Instant,
+        id: AttachmentId,
+        row: &Result<Option<bytes::Bytes>, Error>,
+    ) {
+        for (channel, epoch, number) in self.look_ups.take(id) {
+            let Some(state) = self.channels.get_mut(&channel) else { continue };
+            if state.epoch != epoch {
+                continue;
+            }
+            let namespace = state.namespace.clone();
+            if !state.queue.fill(&channel, number, row, &namespace, self.config.max_waiting_bytes) {
+                self.requests.interrupt();
+            }
+            self.release(now, &channel);
+        }
+    }
+
+    pub(super) fn release(&mut self, now: Instant, channel: &Channel) {
+        while let Some(state) = self.channels.get_mut(channel)
+            && let Some(released) = state.queue.pop_ready()
+        {
+            match released {
+                Released::Message { received, takers } => {
+                    self.deliver(now, channel, *received, takers);
+                }
+                Released::Goodbye(uid) => self.peer_left(channel, &uid),
+                Released::Missed(count) => {
+                    let subscribers = state.subscribers.clone();
+                    for id in subscribers {
+                        let event = Event::Missed(count);
+                        self.outputs.push_back(Output::Deliver { subscription: id, event, bytes: 0 });
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Whether this may be the question of a request that waits for it. A row tells only later.
+fn may_be_question(state: &ChannelState, requests: &mut Requests, notification: &Notification<'_>) -> bool {
+    let Header { uid, kind, .. } = &notification.header;
+    match notification.attachment {
+        Some(_) => state.requests.iter().any(|id| requests.awaits_question(id, uid, *kind)),
+        None => notification.request_id().is_some_and(|id| {
+            state.requests.get(id.as_ref()).is_some_and(|id| requests.question_came(id, uid, *kind))
+        }),
+    }
+}
+
+fn is_question(kind: MessageKind) -> bool {
+    matches!(kind, MessageKind::Broadcast | MessageKind::FetchSockets | MessageKind::ServerSideEmit)
+}
+
+fn is_answer(kind: MessageKind) -> bool {
+    matches!(
+        kind,
+        MessageKind::FetchSocketsResponse
+            | MessageKind::ServerSideEmitResponse
+            | MessageKind::BroadcastClientCount
+            | MessageKind::BroadcastAck
+    )
+}
