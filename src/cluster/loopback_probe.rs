@@ -76,10 +76,15 @@ impl LoopbackProbe {
         // What came in a flood before it has to be read first.
         let deadline = (Instant::now() + patience).into();
         while let Ok(Some(event)) = timeout_at(deadline, self.heard.next()).await {
-            if let Event::Message(received) = event
-                && received.content.header().is_some_and(|header| header.uid == message.uid)
-            {
-                return ProbeOutcome::Back(sent.elapsed());
+            match event {
+                Event::Message(received)
+                    if received.content.header().is_some_and(|header| header.uid == message.uid) =>
+                {
+                    return ProbeOutcome::Back(sent.elapsed());
+                }
+                // It was published while nobody listened, perhaps. The next one tells more.
+                Event::Restored(_) | Event::Missed(_) => return ProbeOutcome::Inconclusive,
+                _ => {}
             }
         }
         ProbeOutcome::NotDelivered

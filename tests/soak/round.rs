@@ -89,6 +89,8 @@ pub async fn run(world: &mut World, fault: Fault, from: Moment) -> (Round, Momen
     let all_flow = flows.is_some() && flows_node.is_some() && is_spared && node03_is_back;
     let is_healthy = all_flow && failover.is_none() && died.is_empty();
     let log = world.a.warnings_since(began);
+    // Events with an attachment that were sent before the fault was over suffer from this fault, not from the next one.
+    world.flows_since = world.flows_since.max(Moment(answers.0 + 500));
     (
         Round { fault, a, node05, longest_request, took: started.elapsed(), lag, broken, log, is_healthy },
         until,
