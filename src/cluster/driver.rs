@@ -272,6 +272,8 @@ impl Driver {
     }
 
     fn carry_out(&mut self, now: Instant) {
+        // Before the handles are told: whoever was told that it listens finds it so.
+        self.publish_status();
         while let Some(output) = self.state.poll_output(now) {
             match output {
                 Output::Execute(statement) => self.execute(now, statement),
@@ -326,6 +328,10 @@ impl Driver {
                 subscriber.events.flush();
             }
         }
+        self.publish_status();
+    }
+
+    fn publish_status(&self) {
         self.status.is_listening.store(self.state.is_listening(), Ordering::Relaxed);
         self.status.has_heard.store(self.state.has_heard(), Ordering::Relaxed);
         self.status.channels.store(self.state.confirmed_channels(), Ordering::Relaxed);

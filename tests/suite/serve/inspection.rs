@@ -111,15 +111,18 @@ async fn a_postgres_that_answers_no_more_is_noticed() {
     let sessions = query_text(&postgres.url(), sessions).await;
     let signal_all = |signal| {
         let pids = sessions.split(' ').map(|pid| Pid::from_raw(pid.parse().unwrap()));
-        pids.for_each(|pid| kill(pid, signal).unwrap());
+        // Those that the server has replaced may be gone.
+        pids.for_each(|pid| {
+            kill(pid, signal).ok();
+        });
     };
 
     signal_all(Signal::SIGSTOP);
-    until("the lag grows", async || serve.metric("pgio_lag_seconds").await >= 5.0).await;
     serve.wait_for_ready(503).await;
-    signal_all(Signal::SIGCONT);
+    // New sessions take the place of those that answer no more.
     serve.wait_for_ready(200).await;
-    until("the lag is small", async || serve.metric("pgio_lag_seconds").await < 5.0).await;
+    until("the lag is small", async || serve.metric("pgio_lag_seconds").await < 1.0).await;
+    signal_all(Signal::SIGCONT);
 }
 
 #[tokio::test]
