@@ -13,7 +13,7 @@ const SECONDS: [f64; 14] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
 
 /// Every counter. Each is exported at zero from the start, so that Prometheus sees the first increment.
-const COUNTERS: [(&str, &str); 20] = [
+const COUNTERS: [(&str, &str); 21] = [
     ("pgio_connections_total", "Clients that connected to a namespace."),
     ("pgio_connections_refused_total", "Clients that were refused, by reason."),
     ("pgio_disconnections_total", "Clients that left a namespace, by reason."),
@@ -34,6 +34,10 @@ const COUNTERS: [(&str, &str); 20] = [
     ("pgio_messages_received_total", "Messages received from other servers, by type."),
     ("pgio_messages_malformed_total", "Notifications that are not a valid message."),
     ("pgio_messages_missed_total", "Messages of other servers that were dropped because a queue was full."),
+    (
+        "pgio_answers_dropped_total",
+        "Requests of other servers that got no answer, as too many were under way.",
+    ),
     ("pgio_publish_errors_total", "Messages that could not be published."),
     ("pgio_attachments_missing_total", "Messages whose attachment was not found."),
     ("pgio_attachments_deleted_total", "Rows of the attachment table that this server has cleaned up."),
@@ -92,6 +96,8 @@ impl Metrics {
         metrics::gauge!("pgio_connections", "transport" => "polling").set(polling as f64);
         let up = if adapter.is_listening() { 1.0 } else { 0.0 };
         metrics::gauge!("pgio_listener_up").set(up);
+        let channels = adapter.cluster().channels_listening();
+        metrics::gauge!("pgio_channels_listening").set(channels as f64);
         self.0.render()
     }
 }
@@ -109,6 +115,10 @@ fn describe() {
     metrics::describe_gauge!(
         "pgio_listener_up",
         "1 while the server receives notifications, 0 while it is not connected to Postgres."
+    );
+    metrics::describe_gauge!(
+        "pgio_channels_listening",
+        "Channels that the listening session listens to: one for each namespace, and that of the loopback probe."
     );
     metrics::describe_gauge!(
         "pgio_lag_seconds",

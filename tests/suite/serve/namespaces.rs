@@ -76,6 +76,8 @@ async fn first_clients_that_connect_together_share_one_namespace() {
     assert_eq!((announced.len(), channels.len()), (nsps.len(), nsps.len()), "{announced:?}");
     assert!(announced.iter().all(|(_, uid)| closed.contains(uid)));
     assert_eq!(serve.metric("pgio_namespaces").await, 0.0);
+    // That of the loopback probe.
+    serve.wait_for_metric("pgio_channels_listening", 1.0).await;
 }
 
 /// The server cannot know that Postgres has stopped answering when the first client connects.
@@ -126,4 +128,6 @@ async fn a_thousand_namespaces_emptied_at_once_all_say_that_they_close() {
         closed.insert(channel);
     }
     assert_eq!(serve.metric("pgio_namespaces").await, 0.0);
+    // That of the loopback probe.
+    serve.wait_for_metric("pgio_channels_listening", 1.0).await;
 }
