@@ -4,14 +4,18 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use pgio::cluster::Event as Heard;
+use pgio::{AdapterOptions, Cluster, Settings};
 use serde_json::json;
 use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
 
 use crate::support::attachments::{create_attachment_table, lock_attachment_table};
 use crate::support::mixed::mixed_with;
 use crate::support::node::{binary, event};
 use crate::support::pgio::{Running, pgio, run_with_input};
 use crate::support::postgres::{own_server, postgres};
+use crate::support::proxy::{Mode, Proxy};
 use crate::support::schema;
 
 const FROM: [&str; 3] = ["emit", "--from", "-"];
@@ -219,6 +223,52 @@ async fn a_restart_of_postgres_loses_nothing_where_retrying_was_asked_for() {
     drop(stdin);
     assert_eq!(emit.end().await.succeeded().json(), [json!({"sent": 3, "bad": 0, "skipped": 0})]);
     tail.wait_for_note("listening again").await;
+}
+
+#[tokio::test]
+async fn breaks_in_the_middle_of_batches_cost_neither_order_nor_events() {
+    const LINES: usize = 60_000;
+    let postgres = postgres().await;
+    let proxy = Proxy::start(postgres.url()).await;
+    let cluster = Cluster::connect(Settings::parse(postgres.url()).unwrap(), AdapterOptions::default());
+    let cluster = cluster.await.unwrap();
+    let mut heard = cluster.subscribe(["/"], |_| true).await.unwrap();
+    let mut emit = Running::start(
+        pgio(proxy.url(), &["emit", "--from", "-", "--retry-for", "30s"]).stdin(Stdio::piped()),
+    );
+    let mut stdin = emit.stdin();
+    let feed = tokio::spawn(async move {
+        for n in 0..LINES {
+            stdin.write_all(format!("[\"n\",{n}]\n").as_bytes()).await.unwrap();
+        }
+    });
+    let (mut expected, mut again, mut breaks) = (0, 0, 0);
+    while expected < LINES {
+        let next = timeout(Duration::from_secs(30), heard.next()).await.expect("it goes on").unwrap();
+        let Heard::Message(received) = next else { panic!("{next:?}") };
+        let number = received.text.split_once("[\"n\",").unwrap().1.split_once(']').unwrap().0;
+        let number: usize = number.parse().unwrap();
+        assert!(number <= expected, "{number} came before {expected}");
+        again += usize::from(number < expected);
+        expected = expected.max(number + 1);
+        if expected > (breaks + 1) * LINES / 4 && breaks < 3 {
+            breaks += 1;
+            proxy.set(Mode::Reset);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            proxy.set(Mode::Forward);
+        }
+    }
+    feed.await.unwrap();
+    let outcome = emit.end().await.succeeded();
+    assert!(outcome.stderr.contains("60,000 sent"), "{}", outcome.stderr);
+    // Where the server can tell what it has committed, nothing goes out twice; where not, the program says how many.
+    let told = outcome.stderr.lines().find(|line| line.contains("may have gone out twice"));
+    let told = told.map_or(0, |line| {
+        let digits: String = line.chars().filter(char::is_ascii_digit).collect();
+        digits.parse::<usize>().unwrap()
+    });
+    println!("{again} came again, {told} were said to");
+    assert!(again <= told, "{again} came again: {}", outcome.stderr);
 }
 
 #[tokio::test]
