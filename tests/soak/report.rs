@@ -9,7 +9,7 @@ use super::level::Ending;
 use super::round::{GIVE_UP, GIVE_UP_NODE, Round};
 
 /// Prints the set-up, and the command that repeats the run.
-pub fn heading(command: &str, duration: Duration, rate: u32) {
+pub fn heading(command: &str, duration: Duration, rate: u32, allowance: Duration) {
     println!(
         "soak: two pgio nodes, Node servers with adapters 0.5.0 and 0.3.1, clients of each, on one Postgres"
     );
@@ -19,6 +19,9 @@ pub fn heading(command: &str, duration: Duration, rate: u32) {
         "bounds: noticed {NOTICED:?} (+ {NOTICED_SLACK:?} for measuring), recovered {RECOVERED:?} (+ {RECOVERED_SLACK:?}), \
          a request its deadline (+ {REQUEST_SLACK:?})"
     );
+    if !allowance.is_zero() {
+        println!("in this short form every bound is {allowance:?} longer");
+    }
     println!();
     println!("{:<26}│{:^68}│{:^52}", "", "pgio node A", "Node server, adapter 0.5.0");
     println!("{:<26}│{}│{}", "fault", columns(true), columns(false));

@@ -44,8 +44,9 @@ pub struct Round {
     pub is_healthy: bool,
 }
 
-/// Makes a fault happen. `from` is where the last round ended; returns where this one does.
-pub async fn run(world: &mut World, fault: Fault, from: Moment) -> (Round, Moment) {
+/// Makes a fault happen. `from` is where the last round ended; returns where this one does. Every bound is longer by
+/// `allowance`.
+pub async fn run(world: &mut World, fault: Fault, from: Moment, allowance: Duration) -> (Round, Moment) {
     let started = Instant::now();
     let Injected { began, answers, mut failover, mut broken } = inject(world, fault).await;
     let (promise, reach) = (fault.promise(), fault.reach());
@@ -66,7 +67,8 @@ pub async fn run(world: &mut World, fault: Fault, from: Moment) -> (Round, Momen
     wait_for_arrivals(world, reach, from, until).await;
 
     let lag = world.lag.take();
-    let mut judge = Judge { world, promise, reach, lag, from, began, answers, until, broken };
+    let mut judge =
+        Judge { world, promise, reach, lag: lag + allowance, from, began, answers, until, broken };
     let mut a = judge.member(Member::A, flows);
     let mut node05 = judge.member(Member::Node05, flows_node);
     judge.bystanders(is_spared);
