@@ -10,6 +10,7 @@ use crate::protocol::{AttachmentId, Channel, Header, Message};
 
 /// Something that happened on a subscription.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub enum Event {
     /// A message arrived.
     Message(Arc<Received>),
@@ -23,6 +24,7 @@ pub enum Event {
 
 /// A message, and how it came.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Received {
     /// When it arrived here.
     pub time: Timestamp,
@@ -38,6 +40,7 @@ pub struct Received {
 
 /// A row of the attachment table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Attached {
     /// Its id.
     pub id: AttachmentId,
@@ -55,6 +58,7 @@ impl Received {
 
 /// What a notification turned out to say.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub enum Content {
     /// A message.
     Message(Message),

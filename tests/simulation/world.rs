@@ -1000,7 +1000,7 @@ impl Brief for Output {
                 let failure = match &received.content {
                     Content::Message(_) => "",
                     Content::Missing(_) => ", without its row",
-                    Content::Unreadable(..) => ", unreadable",
+                    _ => ", unreadable",
                 };
                 Some(format!("Deliver #{seq} to {}{failure}", subscription.0))
             }
