@@ -171,7 +171,7 @@ impl CorsOrigins {
 
 fn parse_origin(text: &str) -> Result<HeaderValue> {
     let wrong = || Error::Setting {
-        setting: "--cors-origin".into(),
+        setting: "cors".into(),
         reason: format!("{text:?} is not an origin such as https://app.example.com, nor *"),
     };
     let uri: http::Uri = text.parse().map_err(|_| wrong())?;

@@ -5,6 +5,7 @@ mod database;
 #[cfg(not(unix))]
 #[path = "database_configured.rs"]
 mod database;
+mod flags;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ use crate::server::{
     ServerOptions, TlsFiles, Tokens, Transports,
 };
 use database::Database;
+use flags::name_flag;
 
 /// Host a Socket.IO server that is a member of the cluster
 ///
@@ -199,7 +201,7 @@ impl Serve {
             tracing::info!(table = %cluster.options().table_name, "attachment table created");
         }
         let server_identity = cluster.server_identity().await?;
-        let server = Server::start(cluster, options, metrics).await?;
+        let server = Server::start(cluster, options, metrics).await.map_err(name_flag)?;
         tracing::info!(url = server.url(), database = server_identity, "listening");
         announce(&server, &server_identity, database, global);
         Ok(Some(server))
@@ -243,7 +245,7 @@ impl Serve {
                 (false, true) => Transports::Polling,
                 _ => Transports::Both,
             },
-            cors: CorsOrigins::parse(&self.cors_origins)?,
+            cors: CorsOrigins::parse(&self.cors_origins).map_err(name_flag)?,
             ping_interval: self.ping_interval,
             ping_timeout: self.ping_timeout,
             max_payload: self.max_payload,

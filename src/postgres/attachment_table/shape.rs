@@ -104,7 +104,7 @@ impl Defect {
     /// The statement that mends it, which is the owner's to run: it may take long, or lose something.
     pub(crate) fn remedy(&self, table: &TableName) -> String {
         match self {
-            Self::NoTable => "choose another --table-name".into(),
+            Self::NoTable => "choose another name for the attachment table".into(),
             Self::MissingColumn { column: "id", .. } => {
                 format!("ALTER TABLE {table} ADD id bigserial UNIQUE")
             }
