@@ -1,9 +1,7 @@
 //! What a subscription gives.
 
 use std::sync::Arc;
-use std::time::Duration;
-
-use jiff::Timestamp;
+use std::time::{Duration, SystemTime};
 
 use crate::Error;
 use crate::protocol::{AttachmentId, Channel, Header, Message};
@@ -27,7 +25,7 @@ pub enum Event {
 #[non_exhaustive]
 pub struct Received {
     /// When it arrived here.
-    pub time: Timestamp,
+    pub time: SystemTime,
     /// The channel on which it came.
     pub channel: Channel,
     /// The text of the notification, as it travelled.
