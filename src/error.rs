@@ -143,7 +143,7 @@ pub enum Error {
         table: String,
         /// What is wrong with it.
         reason: String,
-        /// The statements that mend it.
+        /// The statements that mend it, or `choose another table_name`.
         remedy: String,
     },
 
