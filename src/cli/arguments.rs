@@ -202,12 +202,17 @@ impl Namespaces {
     }
 }
 
-/// Reads the name of a table. The parser of the command line names the flag.
+/// Reads the name of a table.
 fn parse_table_name(text: &str) -> Result<TableName, String> {
-    text.parse().map_err(|error| match error {
+    text.parse().map_err(without_setting)
+}
+
+/// Why the library refuses a value. The parser of the command line names the flag.
+pub(super) fn without_setting(error: Error) -> String {
+    match error {
         Error::Setting { reason, .. } => reason,
         other => other.to_string(),
-    })
+    }
 }
 
 impl Global {

@@ -40,7 +40,7 @@ pub use answers::Answers;
 pub use auth::{Authentication, JwtKey, Tokens};
 pub use metrics::Metrics;
 pub use options::{CorsOrigins, Hosted, Parser, ServerOptions, TlsFiles, Transports};
-pub use rules::{ClientRules, Relay};
+pub use rules::{ClientRules, Relay, RoomPattern};
 
 use crate::adapter::{PostgresAdapter, PostgresAdapterCtr};
 use crate::cluster::Cluster;
