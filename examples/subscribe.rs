@@ -29,11 +29,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 }
                 Content::Missing(header) => println!("{}: its attachment is gone", header.nsp),
                 Content::Unreadable(_, error) => println!("{error}"),
+                _ => {}
             },
             // The connection comes back by itself; what was sent meanwhile is not to be had.
             Event::Lost(error) => println!("{error}"),
             Event::Restored(after) => println!("listening again, after {after:.1?}"),
             Event::Missed(count) => println!("too slow: {count} messages missed"),
+            _ => {}
         }
     }
     Ok(())

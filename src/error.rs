@@ -34,10 +34,10 @@ impl Deref for Cause {
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A connection setting is malformed or contradicts another one.
+    /// A setting or an option is malformed or contradicts another one.
     #[error("{setting}: {reason}")]
     Setting {
-        /// The setting as the user wrote it: `sslmode`, `PGPORT`, `--database-url`.
+        /// The setting as the user wrote it (`sslmode`, `PGPORT`), or the option's field (`table_name`, `client_buffer`).
         setting: String,
         /// What is wrong with it.
         reason: String,
@@ -143,7 +143,7 @@ pub enum Error {
         table: String,
         /// What is wrong with it.
         reason: String,
-        /// The statements that mend it.
+        /// The statements that mend it, or `choose another table_name`.
         remedy: String,
     },
 

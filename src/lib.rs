@@ -123,6 +123,7 @@ mod private_key;
 pub mod protocol;
 #[cfg(feature = "server")]
 pub mod server;
+mod setters;
 
 #[cfg(feature = "adapter")]
 pub use adapter::{PostgresAdapter, PostgresAdapterCtr};

@@ -2,9 +2,8 @@
 //! request by one look-up, and a broadcast costs the same whatever the requests. `make bench-state` runs it.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use jiff::Timestamp;
 use pgio::Namespace;
 use pgio::cluster::state::{ClusterState, Config, Input, Output, Question, SubscriptionId};
 use pgio::protocol::{Body, BroadcastOptions, EventArgs, MessageKind, RequestId, Uid};
@@ -89,7 +88,7 @@ fn measure(machine: &mut ClusterState, now: Instant, texts: &[String], messages:
 fn notify(machine: &mut ClusterState, now: Instant, text: &str) -> usize {
     thread_local!(static CHANNEL: Arc<str> = "socket.io#/".into());
     let channel = CHANNEL.with(Arc::clone);
-    machine.handle(now, Input::Notification { channel, text: text.to_owned(), time: Timestamp::UNIX_EPOCH });
+    machine.handle(now, Input::Notification { channel, text: text.to_owned(), time: SystemTime::UNIX_EPOCH });
     drain(machine, now)
 }
 

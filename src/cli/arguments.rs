@@ -11,7 +11,7 @@ use tracing_subscriber::EnvFilter;
 use super::duration;
 use super::output::notes::{self, Label};
 use crate::postgres::TableName;
-use crate::{AdapterOptions, Namespace};
+use crate::{AdapterOptions, Error, Namespace};
 
 /// The heading of what every command has.
 const GLOBAL: &str = "Connection and output";
@@ -110,6 +110,7 @@ pub(super) struct OptionFlags {
         long,
         global = true,
         default_value = "socket_io_attachments",
+        value_parser = parse_table_name,
         value_name = "TABLE",
         env = "PGIO_TABLE_NAME",
         hide_env = true,
@@ -198,6 +199,19 @@ impl Namespaces {
     /// Whether any was named.
     pub(super) fn is_given(&self) -> bool {
         !self.namespaces.is_empty()
+    }
+}
+
+/// Reads the name of a table.
+fn parse_table_name(text: &str) -> Result<TableName, String> {
+    text.parse().map_err(without_setting)
+}
+
+/// Why the library refuses a value. The parser of the command line names the flag.
+pub(super) fn without_setting(error: Error) -> String {
+    match error {
+        Error::Setting { reason, .. } => reason,
+        other => other.to_string(),
     }
 }
 

@@ -4,6 +4,7 @@ use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
 
 use super::tagged::{self, Tagged, untag};
+use super::timestamp;
 use crate::cluster::{Attached, Content, Received};
 use crate::protocol::{Body, BroadcastOptions, Flags, MessageKind, RequestId};
 use crate::{Namespace, RemoteSocket, Value};
@@ -15,7 +16,7 @@ impl Serialize for EventLine<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let Received { time, attachment, content, .. } = self.0;
         let mut line = serializer.serialize_map(None)?;
-        line.serialize_entry("time", &format_args!("{time:.3}"))?;
+        line.serialize_entry("time", &format_args!("{:.3}", timestamp::of(*time)))?;
         if let Some(header) = content.header() {
             line.serialize_entry("namespace", header.nsp.as_str())?;
             line.serialize_entry("uid", &header.uid)?;
@@ -301,7 +302,7 @@ mod tests {
                 opts: opts.clone(), event: EventArgs::new(&name, args.clone()), request_id: None,
             };
             let received = Received {
-                time: jiff::Timestamp::UNIX_EPOCH,
+                time: std::time::SystemTime::UNIX_EPOCH,
                 channel: nsp.channel("socket.io").unwrap(),
                 text: String::new(),
                 attachment: None,

@@ -8,7 +8,7 @@ use super::arguments::Global;
 use super::output::notes::{self, Label};
 use crate::Error;
 use crate::error::without_os_code;
-use crate::postgres::TableName;
+use crate::postgres::{OTHER_TABLE, TableName};
 
 /// Why a command did not do what it was asked for.
 #[derive(Debug)]
@@ -97,7 +97,9 @@ impl Failure {
             }
             Self::Library(Error::NotificationsNotDelivered) => Some("pgio doctor looks for the cause".into()),
             Self::Library(Error::MissingTable { table }) => Some(create_table(table)),
-            Self::Library(Error::TableShape { remedy, .. }) => Some(format!("as its owner: {remedy}")),
+            Self::Library(Error::TableShape { remedy, .. }) => {
+                Some(format!("as its owner: {}", table_remedy(remedy)))
+            }
             Self::Library(Error::TableLocked { pid, .. }) => Some(match pid {
                 Some(pid) => {
                     format!("pg_stat_activity shows what it does; SELECT pg_terminate_backend({pid}) ends it")
@@ -134,6 +136,11 @@ pub(super) fn create_table(table: &str) -> String {
     let quoted = table.contains(|c: char| !c.is_alphanumeric() && !['_', '.'].contains(&c));
     let table = if quoted { format!("'{}'", table.replace('\'', r"'\''")) } else { table.to_owned() };
     format!("pgio attachments init --table-name {table}")
+}
+
+/// What mends the attachment table. The library names an option where the command line has a flag.
+pub(super) fn table_remedy(remedy: &str) -> &str {
+    if remedy == OTHER_TABLE { "choose another --table-name" } else { remedy }
 }
 
 fn status(error: &Error) -> u8 {

@@ -31,6 +31,7 @@ mod sockets;
 mod tagged;
 mod tail;
 mod target;
+mod timestamp;
 mod values;
 
 use std::process::ExitCode;

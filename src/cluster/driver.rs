@@ -10,11 +10,10 @@ use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep_until, timeout};
 use tokio_util::task::AbortOnDropHandle;
@@ -202,7 +201,7 @@ impl Driver {
 
     /// Takes what is there to be worked on at once.
     fn hear_all(&mut self, first: Next<Heard>, heard: &mut Reader<Heard>) {
-        let (now, time) = (Instant::now(), Timestamp::now());
+        let (now, time) = (Instant::now(), SystemTime::now());
         let mut next = Some(first);
         let mut taken = 0;
         while let Some(this) = next {

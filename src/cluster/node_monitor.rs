@@ -1,9 +1,7 @@
 //! Who is there: asked as an emitter, as often as one likes, without becoming a member.
 
 use std::collections::HashSet;
-use std::time::{Duration, Instant};
-
-use jiff::Timestamp;
+use std::time::{Duration, Instant, SystemTime};
 
 use super::{Cluster, Content, Event, Received, Subscription};
 use crate::protocol::{Body, BroadcastOptions, Header, Message, MessageKind, Namespace, RequestId, Uid};
@@ -41,7 +39,7 @@ pub(crate) struct NodeMonitor {
     namespaces: Vec<Namespace>,
     heard: Subscription,
     request_id: RequestId,
-    asked: Option<Timestamp>,
+    asked: Option<SystemTime>,
     answered: HashSet<NodeName>,
 }
 
@@ -68,12 +66,12 @@ impl NodeMonitor {
     /// Those of [`Cluster::publish`], and [`Error::NotificationsNotDelivered`] where nothing has come since the last time.
     pub(crate) async fn ask(&mut self, sockets: bool) -> Result<()> {
         if let Some(last) = self.asked {
-            let waited = Timestamp::now().duration_since(last);
-            self.cluster.ensure_loopback(Duration::try_from(waited).unwrap_or_default())?;
+            let waited = SystemTime::now().duration_since(last);
+            self.cluster.ensure_loopback(waited.unwrap_or_default())?;
         }
         self.answered.clear();
         self.request_id = RequestId::random();
-        self.asked = Some(Timestamp::now());
+        self.asked = Some(SystemTime::now());
         let mut receipts = Vec::new();
         for nsp in &self.namespaces {
             receipts.push(self.enqueue(nsp, Body::InitialHeartbeat).await?);
@@ -119,7 +117,7 @@ impl NodeMonitor {
         match body {
             Body::Heartbeat if self.answered.insert(node.clone()) => {
                 let round_trip = received.time.duration_since(self.asked.unwrap_or(received.time));
-                Some(NodeEvent::Answered(node, Duration::try_from(round_trip).unwrap_or_default()))
+                Some(NodeEvent::Answered(node, round_trip.unwrap_or_default()))
             }
             Body::FetchSocketsResponse { request_id, sockets } if *request_id == self.request_id => {
                 Some(NodeEvent::Has(node, sockets.len()))

@@ -7,9 +7,19 @@ use std::time::Duration;
 
 use crate::Error;
 use crate::postgres::TableName;
+use crate::setters::setters;
 
 /// The options of the Node adapter, with its names and defaults, and the time that requests may take.
+///
+/// ```
+/// use std::time::Duration;
+/// use pgio::AdapterOptions;
+///
+/// let options = AdapterOptions::default().channel_prefix("chat").request_timeout(Duration::from_secs(2));
+/// assert_eq!(options.channel_prefix, "chat");
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct AdapterOptions {
     /// The prefix of the notification channels. Default: `socket.io`.
     pub channel_prefix: String,
@@ -38,8 +48,7 @@ pub struct AdapterOptions {
 /// use pgio::AdapterOptions;
 /// use pgio::cluster::ErrorHandler;
 ///
-/// let error_handler = Some(ErrorHandler::new(|error| eprintln!("{error}")));
-/// let options = AdapterOptions { error_handler, ..AdapterOptions::default() };
+/// let options = AdapterOptions::default().error_handler(ErrorHandler::new(|error| eprintln!("{error}")));
 /// ```
 #[derive(Clone)]
 pub struct ErrorHandler(Arc<dyn Fn(&Error) + Send + Sync>);
@@ -64,6 +73,17 @@ impl PartialEq for ErrorHandler {
 }
 
 impl Eq for ErrorHandler {}
+
+setters!(AdapterOptions {
+    channel_prefix: impl Into<String>,
+    table_name: TableName,
+    payload_threshold: usize,
+    cleanup_interval: Duration,
+    heartbeat_interval: Duration,
+    heartbeat_timeout: Duration,
+    request_timeout: Duration,
+    error_handler: impl Into<Option<ErrorHandler>>,
+});
 
 impl AdapterOptions {
     /// Calls the error handler, if there is one. A panic in it is logged, and ends nothing else.

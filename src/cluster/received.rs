@@ -1,15 +1,14 @@
 //! What a subscription gives.
 
 use std::sync::Arc;
-use std::time::Duration;
-
-use jiff::Timestamp;
+use std::time::{Duration, SystemTime};
 
 use crate::Error;
 use crate::protocol::{AttachmentId, Channel, Header, Message};
 
 /// Something that happened on a subscription.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub enum Event {
     /// A message arrived.
     Message(Arc<Received>),
@@ -23,9 +22,10 @@ pub enum Event {
 
 /// A message, and how it came.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Received {
     /// When it arrived here.
-    pub time: Timestamp,
+    pub time: SystemTime,
     /// The channel on which it came.
     pub channel: Channel,
     /// The text of the notification, as it travelled.
@@ -38,6 +38,7 @@ pub struct Received {
 
 /// A row of the attachment table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Attached {
     /// Its id.
     pub id: AttachmentId,
@@ -55,6 +56,7 @@ impl Received {
 
 /// What a notification turned out to say.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub enum Content {
     /// A message.
     Message(Message),

@@ -26,7 +26,7 @@ pub use settings::{Environment, Settings};
 pub use table::TableName;
 
 #[cfg(feature = "cli")]
-pub(crate) use attachment_table::{Brief, Cleaner, Deleted, Expired, Statistics};
+pub(crate) use attachment_table::{Brief, Cleaner, Deleted, Expired, OTHER_TABLE, Statistics};
 pub(crate) use attachments::{delete_older, look_up};
 pub(crate) use failure::failure;
 pub(crate) use listener::{Command, Heard, Listener};

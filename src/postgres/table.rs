@@ -55,7 +55,7 @@ impl FromStr for TableName {
             return Ok(Self(name.into()));
         }
         let reason = format!("{name:?} is not the name of a table (table or schema.table)");
-        Err(Error::Setting { setting: "table-name".into(), reason })
+        Err(Error::Setting { setting: "table_name".into(), reason })
     }
 }
 

@@ -1,5 +1,7 @@
 //! The sockets that a message is for, and how it is to be delivered.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::Rooms;
@@ -38,6 +40,12 @@ impl BroadcastOptions {
         add(&mut self.except, rooms);
         self
     }
+
+    /// Replaces the flags.
+    pub fn flags(mut self, flags: Flags) -> Self {
+        self.flags = flags;
+        self
+    }
 }
 
 fn add(list: &mut Vec<String>, rooms: impl Rooms) {
@@ -50,6 +58,15 @@ fn add(list: &mut Vec<String>, rooms: impl Rooms) {
 }
 
 /// How an event is to be delivered. A flag that is not set does not travel.
+///
+/// ```
+/// use std::time::Duration;
+/// use pgio::protocol::{BroadcastOptions, Flags};
+///
+/// let flags = Flags::default().volatile(true).timeout(Duration::from_micros(1500));
+/// assert_eq!((flags.volatile, flags.compress, flags.timeout), (Some(true), None, Some(2)));
+/// let opts = BroadcastOptions::default().to("r1").flags(flags);
+/// ```
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -66,6 +83,37 @@ pub struct Flags {
     /// One acknowledgement is wanted, and its value alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expect_single_response: Option<bool>,
+}
+
+impl Flags {
+    /// Sets [`volatile`](Self#structfield.volatile).
+    #[must_use]
+    pub fn volatile(mut self, volatile: bool) -> Self {
+        self.volatile = Some(volatile);
+        self
+    }
+
+    /// Sets [`compress`](Self#structfield.compress).
+    #[must_use]
+    pub fn compress(mut self, compress: bool) -> Self {
+        self.compress = Some(compress);
+        self
+    }
+
+    /// Sets [`timeout`](Self#structfield.timeout). A fraction of a millisecond is rounded up.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        let millis = timeout.as_nanos().div_ceil(1_000_000);
+        self.timeout = Some(u64::try_from(millis).unwrap_or(u64::MAX));
+        self
+    }
+
+    /// Sets [`expect_single_response`](Self#structfield.expect_single_response).
+    #[must_use]
+    pub fn expect_single_response(mut self, expect_single_response: bool) -> Self {
+        self.expect_single_response = Some(expect_single_response);
+        self
+    }
 }
 
 fn null_is_default<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Flags, D::Error> {

@@ -40,7 +40,7 @@ pub use answers::Answers;
 pub use auth::{Authentication, JwtKey, Tokens};
 pub use metrics::Metrics;
 pub use options::{CorsOrigins, Hosted, Parser, ServerOptions, TlsFiles, Transports};
-pub use rules::{ClientRules, Relay};
+pub use rules::{ClientRules, Relay, RoomPattern};
 
 use crate::adapter::{PostgresAdapter, PostgresAdapterCtr};
 use crate::cluster::Cluster;
@@ -262,7 +262,7 @@ impl Drop for Server {
 fn checked_client_buffer(bytes: u64) -> Result<usize> {
     if bytes < MIN_CLIENT_BUFFER {
         let reason = format!("{bytes} bytes are too few: the least is {MIN_CLIENT_BUFFER}");
-        return Err(Error::Setting { setting: "--client-buffer".into(), reason });
+        return Err(Error::Setting { setting: "client_buffer".into(), reason });
     }
     Ok(usize::try_from(bytes).unwrap_or(usize::MAX).min(u32::MAX as usize))
 }
@@ -279,7 +279,7 @@ fn checked_path(path: &str) -> Result<String> {
         true => format!("{path:?} is used by the server itself"),
         false => format!("{path:?} is not a path such as /socket.io"),
     };
-    Err(Error::Setting { setting: "--path".into(), reason })
+    Err(Error::Setting { setting: "path".into(), reason })
 }
 
 async fn listen(address: &str) -> Result<(TcpListener, SocketAddr)> {
@@ -324,7 +324,7 @@ async fn host(io: &ClusterIo, hosted: &Hosted, admission_control: Arc<AdmissionC
         Hosted::One(nsp) => io.ns(nsp.to_string(), client::handler(admission_control)).await,
         Hosted::Pattern(pattern) => io.dyn_ns(pattern, client::handler(admission_control)).map_err(|error| {
             let reason = format!("{pattern:?} is not a valid pattern: {error}");
-            Error::Setting { setting: "--namespace".into(), reason }
+            Error::Setting { setting: "namespaces".into(), reason }
         }),
     }
 }

@@ -9,6 +9,7 @@ use super::answers::Answers;
 use super::auth::Authentication;
 use super::rules::ClientRules;
 use crate::protocol::Namespace;
+use crate::setters::setters;
 use crate::{Error, Result};
 
 /// What an event in a client's buffer counts as, at least: it takes memory besides its content.
@@ -18,7 +19,15 @@ pub(super) const MIN_EVENT_BYTES: usize = 256;
 pub(super) const MIN_CLIENT_BUFFER: u64 = 1 << 16;
 
 /// The options of a [`Server`](super::Server). Where Node's Socket.IO has the option, the default is the same.
+///
+/// ```
+/// use pgio::server::{Hosted, ServerOptions};
+///
+/// let options = ServerOptions::default().listen("127.0.0.1:0").namespaces([Hosted::new("/org/{id}")]);
+/// assert_eq!(options.path, "/socket.io");
+/// ```
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct ServerOptions {
     /// `host:port` to listen on; port 0 takes a free one. Default: `0.0.0.0:3000`.
     pub listen: String,
@@ -52,6 +61,24 @@ pub struct ServerOptions {
     /// The deadline of a shutdown. Default: 5 s.
     pub grace: Duration,
 }
+
+setters!(ServerOptions {
+    listen: impl Into<String>,
+    namespaces: impl Into<Vec<Hosted>>,
+    path: impl Into<String>,
+    parser: Parser,
+    transports: Transports,
+    cors: CorsOrigins,
+    ping_interval: Duration,
+    ping_timeout: Duration,
+    max_payload: u64,
+    client_buffer: u64,
+    tls: impl Into<Option<TlsFiles>>,
+    authentication: Authentication,
+    rules: ClientRules,
+    answers: Answers,
+    grace: Duration,
+});
 
 impl Default for ServerOptions {
     fn default() -> Self {
@@ -144,7 +171,7 @@ impl CorsOrigins {
 
 fn parse_origin(text: &str) -> Result<HeaderValue> {
     let wrong = || Error::Setting {
-        setting: "--cors-origin".into(),
+        setting: "cors".into(),
         reason: format!("{text:?} is not an origin such as https://app.example.com, nor *"),
     };
     let uri: http::Uri = text.parse().map_err(|_| wrong())?;

@@ -5,10 +5,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use jiff::Timestamp;
 use pgio::Error;
 use pgio::cluster::state::{Input, LookUpId, Output, Statement};
 use pgio::cluster::{Content, Event as Delivered};
@@ -549,7 +548,7 @@ impl World {
         let machine = &mut self.machines[m];
         match event {
             Delivered::Message(received) => {
-                let seq = received.time.as_nanosecond() as usize;
+                let seq = seq_of(received.time);
                 self.trace.count(self.now, 16 + ((seq as u64) << 8));
                 let commit = &self.postgres.commits[seq];
                 machine.check_delivery(id, seq, commit, &received.text)?;
@@ -791,7 +790,7 @@ impl World {
         let input = Input::Notification {
             channel: self.names[commit.channel].clone(),
             text: commit.text.clone(),
-            time: Timestamp::from_nanosecond(seq as i128).expect("a small number"),
+            time: time_of(seq),
         };
         self.give(m, input)
     }
@@ -983,10 +982,20 @@ fn brief(what: &dyn Brief) -> String {
     shorter.replace("Statement { ", "{ ")
 }
 
+/// A time that holds the number of a commit. The clock of every platform has microseconds.
+fn time_of(seq: usize) -> SystemTime {
+    UNIX_EPOCH + Duration::from_micros(seq as u64)
+}
+
+/// The number that [`time_of`] has put there.
+fn seq_of(time: SystemTime) -> usize {
+    time.duration_since(UNIX_EPOCH).expect("a time of `time_of`").as_micros() as usize
+}
+
 impl Brief for Input {
     fn brief(&self) -> Option<String> {
         match self {
-            Self::Notification { time, .. } => Some(format!("Notification #{}", time.as_nanosecond())),
+            Self::Notification { time, .. } => Some(format!("Notification #{}", seq_of(*time))),
             _ => None,
         }
     }
@@ -996,11 +1005,11 @@ impl Brief for Output {
     fn brief(&self) -> Option<String> {
         match self {
             Self::Deliver { subscription, event: Delivered::Message(received), .. } => {
-                let seq = received.time.as_nanosecond();
+                let seq = seq_of(received.time);
                 let failure = match &received.content {
                     Content::Message(_) => "",
                     Content::Missing(_) => ", without its row",
-                    Content::Unreadable(..) => ", unreadable",
+                    _ => ", unreadable",
                 };
                 Some(format!("Deliver #{seq} to {}{failure}", subscription.0))
             }

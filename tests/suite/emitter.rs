@@ -395,12 +395,10 @@ async fn options_reach_the_wire() {
         "CREATE SCHEMA \"My\"; CREATE TABLE \"My\".rows (id bigserial UNIQUE, created_at timestamptz DEFAULT NOW(), payload bytea)",
     )
     .await;
-    let options = AdapterOptions {
-        channel_prefix: "app".into(),
-        table_name: "\"My\".\"rows\"".parse().unwrap(),
-        payload_threshold: 200,
-        ..AdapterOptions::default()
-    };
+    let options = AdapterOptions::default()
+        .channel_prefix("app")
+        .table_name("\"My\".\"rows\"".parse().unwrap())
+        .payload_threshold(200);
     let emitter =
         Emitter::new(Cluster::connect(Settings::parse(cluster.url()).unwrap(), options).await.unwrap());
     emitter.emit("small", 1).await.unwrap();

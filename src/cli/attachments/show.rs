@@ -1,7 +1,7 @@
 //! `pgio attachments show`: the message in one row.
 
 use clap::Args;
-use jiff::Timestamp;
+use std::time::SystemTime;
 
 use crate::Namespace;
 use crate::cli::arguments::{Format, Global};
@@ -40,7 +40,7 @@ impl Show {
         let message =
             message.map_err(|error| Failure::from(error).at(&format!("attachment {id} is no message")))?;
         let received = Received {
-            time: row.created.at.unwrap_or(Timestamp::UNIX_EPOCH),
+            time: row.created.at.map_or(SystemTime::UNIX_EPOCH, SystemTime::from),
             // Only the namespace is shown, and that is the message's.
             channel: Namespace::default().channel(&global.options.channel_prefix)?,
             text: String::new(),

@@ -3,7 +3,7 @@
 use super::Context;
 use super::finding::Finding;
 use super::server::short;
-use crate::cli::exit::create_table;
+use crate::cli::exit::{create_table, table_remedy};
 use crate::cli::output::progress::count;
 use crate::postgres::health::{Backlog, Server};
 use crate::{Error, Result};
@@ -39,7 +39,7 @@ pub(super) async fn check(context: &Context, server: &Server) -> Result<Vec<Find
     let mut findings = vec![Finding::ok("table", format!("{table}{storage}"))];
 
     if let Err(Error::TableShape { reason, remedy, .. }) = shape.check(table) {
-        findings.push(Finding::fail("columns", reason, remedy));
+        findings.push(Finding::fail("columns", reason, table_remedy(&remedy)));
         return Ok(findings);
     }
     findings.push(Finding::ok("columns", "id, created_at and payload are as they should be"));

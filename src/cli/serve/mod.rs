@@ -5,25 +5,26 @@ mod database;
 #[cfg(not(unix))]
 #[path = "database_configured.rs"]
 mod database;
+mod flags;
 
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use globset::GlobMatcher;
 use serde_json::json;
 
-use super::arguments::{Format, Global, Log, Namespaces};
+use super::arguments::{Format, Global, Log, Namespaces, without_setting};
 use super::exit::Failure;
 use super::signals::Signals;
-use super::{duration, glob, size, values};
+use super::{duration, size, values};
 use crate::cluster::Cluster;
 use crate::server::{
-    Answers, Authentication, ClientRules, CorsOrigins, Hosted, JwtKey, Metrics, Parser, Relay, Server,
-    ServerOptions, TlsFiles, Tokens, Transports,
+    Answers, Authentication, ClientRules, CorsOrigins, Hosted, JwtKey, Metrics, Parser, Relay, RoomPattern,
+    Server, ServerOptions, TlsFiles, Tokens, Transports,
 };
 use database::Database;
+use flags::name_flag;
 
 /// Host a Socket.IO server that is a member of the cluster
 ///
@@ -89,8 +90,8 @@ pub(super) struct Serve {
     /// Let clients emit join and leave for rooms that match: * and ? and [a-z] and {a,b}. May be repeated
     ///
     /// Both events take a room or an array of rooms. The acknowledgement is the list of the client's rooms, or {error}.
-    #[arg(long, value_name = "GLOB", num_args = 1.., value_parser = glob::parse)]
-    allow_join: Vec<GlobMatcher>,
+    #[arg(long, value_name = "GLOB", num_args = 1.., value_parser = parse_room_pattern)]
+    allow_join: Vec<RoomPattern>,
     /// Relay the events of clients to their rooms, or to all others in the namespace
     #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "rooms", value_name = "TO")]
     relay: Option<RelayTo>,
@@ -129,6 +130,11 @@ enum RelayTo {
     Rooms,
     /// To all others in the namespace
     Namespace,
+}
+
+/// Reads a pattern of room names.
+fn parse_room_pattern(text: &str) -> Result<RoomPattern, String> {
+    text.parse().map_err(without_setting)
 }
 
 /// Reads an address. A port alone stands for all interfaces.
@@ -199,7 +205,7 @@ impl Serve {
             tracing::info!(table = %cluster.options().table_name, "attachment table created");
         }
         let server_identity = cluster.server_identity().await?;
-        let server = Server::start(cluster, options, metrics).await?;
+        let server = Server::start(cluster, options, metrics).await.map_err(name_flag)?;
         tracing::info!(url = server.url(), database = server_identity, "listening");
         announce(&server, &server_identity, database, global);
         Ok(Some(server))
@@ -243,7 +249,7 @@ impl Serve {
                 (false, true) => Transports::Polling,
                 _ => Transports::Both,
             },
-            cors: CorsOrigins::parse(&self.cors_origins)?,
+            cors: CorsOrigins::parse(&self.cors_origins).map_err(name_flag)?,
             ping_interval: self.ping_interval,
             ping_timeout: self.ping_timeout,
             max_payload: self.max_payload,

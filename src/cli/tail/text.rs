@@ -6,6 +6,7 @@ use unicode_width::UnicodeWidthChar;
 use crate::Value;
 use crate::cli::output::{progress, safe};
 use crate::cli::tagged::Tagged;
+use crate::cli::timestamp;
 use crate::cluster::{Attached, Content, Received};
 use crate::protocol::{Body, BroadcastOptions, EventArgs, Flags, RequestId};
 
@@ -19,7 +20,7 @@ const BINARY_SHOWN: usize = 8;
 
 /// One line, at most so many columns wide. What matters most comes first: when, where, what, for whom, from whom.
 pub(in crate::cli) fn line(received: &Received, width: Option<usize>) -> String {
-    let time = received.time.to_zoned(TimeZone::system()).strftime("%H:%M:%S%.3f").to_string();
+    let time = timestamp::of(received.time).to_zoned(TimeZone::system()).strftime("%H:%M:%S%.3f").to_string();
     let mut line = Line { text: String::new(), left: width.unwrap_or(usize::MAX) };
     line.add(DIM, &time);
     let header = received.content.header();
@@ -213,7 +214,7 @@ mod tests {
         let channel: Channel = nsp.channel("socket.io").unwrap();
         let content = Content::Message(Message { uid: Uid::emitter(), nsp, body });
         Received {
-            time: jiff::Timestamp::UNIX_EPOCH,
+            time: std::time::SystemTime::UNIX_EPOCH,
             channel,
             text: String::new(),
             attachment: None,

@@ -4,9 +4,9 @@
 //! that they hold stay within the bound, beyond which messages are dropped and counted at their place.
 
 use std::collections::VecDeque;
+use std::time::SystemTime;
 
 use bytes::Bytes;
-use jiff::Timestamp;
 
 use super::SubscriptionId;
 use crate::Error;
@@ -30,7 +30,7 @@ pub(super) enum Slot {
 
 /// A message whose row is being looked up.
 pub(super) struct Waiting {
-    time: Timestamp,
+    time: SystemTime,
     text: String,
     id: AttachmentId,
     header: Header,
@@ -46,7 +46,7 @@ pub(super) enum Released {
 
 impl Slot {
     pub(super) fn waiting(
-        time: Timestamp,
+        time: SystemTime,
         text: String,
         id: AttachmentId,
         header: Header,

@@ -3,10 +3,9 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
-use jiff::Timestamp;
 
 use crate::cluster::Event;
 use crate::protocol::{
@@ -100,7 +99,7 @@ pub enum Input {
         /// The payload.
         text: String,
         /// When it arrived.
-        time: Timestamp,
+        time: SystemTime,
     },
     /// The reader of the connection dropped so many notifications at this place.
     Missed(u64),

@@ -1,7 +1,7 @@
 //! The cluster's state machine: subscriptions, members, requests and the order of delivery. No I/O, no clock, no tasks.
 //!
 //! It owns every decision between the listening connection and the subscribers. [`Input`]s and the present moment go in,
-//! [`Output`]s come out; the [driver](super::driver) carries them out and never decides. The rules that it keeps:
+//! [`Output`]s come out; the driver carries them out and never decides. The rules that it keeps:
 //!
 //! 1. A channel is listened to exactly while a subscription or a request wants it. The wanted set and the set that the
 //!    server has confirmed are kept apart; their difference is worked off in statements, after a reconnect as well.

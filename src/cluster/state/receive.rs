@@ -1,9 +1,7 @@
 //! From a notification to the subscribers and requests: read as far as somebody wants it, queued behind rows that are on
 //! their way, delivered in order.
 
-use std::time::Instant;
-
-use jiff::Timestamp;
+use std::time::{Instant, SystemTime};
 
 use super::channels::ChannelState;
 use super::delivery::{Released, Slot};
@@ -17,7 +15,7 @@ use crate::protocol::{AttachmentId, Channel, Header, Message, MessageKind, Notif
 
 impl ClusterState {
     /// Reads as much of a notification as somebody wants to know.
-    pub(super) fn notification(&mut self, now: Instant, name: &str, text: String, time: Timestamp) {
+    pub(super) fn notification(&mut self, now: Instant, name: &str, text: String, time: SystemTime) {
         self.has_heard = true;
         let Some(state) = self.channels.get_by_name(name) else { return };
         let channel = state.channel.clone();
@@ -89,7 +87,7 @@ impl ClusterState {
         &mut self,
         now: Instant,
         channel: Channel,
-        time: Timestamp,
+        time: SystemTime,
         text: String,
         content: Content,
         takers: Vec<SubscriptionId>,

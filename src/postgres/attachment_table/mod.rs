@@ -24,6 +24,8 @@ pub(crate) use cleaners::Cleaner;
 pub use create::{Change, Storage};
 #[cfg(feature = "cli")]
 pub(crate) use rows::Brief;
+#[cfg(feature = "cli")]
+pub(crate) use shape::OTHER_TABLE;
 pub(crate) use shape::Shape;
 #[cfg(feature = "cli")]
 pub(crate) use statistics::Statistics;

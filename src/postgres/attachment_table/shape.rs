@@ -73,6 +73,9 @@ struct Index {
     is_whole: bool,
 }
 
+/// The remedy where the name is that of a view, or of another thing that is no table.
+pub(crate) const OTHER_TABLE: &str = "choose another table_name";
+
 /// Something that makes a table useless for attachments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Defect {
@@ -104,7 +107,7 @@ impl Defect {
     /// The statement that mends it, which is the owner's to run: it may take long, or lose something.
     pub(crate) fn remedy(&self, table: &TableName) -> String {
         match self {
-            Self::NoTable => "choose another --table-name".into(),
+            Self::NoTable => OTHER_TABLE.into(),
             Self::MissingColumn { column: "id", .. } => {
                 format!("ALTER TABLE {table} ADD id bigserial UNIQUE")
             }

@@ -33,11 +33,9 @@ async fn the_handler_is_told_what_no_caller_is() {
     let (sender, mut errors) = unbounded_channel();
     // The test may have ended.
     let handler = move |error: &Error| drop(sender.send(error.clone()));
-    let options = AdapterOptions {
-        cleanup_interval: Duration::from_millis(200),
-        error_handler: Some(ErrorHandler::new(handler)),
-        ..AdapterOptions::default()
-    };
+    let options = AdapterOptions::default()
+        .cleanup_interval(Duration::from_millis(200))
+        .error_handler(ErrorHandler::new(handler));
     let _node = PgioNode::start_with(&server.url(), options, Parser::Default, |builder| builder).await;
     wait_for(&mut errors, |error| matches!(error, Error::MissingTable { .. })).await;
 

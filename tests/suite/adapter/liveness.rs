@@ -39,11 +39,7 @@ async fn a_node_that_closes_is_gone_at_once() {
 async fn heartbeats_keep_a_node_alive_and_their_absence_ends_it() {
     let postgres = postgres().await;
     let (interval, timeout) = (Duration::from_millis(200), Duration::from_millis(1000));
-    let options = AdapterOptions {
-        heartbeat_interval: interval,
-        heartbeat_timeout: timeout,
-        ..AdapterOptions::default()
-    };
+    let options = AdapterOptions::default().heartbeat_interval(interval).heartbeat_timeout(timeout);
     let node =
         PgioNode::start_with(postgres.url(), options.clone(), Parser::Default, |builder| builder).await;
     let peer = NodePeer::start().await;

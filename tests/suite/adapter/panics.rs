@@ -18,8 +18,7 @@ async fn node(buffer: usize) -> (Postgres, PgioNode, UnboundedReceiver<Error>) {
     let postgres = postgres().await;
     let (sender, errors) = unbounded_channel();
     let handler = move |error: &Error| drop(sender.send(error.clone()));
-    let options =
-        AdapterOptions { error_handler: Some(ErrorHandler::new(handler)), ..AdapterOptions::default() };
+    let options = AdapterOptions::default().error_handler(ErrorHandler::new(handler));
     let build = |builder: socketioxide::SocketIoBuilder<_>| builder.max_buffer_size(buffer);
     let node = PgioNode::start_with(postgres.url(), options, Parser::Default, build).await;
     (postgres, node, errors)

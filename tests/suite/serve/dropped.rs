@@ -38,16 +38,14 @@ async fn poll(address: &str, packet: Option<&str>) {
 const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(300);
 
 async fn server(url: &str) -> Server {
-    let adapter = AdapterOptions { heartbeat_interval: HEARTBEAT_INTERVAL, ..AdapterOptions::default() };
+    let adapter = AdapterOptions::default().heartbeat_interval(HEARTBEAT_INTERVAL);
     let cluster = Cluster::connect(Settings::parse(url).unwrap(), adapter).await.unwrap();
-    let options = ServerOptions {
-        listen: "127.0.0.1:0".into(),
-        namespaces: vec![Hosted::new("/"), Hosted::new("/org/{id}")],
+    let options = ServerOptions::default()
+        .listen("127.0.0.1:0")
+        .namespaces([Hosted::new("/"), Hosted::new("/org/{id}")])
         // A polling session ends with its ping timeout, if nothing ends it before.
-        ping_interval: Duration::from_secs(2),
-        ping_timeout: Duration::from_secs(2),
-        ..ServerOptions::default()
-    };
+        .ping_interval(Duration::from_secs(2))
+        .ping_timeout(Duration::from_secs(2));
     // They can be installed once in a process.
     static METRICS: OnceLock<Metrics> = OnceLock::new();
     let metrics = METRICS.get_or_init(|| Metrics::install().unwrap());

@@ -80,8 +80,7 @@ async fn servers_of_all_versions_are_seen_at_work() {
         options.option("cleanupInterval", interval)
     })
     .await;
-    let options =
-        AdapterOptions { cleanup_interval: Duration::from_millis(1300), ..AdapterOptions::default() };
+    let options = AdapterOptions::default().cleanup_interval(Duration::from_millis(1300));
     let _node = PgioNode::start_with(mixed.url(), options, Parser::Default, |builder| builder).await;
     let before = mixed.server_counts().await;
 
