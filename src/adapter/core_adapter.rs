@@ -102,14 +102,7 @@ impl<E: SocketEmitter> CoreAdapter<E> for PostgresAdapter<E> {
                 Some((event, target::to_wire(&opts)))
             }
         };
-        self.ensure_sid_rooms(&opts);
-        #[cfg(feature = "server")]
-        self.ctr.0.hooks.queued(
-            self.node.nsp.as_str(),
-            || self.local.sockets(opts.clone()),
-            super::local::size(&packet),
-        );
-        let (local, _) = self.local.broadcast_with_ack(packet, opts, timeout);
+        let (local, _) = self.send_here_with_ack(packet, opts, timeout);
         let Some((event, opts)) = question else { return Ok(Acks::of_here(local)) };
         let wait = timeout.unwrap_or_else(|| self.local.ack_timeout());
         let (node, format) = (self.node.clone(), self.format);

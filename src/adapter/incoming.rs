@@ -235,14 +235,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         }
         let timeout = opts.flags.timeout.map(Duration::from_millis);
         let opts = target::from_wire(opts);
-        self.ensure_sid_rooms(&opts);
-        #[cfg(feature = "server")]
-        self.ctr.0.hooks.queued(
-            self.node.nsp.as_str(),
-            || self.local.sockets(opts.clone()),
-            super::local::size(&packet),
-        );
-        let (acks, client_count) = self.local.broadcast_with_ack(packet, opts, timeout);
+        let (acks, client_count) = self.send_here_with_ack(packet, opts, timeout);
         let (node, adapter) = (self.node.clone(), Arc::downgrade(&self));
         answers.tasks.spawn(async move {
             let count =

@@ -1,6 +1,7 @@
 //! The sockets of this server: sending, disconnecting, describing.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use socketioxide_core::Value as CoreValue;
 use socketioxide_core::adapter::errors::SocketError;
@@ -19,6 +20,19 @@ const SHARED_FROM_BYTES: usize = 16 << 10;
 const NOWHERE: &str = "/pgio/nowhere";
 
 impl<E: SocketEmitter> PostgresAdapter<E> {
+    /// Sends a packet to clients of this server that are to acknowledge it; returns their answers and how many they are.
+    pub(super) fn send_here_with_ack(
+        &self,
+        packet: Packet,
+        opts: CoreOptions,
+        timeout: Option<Duration>,
+    ) -> (E::AckStream, u32) {
+        self.ensure_sid_rooms(&opts);
+        #[cfg(feature = "server")]
+        self.ctr.0.hooks.queued(self.node.nsp.as_str(), || self.local.sockets(opts.clone()), size(&packet));
+        self.local.broadcast_with_ack(packet, opts, timeout)
+    }
+
     /// Sends a packet to clients of this server.
     pub(super) fn send_here(&self, packet: Packet, opts: CoreOptions) {
         self.ensure_sid_rooms(&opts);
@@ -117,7 +131,7 @@ fn is_full(outcome: Result<(), Vec<SocketError>>) -> bool {
 }
 
 /// The size of a packet's content, which is less than what it takes on the wire.
-pub(super) fn size(packet: &Packet) -> usize {
+fn size(packet: &Packet) -> usize {
     match &packet.inner {
         PacketData::Event(value, _) | PacketData::BinaryEvent(value, _) => match value {
             CoreValue::Str(text, binaries) => {
