@@ -84,6 +84,16 @@ fn seeds() {
     panic!("seed {seed}");
 }
 
+/// Worlds that broke an invariant once: a peer's message after its goodbye, and a question dropped from a full queue.
+#[test]
+fn worlds_that_broke_once() {
+    for seed in [19_926, 713_838] {
+        if let Err(Violation { invariant, why }) = run(seed, false).0 {
+            panic!("seed {seed} breaks `{invariant}`: {why}");
+        }
+    }
+}
+
 #[test]
 fn a_seed_always_tells_the_same_story() {
     for seed in 1..=20 {

@@ -34,7 +34,7 @@ use crate::Error;
 use crate::protocol::{Channel, RequestId, Uid};
 use channels::{Channels, Confirmation};
 use look_ups::LookUps;
-use requests::{Requests, Step};
+use requests::{Parting, Requests, Step};
 
 pub use io::{
     Config, Input, Interest, LookUpId, Output, Question, Reply, Statement, SubscriptionId, Summary,
@@ -139,7 +139,7 @@ impl ClusterState {
             self.next_tick = self.channels.has_any().then(|| now + TICK);
             if self.link == Link::Up {
                 for (channel, uid) in self.channels.prune_peers(now, self.config.heartbeat_timeout) {
-                    self.peer_left(&channel, &uid);
+                    self.peer_left(&channel, &uid, Parting::Silence);
                 }
             }
         }
@@ -293,11 +293,11 @@ impl ClusterState {
         }
     }
 
-    fn peer_left(&mut self, channel: &Channel, uid: &Uid) {
+    fn peer_left(&mut self, channel: &Channel, uid: &Uid, parting: Parting) {
         let Some(state) = self.channels.get(channel) else { return };
         let asked: Vec<_> = state.requests.iter().cloned().collect();
         for request in asked {
-            let step = self.requests.peer_left(&request, uid);
+            let step = self.requests.peer_left(&request, uid, parting);
             self.take_step(request, step);
         }
     }

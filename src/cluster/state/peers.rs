@@ -78,7 +78,8 @@ impl Peers {
     ) -> Change {
         match header.kind {
             MessageKind::AdapterClose => {
-                return if self.heard.remove(&header.uid).is_some() { Change::Left } else { Change::None };
+                self.heard.remove(&header.uid);
+                return Change::Left;
             }
             // Adapter 0.5 does not answer one without a namespace.
             MessageKind::InitialHeartbeat if nsp_support == NspSupport::WithNsp => {

@@ -7,7 +7,7 @@ use super::channels::ChannelState;
 use super::delivery::{Released, Slot};
 use super::io::Rows;
 use super::peers::Change;
-use super::requests::Requests;
+use super::requests::{Parting, Requests};
 use super::{ClusterState, LookUpId, NspSupport, Output, SubscriptionId};
 use crate::Error;
 use crate::cluster::{Content, Event, Received};
@@ -77,7 +77,7 @@ impl ClusterState {
             let waits =
                 self.channels.get_mut(&channel).is_some_and(|s| s.queue.push_goodbye(&uid, max_bytes));
             if !waits {
-                self.peer_left(&channel, &uid);
+                self.peer_left(&channel, &uid, Parting::Goodbye);
             }
         }
     }
@@ -99,9 +99,22 @@ impl ClusterState {
             self.takers = takers;
             return;
         }
+        let question = match &received.content {
+            Content::Message(Message { uid, body, .. }) if is_question(body.kind()) => body
+                .request_id()
+                .filter(|id| {
+                    state.requests.contains(*id) && self.requests.awaits_question(id, uid, body.kind())
+                })
+                .cloned(),
+            _ => None,
+        };
         let slot = Slot::Ready { received: Box::new(received), takers };
         if !state.queue.push(slot, self.config.max_waiting_bytes) {
             self.requests.interrupt();
+            if let Some(request) = question {
+                let step = self.requests.question_dropped(&request);
+                self.take_step(request, step);
+            }
         }
     }
 
@@ -230,7 +243,7 @@ impl ClusterState {
                 Released::Message { received, takers } => {
                     self.deliver(now, channel, *received, takers);
                 }
-                Released::Goodbye(uid) => self.peer_left(channel, &uid),
+                Released::Goodbye(uid) => self.peer_left(channel, &uid, Parting::Goodbye),
                 Released::Missed(count) => {
                     let subscribers = state.subscribers.clone();
                     for id in subscribers {

@@ -23,11 +23,22 @@ pub(super) enum Step {
     Finish(Result<Summary, Error>),
 }
 
+/// How a peer left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Parting {
+    /// It said goodbye.
+    Goodbye,
+    /// It was not heard within the heartbeat timeout, and may be heard again.
+    Silence,
+}
+
 /// How far one peer has come.
 #[derive(Debug, Default)]
 struct Progress {
     /// Whether the end of the request waits for it.
     is_awaited: bool,
+    /// Whether it has said goodbye. What it published before may still come after that.
+    has_closed: bool,
     promised: Option<u64>,
     came: u64,
 }
@@ -206,6 +217,15 @@ impl Requests {
         is_question
     }
 
+    /// The question came back and was dropped, as too much waits before it. Its peers are not known then.
+    pub(super) fn question_dropped(&mut self, id: &RequestId) -> Step {
+        if let Some(pending) = self.pending.get_mut(id) {
+            (pending.has_come, pending.heard_itself) = (true, true);
+            pending.knew_peers = false;
+        }
+        self.step(id)
+    }
+
     /// Whether that request waits for its question to come back, and such a message may be it.
     pub(super) fn awaits_question(&self, id: &RequestId, uid: &Uid, kind: MessageKind) -> bool {
         self.pending.get(id).is_some_and(|pending| {
@@ -226,18 +246,21 @@ impl Requests {
             return;
         }
         let progress = pending.of.entry(uid.clone()).or_default();
-        if !progress.is_awaited && !progress.is_complete() {
+        if !progress.is_awaited && !progress.has_closed && !progress.is_complete() {
             progress.is_awaited = true;
             pending.awaited += 1;
         }
     }
 
-    /// A peer has said goodbye, or was not heard within the heartbeat timeout.
-    pub(super) fn peer_left(&mut self, id: &RequestId, uid: &Uid) -> Step {
+    /// A peer has left. After a goodbye the request never waits for it again.
+    pub(super) fn peer_left(&mut self, id: &RequestId, uid: &Uid, parting: Parting) -> Step {
         let Some(pending) = self.pending.get_mut(id) else { return Step::Wait };
         if pending.was_interrupted {
             // It may be live all the same, and its answer lost.
             pending.knew_peers = false;
+        }
+        if parting == Parting::Goodbye {
+            pending.of.entry(uid.clone()).or_default().has_closed = true;
         }
         if let Some(progress) = pending.of.get_mut(uid)
             && std::mem::take(&mut progress.is_awaited)
