@@ -264,7 +264,7 @@ impl PostgresAdapterCtr {
         // First, as what follows waits for Postgres.
         self.0.forget_application();
         let closing: Vec<_> =
-            self.0.registry.take().into_iter().map(|node| self.say_farewell(node)).collect();
+            self.0.registry.close().into_iter().map(|node| self.say_farewell(node)).collect();
         let mut outcome = Ok(());
         for farewell in closing {
             outcome = outcome.and(farewell.await);

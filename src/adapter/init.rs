@@ -12,6 +12,7 @@ use tokio::time::sleep;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::node::Node;
+use super::registry::Claim;
 use super::{PostgresAdapter, incoming};
 use crate::cluster::Subscription;
 use crate::protocol::{Body, Header, MessageKind};
@@ -81,11 +82,15 @@ impl<E: SocketEmitter, F: FnOnce() + Send + 'static> Start for NotStarted<E, F> 
     fn start_static(self: Box<Self>) -> BoxFuture<'static, Result<()>> {
         let Self { adapter, on_success } = *self;
         async move {
-            if !adapter.ctr.0.registry.claim(&adapter.node) {
-                return Err(Error::Namespace {
-                    namespace: adapter.node.nsp.to_string(),
-                    reason: "this server serves it already".into(),
-                });
+            match adapter.ctr.0.registry.claim(&adapter.node) {
+                Claim::Registered => {}
+                Claim::Closed => return Err(Error::Closed),
+                Claim::Taken => {
+                    return Err(Error::Namespace {
+                        namespace: adapter.node.nsp.to_string(),
+                        reason: "this server serves it already".into(),
+                    });
+                }
             }
             let heard = subscribe(&adapter.node).await?;
             adapter.serve(heard)?;
@@ -103,11 +108,15 @@ impl<E: SocketEmitter, F: FnOnce() + Send + 'static> Start for NotStarted<E, F> 
     /// a later object cannot be moved to the first one: its connection has to be closed, and it reconnects.
     fn start_dynamic(self: Box<Self>) {
         let Self { adapter, on_success } = *self;
-        if !adapter.ctr.0.registry.claim(&adapter.node) {
-            tracing::debug!(nsp = %adapter.node.nsp, "another client has created the namespace");
-            #[cfg(feature = "server")]
-            adapter.ctr.0.hooks.connect_dropped();
-            return;
+        match adapter.ctr.0.registry.claim(&adapter.node) {
+            Claim::Registered => {}
+            Claim::Closed => return,
+            Claim::Taken => {
+                tracing::debug!(nsp = %adapter.node.nsp, "another client has created the namespace");
+                #[cfg(feature = "server")]
+                adapter.ctr.0.hooks.connect_dropped();
+                return;
+            }
         }
         adapter.ctr.0.adapters.insert(&adapter);
         on_success();

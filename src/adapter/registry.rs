@@ -11,22 +11,43 @@ use crate::protocol::Namespace;
 
 /// The nodes of a server by namespace. An entry whose node is closed or dropped counts as absent.
 #[derive(Default)]
-pub(super) struct Registry(Mutex<HashMap<Namespace, Weak<Node>>>);
+pub(super) struct Registry(Mutex<Nodes>);
+
+#[derive(Default)]
+struct Nodes {
+    by_namespace: HashMap<Namespace, Weak<Node>>,
+    /// Whether the adapter was closed. A client whose connect packet comes later creates no namespace.
+    is_closed: bool,
+}
+
+/// What became of a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// The node serves the namespace.
+    Registered,
+    /// Another node serves it.
+    Taken,
+    /// The adapter was closed.
+    Closed,
+}
 
 impl Registry {
-    /// Registers a node, unless another one serves its namespace. Returns whether it did.
-    pub(super) fn claim(&self, node: &Arc<Node>) -> bool {
+    /// Registers a node, unless another one serves its namespace.
+    pub(super) fn claim(&self, node: &Arc<Node>) -> Claim {
         let mut nodes = self.nodes();
-        if live(nodes.get(&node.nsp)).is_some() {
-            return false;
+        if nodes.is_closed {
+            return Claim::Closed;
         }
-        nodes.insert(node.nsp.clone(), Arc::downgrade(node));
-        true
+        if live(nodes.by_namespace.get(&node.nsp)).is_some() {
+            return Claim::Taken;
+        }
+        nodes.by_namespace.insert(node.nsp.clone(), Arc::downgrade(node));
+        Claim::Registered
     }
 
     /// Removes a node; another node of the same namespace stays.
     pub(super) fn release(&self, node: &Arc<Node>) {
-        let mut nodes = self.nodes();
+        let nodes = &mut self.nodes().by_namespace;
         if nodes.get(&node.nsp).is_some_and(|known| std::ptr::eq(known.as_ptr(), Arc::as_ptr(node))) {
             nodes.remove(&node.nsp);
         }
@@ -34,16 +55,19 @@ impl Registry {
 
     /// The node of a namespace.
     pub(super) fn get(&self, nsp: &Namespace) -> Option<Arc<Node>> {
-        live(self.nodes().get(nsp))
+        live(self.nodes().by_namespace.get(nsp))
     }
 
-    /// Removes all nodes and returns them.
-    pub(super) fn take(&self) -> Vec<Arc<Node>> {
-        let nodes = std::mem::take(&mut *self.nodes());
-        nodes.into_values().filter_map(|node| node.upgrade()).collect()
+    /// Removes all nodes and returns them. No other node is registered from now on.
+    pub(super) fn close(&self) -> Vec<Arc<Node>> {
+        let mut nodes = self.nodes();
+        nodes.is_closed = true;
+        let by_namespace = std::mem::take(&mut nodes.by_namespace);
+        drop(nodes);
+        by_namespace.into_values().filter_map(|node| node.upgrade()).collect()
     }
 
-    fn nodes(&self) -> MutexGuard<'_, HashMap<Namespace, Weak<Node>>> {
+    fn nodes(&self) -> MutexGuard<'_, Nodes> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

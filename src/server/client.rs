@@ -49,7 +49,7 @@ pub(super) fn handler(
         tracing::debug!(sid = %socket.id, nsp = socket.ns(), "client connected");
         // The namespace may have been deleted while the client was connecting to it. The client reconnects to a new one.
         if socket.connected() && is_deleted(&socket, &io) {
-            disconnector.disconnect_socket(&socket, Reason::NamespaceGone);
+            disconnector.disconnect_stranded(&socket);
         }
         std::future::ready(())
     };

@@ -51,18 +51,26 @@ struct Disconnecting;
 #[derive(Clone)]
 pub(super) struct Disconnector {
     upgraded: Arc<UpgradedConnections>,
-    polling: mpsc::Sender<Sid>,
+    polling: mpsc::Sender<PollingSession>,
 }
 
 /// Closes polling sessions, one after the other.
 pub(super) struct PollingDisconnector {
-    sids: mpsc::Receiver<Sid>,
+    sessions: mpsc::Receiver<PollingSession>,
+}
+
+/// A polling session to close.
+struct PollingSession {
+    sid: Sid,
+    /// Its socket in a namespace that was deleted. socketioxide does not find it there when the session closes, and the two
+    /// would keep each other alive.
+    stranded: Option<ClusterSocket>,
 }
 
 /// Makes a disconnector, and the task that closes the sessions of clients that poll.
 pub(super) fn disconnector(upgraded: Arc<UpgradedConnections>) -> (Disconnector, PollingDisconnector) {
-    let (polling, sids) = mpsc::channel(POLLING_QUEUE);
-    (Disconnector { upgraded, polling }, PollingDisconnector { sids })
+    let (polling, sessions) = mpsc::channel(POLLING_QUEUE);
+    (Disconnector { upgraded, polling }, PollingDisconnector { sessions })
 }
 
 impl Disconnector {
@@ -75,8 +83,21 @@ impl Disconnector {
 
     /// Disconnects a socket.
     pub(super) fn disconnect_socket(&self, socket: &ClusterSocket, reason: Reason) {
+        self.cut_off(socket, reason, None);
+    }
+
+    /// Disconnects a socket whose namespace was deleted, and takes it out of there. The client reconnects by itself, as it is
+    /// not sent a disconnect packet.
+    pub(super) fn disconnect_stranded(&self, socket: &ClusterSocket) {
+        if !self.cut_off(socket, Reason::NamespaceGone, Some(socket.clone())) {
+            leave_namespace(socket);
+        }
+    }
+
+    /// Returns whether somebody else takes a stranded socket out of its namespace.
+    fn cut_off(&self, socket: &ClusterSocket, reason: Reason, stranded: Option<ClusterSocket>) -> bool {
         if socket.extensions.insert(Disconnecting).is_some() {
-            return;
+            return false;
         }
         let transport = socket.transport_type();
         let first = socket.req_parts().extensions.get::<Arc<ConnectionHandle>>();
@@ -92,11 +113,14 @@ impl Disconnector {
                 first.inspect(|handle| handle.abort.cancel());
             }
             None => {
-                if !self.close_polling(socket.id) {
+                let is_queued = self.close_polling(PollingSession { sid: socket.id, stranded });
+                if !is_queued {
                     socket.extensions.remove::<Disconnecting>();
                 }
+                return is_queued;
             }
         }
+        false
     }
 
     /// Disconnects the client of a connection that is not connected to a namespace yet.
@@ -104,15 +128,17 @@ impl Disconnector {
         metrics::counter!("pgio_clients_cut_off_total", "reason" => reason.label()).increment(1);
         tracing::debug!(address = %handle.peer.ip(), reason = reason.label(), "disconnecting a client");
         match handle.polling() {
-            Some(sid) if !handle.is_websocket() => drop(self.close_polling(sid)),
+            Some(sid) if !handle.is_websocket() => {
+                drop(self.close_polling(PollingSession { sid, stranded: None }))
+            }
             _ => handle.abort.cancel(),
         }
     }
 
     /// Closes a polling session. Its connections may belong to a proxy and carry other clients, so only the session is
     /// closed.
-    fn close_polling(&self, sid: Sid) -> bool {
-        self.polling.try_send(sid).is_ok()
+    fn close_polling(&self, session: PollingSession) -> bool {
+        self.polling.try_send(session).is_ok()
     }
 }
 
@@ -120,10 +146,18 @@ impl PollingDisconnector {
     /// Starts the task; dropping the handle ends it.
     pub(super) fn start(mut self, closer: SessionCloser) -> AbortOnDropHandle<()> {
         AbortOnDropHandle::new(tokio::spawn(async move {
-            while let Some(sid) = self.sids.recv().await {
+            while let Some(PollingSession { sid, stranded }) = self.sessions.recv().await {
                 closer.close(sid).await;
+                stranded.as_ref().inspect(|socket| leave_namespace(socket));
             }
         }))
+    }
+}
+
+/// Takes a socket out of its namespace. Its connection is closed or is being closed, so that no disconnect packet is sent.
+fn leave_namespace(socket: &ClusterSocket) {
+    if let Err(error) = socket.clone().disconnect() {
+        tracing::debug!(%error, sid = %socket.id, "a socket stays in a deleted namespace");
     }
 }
 
