@@ -258,7 +258,8 @@ impl Global {
             (1, false) => "pgio=info",
             (1, true) => "warn,pgio=debug",
             (2, false) => "pgio=debug",
-            _ => "trace",
+            // Not what these log: the packets of clients, with their tokens, and the parameters of statements.
+            _ => "debug,pgio=trace,tungstenite=info,tokio_tungstenite=info,tokio_postgres=info",
         };
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
         let log_to_stderr = tracing_subscriber::fmt()

@@ -1,16 +1,19 @@
-//! The accept loop. It owns the listening socket and turns each TCP connection into HTTP requests for the router.
+//! The accept loop. It owns the listening socket and turns each TCP connection into HTTP requests.
+//!
+//! A connection first waits in the kernel: until it has sent something, and until a handshake may begin. Requests of operators
+//! do not wait.
 
-use std::future::poll_fn;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, HttpBody};
+use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::{Method, Request, StatusCode};
+use http::{Request, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -19,33 +22,36 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use tokio_native_tls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
 
-use super::client_buffers::ClientBuffers;
-use super::compact_head;
+use super::addresses::AddressKey;
 use super::descriptors::{Descriptors, Room};
-use super::throttle::Throttle;
-use super::wire::{ConnectionHandle, Wire, Wires};
-use crate::adapter::{Connection, Sid};
+use super::first_bytes::{self, FirstRequest, INSPECTION_PATHS};
+use super::front::{Front, Link};
+use super::lane::{Lane, Place};
+use super::tls::TlsAcceptor;
+use super::wire::{ConnectionHandle, Standing, Wire, Wires};
 
-/// The deadline of a TLS handshake, and of the head of a request.
+/// The deadline of the first byte of a connection, of a TLS handshake, and of the head of a request.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The deadline of the head of an operator's request.
+const INSPECTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause after an `accept` that failed because the system lacks resources.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// The largest head of a request, in bytes. More is answered with 431.
+const MAX_HEAD: usize = 16 << 10;
 
 /// What all connections of a server share.
 pub(super) struct Acceptor {
     pub(super) tls: Option<TlsAcceptor>,
-    pub(super) app: Router,
-    /// The path of the Socket.IO endpoint.
-    pub(super) path: String,
+    pub(super) front: Front,
+    /// The pages for operators, unless another address has them.
+    pub(super) inspection: Option<Router>,
+    pub(super) lane: Lane,
     pub(super) wires: Wires,
-    pub(super) buffers: Arc<ClientBuffers>,
     pub(super) descriptors: Descriptors,
-    pub(super) throttle: Throttle,
     /// Cancelled at the start of a shutdown: no new connection is accepted, and no new request on the open ones.
     pub(super) closing: CancellationToken,
     /// Cancelled at the end of a shutdown: every connection is closed.
@@ -56,18 +62,46 @@ pub(super) struct Acceptor {
 
 /// Accepts connections until `closing` is cancelled, then waits until each has sent its last response.
 pub(super) async fn serve(listener: TcpListener, acceptor: Arc<Acceptor>) {
+    let closing = acceptor.closing.clone();
+    let serve_one = |stream: TcpStream, peer| {
+        let room = acceptor.descriptors.room(&stream);
+        serve_client(stream, peer, room, acceptor.clone())
+    };
+    accept_all(listener, closing, serve_one).await;
+}
+
+/// Serves the pages for operators on an address of their own, without TLS.
+pub(super) async fn serve_admin(listener: TcpListener, app: Router, closing: CancellationToken) {
+    let lane = Lane::default();
+    let inspector = Arc::new(Inspector { app, closing: closing.clone() });
+    let serve_one = |stream, peer| {
+        let (inspector, place) = (inspector.clone(), lane.enter());
+        async move { inspector.serve(stream, peer, place, || StatusCode::NOT_FOUND).await }
+    };
+    accept_all(listener, closing, serve_one).await;
+}
+
+async fn accept_all<F>(
+    listener: TcpListener,
+    closing: CancellationToken,
+    serve_one: impl Fn(TcpStream, SocketAddr) -> F,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => match acceptor.descriptors.room(&stream) {
-                    Room::None => acceptor.refuse(peer),
-                    room => drop(connections.spawn(handshake(stream, peer, room, acceptor.clone()))),
-                },
+                Ok((stream, peer)) => {
+                    if let Err(error) = stream.set_nodelay(true) {
+                        tracing::debug!(%error, %peer, "cannot set TCP_NODELAY");
+                    }
+                    connections.spawn(serve_one(stream, peer));
+                }
                 Err(error) => pause_after(&error).await,
             },
             Some(_) = connections.join_next() => {}
-            () = acceptor.closing.cancelled() => break,
+            () = closing.cancelled() => break,
         }
     }
     drop(listener);
@@ -82,62 +116,191 @@ async fn pause_after(error: &io::Error) {
     }
 }
 
-async fn handshake(stream: TcpStream, peer: SocketAddr, room: Room, acceptor: Arc<Acceptor>) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, %peer, "cannot set TCP_NODELAY");
-    }
-    match &acceptor.tls {
-        None => serve_connection(stream, peer, false, room, &acceptor).await,
-        Some(tls) => match timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
-            Ok(Ok(stream)) => serve_connection(stream, peer, true, room, &acceptor).await,
-            Ok(Err(error)) => tracing::debug!(%error, %peer, "TLS handshake failed"),
-            Err(_) => tracing::debug!(%peer, "TLS handshake timed out"),
-        },
+/// What a new connection may do.
+enum Admission {
+    /// Everything.
+    Open(Standing),
+    /// Ask for the pages for operators.
+    Inspect(Place),
+    /// Nothing: it is closed.
+    None,
+}
+
+async fn serve_client(stream: TcpStream, peer: SocketAddr, room: Room, acceptor: Arc<Acceptor>) {
+    let address = acceptor.front.quotas.address(AddressKey::of(peer.ip()));
+    let is_proxy = acceptor.front.proxies.contains(peer.ip());
+    let _count = match acceptor.front.quotas.connection(&address) {
+        Ok(count) => Some(count),
+        Err(_) if is_proxy || room != Room::Enough => None,
+        Err(refused) => return acceptor.front.count_refusal(refused, peer),
+    };
+    let admission = async {
+        if room != Room::Enough {
+            if acceptor.inspection.is_some() {
+                return Admission::Inspect(acceptor.lane.enter());
+            }
+            acceptor.refuse_descriptors(peer);
+            return Admission::None;
+        }
+        let first = match acceptor.tls {
+            None => match timeout(HANDSHAKE_TIMEOUT, first_bytes::peek(&stream)).await {
+                Ok(Ok(Some(first))) => first,
+                Ok(Ok(None)) | Ok(Err(_)) | Err(_) => return Admission::None,
+            },
+            Some(_) => FirstRequest::Other,
+        };
+        let claim = match first {
+            FirstRequest::Inspection if acceptor.inspection.is_some() => {
+                return Admission::Inspect(acceptor.lane.enter());
+            }
+            FirstRequest::Session(sid) => {
+                acceptor.front.sessions.get(sid).and_then(|session| session.claim())
+            }
+            _ => None,
+        };
+        match claim {
+            Some(claim) => Admission::Open(Standing::Claim { _claim: claim }),
+            // The limit for handshakes holds for the addresses behind the proxy.
+            None if is_proxy => Admission::Open(Standing::None),
+            None => match acceptor.front.quotas.handshake(&address).await {
+                Ok(handshake) => Admission::Open(Standing::Handshake(handshake)),
+                Err(refused) => {
+                    acceptor.front.count_refusal(refused, peer);
+                    Admission::None
+                }
+            },
+        }
+    };
+    let admission = tokio::select! {
+        admission = admission => admission,
+        () = acceptor.closing.cancelled() => return,
+    };
+    // Boxed, so that a connection that waits takes little memory.
+    match admission {
+        Admission::Open(standing) => Box::pin(handshake_tls(stream, peer, standing, &acceptor)).await,
+        Admission::Inspect(place) => Box::pin(inspect_tls(stream, peer, place, &acceptor)).await,
+        Admission::None => {}
     }
 }
 
-/// The session that a request belongs to. A request without one opens a session.
-fn session_of<B>(request: &Request<B>) -> Option<&str> {
-    request.uri().query()?.split('&').find_map(|pair| pair.strip_prefix("sid="))
+async fn handshake_tls(stream: TcpStream, peer: SocketAddr, standing: Standing, acceptor: &Acceptor) {
+    match &acceptor.tls {
+        None => serve_connection(stream, peer, false, standing, acceptor).await,
+        Some(tls) => {
+            if let Some(stream) = accept_tls(tls, stream, peer).await {
+                serve_connection(stream, peer, true, standing, acceptor).await;
+            }
+        }
+    }
+}
+
+async fn inspect_tls(stream: TcpStream, peer: SocketAddr, place: Place, acceptor: &Acceptor) {
+    let Some(app) = acceptor.inspection.clone() else { return };
+    let inspector = Inspector { app, closing: acceptor.closing.clone() };
+    let refuse = || {
+        acceptor.refuse_descriptors(peer);
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    match &acceptor.tls {
+        None => inspector.serve(stream, peer, place, refuse).await,
+        Some(tls) => {
+            let stream = tokio::select! {
+                stream = accept_tls(tls, stream, peer) => stream,
+                () = place.lost() => None,
+            };
+            if let Some(stream) = stream {
+                inspector.serve(stream, peer, place, refuse).await;
+            }
+        }
+    }
+}
+
+async fn accept_tls(tls: &TlsAcceptor, stream: TcpStream, peer: SocketAddr) -> Option<super::tls::TlsStream> {
+    match timeout(HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+        Ok(Ok(stream)) => return Some(stream),
+        Ok(Err(error)) => tracing::debug!(%error, %peer, "TLS handshake failed"),
+        Err(_) => tracing::debug!(%peer, "TLS handshake timed out"),
+    }
+    None
+}
+
+/// Answers the requests of operators.
+struct Inspector {
+    app: Router,
+    closing: CancellationToken,
+}
+
+impl Inspector {
+    /// Answers one request. `refuse` says what to answer to a request for anything but the pages for operators.
+    async fn serve<S>(&self, stream: S, peer: SocketAddr, place: Place, refuse: impl Fn() -> StatusCode)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let service = service_fn(|request: Request<Incoming>| {
+            let mut app = self.app.clone();
+            let is_inspection = INSPECTION_PATHS.contains(&request.uri().path());
+            let refused = (!is_inspection).then(&refuse);
+            async move {
+                if let Some(status) = refused {
+                    return Ok(status.into_response());
+                }
+                std::future::poll_fn(|context| Service::<Request<Body>>::poll_ready(&mut app, context))
+                    .await?;
+                let response: Response = app.call(request.map(Body::new)).await?;
+                Ok::<_, std::convert::Infallible>(response)
+            }
+        });
+        let mut http = http();
+        http.header_read_timeout(INSPECTION_TIMEOUT).keep_alive(false);
+        let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
+        let mut is_closing = false;
+        loop {
+            tokio::select! {
+                outcome = connection.as_mut() => {
+                    if let Err(error) = outcome {
+                        tracing::debug!(%error, %peer, "connection failed");
+                    }
+                    return;
+                }
+                () = place.lost() => {
+                    tracing::debug!(%peer, "a newer connection takes the place of this one");
+                    return;
+                }
+                () = self.closing.cancelled(), if !is_closing => {
+                    is_closing = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+        }
+    }
+}
+
+fn http() -> http1::Builder {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HANDSHAKE_TIMEOUT);
+    // The head has to fit into the buffer with the bytes of the request before.
+    http.max_header_size(MAX_HEAD).max_buf_size(2 * MAX_HEAD);
+    http
 }
 
 /// Serves HTTP on a connection until the connection ends or becomes a websocket.
-async fn serve_connection<S>(stream: S, peer: SocketAddr, secure: bool, room: Room, acceptor: &Acceptor)
-where
+async fn serve_connection<S>(
+    stream: S,
+    peer: SocketAddr,
+    secure: bool,
+    standing: Standing,
+    acceptor: &Acceptor,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let handle = Arc::new(ConnectionHandle::new(peer, acceptor.abort_all.child_token()));
+    let handle = Arc::new(ConnectionHandle::new(peer, acceptor.abort_all.child_token(), standing));
     let wire = Wire::new(stream, handle.clone(), acceptor.wires.clone(), acceptor.open.token());
-    let service = service_fn(|mut request: Request<Incoming>| {
-        let session = session_of(&request).map(str::parse::<Sid>);
-        if session.is_none() {
-            compact_head::copy_out_of_buffer(&mut request);
-        }
-        let is_refused =
-            room == Room::Scarce && session.is_none() && request.uri().path().starts_with(&acceptor.path);
-        let sid = session.and_then(Result::ok);
-        acceptor.note(&request, sid, &handle);
-        let poll = sid.filter(|_| request.method() == Method::GET && !handle.is_websocket());
-        let extensions = request.extensions_mut();
-        extensions.insert(Connection { peer, secure, since: SystemTime::now() });
-        extensions.insert(handle.clone());
-        let mut app = acceptor.app.clone();
-        async move {
-            if is_refused {
-                acceptor.refuse(peer);
-                return Ok(StatusCode::SERVICE_UNAVAILABLE.into_response());
-            }
-            poll_fn(|context| Service::<Request<Body>>::poll_ready(&mut app, context)).await?;
-            let response: Response = app.call(request.map(Body::new)).await?;
-            if let (Some(sid), Some(bytes)) = (poll, response.body().size_hint().exact()) {
-                acceptor.buffers.sent(sid, usize::try_from(bytes).unwrap_or(usize::MAX));
-            }
-            Ok::<_, std::convert::Infallible>(response)
-        }
+    let link = Link { handle, secure };
+    let service = service_fn(|request: Request<Incoming>| {
+        let link = link.clone();
+        async move { Ok::<_, std::convert::Infallible>(acceptor.front.respond(&link, request).await) }
     });
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HANDSHAKE_TIMEOUT).keep_alive(room == Room::Enough);
-    let mut connection = pin!(http.serve_connection(TokioIo::new(wire), service).with_upgrades());
+    let mut connection = pin!(http().serve_connection(TokioIo::new(wire), service).with_upgrades());
     let outcome = tokio::select! {
         outcome = connection.as_mut() => outcome,
         () = acceptor.closing.cancelled() => {
@@ -151,23 +314,10 @@ where
 }
 
 impl Acceptor {
-    /// Notes what a request does with its connection.
-    fn note<B>(&self, request: &Request<B>, sid: Option<Sid>, handle: &Arc<ConnectionHandle>) {
-        if !request.headers().contains_key(http::header::UPGRADE) {
-            handle.set_polling(sid);
-            return;
-        }
-        handle.upgrade();
-        if let Some(sid) = sid {
-            self.wires.upgraded.register(sid, handle);
-            handle.buffer.get_or_init(|| self.buffers.of(sid));
-        }
-    }
-
-    fn refuse(&self, peer: SocketAddr) {
+    fn refuse_descriptors(&self, peer: SocketAddr) {
         metrics::counter!("pgio_connections_refused_total", "reason" => "no_descriptors").increment(1);
         let message = "refusing new clients: too few file descriptors are left";
-        if let Some(held_back) = self.throttle.pass(message) {
+        if let Some(held_back) = self.front.throttle.pass(message) {
             tracing::warn!(%peer, held_back, "{message}");
         }
     }

@@ -1,21 +1,24 @@
 //! The handlers of a client: whether it may connect, and what happens to the events that it emits.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 use socketioxide::TransportType;
-use socketioxide::extract::{AckSender, Event as EventName, SocketRef, TryData};
+use socketioxide::extract::{Event as EventName, SocketRef, TryData};
 use socketioxide::handler::{ConnectHandler, FromMessageParts};
 use socketioxide::socket::{DisconnectReason, Socket};
 use socketioxide_core::Value as CoreValue;
 use socketioxide_core::adapter::Room;
 
+use super::ack::{Account, AckSender};
 use super::auth::{Authentication, Credentials, Refusal};
-use super::client_buffers::{ClientBuffer, ClientBuffers};
+use super::client_buffers::ClientBuffers;
 use super::disconnect::{Disconnector, Reason};
 use super::relay::{RelayQueue, RelayedEvent, TooMany};
 use super::rules::{ClientRules, Relay};
+use super::sessions::Session;
 use super::wire::ConnectionHandle;
 use super::{ClusterAdapter, ClusterIo, ClusterSocket};
 use crate::adapter::{PostgresAdapterCtr, Sid, SocketData, args_of_client};
@@ -25,10 +28,18 @@ use crate::protocol::Value;
 /// Postgres is away, a server serves its own clients.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// The longest name of a room that a client may join or leave, in bytes.
+const MAX_ROOM_BYTES: usize = 256;
+
+/// The longest reason for a refusal that a client is told, in bytes.
+const MAX_REASON_BYTES: usize = 100;
+
 /// Decides which clients may connect, and what they may do.
 pub(super) struct AdmissionControl {
     pub(super) authentication: Authentication,
     pub(super) rules: ClientRules,
+    /// How many rooms a client may join by itself.
+    pub(super) max_rooms: usize,
     pub(super) relay_queue: RelayQueue,
     pub(super) disconnector: Disconnector,
     pub(super) buffers: Arc<ClientBuffers>,
@@ -69,7 +80,7 @@ impl AdmissionControl {
                 .wait_until_listening(socket.ns(), LISTEN_TIMEOUT)
                 .await
                 .map(|()| admitted)
-                .map_err(|error| Refusal::Namespace(error.to_string())),
+                .map_err(|error| Refusal::Namespace(shorten(&error.to_string()).to_owned())),
             Err(refusal) => Err(refusal),
         };
         let admitted = admitted.inspect_err(|refusal| {
@@ -82,8 +93,9 @@ impl AdmissionControl {
         socket.join(admitted.rooms);
         // One handler for all events, since each handler costs memory for every client. Handlers run in the order of the
         // events up to their first await, so this one has none.
-        socket.on_fallback(move |socket, io, name: EventName, event, ack| {
+        socket.on_fallback(move |socket, io, name: EventName, event: ClientEvent, ack| {
             match name.0.as_str() {
+                _ if !event.is_strict() => self.refuse_malformed(&socket),
                 "join" => self.change_rooms(Change::Join, &socket, &io, event, ack),
                 "leave" => self.change_rooms(Change::Leave, &socket, &io, event, ack),
                 _ => self.relay(socket, event, ack),
@@ -108,7 +120,17 @@ impl AdmissionControl {
         {
             handle.buffer.get_or_init(|| buffer.clone());
         }
-        socket.extensions.insert(Buffer { _shared: buffer });
+        if let Some(session) = socket.req_parts().extensions.get::<Arc<Session>>() {
+            session.admit();
+        }
+        socket.extensions.insert(Account { buffer, disconnector: self.disconnector.clone() });
+    }
+
+    /// Disconnects a client whose packet socket.io-parser would read in another way.
+    fn refuse_malformed(&self, socket: &ClusterSocket) {
+        metrics::counter!("pgio_events_received_total").increment(1);
+        metrics::counter!("pgio_events_refused_total").increment(1);
+        self.disconnector.disconnect_socket(socket, Reason::Malformed);
     }
 
     fn change_rooms(
@@ -123,7 +145,8 @@ impl AdmissionControl {
         let rooms = event
             .args()
             .and_then(|args| rooms_of(&args))
-            .and_then(|rooms| rooms.iter().try_for_each(|room| self.allow(room, socket, io)).map(|()| rooms));
+            .and_then(|rooms| rooms.iter().try_for_each(|room| self.allow(room, socket, io)).map(|()| rooms))
+            .and_then(|rooms| self.allow_more(change, &rooms, socket).map(|()| rooms));
         match rooms {
             Ok(rooms) => {
                 match change {
@@ -141,7 +164,24 @@ impl AdmissionControl {
         }
     }
 
+    /// Bounds the rooms of a client, and with them the acknowledgement, which lists them.
+    fn allow_more(&self, change: Change, rooms: &[String], socket: &ClusterSocket) -> Result<(), String> {
+        if matches!(change, Change::Leave) {
+            return Ok(());
+        }
+        let held: HashSet<Room> = rooms_held(socket).into_iter().collect();
+        let new: HashSet<&str> =
+            rooms.iter().map(String::as_str).filter(|room| !held.contains(*room)).collect();
+        if !new.is_empty() && held.len() + new.len() > self.max_rooms {
+            return Err(format!("a client may be in {} rooms at most", self.max_rooms));
+        }
+        Ok(())
+    }
+
     fn allow(&self, room: &str, socket: &ClusterSocket, io: &ClusterIo) -> Result<(), String> {
+        if room.len() > MAX_ROOM_BYTES {
+            return Err(format!("the name of a room has {MAX_ROOM_BYTES} bytes at most"));
+        }
         if !self.rules.may_join(room) {
             return Err(format!("room {room:?} is not allowed"));
         }
@@ -181,12 +221,6 @@ impl AdmissionControl {
             }
         }
     }
-}
-
-/// Keeps the account of a client with its socket.
-#[derive(Clone)]
-struct Buffer {
-    _shared: Arc<ClientBuffer>,
 }
 
 /// An acknowledgement without arguments, `[]` as in Node. The unit would be `[null]`.
@@ -238,6 +272,14 @@ fn rooms_of(args: &[Value]) -> Result<Vec<String>, String> {
 pub(super) struct ClientEvent(CoreValue);
 
 impl ClientEvent {
+    /// Whether the array of an event directly follows its head, as socket.io-parser writes it.
+    fn is_strict(&self) -> bool {
+        match &self.0 {
+            CoreValue::Str(text, _) => text.starts_with('['),
+            CoreValue::Bytes(_) => true,
+        }
+    }
+
     fn bytes(&self) -> usize {
         match &self.0 {
             CoreValue::Str(text, binaries) => {
@@ -281,5 +323,10 @@ pub(super) fn refuse(socket: &SocketRef<ClusterAdapter>, ack: AckSender<ClusterA
     struct Refused<'a> {
         error: &'a str,
     }
-    acknowledge(socket, ack, &Refused { error: reason });
+    acknowledge(socket, ack, &Refused { error: shorten(reason) });
+}
+
+/// The start of a reason, since what a client is told may quote what it has sent.
+fn shorten(reason: &str) -> &str {
+    &reason[..reason.floor_char_boundary(MAX_REASON_BYTES)]
 }

@@ -1,8 +1,8 @@
 //! How many bytes wait for each client.
 //!
-//! socketioxide bounds the packets of a client's queue, not their bytes. So the bytes of each packet are added here before
-//! the packet is queued, and subtracted when they are written to the client's connection. What the connection carries
-//! besides (frame headers, pings, acknowledgements) is subtracted as well, so the sum is never too high, and too low by a
+//! socketioxide bounds the packets of a client's queue, not their bytes. So the bytes of each event and acknowledgement are added
+//! here before the packet is queued, and subtracted when they are written to the client's connection. What the connection carries
+//! besides (frame headers, pings, answers to connect requests) is subtracted as well, so the sum is never too high, and too low by a
 //! few per cent while packets wait.
 
 use std::collections::HashMap;
@@ -25,6 +25,7 @@ struct Entry {
 /// What waits for one client. Its sockets and its connection share it.
 pub(super) struct ClientBuffer {
     sid: Sid,
+    limit: usize,
     waiting: Arc<AtomicUsize>,
     all: Weak<ClientBuffers>,
 }
@@ -42,7 +43,12 @@ impl ClientBuffers {
             return buffer;
         }
         let waiting = Arc::new(AtomicUsize::new(0));
-        let buffer = Arc::new(ClientBuffer { sid, waiting: waiting.clone(), all: Arc::downgrade(self) });
+        let buffer = Arc::new(ClientBuffer {
+            sid,
+            limit: self.limit,
+            waiting: waiting.clone(),
+            all: Arc::downgrade(self),
+        });
         clients.insert(sid, Entry { waiting, buffer: Arc::downgrade(&buffer) });
         buffer
     }
@@ -70,6 +76,11 @@ impl ClientBuffers {
 }
 
 impl ClientBuffer {
+    /// Adds a packet. True if more than the limit waited already.
+    pub(super) fn queue(&self, bytes: usize) -> bool {
+        self.waiting.fetch_add(bytes, Ordering::Relaxed) > self.limit
+    }
+
     /// Subtracts bytes that were written to the client's connection.
     pub(super) fn sent(&self, bytes: usize) {
         subtract(&self.waiting, bytes);
@@ -111,7 +122,7 @@ mod tests {
         assert_eq!(buffers.queue(&[one], 100), []);
         assert_eq!(buffers.queue(&[one], 1), []);
         assert_eq!(buffers.queue(&[one], 1), [one]);
-        assert!(Arc::ptr_eq(&buffers.of(one), &first));
+        assert!(Arc::ptr_eq(&buffers.of(one), &first) && first.queue(1));
         drop(first);
         assert_eq!(buffers.queue(&[one], 1000), []);
         assert_eq!(buffers.clients().len(), 1);

@@ -2,6 +2,7 @@
 //! socketioxide's own `disconnect` does not work for it.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::Router;
@@ -26,6 +27,8 @@ pub(super) enum Reason {
     TooSlow,
     /// The client emits faster than the cluster accepts.
     TooFast,
+    /// The client sent a packet that is malformed.
+    Malformed,
     /// The client connected to a namespace while the namespace was being deleted.
     NamespaceGone,
     /// The client connected to a namespace while another client was creating the namespace.
@@ -37,6 +40,7 @@ impl Reason {
         match self {
             Self::TooSlow => "too_slow",
             Self::TooFast => "too_fast",
+            Self::Malformed => "malformed",
             Self::NamespaceGone => "namespace_gone",
             Self::NamespaceCreated => "namespace_created",
         }
@@ -107,13 +111,15 @@ impl Disconnector {
             sid = %socket.id, nsp = socket.ns(), address, ?transport, reason = reason.label(),
             "disconnecting a client"
         );
-        match self.upgraded.get(socket.id) {
-            Some(handle) => handle.abort.cancel(),
-            None if transport == TransportType::Websocket => {
+        let upgraded = self.upgraded.get(socket.id);
+        upgraded.iter().for_each(|handle| handle.abort.cancel());
+        match transport {
+            _ if !upgraded.is_empty() => {}
+            TransportType::Websocket => {
                 first.inspect(|handle| handle.abort.cancel());
             }
-            None => {
-                let is_queued = self.close_polling(PollingSession { sid: socket.id, stranded });
+            TransportType::Polling => {
+                let is_queued = self.queue(PollingSession { sid: socket.id, stranded });
                 if !is_queued {
                     socket.extensions.remove::<Disconnecting>();
                 }
@@ -123,21 +129,30 @@ impl Disconnector {
         false
     }
 
+    /// Ends a polling session of which the server knows no socket.
+    pub(super) fn disconnect_session(&self, sid: Sid, peer: SocketAddr, reason: Reason) {
+        metrics::counter!("pgio_clients_cut_off_total", "reason" => reason.label()).increment(1);
+        tracing::warn!(%sid, address = %peer.ip(), reason = reason.label(), "disconnecting a client");
+        self.close_polling(sid);
+    }
+
     /// Disconnects the client of a connection that is not connected to a namespace yet.
     pub(super) fn disconnect_connection(&self, handle: &ConnectionHandle, reason: Reason) {
         metrics::counter!("pgio_clients_cut_off_total", "reason" => reason.label()).increment(1);
         tracing::debug!(address = %handle.peer.ip(), reason = reason.label(), "disconnecting a client");
         match handle.polling() {
-            Some(sid) if !handle.is_websocket() => {
-                drop(self.close_polling(PollingSession { sid, stranded: None }))
-            }
+            Some(sid) if !handle.is_websocket() => drop(self.close_polling(sid)),
             _ => handle.abort.cancel(),
         }
     }
 
     /// Closes a polling session. Its connections may belong to a proxy and carry other clients, so only the session is
     /// closed.
-    fn close_polling(&self, session: PollingSession) -> bool {
+    pub(super) fn close_polling(&self, sid: Sid) -> bool {
+        self.queue(PollingSession { sid, stranded: None })
+    }
+
+    fn queue(&self, session: PollingSession) -> bool {
         self.polling.try_send(session).is_ok()
     }
 }
@@ -186,30 +201,33 @@ impl SessionCloser {
     }
 }
 
-/// The connections of the sessions that upgraded from polling to websocket.
+/// The connections of the sessions that upgraded from polling to websocket. A client may try to upgrade more than once.
 #[derive(Default)]
-pub(super) struct UpgradedConnections(Mutex<HashMap<Sid, Arc<ConnectionHandle>>>);
+pub(super) struct UpgradedConnections(Mutex<HashMap<Sid, Vec<Arc<ConnectionHandle>>>>);
 
 impl UpgradedConnections {
     /// Registers the connection to which a session upgrades.
     pub(super) fn register(&self, sid: Sid, handle: &Arc<ConnectionHandle>) {
         if handle.session.set(sid).is_ok() {
-            self.handles().insert(sid, handle.clone());
+            self.handles().entry(sid).or_default().push(handle.clone());
         }
     }
 
-    fn get(&self, sid: Sid) -> Option<Arc<ConnectionHandle>> {
-        self.handles().get(&sid).cloned()
+    fn get(&self, sid: Sid) -> Vec<Arc<ConnectionHandle>> {
+        self.handles().get(&sid).cloned().unwrap_or_default()
     }
 
     pub(super) fn forget(&self, sid: Sid, handle: &Arc<ConnectionHandle>) {
         let mut handles = self.handles();
-        if handles.get(&sid).is_some_and(|known| Arc::ptr_eq(known, handle)) {
-            handles.remove(&sid);
+        if let Some(known) = handles.get_mut(&sid) {
+            known.retain(|known| !Arc::ptr_eq(known, handle));
+            if known.is_empty() {
+                handles.remove(&sid);
+            }
         }
     }
 
-    fn handles(&self) -> MutexGuard<'_, HashMap<Sid, Arc<ConnectionHandle>>> {
+    fn handles(&self) -> MutexGuard<'_, HashMap<Sid, Vec<Arc<ConnectionHandle>>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

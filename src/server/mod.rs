@@ -1,6 +1,8 @@
 //! The server that `pgio serve` runs: the adapter with HTTP, authentication, client rules, health and metrics around it.
 
 mod accept;
+mod ack;
+mod addresses;
 mod answers;
 mod auth;
 mod client;
@@ -8,15 +10,21 @@ mod client_buffers;
 mod compact_head;
 mod descriptors;
 mod disconnect;
+mod first_bytes;
+mod front;
 mod inspection;
+mod lane;
 mod loopback;
 mod metrics;
 mod namespace_gc;
 mod options;
+mod origins;
+mod quotas;
 mod readers;
 mod readiness;
 mod relay;
 mod rules;
+mod sessions;
 mod shared_io;
 mod throttle;
 mod tls;
@@ -26,6 +34,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use futures_util::FutureExt;
 use socketioxide::adapter::Emitter;
 use socketioxide::extract::SocketRef;
@@ -36,10 +45,12 @@ use tokio::time::{Instant, interval, sleep, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
+pub use addresses::AddressRange;
 pub use answers::Answers;
 pub use auth::{Authentication, JwtKey, Tokens};
 pub use metrics::Metrics;
 pub use options::{CorsOrigins, Hosted, Parser, ServerOptions, TlsFiles, Transports};
+pub use origins::OriginPattern;
 pub use rules::{ClientRules, Relay, RoomPattern};
 
 use crate::adapter::{PostgresAdapter, PostgresAdapterCtr};
@@ -47,13 +58,19 @@ use crate::cluster::Cluster;
 use crate::error::without_os_code;
 use crate::{Error, Result};
 use accept::Acceptor;
+use addresses::TrustedProxies;
 use client::AdmissionControl;
 use client_buffers::ClientBuffers;
 use descriptors::Descriptors;
 use disconnect::{Disconnector, Reason, SessionCloser, UpgradedConnections};
+use first_bytes::INSPECTION_PATHS;
+use front::Front;
 use inspection::Inspection;
+use lane::Lane;
 use loopback::LoopbackHealth;
 use options::{MIN_CLIENT_BUFFER, MIN_EVENT_BYTES};
+use origins::OriginRule;
+use quotas::{Limits, Quotas};
 use readers::Readers;
 use relay::RelayQueue;
 use shared_io::{IoOwner, SharedIo};
@@ -70,12 +87,10 @@ const READ_BUFFER: usize = 1 << 9;
 /// How often the metrics recorder drops samples that were not scraped.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// How long a session may be open without being connected to a namespace. A client may have to fetch a token first.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// A running server. Dropping it ends it at once; [`shut_down`](Self::shut_down) tells the clients and the other servers first.
 pub struct Server {
     address: SocketAddr,
+    admin_address: Option<SocketAddr>,
     is_secure: bool,
     path: String,
     grace: Duration,
@@ -90,6 +105,7 @@ pub struct Server {
     /// The open connections.
     open: TaskTracker,
     accepting: AbortOnDropHandle<()>,
+    admin: Option<AbortOnDropHandle<()>>,
     relaying: AbortOnDropHandle<()>,
     _rest: [AbortOnDropHandle<()>; 4],
 }
@@ -107,6 +123,13 @@ impl Server {
         let tls = options.tls.as_ref().map(tls::acceptor).transpose()?;
         let descriptors = Descriptors::raise_limit();
         let (listener, address) = listen(&options.listen).await?;
+        let admin = match &options.admin_listen {
+            Some(address) => Some(listen(address).await?),
+            None => None,
+        };
+        let needs_token = !matches!(options.authentication, Authentication::Anyone);
+        let origins = OriginRule::new(options.origins.clone(), &options.cors, needs_token);
+        tracing::info!(origins = %origins, "pages that may connect");
 
         let adapter = PostgresAdapterCtr::new(cluster.clone());
         let (layer, io) = builder(&options, path.clone(), client_buffer, adapter.clone()).build_layer();
@@ -129,8 +152,9 @@ impl Server {
         let admission_control = Arc::new(AdmissionControl {
             authentication: options.authentication,
             rules: options.rules,
+            max_rooms: options.max_rooms_per_client,
             relay_queue,
-            disconnector,
+            disconnector: disconnector.clone(),
             buffers: buffers.clone(),
             // The handlers of the io hold this, and the io belongs to the handle.
             adapter: adapter.detached(),
@@ -147,24 +171,49 @@ impl Server {
             metrics: metrics.clone(),
             closing: closing.clone(),
         };
-        let app = inspection::routes(inspection).layer(layer);
-        let app = inspection::forbid_caching(app, path.clone());
+        let inspection = inspection::count_refusals(inspection::routes(inspection));
+        let public = match admin {
+            Some(_) => Router::new(),
+            None => inspection.clone(),
+        };
+        let app = inspection::forbid_caching(public.layer(layer), path.clone());
         let app = inspection::count_refusals(inspection::allow_origins(app, options.cors));
         let sessions = SessionCloser::new(app.clone(), path.clone());
-        let acceptor = Acceptor {
-            tls,
+        let front = Front {
             app,
             path: path.clone(),
-            wires,
+            origins,
+            proxies: TrustedProxies::new(options.trusted_proxies),
+            quotas: Quotas::new(Limits {
+                clients: options.max_clients,
+                clients_of_address: options.max_clients_per_address,
+            }),
+            sessions: Arc::default(),
+            upgraded: wires.upgraded.clone(),
             buffers,
-            descriptors,
+            disconnector,
             throttle: Throttle::default(),
+            max_payload: usize::try_from(options.max_payload).unwrap_or(usize::MAX),
+            client_buffer,
+        };
+        let acceptor = Acceptor {
+            tls,
+            front,
+            inspection: admin.is_none().then(|| inspection.clone()),
+            lane: Lane::default(),
+            wires,
+            descriptors,
             closing: closing.clone(),
             abort_all: abort_all.clone(),
             open: open.clone(),
         };
         let is_secure = acceptor.tls.is_some();
         let accepting = tokio::spawn(accept::serve(listener, Arc::new(acceptor)));
+        let admin_address = admin.as_ref().map(|(_, address)| *address);
+        let admin = admin.map(|(listener, _)| {
+            let serving = accept::serve_admin(listener, inspection, closing.clone());
+            AbortOnDropHandle::new(tokio::spawn(serving))
+        });
         let rest = [
             polling_disconnector.start(sessions.clone()),
             measure_loopback(cluster, loopback),
@@ -173,6 +222,7 @@ impl Server {
         ];
         Ok(Self {
             address,
+            admin_address,
             is_secure,
             path,
             grace: options.grace,
@@ -184,6 +234,7 @@ impl Server {
             _abort_all: abort_all.drop_guard(),
             open,
             accepting: AbortOnDropHandle::new(accepting),
+            admin,
             relaying: AbortOnDropHandle::new(relaying),
             _rest: rest,
         })
@@ -192,6 +243,11 @@ impl Server {
     /// The address that it listens on, with the port that the system chose for port 0.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The address of `/healthz`, `/readyz` and `/metrics`, if they have one of their own.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin_address
     }
 
     /// The URL of its Socket.IO endpoint.
@@ -225,6 +281,11 @@ impl Server {
             }
             if let Err(error) = (&mut self.accepting).await {
                 tracing::error!(%error, "the accept loop failed");
+            }
+            if let Some(admin) = &mut self.admin
+                && let Err(error) = admin.await
+            {
+                tracing::error!(%error, "the accept loop of the admin address failed");
             }
             self.open.close();
             self.open.wait().await;
@@ -271,7 +332,7 @@ fn checked_path(path: &str) -> Result<String> {
     let trimmed = path.trim_end_matches('/');
     let is_path = trimmed.starts_with('/')
         && trimmed.parse::<http::uri::PathAndQuery>().is_ok_and(|p| p.query().is_none());
-    let is_taken = ["/healthz", "/readyz", "/metrics"].contains(&trimmed);
+    let is_taken = INSPECTION_PATHS.contains(&trimmed);
     if is_path && !is_taken {
         return Ok(trimmed.to_owned());
     }
@@ -306,7 +367,7 @@ fn builder(
         .ws_max_message_size(bytes)
         .ws_max_frame_size(bytes)
         .max_buffer_size(client_buffer / MIN_EVENT_BYTES)
-        .connect_timeout(CONNECT_TIMEOUT)
+        .connect_timeout(options.connect_timeout)
         .with_adapter::<ClusterAdapter>(adapter);
     let builder = match options.transports {
         Transports::Both => builder,

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
+use super::addresses::AddressRange;
 use super::answers::Answers;
 use super::auth::Authentication;
+use super::origins::OriginPattern;
 use super::rules::ClientRules;
 use crate::protocol::Namespace;
 use crate::setters::setters;
@@ -50,6 +52,22 @@ pub struct ServerOptions {
     /// How many bytes of events may wait for a client, and how many bytes of its events may wait to be relayed, before the
     /// client is disconnected. An event counts as 256 bytes at least. Default: 16,000,000; the least is 65,536.
     pub client_buffer: u64,
+    /// `host:port` for `/healthz`, `/readyz` and `/metrics`, which `listen` then does not serve. Without TLS. Default: none.
+    pub admin_listen: Option<String>,
+    /// Pages of which origins may connect, by websocket and by polling. Default: none given, which means pages of the server's
+    /// own host and of the `cors` origins; with `cors` for every origin or with a token required, all pages.
+    pub origins: Vec<OriginPattern>,
+    /// The proxies whose `Forwarded` and `X-Forwarded-For` headers say which address a client has. Default: none.
+    pub trusted_proxies: Vec<AddressRange>,
+    /// How many clients may be connected. Default: 65,536.
+    pub max_clients: usize,
+    /// How many clients of one address may be connected; the first 64 bits of an IPv6 address count. An address may begin as many
+    /// handshakes at once, and 200 more each second. Default: 10,000.
+    pub max_clients_per_address: usize,
+    /// How long a client may take from its handshake to its connection to a namespace. Default: 5 s.
+    pub connect_timeout: Duration,
+    /// How many rooms a client may join by itself. Default: 1,000.
+    pub max_rooms_per_client: usize,
     /// The files for TLS. Default: none, which means plain HTTP.
     pub tls: Option<TlsFiles>,
     /// Which clients may connect. Default: every client.
@@ -73,6 +91,13 @@ setters!(ServerOptions {
     ping_timeout: Duration,
     max_payload: u64,
     client_buffer: u64,
+    admin_listen: impl Into<Option<String>>,
+    origins: impl Into<Vec<OriginPattern>>,
+    trusted_proxies: impl Into<Vec<AddressRange>>,
+    max_clients: usize,
+    max_clients_per_address: usize,
+    connect_timeout: Duration,
+    max_rooms_per_client: usize,
     tls: impl Into<Option<TlsFiles>>,
     authentication: Authentication,
     rules: ClientRules,
@@ -93,6 +118,13 @@ impl Default for ServerOptions {
             ping_timeout: Duration::from_secs(20),
             max_payload: 1_000_000,
             client_buffer: 16_000_000,
+            admin_listen: None,
+            origins: Vec::new(),
+            trusted_proxies: Vec::new(),
+            max_clients: 65_536,
+            max_clients_per_address: 10_000,
+            connect_timeout: Duration::from_secs(5),
+            max_rooms_per_client: 1000,
             tls: None,
             authentication: Authentication::Anyone,
             rules: ClientRules::default(),
@@ -141,7 +173,7 @@ pub enum Transports {
     Polling,
 }
 
-/// Pages of which origins may connect by polling. Browsers do not apply CORS to websockets.
+/// Pages of which origins may read the responses to polling. Browsers do not apply CORS to websockets.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum CorsOrigins {
     /// Only the server's own origin.
@@ -181,13 +213,30 @@ fn parse_origin(text: &str) -> Result<HeaderValue> {
     if is_origin && has_no_more { HeaderValue::from_str(text).map_err(|_| wrong()) } else { Err(wrong()) }
 }
 
-/// The files for TLS, in PEM.
+/// The files for TLS 1.2 and 1.3, in PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TlsFiles {
     /// The server's certificate, followed by the intermediate certificates.
     pub certificate: PathBuf,
     /// Its private key.
     pub key: PathBuf,
+    /// The certificates of the authorities that sign the certificates of clients. If there are any, a client needs a
+    /// certificate. Default: none.
+    pub client_authorities: Option<PathBuf>,
+}
+
+impl TlsFiles {
+    /// The files of the server. Clients need no certificate.
+    pub fn new(certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        Self { certificate: certificate.into(), key: key.into(), client_authorities: None }
+    }
+
+    /// Requires a certificate of each client that an authority in this file has signed.
+    #[must_use]
+    pub fn client_authorities(self, path: impl Into<PathBuf>) -> Self {
+        Self { client_authorities: Some(path.into()), ..self }
+    }
 }
 
 #[cfg(test)]

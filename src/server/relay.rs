@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use socketioxide::extract::AckSender;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::ack::AckSender;
 use super::client::{NO_ARGUMENTS, acknowledge, refuse};
 use super::options::MIN_EVENT_BYTES;
 use super::throttle::Throttle;

@@ -1,30 +1,67 @@
-//! TLS for clients.
+//! TLS for clients: versions 1.2 and 1.3, with the suites that rustls considers safe.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use native_tls::Identity;
-use tokio_native_tls::TlsAcceptor;
+use tokio::net::TcpStream;
+pub(super) use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs};
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::server::danger::ClientCertVerifier;
+use tokio_rustls::rustls::{DEFAULT_VERSIONS, RootCertStore, ServerConfig};
+use tokio_rustls::server;
 
 use super::options::TlsFiles;
-use crate::private_key::in_pkcs8;
 use crate::{Error, Result};
 
-/// Reads certificate and key.
+/// A connection with TLS.
+pub(super) type TlsStream = server::TlsStream<TcpStream>;
+
+/// The only protocol that is served.
+const ALPN: &[u8] = b"http/1.1";
+
+/// Reads certificate and key, and the authorities of client certificates.
 pub(super) fn acceptor(files: &TlsFiles) -> Result<TlsAcceptor> {
     let certificate = read(&files.certificate)?;
-    let key = in_pkcs8(&read(&files.key)?, None)
-        .ok_or_else(|| wrong(&files.key, "holds no private key in PEM, or an encrypted one".into()))?;
-    let identity = Identity::from_pkcs8(&certificate, &key).map_err(|error| {
-        // OpenSSL's message is several lines long.
-        tracing::debug!(%error, "invalid TLS identity");
-        wrong(
-            &files.certificate,
-            format!("is not a certificate in PEM, or does not belong to the key {}", files.key.display()),
-        )
+    let key = PrivateKeyDer::from_pem_slice(&read(&files.key)?).map_err(|error| {
+        tracing::debug!(%error, "invalid private key");
+        wrong(&files.key, "holds no private key in PEM, or an encrypted one".into())
     })?;
-    let acceptor = native_tls::TlsAcceptor::new(identity)
-        .map_err(|error| wrong(&files.certificate, format!("cannot be used for TLS: {error}")))?;
-    Ok(acceptor.into())
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let unusable = |error: tokio_rustls::rustls::Error| {
+        let (key, reason) = (files.key.display(), error);
+        wrong(&files.certificate, format!("cannot be used for TLS with the key {key}: {reason}"))
+    };
+    let builder = ServerConfig::builder_with_provider(provider.clone());
+    let builder = builder.with_protocol_versions(DEFAULT_VERSIONS).map_err(unusable)?;
+    let builder = match &files.client_authorities {
+        None => builder.with_no_client_auth(),
+        Some(path) => builder.with_client_cert_verifier(client_verifier(path, provider)?),
+    };
+    let chain = certificates(&files.certificate, &certificate)?;
+    let mut config = builder.with_single_cert(chain, key).map_err(unusable)?;
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    Ok(Arc::new(config).into())
+}
+
+fn client_verifier(path: &Path, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(path, &read(path)?)? {
+        let unusable =
+            |error| wrong(path, format!("holds a certificate that cannot be an authority: {error}"));
+        roots.add(certificate).map_err(unusable)?;
+    }
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider).build();
+    verifier.map_err(|error| wrong(path, format!("cannot be used for client certificates: {error}")))
+}
+
+fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>> {
+    match CertificateDer::pem_slice_iter(pem).collect::<std::result::Result<Vec<_>, _>>() {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        _ => Err(wrong(path, "holds no certificate in PEM".into())),
+    }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {

@@ -1,22 +1,38 @@
 //! The byte stream of one connection. It counts the bytes, and fails once the connection is aborted.
+//!
+//! It bounds what a client can make the server hold: from a client that does not read, no more than a little is read; a client
+//! that has not read for long is disconnected; and so is one that sends much before it is admitted.
 
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use metrics::Counter;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task;
+use tokio::time::{Sleep, sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::client_buffers::ClientBuffer;
 use super::disconnect::UpgradedConnections;
+use super::quotas::Handshake;
 use super::readers::Readers;
+use super::sessions::{Claim, Session};
 use crate::adapter::Sid;
+
+/// How much a client may send on a websocket before it is admitted to a namespace, in bytes.
+pub(super) const UNADMITTED_BYTES: usize = 64 << 10;
+
+/// How much is read from a client while it does not read what the server writes. Each byte may be answered.
+const UNANSWERED_BYTES: usize = 256 << 10;
+
+/// How long a client may read nothing while the server has something to write.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A handle to a connection, with which the server can abort it.
 pub(super) struct ConnectionHandle {
@@ -27,25 +43,78 @@ pub(super) struct ConnectionHandle {
     /// What waits for the client of this connection, once it is a websocket.
     pub(super) buffer: OnceLock<Arc<ClientBuffer>>,
     is_websocket: AtomicBool,
+    /// The session of the websocket.
+    opened: OnceLock<Arc<Session>>,
     /// The polling session of the last request.
     polling: Mutex<Option<Sid>>,
+    standing: Mutex<Standing>,
+}
+
+/// By what right a connection is open.
+pub(super) enum Standing {
+    /// It has not sent a request of a session yet, and counts as a handshake.
+    Handshake(Handshake),
+    /// It is one of the few connections of a session.
+    Claim { _claim: Claim },
+    /// The right went over to the session that it has opened, or it comes from a trusted proxy.
+    None,
 }
 
 impl ConnectionHandle {
-    pub(super) fn new(peer: SocketAddr, abort: CancellationToken) -> Self {
+    pub(super) fn new(peer: SocketAddr, abort: CancellationToken, standing: Standing) -> Self {
         Self {
             peer,
             abort,
             session: OnceLock::new(),
             buffer: OnceLock::new(),
             is_websocket: AtomicBool::new(false),
+            opened: OnceLock::new(),
             polling: Mutex::default(),
+            standing: Mutex::new(standing),
         }
     }
 
-    /// The connection becomes a websocket.
-    pub(super) fn upgrade(&self) {
+    /// The connection becomes the websocket of a session.
+    pub(super) fn upgrade(&self, session: &Arc<Session>) {
+        self.opened.get_or_init(|| session.clone());
         self.is_websocket.store(true, Ordering::Relaxed);
+    }
+
+    /// The connection did not become a websocket after all.
+    pub(super) fn stay_http(&self) {
+        self.is_websocket.store(false, Ordering::Relaxed);
+    }
+
+    /// Takes the handshake, for the session that the connection opens.
+    pub(super) fn take_handshake(&self) -> Option<Handshake> {
+        let mut standing = self.standing();
+        match std::mem::replace(&mut *standing, Standing::None) {
+            Standing::Handshake(handshake) => Some(handshake),
+            other => {
+                *standing = other;
+                None
+            }
+        }
+    }
+
+    /// The connection has sent a request of a session: it counts as a handshake no longer, unless the session has too many
+    /// connections.
+    pub(super) fn belong_to(&self, session: &Session) {
+        let mut standing = self.standing();
+        if matches!(*standing, Standing::Handshake(_))
+            && let Some(claim) = session.claim()
+        {
+            *standing = Standing::Claim { _claim: claim };
+        }
+    }
+
+    fn standing(&self) -> MutexGuard<'_, Standing> {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the client of a websocket is not admitted yet.
+    fn is_unadmitted(&self) -> bool {
+        self.is_websocket() && self.opened.get().is_some_and(|session| !session.is_admitted())
     }
 
     pub(super) fn is_websocket(&self) -> bool {
@@ -69,6 +138,52 @@ pub(super) struct Wires {
     pub(super) readers: Arc<Readers>,
 }
 
+/// Whether the client reads, as far as it can be seen.
+#[derive(Default)]
+struct Backpressure {
+    /// Runs while the last write had to wait.
+    stalled: Option<Pin<Box<Sleep>>>,
+    /// Read from the client since then.
+    unanswered: usize,
+    /// The task that may read again once something is written.
+    reader: Option<Waker>,
+}
+
+impl Backpressure {
+    /// Notes whether a write had to wait.
+    fn wrote<T>(&mut self, outcome: &Poll<T>) {
+        if outcome.is_pending() {
+            self.stalled.get_or_insert_with(|| Box::pin(sleep(WRITE_TIMEOUT)));
+            return;
+        }
+        self.stalled = None;
+        self.unanswered = 0;
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+    }
+
+    /// Whether the last write has waited too long. Both directions ask, since only the task that asked last is woken.
+    fn is_over(&mut self, context: &mut Context<'_>) -> bool {
+        self.stalled.as_mut().is_some_and(|stalled| stalled.as_mut().poll(context).is_ready())
+    }
+
+    /// Whether more may be read from the client now.
+    fn may_read(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.stalled.is_none() || self.unanswered < UNANSWERED_BYTES {
+            return Poll::Ready(());
+        }
+        self.reader = Some(context.waker().clone());
+        Poll::Pending
+    }
+
+    fn read(&mut self, bytes: usize) {
+        if self.stalled.is_some() {
+            self.unanswered += bytes;
+        }
+    }
+}
+
 /// A stream whose reads and writes fail once its handle is aborted.
 pub(super) struct Wire<S> {
     stream: S,
@@ -81,6 +196,9 @@ pub(super) struct Wire<S> {
     write_abort: Pin<Box<WaitForCancellationFutureOwned>>,
     received: Counter,
     sent: Counter,
+    /// Read on a websocket before its client was admitted.
+    unadmitted: usize,
+    backpressure: Backpressure,
     /// Counts this connection as open until it is dropped.
     _token: TaskTrackerToken,
 }
@@ -102,8 +220,47 @@ impl<S> Wire<S> {
             reader: None,
             received: metrics::counter!("pgio_bytes_received_total"),
             sent: metrics::counter!("pgio_bytes_sent_total"),
+            unadmitted: 0,
+            backpressure: Backpressure::default(),
             _token: token,
         }
+    }
+
+    /// Aborts the connection when its client has read nothing for too long.
+    fn poll_stalled(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        if !self.backpressure.is_over(context) {
+            return Ok(());
+        }
+        self.backpressure.stalled = None;
+        metrics::counter!("pgio_clients_cut_off_total", "reason" => "too_slow").increment(1);
+        self.handle.abort.cancel();
+        Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read"))
+    }
+
+    /// Notes the result of a write, and whether the client has waited too long for it.
+    fn wrote<T>(&mut self, context: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        self.backpressure.wrote(&outcome);
+        if outcome.is_pending() {
+            self.poll_stalled(context)?;
+        }
+        outcome
+    }
+
+    /// Counts what was read. Fails for a client that sends too much before it is admitted.
+    fn count_received(&mut self, bytes: usize) -> io::Result<()> {
+        self.received.increment(bytes as u64);
+        self.backpressure.read(bytes);
+        if self.handle.is_unadmitted() {
+            self.unadmitted = self.unadmitted.saturating_add(bytes);
+            if self.unadmitted > UNADMITTED_BYTES {
+                metrics::counter!("pgio_clients_cut_off_total", "reason" => "unadmitted").increment(1);
+                return Err(io::Error::new(
+                    io::ErrorKind::QuotaExceeded,
+                    "too much from a client that is not admitted",
+                ));
+            }
+        }
+        Ok(())
     }
 
     fn poll_abort(
@@ -151,10 +308,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
         let this = &mut *self;
         Self::poll_abort(&mut this.read_abort, context)?;
         this.note_reader();
+        this.poll_stalled(context)?;
+        ready!(this.backpressure.may_read(context));
         let before = buffer.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
-        this.received.increment((buffer.filled().len() - before) as u64);
-        Poll::Ready(Ok(()))
+        Poll::Ready(this.count_received(buffer.filled().len() - before))
     }
 }
 
@@ -166,7 +324,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         Self::poll_abort(&mut this.write_abort, context)?;
-        let written = ready!(Pin::new(&mut this.stream).poll_write(context, bytes))?;
+        let outcome = Pin::new(&mut this.stream).poll_write(context, bytes);
+        let written = ready!(this.wrote(context, outcome))?;
         this.count_sent(written);
         Poll::Ready(Ok(written))
     }
@@ -178,7 +337,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         Self::poll_abort(&mut this.write_abort, context)?;
-        let written = ready!(Pin::new(&mut this.stream).poll_write_vectored(context, bytes))?;
+        let outcome = Pin::new(&mut this.stream).poll_write_vectored(context, bytes);
+        let written = ready!(this.wrote(context, outcome))?;
         this.count_sent(written);
         Poll::Ready(Ok(written))
     }
@@ -190,12 +350,16 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         Self::poll_abort(&mut this.write_abort, context)?;
-        Pin::new(&mut this.stream).poll_flush(context)
+        match Pin::new(&mut this.stream).poll_flush(context) {
+            Poll::Pending => this.wrote(context, Poll::Pending),
+            flushed => flushed,
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         Self::poll_abort(&mut this.write_abort, context)?;
-        Pin::new(&mut this.stream).poll_shutdown(context)
+        let outcome = Pin::new(&mut this.stream).poll_shutdown(context);
+        this.wrote(context, outcome)
     }
 }

@@ -16,6 +16,8 @@ pub(super) fn name_flag(error: Error) -> Error {
 fn flag(field: &str) -> Option<&'static str> {
     match field {
         "client_buffer" => Some("--client-buffer"),
+        "origins" => Some("--origin"),
+        "trusted_proxies" => Some("--trusted-proxy"),
         "cors" => Some("--cors-origin"),
         "namespaces" => Some("--namespace"),
         "path" => Some("--path"),

@@ -6,6 +6,7 @@ mod database;
 #[path = "database_configured.rs"]
 mod database;
 mod flags;
+mod secrets;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -20,8 +21,8 @@ use super::signals::Signals;
 use super::{duration, size, values};
 use crate::cluster::Cluster;
 use crate::server::{
-    Answers, Authentication, ClientRules, CorsOrigins, Hosted, JwtKey, Metrics, Parser, Relay, RoomPattern,
-    Server, ServerOptions, TlsFiles, Tokens, Transports,
+    AddressRange, Answers, Authentication, ClientRules, CorsOrigins, Hosted, JwtKey, Metrics, OriginPattern,
+    Parser, Relay, RoomPattern, Server, ServerOptions, TlsFiles, Tokens, Transports,
 };
 use database::Database;
 use flags::name_flag;
@@ -73,12 +74,43 @@ pub(super) struct Serve {
     /// counts with its size, and as 256 bytes at least.
     #[arg(long, default_value = "16MB", value_parser = size::parse, value_name = "SIZE")]
     client_buffer: u64,
+    /// Serve /healthz, /readyz and /metrics on this address, and not on the address of the clients; without TLS
+    #[arg(long, value_parser = parse_listen, value_name = "HOST:PORT", env = "PGIO_ADMIN_LISTEN")]
+    admin_listen: Option<String>,
+    /// Let only pages of origins that match connect, by websocket and by polling: 'https://*.example.com'. May be repeated
+    ///
+    /// The default is the server's own host and every --cors-origin; with a token required, or with --cors-origin '*', every
+    /// origin. A client that is not a browser sends no origin, and may connect.
+    #[arg(long = "origin", value_name = "GLOB", num_args = 1.., value_parser = parse_origin_pattern)]
+    origins: Vec<OriginPattern>,
+    /// Believe the Forwarded or X-Forwarded-For header of these proxies: 10.0.0.0/8. May be repeated
+    ///
+    /// The limits for an address then hold for the address of the client, not for that of the proxy.
+    #[arg(long = "trusted-proxy", value_name = "CIDR", num_args = 1.., value_parser = parse_address_range)]
+    trusted_proxies: Vec<AddressRange>,
+    /// How many clients may be connected
+    #[arg(long, default_value = "65536", value_name = "N")]
+    max_clients: usize,
+    /// How many clients of one address may be connected
+    ///
+    /// Of an IPv6 address the first 64 bits count. An address may begin as many handshakes at once, and 200 more each second.
+    #[arg(long, default_value = "10000", value_name = "N")]
+    max_clients_per_address: usize,
+    /// How long a client may take from its handshake to its connection to a namespace
+    #[arg(long, default_value = "5s", value_parser = duration::parse_positive, value_name = "TIME")]
+    connect_timeout: Duration,
+    /// How many rooms a client may join by itself
+    #[arg(long, default_value = "1000", value_name = "N")]
+    max_rooms_per_client: usize,
     /// Serve TLS with this certificate, followed by the intermediate certificates, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
     /// The private key of the certificate, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    /// Require a certificate of each client, signed by an authority in FILE, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_client_ca: Option<PathBuf>,
     /// Require a token listed in FILE (one per line)
     #[arg(long, value_name = "FILE", conflicts_with = "jwt_key_file")]
     auth_token_file: Option<PathBuf>,
@@ -137,6 +169,16 @@ fn parse_room_pattern(text: &str) -> Result<RoomPattern, String> {
     text.parse().map_err(without_setting)
 }
 
+/// Reads a pattern of origins.
+fn parse_origin_pattern(text: &str) -> Result<OriginPattern, String> {
+    text.parse().map_err(without_setting)
+}
+
+/// Reads a range of addresses.
+fn parse_address_range(text: &str) -> Result<AddressRange, String> {
+    text.parse().map_err(without_setting)
+}
+
 /// Reads an address. A port alone stands for all interfaces.
 fn parse_listen(text: &str) -> Result<String, String> {
     let port = text.strip_prefix(':').unwrap_or(text);
@@ -165,6 +207,9 @@ impl Serve {
 
     async fn serve(self, global: &Global) -> Result<(), Failure> {
         let mut signals = Signals::listen()?;
+        secrets::warn_of_arguments();
+        let files = [&self.tls_key, &self.auth_token_file, &self.jwt_key_file];
+        files.into_iter().flatten().for_each(|path| secrets::warn_of_file(path));
         let options = self.options()?;
         let metrics = Metrics::install()?;
         let mut database = tokio::select! {
@@ -254,11 +299,20 @@ impl Serve {
             ping_timeout: self.ping_timeout,
             max_payload: self.max_payload,
             client_buffer: self.client_buffer,
-            tls: self
-                .tls_cert
-                .clone()
-                .zip(self.tls_key.clone())
-                .map(|(certificate, key)| TlsFiles { certificate, key }),
+            admin_listen: self.admin_listen.clone(),
+            origins: self.origins.clone(),
+            trusted_proxies: self.trusted_proxies.clone(),
+            max_clients: self.max_clients,
+            max_clients_per_address: self.max_clients_per_address,
+            connect_timeout: self.connect_timeout,
+            max_rooms_per_client: self.max_rooms_per_client,
+            tls: self.tls_cert.as_ref().zip(self.tls_key.as_ref()).map(|(certificate, key)| {
+                let files = TlsFiles::new(certificate, key);
+                match &self.tls_client_ca {
+                    Some(authorities) => files.client_authorities(authorities),
+                    None => files,
+                }
+            }),
             authentication,
             rules: ClientRules {
                 join: self.allow_join.clone(),
@@ -278,7 +332,7 @@ impl Serve {
 fn announce(server: &Server, server_identity: &str, database: &Database, global: &Global) {
     let (url, private) = (server.url(), database.private_url());
     let text = match global.output {
-        Format::Json => json!({ "url": url, "address": server.address(), "database": server_identity, "privateDatabase": private }).to_string(),
+        Format::Json => json!({ "url": url, "address": server.address(), "adminAddress": server.admin_address(), "database": server_identity, "privateDatabase": private }).to_string(),
         Format::Text => {
             let private = private.map(|url| format!("private Postgres: {url}\n")).unwrap_or_default();
             format!("{private}listening on {url} (database {server_identity})")

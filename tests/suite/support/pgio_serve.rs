@@ -89,6 +89,11 @@ impl PgioServe {
         peer.client(ClientOptions::new(&self.url())).await
     }
 
+    /// Connects a client that shows something as `auth`.
+    pub async fn client_with(&self, peer: &NodePeer, auth: Value) -> Client {
+        peer.client(ClientOptions::new(&self.url()).auth(auth)).await
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
         let pid = self.child.id().expect("it runs");
@@ -97,9 +102,18 @@ impl PgioServe {
 
     /// The most memory that it has used so far, in bytes.
     pub fn peak_memory(&self) -> usize {
+        self.memory_of("VmHWM:")
+    }
+
+    /// The memory that it uses now, in bytes.
+    pub fn memory(&self) -> usize {
+        self.memory_of("VmRSS:")
+    }
+
+    fn memory_of(&self, name: &str) -> usize {
         let status =
             std::fs::read_to_string(format!("/proc/{}/status", self.child.id().expect("it runs"))).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         line.split_whitespace().next().unwrap().parse::<usize>().unwrap() << 10
     }
 
@@ -116,7 +130,12 @@ impl PgioServe {
 
     /// Sends a request and waits for the end of the answer: head and body.
     pub async fn request(&self, text: &str) -> (String, String) {
-        let mut stream = TcpStream::connect(self.address()).await.unwrap();
+        self.request_at(self.address(), text).await
+    }
+
+    /// The same, at another address of it.
+    pub async fn request_at(&self, address: &str, text: &str) -> (String, String) {
+        let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(text.as_bytes()).await.unwrap();
         let mut answer = Vec::new();
         timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("it answers").unwrap();

@@ -19,15 +19,29 @@ impl RawWebsocket {
 
     /// Opens it, if the server does not refuse.
     pub async fn try_open(address: &str) -> Option<RawWebsocket> {
+        Self::try_open_with(address, &format!("host: {address}\r\n")).await
+    }
+
+    /// Opens it with these headers, if the server does not refuse.
+    pub async fn try_open_with(address: &str, headers: &str) -> Option<RawWebsocket> {
+        Self::try_request(address, "", headers).await
+    }
+
+    /// Upgrades the session with this id, if the server does not refuse.
+    pub async fn try_upgrade(address: &str, sid: &str) -> Option<RawWebsocket> {
+        Self::try_request(address, &format!("&sid={sid}"), "host: pgio\r\n").await
+    }
+
+    async fn try_request(address: &str, query: &str, headers: &str) -> Option<RawWebsocket> {
         let mut stream = TcpStream::connect(address).await.unwrap();
         let request = format!(
-            "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nhost: {address}\r\nconnection: Upgrade\r\n\
+            "GET /socket.io/?EIO=4&transport=websocket{query} HTTP/1.1\r\n{headers}connection: Upgrade\r\n\
              upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
         );
         stream.write_all(request.as_bytes()).await.ok()?;
         let mut socket = RawWebsocket(stream);
         let is_open =
-            socket.hears("HTTP/1.1 101 Switching Protocols").await && socket.hears("\r\n\r\n").await;
+            socket.status_line().await.starts_with("HTTP/1.1 101 ") && socket.hears("\r\n\r\n").await;
         is_open.then_some(socket)
     }
 
@@ -35,8 +49,49 @@ impl RawWebsocket {
     pub async fn connect(address: &str) -> RawWebsocket {
         let mut socket = RawWebsocket::open(address).await;
         socket.send("40").await;
-        socket.read_until("40{\"sid\"").await;
+        while !socket.read_text().await.starts_with("40{\"sid\"") {}
         socket
+    }
+
+    async fn status_line(&mut self) -> String {
+        let mut line = Vec::new();
+        while !line.ends_with(b"\r") {
+            match timeout(PATIENCE, self.0.read_u8()).await.expect("it answers") {
+                Ok(byte) => line.push(byte),
+                Err(_) => break,
+            }
+        }
+        String::from_utf8(line).unwrap()
+    }
+
+    /// Sends a text, if the server takes it within a while.
+    pub async fn try_send(&mut self, text: &str) -> bool {
+        timeout(Duration::from_secs(2), self.send(text)).await.is_ok()
+    }
+
+    /// Reads the next text that is no ping.
+    pub async fn read_text(&mut self) -> String {
+        loop {
+            let text = self.read_frame().await;
+            if text != "2" {
+                return text;
+            }
+        }
+    }
+
+    async fn read_frame(&mut self) -> String {
+        let read = async {
+            assert_eq!(self.0.read_u8().await?, 0x81, "a text, whole");
+            let length = match self.0.read_u8().await? {
+                126 => self.0.read_u16().await?.into(),
+                127 => self.0.read_u64().await?,
+                length => length.into(),
+            };
+            let mut text = vec![0; usize::try_from(length).unwrap()];
+            self.0.read_exact(&mut text).await?;
+            Ok::<_, std::io::Error>(String::from_utf8(text).unwrap())
+        };
+        timeout(PATIENCE, read).await.expect("it answers").expect("the connection holds")
     }
 
     /// Sends a text.
@@ -68,10 +123,6 @@ impl RawWebsocket {
         frame.extend(content);
         // The server may hang up in the middle.
         self.0.write_all(&frame).await.ok();
-    }
-
-    async fn read_until(&mut self, text: &str) {
-        assert!(self.hears(text).await, "the connection holds");
     }
 
     /// Reads until a text comes: true. False if the server hangs up before.

@@ -1,0 +1,83 @@
+//! Warns of secrets that other users of the machine can read.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+/// Warns if the database URL of the arguments holds a password, since every user of the machine sees the arguments.
+pub(super) fn warn_of_arguments() {
+    if has_password(std::env::args_os()) {
+        tracing::warn!(
+            "the password of --database-url is in the arguments, where ps shows it; DATABASE_URL or ~/.pgpass hide it"
+        );
+    }
+}
+
+fn has_password(args: impl Iterator<Item = OsString>) -> bool {
+    const FLAG: &str = "--database-url";
+    let mut is_next = false;
+    for arg in args {
+        let arg = arg.to_string_lossy();
+        let url = match arg.strip_prefix(FLAG) {
+            _ if is_next => Some(&*arg),
+            Some("") => None,
+            Some(rest) => rest.strip_prefix('='),
+            None => None,
+        };
+        if url.is_some_and(is_secret) {
+            return true;
+        }
+        is_next = !is_next && arg == FLAG;
+    }
+    false
+}
+
+/// Whether a URL or keywords hold a password.
+fn is_secret(url: &str) -> bool {
+    let authority = url.split_once("://").map(|(_, rest)| rest.split(['/', '?']).next().unwrap_or(rest));
+    let user = authority.and_then(|authority| authority.rsplit_once('@')).map(|(user, _)| user);
+    let password = user.and_then(|user| user.split_once(':')).map_or("", |(_, password)| password);
+    !password.is_empty() || url.split(['?', '&', ' ']).any(|pair| pair.starts_with("password="))
+}
+
+/// Warns if other users may read a file with a secret.
+#[cfg(unix)]
+pub(super) fn warn_of_file(path: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    const OTHERS: u32 = 0o077;
+    // What cannot be read is an error elsewhere. A pipe, such as bash's <(...), has no permissions that matter.
+    let Ok(metadata) = std::fs::metadata(path) else { return };
+    let mode = metadata.permissions().mode();
+    if metadata.is_file() && mode & OTHERS != 0 {
+        let mode = format!("{:o}", mode & 0o777);
+        tracing::warn!(path = %path.display(), mode, "others may read this file; chmod 600 keeps its secret");
+    }
+}
+
+#[cfg(not(unix))]
+pub(super) fn warn_of_file(_: &Path) {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_in_the_arguments_is_found() {
+        let of = |args: &[&str]| has_password(args.iter().map(OsString::from));
+        for args in [
+            &["pgio", "--database-url", "postgres://a:b@c/d"][..],
+            &["pgio", "serve", "--database-url=postgres://a:b@c"],
+            &["pgio", "--database-url", "host=c password=b"],
+            &["pgio", "--database-url", "postgres://c/d?user=a&password=b"],
+        ] {
+            assert!(of(args), "{args:?}");
+        }
+        for args in [
+            &["pgio", "--database-url", "postgres://a@c:5432/d?x=://a:b@"][..],
+            &["pgio", "--database-url", "postgres://c:5432"],
+            &["pgio", "emit", "postgres://a:b@c"],
+            &["pgio", "--database-url"],
+        ] {
+            assert!(!of(args), "{args:?}");
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Acknowledges the events of clients. An acknowledgement counts for its client's buffer like an event.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+
+use serde::Serialize;
+use socketioxide::SendError;
+use socketioxide::adapter::Adapter;
+use socketioxide::extract::AckSender as Sender;
+use socketioxide::handler::FromMessageParts;
+use socketioxide::socket::Socket;
+use socketioxide_core::Value as CoreValue;
+
+use super::client_buffers::ClientBuffer;
+use super::disconnect::{Disconnector, Reason};
+use super::{ClusterAdapter, ClusterSocket};
+
+/// The account of a client, with its socket.
+#[derive(Clone)]
+pub(super) struct Account {
+    pub(super) buffer: Arc<ClientBuffer>,
+    pub(super) disconnector: Disconnector,
+}
+
+/// Acknowledges one event.
+pub(super) struct AckSender<A: Adapter> {
+    sender: Sender<A>,
+    /// Nothing if the client does not ask for an acknowledgement.
+    waiting: Option<Waiting>,
+}
+
+struct Waiting {
+    socket: ClusterSocket,
+    account: Account,
+}
+
+impl FromMessageParts<ClusterAdapter> for AckSender<ClusterAdapter> {
+    type Error = Infallible;
+
+    fn from_message_parts(
+        socket: &Arc<Socket<ClusterAdapter>>,
+        value: &mut CoreValue,
+        id: &Option<i64>,
+    ) -> Result<Self, Infallible> {
+        let account = id.and_then(|_| socket.extensions.get::<Account>());
+        let waiting = account.map(|account| Waiting { socket: socket.clone().into(), account });
+        Ok(Self { sender: Sender::from_message_parts(socket, value, id)?, waiting })
+    }
+}
+
+impl AckSender<ClusterAdapter> {
+    /// Sends an acknowledgement, if the client asked for one. Disconnects a client for which too much waits already.
+    pub(super) fn send<T: Serialize + ?Sized>(self, answer: &T) -> Result<(), SendError> {
+        let Some(Waiting { socket, account }) = self.waiting else { return self.sender.send(answer) };
+        if account.buffer.queue(size(answer)) {
+            account.disconnector.disconnect_socket(&socket, Reason::TooSlow);
+            return Ok(());
+        }
+        let outcome = self.sender.send(answer);
+        if let Err(SendError::Socket(socketioxide::SocketError::InternalChannelFull)) = &outcome {
+            account.disconnector.disconnect_socket(&socket, Reason::TooSlow);
+        }
+        outcome
+    }
+}
+
+/// The size of an acknowledgement in JSON, about what it takes in msgpack as well.
+fn size<T: Serialize + ?Sized>(answer: &T) -> usize {
+    struct Count(usize);
+    impl io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    // What cannot be written to here is not sent either, and the sender says why.
+    if serde_json::to_writer(&mut count, answer).is_err() {
+        return 0;
+    }
+    count.0
+}

@@ -1,0 +1,74 @@
+//! What a new connection asks for, from the first bytes that it sends. They stay in the kernel: a connection takes no memory
+//! for a request before there is room for it.
+
+use tokio::io;
+use tokio::net::TcpStream;
+
+use super::sessions;
+
+/// How much of a request is looked at.
+const BYTES: usize = 512;
+
+/// The paths that operators ask for.
+pub(super) const INSPECTION_PATHS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+
+/// What a connection asks for first.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum FirstRequest {
+    /// A page for operators.
+    Inspection,
+    /// Something of a session with this secret id.
+    Session(crate::adapter::Sid),
+    /// Anything else, or what cannot be told yet.
+    Other,
+}
+
+/// Waits for the first bytes, and looks at them. Nothing if the client closes the connection.
+pub(super) async fn peek(stream: &TcpStream) -> io::Result<Option<FirstRequest>> {
+    let mut bytes = [0; BYTES];
+    let count = stream.peek(&mut bytes).await?;
+    Ok((count > 0).then(|| first_request(bytes.get(..count).unwrap_or_default())))
+}
+
+fn first_request(bytes: &[u8]) -> FirstRequest {
+    let line = bytes.split(|byte| *byte == b'\r').next().and_then(|line| std::str::from_utf8(line).ok());
+    let mut words = line.unwrap_or_default().split(' ');
+    let (method, target) = (words.next(), words.next());
+    // Without a third word the target may go on in the next bytes.
+    let Some(target) = target.filter(|_| words.next().is_some()) else { return FirstRequest::Other };
+    let path = target.split('?').next().unwrap_or_default();
+    if matches!(method, Some("GET" | "HEAD")) && INSPECTION_PATHS.contains(&path) {
+        return FirstRequest::Inspection;
+    }
+    let sid = target.parse().ok().and_then(|uri| sessions::id_in(&uri)?.parse().ok());
+    sid.map_or(FirstRequest::Other, FirstRequest::Session)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_connection_asks_for() {
+        let of = |text: &str| first_request(text.as_bytes());
+        for text in
+            ["GET /healthz HTTP/1.1\r\nhost: a\r\n", "HEAD /readyz?x=1 HTTP/1.0", "GET /metrics HTTP/1.1\r\n"]
+        {
+            assert_eq!(of(text), FirstRequest::Inspection, "{text}");
+        }
+        for text in [
+            "",
+            "GET /health",
+            "GET /healthz",
+            "POST /healthz HTTP/1.1",
+            "GET /healthz/x HTTP/1.1",
+            "\u{16}\u{3}",
+        ] {
+            assert_eq!(of(text), FirstRequest::Other, "{text}");
+        }
+        let sid = crate::adapter::Sid::new();
+        let post = format!("POST /socket.io/?EIO=4&transport=polling&sid={sid} HTTP/1.1\r\n");
+        assert_eq!(of(&post), FirstRequest::Session(sid));
+        assert_eq!(of("GET /socket.io/?EIO=4&transport=polling&sid=short HTTP/1.1\r\n"), FirstRequest::Other);
+    }
+}

@@ -1,0 +1,357 @@
+//! Decides about each HTTP request before it reaches socketioxide: which connections and sessions it may use, and how much
+//! memory.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use axum::Router;
+use axum::body::{Body, HttpBody, to_bytes};
+use axum::response::{IntoResponse, Response};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderValue, Method, Request, StatusCode, header};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::time::timeout;
+use tower_service::Service;
+
+use super::addresses::{AddressKey, ClientAddress, TrustedProxies};
+use super::client_buffers::ClientBuffers;
+use super::compact_head;
+use super::disconnect::{Disconnector, Reason, UpgradedConnections};
+use super::origins::OriginRule;
+use super::quotas::{BodyCount, Quotas, Refused};
+use super::sessions::{self, Session, Sessions};
+use super::throttle::Throttle;
+use super::wire::{ConnectionHandle, UNADMITTED_BYTES};
+use crate::adapter::{Connection, Sid};
+
+/// The deadline of a request's body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The response to a handshake by polling is shorter.
+const OPEN_BYTES: usize = 4096;
+
+/// What all requests of a server share.
+pub(super) struct Front {
+    pub(super) app: Router,
+    /// The path of the Socket.IO endpoint.
+    pub(super) path: String,
+    pub(super) origins: OriginRule,
+    pub(super) proxies: TrustedProxies,
+    pub(super) quotas: Quotas,
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) buffers: Arc<ClientBuffers>,
+    pub(super) upgraded: Arc<UpgradedConnections>,
+    pub(super) disconnector: Disconnector,
+    pub(super) throttle: Throttle,
+    /// The largest body, in bytes.
+    pub(super) max_payload: usize,
+    /// How much a client may post without a poll, in bytes.
+    pub(super) client_buffer: usize,
+}
+
+/// The connection that a request came by.
+#[derive(Clone)]
+pub(super) struct Link {
+    pub(super) handle: Arc<ConnectionHandle>,
+    pub(super) secure: bool,
+}
+
+/// An answer of the front itself.
+type Refusal = Response;
+
+impl Front {
+    /// Answers a request.
+    pub(super) async fn respond(&self, link: &Link, request: Request<Incoming>) -> Response {
+        link.handle.set_polling(None);
+        if !is_below(request.uri().path(), &self.path) {
+            return self.call(request.map(Body::new)).await;
+        }
+        match self.socket_io(link, request).await {
+            Ok(response) | Err(response) => response,
+        }
+    }
+
+    async fn socket_io(&self, link: &Link, mut request: Request<Incoming>) -> Result<Response, Refusal> {
+        let peer = link.handle.peer;
+        let is_proxy = self.proxies.contains(peer.ip());
+        if !self.origins.allows(request.headers(), is_proxy) {
+            return Err(self.refuse_origin(&request));
+        }
+        let client = self.proxies.client(peer.ip(), request.headers());
+        let address = if is_proxy { SocketAddr::new(client, 0) } else { peer };
+        let extensions = request.extensions_mut();
+        extensions.insert(Connection { peer: address, secure: link.secure, since: SystemTime::now() });
+        extensions.insert(ClientAddress(client));
+        extensions.insert(link.handle.clone());
+        let is_upgrade = is_websocket(&request);
+        let key = AddressKey::of(client);
+        match sessions::id_in(request.uri()).map(str::parse::<Sid>) {
+            // A preflight request, or a method that opens no session.
+            None if request.method() != Method::GET => Ok(self.call(request.map(|_| Body::empty())).await),
+            None => self.open(link, request, key, is_upgrade).await,
+            Some(Ok(secret)) => {
+                let session = self.sessions.get(secret).ok_or_else(unknown_session)?;
+                let public = session.public_id().ok_or_else(unknown_session)?;
+                link.handle.belong_to(&session);
+                *request.uri_mut() = sessions::with_id(request.uri(), public).ok_or_else(unknown_session)?;
+                self.of_session(link, request, key, &session, public, is_upgrade).await
+            }
+            Some(Err(_)) => Err(unknown_session()),
+        }
+    }
+
+    /// A request that opens a session.
+    async fn open(
+        &self,
+        link: &Link,
+        mut request: Request<Incoming>,
+        key: AddressKey,
+        is_upgrade: bool,
+    ) -> Result<Response, Refusal> {
+        let address = self.quotas.address(key);
+        let refuse = |refused| self.refuse(refused, link.handle.peer);
+        let count = self.quotas.client(&address).map_err(refuse)?;
+        // The first handshake of a connection takes over what the connection has waited for.
+        let handshake = match link.handle.take_handshake() {
+            Some(handshake) => handshake,
+            None => self.quotas.handshake(&address).await.map_err(refuse)?,
+        };
+        let session = self.sessions.open(handshake, count);
+        compact_head::copy_out_of_buffer(&mut request);
+        request.extensions_mut().insert(session.clone());
+        if is_upgrade {
+            link.handle.upgrade(&session);
+        }
+        let response = self.call(request.map(|_| Body::empty())).await;
+        match response.status() {
+            StatusCode::SWITCHING_PROTOCOLS => return Ok(response),
+            StatusCode::OK => {}
+            _ => {
+                link.handle.stay_http();
+                return Ok(response);
+            }
+        }
+        let (mut parts, body) = response.into_parts();
+        let open = to_bytes(body, OPEN_BYTES)
+            .await
+            .map_err(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())?;
+        let replaced = sessions::replace_id(&open, |public| self.sessions.register(&session, public));
+        let replaced = replaced.ok_or_else(|| StatusCode::INTERNAL_SERVER_ERROR.into_response())?;
+        parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(replaced.len()));
+        Ok(Response::from_parts(parts, Body::from(replaced)))
+    }
+
+    /// A request of a session that polls.
+    async fn of_session(
+        &self,
+        link: &Link,
+        request: Request<Incoming>,
+        key: AddressKey,
+        session: &Arc<Session>,
+        public: Sid,
+        is_upgrade: bool,
+    ) -> Result<Response, Refusal> {
+        if is_upgrade {
+            link.handle.upgrade(session);
+            link.handle.buffer.get_or_init(|| self.buffers.of(public));
+            self.upgraded.register(public, &link.handle);
+            let response = self.call(request.map(|_| Body::empty())).await;
+            if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                link.handle.stay_http();
+            }
+            return Ok(response);
+        }
+        link.handle.set_polling(Some(public));
+        match *request.method() {
+            Method::GET => {
+                let poll = session.poll();
+                let response = self.call(request.map(|_| Body::empty())).await;
+                drop(poll);
+                Ok(self.count_until_sent(response, public).await)
+            }
+            Method::POST => {
+                let limit = if session.is_admitted() {
+                    self.max_payload
+                } else {
+                    self.max_payload.min(UNADMITTED_BYTES)
+                };
+                let mut count = self.quotas.body(&self.quotas.address(key));
+                let (head, body) = request.into_parts();
+                let body = match read(body, limit, &mut count).await {
+                    Ok(body) => body,
+                    Err(status) => {
+                        self.disconnector.close_polling(public);
+                        return Err(self.refuse_body(status));
+                    }
+                };
+                if !session.post(body.len(), self.client_buffer) {
+                    self.disconnector.disconnect_session(public, link.handle.peer, Reason::TooSlow);
+                    return Err(status(StatusCode::TOO_MANY_REQUESTS));
+                }
+                Ok(self.call(Request::from_parts(head, Body::from(body))).await)
+            }
+            _ => Ok(self.call(request.map(|_| Body::empty())).await),
+        }
+    }
+
+    async fn call(&self, request: Request<Body>) -> Response {
+        let mut app = self.app.clone();
+        let ready =
+            std::future::poll_fn(|context| Service::<Request<Body>>::poll_ready(&mut app, context)).await;
+        match ready {
+            Ok(()) => app.call(request).await.unwrap_or_else(|never| match never {}),
+            Err(never) => match never {},
+        }
+    }
+
+    /// Lets the packets of a poll count for the client until they are written to its connection.
+    async fn count_until_sent(&self, response: Response, public: Sid) -> Response {
+        let (head, body) = response.into_parts();
+        let Ok(data) = to_bytes(body, usize::MAX).await else {
+            return status(StatusCode::INTERNAL_SERVER_ERROR);
+        };
+        let counted = Counted { data, buffers: self.buffers.clone(), sid: public };
+        Response::from_parts(head, Body::from(Bytes::from_owner(counted)))
+    }
+
+    fn refuse(&self, refused: Refused, peer: SocketAddr) -> Response {
+        self.count_refusal(refused, peer);
+        status(match refused {
+            Refused::Rate => StatusCode::TOO_MANY_REQUESTS,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
+        })
+    }
+
+    /// Tells of a refused client in the log and in a metric.
+    pub(super) fn count_refusal(&self, refused: Refused, peer: SocketAddr) {
+        metrics::counter!("pgio_connections_refused_total", "reason" => refused.reason()).increment(1);
+        if let Some(held_back) = self.throttle.pass(refused.reason()) {
+            tracing::warn!(%peer, reason = refused.reason(), held_back, "refusing clients");
+        }
+    }
+
+    fn refuse_origin<B>(&self, request: &Request<B>) -> Response {
+        metrics::counter!("pgio_connections_refused_total", "reason" => "origin").increment(1);
+        if let Some(held_back) = self.throttle.pass("origin") {
+            let short = |name| {
+                let value =
+                    request.headers().get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
+                value.unwrap_or_default().chars().take(100).collect::<String>()
+            };
+            tracing::warn!(
+                origin = ?short(header::ORIGIN), host = ?short(header::HOST), allowed = %self.origins, held_back,
+                "refusing a page of another origin; --origin lists the origins that may connect"
+            );
+        }
+        status(StatusCode::FORBIDDEN)
+    }
+
+    fn refuse_body(&self, code: StatusCode) -> Response {
+        if let Some(held_back) = self.throttle.pass(code.as_str()) {
+            tracing::info!(status = code.as_u16(), held_back, "refusing the body of a request");
+        }
+        let mut response = status(code);
+        // The rest of the body is not read.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        response
+    }
+}
+
+/// The packets of a poll, on their way to the client.
+struct Counted {
+    data: Bytes,
+    buffers: Arc<ClientBuffers>,
+    sid: Sid,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.data
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.buffers.sent(self.sid, self.data.len());
+    }
+}
+
+/// Reads a body of up to `limit` bytes.
+async fn read(mut body: Incoming, limit: usize, count: &mut BodyCount) -> Result<Bytes, StatusCode> {
+    if body.size_hint().lower() > limit as u64 {
+        return Err(StatusCode::PAYLOAD_TOO_LARGE);
+    }
+    let whole = async {
+        let mut bytes = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(|_| StatusCode::BAD_REQUEST)?.into_data() else { continue };
+            if bytes.len() + data.len() > limit {
+                return Err(StatusCode::PAYLOAD_TOO_LARGE);
+            }
+            if !count.add(data.len()) {
+                return Err(StatusCode::SERVICE_UNAVAILABLE);
+            }
+            bytes.extend_from_slice(&data);
+        }
+        Ok(bytes.freeze())
+    };
+    timeout(BODY_TIMEOUT, whole).await.unwrap_or(Err(StatusCode::REQUEST_TIMEOUT))
+}
+
+/// Whether a path is the one of the endpoint, or below it. `/socket.io-admin` is not below `/socket.io`.
+fn is_below(path: &str, endpoint: &str) -> bool {
+    path.strip_prefix(endpoint).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Whether a request asks for a websocket.
+fn is_websocket<B>(request: &Request<B>) -> bool {
+    let asks = |pair: &str| pair == "transport=websocket";
+    request.headers().contains_key(header::UPGRADE)
+        && request.uri().query().is_some_and(|query| query.split('&').any(asks))
+}
+
+/// What Node answers for a session that it does not know.
+fn unknown_session() -> Response {
+    let mut response = status(StatusCode::BAD_REQUEST);
+    *response.body_mut() = Body::from(r#"{"code":"1","message":"Session ID unknown"}"#);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+fn status(code: StatusCode) -> Response {
+    metrics::counter!("pgio_requests_refused_total", "status" => code.as_u16().to_string()).increment(1);
+    let mut response = code.into_response();
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_below_the_path_is_socket_io() {
+        for (path, is) in [
+            ("/socket.io", true),
+            ("/socket.io/", true),
+            ("/socket.io/x", true),
+            ("/socket.io-admin", false),
+            ("/healthz", false),
+        ] {
+            assert_eq!(is_below(path, "/socket.io"), is, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_websocket_has_header_and_transport() {
+        let request = |uri: &str| Request::get(uri).header("upgrade", "websocket").body(()).unwrap();
+        assert!(is_websocket(&request("/socket.io/?EIO=4&transport=websocket")));
+        assert!(
+            !is_websocket(&request("/socket.io/?EIO=4&transport=polling"))
+                && !is_websocket(&request("/socket.io/"))
+        );
+        assert!(!is_websocket(&Request::get("/?transport=websocket").body(()).unwrap()));
+    }
+}

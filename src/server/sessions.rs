@@ -1,0 +1,200 @@
+//! The sessions of clients, from their handshake on.
+//!
+//! socketioxide uses the id of a session as `socket.id`, which other clients and servers see. So the clients that poll get
+//! another, secret id: the server replaces the id in the response to the handshake, and puts the id of socketioxide back into
+//! the URI of each later request. The id that others see opens no session, as with Node.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+
+use http::Uri;
+use http::uri::PathAndQuery;
+
+use super::quotas::{ClientCount, Handshake};
+use crate::adapter::Sid;
+
+/// How many connections a session may have beside the limits for handshakes. A client that polls has two.
+const CONNECTIONS: usize = 4;
+
+/// The sessions that were opened by polling, by their secret id.
+#[derive(Default)]
+pub(super) struct Sessions(Mutex<HashMap<Sid, Weak<Session>>>);
+
+/// A session. socketioxide keeps it with the head of the first request, for as long as the client is connected.
+pub(super) struct Session {
+    sessions: Weak<Sessions>,
+    ids: OnceLock<Ids>,
+    /// Held until the client is admitted to a namespace.
+    handshake: Mutex<Option<Handshake>>,
+    is_admitted: AtomicBool,
+    _count: ClientCount,
+    connections: Arc<AtomicUsize>,
+    polls: AtomicUsize,
+    /// How many bytes the client has posted since its last poll.
+    unpolled: AtomicUsize,
+}
+
+/// The ids of a session that was opened by polling.
+struct Ids {
+    /// What the client knows.
+    secret: Sid,
+    /// What socketioxide knows, and everybody else.
+    public: Sid,
+}
+
+/// A connection that belongs to a session.
+pub(super) struct Claim(Arc<AtomicUsize>);
+
+/// A poll that waits for packets.
+pub(super) struct Poll<'a>(&'a Session);
+
+impl Sessions {
+    /// A session whose client is not admitted yet.
+    pub(super) fn open(self: &Arc<Self>, handshake: Handshake, count: ClientCount) -> Arc<Session> {
+        Arc::new(Session {
+            sessions: Arc::downgrade(self),
+            ids: OnceLock::new(),
+            handshake: Mutex::new(Some(handshake)),
+            is_admitted: AtomicBool::new(false),
+            _count: count,
+            connections: Arc::default(),
+            polls: AtomicUsize::new(0),
+            unpolled: AtomicUsize::new(0),
+        })
+    }
+
+    /// Gives a session that was opened by polling its secret id.
+    pub(super) fn register(&self, session: &Arc<Session>, public: Sid) -> Sid {
+        let ids = session.ids.get_or_init(|| Ids { secret: Sid::new(), public });
+        self.sessions().insert(ids.secret, Arc::downgrade(session));
+        ids.secret
+    }
+
+    /// The session with this secret id.
+    pub(super) fn get(&self, secret: Sid) -> Option<Arc<Session>> {
+        self.sessions().get(&secret)?.upgrade()
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, HashMap<Sid, Weak<Session>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Session {
+    /// The id of the session in socketioxide, if it was opened by polling.
+    pub(super) fn public_id(&self) -> Option<Sid> {
+        self.ids.get().map(|ids| ids.public)
+    }
+
+    /// The client is admitted to a namespace.
+    pub(super) fn admit(&self) {
+        self.is_admitted.store(true, Ordering::Relaxed);
+        self.handshake.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    pub(super) fn is_admitted(&self) -> bool {
+        self.is_admitted.load(Ordering::Relaxed)
+    }
+
+    /// Makes a connection one of the session's, if it has not too many.
+    pub(super) fn claim(&self) -> Option<Claim> {
+        let more = |before| (before < CONNECTIONS).then_some(before + 1);
+        self.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        Some(Claim(self.connections.clone()))
+    }
+
+    /// A poll begins.
+    pub(super) fn poll(&self) -> Poll<'_> {
+        self.polls.fetch_add(1, Ordering::Relaxed);
+        Poll(self)
+    }
+
+    /// Adds the bytes of a post. False if the client has posted more than `limit` bytes without a poll: what the server answers
+    /// waits in memory.
+    pub(super) fn post(&self, bytes: usize, limit: usize) -> bool {
+        if self.polls.load(Ordering::Relaxed) > 0 {
+            return true;
+        }
+        self.unpolled.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) <= limit
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let (Some(ids), Some(sessions)) = (self.ids.get(), self.sessions.upgrade()) {
+            sessions.sessions().remove(&ids.secret);
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Poll<'_> {
+    fn drop(&mut self) {
+        self.0.polls.fetch_sub(1, Ordering::Relaxed);
+        self.0.unpolled.store(0, Ordering::Relaxed);
+    }
+}
+
+/// The session id in a URI; nothing in it for a request that opens a session.
+pub(super) fn id_in(uri: &Uri) -> Option<&str> {
+    uri.query()?.split('&').find_map(|pair| pair.strip_prefix("sid="))
+}
+
+/// The same URI with another session id.
+pub(super) fn with_id(uri: &Uri, sid: Sid) -> Option<Uri> {
+    let mut is_first = true;
+    let pairs = uri.query()?.split('&').map(|pair| {
+        let is_id = pair.starts_with("sid=") && std::mem::take(&mut is_first);
+        if is_id { format!("sid={sid}") } else { pair.to_owned() }
+    });
+    let pairs: Vec<_> = pairs.collect();
+    let path: PathAndQuery = format!("{}?{}", uri.path(), pairs.join("&")).parse().ok()?;
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(path);
+    Uri::from_parts(parts).ok()
+}
+
+/// The session id in the response to a handshake by polling, and the response with another one.
+pub(super) fn replace_id(open: &[u8], secret: impl FnOnce(Sid) -> Sid) -> Option<String> {
+    const KEY: &str = "\"sid\":\"";
+    let text = std::str::from_utf8(open).ok()?;
+    let start = text.find(KEY)? + KEY.len();
+    let end = start + text.get(start..)?.find('"')?;
+    let secret = secret(text.get(start..end)?.parse().ok()?);
+    Some(format!("{}{secret}{}", &text[..start], &text[end..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_of_a_uri_is_replaced() {
+        let secret = Sid::new();
+        let uri = |query: &str| format!("/socket.io/?{query}").parse::<Uri>().unwrap();
+        let replaced = with_id(&uri("EIO=4&sid=AAAAAAAAAAAAAAAA&sid=b&t=1"), secret).unwrap();
+        assert_eq!(replaced.to_string(), format!("/socket.io/?EIO=4&sid={secret}&sid=b&t=1"));
+        assert_eq!(id_in(&replaced), Some(secret.as_str()));
+        assert_eq!(id_in(&uri("EIO=4&xsid=7")), None);
+        assert!(with_id(&"/socket.io/".parse().unwrap(), secret).is_none());
+    }
+
+    #[test]
+    fn the_id_of_a_response_is_replaced() {
+        let (public, secret) = (Sid::new(), Sid::new());
+        let open = format!(r#"0{{"sid":"{public}","upgrades":["websocket"]}}"#);
+        let replaced = replace_id(open.as_bytes(), |sid| {
+            assert_eq!(sid, public);
+            secret
+        });
+        assert_eq!(replaced.unwrap(), format!(r#"0{{"sid":"{secret}","upgrades":["websocket"]}}"#));
+        assert_eq!(replace_id(b"{}", |sid| sid), None);
+        assert_eq!(replace_id(b"0{\"sid\":\"short\"}", |sid| sid), None);
+    }
+}

@@ -1,0 +1,90 @@
+//! What the server keeps for a client that does not read.
+
+use super::{POLLING, ask, assert_unharmed, connect};
+use crate::support::pgio_serve::PgioServe;
+use crate::support::postgres::postgres;
+use crate::support::raw_websocket::RawWebsocket;
+
+#[tokio::test]
+async fn a_refusal_does_not_repeat_what_the_client_sent() {
+    let postgres = postgres().await;
+    let serve = PgioServe::start(postgres.url(), &["--allow-join", "[a-z]*"]).await;
+    let mut websocket = RawWebsocket::connect(serve.address()).await;
+    for room in ["A".repeat(990_000), "a".repeat(257), "A".repeat(200)] {
+        websocket.send(&format!("420[\"join\",\"{room}\"]")).await;
+        let answer = websocket.read_text().await;
+        assert!(answer.starts_with("430[{\"error\":\"") && answer.len() < 150, "{answer}");
+    }
+    websocket.send(&format!("420[\"join\",\"{}\"]", "a".repeat(256))).await;
+    assert!(websocket.read_text().await.starts_with("430[[\"aaa"));
+}
+
+#[tokio::test]
+async fn the_rooms_of_a_client_are_limited() {
+    let postgres = postgres().await;
+    let serve = PgioServe::start(postgres.url(), &["--allow-join", "*", "--max-rooms-per-client", "3"]).await;
+    let mut websocket = RawWebsocket::connect(serve.address()).await;
+    let mut answer = async |text: &str| {
+        websocket.send(text).await;
+        websocket.read_text().await
+    };
+    assert_eq!(answer("420[\"join\",[\"a\",\"b\",\"b\"]]").await, "430[[\"a\",\"b\"]]");
+    let refused = "430[{\"error\":\"a client may be in 3 rooms at most\"}]";
+    assert_eq!(answer("420[\"join\",[\"c\",\"d\"]]").await, refused);
+    assert_eq!(answer("420[\"join\",[\"c\",\"a\"]]").await, "430[[\"a\",\"b\",\"c\"]]");
+    assert_eq!(answer("420[\"join\",\"d\"]").await, refused);
+    assert_eq!(answer("420[\"join\",\"a\"]").await, "430[[\"a\",\"b\",\"c\"]]");
+    assert_eq!(answer("420[\"leave\",\"a\"]").await, "430[[\"b\",\"c\"]]");
+    assert_eq!(answer("420[\"join\",\"d\"]").await, "430[[\"b\",\"c\",\"d\"]]");
+}
+
+#[tokio::test]
+async fn acknowledgements_that_are_not_read_end_the_client() {
+    let postgres = postgres().await;
+    let serve = PgioServe::start(postgres.url(), &["--allow-join", "*"]).await;
+    let before = serve.memory();
+    let mut websocket = RawWebsocket::connect(serve.address()).await;
+    let rooms: Vec<_> = (0..900).map(|n| format!("\"{n:0200}\"")).collect();
+    websocket.send(&format!("420[\"join\",[{}]]", rooms.join(","))).await;
+    // Each is answered with the list of 180 kB.
+    for _ in 0..3000 {
+        websocket.send("420[\"join\",[]]").await;
+    }
+    serve.wait_for_metric("pgio_clients_cut_off_total{reason=\"too_slow\"}", 1.0).await;
+    websocket.read_to_end().await;
+    assert_unharmed(&serve, before).await;
+}
+
+#[tokio::test]
+async fn answers_of_the_library_that_are_not_read_hold_little_memory() {
+    let postgres = postgres().await;
+    let serve = PgioServe::start(postgres.url(), &[]).await;
+    let before = serve.memory();
+    let mut websocket = RawWebsocket::connect(serve.address()).await;
+    // Each is answered with the name of the namespace, which is none.
+    let connect = format!("40/{},", "x".repeat(900_000));
+    let mut sent = 0;
+    while sent < 200 && websocket.try_send(&connect).await {
+        sent += 1;
+    }
+    // The rest waits in the buffers of the system.
+    assert!(sent < 50, "{sent} times 900 kB");
+    assert_unharmed(&serve, before).await;
+}
+
+#[tokio::test]
+async fn answers_that_are_not_polled_hold_little_memory() {
+    let postgres = postgres().await;
+    let serve = PgioServe::start(postgres.url(), &[]).await;
+    let (session, _) = connect(&serve, "").await;
+    let before = serve.memory();
+    let path = format!("{POLLING}&sid={session}");
+    let connect = format!("40/{},", "x".repeat(900_000));
+    let mut statuses = Vec::new();
+    for _ in 0..100 {
+        statuses.push(ask(&serve, "POST", &path, "", &connect).await.0);
+    }
+    assert!(statuses.starts_with(&[200; 10]) && statuses.contains(&429), "{statuses:?}");
+    assert_eq!(statuses.last(), Some(&400), "the session is closed");
+    assert_unharmed(&serve, before).await;
+}

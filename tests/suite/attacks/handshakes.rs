@@ -1,0 +1,153 @@
+//! Handshakes, heads and bodies of requests, connections: what a client costs before it has shown a token.
+
+use std::time::Duration;
+
+use nix::sys::resource::{Resource, setrlimit};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::{POLLING, Raw, ask, assert_unharmed, connect, open};
+use crate::support::node::NodePeer;
+use crate::support::pgio_serve::{PgioServe, command};
+use crate::support::postgres::postgres;
+use crate::support::raw_websocket::RawWebsocket;
+
+fn handshake(header: usize) -> String {
+    format!("GET {POLLING} HTTP/1.1\r\nhost: pgio\r\nx-large: {}\r\n\r\n", "x".repeat(header))
+}
+
+#[tokio::test]
+async fn a_large_head_is_refused() {
+    let postgres = postgres().await;
+    let serve = PgioServe::start(postgres.url(), &[]).await;
+    for (bytes, status) in [(15 << 10, 200), (17 << 10, 431), (300_000, 431)] {
+        let mut raw = Raw::connect(&serve).await;
+        raw.write(handshake(bytes).as_bytes()).await;
+        assert_eq!(raw.status().await, status, "{bytes} bytes");
+    }
+}
+
+#[tokio::test]
+async fn pipelined_handshakes_of_one_connection_hold_little_memory() {
+    let postgres = postgres().await;
+    let serve = PgioServe::start(postgres.url(), &[]).await;
+    let before = serve.memory();
+    let mut raw = Raw::connect(&serve).await;
+    let handshakes = handshake(15 << 10).repeat(100);
+    for _ in 0..80 {
+        // The server stops to read once too many handshakes are under way.
+        if !raw.write(handshakes.as_bytes()).await {
+            break;
+        }
+    }
+    assert_unharmed(&serve, before).await;
+    serve.client(&NodePeer::start().await).await;
+}
+
+#[tokio::test]
+async fn handshakes_that_never_connect_go_after_a_while() {
+    const COUNT: usize = 2000;
+    let postgres = postgres().await;
+    let serve = PgioServe::start(postgres.url(), &["--connect-timeout", "1s"]).await;
+    let before = serve.memory();
+    let request = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nhost: pgio\r\nconnection: Upgrade\r\n\
+                   upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n";
+    let request = format!("{request}x-large: {}\r\n\r\n", "x".repeat(15 << 10));
+    let mut hostile = Vec::new();
+    for _ in 0..COUNT {
+        let mut raw = Raw::connect(&serve).await;
+        raw.write(request.as_bytes()).await;
+        hostile.push(raw);
+    }
+    assert_unharmed(&serve, before).await;
+    // A client of the same address has to wait for its turn, but gets in.
+    serve.client(&NodePeer::start().await).await;
+    let first = &mut hostile[0];
+    assert_eq!(first.status().await, 101);
+    let ended = timeout(Duration::from_secs(10), first.0.read_to_end(&mut Vec::new())).await;
+    ended.expect("the server ends a handshake that does not connect").unwrap();
+}
+
+#[tokio::test]
+async fn bodies_that_stall_hold_little_memory_and_end() {
+    const COUNT: usize = 400;
+    let postgres = postgres().await;
+    let serve = PgioServe::start(postgres.url(), &[]).await;
+    let (session, _) = connect(&serve, "").await;
+    let before = serve.memory();
+    let part = format!(
+        "POST {POLLING}&sid={session} HTTP/1.1\r\nhost: pgio\r\ncontent-length: 900000\r\n\r\n{}",
+        "x".repeat(400_000)
+    );
+    let mut hostile = Vec::new();
+    for _ in 0..COUNT {
+        let mut raw = Raw::connect(&serve).await;
+        raw.write(part.as_bytes()).await;
+        hostile.push(raw);
+    }
+    assert_unharmed(&serve, before).await;
+    // Each gets an answer, whether there was room for its part or not.
+    for raw in &mut hostile[..10] {
+        let status = timeout(Duration::from_secs(20), raw.status()).await.expect("a body has a deadline");
+        assert!([400, 408, 503].contains(&status), "{status}");
+    }
+    serve.client(&NodePeer::start().await).await;
+}
+
+#[tokio::test]
+async fn a_client_that_is_not_admitted_sends_little() {
+    let postgres = postgres().await;
+    let serve = PgioServe::start(postgres.url(), &[]).await;
+    let mut websocket = RawWebsocket::open(serve.address()).await;
+    websocket.send(&"x".repeat(100_000)).await;
+    websocket.read_to_end().await;
+    serve.wait_for_metric("pgio_clients_cut_off_total{reason=\"unadmitted\"}", 1.0).await;
+    let path = format!("{POLLING}&sid={}", open(&serve, "").await);
+    assert_eq!(ask(&serve, "POST", &path, "", &"x".repeat(100_000)).await.0, 413);
+}
+
+#[tokio::test]
+async fn clients_are_limited_together_and_for_each_address() {
+    let postgres = postgres().await;
+    let flags = ["--max-clients", "4", "--max-clients-per-address", "2", "--trusted-proxy", "127.0.0.0/8"];
+    let serve = PgioServe::start(postgres.url(), &flags).await;
+    let begin = async |address: &str| {
+        ask(&serve, "GET", POLLING, &format!("x-forwarded-for: {address}\r\n"), "").await.0
+    };
+    assert_eq!((begin("10.0.0.1").await, begin("10.0.0.1").await, begin("10.0.0.1").await), (200, 200, 503));
+    assert_eq!(
+        (begin("6.6.6.6, 10.0.0.1").await, begin("10.0.0.2").await, begin("10.0.0.2").await),
+        (503, 200, 200)
+    );
+    assert_eq!(begin("10.0.0.3").await, 503);
+    assert_eq!(serve.get("/readyz").await.0, 200);
+    assert_eq!(serve.metric("pgio_connections_refused_total{reason=\"max_clients_per_address\"}").await, 2.0);
+    assert_eq!(serve.metric("pgio_connections_refused_total{reason=\"max_clients\"}").await, 1.0);
+    serve.wait_for_log("refusing clients").await;
+}
+
+#[tokio::test]
+async fn health_checks_are_answered_without_file_descriptors() {
+    let postgres = postgres().await;
+    let mut command = command(["serve", "--listen", "127.0.0.1:0", "--database-url", postgres.url()]);
+    let limit = || setrlimit(Resource::RLIMIT_NOFILE, 200, 200).map_err(std::io::Error::from);
+    // SAFETY: setrlimit is one system call.
+    unsafe { command.pre_exec(limit) };
+    let serve = PgioServe::spawn(command).await;
+    let mut clients = Vec::new();
+    while clients.len() < 200
+        && let Some(client) = RawWebsocket::try_open(serve.address()).await
+    {
+        clients.push(client);
+    }
+    let mut idle = Vec::new();
+    for _ in 0..300 {
+        idle.push(TcpStream::connect(serve.address()).await.unwrap());
+        if idle.len() % 30 == 0 {
+            assert_eq!(serve.get("/healthz").await.0, 200);
+            assert_eq!(serve.get("/readyz").await.0, 200);
+        }
+    }
+    assert!(clients.len() > 100, "{} clients", clients.len());
+}

@@ -1,0 +1,96 @@
+//! What hostile clients do, in small. Each test holds the figure that the attack must not reach.
+
+mod buffers;
+mod doors;
+mod handshakes;
+mod origins;
+mod session_ids;
+mod tls;
+
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::support::pgio_serve::PgioServe;
+
+/// How much more memory than before one hostile client may make a server use.
+const MEMORY: usize = 64 << 20;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Asserts that a server answers health checks and uses little more memory than before.
+async fn assert_unharmed(serve: &PgioServe, before: usize) {
+    let mut times = Vec::new();
+    for _ in 0..20 {
+        let start = Instant::now();
+        assert_eq!(serve.get("/readyz").await.0, 200);
+        times.push(start.elapsed());
+    }
+    times.sort();
+    // The slowest ones tell of the other tests that share the machine.
+    assert!(times[15] < Duration::from_millis(100), "{times:?}");
+    let more = serve.peak_memory().saturating_sub(before);
+    assert!(more < MEMORY, "{} MiB more than before", more >> 20);
+}
+
+/// A connection that requests are written to as they are.
+struct Raw(TcpStream);
+
+impl Raw {
+    async fn connect(serve: &PgioServe) -> Raw {
+        Raw(TcpStream::connect(serve.address()).await.unwrap())
+    }
+
+    /// Writes as much as the server takes within a while: whether that is all.
+    async fn write(&mut self, bytes: &[u8]) -> bool {
+        timeout(Duration::from_secs(2), self.0.write_all(bytes)).await.is_ok_and(|written| written.is_ok())
+    }
+
+    /// Reads up to the end of a head, or of the stream.
+    async fn head(&mut self) -> String {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            match timeout(PATIENCE, self.0.read_u8()).await.expect("it answers") {
+                Ok(byte) => head.push(byte),
+                Err(_) => break,
+            }
+        }
+        String::from_utf8(head).unwrap()
+    }
+
+    /// The status of the next response; 0 if the server closes the connection.
+    async fn status(&mut self) -> u16 {
+        let head = self.head().await;
+        head.split(' ').nth(1).map_or(0, |status| status.parse().unwrap())
+    }
+}
+
+/// The answer to one request, with additional lines for its head: status and body.
+async fn ask(serve: &PgioServe, method: &str, path: &str, more: &str, body: &str) -> (u16, String) {
+    let length = body.len();
+    let request =
+        format!("{method} {path} HTTP/1.0\r\nhost: pgio\r\ncontent-length: {length}\r\n{more}\r\n{body}");
+    let (head, body) = serve.request(&request).await;
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body)
+}
+
+const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
+
+/// Opens a session by polling: its id.
+async fn open(serve: &PgioServe, more: &str) -> String {
+    let (status, body) = ask(serve, "GET", POLLING, more, "").await;
+    assert_eq!(status, 200, "{body}");
+    body.split("\"sid\":\"").nth(1).unwrap().split('"').next().unwrap().to_owned()
+}
+
+/// Opens a session by polling and connects it to the main namespace: its id, and that of its socket.
+async fn connect(serve: &PgioServe, auth: &str) -> (String, String) {
+    let session = open(serve, "").await;
+    let path = format!("{POLLING}&sid={session}");
+    assert_eq!(ask(serve, "POST", &path, "", &format!("40{auth}")).await.1, "ok");
+    let (_, connected) = ask(serve, "GET", &path, "", "").await;
+    let socket = connected.split("40{\"sid\":\"").nth(1).unwrap_or_else(|| panic!("{connected}"));
+    (session, socket.split('"').next().unwrap().to_owned())
+}
