@@ -8,6 +8,9 @@ mod client_buffers;
 mod compact_head;
 mod descriptors;
 mod disconnect;
+mod doors;
+#[doc(hidden)]
+pub mod fuzzing;
 mod inspection;
 mod loopback;
 mod metrics;
@@ -38,6 +41,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 pub use answers::Answers;
 pub use auth::{Authentication, JwtKey, Tokens};
+pub use doors::Door;
 pub use metrics::Metrics;
 pub use options::{CorsOrigins, Hosted, Parser, ServerOptions, TlsFiles, Transports};
 pub use rules::{ClientRules, Relay, RoomPattern};
@@ -98,7 +102,7 @@ impl Server {
     /// Starts a server on a cluster. When this returns, the server is a member of the cluster and accepts clients.
     ///
     /// # Errors
-    /// [`Error::Listen`] if the address cannot be bound, [`Error::File`] for an unreadable or invalid TLS file,
+    /// [`Error::TableShape`] if the attachment table holds something else, [`Error::Listen`] if the address cannot be bound, [`Error::File`] for an unreadable or invalid TLS file,
     /// [`Error::Setting`] for an invalid path or namespace pattern, and the errors of [`Cluster::subscribe`] and
     /// [`Cluster::publish`].
     pub async fn start(cluster: Cluster, options: ServerOptions, metrics: Metrics) -> Result<Self> {
@@ -106,6 +110,7 @@ impl Server {
         let client_buffer = checked_client_buffer(options.client_buffer)?;
         let tls = options.tls.as_ref().map(tls::acceptor).transpose()?;
         let descriptors = Descriptors::raise_limit();
+        cluster.check_attachment_table().await?;
         let (listener, address) = listen(&options.listen).await?;
 
         let adapter = PostgresAdapterCtr::new(cluster.clone());
@@ -270,7 +275,9 @@ fn checked_client_buffer(bytes: u64) -> Result<usize> {
 fn checked_path(path: &str) -> Result<String> {
     let trimmed = path.trim_end_matches('/');
     let is_path = trimmed.starts_with('/')
-        && trimmed.parse::<http::uri::PathAndQuery>().is_ok_and(|p| p.query().is_none());
+        && trimmed
+            .parse::<http::uri::PathAndQuery>()
+            .is_ok_and(|p| p.as_str() == trimmed && p.query().is_none());
     let is_taken = ["/healthz", "/readyz", "/metrics"].contains(&trimmed);
     if is_path && !is_taken {
         return Ok(trimmed.to_owned());
