@@ -7,6 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::protocol::{AttachmentId, MessageKind, Uid};
+use crate::safe_text::{cut, quoted};
+
+/// How many bytes of a reason an error quotes that a library or the server gives.
+const REASON_BYTES: usize = 300;
 
 /// The error below an [`Error`]: shared, as errors can be cloned.
 #[derive(Debug, Clone)]
@@ -28,7 +32,8 @@ impl Deref for Cause {
 
 /// Everything that can go wrong in this library.
 ///
-/// The text of each error is one line, names the input that caused it and never holds a password. Where Postgres or the
+/// The text of each error is one line, names the input that caused it and never holds a password. What a client, another
+/// server or Postgres has sent is quoted without control characters, and cut after 100 or 300 bytes. Where Postgres or the
 /// network caused it, [`source`](std::error::Error::source) is a `tokio_postgres::Error` or a
 /// `tokio_postgres::error::DbError`.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -97,7 +102,7 @@ pub enum Error {
     NotificationsNotDelivered,
 
     /// The server refused a statement.
-    #[error("Postgres refused: {message}")]
+    #[error("Postgres refused: {}", cut(message, REASON_BYTES))]
     #[non_exhaustive]
     Database {
         /// The server's own words.
@@ -157,7 +162,7 @@ pub enum Error {
     },
 
     /// The channel of a namespace is not a name that Postgres takes.
-    #[error("namespace {namespace:?} cannot be used: {reason}")]
+    #[error("namespace \"{}\" cannot be used: {reason}", quoted(namespace))]
     Namespace {
         /// The namespace.
         namespace: String,
@@ -166,7 +171,7 @@ pub enum Error {
     },
 
     /// The name of an event is reserved by Socket.IO.
-    #[error("event name {event:?} is reserved by Socket.IO")]
+    #[error("event name \"{}\" is reserved by Socket.IO", quoted(event))]
     ReservedEvent {
         /// The event.
         event: String,
@@ -182,15 +187,15 @@ pub enum Error {
     },
 
     /// A value cannot be sent: a map key that is no string, a `Serialize` that failed.
-    #[error("cannot encode: {0}")]
+    #[error("cannot encode: {}", cut(.0, REASON_BYTES))]
     Encode(String),
 
     /// What arrived is not a message of the protocol.
-    #[error("cannot decode: {0}")]
+    #[error("cannot decode: {}", cut(.0, REASON_BYTES))]
     Decode(String),
 
     /// A message went through the attachment table, and its row was gone before it was read.
-    #[error("the attachment of a {kind} from {uid} is gone")]
+    #[error("the attachment of a {kind} from {} is gone", quoted(uid.as_str()))]
     MissingAttachment {
         /// What the message was.
         kind: MessageKind,
@@ -229,7 +234,7 @@ pub enum Error {
     },
 
     /// Code of the application panicked.
-    #[error("{what} panicked: {message}")]
+    #[error("{} panicked: {}", cut(what, REASON_BYTES), cut(message, REASON_BYTES))]
     Panicked {
         /// Which code: `the handler of slow clients`.
         what: String,

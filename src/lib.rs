@@ -121,6 +121,7 @@ pub mod emitter;
 pub mod postgres;
 mod private_key;
 pub mod protocol;
+mod safe_text;
 #[cfg(feature = "server")]
 pub mod server;
 mod setters;

@@ -1,13 +1,25 @@
 //! What has to hold for whatever bytes come: the fuzz targets, and the test that runs their corpus.
 
+use std::io::Write;
+use std::sync::LazyLock;
+
+use pgio::postgres::TableName;
 use pgio::protocol::{Body, Encoded, Message, Namespace, Notification};
+use pgio::server::{Authentication, JwtKey, Tokens, fuzzing};
 
 /// A target's name, and what it does with the bytes.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 3] =
-    [("notification", notification), ("attachment", attachment), ("settings", settings)];
+pub const TARGETS: [Target; 7] = [
+    ("notification", notification),
+    ("attachment", attachment),
+    ("settings", settings),
+    ("client", client),
+    ("token", token),
+    ("identifier", identifier),
+    ("request", request),
+];
 
 /// The text of a notification: the envelope, then the message.
 pub fn notification(bytes: &[u8]) {
@@ -31,6 +43,118 @@ pub fn settings(bytes: &[u8]) {
     if let Err(error) = pgio::Settings::parse(text) {
         assert!(!error.to_string().contains('\n'), "an error is one line: {error}");
     }
+}
+
+/// An event of a client: in text, then its attachments after a line break each; or in msgpack.
+pub fn client(bytes: &[u8]) {
+    let (text, attachments) = match bytes.iter().position(|byte| *byte == b'\n') {
+        Some(end) => {
+            (&bytes[..end], bytes[end + 1..].split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect())
+        }
+        None => (bytes, Vec::new()),
+    };
+    for args in [
+        std::str::from_utf8(text).ok().and_then(|text| fuzzing::args_of_client(Some(text), attachments, &[])),
+        fuzzing::args_of_client(None, Vec::new(), bytes),
+    ] {
+        let Some(args) = args else { continue };
+        let mut event = vec![pgio::Value::from("e")];
+        event.extend(args);
+        // Whatever a client has sent can be told to other servers.
+        assert!(serde_json::to_string(&pgio::Value::Array(event)).is_ok());
+    }
+}
+
+/// The `auth` of a client, where tokens are needed that nobody guesses.
+pub fn token(bytes: &[u8]) {
+    static DOORS: LazyLock<[Authentication; 3]> = LazyLock::new(|| {
+        let secret = "a secret that nobody guesses, of more than 32 bytes";
+        let public = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEEVs/o5+uQbTjL3chynL4wXgUg2R9\nq9UU8I5mEovUf86QZ7kOBIjJwqnzD1omageEHWwHdBO6B+dFabmdT9POxg==\n-----END PUBLIC KEY-----\n";
+        let directory = std::env::temp_dir();
+        let path = directory.join(format!("pgio-fuzz-{}-{:x}", std::process::id(), fastrand::u64(..)));
+        let file = |text: &str| {
+            std::fs::File::create(&path).and_then(|mut file| file.write_all(text.as_bytes())).unwrap();
+            path.as_path()
+        };
+        let doors = [
+            Authentication::Tokens(Tokens::read(file(secret)).unwrap()),
+            Authentication::Jwt(JwtKey::read(file(secret)).unwrap()),
+            Authentication::Jwt(JwtKey::read(file(public)).unwrap()),
+        ];
+        std::fs::remove_file(&path).unwrap();
+        doors
+    });
+    for door in DOORS.iter() {
+        assert!(!fuzzing::admits(door, bytes), "{door:?} is open");
+    }
+}
+
+/// The name of a table, and of a channel: what comes of it is one identifier, or one for each part.
+pub fn identifier(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let quoted = fuzzing::quoted(text);
+    let inner = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).expect("it is quoted");
+    assert_eq!(inner.replace("\"\"", "").matches('"').count(), 0, "{quoted}");
+    assert_eq!(inner.replace("\"\"", "\""), text);
+    let Ok(table) = text.parse::<TableName>() else { return };
+    // Outside of quotation marks nothing is left that could be another word or another statement.
+    let mut is_quoted = false;
+    for c in table.as_sql().chars() {
+        match c {
+            '"' => is_quoted = !is_quoted,
+            '\0' => panic!("{text:?}"),
+            c => assert!(is_quoted || c.is_alphanumeric() || ['_', '$', '.'].contains(&c), "{text:?}"),
+        }
+    }
+    assert!(!is_quoted, "{text:?}");
+}
+
+/// A request line's target, then a header on each line.
+pub fn request(bytes: &[u8]) {
+    let mut lines = bytes.split(|byte| *byte == b'\n');
+    let target = lines.next().unwrap_or_default();
+    let headers: Vec<_> = lines
+        .filter_map(|line| {
+            let colon = line.iter().position(|byte| *byte == b':')?;
+            Some((&line[..colon], line[colon + 1..].trim_ascii()))
+        })
+        .collect();
+    if let Some(handshake) = fuzzing::handshake(target, &headers) {
+        let text = serde_json::to_string(&handshake).expect("it can be told to other servers");
+        assert!(
+            !text.contains("\"cookie\":") && !text.contains("\"authorization\":")
+                || text.contains("\"query\":{\"")
+        );
+    }
+    if let Ok(path) = std::str::from_utf8(target)
+        && fuzzing::is_path(path)
+    {
+        assert!(path.starts_with('/') && !path.contains(['?', '#', ' ', '\n']), "{path:?}");
+    }
+}
+
+/// A seed with a few bytes changed, removed or doubled, or with the end of another one.
+pub fn mutant(seed: &[u8], seeds: &[Vec<u8>], random: &mut fastrand::Rng) -> Vec<u8> {
+    let mut bytes = seed.to_vec();
+    for _ in 0..random.usize(1..4) {
+        let at = random.usize(..=bytes.len());
+        match random.u8(..5) {
+            0 if at < bytes.len() => bytes[at] = random.u8(..),
+            1 if at < bytes.len() => bytes[at] ^= 1 << random.u8(..8),
+            2 if at < bytes.len() => drop(bytes.remove(at)),
+            3 => {
+                let from = random.usize(..=at);
+                let piece = bytes[from..at].to_vec();
+                bytes.splice(at..at, piece);
+            }
+            _ => {
+                let other = random.choice(seeds).map_or(&[][..], Vec::as_slice);
+                bytes.truncate(at);
+                bytes.extend_from_slice(&other[random.usize(..=other.len())..]);
+            }
+        }
+    }
+    bytes
 }
 
 fn check(message: &Message) {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
-use http::{HeaderMap, Uri, header};
+use http::{HeaderMap, HeaderName, Uri, header};
 use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
 use socketioxide::adapter::Adapter;
@@ -80,12 +80,16 @@ impl Handshake {
     }
 }
 
-/// The handshake and the data of a socket.
-pub(super) fn socket<A: Adapter>(socket: &SocketRef<A>) -> (Value, Value) {
+/// The headers that hold secrets of a client. An answer to `fetchSockets` is readable for everybody who may listen on the
+/// database, and lies in the attachment table for a while.
+const SECRET: [HeaderName; 3] = [header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::COOKIE];
+
+/// The handshake and the data of a socket; with the headers that hold secrets only where those are to be shared.
+pub(super) fn socket<A: Adapter>(socket: &SocketRef<A>, share_headers: bool) -> (Value, Value) {
     let request = socket.req_parts();
     let data = socket.extensions.get::<SocketData>().map(|SocketData(data)| data);
     let handshake = Handshake {
-        headers: headers(&request.headers),
+        headers: headers(&request.headers, share_headers),
         connection: request.extensions.get::<Connection>().copied(),
         cross_origin: request.headers.contains_key(header::ORIGIN),
         url: request.uri.to_string(),
@@ -94,15 +98,28 @@ pub(super) fn socket<A: Adapter>(socket: &SocketRef<A>) -> (Value, Value) {
     (handshake.into_value(), data.unwrap_or_else(|| Value::Object(Object::new())))
 }
 
+/// The handshake of a client with this request, of whose connection nothing is known.
+#[cfg(feature = "server")]
+pub(crate) fn handshake_of(headers_of_request: &HeaderMap, uri: &Uri) -> Value {
+    let handshake = Handshake {
+        headers: headers(headers_of_request, false),
+        connection: None,
+        cross_origin: headers_of_request.contains_key(header::ORIGIN),
+        url: uri.to_string(),
+        query: query(uri),
+    };
+    handshake.into_value()
+}
+
 /// As `Date.prototype.toString` writes it on a server that runs in UTC.
 fn time(time: SystemTime) -> String {
     let time = Timestamp::try_from(time).unwrap_or_default();
     time.strftime("%a %b %d %Y %H:%M:%S GMT+0000 (Coordinated Universal Time)").to_string()
 }
 
-fn headers(headers: &HeaderMap) -> Value {
+fn headers(headers: &HeaderMap, share_all: bool) -> Value {
     let mut object = Object::new();
-    for (name, value) in headers {
+    for (name, value) in headers.iter().filter(|(name, _)| share_all || !SECRET.contains(name)) {
         let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
         match object.entry(name.as_str().to_owned()).or_insert(Value::Null) {
             // Node joins what is there twice.

@@ -50,9 +50,12 @@ impl PostgresAdapterCtr {
     ///
     /// # Errors
     /// [`Error::Setting`](crate::Error::Setting) where the URL is malformed,
-    /// [`Error::Connect`](crate::Error::Connect) where the server cannot be reached or refuses.
+    /// [`Error::Connect`](crate::Error::Connect) where the server cannot be reached or refuses,
+    /// [`Error::TableShape`](crate::Error::TableShape) where the attachment table holds something else than attachments.
     pub async fn connect(url: &str, options: AdapterOptions) -> Result<Self> {
-        Ok(Self::new(Cluster::connect(Settings::parse(url)?, options).await?))
+        let cluster = Cluster::connect(Settings::parse(url)?, options).await?;
+        cluster.check_attachment_table().await?;
+        Ok(Self::new(cluster))
     }
 
     /// On a connection that is there already.
@@ -81,10 +84,11 @@ impl PostgresAdapterCtr {
     }
 
     /// Lets the adapter see the sockets themselves: their handshake and data for `fetchSockets` of other servers, and
-    /// all their namespaces for `disconnectSockets(true)`. Without it, and after the last handle was dropped, those
+    /// all their namespaces for `disconnectSockets(true)`. The handshake leaves out the headers that hold secrets, unless
+    /// [`AdapterOptions::share_headers`] says otherwise. Without it, and after the last handle was dropped, those
     /// answers hold ids and rooms only. The first call counts.
     pub fn attach<A: socketioxide::adapter::Adapter>(&self, io: &socketioxide::SocketIo<A>) {
-        self.1.claim(&self.0).attach(|| IoHandle::to(io.clone()));
+        self.1.claim(&self.0).attach(|| IoHandle::to(io.clone(), self.0.cluster.options().share_headers));
     }
 
     /// Tells of clients that are too slow for their buffer and have missed a packet: the namespace and the socket's

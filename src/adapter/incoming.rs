@@ -8,10 +8,10 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
 use socketioxide_core::adapter::SocketEmitter;
 use socketioxide_core::packet::Packet;
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
+use super::fetches::Fetches;
 use super::node::Node;
 use super::server_side::ServerSideEvent;
 use super::{PostgresAdapter, convert, target};
@@ -23,27 +23,24 @@ use crate::{Error, Receipt};
 /// unanswered: whoever asks names this server as silent.
 const ANSWERS: usize = 16_384;
 
-/// How many bytes of answers with sockets may wait to be published.
-const SOCKETS_BYTES: usize = 64 << 20;
-
-/// What a socket counts for, in bytes.
-const SOCKET_BYTES: usize = 2 << 10;
-
 /// The answers of one namespace that are under way. They end with their owner, the task that reads.
+#[derive(Default)]
 struct Answers {
     tasks: JoinSet<()>,
-    sockets: Arc<Semaphore>,
+    fetches: Fetches,
 }
 
 impl Answers {
-    fn new() -> Self {
-        Self { tasks: JoinSet::new(), sockets: Arc::new(Semaphore::new(SOCKETS_BYTES)) }
-    }
-
     fn spawn(&mut self, node: &Node, answer: impl Future<Output = ()> + Send + 'static) {
         if self.tasks.len() < ANSWERS {
             self.tasks.spawn(answer);
         } else {
+            refuse(node);
+        }
+    }
+
+    fn fetch(&mut self, node: &Node, from: Uid, request_id: RequestId, opts: BroadcastOptions) {
+        if !self.fetches.push(from, request_id, opts) {
             refuse(node);
         }
     }
@@ -60,12 +57,17 @@ pub(super) async fn serve<E: SocketEmitter>(
     node: Arc<Node>,
     mut heard: Subscription,
 ) {
-    let mut answers = Answers::new();
+    let mut answers = Answers::default();
     // Kept from one event to the next, as setting it costs more than looking at it.
     let mut timer = pin!(sleep_until(node.heartbeat_due().into()));
     // One at a time: while Postgres does not answer, another one would say nothing new.
     let mut heartbeat: Option<BoxFuture<'static, ()>> = None;
     loop {
+        if answers.fetches.can_start() {
+            let Some(adapter) = adapter.upgrade() else { return };
+            let describe = |opts| adapter.describe_sockets(target::from_wire(opts));
+            (0..answers.fetches.start(&node, describe)).for_each(|_| refuse(&node));
+        }
         tokio::select! {
             event = heard.next() => {
                 let (Some(event), Some(adapter)) = (event, adapter.upgrade()) else { return };
@@ -77,6 +79,7 @@ pub(super) async fn serve<E: SocketEmitter>(
                     node.report(&Error::Panicked { what, message }, "a request is not answered");
                 }
             }
+            () = answers.fetches.answered(), if answers.fetches.is_answering() => {}
             () = published(&mut heartbeat) => heartbeat = None,
             () = &mut timer, if !node.is_closed() => {
                 // Something else may have been published meanwhile.
@@ -187,18 +190,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
             }
             Body::DisconnectSockets { opts, close } => self.disconnect_here(target::from_wire(opts), close),
             Body::FetchSockets { opts, request_id } => {
-                let sockets = self.describe_sockets(target::from_wire(opts));
-                let bytes = (sockets.len() * SOCKET_BYTES).clamp(1, SOCKETS_BYTES);
-                let room = u32::try_from(bytes).unwrap_or(u32::MAX);
-                let Ok(room) = answers.sockets.clone().try_acquire_many_owned(room) else {
-                    return refuse(&self.node);
-                };
-                let body = Body::FetchSocketsResponse { request_id, sockets };
-                let node = self.node.clone();
-                answers.spawn(&self.node, async move {
-                    node.say(body).await;
-                    drop(room);
-                });
+                answers.fetch(&self.node, uid, request_id, opts);
             }
             Body::ServerSideEmit { event, request_id } => {
                 let node = self.node.clone();

@@ -15,11 +15,11 @@ pub(super) struct IoHandle {
 }
 
 impl IoHandle {
-    pub(super) fn to<A: Adapter>(io: SocketIo<A>) -> Self {
+    pub(super) fn to<A: Adapter>(io: SocketIo<A>, share_headers: bool) -> Self {
         let other = io.clone();
         let describe = move |nsp: &str, sid| {
             let socket = other.of(nsp)?.get_socket(sid)?;
-            Some(describe::socket(&socket))
+            Some(describe::socket(&socket, share_headers))
         };
         let disconnect = move |nsp: &str, sid| {
             for other in io.nsps().into_iter().filter(|other| other.ns_path() != nsp) {

@@ -31,6 +31,7 @@ mod convert;
 mod core_adapter;
 mod describe;
 mod farewells;
+mod fetches;
 mod handle;
 mod incoming;
 mod init;
@@ -49,6 +50,8 @@ mod target;
 pub use acks::Acks;
 pub use cluster_socket::ClusterSocket;
 pub use core_adapter::PostgresAdapter;
+#[cfg(feature = "server")]
+pub(crate) use describe::handshake_of;
 pub use describe::{Connection, SocketData};
 pub use handle::PostgresAdapterCtr;
 use handle::Shared;

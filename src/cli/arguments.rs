@@ -9,6 +9,7 @@ use clap_complete::engine::ArgValueCandidates;
 use tracing_subscriber::EnvFilter;
 
 use super::duration;
+use super::log::Style;
 use super::output::notes::{self, Label};
 use crate::postgres::TableName;
 use crate::{AdapterOptions, Error, Namespace};
@@ -262,15 +263,11 @@ impl Global {
             _ => "debug,pgio=trace,tungstenite=info,tokio_tungstenite=info,tokio_postgres=info",
         };
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-        let log_to_stderr = tracing_subscriber::fmt()
-            .with_env_filter(filter)
-            .with_writer(std::io::stderr)
-            // It would tell of a closed stderr on stderr, and panic.
-            .log_internal_errors(false);
-        match log.format {
-            Format::Text => log_to_stderr.with_ansi(std::io::stderr().is_terminal()).init(),
-            Format::Json => log_to_stderr.json().init(),
-        }
+        let style = match log.format {
+            Format::Text => Style::Text { has_colours: std::io::stderr().is_terminal() },
+            Format::Json => Style::Json,
+        };
+        super::log::start(filter, style);
     }
 }
 

@@ -97,9 +97,10 @@ impl Failure {
             }
             Self::Library(Error::NotificationsNotDelivered) => Some("pgio doctor looks for the cause".into()),
             Self::Library(Error::MissingTable { table }) => Some(create_table(table)),
-            Self::Library(Error::TableShape { remedy, .. }) => {
-                Some(format!("as its owner: {}", table_remedy(remedy)))
+            Self::Library(Error::TableShape { remedy, .. }) if remedy == OTHER_TABLE => {
+                Some(table_remedy(remedy).into())
             }
+            Self::Library(Error::TableShape { remedy, .. }) => Some(format!("as its owner: {remedy}")),
             Self::Library(Error::TableLocked { pid, .. }) => Some(match pid {
                 Some(pid) => {
                     format!("pg_stat_activity shows what it does; SELECT pg_terminate_backend({pid}) ends it")

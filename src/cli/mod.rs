@@ -18,6 +18,7 @@ mod exit;
 mod glob;
 mod join;
 mod leave;
+mod log;
 mod man;
 mod nodes;
 mod output;
@@ -101,6 +102,7 @@ pub fn main() -> ExitCode {
         runtime.shutdown_background();
         outcome
     });
+    log::finish();
     exit::report(outcome, &global)
 }
 

@@ -23,10 +23,14 @@ use super::state::{
 };
 use super::{AdapterOptions, Event};
 use crate::postgres::lossy_queue::{Next, Reader, Writer};
-use crate::postgres::{self, Heard, Listener, Publisher, SameServer, Session, Settings, TableName, look_up};
+use crate::postgres::{
+    self, CheckedTable, Heard, Listener, Publisher, SameServer, Session, Settings, look_up,
+};
 use crate::protocol::{AttachmentId, Channel, Header, Message, MessageKind, RequestId};
 use crate::{Error, Result};
 
+#[cfg(feature = "adapter")]
+pub(crate) use handles::size_of_sockets;
 pub(super) use handles::{Gone, Part, Reaper};
 
 /// How many notifications are worked on before the outputs are carried out.
@@ -105,6 +109,7 @@ impl DriverHandle {
         same_server: SameServer,
         publisher: Publisher,
         rows: Arc<Session>,
+        table: Arc<CheckedTable>,
     ) -> Result<Self> {
         let (listener, heard) = Listener::connect(settings, same_server, Vec::new()).await?;
         let (commands, receiver) = mpsc::channel(COMMANDS);
@@ -120,6 +125,7 @@ impl DriverHandle {
             connection: 0,
             publisher,
             rows,
+            table,
             options: options.clone(),
             reaper: reaper.clone(),
             status: status.clone(),
@@ -149,6 +155,7 @@ struct Driver {
     connection: u64,
     publisher: Publisher,
     rows: Arc<Session>,
+    table: Arc<CheckedTable>,
     options: AdapterOptions,
     reaper: Reaper,
     status: Arc<Status>,
@@ -277,7 +284,7 @@ impl Driver {
             match output {
                 Output::Execute(statement) => self.execute(now, statement),
                 Output::LookUp { look_up, ids } => {
-                    let (session, table) = (self.rows.clone(), self.options.table_name.clone());
+                    let (session, table) = (self.rows.clone(), self.table.clone());
                     let rows = rows(session, table, ids);
                     self.jobs.push(rows.map(move |rows| Input::Rows { look_up, rows }).boxed());
                 }
@@ -348,12 +355,13 @@ impl Driver {
 /// Looks rows up. A session that does not answer is taken out of use.
 async fn rows(
     session: Arc<Session>,
-    table: TableName,
+    table: Arc<CheckedTable>,
     ids: Vec<AttachmentId>,
 ) -> Result<HashMap<AttachmentId, bytes::Bytes>> {
     let client = timeout(LOOK_UP_WITHIN, session.client());
     let client = client.await.map_err(|_| Error::ConnectionLost("no connection in time".into()))??;
-    match timeout(LOOK_UP_WITHIN, look_up(&client, &table, &ids)).await {
+    let looked_up = async { look_up(&client, table.checked(&client).await?, &ids).await };
+    match timeout(LOOK_UP_WITHIN, looked_up).await {
         Ok(rows) => rows,
         Err(_) => {
             session.abandon(&client).await;

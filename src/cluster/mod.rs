@@ -26,6 +26,8 @@ use tokio::time::timeout;
 pub(crate) use ask::PendingRequest;
 pub use ask::{Answer, Collected};
 pub(crate) use ask::{client_said, node_listed, server_said};
+#[cfg(feature = "adapter")]
+pub(crate) use driver::size_of_sockets;
 pub use health::Health;
 #[cfg(feature = "server")]
 pub(crate) use loopback_probe::{LoopbackProbe, ProbeOutcome};
@@ -40,7 +42,8 @@ pub use subscription::Subscription;
 
 use crate::postgres::lossy_queue::lossy_queue;
 use crate::postgres::{
-    AttachmentTable, OnLoss, Publisher, Receipt, SameServer, Session, Settings, delete_older, server_identity,
+    AttachmentTable, CheckedTable, OnLoss, Publisher, Receipt, SameServer, Session, Settings, delete_older,
+    server_identity,
 };
 use crate::protocol::{Body, Channel, Header, Message, MessageKind, Namespace, Uid};
 use crate::{Error, Result};
@@ -72,8 +75,11 @@ struct Inner {
     options: AdapterOptions,
     same_server: SameServer,
     publisher: Publisher,
+    /// The session that publishes.
+    publishing: Arc<Session>,
     /// The session that looks up and cleans up.
     rows: Arc<Session>,
+    table: Arc<CheckedTable>,
     /// That of the last message, as the next one is most likely for the same namespace.
     last_channel: Mutex<Option<(Namespace, Channel)>>,
     driver: OnceCell<DriverHandle>,
@@ -97,15 +103,18 @@ impl Cluster {
         on_loss: OnLoss,
     ) -> Result<Self> {
         let same_server = SameServer::default();
-        let session = Arc::new(Session::open_beside(settings.clone(), same_server.clone()).await?);
-        let publisher = Publisher::start(session, options.table_name.clone(), on_loss);
+        let publishing = Arc::new(Session::open_beside(settings.clone(), same_server.clone()).await?);
+        let table = Arc::new(CheckedTable::new(options.table_name.clone()));
+        let publisher = Publisher::start(publishing.clone(), table.clone(), on_loss);
         let rows = Session::new(settings.clone(), same_server.clone(), Some(LOOK_UP_SESSION));
         Ok(Self(Arc::new(Inner {
             settings,
             options,
             same_server,
             publisher,
+            publishing,
             rows: Arc::new(rows),
+            table,
             last_channel: Mutex::default(),
             driver: OnceCell::new(),
             next_subscription: AtomicU64::new(1),
@@ -168,7 +177,7 @@ impl Cluster {
     ///
     /// # Errors
     /// [`Error::Connect`] where there is no listening connection and none can be had; [`Error::Namespace`];
-    /// [`Error::Database`] where the server refuses to listen, as a standby does.
+    /// [`Error::TableShape`] where the attachment table holds something else; [`Error::Database`] where the server refuses to listen, as a standby does.
     pub async fn subscribe<N: Into<Namespace>>(
         &self,
         namespaces: impl IntoIterator<Item = N>,
@@ -234,11 +243,15 @@ impl Cluster {
     /// many there were.
     ///
     /// # Errors
-    /// [`Error::MissingTable`], [`Error::TablePrivilege`], [`Error::TableLocked`] and those of the connection.
+    /// [`Error::TableShape`] where the table holds something else than attachments, [`Error::MissingTable`],
+    /// [`Error::TablePrivilege`], [`Error::TableLocked`] and those of the connection.
     pub async fn clean_up_attachments(&self) -> Result<u64> {
         let options = self.options();
         let client = self.0.rows.client().await?;
-        let deleting = delete_older(&client, &options.table_name, options.cleanup_interval);
+        let deleting = async {
+            let table = self.0.table.checked(&client).await?;
+            delete_older(&client, table, options.cleanup_interval).await
+        };
         match timeout(CLEANUP_WITHIN, deleting).await {
             Ok(outcome) => outcome,
             Err(_) => {
@@ -252,6 +265,7 @@ impl Cluster {
     /// of nodes may do this at once.
     ///
     /// # Errors
+    /// [`Error::TableShape`] where the table of that name holds something else than attachments,
     /// [`Error::TableDefinition`] where the schema is missing, or the right to create tables in it, and those of the
     /// connection.
     pub async fn create_attachment_table(&self) -> Result<bool> {
@@ -260,16 +274,39 @@ impl Cluster {
         table.create_if_missing().await
     }
 
+    /// Checks that the attachment table holds attachments, as every reader of the cluster does before it starts: a node
+    /// deletes what is old in it. A missing table passes.
+    ///
+    /// # Errors
+    /// [`Error::TableShape`] where the table has any column that an attachment table has not, lacks one, is no table, or is
+    /// referred to by a foreign key; and those of the connection.
+    pub async fn check_attachment_table(&self) -> Result<()> {
+        let client = self.0.publishing.client().await?;
+        match timeout(STATUS_WITHIN, self.0.table.checked(&client)).await {
+            // Who cannot see the table cannot use it either.
+            Ok(Err(Error::TablePrivilege { .. })) => Ok(()),
+            Ok(outcome) => outcome.map(drop),
+            Err(_) => Err(Error::ConnectionLost(format!("no answer within {} s", STATUS_WITHIN.as_secs()))),
+        }
+    }
+
     async fn driver(&self) -> Result<&DriverHandle> {
-        let Inner { settings, options, same_server, publisher, rows, driver, .. } = &*self.0;
-        let start = || {
+        let Inner { settings, options, same_server, publisher, rows, table, driver, .. } = &*self.0;
+        let start = async || {
+            match self.check_attachment_table().await {
+                // The listening connection may be had all the same. Whatever uses the table checks it again.
+                Err(error) if error.is_disconnected() => {}
+                outcome => outcome?,
+            }
             DriverHandle::start(
                 settings.clone(),
                 options,
                 same_server.clone(),
                 publisher.clone(),
                 rows.clone(),
+                table.clone(),
             )
+            .await
         };
         driver.get_or_try_init(start).await
     }

@@ -9,7 +9,7 @@ use crate::Error;
 use crate::postgres::TableName;
 use crate::setters::setters;
 
-/// The options of the Node adapter, with its names and defaults, and the time that requests may take.
+/// The options of the Node adapter, with its names and defaults, the time that requests may take, and what is shared.
 ///
 /// ```
 /// use std::time::Duration;
@@ -35,6 +35,9 @@ pub struct AdapterOptions {
     pub heartbeat_timeout: Duration,
     /// How long a request waits for the answers of other nodes. Default: 5 s (`DEFAULT_TIMEOUT` in Node).
     pub request_timeout: Duration,
+    /// Whether answers to `fetchSockets` of other servers hold the headers `authorization`, `proxy-authorization` and `cookie`
+    /// of each client, as those of Node servers do. Everybody who may connect to the database can ask for them. Default: no.
+    pub share_headers: bool,
     /// Who is told of errors that no caller gets (`errorHandler` in Node). Default: nobody; they are logged in any case.
     pub error_handler: Option<ErrorHandler>,
 }
@@ -82,6 +85,7 @@ setters!(AdapterOptions {
     heartbeat_interval: Duration,
     heartbeat_timeout: Duration,
     request_timeout: Duration,
+    share_headers: bool,
     error_handler: impl Into<Option<ErrorHandler>>,
 });
 
@@ -106,6 +110,7 @@ impl Default for AdapterOptions {
             heartbeat_interval: Duration::from_secs(5),
             heartbeat_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(5),
+            share_headers: false,
             error_handler: None,
         }
     }

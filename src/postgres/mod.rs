@@ -25,8 +25,9 @@ pub use publisher::Receipt;
 pub use settings::{Environment, Settings};
 pub use table::TableName;
 
+pub(crate) use attachment_table::CheckedTable;
 #[cfg(feature = "cli")]
-pub(crate) use attachment_table::{Brief, Cleaner, Deleted, Expired, OTHER_TABLE, Statistics};
+pub(crate) use attachment_table::{Brief, Cleaner, Deleted, Expired, OTHER_TABLE, Part, Statistics};
 pub(crate) use attachments::{delete_older, look_up};
 pub(crate) use failure::failure;
 pub(crate) use listener::{Command, Heard, Listener};
@@ -34,3 +35,5 @@ pub(crate) use publisher::{OnLoss, Publisher, Publishing, Trouble};
 pub(crate) use same_server::SameServer;
 pub(crate) use server_identity::server_identity;
 pub(crate) use session::Session;
+#[cfg(feature = "server")]
+pub(crate) use table::quote_identifier;

@@ -5,6 +5,7 @@
 //! with those behind them on the same channel; all others pass.
 
 mod held;
+mod queue_relief;
 mod sender;
 
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::batch::Batch;
-use super::{Session, TableName};
+use super::{CheckedTable, Session};
 use crate::protocol::{Channel, Encoded};
 use crate::{Error, Result};
 use sender::Sender;
@@ -114,7 +115,7 @@ impl Future for Receipt {
 }
 
 impl Publisher {
-    pub(crate) fn start(session: Arc<Session>, table: TableName, on_loss: OnLoss) -> Self {
+    pub(crate) fn start(session: Arc<Session>, table: Arc<CheckedTable>, on_loss: OnLoss) -> Self {
         let (jobs, queue) = mpsc::channel(QUEUE_MESSAGES);
         let (told, health) = watch::channel(Publishing::default());
         let sender = Sender::new(session, table, on_loss, told);

@@ -61,6 +61,16 @@ impl Session {
         Self { settings: settings.for_replacement(), same_server, set_up, live: Mutex::new(None) }
     }
 
+    /// Another session on the same server, which connects when it is first used.
+    pub(super) fn beside(&self) -> Self {
+        Self {
+            settings: self.settings.clone(),
+            same_server: self.same_server.clone(),
+            set_up: self.set_up,
+            live: Mutex::default(),
+        }
+    }
+
     /// The connection's client. Connects again if the connection is lost or on the wrong server; fails if that fails, without
     /// waiting.
     pub(crate) async fn client(&self) -> Result<Arc<Client>> {

@@ -110,9 +110,14 @@ mod tests {
         for bad in ["", ".", "a.", ".a", "a.b.c", "a b", "1a", "\"a", "\"\"", "a;--", "\"a\"b", "a\"b\""] {
             assert!(bad.parse::<TableName>().is_err(), "{bad}");
         }
+        assert_eq!(quote_identifier("socket.io#/a\"b"), "\"socket.io#/a\"\"b\"");
+    }
+
+    #[cfg(feature = "cli")]
+    #[test]
+    fn the_schema_of_a_name() {
         for (name, schema) in [("t", None), ("app.t", Some("app")), (r#""a.b"."t""#, Some(r#""a.b""#))] {
             assert_eq!(name.parse::<TableName>().unwrap().schema_as_sql(), schema, "{name}");
         }
-        assert_eq!(quote_identifier("socket.io#/a\"b"), "\"socket.io#/a\"\"b\"");
     }
 }

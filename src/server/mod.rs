@@ -10,8 +10,11 @@ mod client_buffers;
 mod compact_head;
 mod descriptors;
 mod disconnect;
+mod doors;
 mod first_bytes;
 mod front;
+#[doc(hidden)]
+pub mod fuzzing;
 mod inspection;
 mod lane;
 mod loopback;
@@ -48,6 +51,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 pub use addresses::AddressRange;
 pub use answers::Answers;
 pub use auth::{Authentication, JwtKey, Tokens};
+pub use doors::Door;
 pub use metrics::Metrics;
 pub use options::{CorsOrigins, Hosted, Parser, ServerOptions, TlsFiles, Transports};
 pub use origins::OriginPattern;
@@ -114,7 +118,7 @@ impl Server {
     /// Starts a server on a cluster. When this returns, the server is a member of the cluster and accepts clients.
     ///
     /// # Errors
-    /// [`Error::Listen`] if the address cannot be bound, [`Error::File`] for an unreadable or invalid TLS file,
+    /// [`Error::TableShape`] if the attachment table holds something else, [`Error::Listen`] if the address cannot be bound, [`Error::File`] for an unreadable or invalid TLS file,
     /// [`Error::Setting`] for an invalid path or namespace pattern, and the errors of [`Cluster::subscribe`] and
     /// [`Cluster::publish`].
     pub async fn start(cluster: Cluster, options: ServerOptions, metrics: Metrics) -> Result<Self> {
@@ -122,6 +126,7 @@ impl Server {
         let client_buffer = checked_client_buffer(options.client_buffer)?;
         let tls = options.tls.as_ref().map(tls::acceptor).transpose()?;
         let descriptors = Descriptors::raise_limit();
+        cluster.check_attachment_table().await?;
         let (listener, address) = listen(&options.listen).await?;
         let admin = match &options.admin_listen {
             Some(address) => Some(listen(address).await?),
@@ -331,7 +336,9 @@ fn checked_client_buffer(bytes: u64) -> Result<usize> {
 fn checked_path(path: &str) -> Result<String> {
     let trimmed = path.trim_end_matches('/');
     let is_path = trimmed.starts_with('/')
-        && trimmed.parse::<http::uri::PathAndQuery>().is_ok_and(|p| p.query().is_none());
+        && trimmed
+            .parse::<http::uri::PathAndQuery>()
+            .is_ok_and(|p| p.as_str() == trimmed && p.query().is_none());
     let is_taken = INSPECTION_PATHS.contains(&trimmed);
     if is_path && !is_taken {
         return Ok(trimmed.to_owned());

@@ -23,7 +23,7 @@ fn no_bytes_upset_the_decoders() {
                 run(name, target, &seed[..end]);
             }
             for _ in 0..MUTANTS {
-                run(name, target, &mutant(seed, &seeds, &mut random));
+                run(name, target, &fuzz::mutant(seed, &seeds, &mut random));
             }
         }
     }
@@ -32,28 +32,4 @@ fn no_bytes_upset_the_decoders() {
 fn run(name: &str, target: fn(&[u8]), bytes: &[u8]) {
     let outcome = catch_unwind(|| target(bytes));
     assert!(outcome.is_ok(), "{name} fails on {}", bytes.escape_ascii());
-}
-
-/// A seed with a few bytes changed, removed or doubled, or with the end of another one.
-fn mutant(seed: &[u8], seeds: &[Vec<u8>], random: &mut fastrand::Rng) -> Vec<u8> {
-    let mut bytes = seed.to_vec();
-    for _ in 0..random.usize(1..4) {
-        let at = random.usize(..=bytes.len());
-        match random.u8(..5) {
-            0 if at < bytes.len() => bytes[at] = random.u8(..),
-            1 if at < bytes.len() => bytes[at] ^= 1 << random.u8(..8),
-            2 if at < bytes.len() => drop(bytes.remove(at)),
-            3 => {
-                let from = random.usize(..=at);
-                let piece = bytes[from..at].to_vec();
-                bytes.splice(at..at, piece);
-            }
-            _ => {
-                let other = random.choice(seeds).map_or(&[][..], Vec::as_slice);
-                bytes.truncate(at);
-                bytes.extend_from_slice(&other[random.usize(..=other.len())..]);
-            }
-        }
-    }
-    bytes
 }

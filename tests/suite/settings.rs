@@ -30,6 +30,7 @@ impl TlsServer {
             .access("host all only_tls 127.0.0.1/32 reject")
             .access("hostnossl all only_plain 127.0.0.1/32 scram-sha-256")
             .access("host all only_plain 127.0.0.1/32 reject")
+            .access("hostssl all only_password 127.0.0.1/32 password")
             .access("hostssl all only_certificate 127.0.0.1/32 cert")
             .start()
             .await
@@ -57,7 +58,7 @@ impl TlsServer {
         }
         execute(&server.url(), "ALTER SYSTEM SET ssl = on").await;
         let roles = "CREATE ROLE only_tls LOGIN PASSWORD 'pw'; CREATE ROLE only_plain LOGIN PASSWORD 'pw';
-            CREATE ROLE only_certificate LOGIN; SELECT pg_reload_conf();";
+            CREATE ROLE only_password LOGIN PASSWORD 'pw'; CREATE ROLE only_certificate LOGIN; SELECT pg_reload_conf();";
         execute(&server.url(), roles).await;
         let this = Self { server, files, root };
         // The reload is done when the first connection is encrypted.
@@ -125,7 +126,12 @@ async fn the_modes_on_a_server_with_tls() {
             format!("sslmode=verify-ca {wrong}"),
             Err("TLS: certificate verify failed: self-signed certificate in certificate chain"),
         ),
-        ("sslmode=verify-ca".into(), Err("certificate verify failed")),
+        (
+            "sslmode=verify-ca".into(),
+            Err("sslmode: to verify the server's certificate takes sslrootcert=FILE"),
+        ),
+        (format!("sslmode=verify-full {named}"), Err("sslmode: to verify the server's certificate takes")),
+        (format!("sslmode=verify-full sslrootcert=system {named}"), Err("certificate verify failed")),
         (format!("sslmode=verify-full {right} {named}"), Ok(true)),
         (
             format!("sslmode=verify-full {wrong} {named}"),
@@ -136,7 +142,16 @@ async fn the_modes_on_a_server_with_tls() {
         (format!("sslrootcert=system {named}"), Err("certificate verify failed")),
         (format!("sslmode=prefer {wrong}"), Ok(true)),
         ("sslmode=require ssl_max_protocol_version=TLSv1.2".into(), Ok(true)),
+        ("sslmode=require ssl_min_protocol_version=TLSv1.3".into(), Ok(true)),
         ("sslmode=require sslsni=0 channel_binding=require".into(), Ok(true)),
+        ("sslmode=require channel_binding=require require_auth=scram-sha-256".into(), Ok(true)),
+        ("sslmode=require user=only_password password=pw".into(), Ok(true)),
+        // The password is not sent to a server that asks for it in clear, nor SCRAM begun without TLS to bind it to.
+        (
+            "sslmode=require user=only_password password=pw channel_binding=require".into(),
+            Err("server did not use channel binding"),
+        ),
+        ("sslmode=disable channel_binding=require".into(), Err("channel binding")),
         ("sslmode=disable user=only_tls password=pw".into(), Err("pg_hba.conf rejects connection")),
         ("sslmode=require user=only_plain password=pw".into(), Err("pg_hba.conf rejects connection")),
         (
@@ -168,8 +183,7 @@ async fn the_modes_on_a_server_without_tls() {
         ("allow", true),
         ("prefer", true),
         ("require", false),
-        ("verify-ca", false),
-        ("verify-full", false),
+        ("verify-full sslrootcert=system", false),
     ] {
         let outcome = is_encrypted(postgres.url(), &format!("sslmode={mode}")).await;
         match has_connection {

@@ -1,6 +1,7 @@
 //! `pgio attachments`: the table that holds what does not fit into a notification.
 
 mod cleanup;
+mod grants;
 mod init;
 mod list;
 mod show;
@@ -39,16 +40,21 @@ enum Command {
     Show(show::Show),
     Stats(stats::Stats),
     Cleanup(cleanup::Cleanup),
+    Grants(grants::Grants),
 }
 
 impl Attachments {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
         let table = AttachmentTable::connect(global.settings()?, global.adapter_options().table_name).await?;
+        if !matches!(self.command, Command::Init(_)) {
+            table.existing_shape().await?;
+        }
         match self.command {
             Command::Init(init) => exit::unless_interrupted(init.run(global, &table)).await,
             Command::List(list) => exit::unless_interrupted(list.run(global, &table)).await,
             Command::Show(show) => exit::unless_interrupted(show.run(global, &table)).await,
             Command::Stats(stats) => exit::unless_interrupted(stats.run(global, &table)).await,
+            Command::Grants(grants) => exit::unless_interrupted(grants.run(global, &table)).await,
             Command::Cleanup(cleanup) => cleanup.run(global, &table).await,
         }
     }

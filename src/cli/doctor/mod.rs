@@ -1,5 +1,6 @@
 //! `pgio doctor`: what can go wrong, and what to do about it.
 
+mod doors;
 mod finding;
 mod server;
 mod servers;
@@ -31,10 +32,16 @@ Examples:
   pgio doctor                           check everything
   pgio doctor -n chat -n admin          the channels of these namespaces, too
   pgio doctor --channel-prefix app -q   with the options that your servers have
+  pgio doctor --server http://db1:3000  whom does this server let in?
   pgio doctor -o json | jq -r 'select(.status != \"ok\").advice'")]
 pub(super) struct Doctor {
     #[command(flatten)]
     namespaces: Namespaces,
+    /// Try the doors of this Socket.IO server, too: tokens, origins, metrics. May be repeated
+    ///
+    /// The path may follow where it is not /socket.io. Comes as a client without a token, once from a page of another origin.
+    #[arg(long = "server", value_name = "URL", value_parser = doors::parse_url)]
+    servers: Vec<doors::Url>,
 }
 
 /// How long a check may take.
@@ -97,6 +104,9 @@ impl Doctor {
                 report.check_all("servers", examiner, servers).await?;
             }
             report.check_all("table", examiner, table::check(&context, about)).await?;
+        }
+        for url in &self.servers {
+            report.add_all(doors::check(url).await)?;
         }
         report.end()
     }

@@ -3,5 +3,6 @@
 pub(super) mod lines;
 pub(super) mod notes;
 pub(super) mod progress;
-pub(super) mod safe;
 pub(super) mod table;
+
+pub(super) use crate::safe_text as safe;

@@ -133,6 +133,9 @@ pub(super) struct Serve {
     /// Do not answer serverSideEmitWithAck of other servers
     #[arg(long)]
     no_answer: bool,
+    /// Let other servers see the headers authorization, proxy-authorization and cookie of clients, in fetchSockets
+    #[arg(long)]
+    share_headers: bool,
     /// Do not create the attachment table if it is missing
     #[arg(long)]
     no_init: bool,
@@ -200,6 +203,7 @@ impl Serve {
         let mut signals = Signals::listen()?;
         tokio::select! {
             outcome = self.serve(global) => outcome,
+            () = super::log::tell_of_repeats() => Ok(()),
             // The second Ctrl-C ends the process at once, also during start or shutdown.
             () = signals.second_interrupt() => Err(Failure::Interrupted),
         }
@@ -245,12 +249,16 @@ impl Serve {
         metrics: Metrics,
         global: &Global,
     ) -> Result<Option<Server>, Failure> {
-        let cluster = Cluster::connect(database.settings().clone(), global.adapter_options()).await?;
+        let options_of_adapter = global.adapter_options().share_headers(self.share_headers);
+        let cluster = Cluster::connect(database.settings().clone(), options_of_adapter).await?;
         if !self.no_init && cluster.create_attachment_table().await? {
             tracing::info!(table = %cluster.options().table_name, "attachment table created");
         }
         let server_identity = cluster.server_identity().await?;
-        let server = Server::start(cluster, options, metrics).await.map_err(name_flag)?;
+        let server = Server::start(cluster, options.clone(), metrics).await.map_err(name_flag)?;
+        for door in options.open_doors(server.address()) {
+            tracing::warn!(remedy = door.remedy(), "{}", door.description());
+        }
         tracing::info!(url = server.url(), database = server_identity, "listening");
         announce(&server, &server_identity, database, global);
         Ok(Some(server))

@@ -6,7 +6,7 @@ use tokio::sync::Notify;
 
 use crate::Result;
 use crate::cluster::state::{Reply, SubscriptionId, Summary};
-use crate::protocol::{RequestId, Uid, Value};
+use crate::protocol::{RemoteSocket, RequestId, Uid, Value};
 
 /// A part of what a request brings.
 #[derive(Debug)]
@@ -55,15 +55,18 @@ impl Reply {
     pub(super) fn size(&self) -> usize {
         match self {
             Self::Ack(value) | Self::Answer(value) => size_of_value(value),
-            Self::Sockets(sockets) => sockets
-                .iter()
-                .map(|socket| {
-                    let rooms: usize = socket.rooms.iter().map(String::len).sum();
-                    size_of_value(&socket.handshake) + size_of_value(&socket.data) + rooms + NODE_BYTES
-                })
-                .sum(),
+            Self::Sockets(sockets) => size_of_sockets(sockets),
         }
     }
+}
+
+/// About how much memory sockets hold, in bytes.
+pub(crate) fn size_of_sockets(sockets: &[RemoteSocket]) -> usize {
+    let size = |socket: &RemoteSocket| {
+        let rooms: usize = socket.rooms.iter().map(String::len).sum();
+        size_of_value(&socket.handshake) + size_of_value(&socket.data) + rooms + NODE_BYTES
+    };
+    sockets.iter().map(size).sum()
 }
 
 /// What a value costs besides its texts.

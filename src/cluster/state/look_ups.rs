@@ -1,7 +1,9 @@
 //! Rows of the attachment table that messages wait for.
 //!
-//! Owns which rows are wanted, which are being looked up, and which places wait for each. A row is looked up once,
-//! however many messages name it. Invariant: each place is resolved once, at the latest at its deadline.
+//! Owns which rows are wanted, which are being looked up, and which places wait for each. A row that several messages
+//! wait for is looked up once, and a large one is not looked up again for messages that name it soon after: no sender does
+//! that, and a notification of a hundred bytes would cost a document of megabytes each time. Invariant: each place is
+//! resolved once, at the latest at its deadline.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -21,6 +23,15 @@ const ROWS: usize = 16;
 
 /// The pause before a look-up is tried again whose connection was lost.
 const RETRY: Duration = Duration::from_millis(100);
+
+/// From how many bytes on a row is given to one message only.
+pub(super) const LARGE_ROW: usize = 64 << 10;
+
+/// How long a large row is remembered.
+const REMEMBERED: Duration = Duration::from_secs(10);
+
+/// How many large rows are remembered at most. Beyond that, the oldest is forgotten.
+const MAX_REMEMBERED: usize = 4096;
 
 /// The place of a message: its channel, the channel's epoch, and the slot's number.
 type Place = (Channel, u64, u64);
@@ -42,6 +53,8 @@ pub(super) struct LookUps {
     under_way: HashMap<LookUpId, Vec<Wish>>,
     /// In the order of the deadlines; those that are void stay until they come first.
     deadlines: VecDeque<(Instant, Wish)>,
+    /// Large rows that were found, and when, in that order.
+    large: VecDeque<(Instant, AttachmentId)>,
     retry_at: Option<Instant>,
     last_turn: u64,
     last_id: u64,
@@ -70,6 +83,28 @@ impl LookUps {
         self.rows.insert(id, Row { turn: self.last_turn, places: vec![place] });
         self.wanted.push_back(wish);
         self.deadlines.push_back((now + LOOK_UP_DEADLINE, wish));
+    }
+
+    /// Takes note of a row that was found; whether it is a large one, and so for its first place only.
+    pub(super) fn found(&mut self, id: AttachmentId, bytes: usize, now: Instant) -> bool {
+        let is_large = bytes >= LARGE_ROW;
+        if is_large {
+            if self.large.len() >= MAX_REMEMBERED {
+                self.large.pop_front();
+            }
+            self.large.push_back((now, id));
+        }
+        is_large
+    }
+
+    /// Whether a large row of that id was found a short time ago.
+    pub(super) fn was_found(&mut self, id: AttachmentId, now: Instant) -> bool {
+        while let Some((at, _)) = self.large.front()
+            && now.saturating_duration_since(*at) > REMEMBERED
+        {
+            self.large.pop_front();
+        }
+        self.large.iter().any(|(_, other)| *other == id)
     }
 
     fn is_open(&self, (id, turn): Wish) -> bool {

@@ -3,12 +3,21 @@
 //! As in Node, whatever a peer publishes counts as a heartbeat, and an emitter never counts as a peer. Invariant: the
 //! peers are called known only when every live one must have been heard: after a heartbeat timeout without a gap, or
 //! [`DISCOVERY`] after an initial heartbeat, which every version answers at once.
+//!
+//! Anybody who may publish can do so under any number of names, so the peers are bounded: those that were there first
+//! stay, further ones are not counted, and the peers are not called known until a heartbeat timeout after the last of these.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::requests::DISCOVERY;
 use crate::protocol::{Header, MessageKind, Uid};
+
+/// How many peers of one channel are counted.
+pub(super) const MAX_PEERS: usize = 1024;
+
+/// How long the uid of a peer may be, in bytes. That of Node has 16.
+const MAX_UID_BYTES: usize = 64;
 
 /// A peer that is live in one namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +65,8 @@ pub(super) enum Change {
     Settled,
     /// A peer said goodbye.
     Left,
+    /// A peer is not counted, as there are too many or its uid is too long.
+    Uncounted,
 }
 
 /// The peers of one channel.
@@ -65,6 +76,8 @@ pub(super) struct Peers {
     /// connection is lost or silent.
     known_from: Option<Instant>,
     heard: HashMap<Uid, Heard>,
+    /// Until when there may be peers that are not counted, as they were too many.
+    uncounted_until: Option<Instant>,
 }
 
 impl Peers {
@@ -89,6 +102,11 @@ impl Peers {
         }
         if header.uid.is_emitter() {
             return Change::None;
+        }
+        let has_room = self.heard.len() < MAX_PEERS && header.uid.as_str().len() <= MAX_UID_BYTES;
+        if !has_room && !self.heard.contains_key(&header.uid) {
+            self.uncounted_until = Some(now + timeout);
+            return Change::Uncounted;
         }
         let is_start = header.kind == MessageKind::InitialHeartbeat;
         let heard = Heard { at: now, nsp_support, has_settled: !is_start };
@@ -124,11 +142,11 @@ impl Peers {
     }
 
     pub(super) fn is_known(&self, now: Instant) -> bool {
-        self.known_from.is_some_and(|from| now >= from)
+        self.known_from().is_some_and(|from| now >= from)
     }
 
     pub(super) fn known_from(&self) -> Option<Instant> {
-        self.known_from
+        self.known_from.map(|from| self.uncounted_until.map_or(from, |until| from.max(until)))
     }
 
     /// Who is live, in the order of their uids.
@@ -155,6 +173,8 @@ impl Peers {
             }
             is_live
         });
+        // What many forged uids have taken does not stay.
+        self.heard.shrink_to(self.heard.len() * 4);
         gone
     }
 }
@@ -167,6 +187,35 @@ fn is_live(heard: &Heard, now: Instant, timeout: Duration) -> bool {
 mod tests {
     use super::*;
     use crate::protocol::Namespace;
+
+    #[test]
+    fn forged_peers_are_bounded_and_push_nobody_out() {
+        let timeout = Duration::from_secs(10);
+        let start = Instant::now();
+        let mut peers = Peers::default();
+        peers.resume(start, timeout);
+        let hear = |peers: &mut Peers, uid: &str, now| {
+            let header = Header { uid: uid.into(), nsp: Namespace::default(), kind: MessageKind::Heartbeat };
+            peers.hear(&header, NspSupport::WithNsp, now, timeout)
+        };
+        assert_eq!(hear(&mut peers, "one that is there", start), Change::Found);
+        let later = start + timeout;
+        assert_eq!(hear(&mut peers, "one that is there", later), Change::None);
+        assert!(peers.is_known(later));
+        let uncounted = (0..50_000)
+            .filter(|n| hear(&mut peers, &format!("{n:016x}"), later) == Change::Uncounted)
+            .count();
+        assert_eq!((uncounted, peers.heard.len()), (50_001 - MAX_PEERS, MAX_PEERS));
+        assert_eq!(hear(&mut peers, &"x".repeat(65), later), Change::Uncounted);
+        // The live peers may not be all.
+        assert!(!peers.is_known(later) && !peers.is_known(later + timeout / 2));
+        let long_after = later + timeout * 2;
+        hear(&mut peers, "one that is there", long_after);
+        peers.prune(long_after, timeout);
+        assert!(peers.is_known(long_after));
+        assert_eq!(peers.live(long_after, timeout).len(), 1);
+        assert!(peers.heard.capacity() < 16, "{}", peers.heard.capacity());
+    }
 
     #[test]
     fn peers_live_from_their_first_message_to_their_last_or_their_silence() {

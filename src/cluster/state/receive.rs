@@ -48,6 +48,10 @@ impl ClusterState {
                 self.requests.peer_found(request, &header.uid, change);
             }
         }
+        if change == Change::Uncounted {
+            // Whoever answers a request now may not be all.
+            self.requests.interrupt();
+        }
         let left = (change == Change::Left && !state.requests.is_empty()).then(|| header.uid.clone());
         let answers = may_answer
             && match notification.attachment {
@@ -59,6 +63,11 @@ impl ClusterState {
             && may_be_question(state, &mut self.requests, &notification);
         if takers.is_empty() && !answers && !is_own {
             self.takers = takers;
+        } else if let Some(id) = notification.attachment
+            && self.look_ups.was_found(id, now)
+        {
+            let content = Content::Unreadable(Some(header), named_before(id));
+            self.queue(now, channel.clone(), time, text, content, takers);
         } else if let Some(id) = notification.attachment {
             let slot = Slot::waiting(time, text, id, header, takers);
             if state.queue.push(slot, self.config.max_waiting_bytes) {
@@ -222,11 +231,17 @@ impl ClusterState {
         id: AttachmentId,
         row: &Result<Option<bytes::Bytes>, Error>,
     ) {
+        let document = row.as_ref().ok().and_then(Option::as_ref);
+        let is_for_one = document.is_some_and(|document| self.look_ups.found(id, document.len(), now));
+        let again = Err(named_before(id));
+        let mut is_taken = false;
         for (channel, epoch, number) in self.look_ups.take(id) {
             let Some(state) = self.channels.get_mut(&channel) else { continue };
             if state.epoch != epoch {
                 continue;
             }
+            let row = if is_for_one && is_taken { &again } else { row };
+            is_taken = true;
             let namespace = state.namespace.clone();
             if !state.queue.fill(&channel, number, row, &namespace, self.config.max_waiting_bytes) {
                 self.requests.interrupt();
@@ -265,6 +280,11 @@ fn may_be_question(state: &ChannelState, requests: &mut Requests, notification: 
             state.requests.get(id.as_ref()).is_some_and(|id| requests.question_came(id, uid, *kind))
         }),
     }
+}
+
+/// Why a message has no content that names a large row after another message has.
+fn named_before(id: AttachmentId) -> Error {
+    Error::Decode(format!("another message has named the row {id} of the attachment table before"))
 }
 
 fn is_question(kind: MessageKind) -> bool {

@@ -59,14 +59,15 @@ impl Storage {
 
 impl AttachmentTable {
     /// Creates the table, with an index on `created_at`, where there is none; tells whether it did. Any number may do
-    /// this at once. A table that is there is left alone, whatever it looks like.
+    /// this at once. A table that is there is never changed.
     ///
     /// # Errors
+    /// [`Error::TableShape`](crate::Error::TableShape) where there is a table with other columns,
     /// [`Error::TableDefinition`](crate::Error::TableDefinition) where the schema is missing, or the right to create
     /// tables in it.
     pub async fn create_if_missing(&self) -> Result<bool> {
         match self.shape().await? {
-            Some(_) => Ok(false),
+            Some(shape) => shape.check(&self.name).map(|()| false),
             None => self.create(Storage::Logged).await,
         }
     }
@@ -82,7 +83,7 @@ impl AttachmentTable {
         let new_storage = storage.unwrap_or(Storage::Logged);
         let mut changes = Vec::new();
         let shape = match self.shape().await? {
-            Some(shape) => shape,
+            Some(shape) => shape.check(&self.name).map(|()| shape)?,
             None => {
                 if self.create(new_storage).await? {
                     changes.push(Change::Table(new_storage));
@@ -90,7 +91,6 @@ impl AttachmentTable {
                 self.existing_shape().await?
             }
         };
-        shape.check(&self.name)?;
         if !is_complete(&shape, storage) {
             let turn = self.wait_for_turn().await?;
             self.complete(storage, &mut changes).await?;

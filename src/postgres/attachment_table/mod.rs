@@ -1,10 +1,13 @@
 //! The attachment table as a whole: creating it, looking at it, cleaning it up.
 
+mod check;
 #[cfg(feature = "cli")]
 mod clean;
 #[cfg(feature = "cli")]
 mod cleaners;
 mod create;
+#[cfg(feature = "cli")]
+mod grants;
 mod locked;
 #[cfg(feature = "cli")]
 mod rows;
@@ -17,11 +20,14 @@ use tokio_postgres::error::SqlState;
 use super::{Session, Settings, TableName};
 use crate::{Error, Result};
 
+pub(crate) use check::CheckedTable;
 #[cfg(feature = "cli")]
 pub(crate) use clean::{Deleted, Expired};
 #[cfg(feature = "cli")]
 pub(crate) use cleaners::Cleaner;
 pub use create::{Change, Storage};
+#[cfg(feature = "cli")]
+pub(crate) use grants::Part;
 #[cfg(feature = "cli")]
 pub(crate) use rows::Brief;
 #[cfg(feature = "cli")]
@@ -60,9 +66,12 @@ impl AttachmentTable {
         Shape::of(&self.session, &self.name).await
     }
 
-    /// How the table is made, where it has to be there.
+    /// How the table is made, where it has to be there and to hold attachments.
     pub(crate) async fn existing_shape(&self) -> Result<Shape> {
-        self.shape().await?.ok_or_else(|| Error::MissingTable { table: self.name.to_string() })
+        let missing = || Error::MissingTable { table: self.name.to_string() };
+        let shape = self.shape().await?.ok_or_else(missing)?;
+        shape.check(&self.name)?;
+        Ok(shape)
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::fmt;
 
-use tokio_postgres::types::Type;
+use futures_util::future;
+use tokio_postgres::Client;
+use tokio_postgres::types::{ToSql, Type};
 
 use super::Storage;
 use crate::postgres::attachments::table_failure;
-use crate::postgres::table::quote_identifier;
 use crate::postgres::{Session, TableName, failure};
 use crate::{Error, Result};
 
@@ -20,20 +21,22 @@ const COLUMNS: [Wanted; 3] = [
 /// The columns by which rows are looked up and cleaned up.
 const INDEXED: [&str; 2] = ["id", "created_at"];
 
-const RELATION: &str = "SELECT c.oid, n.nspname, c.relkind::text, c.relpersistence = 'u' \
+const RELATION: &str = "SELECT c.oid, n.nspname, c.relkind::text, c.relpersistence = 'u', \
+     ARRAY(SELECT conrelid::regclass::text FROM pg_catalog.pg_constraint \
+     WHERE confrelid = c.oid AND conrelid <> c.oid AND contype = 'f' ORDER BY 1) \
      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
      WHERE c.oid = pg_catalog.to_regclass($1)";
 
-const ATTRIBUTES: &str = "SELECT attname, pg_catalog.format_type(atttypid, atttypmod), attnotnull, \
-     atthasdef OR attidentity <> '' \
-     FROM pg_catalog.pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped";
+const ATTRIBUTES: &str = "SELECT attname, pg_catalog.format_type(atttypid, atttypmod), \
+     atthasdef OR attidentity <> '' FROM pg_catalog.pg_attribute \
+     WHERE attrelid = pg_catalog.to_regclass($1) AND attnum > 0 AND NOT attisdropped ORDER BY attnum";
 
 const INDEXES: &str = "SELECT index.relname, attname, indisvalid AND indisready, \
      amname = 'btree' AND indpred IS NULL \
      FROM pg_catalog.pg_index JOIN pg_catalog.pg_class index ON index.oid = indexrelid \
      JOIN pg_catalog.pg_am am ON am.oid = index.relam \
      LEFT JOIN pg_catalog.pg_attribute ON attrelid = indrelid AND attnum = indkey[0] \
-     WHERE indrelid = $1";
+     WHERE indrelid = pg_catalog.to_regclass($1)";
 
 struct Wanted {
     name: &'static str,
@@ -52,13 +55,14 @@ pub(crate) struct Shape {
     pub(crate) is_unlogged: bool,
     columns: Vec<Column>,
     indexes: Vec<Index>,
+    /// The tables with a foreign key to it.
+    referring: Vec<String>,
 }
 
 #[derive(Debug)]
 struct Column {
     name: String,
     type_name: String,
-    is_required: bool,
     has_default: bool,
 }
 
@@ -73,7 +77,7 @@ struct Index {
     is_whole: bool,
 }
 
-/// The remedy where the name is that of a view, or of another thing that is no table.
+/// The remedy where the name is that of a view, of another thing that is no table, or of a table with other data.
 pub(crate) const OTHER_TABLE: &str = "choose another table_name";
 
 /// Something that makes a table useless for attachments.
@@ -87,8 +91,10 @@ pub(crate) enum Defect {
     WrongType { column: &'static str, found: String, wanted: &'static str },
     /// Nothing fills the column.
     NoDefault { column: &'static str, wanted: &'static str },
-    /// A column that no server fills must not be empty.
-    Demanding { column: String },
+    /// It has a column that no attachment table has, so its rows are somebody else's data.
+    UnknownColumn { column: String },
+    /// A foreign key of another table refers to it, so its rows are somebody else's data.
+    Referred { table: String },
 }
 
 impl fmt::Display for Defect {
@@ -98,16 +104,24 @@ impl fmt::Display for Defect {
             Self::MissingColumn { column, .. } => write!(f, "it has no column {column}"),
             Self::WrongType { column, found, wanted } => write!(f, "{column} is {found}, not {wanted}"),
             Self::NoDefault { column, wanted } => write!(f, "{column} has no default ({wanted})"),
-            Self::Demanding { column } => write!(f, "{column:?} is NOT NULL, and no server fills it"),
+            Self::UnknownColumn { column } => {
+                write!(f, "it has a column {column:?}, which no attachment table has")
+            }
+            Self::Referred { table } => write!(f, "a foreign key of {table} refers to it"),
         }
     }
 }
 
 impl Defect {
+    /// Whether it tells that the table holds data of somebody else.
+    fn is_foreign(&self) -> bool {
+        matches!(self, Self::NoTable | Self::UnknownColumn { .. } | Self::Referred { .. })
+    }
+
     /// The statement that mends it, which is the owner's to run: it may take long, or lose something.
     pub(crate) fn remedy(&self, table: &TableName) -> String {
         match self {
-            Self::NoTable => OTHER_TABLE.into(),
+            Self::NoTable | Self::UnknownColumn { .. } | Self::Referred { .. } => OTHER_TABLE.into(),
             Self::MissingColumn { column: "id", .. } => {
                 format!("ALTER TABLE {table} ADD id bigserial UNIQUE")
             }
@@ -132,31 +146,31 @@ impl Defect {
             Self::NoDefault { column, wanted } => {
                 format!("ALTER TABLE {table} ALTER {column} SET DEFAULT {wanted}")
             }
-            Self::Demanding { column } => {
-                format!("ALTER TABLE {table} ALTER {} DROP NOT NULL", quote_identifier(column))
-            }
         }
     }
 }
 
 impl Shape {
     pub(crate) async fn of(session: &Session, table: &TableName) -> Result<Option<Self>> {
-        let client = session.client().await?;
+        Self::seen_by(&*session.client().await?, table).await
+    }
+
+    /// The same on a connection that is there, in one round trip.
+    pub(crate) async fn seen_by(client: &Client, table: &TableName) -> Result<Option<Self>> {
         let name = table.as_sql();
-        let relation = client.query_typed(RELATION, &[(&name, Type::TEXT)]).await;
+        let name: &[(&(dyn ToSql + Sync), Type)] = &[(&name, Type::TEXT)];
+        let (relation, columns, indexes) = future::join3(
+            client.query_typed(RELATION, name),
+            client.query_typed(ATTRIBUTES, name),
+            client.query_typed(INDEXES, name),
+        )
+        .await;
         let relation = relation.map_err(|error| table_failure(&error, table))?;
         let Some(relation) = relation.first() else { return Ok(None) };
         let read = |error| failure(&error);
-        let oid: u32 = relation.try_get(0).map_err(read)?;
-        let columns = client.query_typed(ATTRIBUTES, &[(&oid, Type::OID)]).await.map_err(read)?;
-        let indexes = client.query_typed(INDEXES, &[(&oid, Type::OID)]).await.map_err(read)?;
+        let (columns, indexes) = (columns.map_err(read)?, indexes.map_err(read)?);
         let columns = columns.iter().map(|row| {
-            Ok(Column {
-                name: row.try_get(0)?,
-                type_name: row.try_get(1)?,
-                is_required: row.try_get(2)?,
-                has_default: row.try_get(3)?,
-            })
+            Ok(Column { name: row.try_get(0)?, type_name: row.try_get(1)?, has_default: row.try_get(2)? })
         });
         let indexes = indexes.iter().map(|row| {
             Ok(Index {
@@ -167,12 +181,13 @@ impl Shape {
             })
         });
         Ok(Some(Self {
-            oid,
+            oid: relation.try_get(0).map_err(read)?,
             schema: relation.try_get(1).map_err(read)?,
             kind: relation.try_get(2).map_err(read)?,
             is_unlogged: relation.try_get(3).map_err(read)?,
             columns: columns.collect::<Result<_, _>>().map_err(read)?,
             indexes: indexes.collect::<Result<_, _>>().map_err(read)?,
+            referring: relation.try_get(4).map_err(read)?,
         }))
     }
 
@@ -183,10 +198,11 @@ impl Shape {
             return vec![Defect::NoTable];
         }
         let wanted = COLUMNS.iter().filter_map(|wanted| self.defect_of(wanted));
-        let demanding = self.columns.iter().filter(|column| {
-            column.is_required && !column.has_default && COLUMNS.iter().all(|known| known.name != column.name)
-        });
-        wanted.chain(demanding.map(|column| Defect::Demanding { column: column.name.clone() })).collect()
+        let unknown =
+            self.columns.iter().filter(|column| COLUMNS.iter().all(|known| known.name != column.name));
+        let unknown = unknown.map(|column| Defect::UnknownColumn { column: column.name.clone() });
+        let referred = self.referring.iter().map(|table| Defect::Referred { table: table.clone() });
+        wanted.chain(unknown).chain(referred).collect()
     }
 
     fn defect_of(&self, wanted: &Wanted) -> Option<Defect> {
@@ -201,17 +217,22 @@ impl Shape {
         default.filter(|_| !found.has_default).map(|wanted| Defect::NoDefault { column, wanted })
     }
 
-    /// Fails where something makes it useless.
+    /// Fails where something makes it useless, or where its rows are not attachments.
+    ///
+    /// A table with any other column is refused, also with one that no server has to fill: the rows are data of somebody
+    /// else, and a node would delete them. A table with exactly these three columns cannot be told from an attachment table.
     pub(crate) fn check(&self, table: &TableName) -> Result<()> {
         let defects = self.defects();
         if defects.is_empty() {
             return Ok(());
         }
-        Err(Error::TableShape {
-            table: table.to_string(),
-            reason: defects.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
-            remedy: defects.iter().map(|defect| defect.remedy(table)).collect::<Vec<_>>().join("; "),
-        })
+        let remedy = match defects.iter().any(Defect::is_foreign) {
+            // Nobody should change a table of somebody else.
+            true => OTHER_TABLE.into(),
+            false => defects.iter().map(|defect| defect.remedy(table)).collect::<Vec<_>>().join("; "),
+        };
+        let reason = defects.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        Err(Error::TableShape { table: table.to_string(), reason, remedy })
     }
 
     /// The columns that ought to have an index and have none.

@@ -35,8 +35,10 @@ impl Examiner {
         let table = self.table.as_sql();
         // The sequence of an identity column asks for no privilege of its own.
         let sql = "SELECT privilege FROM (VALUES \
-            ('SELECT ON ' || $2, pg_catalog.has_table_privilege($1, 'SELECT')), \
-            ('INSERT ON ' || $2, pg_catalog.has_table_privilege($1, 'INSERT')), \
+            ('SELECT ON ' || $2, pg_catalog.has_column_privilege($1, 'id', 'SELECT') \
+            AND pg_catalog.has_column_privilege($1, 'created_at', 'SELECT') \
+            AND pg_catalog.has_column_privilege($1, 'payload', 'SELECT')), \
+            ('INSERT ON ' || $2, pg_catalog.has_column_privilege($1, 'payload', 'INSERT')), \
             ('DELETE ON ' || $2, pg_catalog.has_table_privilege($1, 'DELETE'))) AS needed (privilege, is_given) \
             WHERE NOT is_given UNION ALL \
             SELECT 'USAGE ON SEQUENCE ' || sequence FROM pg_catalog.pg_get_serial_sequence($2, 'id') AS sequence, \

@@ -8,8 +8,9 @@ use tokio::time::{sleep, sleep_until, timeout};
 use tokio_postgres::error::SqlState;
 
 use super::held::{Held, Passage};
+use super::queue_relief::QueueRelief;
 use super::{Job, OnLoss, Publishing, Trouble};
-use crate::postgres::TableName;
+use crate::postgres::CheckedTable;
 use crate::postgres::attachments::table_failure;
 use crate::postgres::batch::{self, Batch, LockPatience};
 use crate::postgres::failure;
@@ -33,10 +34,11 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from
 
 pub(super) struct Sender {
     session: Arc<Session>,
-    table: TableName,
+    table: Arc<CheckedTable>,
     on_loss: OnLoss,
     health: watch::Sender<Publishing>,
     held: Held,
+    queue_relief: QueueRelief,
 }
 
 /// Why a batch was not committed, as far as it is known.
@@ -62,11 +64,11 @@ struct Doubt {
 impl Sender {
     pub(super) fn new(
         session: Arc<Session>,
-        table: TableName,
+        table: Arc<CheckedTable>,
         on_loss: OnLoss,
         health: watch::Sender<Publishing>,
     ) -> Self {
-        Self { session, table, on_loss, health, held: Held::default() }
+        Self { session, table, on_loss, health, held: Held::default(), queue_relief: QueueRelief::default() }
     }
 
     /// Holds a message back that has to stay behind others; gives it back where it may go.
@@ -82,7 +84,7 @@ impl Sender {
     }
 
     fn locked_for_long(&self) -> Error {
-        Error::TableLocked { table: self.table.to_string(), pid: None }
+        Error::TableLocked { table: self.table.unchecked().to_string(), pid: None }
     }
 
     /// Waits until held messages are to be tried; for ever, if there are none.
@@ -168,7 +170,7 @@ impl Sender {
                     if start.elapsed() >= QUEUE_FULL_FOR {
                         return finish_all(jobs, &Err(error));
                     }
-                    self.relieve_queue().await;
+                    self.queue_relief.start(&self.session);
                     sleep(pause).await;
                     pause = longest.min(pause * 2);
                 }
@@ -242,11 +244,19 @@ impl Sender {
             Ok(live) => live,
             Err(error) => return finish_all(jobs, &Err(error)),
         };
-        let sent = batch::send_each(&live.client, &jobs, &self.table);
+        let jobs = match self.check_table(&live, &jobs).await {
+            Ok(()) => jobs,
+            Err(error) => {
+                let (attachments, others) = jobs.into_iter().partition::<Vec<_>, _>(Job::is_attachment);
+                finish_all(attachments, &Err(error));
+                others
+            }
+        };
+        let sent = batch::send_each(&live.client, &jobs, self.table.unchecked());
         match self.answer(&live, patience(&jobs), sent).await {
             Ok(outcomes) => {
                 for (job, outcome) in jobs.into_iter().zip(outcomes) {
-                    job.finish(outcome.map_err(|error| table_failure(&error, &self.table)));
+                    job.finish(outcome.map_err(|error| table_failure(&error, self.table.unchecked())));
                 }
             }
             Err(error) => finish_all(jobs, &Err(error)),
@@ -255,6 +265,11 @@ impl Sender {
 
     async fn attempt(&self, jobs: &[Job], lock: LockPatience) -> Result<(), Failed> {
         let live = self.session.live().await.map_err(Failed::NotSent)?;
+        match self.check_table(&live, jobs).await {
+            Ok(()) => {}
+            Err(error) if error.is_disconnected() => return Err(Failed::NotSent(error)),
+            Err(error) => return Err(Failed::Refused(error)),
+        }
         let transaction = match self.on_loss {
             OnLoss::Fail => None,
             OnLoss::Retry(_) => {
@@ -262,7 +277,7 @@ impl Sender {
                 Some(begun.map_err(Failed::NotSent)?.map_err(|error| Failed::NotSent(failure(&error)))?)
             }
         };
-        let sent = batch::send(&live.client, jobs, &self.table, transaction.is_some(), lock);
+        let sent = batch::send(&live.client, jobs, self.table.unchecked(), transaction.is_some(), lock);
         let in_doubt = |error: Error| {
             let doubt = transaction.clone().map(|transaction| Doubt { transaction, live: live.clone() });
             Failed::InDoubt(error, doubt)
@@ -272,7 +287,7 @@ impl Sender {
             Err(error) => Err(in_doubt(error)),
             Ok(Err(error)) => {
                 let code = error.code().cloned();
-                let error = table_failure(&error, &self.table);
+                let error = table_failure(&error, self.table.unchecked());
                 Err(match code {
                     Some(code) if code == SqlState::LOCK_NOT_AVAILABLE => Failed::Locked,
                     Some(code) if code == SqlState::PROGRAM_LIMIT_EXCEEDED => Failed::QueueFull(error),
@@ -281,6 +296,14 @@ impl Sender {
                 })
             }
         }
+    }
+
+    /// Fails where a message is to go through a table that holds something else than attachments.
+    async fn check_table(&self, live: &Live, jobs: &[Job]) -> Result<()> {
+        if jobs.iter().any(Job::is_attachment) {
+            self.answer(live, ANSWER_WITHIN, self.table.checked(&live.client)).await??;
+        }
+        Ok(())
     }
 
     /// Waits for an answer. Without one in time, another connection is made; the first of the two counts.
@@ -318,17 +341,6 @@ impl Sender {
         };
         if timeout(GIVE_UP_AFTER, replaced).await.is_err() {
             self.session.abandon(&live.client).await;
-        }
-    }
-
-    /// Makes the server look whether the slowest listener has gone: without that a full queue stays full.
-    async fn relieve_queue(&self) {
-        let Ok(client) = self.session.client().await else { return };
-        let usage = client.batch_execute("SELECT pg_catalog.pg_notification_queue_usage()");
-        match timeout(ANSWER_WITHIN, usage).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(%error, "the queue of notifications stays full"),
-            Err(_) => tracing::debug!("the queue of notifications stays full: no answer"),
         }
     }
 

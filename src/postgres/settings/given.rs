@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use tokio_postgres::config::ChannelBinding;
+
 use super::Environment;
 use crate::{Error, Result};
 
@@ -30,6 +32,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("password", "PGPASSWORD"),
     ("port", "PGPORT"),
     ("replication", ""),
+    ("require_auth", "PGREQUIREAUTH"),
     ("requirepeer", "PGREQUIREPEER"),
     ("service", "PGSERVICE"),
     ("ssl_max_protocol_version", "PGSSLMAXPROTOCOLVERSION"),
@@ -135,6 +138,22 @@ impl Given {
     pub(super) fn wrong(&self, keyword: &str, reason: String) -> Error {
         let setting = self.0.get(keyword).map_or(keyword, |value| &value.origin).to_owned();
         Error::Setting { setting, reason }
+    }
+
+    /// Refuses a `require_auth` that cannot be kept. The driver answers whatever way of authentication the server asks for,
+    /// except with `channel_binding=require`, which insists on SCRAM.
+    pub(super) fn check_require_auth(&self, channel_binding: ChannelBinding) -> Result<()> {
+        let Some(text) = self.text("require_auth") else { return Ok(()) };
+        let methods: Vec<_> = text.split(',').map(str::trim).collect();
+        let allows_scram = match methods.iter().any(|method| method.starts_with('!')) {
+            true => !methods.contains(&"!scram-sha-256"),
+            false => methods.contains(&"scram-sha-256"),
+        };
+        if allows_scram && channel_binding == ChannelBinding::Require {
+            return Ok(());
+        }
+        let reason = "only scram-sha-256 can be required, together with channel_binding=require".into();
+        Err(self.wrong("require_auth", reason))
     }
 
     /// Refuses what would silently not happen.

@@ -165,20 +165,22 @@ impl Settings {
         };
         let dbname = given.text("dbname").unwrap_or(&user).to_owned();
         let mut hosts = host::hosts(&given)?;
+        let any_by_tcp = hosts.iter().any(|host| matches!(host.address, Address::Tcp { .. }));
         let several_hosts = hosts.len() > 1;
         match given.text("password") {
             Some(password) => hosts.iter_mut().for_each(|host| host.password = Some(password.to_owned())),
             None => password_file::apply(&mut hosts, &given, &dbname, &user, environment)?,
         }
+        let channel_binding =
+            given.choice("channel_binding", choice::CHANNEL_BINDING)?.unwrap_or(ChannelBinding::Prefer);
+        given.check_require_auth(channel_binding)?;
         let seconds = |keyword| Ok::<_, Error>(given.number::<u32>(keyword)?.map(u64::from));
         let parameters = Parameters {
             hosts,
             user,
             dbname,
-            tls: TlsSettings::resolve(&given, environment)?,
-            channel_binding: given
-                .choice("channel_binding", choice::CHANNEL_BINDING)?
-                .unwrap_or(ChannelBinding::Prefer),
+            tls: TlsSettings::resolve(&given, environment, any_by_tcp)?,
+            channel_binding,
             target_session: given
                 .choice("target_session_attrs", choice::TARGET_SESSION)?
                 .unwrap_or_else(|| TargetSession::default_for(several_hosts)),

@@ -8,6 +8,12 @@ use tempfile::TempDir;
 
 use super::*;
 
+const NO_ROOTS: &str = "sslmode: to verify the server's certificate takes sslrootcert=FILE or ~/.postgresql/root.crt with the \
+     certificates to trust, or sslrootcert=system with sslmode=verify-full";
+
+const REQUIRE_AUTH: &str =
+    "require_auth: only scram-sha-256 can be required, together with channel_binding=require";
+
 fn environment(variables: &[(&str, &str)]) -> Environment {
     variables.iter().map(|(name, value)| (*name, *value)).collect()
 }
@@ -102,6 +108,15 @@ fn errors_name_the_setting_and_show_no_password() {
         ("host=h user=u gssencmode=require", "gssencmode: not supported"),
         ("host=h user=u client_encoding=latin1", "client_encoding: \"latin1\" is not supported, only UTF8"),
         ("host=h user=u sslrootcert=system sslmode=require", "sslmode: sslrootcert=system wants verify-full"),
+        ("host=h user=u sslmode=verify-ca", NO_ROOTS),
+        ("host=h user=u sslmode=verify-full", NO_ROOTS),
+        (
+            "host=h user=u ssl_min_protocol_version=TLSv1.1",
+            "ssl_min_protocol_version: \"TLSv1.1\" is none of TLSv1.2, TLSv1.3",
+        ),
+        ("host=h user=u require_auth=scram-sha-256", REQUIRE_AUTH),
+        ("host=h user=u require_auth=password channel_binding=require", REQUIRE_AUTH),
+        ("host=h user=u require_auth=!scram-sha-256 channel_binding=require", REQUIRE_AUTH),
         ("host=h user=u sslnegotiation=direct", "sslnegotiation: direct wants sslmode=require or stronger"),
     ];
     for (text, expected) in cases {
@@ -174,6 +189,10 @@ fn roots_decide_how_far_require_goes() {
         ("sslmode=require sslrootcert=/x/ca.pem", SslMode::VerifyCa),
         ("sslmode=prefer sslrootcert=/x/ca.pem", SslMode::Prefer),
         ("sslrootcert=system", SslMode::VerifyFull),
+        ("sslrootcert=system sslmode=verify-full", SslMode::VerifyFull),
+        ("sslmode=verify-ca sslrootcert=/x/ca.pem", SslMode::VerifyCa),
+        // There is no TLS over a Unix-domain socket, and nothing to verify.
+        ("host=/tmp sslmode=verify-full", SslMode::VerifyFull),
     ];
     for (text, expected) in modes {
         assert_eq!(parse(&format!("host=h user=u {text}")).parameters().tls.mode, expected, "{text}");
@@ -186,6 +205,15 @@ fn roots_decide_how_far_require_goes() {
     let settings = Settings::parse_in("host=h user=u sslmode=require", &at_home).unwrap();
     assert_eq!(settings.parameters().tls.roots, Roots::File(root));
     assert_eq!(settings.parameters().tls.mode, SslMode::VerifyCa);
+    let settings = Settings::parse_in("host=h user=u sslmode=verify-full", &at_home).unwrap();
+    assert_eq!(settings.parameters().tls.mode, SslMode::VerifyFull);
+}
+
+#[test]
+fn what_channel_binding_keeps_may_be_required() {
+    for auth in ["scram-sha-256", "scram-sha-256,md5", "!password,!md5"] {
+        parse(&format!("host=h user=u channel_binding=require require_auth={auth}"));
+    }
 }
 
 #[test]

@@ -33,22 +33,23 @@ pub(in crate::postgres) enum Roots {
     File(PathBuf),
 }
 
-const PROTOCOL: Choice<Protocol> = &[
-    ("TLSv1", Protocol::Tlsv10),
-    ("TLSv1.1", Protocol::Tlsv11),
-    ("TLSv1.2", Protocol::Tlsv12),
-    ("TLSv1.3", Protocol::Tlsv13),
-];
+/// Older versions are broken, and are not spoken.
+const PROTOCOL: Choice<Protocol> = &[("TLSv1.2", Protocol::Tlsv12), ("TLSv1.3", Protocol::Tlsv13)];
+/// What is missing where a certificate is to be verified, and nothing says by what.
+const NO_ROOTS: &str = "to verify the server's certificate takes sslrootcert=FILE or ~/.postgresql/root.crt with the \
+     certificates to trust, or sslrootcert=system with sslmode=verify-full";
+
 const SWITCH: Choice<bool> = &[("1", true), ("0", false)];
 const DIRECT: Choice<bool> = &[("postgres", false), ("direct", true)];
 
 impl TlsSettings {
-    pub(super) fn resolve(given: &Given, environment: &Environment) -> Result<Self> {
+    /// Reads them for hosts of which some are reached by TCP, or none.
+    pub(super) fn resolve(given: &Given, environment: &Environment, any_by_tcp: bool) -> Result<Self> {
         let existing = |name: &str| environment.at_home(name).filter(|path| path.exists());
         let roots = match given.text("sslrootcert") {
-            Some("system") => Roots::System,
-            Some(file) => Roots::File(file.into()),
-            None => existing(".postgresql/root.crt").map_or(Roots::System, Roots::File),
+            Some("system") => Some(Roots::System),
+            Some(file) => Some(Roots::File(file.into())),
+            None => existing(".postgresql/root.crt").map(Roots::File),
         };
         let certificate = given.path("sslcert").or_else(|| existing(".postgresql/postgresql.crt"));
         let client = certificate.and_then(|certificate| {
@@ -58,14 +59,17 @@ impl TlsSettings {
         let asks_for_system = given.text("sslrootcert") == Some("system");
         let mode = given.choice("sslmode", choice::SSL_MODE)?;
         let mode = match mode {
-            Some(SslMode::VerifyFull) => SslMode::VerifyFull,
             // Anybody can get a certificate that the system's roots vouch for, so only the name tells.
-            Some(_) if asks_for_system => {
+            Some(mode) if asks_for_system && mode != SslMode::VerifyFull => {
                 return Err(given.wrong("sslmode", "sslrootcert=system wants verify-full".into()));
             }
             None if asks_for_system => SslMode::VerifyFull,
             // As in libpq: a file of roots is there to be used.
-            Some(SslMode::Require) if matches!(roots, Roots::File(_)) => SslMode::VerifyCa,
+            Some(SslMode::Require) if matches!(roots, Some(Roots::File(_))) => SslMode::VerifyCa,
+            // As in libpq: the system's roots vouch for any host of anybody, so they are taken only where they are named.
+            Some(SslMode::VerifyCa | SslMode::VerifyFull) if roots.is_none() && any_by_tcp => {
+                return Err(given.wrong("sslmode", NO_ROOTS.into()));
+            }
             Some(mode) => mode,
             None => SslMode::Prefer,
         };
@@ -75,7 +79,7 @@ impl TlsSettings {
         }
         Ok(Self {
             mode,
-            roots,
+            roots: roots.unwrap_or(Roots::System),
             client,
             key_password: given.text("sslpassword").map(str::to_owned),
             send_server_name: given.choice("sslsni", SWITCH)?.unwrap_or(true),

@@ -3,8 +3,11 @@
 mod buffers;
 mod doors;
 mod handshakes;
+mod logs;
 mod origins;
+mod peers;
 mod session_ids;
+mod table;
 mod tls;
 
 use std::time::{Duration, Instant};

@@ -40,7 +40,7 @@ async fn databases_that_cannot_be_had() {
         ("postgres://u:s3cret@127.0.0.1:1/d".to_owned(), 3, "127.0.0.1:1: connection refused"),
         (format!("postgres://pgio:s3cret@{at}"), 3, "password authentication failed for user \"pgio\""),
         (format!("{url}?sslmode=require"), 3, "server does not support TLS"),
-        (format!("{url}?sslmode=verify-full"), 3, "server does not support TLS"),
+        (format!("{url}?sslmode=verify-full&sslrootcert=system"), 3, "server does not support TLS"),
         (url.replace(database, "no_such"), 3, "database \"no_such\" does not exist"),
         (format!("{url}?sslmode=sometimes"), 2, "sslmode: \"sometimes\" is none of"),
         (format!("{url}?sslmode=verify-ca&sslrootcert=/no/such.crt"), 2, "/no/such.crt: No such file"),

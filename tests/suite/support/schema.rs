@@ -58,6 +58,7 @@ pub fn of_command(arguments: &[String]) -> Option<&'static str> {
         ("attachments", Some("list")) => "attachments-list",
         ("attachments", Some("stats")) => "attachments-stats",
         ("attachments", Some("cleanup")) => "attachments-cleanup",
+        ("attachments", Some("grants")) => "attachments-grants",
         ("doctor", _) => "doctor",
         ("serve", _) => "serve",
         ("bench", _) => "bench",

@@ -217,10 +217,10 @@ async fn tables_that_are_something_else() {
         ),
         (
             "CREATE TABLE t (id bigserial, created_at timestamptz DEFAULT now(), payload bytea, \"the owner\" text NOT NULL)",
-            "\"the owner\" is NOT NULL, and no server fills it",
-            "ALTER TABLE t ALTER \"the owner\" DROP NOT NULL",
+            "it has a column \"the owner\", which no attachment table has",
+            "hint: choose another --table-name\n",
         ),
-        ("CREATE VIEW t AS SELECT 1 AS id", "it is no table", "choose another --table-name"),
+        ("CREATE VIEW t AS SELECT 1 AS id", "it is no table", "hint: choose another --table-name\n"),
     ];
     for (create, reason, remedy) in cases {
         execute(postgres.url(), create).await;
@@ -230,10 +230,7 @@ async fn tables_that_are_something_else() {
             outcome.stderr.contains(&format!("error: the attachment table t cannot be used: {reason}\n")),
             "{outcome:?}"
         );
-        assert!(
-            outcome.stderr.contains("hint: as its owner: ") && outcome.stderr.contains(remedy),
-            "{outcome:?}"
-        );
+        assert!(outcome.stderr.contains(remedy), "{outcome:?}");
         // The remedy is one: afterwards there is nothing to complain about.
         let remedies = outcome.stderr.lines().nth(1).unwrap().trim_start_matches("hint: as its owner: ");
         let sql = remedies.replace(", then pgio attachments init", "");

@@ -2,6 +2,7 @@
 
 mod cleaners;
 mod cleanup;
+mod grants;
 mod init;
 mod look;
 
@@ -17,7 +18,7 @@ async fn attachments(url: &str, arguments: &[&str]) -> Outcome {
 
 #[tokio::test]
 async fn each_help_ends_in_examples_and_fits() {
-    for command in [&[][..], &["init"], &["list"], &["show"], &["stats"], &["cleanup"]] {
+    for command in [&[][..], &["init"], &["list"], &["show"], &["stats"], &["cleanup"], &["grants"]] {
         let help = run(&mut crate::support::pgio::bare(&[&["attachments"], command, &["-h"]].concat())).await;
         let help = help.succeeded().stdout;
         let examples = help.split("Examples:\n").nth(1).unwrap();

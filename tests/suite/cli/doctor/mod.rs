@@ -1,5 +1,6 @@
 //! `pgio doctor`: each trouble is set up for real, found, and gone when its advice is followed.
 
+mod doors;
 mod server;
 mod servers;
 mod table;

@@ -1,0 +1,103 @@
+//! Lines of one kind that are too many: the first are written, the others are counted.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use tracing::Level;
+
+/// The time in which lines are counted.
+pub(super) const WINDOW: Duration = Duration::from_secs(10);
+
+/// How many lines of a kind are written in that time.
+const LINES: u64 = 10;
+
+/// How many kinds are told apart. Beyond that, those of one place in the code are one kind.
+const KINDS: usize = 256;
+
+/// What lines have in common.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Kind {
+    /// The file and the line of the code.
+    pub(super) place: (Option<&'static str>, Option<u32>),
+    pub(super) message: String,
+    pub(super) level: Level,
+    pub(super) target: &'static str,
+}
+
+#[derive(Debug)]
+struct Window {
+    since: Instant,
+    lines: u64,
+}
+
+impl Window {
+    fn is_over(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.since) >= WINDOW
+    }
+
+    fn held_back(&self) -> u64 {
+        self.lines.saturating_sub(LINES)
+    }
+}
+
+/// The kinds of lines in their time.
+#[derive(Debug, Default)]
+pub(super) struct Repeats(HashMap<Kind, Window>);
+
+impl Repeats {
+    /// Counts a line; tells whether it is to be written. Ask for those that are [`due`](Self::due) before.
+    pub(super) fn may_pass(&mut self, now: Instant, mut kind: Kind) -> bool {
+        if self.0.len() >= KINDS && !self.0.contains_key(&kind) {
+            kind.message = "other messages".into();
+        }
+        let window = self.0.entry(kind).or_insert(Window { since: now, lines: 0 });
+        window.lines += 1;
+        window.lines <= LINES
+    }
+
+    /// How many lines were held back of those kinds whose time is over. A new time begins with their next line.
+    pub(super) fn due(&mut self, now: Instant) -> Vec<(Kind, u64)> {
+        self.take(|window| window.is_over(now))
+    }
+
+    /// The same, whether the time is over or not.
+    pub(super) fn all(&mut self) -> Vec<(Kind, u64)> {
+        self.take(|_| true)
+    }
+
+    fn take(&mut self, is_due: impl Fn(&Window) -> bool) -> Vec<(Kind, u64)> {
+        let due = self.0.extract_if(|_, window| is_due(window));
+        due.map(|(kind, window)| (kind, window.held_back())).filter(|(_, count)| *count > 0).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(message: impl Into<String>) -> Kind {
+        Kind { place: (Some("a.rs"), Some(7)), message: message.into(), level: Level::WARN, target: "pgio" }
+    }
+
+    #[test]
+    fn the_first_lines_are_written_and_the_others_counted() {
+        let mut repeats = Repeats::default();
+        let start = Instant::now();
+        let passed = (0..1000).filter(|_| repeats.may_pass(start, kind("skipped"))).count();
+        assert_eq!(passed, 10);
+        assert!(repeats.may_pass(start, kind("something else")));
+        assert!(repeats.due(start + WINDOW / 2).is_empty());
+        assert_eq!(repeats.due(start + WINDOW), [(kind("skipped"), 990)]);
+        assert!(repeats.may_pass(start + WINDOW, kind("skipped")));
+        assert!(repeats.all().is_empty());
+    }
+
+    #[test]
+    fn a_message_for_each_line_is_no_way_around_it() {
+        let mut repeats = Repeats::default();
+        let start = Instant::now();
+        let passed = (0..10_000).filter(|n| repeats.may_pass(start, kind(format!("{n}")))).count();
+        assert_eq!(passed as u64, KINDS as u64 + LINES);
+        assert_eq!(repeats.all(), [(kind("other messages"), 10_000 - KINDS as u64 - LINES)]);
+    }
+}

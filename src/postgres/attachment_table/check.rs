@@ -1,0 +1,43 @@
+//! Whether the table of that name is an attachment table, before anything in it is read, written or deleted.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio_postgres::Client;
+
+use super::Shape;
+use crate::Result;
+use crate::postgres::TableName;
+
+/// The attachment table as the statements of a cluster use it. Its shape is checked before the first statement, and again
+/// after each refusal, until it is right.
+#[derive(Debug)]
+pub(crate) struct CheckedTable {
+    name: TableName,
+    is_checked: AtomicBool,
+}
+
+impl CheckedTable {
+    /// A table that nobody has looked at yet.
+    pub(crate) fn new(name: TableName) -> Self {
+        Self { name, is_checked: AtomicBool::new(false) }
+    }
+
+    /// The table's name, which proves nothing.
+    pub(crate) fn unchecked(&self) -> &TableName {
+        &self.name
+    }
+
+    /// The table's name, for a statement that uses the table. A missing table passes: the statement says it better.
+    ///
+    /// # Errors
+    /// [`Error::TableShape`](crate::Error::TableShape) where the table holds something else than attachments.
+    pub(crate) async fn checked(&self, client: &Client) -> Result<&TableName> {
+        if !self.is_checked.load(Ordering::Relaxed)
+            && let Some(shape) = Shape::seen_by(client, &self.name).await?
+        {
+            shape.check(&self.name)?;
+            self.is_checked.store(true, Ordering::Relaxed);
+        }
+        Ok(&self.name)
+    }
+}

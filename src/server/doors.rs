@@ -1,0 +1,72 @@
+//! The doors that the options of a server leave open to everybody who reaches its address.
+
+use std::net::SocketAddr;
+
+use super::auth::Authentication;
+use super::options::{CorsOrigins, ServerOptions};
+
+/// A door that is open to everybody who reaches the server's address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Door {
+    /// Clients need no token.
+    NoToken,
+    /// Pages of every origin may connect.
+    AnyOrigin,
+    /// `/metrics` is on the port of the clients.
+    PublicMetrics,
+}
+
+impl Door {
+    /// What the door lets in.
+    pub fn description(self) -> &'static str {
+        match self {
+            Self::NoToken => "every client may connect: no token is required",
+            Self::AnyOrigin => "pages of every origin may connect",
+            Self::PublicMetrics => "everybody may read /metrics, which is on the port of the clients",
+        }
+    }
+
+    /// What closes it.
+    pub fn remedy(self) -> &'static str {
+        match self {
+            Self::NoToken => "--jwt-key-file or --auth-token-file",
+            Self::AnyOrigin => "--cors-origin with the origins of your pages",
+            Self::PublicMetrics => "a proxy that forwards the Socket.IO path only",
+        }
+    }
+}
+
+impl ServerOptions {
+    /// The doors that a server with these options leaves open on an address. None is open on a loopback address, which only
+    /// this machine reaches.
+    pub fn open_doors(&self, address: SocketAddr) -> Vec<Door> {
+        if address.ip().is_loopback() {
+            return Vec::new();
+        }
+        let has_no_token = matches!(self.authentication, Authentication::Anyone);
+        let doors = [
+            (Door::NoToken, has_no_token),
+            // Browsers apply CORS to polling only.
+            (Door::AnyOrigin, has_no_token || matches!(self.cors, CorsOrigins::Any)),
+            (Door::PublicMetrics, true),
+        ];
+        doors.into_iter().filter(|(_, is_open)| *is_open).map(|(door, _)| door).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_doors_that_others_can_reach_are_open() {
+        let options = ServerOptions::default();
+        let public = "192.0.2.1:3000".parse().unwrap();
+        let all = [Door::NoToken, Door::AnyOrigin, Door::PublicMetrics];
+        assert_eq!(options.open_doors(public), all);
+        assert!(options.open_doors("127.0.0.1:3000".parse().unwrap()).is_empty());
+        assert!(options.open_doors("[::1]:3000".parse().unwrap()).is_empty());
+        assert_eq!(options.open_doors("0.0.0.0:3000".parse().unwrap()), all);
+    }
+}

@@ -1,0 +1,100 @@
+//! Clients and peers that write into the log: they forge no line, and fill no disk.
+
+use nix::sys::signal::Signal;
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::support::attachments::{create_attachment_table, execute};
+use crate::support::pgio::{Running, pgio};
+use crate::support::pgio_serve::until;
+use crate::support::postgres::postgres;
+use crate::support::raw_websocket::RawWebsocket;
+
+/// A line of its own, a cleared screen, and text that runs backwards.
+const FORGERY: &str = "x\n2026-01-01T00:00:00.000000Z ERROR pgio: forged\r\x1b[2J\u{202e}\u{2028}";
+
+/// No line of the log is longer, in bytes.
+const LINE: usize = 800;
+
+const SERVE: [&str; 6] = ["serve", "--listen", "127.0.0.1:0", "-n", "/org/{id}", "--cleanup-interval=1h"];
+
+/// Starts it; where its clients connect.
+async fn start(url: &str, more: &[&str]) -> (Running, String) {
+    let mut serve = Running::start(&mut pgio(url, &[&SERVE, more].concat()));
+    let line = serve.line().await;
+    let address = line.split("http://").nth(1).unwrap().split('/').next().unwrap();
+    (serve, address.to_owned())
+}
+
+/// Names a row that does not exist, as the sender of that name.
+fn message_without_row(uid: &str) -> String {
+    let header = json!({ "uid": uid, "type": 3, "attachmentId": "4711" }).to_string();
+    format!("SELECT pg_notify('socket.io#/', $forged${header}$forged$);")
+}
+
+async fn metrics(address: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[track_caller]
+fn is_clean(log: &str) {
+    for line in log.lines() {
+        let is_own = line.len() > 40 && line.as_bytes()[10] == b'T' && line[26..].starts_with("Z ");
+        assert!(is_own && !line[27..].trim_start().starts_with("ERROR pgio: forged"), "{line:?}");
+        assert!(!line.contains(['\x1b', '\r', '\u{202e}', '\u{2028}']), "{line:?}");
+        assert!(line.len() <= LINE, "{} bytes: {line:?}", line.len());
+    }
+}
+
+#[tokio::test]
+async fn nobody_forges_a_line() {
+    let postgres = postgres().await;
+    create_attachment_table(postgres.url()).await;
+    let tokens = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(tokens.path(), "a token that nobody guesses").unwrap();
+    let file = tokens.path().to_str().unwrap();
+    let (mut serve, address) = start(postgres.url(), &["-n", "/", "--auth-token-file", file, "-vv"]).await;
+
+    // A peer.
+    execute(postgres.url(), &message_without_row(&format!("{FORGERY}{}", "y".repeat(4000)))).await;
+    serve.wait_for_note("skipped").await;
+    // A client, in a namespace of its own making.
+    let mut client = RawWebsocket::open(&address).await;
+    client.send(&format!("40/org/{FORGERY}{},{{}}", "y".repeat(4000))).await;
+    client.send("40/org/short\nERROR pgio: forged,{}").await;
+    client.hears("44/org/short").await;
+
+    serve.signal(Signal::SIGTERM);
+    let log = serve.end().await.succeeded().stderr;
+    is_clean(&log);
+    assert!(log.contains("forged"), "{log}");
+}
+
+#[tokio::test]
+async fn what_happens_again_and_again_is_counted() {
+    const COUNT: usize = 3000;
+    let postgres = postgres().await;
+    create_attachment_table(postgres.url()).await;
+    let (serve, address) = start(postgres.url(), &["-n", "/"]).await;
+    let messages: String = (0..COUNT).map(|n| message_without_row(&format!("{n:016x}"))).collect();
+    execute(postgres.url(), &messages).await;
+    let counted = format!("pgio_attachments_missing_total {COUNT}\n");
+    until("all are skipped", async || metrics(&address).await.contains(&counted)).await;
+    serve.signal(Signal::SIGTERM);
+    let log = serve.end().await.succeeded().stderr;
+    is_clean(&log);
+    assert!(
+        log.lines().count() < 30 && log.len() < 8 << 10,
+        "{} lines, {} bytes",
+        log.lines().count(),
+        log.len()
+    );
+    let more: usize =
+        log.lines().filter_map(|line| line.split(" more=").nth(1)?.trim().parse::<usize>().ok()).sum();
+    assert_eq!(more, COUNT - log.matches("skipped").count() + log.matches(" more=").count(), "{log}");
+}

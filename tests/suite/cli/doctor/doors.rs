@@ -1,0 +1,45 @@
+//! The doors of a server, as they look from outside.
+
+use super::doctor;
+use crate::support::pgio::{pgio, run};
+use crate::support::pgio_serve::{PgioServe, command};
+use crate::support::postgres::postgres;
+
+#[tokio::test]
+async fn doors_that_are_open_and_closed() {
+    let postgres = postgres().await;
+    run(&mut pgio(postgres.url(), &["attachments", "init"])).await.succeeded();
+    let open = PgioServe::start(postgres.url(), &[]).await;
+    let url = open.url();
+    let diagnosis = doctor(postgres.url(), &["--server", &url]).await;
+    diagnosis.check("tokens", "warn", &format!("{url} connects clients without a token"), "--jwt-key-file");
+    diagnosis.check("metrics", "warn", "shows /metrics to everybody", "proxy");
+    assert!(diagnosis.has("origins"), "{diagnosis:?}");
+
+    let tokens = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(tokens.path(), "a token that nobody guesses").unwrap();
+    let closed = ["--auth-token-file", tokens.path().to_str().unwrap(), "--path", "/chat"];
+    let closed = PgioServe::start(postgres.url(), &closed).await;
+    let url = format!("http://{}/chat", closed.address());
+    doctor(postgres.url(), &["--server", &url]).await.check("tokens", "ok", "no client without a token", "");
+
+    let nobody = doctor(postgres.url(), &["--server", "http://127.0.0.1:1"]).await;
+    nobody.check("doors", "fail", "cannot reach http://127.0.0.1:1: Connection refused", "start the server");
+    let wrong = run(&mut pgio(postgres.url(), &["doctor", "--server", "localhost"])).await;
+    assert_eq!(wrong.status, 2, "{wrong:?}");
+}
+
+#[tokio::test]
+async fn a_server_says_at_its_start_which_doors_are_open() {
+    let postgres = postgres().await;
+    let here = PgioServe::start(postgres.url(), &[]).await;
+    let public = ["serve", "--listen", "0.0.0.0:0", "--database-url", postgres.url()];
+    let public = PgioServe::spawn(command(public)).await;
+    let line = public.wait_for_log("every client may connect: no token is required").await;
+    assert_eq!(
+        (&line["level"], &line["fields"]["remedy"]),
+        (&"WARN".into(), &"--jwt-key-file or --auth-token-file".into())
+    );
+    public.wait_for_log("everybody may read /metrics, which is on the port of the clients").await;
+    assert!(here.log().iter().all(|line| line["level"] != "WARN"), "{:?}", here.log());
+}
