@@ -35,6 +35,9 @@ pub struct AdapterOptions {
     pub heartbeat_timeout: Duration,
     /// How long a request waits for the answers of other nodes. Default: 5 s (`DEFAULT_TIMEOUT` in Node).
     pub request_timeout: Duration,
+    /// How many bytes of memory the message of an attachment may take. A row with a larger document is not fetched, and a document
+    /// whose values take more is not delivered: the error handler is told of both. Default: 64,000,000.
+    pub max_attachment: usize,
     /// Who is told of errors that no caller gets (`errorHandler` in Node). Default: nobody; they are logged in any case.
     pub error_handler: Option<ErrorHandler>,
 }
@@ -82,6 +85,7 @@ setters!(AdapterOptions {
     heartbeat_interval: Duration,
     heartbeat_timeout: Duration,
     request_timeout: Duration,
+    max_attachment: usize,
     error_handler: impl Into<Option<ErrorHandler>>,
 });
 
@@ -106,6 +110,7 @@ impl Default for AdapterOptions {
             heartbeat_interval: Duration::from_secs(5),
             heartbeat_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(5),
+            max_attachment: 64_000_000,
             error_handler: None,
         }
     }

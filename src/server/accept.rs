@@ -25,6 +25,7 @@ use tokio_util::task::TaskTracker;
 use tower_service::Service;
 
 use super::client_buffers::ClientBuffers;
+use super::client_usage::ClientUsage;
 use super::compact_head;
 use super::descriptors::{Descriptors, Room};
 use super::throttle::Throttle;
@@ -112,6 +113,7 @@ where
         let session = session_of(&request).map(str::parse::<Sid>);
         if session.is_none() {
             compact_head::copy_out_of_buffer(&mut request);
+            request.extensions_mut().insert(Arc::<ClientUsage>::default());
         }
         let is_refused =
             room == Room::Scarce && session.is_none() && request.uri().path().starts_with(&acceptor.path);

@@ -5,14 +5,17 @@ mod answers;
 mod auth;
 mod client;
 mod client_buffers;
+mod client_usage;
 mod compact_head;
 mod descriptors;
 mod disconnect;
+mod expiry;
 mod inspection;
 mod loopback;
 mod metrics;
 mod namespace_gc;
 mod options;
+mod rate;
 mod readers;
 mod readiness;
 mod relay;
@@ -20,6 +23,7 @@ mod rules;
 mod shared_io;
 mod throttle;
 mod tls;
+mod undecided;
 mod wire;
 
 use std::net::SocketAddr;
@@ -37,27 +41,31 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 pub use answers::Answers;
-pub use auth::{Authentication, JwtKey, Tokens};
+pub use auth::{Authentication, Jwt, JwtKey, Tokens};
 pub use metrics::Metrics;
 pub use options::{CorsOrigins, Hosted, Parser, ServerOptions, TlsFiles, Transports};
 pub use rules::{ClientRules, Relay, RoomPattern};
 
-use crate::adapter::{PostgresAdapter, PostgresAdapterCtr};
+use crate::adapter::{PostgresAdapter, PostgresAdapterCtr, Refused};
 use crate::cluster::Cluster;
 use crate::error::without_os_code;
 use crate::{Error, Result};
 use accept::Acceptor;
+use auth::refusal_pace::RefusalPace;
 use client::AdmissionControl;
 use client_buffers::ClientBuffers;
 use descriptors::Descriptors;
 use disconnect::{Disconnector, Reason, SessionCloser, UpgradedConnections};
+use expiry::Expiries;
 use inspection::Inspection;
 use loopback::LoopbackHealth;
 use options::{MIN_CLIENT_BUFFER, MIN_EVENT_BYTES};
+use rate::{Rate, RateLimits};
 use readers::Readers;
 use relay::RelayQueue;
 use shared_io::{IoOwner, SharedIo};
 use throttle::Throttle;
+use undecided::TooMany;
 use wire::Wires;
 
 type ClusterAdapter = PostgresAdapter<Emitter>;
@@ -72,6 +80,9 @@ const UPKEEP: Duration = Duration::from_secs(5);
 
 /// How long a session may be open without being connected to a namespace. A client may have to fetch a token first.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The longest name of a namespace that a client is answered about. A namespace that can be used is far shorter.
+const MAX_NAMESPACE_BYTES: usize = 256;
 
 /// A running server. Dropping it ends it at once; [`shut_down`](Self::shut_down) tells the clients and the other servers first.
 pub struct Server {
@@ -91,7 +102,9 @@ pub struct Server {
     open: TaskTracker,
     accepting: AbortOnDropHandle<()>,
     relaying: AbortOnDropHandle<()>,
+    authentication: Authentication,
     _rest: [AbortOnDropHandle<()>; 4],
+    _of_tokens: [Option<AbortOnDropHandle<()>>; 2],
 }
 
 impl Server {
@@ -125,10 +138,26 @@ impl Server {
         let (disconnector, polling_disconnector) = disconnect::disconnector(wires.upgraded.clone());
         disconnect_slow_clients(&adapter, &shared_io, &buffers, &disconnector);
         disconnect_dropped_connects(&adapter, wires.readers.clone(), disconnector.clone());
+        adapter.start_namespaces_on_admission(options.max_namespaces);
+        let max_per_client = options.max_namespaces_per_client;
+        limit_undecided(&adapter, max_per_client, wires.readers.clone(), disconnector.clone());
         let (relay_queue, relaying) = RelayQueue::start(client_buffer, closing.clone());
+        let expiries = Expiries::default();
+        let expiring = options
+            .disconnect_expired
+            .then(|| expiries.clone().start(shared_io.clone(), disconnector.clone()));
+        let authentication = options.authentication;
+        let watching = auth::watch::start(authentication.clone());
         let admission_control = Arc::new(AdmissionControl {
-            authentication: options.authentication,
+            authentication: authentication.clone(),
+            refusal_pace: RefusalPace::default(),
+            expiries: options.disconnect_expired.then_some(expiries),
             rules: options.rules,
+            max_namespaces_per_client: max_per_client,
+            rates: RateLimits {
+                events: Rate::new(options.client_rate.into(), 1),
+                bytes: Rate::new(options.client_bytes, options.max_payload),
+            },
             relay_queue,
             disconnector,
             buffers: buffers.clone(),
@@ -138,6 +167,7 @@ impl Server {
         for hosted in &options.namespaces {
             host(&io, hosted, admission_control.clone()).await?;
         }
+        refuse_unknown_namespaces(&io, admission_control);
 
         let loopback = LoopbackHealth::default();
         let inspection = Inspection {
@@ -185,7 +215,9 @@ impl Server {
             open,
             accepting: AbortOnDropHandle::new(accepting),
             relaying: AbortOnDropHandle::new(relaying),
+            authentication,
             _rest: rest,
+            _of_tokens: [expiring, watching],
         })
     }
 
@@ -198,6 +230,12 @@ impl Server {
     pub fn url(&self) -> String {
         let scheme = if self.is_secure { "https" } else { "http" };
         format!("{scheme}://{}{}/", self.address, self.path)
+    }
+
+    /// Reads the file of the keys or tokens again, as the server does by itself when the file changes. After an error, which is
+    /// logged, they stay as they are. Connected clients stay connected.
+    pub fn reload(&self) {
+        self.authentication.reload_and_log();
     }
 
     /// Stops accepting clients, tells the other servers that this one leaves, disconnects all clients, and waits until they have
@@ -319,6 +357,15 @@ fn builder(
     }
 }
 
+/// Answers clients that ask for a namespace that is not hosted. socketioxide would do so itself, however often a client asks and
+/// however long the name is.
+fn refuse_unknown_namespaces(io: &ClusterIo, admission_control: Arc<AdmissionControl>) {
+    if let Err(error) = io.dyn_ns("/{*unknown}", client::unknown_namespace_handler(admission_control)) {
+        // A hosted pattern matches every name already.
+        tracing::debug!(%error, "every namespace is hosted");
+    }
+}
+
 async fn host(io: &ClusterIo, hosted: &Hosted, admission_control: Arc<AdmissionControl>) -> Result<()> {
     match hosted {
         Hosted::One(nsp) => io.ns(nsp.to_string(), client::handler(admission_control)).await,
@@ -362,6 +409,31 @@ fn disconnect_dropped_connects(
     adapter.on_connect_dropped(move || match readers.current() {
         Some(handle) => disconnector.disconnect_connection(&handle, Reason::NamespaceCreated),
         None => tracing::warn!("a client has to wait until its session times out"),
+    });
+}
+
+/// Closes the connections that ask for many namespaces at once, or for one with a very long name.
+fn limit_undecided(
+    adapter: &PostgresAdapterCtr,
+    max: usize,
+    readers: Arc<Readers>,
+    disconnector: Disconnector,
+) {
+    adapter.on_creating(move |nsp| {
+        let Some(handle) = readers.current() else {
+            tracing::warn!("a client asks for a namespace outside of its connection");
+            return Err(Refused);
+        };
+        let max = if nsp.len() > MAX_NAMESPACE_BYTES { 0 } else { max };
+        match handle.undecided.add(max) {
+            Ok(undecided) => Ok(Box::new(undecided)),
+            Err(TooMany { is_first }) => {
+                if is_first {
+                    disconnector.disconnect_connection(&handle, Reason::TooManyNamespaces);
+                }
+                Err(Refused)
+            }
+        }
     });
 }
 

@@ -16,6 +16,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::client_buffers::ClientBuffer;
 use super::disconnect::UpgradedConnections;
 use super::readers::Readers;
+use super::undecided::UndecidedNamespaces;
 use crate::adapter::Sid;
 
 /// A handle to a connection, with which the server can abort it.
@@ -26,6 +27,8 @@ pub(super) struct ConnectionHandle {
     pub(super) session: OnceLock<Sid>,
     /// What waits for the client of this connection, once it is a websocket.
     pub(super) buffer: OnceLock<Arc<ClientBuffer>>,
+    /// The namespaces that wait for the decision on the clients of this connection.
+    pub(super) undecided: UndecidedNamespaces,
     is_websocket: AtomicBool,
     /// The polling session of the last request.
     polling: Mutex<Option<Sid>>,
@@ -38,6 +41,7 @@ impl ConnectionHandle {
             abort,
             session: OnceLock::new(),
             buffer: OnceLock::new(),
+            undecided: UndecidedNamespaces::default(),
             is_websocket: AtomicBool::new(false),
             polling: Mutex::default(),
         }
@@ -54,6 +58,7 @@ impl ConnectionHandle {
 
     /// The next request on this connection is for this polling session.
     pub(super) fn set_polling(&self, sid: Option<Sid>) {
+        self.undecided.restart();
         *self.polling.lock().unwrap_or_else(PoisonError::into_inner) = sid;
     }
 
