@@ -177,6 +177,15 @@ pub enum Error {
         event: String,
     },
 
+    /// The attachment of a message is larger than this reader takes ([`AdapterOptions::max_attachment`](crate::AdapterOptions)).
+    #[error("the attachment takes {bytes} bytes or more of memory, and this reader takes at most {limit}")]
+    AttachmentTooLarge {
+        /// Its size in bytes, or a lower bound of it.
+        bytes: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
+
     /// A message is larger than one Postgres field can be.
     #[error("the message has {bytes} bytes, more than the {limit} that Postgres can store in one field")]
     TooLarge {

@@ -42,6 +42,7 @@ fn machine(requests: usize) -> (ClusterState, Instant) {
         channel_prefix: "socket.io".into(),
         heartbeat_timeout: Duration::from_secs(10),
         max_waiting_bytes: 1 << 20,
+        max_attachment: 64 << 20,
     };
     let mut machine = ClusterState::new(config);
     let now = Instant::now();

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use pgio::postgres::TableName;
 use pgio::protocol::{Body, Encoded, Message, Namespace, Notification};
-use pgio::server::{Authentication, JwtKey, Tokens, fuzzing};
+use pgio::server::{Authentication, Jwt, JwtKey, Tokens, fuzzing};
 
 /// A target's name, and what it does with the bytes.
 pub type Target = (&'static str, fn(&[u8]));
@@ -78,8 +78,8 @@ pub fn token(bytes: &[u8]) {
         };
         let doors = [
             Authentication::Tokens(Tokens::read(file(secret)).unwrap()),
-            Authentication::Jwt(JwtKey::read(file(secret)).unwrap()),
-            Authentication::Jwt(JwtKey::read(file(public)).unwrap()),
+            Authentication::Jwt(Jwt::new(JwtKey::read(file(secret)).unwrap())),
+            Authentication::Jwt(Jwt::new(JwtKey::read(file(public)).unwrap())),
         ];
         std::fs::remove_file(&path).unwrap();
         doors

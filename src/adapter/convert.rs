@@ -10,7 +10,7 @@ use socketioxide_core::Value as CoreValue;
 use socketioxide_core::packet::{Packet, PacketData};
 use socketioxide_core::parser::{Parse, ParserError};
 
-use crate::protocol::{Date, EventArgs, Object, Value};
+use crate::protocol::{Date, EventArgs, Object, PLACEHOLDER, Value};
 use crate::{Error, Result};
 
 /// The parser of a namespace.
@@ -88,16 +88,19 @@ fn decode(value: CoreValue) -> Result<Vec<Value>> {
         CoreValue::Str(text, None) => Value::from_json(&text)?,
         CoreValue::Str(text, Some(binaries)) => fill(Value::from_json(&text)?, &binaries),
     };
-    match value {
+    values_of(value)
+}
+
+/// The name of an event and its arguments.
+pub(super) fn values_of(data: Value) -> Result<Vec<Value>> {
+    match data {
         Value::Array(values) => Ok(values),
         _ => Err(Error::Decode("a packet whose data is not an array".into())),
     }
 }
 
-const PLACEHOLDER: &str = "_placeholder";
-
 /// Puts binary where the Socket.IO protocol has placeholders for it.
-fn fill(value: Value, binaries: &VecDeque<Bytes>) -> Value {
+pub(super) fn fill(value: Value, binaries: &VecDeque<Bytes>) -> Value {
     match value {
         Value::Array(items) => Value::Array(items.into_iter().map(|item| fill(item, binaries)).collect()),
         Value::Object(entries) => match binary_of(&entries, binaries) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::admission::OnAdmission;
 use super::application::{self, Owner, Ownership};
 use super::farewells::Farewells;
 use super::io_handle::IoHandle;
@@ -33,6 +34,7 @@ pub(super) struct Shared {
     pub(super) registry: Registry,
     farewells: Farewells,
     pub(super) adapters: Adapters,
+    pub(super) on_admission: OnAdmission,
     pub(super) owner: Mutex<Weak<Owner>>,
     #[cfg(feature = "server")]
     pub(super) hooks: super::relay::Hooks,
@@ -65,6 +67,7 @@ impl PostgresAdapterCtr {
             registry: Registry::default(),
             farewells: Farewells::default(),
             adapters: Adapters::default(),
+            on_admission: OnAdmission::default(),
             owner: application::no_owner(),
             #[cfg(feature = "server")]
             hooks: super::relay::Hooks::default(),
@@ -103,20 +106,34 @@ impl PostgresAdapterCtr {
         self.0.cluster.is_listening()
     }
 
+    /// From now on a dynamic namespace starts (LISTEN, heartbeats) with the first call of
+    /// [`wait_until_listening`](Self::wait_until_listening) for it, and at most `max` dynamic namespaces are started at once.
+    /// Call it before the first client connects, if connect handlers (middlewares) refuse clients: socketioxide creates a
+    /// dynamic namespace before it asks them, so that otherwise every client can make this server listen to any number of
+    /// channels. The first call counts.
+    pub fn start_namespaces_on_admission(&self, max: usize) {
+        self.0.on_admission.enable(max);
+    }
+
     /// Waits until a namespace listens to the other servers, for at most `patience`. Await it in the connect handler (the
-    /// middleware) of a dynamic namespace: the first client creates the namespace and can be connected before it listens.
-    /// Returns without an error if the time is over, since a server serves its own clients while Postgres is away.
+    /// middleware) of a dynamic namespace, once the client is admitted: the first client creates the namespace and can be
+    /// connected before it listens. Returns without an error if the time is over, since a server serves its own clients while
+    /// Postgres is away.
     ///
     /// Set [`connect_timeout`](socketioxide::SocketIoBuilder::connect_timeout) to some seconds for dynamic namespaces: when two
     /// clients create one in the same microseconds, one of them is not answered, and reconnects after that time.
     ///
     /// # Errors
     /// [`Error::Namespace`](crate::Error::Namespace) for a namespace that can never listen, since its name is too long for a
-    /// channel.
+    /// channel, and for one beyond the limit of [`start_namespaces_on_admission`](Self::start_namespaces_on_admission).
     pub async fn wait_until_listening(&self, nsp: impl Into<Namespace>, patience: Duration) -> Result<()> {
-        match self.0.node(&nsp.into()) {
+        let nsp = nsp.into();
+        // The namespace may have been deleted meanwhile.
+        if let Ok(adapter) = self.0.adapters.get(&nsp) {
+            adapter.start_if_dormant()?;
+        }
+        match self.0.node(&nsp) {
             Ok(node) => node.readiness.wait(patience).await,
-            // The namespace was deleted meanwhile.
             Err(_) => Ok(()),
         }
     }
@@ -297,7 +314,8 @@ impl PostgresAdapterCtr {
 
     /// Closes a node at once. What is returned resolves when its farewell is committed.
     pub(super) fn say_farewell(&self, node: Arc<Node>) -> impl Future<Output = Result<()>> + Send + use<> {
-        let farewell = node.close().then(|| self.0.farewells.push(node));
+        node.dormancy.release();
+        let farewell = (node.close() && node.has_spoken()).then(|| self.0.farewells.push(node));
         async move {
             match farewell {
                 Some(farewell) => farewell.await,

@@ -13,6 +13,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::node::Node;
 use super::registry::Claim;
+#[cfg(feature = "server")]
+use super::relay::Refused;
 use super::{PostgresAdapter, incoming};
 use crate::cluster::Subscription;
 use crate::protocol::{Body, Header, MessageKind};
@@ -101,27 +103,49 @@ impl<E: SocketEmitter, F: FnOnce() + Send + 'static> Start for NotStarted<E, F> 
         .boxed()
     }
 
-    /// The namespace exists from here on, so that the next client finds it. Connect handlers can wait until it listens.
+    /// The namespace exists from here on, so that the next client finds it. It starts at once, or with the first client that is
+    /// admitted. Connect handlers can wait until it listens.
     ///
     /// socketioxide calls `init` for each client that did not find the namespace, and `on_success` inserts the object of
     /// that client, also over one that was inserted meanwhile. So only the first object for a path calls it. The client of
     /// a later object cannot be moved to the first one: its connection has to be closed, and it reconnects.
     fn start_dynamic(self: Box<Self>) {
         let Self { adapter, on_success } = *self;
-        match adapter.ctr.0.registry.claim(&adapter.node) {
+        let shared = &adapter.ctr.0;
+        #[cfg(feature = "server")]
+        let permit = match shared.hooks.creating(adapter.node.nsp.as_str()) {
+            Ok(permit) => permit,
+            Err(Refused) => return,
+        };
+        #[cfg(not(feature = "server"))]
+        let permit = None;
+        match shared.registry.claim(&adapter.node) {
             Claim::Registered => {}
             Claim::Closed => return,
             Claim::Taken => {
-                tracing::debug!(nsp = %adapter.node.nsp, "another client has created the namespace");
+                tracing::debug!("another client has created the namespace");
                 #[cfg(feature = "server")]
-                adapter.ctr.0.hooks.connect_dropped();
+                shared.hooks.connect_dropped();
                 return;
             }
         }
-        adapter.ctr.0.adapters.insert(&adapter);
-        on_success();
-        let starting = tokio::spawn(keep_starting(Arc::downgrade(&adapter), adapter.node.clone()));
-        adapter.starting.get_or_init(|| AbortOnDropHandle::new(starting));
+        shared.adapters.insert(&adapter);
+        if shared.on_admission.is_enabled() {
+            adapter.node.dormancy.begin(permit);
+            adapter.node.readiness.rest();
+            on_success();
+        } else {
+            on_success();
+            adapter.start();
+        }
+    }
+}
+
+impl<E: SocketEmitter> PostgresAdapter<E> {
+    /// Starts a dynamic namespace.
+    pub(super) fn start(self: &Arc<Self>) {
+        let starting = tokio::spawn(keep_starting(Arc::downgrade(self), self.node.clone()));
+        self.starting.get_or_init(|| AbortOnDropHandle::new(starting));
     }
 }
 

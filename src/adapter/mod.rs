@@ -25,6 +25,7 @@
 //! the rooms.
 
 mod acks;
+mod admission;
 mod application;
 mod cluster_socket;
 mod convert;
@@ -43,11 +44,15 @@ mod readiness;
 mod registry;
 #[cfg(feature = "server")]
 mod relay;
+#[cfg(feature = "server")]
+mod relayable;
 mod served;
 mod server_side;
 mod target;
 
 pub use acks::Acks;
+#[cfg(feature = "server")]
+pub(crate) use admission::{DormantPermit, Visit};
 pub use cluster_socket::ClusterSocket;
 pub use core_adapter::PostgresAdapter;
 #[cfg(feature = "server")]
@@ -57,6 +62,8 @@ pub use handle::PostgresAdapterCtr;
 use handle::Shared;
 pub use init::Init;
 #[cfg(feature = "server")]
-pub(crate) use relay::{Enqueuing, args_of_client};
+pub(crate) use relay::{Enqueuing, Refused, args_of_client};
+#[cfg(feature = "server")]
+pub(crate) use relayable::Relayable;
 pub use server_side::{Answer as ServerSideAnswer, ServerSideEvent};
 pub use socketioxide_core::Sid;

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::admission::Dormancy;
 use super::meters::Meters;
 use super::readiness::Readiness;
 use crate::cluster::{Cluster, LiveNode, PendingRequest, Reply};
@@ -16,10 +17,13 @@ pub(super) struct Node {
     pub(super) nsp: Namespace,
     pub(super) meters: Meters,
     pub(super) readiness: Readiness,
+    pub(super) dormancy: Dormancy,
     /// Whatever is published counts as a heartbeat.
     last_word: Mutex<Instant>,
     /// Whether it has said farewell: another word, and the others would take it for alive again.
     is_closed: AtomicBool,
+    /// Whether the other servers can know it. One that has published nothing needs no farewell.
+    has_spoken: AtomicBool,
 }
 
 impl Node {
@@ -30,8 +34,10 @@ impl Node {
             nsp,
             meters: Meters::default(),
             readiness: Readiness::default(),
+            dormancy: Dormancy::default(),
             last_word: Mutex::new(Instant::now()),
             is_closed: AtomicBool::new(false),
+            has_spoken: AtomicBool::new(false),
         }
     }
 
@@ -72,6 +78,7 @@ impl Node {
     }
 
     async fn send(&self, body: Body) -> Result<Receipt> {
+        self.has_spoken.store(true, Ordering::Relaxed);
         *self.last_word.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         self.meters.published(body.kind()).increment(1);
         self.cluster.enqueue(&Message { uid: self.uid.clone(), nsp: self.nsp.clone(), body }).await
@@ -102,6 +109,11 @@ impl Node {
     /// Whether it has said farewell.
     pub(super) fn is_closed(&self) -> bool {
         self.is_closed.load(Ordering::Relaxed)
+    }
+
+    /// Whether it has published anything.
+    pub(super) fn has_spoken(&self) -> bool {
+        self.has_spoken.load(Ordering::Relaxed)
     }
 
     /// Closes the node: from now on it publishes nothing but its farewell. Returns whether it was open.

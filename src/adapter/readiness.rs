@@ -9,12 +9,14 @@ use crate::{Error, Result};
 
 #[derive(Debug, Clone)]
 enum State {
+    /// No client was admitted yet, so the namespace exists in this process only.
+    Dormant,
     Starting,
     Listening,
     Failed(Error),
 }
 
-/// The state of a namespace's subscription. It leaves `Starting` once.
+/// The state of a namespace's subscription. It leaves `Dormant` and `Starting` once.
 pub(super) struct Readiness(watch::Sender<State>);
 
 impl Default for Readiness {
@@ -24,6 +26,26 @@ impl Default for Readiness {
 }
 
 impl Readiness {
+    /// The namespace does not start before [`wake`](Self::wake).
+    pub(super) fn rest(&self) {
+        self.0.send_replace(State::Dormant);
+    }
+
+    pub(super) fn is_dormant(&self) -> bool {
+        matches!(*self.0.borrow(), State::Dormant)
+    }
+
+    /// Ends the dormancy. Returns true for the one caller that has to start the namespace.
+    pub(super) fn wake(&self) -> bool {
+        self.0.send_if_modified(|state| {
+            let is_dormant = matches!(state, State::Dormant);
+            if is_dormant {
+                *state = State::Starting;
+            }
+            is_dormant
+        })
+    }
+
     /// The namespace listens.
     pub(super) fn succeed(&self) {
         self.0.send_replace(State::Listening);
@@ -41,7 +63,9 @@ impl Readiness {
     /// own clients, as all namespaces do while Postgres is away.
     pub(super) async fn wait(&self, patience: Duration) -> Result<()> {
         let mut states = self.0.subscribe();
-        let settled = timeout(patience, states.wait_for(|state| !matches!(state, State::Starting))).await;
+        let settled =
+            timeout(patience, states.wait_for(|state| matches!(state, State::Listening | State::Failed(_))))
+                .await;
         match settled.map(|state| state.map(|state| state.clone())) {
             Ok(Ok(State::Failed(error))) => Err(error),
             _ => Ok(()),

@@ -8,24 +8,35 @@ use socketioxide_core::Value as CoreValue;
 use socketioxide_core::adapter::{BroadcastFlags, BroadcastOptions as CoreOptions, Room, SocketEmitter};
 use socketioxide_core::packet::Packet;
 
-use super::{PostgresAdapter, PostgresAdapterCtr, Sid, convert, target};
-use crate::protocol::{Body, EventArgs, Uid, Value, client_event};
+use super::relayable::Relayable;
+use super::{DormantPermit, PostgresAdapter, PostgresAdapterCtr, Sid, Visit, convert, target};
+use crate::protocol::{Body, EventArgs, Uid, Value};
 use crate::{Error, Receipt, Result};
 
 /// An event on its way to the other servers: to be awaited in the order of the events, unlike the receipt.
 pub(crate) type Enqueuing = BoxFuture<'static, Result<Receipt>>;
 
 type ConnectDropped = Box<dyn Fn() + Send + Sync>;
+type Creating = Box<dyn Fn(&str) -> Result<DormantPermit, Refused> + Send + Sync>;
 type Queued = Box<dyn Fn(&str, &[Sid], usize) + Send + Sync>;
+
+/// A namespace may not be created for a client.
+pub(crate) struct Refused;
 
 /// What a server does for its adapters.
 #[derive(Default)]
 pub(super) struct Hooks {
+    creating: OnceLock<Creating>,
     connect_dropped: OnceLock<ConnectDropped>,
     queued: OnceLock<Queued>,
 }
 
 impl Hooks {
+    /// Asks whether the current task may create a dynamic namespace for its client.
+    pub(super) fn creating(&self, nsp: &str) -> Result<Option<DormantPermit>, Refused> {
+        self.creating.get().map(|hook| hook(nsp)).transpose()
+    }
+
     /// Tells of a client whose connect request is not answered, in the task that has read the request.
     pub(super) fn connect_dropped(&self) {
         if let Some(hook) = self.connect_dropped.get() {
@@ -42,14 +53,13 @@ impl Hooks {
 }
 
 impl<E: SocketEmitter> PostgresAdapter<E> {
-    pub(super) fn relay_event(self: Arc<Self>, value: CoreValue, opts: CoreOptions) -> Result<Enqueuing> {
+    pub(super) fn relay_event(self: Arc<Self>, event: Relayable, opts: CoreOptions) -> Enqueuing {
+        let Relayable { value, event } = event;
         let packet = Packet::event(self.local.path().clone(), value);
-        let event = convert::event_of(&packet).map_err(|error| Error::Decode(error.to_string()))?;
-        check(&event)?;
         let body = Body::Broadcast { opts: target::to_wire(&opts), event, request_id: None };
         self.send_here(packet, opts);
         let node = self.node.clone();
-        Ok(async move { node.enqueue(body).await }.boxed())
+        async move { node.enqueue(body).await }.boxed()
     }
 }
 
@@ -61,12 +71,27 @@ impl PostgresAdapterCtr {
         nsp: &str,
         sender: Sid,
         rooms: Vec<Room>,
-        value: CoreValue,
+        event: Relayable,
     ) -> Result<Enqueuing> {
         let mut opts = CoreOptions::new(sender);
         opts.add_flag(BroadcastFlags::Broadcast);
         opts.rooms = rooms.into_iter().collect();
-        self.0.adapters.get(&nsp.into())?.relay(value, opts)
+        Ok(self.0.adapters.get(&nsp.into())?.relay(event, opts))
+    }
+
+    /// Calls the handler before a dynamic namespace is created for a client, with the name that the client has sent, in the task
+    /// that has read it. If the handler refuses, nothing is created and the client gets no answer: the handler has to close the
+    /// connection. The permit is dropped when the namespace starts or is deleted. The first call counts.
+    pub(crate) fn on_creating(
+        &self,
+        handler: impl Fn(&str) -> Result<DormantPermit, Refused> + Send + Sync + 'static,
+    ) {
+        self.0.hooks.creating.get_or_init(|| Box::new(handler));
+    }
+
+    /// A client asks for a namespace. Hold what is returned until the client is admitted or refused.
+    pub(crate) fn visit(&self, nsp: &str) -> Visit {
+        Visit::start(self.0.node(&nsp.into()).ok())
     }
 
     /// Calls the handler when the connect request of a client is dropped, because another client has created the namespace
@@ -90,27 +115,6 @@ impl PostgresAdapterCtr {
             let node = shared.upgrade().and_then(|shared| shared.node(&event.namespace).ok());
             std::future::ready(node.and_then(|node| answer(&node.uid)))
         });
-    }
-}
-
-/// Refuses what would make the libraries of other clients hang up: a name that they keep for themselves, a placeholder
-/// for binary that is not there, nesting without end.
-fn check(event: &EventArgs) -> Result<()> {
-    let (name, args) = event.clone().into_parts()?;
-    if args.iter().any(Value::has_binary) && args.iter().any(has_placeholder) {
-        return Err(Error::Decode("a placeholder without its binary".into()));
-    }
-    client_event(&name, args).map(drop)
-}
-
-fn has_placeholder(value: &Value) -> bool {
-    match value {
-        Value::Array(items) => items.iter().any(has_placeholder),
-        Value::Object(entries) => {
-            entries.get("_placeholder").and_then(Value::as_bool) == Some(true)
-                || entries.values().any(has_placeholder)
-        }
-        _ => false,
     }
 }
 

@@ -28,12 +28,18 @@ pub(super) trait Served: Send + Sync {
     /// Does something with a socket, wherever it is. A socket of this server needs no other one for that.
     fn act(self: Arc<Self>, id: String, action: Action) -> BoxFuture<'static, Result<()>>;
 
+    /// Starts a dormant namespace.
+    ///
+    /// # Errors
+    /// [`Error::Namespace`] if the server has as many namespaces as it may have.
+    fn start_if_dormant(self: Arc<Self>) -> Result<()>;
+
     #[cfg(feature = "server")]
     fn relay(
         self: Arc<Self>,
-        value: socketioxide_core::Value,
+        event: super::Relayable,
         opts: socketioxide_core::adapter::BroadcastOptions,
-    ) -> Result<super::relay::Enqueuing>;
+    ) -> super::relay::Enqueuing;
 }
 
 /// All of them, by name.
@@ -85,13 +91,20 @@ impl<E: SocketEmitter> Served for PostgresAdapter<E> {
         .boxed()
     }
 
+    fn start_if_dormant(self: Arc<Self>) -> Result<()> {
+        if self.ctr.0.on_admission.wake(&self.node)? {
+            self.start();
+        }
+        Ok(())
+    }
+
     #[cfg(feature = "server")]
     fn relay(
         self: Arc<Self>,
-        value: socketioxide_core::Value,
+        event: super::Relayable,
         opts: socketioxide_core::adapter::BroadcastOptions,
-    ) -> Result<super::relay::Enqueuing> {
-        self.relay_event(value, opts)
+    ) -> super::relay::Enqueuing {
+        self.relay_event(event, opts)
     }
 }
 

@@ -8,9 +8,9 @@ use clap::{ArgAction, Args, ValueEnum};
 use clap_complete::engine::ArgValueCandidates;
 use tracing_subscriber::EnvFilter;
 
-use super::duration;
 use super::log::Style;
 use super::output::notes::{self, Label};
+use super::{duration, size};
 use crate::postgres::TableName;
 use crate::{AdapterOptions, Error, Namespace};
 
@@ -166,6 +166,18 @@ pub(super) struct OptionFlags {
         hide_short_help = true
     )]
     heartbeat_timeout: Duration,
+    /// Skip messages whose attachment takes more than this in memory
+    #[arg(
+        long,
+        global = true,
+        default_value = "64MB",
+        value_parser = size::parse,
+        value_name = "SIZE",
+        env = "PGIO_MAX_ATTACHMENT",
+        hide_env = true,
+        hide_short_help = true
+    )]
+    max_attachment: u64,
 }
 
 /// One namespace, or several where that makes sense.
@@ -227,6 +239,7 @@ impl Global {
             cleanup_interval: flags.cleanup_interval,
             heartbeat_interval: flags.heartbeat_interval,
             heartbeat_timeout: flags.heartbeat_timeout,
+            max_attachment: usize::try_from(flags.max_attachment).unwrap_or(usize::MAX),
             ..AdapterOptions::default()
         }
     }

@@ -46,7 +46,7 @@ struct Attachment {
 }
 
 impl From<Attached> for Attachment {
-    fn from(Attached { id, bytes }: Attached) -> Self {
+    fn from(Attached { id, bytes, .. }: Attached) -> Self {
         Self { id: id.to_string(), bytes, missing: bytes.is_none() }
     }
 }

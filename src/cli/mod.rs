@@ -71,7 +71,7 @@ struct Cli {
 enum Command {
     Emit(emit::Emit),
     Tail(tail::Tail),
-    Serve(serve::Serve),
+    Serve(Box<serve::Serve>),
     Nodes(nodes::Nodes),
     Sockets(sockets::Sockets),
     Rooms(rooms::Rooms),

@@ -58,3 +58,33 @@ impl Signals {
         }
     }
 }
+
+/// The signal that makes a server read its files again: SIGHUP.
+pub(super) struct Hangup {
+    #[cfg(unix)]
+    signal: tokio::signal::unix::Signal,
+}
+
+impl Hangup {
+    #[cfg(unix)]
+    pub(super) fn listen() -> Result<Self, Failure> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { signal: signal(SignalKind::hangup())? })
+    }
+
+    #[cfg(not(unix))]
+    pub(super) fn listen() -> Result<Self, Failure> {
+        Ok(Self {})
+    }
+
+    /// Calls the function for each signal, for as long as this future is polled.
+    pub(super) async fn each(&mut self, reload: impl Fn()) {
+        #[cfg(unix)]
+        while self.signal.recv().await.is_some() {
+            reload();
+        }
+        #[cfg(not(unix))]
+        drop(reload);
+        std::future::pending::<()>().await;
+    }
+}

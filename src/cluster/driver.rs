@@ -19,7 +19,7 @@ use tokio::time::{sleep_until, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::state::{
-    ClusterState, Config, Input, Interest, LiveNode, Output, Question, Statement, SubscriptionId,
+    ClusterState, Config, Input, Interest, LiveNode, Output, Question, Rows, Statement, SubscriptionId,
 };
 use super::{AdapterOptions, Event};
 use crate::postgres::lossy_queue::{Next, Reader, Writer};
@@ -118,6 +118,7 @@ impl DriverHandle {
             channel_prefix: options.channel_prefix.clone(),
             heartbeat_timeout: options.heartbeat_timeout,
             max_waiting_bytes: WAITING_BYTES,
+            max_attachment: options.max_attachment,
         };
         let driver = Driver {
             state: ClusterState::new(config),
@@ -285,7 +286,7 @@ impl Driver {
                 Output::Execute(statement) => self.execute(now, statement),
                 Output::LookUp { look_up, ids } => {
                     let (session, table) = (self.rows.clone(), self.table.clone());
-                    let rows = rows(session, table, ids);
+                    let rows = rows(session, table, ids, self.options.max_attachment);
                     self.jobs.push(rows.map(move |rows| Input::Rows { look_up, rows }).boxed());
                 }
                 Output::Publish { request, messages } => {
@@ -357,10 +358,11 @@ async fn rows(
     session: Arc<Session>,
     table: Arc<CheckedTable>,
     ids: Vec<AttachmentId>,
-) -> Result<HashMap<AttachmentId, bytes::Bytes>> {
+    max_bytes: usize,
+) -> Rows {
     let client = timeout(LOOK_UP_WITHIN, session.client());
     let client = client.await.map_err(|_| Error::ConnectionLost("no connection in time".into()))??;
-    let looked_up = async { look_up(&client, table.checked(&client).await?, &ids).await };
+    let looked_up = async { look_up(&client, table.checked(&client).await?, &ids, max_bytes).await };
     match timeout(LOOK_UP_WITHIN, looked_up).await {
         Ok(rows) => rows,
         Err(_) => {

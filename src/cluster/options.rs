@@ -38,6 +38,9 @@ pub struct AdapterOptions {
     /// Whether answers to `fetchSockets` of other servers hold the headers `authorization`, `proxy-authorization` and `cookie`
     /// of each client, as those of Node servers do. Everybody who may connect to the database can ask for them. Default: no.
     pub share_headers: bool,
+    /// How many bytes of memory the message of an attachment may take. A row with a larger document is not fetched, and a document
+    /// whose values take more is not delivered: the error handler is told of both. Default: 64,000,000.
+    pub max_attachment: usize,
     /// Who is told of errors that no caller gets (`errorHandler` in Node). Default: nobody; they are logged in any case.
     pub error_handler: Option<ErrorHandler>,
 }
@@ -86,6 +89,7 @@ setters!(AdapterOptions {
     heartbeat_timeout: Duration,
     request_timeout: Duration,
     share_headers: bool,
+    max_attachment: usize,
     error_handler: impl Into<Option<ErrorHandler>>,
 });
 
@@ -111,6 +115,7 @@ impl Default for AdapterOptions {
             heartbeat_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(5),
             share_headers: false,
+            max_attachment: 64_000_000,
             error_handler: None,
         }
     }

@@ -42,11 +42,19 @@ pub struct Received {
 pub struct Attached {
     /// Its id.
     pub id: AttachmentId,
-    /// The size of its document in bytes; `None` where the row was gone already.
+    /// The size of its document in bytes; `None` where the row was gone already, or was too large to be fetched.
     pub bytes: Option<usize>,
+    /// What its values take in memory, which is far more than the document for many small ones.
+    pub(crate) memory: usize,
 }
 
 impl Received {
+    /// How many bytes of memory it takes.
+    pub(crate) fn memory(&self) -> usize {
+        let document = |attached: Attached| attached.memory.max(attached.bytes.unwrap_or(0));
+        self.text.len() + self.attachment.map_or(0, document)
+    }
+
     /// What it says, without a copy where nobody else has it.
     #[cfg(feature = "adapter")]
     pub(crate) fn into_content(self: Arc<Self>) -> Content {

@@ -6,29 +6,46 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::types::Type;
+use tokio_postgres::types::{ToSql, Type};
 
 use super::{TableName, failure};
+use crate::cluster::state::Row;
 use crate::protocol::AttachmentId;
 use crate::{Error, Result};
 
-/// The documents of those rows that exist, by id, in one round trip. A row is gone once some node has cleaned up.
+/// Those rows that exist, by id, in one round trip. A row is gone once some node has cleaned up. The server sends at most
+/// `max_bytes` of documents: it leaves out those that are larger, and those for which no room is left after the others.
 pub(crate) async fn look_up(
     client: &Client,
     table: &TableName,
     ids: &[AttachmentId],
-) -> Result<HashMap<AttachmentId, Bytes>> {
+    max_bytes: usize,
+) -> Result<HashMap<AttachmentId, Row>> {
     let ids: Vec<i64> = ids.iter().map(|id| id.0).collect();
-    let sql = format!("SELECT id, payload FROM {} WHERE id = ANY($1)", table.as_sql());
-    let rows =
-        client.query_typed(&sql, &[(&ids, Type::INT8_ARRAY)]).await.map_err(|e| table_failure(&e, table))?;
-    rows.iter()
-        .map(|row| {
-            let payload: Option<&[u8]> = row.try_get(1).map_err(|e| failure(&e))?;
-            let id = row.try_get(0).map_err(|e| failure(&e))?;
-            Ok((AttachmentId(id), Bytes::copy_from_slice(payload.unwrap_or_default())))
-        })
-        .collect()
+    let max_bytes = i64::try_from(max_bytes).unwrap_or(i64::MAX);
+    // The sizes are known without reading the documents.
+    let sql = format!(
+        "SELECT id, bytes, CASE WHEN bytes <= $2 AND sum(bytes) FILTER (WHERE bytes <= $2) OVER (ORDER BY id) <= $2 \
+         THEN payload END \
+         FROM (SELECT id, payload, coalesce(octet_length(payload), 0)::int8 AS bytes FROM {} WHERE id = ANY($1)) AS rows",
+        table.as_sql()
+    );
+    let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&ids, Type::INT8_ARRAY), (&max_bytes, Type::INT8)];
+    let rows = client.query_typed(&sql, &parameters).await.map_err(|e| table_failure(&e, table))?;
+    rows.iter().map(|row| read_row(row, max_bytes).map_err(|e| failure(&e))).collect()
+}
+
+fn read_row(row: &tokio_postgres::Row, max_bytes: i64) -> Result<(AttachmentId, Row), tokio_postgres::Error> {
+    let (id, bytes): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+    let payload: Option<&[u8]> = row.try_get(2)?;
+    let found = match payload {
+        Some(document) => Row::Document(Bytes::copy_from_slice(document)),
+        None if bytes > max_bytes => Row::TooLarge(bytes.unsigned_abs()),
+        // The column is empty.
+        None if bytes == 0 => Row::Document(Bytes::new()),
+        None => Row::Postponed,
+    };
+    Ok((AttachmentId(id), found))
 }
 
 /// Deletes rows older than that; returns how many there were.

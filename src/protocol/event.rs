@@ -8,6 +8,10 @@ use serde_json::value::RawValue;
 use super::{Value, json};
 use crate::{Error, Result};
 
+/// The key of an object that stands for binary in the text of an event (`_placeholder` in socket.io-parser).
+#[cfg(feature = "adapter")]
+pub(crate) const PLACEHOLDER: &str = "_placeholder";
+
 /// `[event, ...args]`: the `data` of a Socket.IO event packet.
 ///
 /// What came as JSON is kept as text, so that a node can pass it on without decoding it: the text is exactly what
@@ -88,6 +92,15 @@ impl EventArgs {
         }
         let Value::String(event) = values.remove(0) else { return Err(no_event()) };
         Ok((event, values))
+    }
+
+    /// How many bytes of memory the event takes.
+    #[cfg(feature = "server")]
+    pub(crate) fn memory(&self) -> usize {
+        match &self.0 {
+            Repr::Json(text) => text.get().len(),
+            Repr::Values(values) => values.iter().map(Value::memory).sum(),
+        }
     }
 
     pub(super) fn has_binary(&self) -> bool {

@@ -53,7 +53,7 @@ pub(crate) fn first_string(text: &str) -> Result<Cow<'_, str>> {
 }
 
 /// Replaces the escapes of lone surrogates, which JavaScript strings may hold and Rust strings cannot, by U+FFFD.
-fn replace_lone_surrogates(text: &str) -> Cow<'_, str> {
+pub(super) fn replace_lone_surrogates(text: &str) -> Cow<'_, str> {
     let unit = |at: usize| -> Option<u16> {
         let hex = text.get(at..at + 6)?.strip_prefix("\\u")?;
         u16::from_str_radix(hex, 16).ok()

@@ -16,6 +16,8 @@ mod message;
 mod msgpack;
 mod name;
 mod options;
+#[cfg(feature = "server")]
+mod placeholders;
 mod reserved;
 mod rooms;
 mod summary;
@@ -28,12 +30,18 @@ pub use args::Args;
 pub use channel::{Channel, MAX_CHANNEL_BYTES, Namespace};
 pub use envelope::{AttachmentId, Header, Notification};
 pub use event::EventArgs;
+#[cfg(feature = "adapter")]
+pub(crate) use event::PLACEHOLDER;
 pub use kind::MessageKind;
 pub use message::{Body, Message, RemoteSocket};
 #[cfg(feature = "adapter")]
 pub(crate) use msgpack::{read as read_msgpack, write as write_msgpack};
 pub use name::{RequestId, Uid};
 pub use options::{BroadcastOptions, Flags};
+#[cfg(feature = "server")]
+pub(crate) use placeholders::has_placeholder;
+#[cfg(feature = "server")]
+pub(crate) use reserved::check_client_event;
 pub(crate) use reserved::{client_event, server_event};
 pub use rooms::Rooms;
 pub use summary::Summary;

@@ -2,10 +2,10 @@
 
 use std::io::Cursor;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::Value;
-use super::value::MAX_DEPTH;
+use super::value::{self, MAX_DEPTH};
 use crate::{Error, Result};
 
 /// Writes a document: every struct as a map with string keys.
@@ -18,13 +18,27 @@ pub(crate) fn write<T: Serialize + ?Sized>(document: &T) -> Result<Vec<u8>> {
 
 /// Reads whatever one row holds.
 pub(crate) fn read(bytes: &[u8]) -> Result<Value> {
+    read_bounded(bytes, usize::MAX).map(|(value, _)| value)
+}
+
+/// The same, as long as the values take at most so many bytes of memory. Returns how many they take, too.
+///
+/// # Errors
+/// [`Error::AttachmentTooLarge`] beyond that, and [`Error::Decode`] for what is not msgpack.
+pub(crate) fn read_bounded(bytes: &[u8], max_memory: usize) -> Result<(Value, usize)> {
     let mut deserializer = rmp_serde::Deserializer::new(Cursor::new(bytes));
     // A value bounds its own depth, and says so better; each level costs the library two of its own.
     deserializer.set_max_depth(MAX_DEPTH * 3);
-    let value =
-        Value::deserialize(&mut deserializer).map_err(|e| Error::Decode(format!("not msgpack: {e}")))?;
+    let bounded = value::bounded(&mut deserializer, max_memory).map_err(|error| {
+        let reason = error.to_string();
+        match reason.contains(value::TOO_LARGE) {
+            // At least that much.
+            true => Error::AttachmentTooLarge { bytes: max_memory as u64 + 1, limit: max_memory as u64 },
+            false => Error::Decode(format!("not msgpack: {reason}")),
+        }
+    })?;
     if deserializer.position() != bytes.len() as u64 {
         return Err(Error::Decode("bytes after the end of an attachment's document".into()));
     }
-    Ok(value)
+    Ok(bounded)
 }

@@ -15,14 +15,25 @@ pub(crate) fn client_event(event: &str, args: Vec<Value>) -> Result<EventArgs> {
     unless(&FOR_CLIENTS, event, args)
 }
 
+/// Whether an event may have that name for clients.
+#[cfg(feature = "server")]
+pub(crate) fn check_client_event(event: &str) -> Result<()> {
+    unless_reserved(&FOR_CLIENTS, event)
+}
+
 /// An event for servers.
 pub(crate) fn server_event(event: &str, args: Vec<Value>) -> Result<EventArgs> {
     unless(&FOR_SERVERS, event, args)
 }
 
 fn unless(reserved: &[&str], event: &str, args: Vec<Value>) -> Result<EventArgs> {
-    if reserved.contains(&event) {
-        return Err(Error::ReservedEvent { event: event.to_owned() });
-    }
+    unless_reserved(reserved, event)?;
     Ok(EventArgs::new(event, args))
+}
+
+fn unless_reserved(reserved: &[&str], event: &str) -> Result<()> {
+    match reserved.contains(&event) {
+        true => Err(Error::ReservedEvent { event: event.to_owned() }),
+        false => Ok(()),
+    }
 }

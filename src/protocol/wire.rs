@@ -73,4 +73,17 @@ impl Message {
     pub fn decode_document(bytes: &[u8], channel: &Namespace) -> Result<Self> {
         message_from_document(msgpack::read(bytes)?, channel)
     }
+
+    /// The same for a row whose values may take at most so many bytes of memory. Returns how many they take, too.
+    ///
+    /// # Errors
+    /// [`Error::AttachmentTooLarge`] beyond that, and those of [`decode_document`](Self::decode_document).
+    pub(crate) fn decode_bounded(
+        bytes: &[u8],
+        channel: &Namespace,
+        max_memory: usize,
+    ) -> Result<(Self, usize)> {
+        let (document, memory) = msgpack::read_bounded(bytes, max_memory)?;
+        Ok((message_from_document(document, channel)?, memory))
+    }
 }

@@ -11,17 +11,23 @@ use socketioxide::handler::{ConnectHandler, FromMessageParts};
 use socketioxide::socket::{DisconnectReason, Socket};
 use socketioxide_core::Value as CoreValue;
 use socketioxide_core::adapter::Room;
+use tokio::time::sleep;
 
 use super::ack::{Account, AckSender};
-use super::auth::{Authentication, Credentials, Refusal};
+use super::auth::refusal_pace::RefusalPace;
+use super::auth::{Admitted, Authentication, Credentials, Refusal};
 use super::client_buffers::ClientBuffers;
+use super::client_usage::{ClientUsage, NamespaceSlot};
 use super::disconnect::{Disconnector, Reason};
+use super::expiry::Expiries;
+use super::rate::{Pace, RateLimits};
 use super::relay::{RelayQueue, RelayedEvent, TooMany};
-use super::rules::{ClientRules, Relay};
+use super::rules::{ClientRules, NotAllowed, Relay};
 use super::sessions::Session;
 use super::wire::ConnectionHandle;
 use super::{ClusterAdapter, ClusterIo, ClusterSocket};
-use crate::adapter::{PostgresAdapterCtr, Sid, SocketData, args_of_client};
+use crate::Error;
+use crate::adapter::{Connection, PostgresAdapterCtr, Relayable, Sid, SocketData, Visit, args_of_client};
 use crate::protocol::Value;
 
 /// How long a client waits for its namespace to listen to the other servers. After that it is connected all the same: while
@@ -37,9 +43,14 @@ const MAX_REASON_BYTES: usize = 100;
 /// Decides which clients may connect, and what they may do.
 pub(super) struct AdmissionControl {
     pub(super) authentication: Authentication,
+    pub(super) refusal_pace: RefusalPace,
+    /// `None` if clients stay connected when their token expires.
+    pub(super) expiries: Option<Expiries>,
     pub(super) rules: ClientRules,
     /// How many rooms a client may join by itself.
     pub(super) max_rooms: usize,
+    pub(super) max_namespaces_per_client: usize,
+    pub(super) rates: RateLimits,
     pub(super) relay_queue: RelayQueue,
     pub(super) disconnector: Disconnector,
     pub(super) buffers: Arc<ClientBuffers>,
@@ -51,9 +62,9 @@ pub(super) fn handler(
     admission_control: Arc<AdmissionControl>,
 ) -> impl ConnectHandler<ClusterAdapter, (ClusterSocket, ClusterIo)> {
     let disconnector = admission_control.disconnector.clone();
-    let authorize = move |socket: ClusterSocket, credentials: TryData<Credentials>| {
+    let authorize = move |socket: ClusterSocket, io: ClusterIo, credentials: TryData<Credentials>| {
         let admission_control = admission_control.clone();
-        async move { admission_control.admit(&socket, credentials.0.ok()).await }
+        async move { admission_control.admit(&socket, &io, credentials.0.ok()).await }
     };
     let on_connect = move |socket: ClusterSocket, io: ClusterIo| {
         metrics::counter!("pgio_connections_total").increment(1);
@@ -67,39 +78,91 @@ pub(super) fn handler(
     on_connect.with(authorize)
 }
 
+/// The connect handler for namespaces that are not hosted.
+pub(super) fn unknown_namespace_handler(
+    admission_control: Arc<AdmissionControl>,
+) -> impl ConnectHandler<ClusterAdapter, (ClusterSocket,)> {
+    let refuse = move |socket: ClusterSocket, io: ClusterIo| {
+        let visit = admission_control.adapter.visit(socket.ns());
+        admission_control.note_refusal(&socket, &io, visit, &Refusal::UnknownNamespace);
+        std::future::ready(Err::<(), _>(Refusal::UnknownNamespace))
+    };
+    (async |_: ClusterSocket| {}).with(refuse)
+}
+
 impl AdmissionControl {
-    /// Does everything that must happen before the client is told that it is connected.
+    /// Does everything that must happen before the client is told that it is connected. Nothing of a namespace reaches the other
+    /// servers before its first client is admitted.
     async fn admit(
         self: Arc<Self>,
         socket: &ClusterSocket,
+        io: &ClusterIo,
         credentials: Option<Credentials>,
     ) -> Result<(), Refusal> {
-        let admitted = match self.authentication.admit(credentials) {
-            Ok(admitted) => self
-                .adapter
-                .wait_until_listening(socket.ns(), LISTEN_TIMEOUT)
-                .await
-                .map(|()| admitted)
-                .map_err(|error| Refusal::Namespace(shorten(&error.to_string()).to_owned())),
-            Err(refusal) => Err(refusal),
-        };
-        let admitted = admitted.inspect_err(|refusal| {
-            metrics::counter!("pgio_connections_refused_total", "reason" => refusal.reason()).increment(1);
-            tracing::info!(sid = %socket.id, nsp = socket.ns(), %refusal, "client refused");
-        })?;
-        self.account(socket);
+        let visit = self.adapter.visit(socket.ns());
+        match self.judge(socket, credentials).await {
+            Ok((admitted, slot)) => {
+                self.welcome(socket, admitted, slot);
+                Ok(())
+            }
+            Err(refusal) => {
+                self.note_refusal(socket, io, visit, &refusal);
+                self.slow_down(socket, &refusal).await;
+                Err(refusal)
+            }
+        }
+    }
+
+    async fn judge(
+        &self,
+        socket: &ClusterSocket,
+        credentials: Option<Credentials>,
+    ) -> Result<(Admitted, NamespaceSlot), Refusal> {
+        let max = self.max_namespaces_per_client;
+        let slot = usage_of(socket).join_namespace(max).ok_or(Refusal::TooManyNamespaces(max))?;
+        let admitted = self.authentication.admit(credentials, socket.ns())?;
+        let listening = self.adapter.wait_until_listening(socket.ns(), LISTEN_TIMEOUT).await;
+        listening.map_err(|error| Refusal::Namespace(shorten(&error.to_string()).to_owned()))?;
+        Ok((admitted, slot.admit()))
+    }
+
+    /// Counts a refusal, deletes a namespace that only refused clients have asked for, and disconnects a client that is refused
+    /// again and again.
+    fn note_refusal(&self, socket: &ClusterSocket, io: &ClusterIo, visit: Visit, refusal: &Refusal) {
+        metrics::counter!("pgio_connections_refused_total", "reason" => refusal.reason()).increment(1);
+        tracing::info!(sid = %socket.id, nsp = socket.ns(), %refusal, "client refused");
+        if visit.end_refused() {
+            io.delete_ns(socket.ns());
+        }
+        if usage_of(socket).refused(self.max_namespaces_per_client) {
+            self.disconnector.disconnect_socket(socket, Reason::RefusedTooOften);
+        }
+    }
+
+    /// Lets a client that may be guessing tokens wait for its refusal.
+    async fn slow_down(&self, socket: &ClusterSocket, refusal: &Refusal) {
+        let Some(connection) = socket.req_parts().extensions.get::<Connection>() else { return };
+        if !refusal.may_be_a_guess() {
+            return;
+        }
+        match self.refusal_pace.delay(connection.peer.ip()) {
+            Some(delay) => sleep(delay).await,
+            None => self.disconnector.disconnect_socket(socket, Reason::RefusedTooOften),
+        }
+    }
+
+    fn welcome(self: Arc<Self>, socket: &ClusterSocket, admitted: Admitted, slot: NamespaceSlot) {
+        self.account(socket, slot);
         let disconnector = self.disconnector.clone();
+        if let (Some(expiries), Some(time)) = (&self.expiries, admitted.expires) {
+            expiries.add(socket, time);
+        }
         socket.extensions.insert(SocketData(admitted.data));
         socket.join(admitted.rooms);
         // One handler for all events, since each handler costs memory for every client. Handlers run in the order of the
         // events up to their first await, so this one has none.
-        socket.on_fallback(move |socket, io, name: EventName, event: ClientEvent, ack| {
-            match name.0.as_str() {
-                _ if !event.is_strict() => self.refuse_malformed(&socket),
-                "join" => self.change_rooms(Change::Join, &socket, &io, event, ack),
-                "leave" => self.change_rooms(Change::Leave, &socket, &io, event, ack),
-                _ => self.relay(socket, event, ack),
-            }
+        socket.on_fallback(move |socket, io, name: EventName, event, ack| {
+            self.handle_event(socket, &io, &name.0, event, ack);
             std::future::ready(())
         });
         // Async, so that it runs in a task of its own: socketioxide calls it under the lock that `io.of` takes.
@@ -108,11 +171,35 @@ impl AdmissionControl {
                 on_disconnect(&disconnector, &socket, &io, reason);
             },
         );
-        Ok(())
+    }
+
+    fn handle_event(
+        &self,
+        socket: ClusterSocket,
+        io: &ClusterIo,
+        name: &str,
+        event: ClientEvent,
+        ack: AckSender<ClusterAdapter>,
+    ) {
+        metrics::counter!("pgio_events_received_total").increment(1);
+        match usage_of(&socket).emitted(&self.rates, event.bytes()) {
+            Pace::Kept => {}
+            Pace::Exceeded => {
+                metrics::counter!("pgio_events_refused_total").increment(1);
+                return refuse(&socket, ack, "too many events: the client emits faster than it may");
+            }
+            Pace::Ignored => return self.disconnector.disconnect_socket(&socket, Reason::TooFast),
+        }
+        match name {
+            _ if !event.is_strict() => self.refuse_malformed(&socket),
+            "join" => self.change_rooms(Change::Join, &socket, io, event, ack),
+            "leave" => self.change_rooms(Change::Leave, &socket, io, event, ack),
+            _ => self.relay(socket, event, ack),
+        }
     }
 
     /// Accounts for what waits for the client, as long as it has a socket.
-    fn account(&self, socket: &ClusterSocket) {
+    fn account(&self, socket: &ClusterSocket, slot: NamespaceSlot) {
         let buffer = self.buffers.of(socket.id);
         if socket.transport_type() == TransportType::Websocket
             && let Some(handle) = socket.req_parts().extensions.get::<Arc<ConnectionHandle>>()
@@ -124,11 +211,11 @@ impl AdmissionControl {
             session.admit();
         }
         socket.extensions.insert(Account { buffer, disconnector: self.disconnector.clone() });
+        socket.extensions.insert(Slot { _shared: Arc::new(slot) });
     }
 
     /// Disconnects a client whose packet socket.io-parser would read in another way.
     fn refuse_malformed(&self, socket: &ClusterSocket) {
-        metrics::counter!("pgio_events_received_total").increment(1);
         metrics::counter!("pgio_events_refused_total").increment(1);
         self.disconnector.disconnect_socket(socket, Reason::Malformed);
     }
@@ -141,7 +228,6 @@ impl AdmissionControl {
         event: ClientEvent,
         ack: AckSender<ClusterAdapter>,
     ) {
-        metrics::counter!("pgio_events_received_total").increment(1);
         let rooms = event
             .args()
             .and_then(|args| rooms_of(&args))
@@ -182,9 +268,13 @@ impl AdmissionControl {
         if room.len() > MAX_ROOM_BYTES {
             return Err(format!("the name of a room has {MAX_ROOM_BYTES} bytes at most"));
         }
-        if !self.rules.may_join(room) {
-            return Err(format!("room {room:?} is not allowed"));
-        }
+        let claims = socket.extensions.get::<SocketData>().unwrap_or_default().0;
+        self.rules.may_join(room, socket.id.as_str(), &claims).map_err(|why| match why {
+            NotAllowed::NoPattern => format!("room {room:?} is not allowed"),
+            NotAllowed::LooksLikeId => {
+                format!("room {room:?} is not allowed: it looks like the id of a client")
+            }
+        })?;
         // A room that is named like a socket id receives the messages of that socket.
         let other = room.parse::<Sid>().ok().filter(|sid| *sid != socket.id);
         let nsp = || io.of(socket.ns());
@@ -196,7 +286,6 @@ impl AdmissionControl {
 
     /// Relays any other event, if the rules allow it.
     fn relay(&self, socket: ClusterSocket, event: ClientEvent, ack: AckSender<ClusterAdapter>) {
-        metrics::counter!("pgio_events_received_total").increment(1);
         let rooms = match self.rules.relay {
             Relay::Off => {
                 metrics::counter!("pgio_events_refused_total").increment(1);
@@ -209,18 +298,37 @@ impl AdmissionControl {
                 rooms => rooms,
             },
         };
-        let room = match self.relay_queue.reserve(&socket, event.bytes()) {
+        let refused = |socket: &ClusterSocket, ack, error: Error| {
+            metrics::counter!("pgio_events_refused_total").increment(1);
+            refuse(socket, ack, &error.to_string());
+        };
+        let bytes = event.bytes();
+        let event = match Relayable::check(event.0) {
+            Ok(event) => event,
+            Err(error) => return refused(&socket, ack, error),
+        };
+        // Its rooms travel with it.
+        let bytes = bytes.max(event.memory()) + rooms.iter().map(|room| room.len()).sum::<usize>();
+        let room = match self.relay_queue.reserve(&socket, bytes) {
             Ok(room) => room,
             Err(TooMany) => return self.disconnector.disconnect_socket(&socket, Reason::TooFast),
         };
-        match self.adapter.relay(socket.ns(), socket.id, rooms, event.0) {
+        match self.adapter.relay(socket.ns(), socket.id, rooms, event) {
             Ok(onward) => self.relay_queue.put(RelayedEvent { sender: socket, onward, ack, room }),
-            Err(error) => {
-                metrics::counter!("pgio_events_refused_total").increment(1);
-                refuse(&socket, ack, &error.to_string());
-            }
+            Err(error) => refused(&socket, ack, error),
         }
     }
+}
+
+/// Keeps the place of a client in a namespace with its socket.
+#[derive(Clone)]
+struct Slot {
+    _shared: Arc<NamespaceSlot>,
+}
+
+/// The account of a client's session.
+fn usage_of(socket: &ClusterSocket) -> Arc<ClientUsage> {
+    socket.req_parts().extensions.get::<Arc<ClientUsage>>().cloned().unwrap_or_default()
 }
 
 /// An acknowledgement without arguments, `[]` as in Node. The unit would be `[null]`.

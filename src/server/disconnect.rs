@@ -33,16 +33,26 @@ pub(super) enum Reason {
     NamespaceGone,
     /// The client connected to a namespace while another client was creating the namespace.
     NamespaceCreated,
+    /// The client asks for more namespaces than it may, or for one whose name is too long.
+    TooManyNamespaces,
+    /// The client asks for namespaces again and again although it is refused.
+    RefusedTooOften,
+    /// The token of the client has expired.
+    Expired,
 }
 
 impl Reason {
-    fn label(self) -> &'static str {
+    /// The label of the metric.
+    pub(super) fn label(self) -> &'static str {
         match self {
             Self::TooSlow => "too_slow",
             Self::TooFast => "too_fast",
             Self::Malformed => "malformed",
             Self::NamespaceGone => "namespace_gone",
             Self::NamespaceCreated => "namespace_created",
+            Self::TooManyNamespaces => "too_many_namespaces",
+            Self::RefusedTooOften => "refused_too_often",
+            Self::Expired => "expired",
         }
     }
 }

@@ -17,6 +17,7 @@ use tower_service::Service;
 
 use super::addresses::{AddressKey, ClientAddress, TrustedProxies};
 use super::client_buffers::ClientBuffers;
+use super::client_usage::ClientUsage;
 use super::compact_head;
 use super::disconnect::{Disconnector, Reason, UpgradedConnections};
 use super::origins::OriginRule;
@@ -121,6 +122,7 @@ impl Front {
         let session = self.sessions.open(handshake, count);
         compact_head::copy_out_of_buffer(&mut request);
         request.extensions_mut().insert(session.clone());
+        request.extensions_mut().insert(Arc::<ClientUsage>::default());
         if is_upgrade {
             link.handle.upgrade(&session);
         }

@@ -26,7 +26,7 @@ pub fn args_of_client(text: Option<&str>, attachments: Vec<Vec<u8>>, msgpack: &[
 
 /// Authenticates a client that sends this as `auth`; whether it may connect.
 pub fn admits(authentication: &Authentication, auth: &[u8]) -> bool {
-    authentication.admit(serde_json::from_slice::<Credentials>(auth).ok()).is_ok()
+    authentication.admit(serde_json::from_slice::<Credentials>(auth).ok(), "/").is_ok()
 }
 
 /// An identifier, quoted as in `LISTEN`.

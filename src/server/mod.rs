@@ -7,10 +7,12 @@ mod answers;
 mod auth;
 mod client;
 mod client_buffers;
+mod client_usage;
 mod compact_head;
 mod descriptors;
 mod disconnect;
 mod doors;
+mod expiry;
 mod first_bytes;
 mod front;
 #[doc(hidden)]
@@ -23,6 +25,7 @@ mod namespace_gc;
 mod options;
 mod origins;
 mod quotas;
+mod rate;
 mod readers;
 mod readiness;
 mod relay;
@@ -31,6 +34,7 @@ mod sessions;
 mod shared_io;
 mod throttle;
 mod tls;
+mod undecided;
 mod wire;
 
 use std::net::SocketAddr;
@@ -50,23 +54,25 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 pub use addresses::AddressRange;
 pub use answers::Answers;
-pub use auth::{Authentication, JwtKey, Tokens};
+pub use auth::{Authentication, Jwt, JwtKey, Tokens};
 pub use doors::Door;
 pub use metrics::Metrics;
 pub use options::{CorsOrigins, Hosted, Parser, ServerOptions, TlsFiles, Transports};
 pub use origins::OriginPattern;
 pub use rules::{ClientRules, Relay, RoomPattern};
 
-use crate::adapter::{PostgresAdapter, PostgresAdapterCtr};
+use crate::adapter::{PostgresAdapter, PostgresAdapterCtr, Refused};
 use crate::cluster::Cluster;
 use crate::error::without_os_code;
 use crate::{Error, Result};
 use accept::Acceptor;
 use addresses::TrustedProxies;
+use auth::refusal_pace::RefusalPace;
 use client::AdmissionControl;
 use client_buffers::ClientBuffers;
 use descriptors::Descriptors;
 use disconnect::{Disconnector, Reason, SessionCloser, UpgradedConnections};
+use expiry::Expiries;
 use first_bytes::INSPECTION_PATHS;
 use front::Front;
 use inspection::Inspection;
@@ -75,10 +81,12 @@ use loopback::LoopbackHealth;
 use options::{MIN_CLIENT_BUFFER, MIN_EVENT_BYTES};
 use origins::OriginRule;
 use quotas::{Limits, Quotas};
+use rate::{Rate, RateLimits};
 use readers::Readers;
 use relay::RelayQueue;
 use shared_io::{IoOwner, SharedIo};
 use throttle::Throttle;
+use undecided::TooMany;
 use wire::Wires;
 
 type ClusterAdapter = PostgresAdapter<Emitter>;
@@ -90,6 +98,9 @@ const READ_BUFFER: usize = 1 << 9;
 
 /// How often the metrics recorder drops samples that were not scraped.
 const UPKEEP: Duration = Duration::from_secs(5);
+
+/// The longest name of a namespace that a client is answered about. A namespace that can be used is far shorter.
+const MAX_NAMESPACE_BYTES: usize = 256;
 
 /// A running server. Dropping it ends it at once; [`shut_down`](Self::shut_down) tells the clients and the other servers first.
 pub struct Server {
@@ -111,7 +122,9 @@ pub struct Server {
     accepting: AbortOnDropHandle<()>,
     admin: Option<AbortOnDropHandle<()>>,
     relaying: AbortOnDropHandle<()>,
+    authentication: Authentication,
     _rest: [AbortOnDropHandle<()>; 4],
+    _of_tokens: [Option<AbortOnDropHandle<()>>; 2],
 }
 
 impl Server {
@@ -153,11 +166,27 @@ impl Server {
         let (disconnector, polling_disconnector) = disconnect::disconnector(wires.upgraded.clone());
         disconnect_slow_clients(&adapter, &shared_io, &buffers, &disconnector);
         disconnect_dropped_connects(&adapter, wires.readers.clone(), disconnector.clone());
+        adapter.start_namespaces_on_admission(options.max_namespaces);
+        let max_per_client = options.max_namespaces_per_client;
+        limit_undecided(&adapter, max_per_client, wires.readers.clone(), disconnector.clone());
         let (relay_queue, relaying) = RelayQueue::start(client_buffer, closing.clone());
+        let expiries = Expiries::default();
+        let expiring = options
+            .disconnect_expired
+            .then(|| expiries.clone().start(shared_io.clone(), disconnector.clone()));
+        let authentication = options.authentication;
+        let watching = auth::watch::start(authentication.clone());
         let admission_control = Arc::new(AdmissionControl {
-            authentication: options.authentication,
+            authentication: authentication.clone(),
+            refusal_pace: RefusalPace::default(),
+            expiries: options.disconnect_expired.then_some(expiries),
             rules: options.rules,
             max_rooms: options.max_rooms_per_client,
+            max_namespaces_per_client: max_per_client,
+            rates: RateLimits {
+                events: Rate::new(options.client_rate.into(), 1),
+                bytes: Rate::new(options.client_bytes, options.max_payload),
+            },
             relay_queue,
             disconnector: disconnector.clone(),
             buffers: buffers.clone(),
@@ -167,6 +196,7 @@ impl Server {
         for hosted in &options.namespaces {
             host(&io, hosted, admission_control.clone()).await?;
         }
+        refuse_unknown_namespaces(&io, admission_control);
 
         let loopback = LoopbackHealth::default();
         let inspection = Inspection {
@@ -241,7 +271,9 @@ impl Server {
             accepting: AbortOnDropHandle::new(accepting),
             admin,
             relaying: AbortOnDropHandle::new(relaying),
+            authentication,
             _rest: rest,
+            _of_tokens: [expiring, watching],
         })
     }
 
@@ -259,6 +291,12 @@ impl Server {
     pub fn url(&self) -> String {
         let scheme = if self.is_secure { "https" } else { "http" };
         format!("{scheme}://{}{}/", self.address, self.path)
+    }
+
+    /// Reads the file of the keys or tokens again, as the server does by itself when the file changes. After an error, which is
+    /// logged, they stay as they are. Connected clients stay connected.
+    pub fn reload(&self) {
+        self.authentication.reload_and_log();
     }
 
     /// Stops accepting clients, tells the other servers that this one leaves, disconnects all clients, and waits until they have
@@ -387,6 +425,15 @@ fn builder(
     }
 }
 
+/// Answers clients that ask for a namespace that is not hosted. socketioxide would do so itself, however often a client asks and
+/// however long the name is.
+fn refuse_unknown_namespaces(io: &ClusterIo, admission_control: Arc<AdmissionControl>) {
+    if let Err(error) = io.dyn_ns("/{*unknown}", client::unknown_namespace_handler(admission_control)) {
+        // A hosted pattern matches every name already.
+        tracing::debug!(%error, "every namespace is hosted");
+    }
+}
+
 async fn host(io: &ClusterIo, hosted: &Hosted, admission_control: Arc<AdmissionControl>) -> Result<()> {
     match hosted {
         Hosted::One(nsp) => io.ns(nsp.to_string(), client::handler(admission_control)).await,
@@ -430,6 +477,31 @@ fn disconnect_dropped_connects(
     adapter.on_connect_dropped(move || match readers.current() {
         Some(handle) => disconnector.disconnect_connection(&handle, Reason::NamespaceCreated),
         None => tracing::warn!("a client has to wait until its session times out"),
+    });
+}
+
+/// Closes the connections that ask for many namespaces at once, or for one with a very long name.
+fn limit_undecided(
+    adapter: &PostgresAdapterCtr,
+    max: usize,
+    readers: Arc<Readers>,
+    disconnector: Disconnector,
+) {
+    adapter.on_creating(move |nsp| {
+        let Some(handle) = readers.current() else {
+            tracing::warn!("a client asks for a namespace outside of its connection");
+            return Err(Refused);
+        };
+        let max = if nsp.len() > MAX_NAMESPACE_BYTES { 0 } else { max };
+        match handle.undecided.add(max) {
+            Ok(undecided) => Ok(Box::new(undecided)),
+            Err(TooMany { is_first }) => {
+                if is_first {
+                    disconnector.disconnect_connection(&handle, Reason::TooManyNamespaces);
+                }
+                Err(Refused)
+            }
+        }
     });
 }
 

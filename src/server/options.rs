@@ -68,10 +68,24 @@ pub struct ServerOptions {
     pub connect_timeout: Duration,
     /// How many rooms a client may join by itself. Default: 1,000.
     pub max_rooms_per_client: usize,
+    /// How many events a client may emit a second, with five seconds' worth at once. Events above it are refused; a client that
+    /// goes on is disconnected. Default: 1,000.
+    pub client_rate: u32,
+    /// How many bytes of events a client may emit a second, in the same way. One event of `max_payload` may always come.
+    /// Default: 4,000,000.
+    pub client_bytes: u64,
+    /// How many namespaces of patterns this server serves at once; a client that asks for another one is refused. Each costs
+    /// a LISTEN and heartbeats to all servers. Default: 10,000.
+    pub max_namespaces: usize,
+    /// How many namespaces a client may join over its connection; a namespace that the client has left counts for another 20 s.
+    /// Default: 100.
+    pub max_namespaces_per_client: usize,
     /// The files for TLS. Default: none, which means plain HTTP.
     pub tls: Option<TlsFiles>,
     /// Which clients may connect. Default: every client.
     pub authentication: Authentication,
+    /// Whether a client is disconnected when its token expires. Default: true.
+    pub disconnect_expired: bool,
     /// What clients may do. Default: receive events and acknowledge them.
     pub rules: ClientRules,
     /// The response to `serverSideEmitWithAck` of other servers. Default: the uid and version of this server.
@@ -98,8 +112,13 @@ setters!(ServerOptions {
     max_clients_per_address: usize,
     connect_timeout: Duration,
     max_rooms_per_client: usize,
+    client_rate: u32,
+    client_bytes: u64,
+    max_namespaces: usize,
+    max_namespaces_per_client: usize,
     tls: impl Into<Option<TlsFiles>>,
     authentication: Authentication,
+    disconnect_expired: bool,
     rules: ClientRules,
     answers: Answers,
     grace: Duration,
@@ -125,8 +144,13 @@ impl Default for ServerOptions {
             max_clients_per_address: 10_000,
             connect_timeout: Duration::from_secs(5),
             max_rooms_per_client: 1000,
+            client_rate: 1000,
+            client_bytes: 4_000_000,
+            max_namespaces: 10_000,
+            max_namespaces_per_client: 100,
             tls: None,
             authentication: Authentication::Anyone,
+            disconnect_expired: true,
             rules: ClientRules::default(),
             answers: Answers::Identity,
             grace: Duration::from_secs(5),

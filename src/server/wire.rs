@@ -23,6 +23,7 @@ use super::disconnect::UpgradedConnections;
 use super::quotas::Handshake;
 use super::readers::Readers;
 use super::sessions::{Claim, Session};
+use super::undecided::UndecidedNamespaces;
 use crate::adapter::Sid;
 
 /// How much a client may send on a websocket before it is admitted to a namespace, in bytes.
@@ -42,6 +43,8 @@ pub(super) struct ConnectionHandle {
     pub(super) session: OnceLock<Sid>,
     /// What waits for the client of this connection, once it is a websocket.
     pub(super) buffer: OnceLock<Arc<ClientBuffer>>,
+    /// The namespaces that wait for the decision on the clients of this connection.
+    pub(super) undecided: UndecidedNamespaces,
     is_websocket: AtomicBool,
     /// The session of the websocket.
     opened: OnceLock<Arc<Session>>,
@@ -67,6 +70,7 @@ impl ConnectionHandle {
             abort,
             session: OnceLock::new(),
             buffer: OnceLock::new(),
+            undecided: UndecidedNamespaces::default(),
             is_websocket: AtomicBool::new(false),
             opened: OnceLock::new(),
             polling: Mutex::default(),
@@ -123,6 +127,7 @@ impl ConnectionHandle {
 
     /// The next request on this connection is for this polling session.
     pub(super) fn set_polling(&self, sid: Option<Sid>) {
+        self.undecided.restart();
         *self.polling.lock().unwrap_or_else(PoisonError::into_inner) = sid;
     }
 

@@ -186,6 +186,7 @@ impl Machine {
             channel_prefix: "socket.io".into(),
             heartbeat_timeout: std::time::Duration::from_micros(HEARTBEAT_TIMEOUT),
             max_waiting_bytes: max_bytes,
+            max_attachment: 1 << 30,
         };
         Self {
             state: ClusterState::new(config),

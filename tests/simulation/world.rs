@@ -7,9 +7,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
 use pgio::Error;
-use pgio::cluster::state::{Input, LookUpId, Output, Statement};
+use pgio::cluster::state::{Input, LookUpId, Output, Row, Statement};
 use pgio::cluster::{Content, Event as Delivered};
 use pgio::protocol::{AttachmentId, Body, Message};
 
@@ -52,7 +51,7 @@ pub enum Event {
         life: u32,
         look_up: LookUpId,
         ids: Vec<i64>,
-        rows: Result<HashMap<AttachmentId, Bytes>, Error>,
+        rows: Result<HashMap<AttachmentId, Row>, Error>,
     },
     Publish {
         m: usize,
@@ -835,7 +834,7 @@ impl World {
             Fate::Well => {
                 let row = |id: &i64| {
                     let (_, document) = self.postgres.rows.get(id)?;
-                    Some((AttachmentId(*id), Bytes::from(document.clone())))
+                    Some((AttachmentId(*id), Row::Document(document.clone().into())))
                 };
                 Ok(ids.iter().filter_map(row).collect())
             }
@@ -850,7 +849,7 @@ impl World {
         life: u32,
         look_up: LookUpId,
         ids: &[i64],
-        rows: Result<HashMap<AttachmentId, Bytes>, Error>,
+        rows: Result<HashMap<AttachmentId, Row>, Error>,
     ) -> Checked {
         let machine = &mut self.machines[m];
         if machine.life != life {

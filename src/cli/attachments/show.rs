@@ -44,7 +44,7 @@ impl Show {
             // Only the namespace is shown, and that is the message's.
             channel: Namespace::default().channel(&global.options.channel_prefix)?,
             text: String::new(),
-            attachment: Some(Attached { id, bytes: Some(row.document.len()) }),
+            attachment: Some(Attached { id, bytes: Some(row.document.len()), memory: 0 }),
             content: Content::Message(message),
         };
         let mut lines = Lines::stdout();

@@ -12,17 +12,17 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::{ArgAction, Args, ValueEnum};
 use serde_json::json;
 
 use super::arguments::{Format, Global, Log, Namespaces, without_setting};
 use super::exit::Failure;
-use super::signals::Signals;
+use super::signals::{Hangup, Signals};
 use super::{duration, size, values};
 use crate::cluster::Cluster;
 use crate::server::{
-    AddressRange, Answers, Authentication, ClientRules, CorsOrigins, Hosted, JwtKey, Metrics, OriginPattern,
-    Parser, Relay, RoomPattern, Server, ServerOptions, TlsFiles, Tokens, Transports,
+    AddressRange, Answers, Authentication, ClientRules, CorsOrigins, Hosted, Jwt, JwtKey, Metrics,
+    OriginPattern, Parser, Relay, RoomPattern, Server, ServerOptions, TlsFiles, Tokens, Transports,
 };
 use database::Database;
 use flags::name_flag;
@@ -102,6 +102,24 @@ pub(super) struct Serve {
     /// How many rooms a client may join by itself
     #[arg(long, default_value = "1000", value_name = "N")]
     max_rooms_per_client: usize,
+    /// Let a client emit at most so many events a second
+    ///
+    /// Five seconds' worth may come at once. Events above it are refused; a client that goes on is disconnected.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
+    client_rate: u32,
+    /// Let a client emit at most so many bytes of events a second
+    ///
+    /// Five seconds' worth may come at once, and at least one message of --max-payload.
+    #[arg(long, default_value = "4MB", value_parser = size::parse, value_name = "SIZE")]
+    client_bytes: u64,
+    /// Serve at most so many namespaces of patterns at once
+    ///
+    /// A client that asks for another one is refused. Each namespace costs a LISTEN and heartbeats to all servers.
+    #[arg(long, default_value_t = 10_000, value_name = "N")]
+    max_namespaces: usize,
+    /// Let a client join at most so many namespaces over its connection
+    #[arg(long, default_value_t = 100, value_name = "N")]
+    max_namespaces_per_client: usize,
     /// Serve TLS with this certificate, followed by the intermediate certificates, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
@@ -111,19 +129,44 @@ pub(super) struct Serve {
     /// Require a certificate of each client, signed by an authority in FILE, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_client_ca: Option<PathBuf>,
-    /// Require a token listed in FILE (one per line)
-    #[arg(long, value_name = "FILE", conflicts_with = "jwt_key_file")]
+    /// Require a token listed in FILE (one per line; # starts a comment)
+    ///
+    /// The file is read again when it changes, and on SIGHUP.
+    #[arg(long, value_name = "FILE", conflicts_with = "jwt")]
     auth_token_file: Option<PathBuf>,
     /// Require a JSON Web Token signed with the key in FILE: a secret (HS256 ...) or a public key in PEM (RS256, ES256 ...)
     ///
-    /// The claims become the socket's data. The client joins the rooms of the rooms claim.
-    #[arg(long, value_name = "FILE")]
+    /// A secret is one line of at least 32 bytes. The claims become the socket's data. The client joins the rooms of the rooms
+    /// claim. A namespaces claim limits the token to these namespaces (* stands for one segment). The file is read again when it
+    /// changes, and on SIGHUP.
+    #[arg(long, value_name = "FILE", group = "jwt")]
     jwt_key_file: Option<PathBuf>,
+    /// Require a JSON Web Token signed with a key of the JSON Web Key Set in FILE
+    ///
+    /// A token names its key with kid. The file is read again when it changes, and on SIGHUP.
+    #[arg(long, value_name = "FILE", group = "jwt")]
+    jwks: Option<PathBuf>,
+    /// Accept only JSON Web Tokens whose aud claim names this audience. May be repeated
+    #[arg(long, value_name = "NAME", requires = "jwt")]
+    audience: Vec<String>,
+    /// Accept only JSON Web Tokens whose iss claim is this issuer. May be repeated
+    #[arg(long, value_name = "NAME", requires = "jwt")]
+    issuer: Vec<String>,
+    /// Disconnect a client when its JSON Web Token expires
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", value_name = "BOOL")]
+    disconnect_expired: bool,
     /// Let clients emit join and leave for rooms that match: * and ? and [a-z] and {a,b}. May be repeated
     ///
-    /// Both events take a room or an array of rooms. The acknowledgement is the list of the client's rooms, or {error}.
+    /// Both events take a room or an array of rooms. The acknowledgement is the list of the client's rooms, or {error}. {sub}
+    /// stands for the claim sub of the client's token, and so on: user:{sub}.
     #[arg(long, value_name = "GLOB", num_args = 1.., value_parser = parse_room_pattern)]
     allow_join: Vec<RoomPattern>,
+    /// Let clients join rooms whose names look like the id of a client (16 or 20 letters, digits, - and _)
+    ///
+    /// A client in the room of another client's id receives that client's private messages. A pattern without wildcards allows
+    /// its room in any case.
+    #[arg(long, requires = "allow_join")]
+    allow_id_rooms: bool,
     /// Relay the events of clients to their rooms, or to all others in the namespace
     #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "rooms", value_name = "TO")]
     relay: Option<RelayTo>,
@@ -214,6 +257,7 @@ impl Serve {
         secrets::warn_of_arguments();
         let files = [&self.tls_key, &self.auth_token_file, &self.jwt_key_file];
         files.into_iter().flatten().for_each(|path| secrets::warn_of_file(path));
+        let mut hangup = Hangup::listen()?;
         let options = self.options()?;
         let metrics = Metrics::install()?;
         let mut database = tokio::select! {
@@ -234,6 +278,7 @@ impl Serve {
         tokio::select! {
             () = database.supervise() => {}
             () = signals.next() => {}
+            () = hangup.each(|| server.reload()) => {}
         }
         tracing::info!("shutting down");
         server.shut_down().await;
@@ -264,12 +309,20 @@ impl Serve {
         Ok(Some(server))
     }
 
-    fn options(&self) -> Result<ServerOptions, Failure> {
-        let authentication = match (&self.auth_token_file, &self.jwt_key_file) {
-            (Some(file), _) => Authentication::Tokens(Tokens::read(file)?),
-            (None, Some(file)) => Authentication::Jwt(JwtKey::read(file)?),
-            (None, None) => Authentication::Anyone,
+    fn authentication(&self) -> Result<Authentication, Failure> {
+        if let Some(file) = &self.auth_token_file {
+            return Ok(Authentication::Tokens(Tokens::read(file)?));
+        }
+        let key = match (&self.jwt_key_file, &self.jwks) {
+            (Some(file), _) => JwtKey::read(file)?,
+            (None, Some(file)) => JwtKey::read_jwks(file)?,
+            (None, None) => return Ok(Authentication::Anyone),
         };
+        Ok(Authentication::Jwt(Jwt::new(key).audience(&self.audience).issuer(&self.issuer)))
+    }
+
+    fn options(&self) -> Result<ServerOptions, Failure> {
+        let authentication = self.authentication()?;
         let answers = match &self.answer {
             Some(json) => {
                 let mut values =
@@ -314,6 +367,10 @@ impl Serve {
             max_clients_per_address: self.max_clients_per_address,
             connect_timeout: self.connect_timeout,
             max_rooms_per_client: self.max_rooms_per_client,
+            client_rate: self.client_rate,
+            client_bytes: self.client_bytes,
+            max_namespaces: self.max_namespaces,
+            max_namespaces_per_client: self.max_namespaces_per_client,
             tls: self.tls_cert.as_ref().zip(self.tls_key.as_ref()).map(|(certificate, key)| {
                 let files = TlsFiles::new(certificate, key);
                 match &self.tls_client_ca {
@@ -322,8 +379,10 @@ impl Serve {
                 }
             }),
             authentication,
+            disconnect_expired: self.disconnect_expired,
             rules: ClientRules {
                 join: self.allow_join.clone(),
+                allow_id_rooms: self.allow_id_rooms,
                 relay: match self.relay {
                     None => Relay::Off,
                     Some(RelayTo::Rooms) => Relay::Rooms,

@@ -43,10 +43,10 @@ pub(in crate::cli) fn line(received: &Received, width: Option<usize>) -> String 
         line.add(DIM, &format!("  from {}", header.uid));
     }
     match received.attachment {
-        Some(Attached { id, bytes: Some(bytes) }) => {
+        Some(Attached { id, bytes: Some(bytes), .. }) => {
             line.add(DIM, &format!("  attachment {id}, {}", progress::size(bytes as u64)));
         }
-        Some(Attached { id, bytes: None }) => line.add(DIM, &format!("  attachment {id}")),
+        Some(Attached { id, bytes: None, .. }) => line.add(DIM, &format!("  attachment {id}")),
         None => {}
     }
     line.text

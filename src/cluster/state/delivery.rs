@@ -6,9 +6,7 @@
 use std::collections::VecDeque;
 use std::time::SystemTime;
 
-use bytes::Bytes;
-
-use super::SubscriptionId;
+use super::{Config, Row, SubscriptionId};
 use crate::Error;
 use crate::cluster::{Attached, Content, Received};
 use crate::protocol::{AttachmentId, Channel, Header, Message, Namespace, Uid};
@@ -59,9 +57,7 @@ impl Slot {
         SLOT_BYTES
             + match self {
                 Self::Waiting(waiting) => waiting.text.len(),
-                Self::Ready { received, .. } => {
-                    received.text.len() + received.attachment.and_then(|a| a.bytes).unwrap_or(0)
-                }
+                Self::Ready { received, .. } => received.memory(),
                 Self::Missed(_) | Self::Goodbye(_) => 0,
             }
     }
@@ -124,17 +120,17 @@ impl Queue {
         &mut self,
         channel: &Channel,
         number: u64,
-        row: &Result<Option<Bytes>, Error>,
+        row: &Result<Option<Row>, Error>,
         namespace: &Namespace,
-        max_bytes: usize,
+        config: &Config,
     ) -> bool {
         let index = number.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
         let Some(slot) = index.and_then(|index| self.slots.get_mut(index)) else { return true };
         let Slot::Waiting(_) = slot else { return true };
         self.bytes -= slot.bytes();
         let Slot::Waiting(waiting) = std::mem::replace(slot, Slot::Missed(1)) else { return true };
-        let filled = waiting.with_row(channel, row, namespace);
-        let has_room = index == Some(0) || self.bytes + filled.bytes() <= max_bytes;
+        let filled = waiting.with_row(channel, row, namespace, config.max_attachment);
+        let has_room = index == Some(0) || self.bytes + filled.bytes() <= config.max_waiting_bytes;
         if has_room {
             *slot = filled;
         }
@@ -160,16 +156,35 @@ impl Queue {
 }
 
 impl Waiting {
-    fn with_row(self, channel: &Channel, row: &Result<Option<Bytes>, Error>, namespace: &Namespace) -> Slot {
+    fn with_row(
+        self,
+        channel: &Channel,
+        row: &Result<Option<Row>, Error>,
+        namespace: &Namespace,
+        max_memory: usize,
+    ) -> Slot {
         let Self { time, text, id, header, takers } = self;
-        let bytes = row.as_ref().ok().and_then(Option::as_ref).map(Bytes::len);
+        let (mut bytes, mut memory) = (None, 0);
         let content = match row {
-            Ok(Some(document)) => Message::decode_document(document, namespace)
-                .map_or_else(|error| Content::Unreadable(Some(header), error), Content::Message),
-            Ok(None) => Content::Missing(header),
+            Ok(Some(Row::Document(document))) => {
+                bytes = Some(document.len());
+                match Message::decode_bounded(document, namespace, max_memory) {
+                    Ok((message, taken)) => {
+                        memory = taken;
+                        Content::Message(message)
+                    }
+                    Err(error) => Content::Unreadable(Some(header), error),
+                }
+            }
+            Ok(Some(Row::TooLarge(bytes))) => {
+                let error = Error::AttachmentTooLarge { bytes: *bytes, limit: max_memory as u64 };
+                Content::Unreadable(Some(header), error)
+            }
+            // The machine asks for it once more instead.
+            Ok(None | Some(Row::Postponed)) => Content::Missing(header),
             Err(error) => Content::Unreadable(Some(header), error.clone()),
         };
-        let attachment = Some(Attached { id, bytes });
+        let attachment = Some(Attached { id, bytes, memory });
         let received = Received { time, channel: channel.clone(), text, attachment, content };
         Slot::Ready { received: Box::new(received), takers }
     }

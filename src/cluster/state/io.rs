@@ -22,14 +22,27 @@ pub struct Config {
     pub heartbeat_timeout: Duration,
     /// How many bytes of messages of one channel may wait for a row before them.
     pub max_waiting_bytes: usize,
+    /// How many bytes of memory the message of a row may take. A larger one is not delivered.
+    pub max_attachment: usize,
 }
 
 /// Which messages a subscription wants, by their header; `None` for a notification without a readable one. It is called
 /// once for each message, must not block and must not panic.
 pub type Interest = Box<dyn Fn(Option<&Header>) -> bool + Send>;
 
-/// The documents of the rows that exist, by id.
-pub type Rows = Result<HashMap<AttachmentId, Bytes>>;
+/// The rows that exist, by id.
+pub type Rows = Result<HashMap<AttachmentId, Row>>;
+
+/// A row of the attachment table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Row {
+    /// Its document.
+    Document(Bytes),
+    /// It has so many bytes, which are too many to fetch.
+    TooLarge(u64),
+    /// It was not fetched, since the other rows of the look-up were large enough.
+    Postponed,
+}
 
 /// A subscription's number, unique within a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

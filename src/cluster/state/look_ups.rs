@@ -153,6 +153,13 @@ impl LookUps {
         self.retry_at = Some(now + RETRY);
     }
 
+    /// A row that was not read, since the others of its look-up were large enough, is asked for again, before all others.
+    pub(super) fn postpone(&mut self, id: AttachmentId) {
+        if let Some(row) = self.rows.get(&id) {
+            self.wanted.push_front((id, row.turn));
+        }
+    }
+
     /// The places that wait for a row, which wait no longer.
     pub(super) fn take(&mut self, id: AttachmentId) -> Vec<Place> {
         self.rows.remove(&id).map(|row| row.places).unwrap_or_default()

@@ -37,7 +37,7 @@ use look_ups::LookUps;
 use requests::{Parting, Requests, Step};
 
 pub use io::{
-    Config, Input, Interest, LookUpId, Output, Question, Reply, Statement, SubscriptionId, Summary,
+    Config, Input, Interest, LookUpId, Output, Question, Reply, Row, Rows, Statement, SubscriptionId, Summary,
 };
 pub use look_ups::LOOK_UP_DEADLINE;
 pub use peers::{LiveNode, NspSupport};

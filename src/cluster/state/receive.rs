@@ -8,7 +8,7 @@ use super::delivery::{Released, Slot};
 use super::io::Rows;
 use super::peers::Change;
 use super::requests::{Parting, Requests};
-use super::{ClusterState, LookUpId, NspSupport, Output, SubscriptionId};
+use super::{ClusterState, LookUpId, NspSupport, Output, Row, SubscriptionId};
 use crate::Error;
 use crate::cluster::{Content, Event, Received};
 use crate::protocol::{AttachmentId, Channel, Header, Message, MessageKind, Notification};
@@ -136,7 +136,7 @@ impl ClusterState {
         mut takers: Vec<SubscriptionId>,
     ) -> Vec<SubscriptionId> {
         self.answer(now, channel, &received.content);
-        let bytes = received.text.len() + received.attachment.and_then(|a| a.bytes).unwrap_or(0);
+        let bytes = received.memory();
         takers.retain(|id| self.subscriptions.contains_key(id));
         if let Some(last) = takers.pop() {
             let received = std::sync::Arc::new(received);
@@ -211,8 +211,10 @@ impl ClusterState {
         match rows {
             Ok(mut rows) => {
                 for id in self.look_ups.finished(look_up) {
-                    let row = rows.remove(&id);
-                    self.resolve(now, id, &Ok(row));
+                    match rows.remove(&id) {
+                        Some(Row::Postponed) => self.look_ups.postpone(id),
+                        row => self.resolve(now, id, &Ok(row)),
+                    }
                 }
             }
             Err(error) if error.is_transient() => self.look_ups.again(now, look_up),
@@ -225,13 +227,11 @@ impl ClusterState {
     }
 
     /// Fills the places that waited for a row, and delivers what is next in their channels.
-    pub(super) fn resolve(
-        &mut self,
-        now: Instant,
-        id: AttachmentId,
-        row: &Result<Option<bytes::Bytes>, Error>,
-    ) {
-        let document = row.as_ref().ok().and_then(Option::as_ref);
+    pub(super) fn resolve(&mut self, now: Instant, id: AttachmentId, row: &Result<Option<Row>, Error>) {
+        let document = match row {
+            Ok(Some(Row::Document(document))) => Some(document),
+            _ => None,
+        };
         let is_for_one = document.is_some_and(|document| self.look_ups.found(id, document.len(), now));
         let again = Err(named_before(id));
         let mut is_taken = false;
@@ -243,7 +243,7 @@ impl ClusterState {
             let row = if is_for_one && is_taken { &again } else { row };
             is_taken = true;
             let namespace = state.namespace.clone();
-            if !state.queue.fill(&channel, number, row, &namespace, self.config.max_waiting_bytes) {
+            if !state.queue.fill(&channel, number, row, &namespace, &self.config) {
                 self.requests.interrupt();
             }
             self.release(now, &channel);

@@ -1,19 +1,20 @@
 //! Reading a [`Value`] from JSON, from msgpack, or out of another [`Value`].
 
+use std::cell::Cell;
 use std::fmt;
 
 use bytes::Bytes;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_bytes::ByteBuf;
 
-use super::{Date, Object, Value};
+use super::{Date, KEY_BYTES, Object, Value};
 
 /// How deep arrays and objects may nest: deep enough for any event, and safe on a thread's stack.
 pub(crate) const MAX_DEPTH: usize = 256;
 
 impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Nested { left: MAX_DEPTH }.deserialize(deserializer)
+        Nested { left: MAX_DEPTH, memory: &Cell::new(usize::MAX) }.deserialize(deserializer)
     }
 }
 
@@ -27,24 +28,47 @@ impl<'de> Deserialize<'de> for Date {
     }
 }
 
-/// A value with so many levels left below it.
-#[derive(Clone, Copy)]
-struct Nested {
-    left: usize,
+/// Reads a value that takes at most so many bytes of memory, as [`Value::memory`] counts. Returns how many it takes, too.
+pub(crate) fn bounded<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    max_memory: usize,
+) -> Result<(Value, usize), D::Error> {
+    let memory = Cell::new(max_memory);
+    let value = Nested { left: MAX_DEPTH, memory: &memory }.deserialize(deserializer)?;
+    Ok((value, max_memory - memory.get()))
 }
 
-impl Nested {
+/// A value with so many levels left below it.
+#[derive(Clone, Copy)]
+struct Nested<'a> {
+    left: usize,
+    /// The memory that is left for the whole document.
+    memory: &'a Cell<usize>,
+}
+
+impl Nested<'_> {
     fn deeper<E: Error>(self) -> Result<Self, E> {
         let left = self.left.checked_sub(1);
-        left.map(|left| Self { left })
+        left.map(|left| Self { left, ..self })
             .ok_or_else(|| E::custom(format_args!("nested deeper than {MAX_DEPTH} levels")))
+    }
+
+    /// Takes memory for something, before it is kept.
+    fn take<E: Error>(self, bytes: usize) -> Result<(), E> {
+        let left = self.memory.get().checked_sub(bytes);
+        self.memory.set(left.ok_or_else(|| E::custom(TOO_LARGE))?);
+        Ok(())
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Nested {
+/// Why a document is not read whose values take too much memory.
+pub(crate) const TOO_LARGE: &str = "the values of the document take too much memory";
+
+impl<'de> DeserializeSeed<'de> for Nested<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        self.take(size_of::<Value>())?;
         deserializer.deserialize_any(self)
     }
 }
@@ -54,7 +78,7 @@ impl<'de> DeserializeSeed<'de> for Nested {
 /// socketioxide lose binary inside of newtypes.
 pub(super) const EXPECTED: &str = "a pgio::Value";
 
-impl<'de> Visitor<'de> for Nested {
+impl<'de> Visitor<'de> for Nested<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -89,19 +113,23 @@ impl<'de> Visitor<'de> for Nested {
         Ok(Value::Float(v))
     }
 
-    fn visit_str<E>(self, v: &str) -> Result<Value, E> {
+    fn visit_str<E: Error>(self, v: &str) -> Result<Value, E> {
+        self.take(v.len())?;
         Ok(v.into())
     }
 
-    fn visit_string<E>(self, v: String) -> Result<Value, E> {
+    fn visit_string<E: Error>(self, v: String) -> Result<Value, E> {
+        self.take(v.len())?;
         Ok(v.into())
     }
 
-    fn visit_bytes<E>(self, v: &[u8]) -> Result<Value, E> {
+    fn visit_bytes<E: Error>(self, v: &[u8]) -> Result<Value, E> {
+        self.take(v.len())?;
         Ok(Value::Binary(Bytes::copy_from_slice(v)))
     }
 
-    fn visit_byte_buf<E>(self, v: Vec<u8>) -> Result<Value, E> {
+    fn visit_byte_buf<E: Error>(self, v: Vec<u8>) -> Result<Value, E> {
+        self.take(v.len())?;
         Ok(Value::Binary(v.into()))
     }
 
@@ -129,6 +157,7 @@ impl<'de> Visitor<'de> for Nested {
         let item = self.deeper()?;
         let mut entries = Object::new();
         while let Some(Key(key)) = map.next_key()? {
+            self.take(KEY_BYTES + key.len())?;
             entries.insert(key, map.next_value_seed(item)?);
         }
         Ok(Value::Object(entries))

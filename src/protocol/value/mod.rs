@@ -15,9 +15,12 @@ use indexmap::IndexMap;
 use serde::{Serialize, de::DeserializeOwned};
 
 pub use date::Date;
-pub(crate) use deserialize::MAX_DEPTH;
+pub(crate) use deserialize::{MAX_DEPTH, TOO_LARGE, bounded};
 
 use crate::Result;
+
+/// What a key of an object takes in memory besides its text: the string, its hash and its place in the index.
+const KEY_BYTES: usize = size_of::<String>() + 3 * size_of::<usize>();
 
 /// An object: its keys keep the order in which they arrived.
 pub type Object = IndexMap<String, Value>;
@@ -114,6 +117,21 @@ impl Value {
             Self::Object(entries) => entries.values().any(Self::has_binary),
             _ => false,
         }
+    }
+
+    /// How many bytes of memory the value takes, which is far more than its encoding for many small values.
+    #[cfg(feature = "server")]
+    pub(crate) fn memory(&self) -> usize {
+        size_of::<Self>()
+            + match self {
+                Self::String(text) => text.len(),
+                Self::Binary(bytes) => bytes.len(),
+                Self::Array(items) => items.iter().map(Self::memory).sum(),
+                Self::Object(entries) => {
+                    entries.iter().map(|(key, value)| KEY_BYTES + key.len() + value.memory()).sum()
+                }
+                Self::Null | Self::Bool(_) | Self::Int(_) | Self::Float(_) | Self::Date(_) => 0,
+            }
     }
 
     /// The text, where the value is a string.

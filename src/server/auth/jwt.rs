@@ -1,92 +1,164 @@
 //! Authentication by JSON Web Tokens.
 
-use std::fmt;
-use std::path::Path;
-use std::sync::Arc;
-
-use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use globset::GlobBuilder;
+use jsonwebtoken::errors::{Error as JwtError, ErrorKind};
+use jsonwebtoken::{Algorithm, TokenData, Validation};
 use serde_json::Value as Json;
 
+use super::keys::{JwtKey, VerifyingKey};
 use super::{Admitted, Refusal};
-use crate::{Error, Result};
+use crate::Result;
+use crate::protocol::Namespace;
 
-/// A key that verifies JSON Web Tokens. The accepted algorithms follow from the kind of the key, never from the token.
-#[derive(Clone)]
-pub struct JwtKey(Arc<Inner>);
-
-struct Inner {
-    key: DecodingKey,
-    validation: Validation,
+/// Which JSON Web Tokens admit a client.
+///
+/// ```no_run
+/// # use pgio::server::{Authentication, Jwt, JwtKey};
+/// let key = JwtKey::read("key.pem".as_ref())?;
+/// let authentication = Authentication::Jwt(Jwt::new(key).audience(["chat"]).issuer(["https://id.example.com"]));
+/// # Ok::<_, pgio::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Jwt {
+    key: JwtKey,
+    audience: Vec<String>,
+    issuer: Vec<String>,
 }
 
-impl JwtKey {
-    /// Reads a key: the PEM file of a public RSA key (RS and PS algorithms) or EC key (ES); any other text is the
-    /// secret of the HS algorithms, without the line break at its end.
-    ///
-    /// # Errors
-    /// [`Error::File`] if the file cannot be read or holds no usable key.
-    pub fn read(path: &Path) -> Result<Self> {
-        Self::parse(&super::read(path)?).map_err(|reason| Error::File { path: path.into(), reason })
+impl Jwt {
+    /// Every token that is signed with one of these keys, unless it has expired or is not valid yet.
+    pub fn new(key: JwtKey) -> Self {
+        Self { key, audience: Vec::new(), issuer: Vec::new() }
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
-        use Algorithm::*;
-        let text = text.trim_end_matches(['\r', '\n']);
-        let pem = text.trim_start().as_bytes();
-        let (key, algorithms) = if !pem.starts_with(b"-----BEGIN") {
-            if text.trim().is_empty() {
-                return Err("holds no key".into());
-            }
-            (DecodingKey::from_secret(text.as_bytes()), vec![HS256, HS384, HS512])
-        } else if text.contains("PRIVATE KEY-----") {
-            return Err("holds a private key; use the public key that belongs to it".into());
-        } else if let Ok(key) = DecodingKey::from_rsa_pem(pem) {
-            (key, vec![RS256, RS384, RS512, PS256, PS384, PS512])
-        } else if let Ok(key) = DecodingKey::from_ec_pem(pem) {
-            (key, vec![ES256, ES384])
-        } else {
-            return Err("holds no public RSA or EC key that can be read (-----BEGIN PUBLIC KEY-----)".into());
-        };
-        let mut validation = Validation::new(algorithms[0]);
-        validation.algorithms = algorithms;
-        validation.leeway = 0;
-        validation.validate_nbf = true;
-        // The server has no configured audience, so it accepts every `aud`.
-        validation.validate_aud = false;
-        // A token without `exp` does not expire, as in Node's jsonwebtoken.
-        validation.required_spec_claims.clear();
-        Ok(Self(Arc::new(Inner { key, validation })))
+    /// A token has to name one of these in `aud`. With none, every `aud` is accepted.
+    #[must_use]
+    pub fn audience<S: Into<String>>(mut self, audience: impl IntoIterator<Item = S>) -> Self {
+        self.audience = audience.into_iter().map(Into::into).collect();
+        self
     }
 
-    /// Verifies a token and reads its claims.
-    pub(super) fn admit(&self, token: &str) -> Result<Admitted, Refusal> {
-        let Inner { key, validation } = &*self.0;
-        let token = jsonwebtoken::decode::<Json>(token, key, validation).map_err(|e| refusal(e.kind()))?;
-        let claims = token.claims;
+    /// A token has to name one of these in `iss`. With none, every `iss` is accepted.
+    #[must_use]
+    pub fn issuer<S: Into<String>>(mut self, issuer: impl IntoIterator<Item = S>) -> Self {
+        self.issuer = issuer.into_iter().map(Into::into).collect();
+        self
+    }
+
+    pub(super) fn key(&self) -> &JwtKey {
+        &self.key
+    }
+
+    /// Verifies a token for a namespace, and reads its claims.
+    pub(super) fn admit(&self, token: &str, nsp: &str) -> Result<Admitted, Refusal> {
+        let claims = self.verify(token)?;
         if !claims.is_object() {
             return Err(Refusal::Claims("the token's claims are not an object"));
         }
-        let rooms = rooms(claims.get("rooms"))
+        let rooms = texts(claims.get("rooms"))
+            .map(|rooms| rooms.into_iter().map(str::to_owned).collect())
             .ok_or(Refusal::Claims("the token's rooms are neither a string nor an array of strings"))?;
-        Ok(Admitted { data: claims.into(), rooms })
+        if let Some(claim) = claims.get("namespaces") {
+            let namespaces = texts(Some(claim)).ok_or(Refusal::Claims(
+                "the token's namespaces are neither a string nor an array of strings",
+            ))?;
+            if !namespaces.iter().any(|pattern| matches_namespace(pattern, nsp)) {
+                return Err(Refusal::OtherNamespace);
+            }
+        }
+        // A number of seconds that may have a fraction. The verification has read it already.
+        let expires = claims.get("exp").and_then(Json::as_f64).map(|seconds| seconds.max(0.0) as u64);
+        Ok(Admitted { data: claims.into(), rooms, expires })
+    }
+
+    fn verify(&self, token: &str) -> Result<Json, Refusal> {
+        let header = jsonwebtoken::decode_header(token).map_err(|error| refusal(&error))?;
+        let keys = self.key.keys();
+        let mut candidates = keys.iter().filter(|key| key.may_be(header.kid.as_deref())).peekable();
+        if candidates.peek().is_none() {
+            return Err(Refusal::UnknownKey);
+        }
+        let mut outcome = Err(Refusal::Algorithm);
+        for key in candidates.filter(|key| key.algorithms.contains(&header.alg)) {
+            match self.decode(token, header.alg, key) {
+                Ok(token) => return Ok(token.claims),
+                Err(error) => outcome = Err(refusal(&error)),
+            }
+            // The signature was right, so another key would not change anything.
+            if outcome != Err(Refusal::BadSignature) {
+                break;
+            }
+        }
+        outcome
+    }
+
+    fn decode(
+        &self,
+        token: &str,
+        header_algorithm: Algorithm,
+        key: &VerifyingKey,
+    ) -> Result<TokenData<Json>, JwtError> {
+        let mut validation = Validation::new(header_algorithm);
+        validation.algorithms = key.algorithms.clone();
+        validation.leeway = 0;
+        // The library would accept a token for one more second.
+        validation.reject_tokens_expiring_in_less_than = 1;
+        validation.validate_nbf = true;
+        // A token without `exp` does not expire, as in Node's jsonwebtoken.
+        let mut required = Vec::new();
+        validation.validate_aud = !self.audience.is_empty();
+        if validation.validate_aud {
+            validation.set_audience(&self.audience);
+            required.push("aud");
+        }
+        if !self.issuer.is_empty() {
+            validation.set_issuer(&self.issuer);
+            required.push("iss");
+        }
+        validation.set_required_spec_claims(&required);
+        jsonwebtoken::decode(token, &key.key, &validation)
     }
 }
 
-fn rooms(claim: Option<&Json>) -> Option<Vec<String>> {
+impl From<JwtKey> for Jwt {
+    fn from(key: JwtKey) -> Self {
+        Self::new(key)
+    }
+}
+
+/// A string, or an array of strings. Nothing where the claim is missing.
+fn texts(claim: Option<&Json>) -> Option<Vec<&str>> {
     match claim {
         None | Some(Json::Null) => Some(Vec::new()),
-        Some(Json::String(room)) => Some(vec![room.clone()]),
-        Some(Json::Array(rooms)) => rooms.iter().map(|room| room.as_str().map(str::to_owned)).collect(),
+        Some(Json::String(text)) => Some(vec![text]),
+        Some(Json::Array(items)) => items.iter().map(Json::as_str).collect(),
         Some(_) => None,
     }
 }
 
-fn refusal(kind: &ErrorKind) -> Refusal {
-    match kind {
+/// Whether a name or a pattern of the `namespaces` claim stands for a namespace. A `*` stands for one segment, `**` for any number.
+fn matches_namespace(pattern: &str, nsp: &str) -> bool {
+    let pattern = Namespace::new(pattern);
+    if pattern.as_str() == nsp {
+        return true;
+    }
+    let is_pattern = pattern.as_str().contains(['*', '?', '[', '{']);
+    is_pattern
+        && GlobBuilder::new(pattern.as_str())
+            .literal_separator(true)
+            .build()
+            .is_ok_and(|glob| glob.compile_matcher().is_match(nsp))
+}
+
+fn refusal(error: &JwtError) -> Refusal {
+    match error.kind() {
         ErrorKind::ExpiredSignature => Refusal::Expired,
         ErrorKind::ImmatureSignature => Refusal::NotYetValid,
         ErrorKind::InvalidSignature => Refusal::BadSignature,
+        ErrorKind::InvalidAudience => Refusal::Audience,
+        ErrorKind::InvalidIssuer => Refusal::Issuer,
+        ErrorKind::MissingRequiredClaim(claim) if claim == "aud" => Refusal::Audience,
+        ErrorKind::MissingRequiredClaim(claim) if claim == "iss" => Refusal::Issuer,
         // An unknown algorithm, such as `none`, is a JSON error in the header and falls under `Malformed`.
         ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName | ErrorKind::MissingAlgorithm => {
             Refusal::Algorithm
@@ -95,8 +167,24 @@ fn refusal(kind: &ErrorKind) -> Refusal {
     }
 }
 
-impl fmt::Debug for JwtKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "JwtKey({:?})", self.0.validation.algorithms)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn namespaces_of_a_claim() {
+        for (pattern, nsp, is_match) in [
+            ("/", "/", true),
+            ("org", "/org", true),
+            ("/org/*", "/org/1", true),
+            ("/org/*", "/org/1/2", false),
+            ("/org/**", "/org/1/2", true),
+            ("/org/1", "/org/10", false),
+            ("/org", "/", false),
+            ("[", "/[", true),
+            ("*", "/org", true),
+        ] {
+            assert_eq!(matches_namespace(pattern, nsp), is_match, "{pattern} {nsp}");
+        }
     }
 }

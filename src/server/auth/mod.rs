@@ -1,14 +1,19 @@
 //! Authentication of clients.
 
 mod jwt;
+mod key_text;
+mod keys;
+pub(super) mod refusal_pace;
 mod tokens;
+pub(super) mod watch;
 
 use std::fmt;
 use std::path::Path;
 
 use serde::Deserialize;
 
-pub use jwt::JwtKey;
+pub use jwt::Jwt;
+pub use keys::JwtKey;
 pub use tokens::Tokens;
 
 use crate::protocol::{Object, Value};
@@ -22,8 +27,8 @@ pub enum Authentication {
     Anyone,
     /// Clients that send one of these tokens.
     Tokens(Tokens),
-    /// Clients that send a JSON Web Token signed with this key.
-    Jwt(JwtKey),
+    /// Clients that send such a JSON Web Token.
+    Jwt(Jwt),
 }
 
 /// The `auth` object that a client sends when it connects to a namespace.
@@ -40,6 +45,8 @@ pub(super) struct Admitted {
     pub data: Value,
     /// The rooms that the client joins at once.
     pub rooms: Vec<String>,
+    /// When the token expires, in seconds since 1970.
+    pub expires: Option<u64>,
 }
 
 /// Why a client may not connect: the message of its `connect_error`.
@@ -52,9 +59,17 @@ pub(super) enum Refusal {
     BadSignature,
     Algorithm,
     Malformed,
+    UnknownKey,
+    Audience,
+    Issuer,
+    OtherNamespace,
     Claims(&'static str),
     /// The namespace cannot be served.
     Namespace(String),
+    /// The namespace is not hosted. The message is that of Node.
+    UnknownNamespace,
+    /// The client has joined as many namespaces as it may.
+    TooManyNamespaces(usize),
 }
 
 impl Refusal {
@@ -68,9 +83,22 @@ impl Refusal {
             Self::BadSignature => "bad_signature",
             Self::Algorithm => "algorithm",
             Self::Malformed => "malformed",
+            Self::UnknownKey => "unknown_key",
+            Self::Audience => "audience",
+            Self::Issuer => "issuer",
+            Self::OtherNamespace => "other_namespace",
             Self::Claims(_) => "claims",
-            Self::Namespace(_) => "namespace",
+            Self::Namespace(_) | Self::UnknownNamespace => "namespace",
+            Self::TooManyNamespaces(_) => "too_many_namespaces",
         }
+    }
+}
+
+impl Refusal {
+    /// Whether the client may be guessing tokens.
+    pub(super) fn may_be_a_guess(&self) -> bool {
+        use Refusal::{Algorithm, BadSignature, Malformed, UnknownKey, WrongToken};
+        matches!(self, WrongToken | BadSignature | Algorithm | Malformed | UnknownKey)
     }
 }
 
@@ -84,15 +112,21 @@ impl fmt::Display for Refusal {
             Self::BadSignature => "unauthorized: the token's signature does not match",
             Self::Algorithm => "unauthorized: the token's algorithm is not accepted here",
             Self::Malformed => "unauthorized: the token is malformed",
+            Self::UnknownKey => "unauthorized: the key of the token is not known here",
+            Self::Audience => "unauthorized: the token is for another audience",
+            Self::Issuer => "unauthorized: the token is of another issuer",
+            Self::OtherNamespace => "unauthorized: the token is not for this namespace",
             Self::Namespace(reason) => reason,
+            Self::UnknownNamespace => "Invalid namespace",
+            Self::TooManyNamespaces(max) => return write!(f, "a client may join at most {max} namespaces"),
             Self::Claims(what) => return write!(f, "unauthorized: {what}"),
         })
     }
 }
 
 impl Authentication {
-    /// Authenticates a client. `None` stands for an `auth` object that cannot be read.
-    pub(super) fn admit(&self, credentials: Option<Credentials>) -> Result<Admitted, Refusal> {
+    /// Authenticates a client of a namespace. `None` stands for an `auth` object that cannot be read.
+    pub(super) fn admit(&self, credentials: Option<Credentials>, nsp: &str) -> Result<Admitted, Refusal> {
         let token = credentials.and_then(|credentials| credentials.token);
         let shown = || token.as_deref().filter(|token| !token.is_empty()).ok_or(Refusal::NoToken);
         match self {
@@ -101,14 +135,42 @@ impl Authentication {
                 true => Ok(Admitted::plain()),
                 false => Err(Refusal::WrongToken),
             },
-            Self::Jwt(key) => key.admit(shown()?),
+            Self::Jwt(jwt) => jwt.admit(shown()?, nsp),
+        }
+    }
+
+    /// Reads the file of the keys or tokens again. After an error they stay as they are. Connected clients stay connected.
+    ///
+    /// # Errors
+    /// Those of [`JwtKey::read`] and [`Tokens::read`].
+    pub fn reload(&self) -> Result<()> {
+        match self {
+            Self::Anyone => Ok(()),
+            Self::Tokens(tokens) => tokens.reload(),
+            Self::Jwt(jwt) => jwt.key().reload(),
+        }
+    }
+
+    fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Anyone => None,
+            Self::Tokens(tokens) => Some(tokens.path()),
+            Self::Jwt(jwt) => Some(jwt.key().path()),
+        }
+    }
+
+    pub(super) fn reload_and_log(&self) {
+        let Some(path) = self.path() else { return };
+        match self.reload() {
+            Ok(()) => tracing::info!(path = %path.display(), "keys or tokens read again"),
+            Err(error) => tracing::error!(%error, "cannot read keys or tokens again, so the old ones stay"),
         }
     }
 }
 
 impl Admitted {
     fn plain() -> Self {
-        Self { data: Value::Object(Object::new()), rooms: Vec::new() }
+        Self { data: Value::Object(Object::new()), rooms: Vec::new(), expires: None }
     }
 }
 

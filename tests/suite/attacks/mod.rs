@@ -4,11 +4,16 @@ mod buffers;
 mod doors;
 mod handshakes;
 mod logs;
+mod namespaces;
 mod origins;
 mod peers;
+mod rates;
+mod relay;
+mod rooms;
 mod session_ids;
 mod table;
 mod tls;
+mod tokens;
 
 use std::time::{Duration, Instant};
 

@@ -109,7 +109,8 @@ async fn a_namespace_first_asked_for_in_a_silent_outage_is_served_and_joins_the_
 async fn a_thousand_namespaces_emptied_at_once_all_say_that_they_close() {
     const COUNT: usize = 1000;
     let postgres = postgres().await;
-    let serve = PgioServe::start(postgres.url(), &["-n", "/org/{id}"]).await;
+    let flags = ["-n", "/org/{id}", "--max-namespaces-per-client", "1000"];
+    let serve = PgioServe::start(postgres.url(), &flags).await;
     let emitter = Emitter::connect(postgres.url()).await.unwrap();
     let nsps: Vec<_> = (0..COUNT).map(|n| format!("/org/{n}")).collect();
     let watched: Vec<_> = nsps.iter().map(|nsp| Namespace::new(nsp)).collect();

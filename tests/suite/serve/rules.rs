@@ -61,6 +61,15 @@ async fn nobody_joins_the_room_of_anothers_id() {
     let serve = PgioServe::start(postgres.url(), &["--allow-join", "*"]).await;
     let peer = NodePeer::start().await;
     let (client, other) = (serve.client(&peer).await, serve.client(&peer).await);
+    for room in [other.id(), "sixteenletters16"] {
+        let answer = client.emit_with_ack("join", json!([room])).await.unwrap();
+        let refused = format!("room {room:?} is not allowed: it looks like the id of a client");
+        assert_eq!(answer, json!({ "error": refused }));
+    }
+    assert_eq!(client.emit_with_ack("join", json!([client.id()])).await.unwrap(), json!([]));
+
+    let serve = PgioServe::start(postgres.url(), &["--allow-join", "*", "--allow-id-rooms"]).await;
+    let (client, other) = (serve.client(&peer).await, serve.client(&peer).await);
     let answer = client.emit_with_ack("join", json!([other.id()])).await.unwrap();
     assert_eq!(answer, json!({ "error": format!("room {:?} is that of another client", other.id()) }));
     let answer = client.emit_with_ack("join", json!(["sixteenletters16"])).await.unwrap();

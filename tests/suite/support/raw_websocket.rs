@@ -137,6 +137,15 @@ impl RawWebsocket {
         true
     }
 
+    /// Reads up to a byte, and returns what there was with it. `None` if the server hangs up before.
+    pub async fn read_through(&mut self, end: u8) -> Option<Vec<u8>> {
+        let mut read = Vec::new();
+        while read.last() != Some(&end) {
+            read.push(timeout(PATIENCE, self.0.read_u8()).await.expect("it answers").ok()?);
+        }
+        Some(read)
+    }
+
     /// Reads until the server hangs up; how many bytes there were.
     pub async fn read_to_end(&mut self) -> usize {
         let mut buffer = vec![0; 1 << 16];

@@ -1,0 +1,63 @@
+//! Namespaces that were created for clients of one connection on which the server has not decided yet.
+//!
+//! socketioxide creates a dynamic namespace before it asks whether the client is admitted. A connection that asks for many at
+//! once is closed before they use up memory.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// The count for one connection.
+#[derive(Default)]
+pub(super) struct UndecidedNamespaces {
+    count: Arc<AtomicUsize>,
+    is_over: AtomicBool,
+}
+
+/// Counts a namespace until it is dropped.
+pub(super) struct Undecided(Arc<AtomicUsize>);
+
+/// There are too many.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct TooMany {
+    /// Whether this is the first time, so that the connection has to be closed.
+    pub(super) is_first: bool,
+}
+
+impl UndecidedNamespaces {
+    /// Counts one more namespace, up to `max`.
+    pub(super) fn add(&self, max: usize) -> Result<Undecided, TooMany> {
+        let permit = Undecided(self.count.clone());
+        let before = self.count.fetch_add(1, Ordering::Relaxed);
+        if before < max {
+            return Ok(permit);
+        }
+        Err(TooMany { is_first: !self.is_over.swap(true, Ordering::Relaxed) })
+    }
+
+    /// Another request on the connection starts, which may be that of another client.
+    pub(super) fn restart(&self) {
+        self.is_over.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Undecided {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_one_too_many_closes_the_connection() {
+        let namespaces = UndecidedNamespaces::default();
+        let (first, second) = (namespaces.add(2), namespaces.add(2));
+        assert!(first.is_ok() && second.is_ok());
+        assert_eq!(namespaces.add(2).err(), Some(TooMany { is_first: true }));
+        assert_eq!(namespaces.add(2).err(), Some(TooMany { is_first: false }));
+        drop(first);
+        assert!(namespaces.add(2).is_ok());
+    }
+}

@@ -1,0 +1,161 @@
+//! Clients that ask for namespaces.
+
+use std::time::{Duration, Instant};
+
+use jsonwebtoken::{EncodingKey, Header};
+use pgio::Emitter;
+use serde_json::json;
+
+use crate::support::pgio_serve::{PgioServe, until};
+use crate::support::postgres::{Postgres, postgres};
+use crate::support::raw_websocket::RawWebsocket;
+
+const SECRET: &str = "a secret of thirty-two characters";
+
+/// What `/readyz` may take while a client attacks. Tests share the machine with others.
+const READY_WITHIN: Duration = Duration::from_secs(1);
+
+/// A server that admits only clients with a token.
+async fn guarded(postgres: &Postgres) -> PgioServe {
+    let directory = tempfile::tempdir().unwrap();
+    let key = directory.path().join("key");
+    std::fs::write(&key, SECRET).unwrap();
+    let args = ["-n", "/", "-n", "/org/{id}", "--jwt-key-file", key.to_str().unwrap()];
+    PgioServe::start(postgres.url(), &args).await
+}
+
+fn token() -> String {
+    let key = EncodingKey::from_secret(SECRET.as_bytes());
+    jsonwebtoken::encode(&Header::default(), &json!({ "sub": "ada" }), &key).unwrap()
+}
+
+async fn assert_ready_soon(serve: &PgioServe) {
+    let start = Instant::now();
+    assert_eq!(serve.get("/readyz").await.0, 200);
+    assert!(start.elapsed() < READY_WITHIN, "/readyz took {:?}", start.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_without_a_token_starts_no_namespace() {
+    let postgres = postgres().await;
+    let serve = guarded(&postgres).await;
+    serve.wait_for_ready(200).await;
+    // The loopback probe and the main namespace.
+    serve.wait_for_metric("pgio_channels_listening", 2.0).await;
+    let before = serve.peak_memory();
+    let mut attacker = RawWebsocket::open(serve.address()).await;
+    let attack = async {
+        for n in 0..5000 {
+            attacker.send(&format!("40/org/{n},")).await;
+        }
+        attacker.read_to_end().await
+    };
+    let observe = async {
+        for _ in 0..10 {
+            assert_ready_soon(&serve).await;
+            assert_eq!(serve.metric("pgio_channels_listening").await, 2.0);
+        }
+    };
+    tokio::join!(attack, observe);
+    assert_eq!(serve.metric("pgio_channels_listening").await, 2.0);
+    let announced = "pgio_messages_published_total{type=\"initial_heartbeat\"}";
+    assert_eq!(serve.metric(announced).await, 1.0);
+    assert_eq!(serve.metric("pgio_messages_published_total{type=\"adapter_close\"}").await, 0.0);
+    serve.wait_for_metric("pgio_namespaces", 1.0).await;
+    let used = serve.peak_memory().saturating_sub(before);
+    assert!(used < 64 << 20, "{} MiB", used >> 20);
+}
+
+/// One request with many packets is read at once, so that nothing else runs in between.
+#[tokio::test]
+async fn one_request_with_many_connect_packets_is_cut_short() {
+    let postgres = postgres().await;
+    let serve = guarded(&postgres).await;
+    serve.wait_for_ready(200).await;
+    let before = serve.peak_memory();
+    let (_, open) = serve.request("GET /socket.io/?EIO=4&transport=polling HTTP/1.0\r\n\r\n").await;
+    let sid = open.split("\"sid\":\"").nth(1).unwrap().split('"').next().unwrap();
+    let packets: Vec<_> = (0..60_000).map(|n| format!("40/org/{n},")).collect();
+    let body = packets.join("\u{1e}");
+    let length = body.len();
+    let post = format!(
+        "POST /socket.io/?EIO=4&transport=polling&sid={sid} HTTP/1.0\r\ncontent-length: {length}\r\n\r\n{body}"
+    );
+    serve.request(&post).await;
+    assert_ready_soon(&serve).await;
+    assert_eq!(serve.metric("pgio_channels_listening").await, 2.0);
+    let used = serve.peak_memory().saturating_sub(before);
+    assert!(used < 64 << 20, "{} MiB", used >> 20);
+    until("the session is closed", async || {
+        let poll = format!("GET /socket.io/?EIO=4&transport=polling&sid={sid} HTTP/1.0\r\n\r\n");
+        serve.request(&poll).await.0.contains(" 400 ")
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_at_the_door_of_a_namespace_do_not_disturb_the_clients_in_it() {
+    let postgres = postgres().await;
+    let serve = guarded(&postgres).await;
+    let mut guest = RawWebsocket::open(serve.address()).await;
+    let connect = format!("40/org/1,{{\"token\":\"{}\"}}", token());
+    guest.send(&connect).await;
+    assert!(guest.hears("40/org/1,{\"sid\"").await);
+    for _ in 0..20 {
+        let mut stranger = RawWebsocket::open(serve.address()).await;
+        stranger.send("40/org/1,").await;
+        assert!(stranger.hears("44/org/1,{\"message\":\"unauthorized: a token is needed").await);
+    }
+    let emitter = Emitter::connect(postgres.url()).await.unwrap();
+    serve.wait_for_metric("pgio_channels_listening", 3.0).await;
+    emitter.of("/org/1").emit("e", 1).await.unwrap();
+    assert!(guest.hears("[\"e\",1]").await);
+}
+
+#[tokio::test]
+async fn the_namespaces_of_one_client_and_of_all_are_bounded() {
+    let flags = ["-n", "/org/{id}", "--max-namespaces", "4", "--max-namespaces-per-client", "3"];
+    let postgres = postgres().await;
+    let serve = PgioServe::start(postgres.url(), &flags).await;
+    let mut first = RawWebsocket::open(serve.address()).await;
+    for n in 0..3 {
+        first.send(&format!("40/org/{n},")).await;
+        assert!(first.hears(&format!("40/org/{n},{{\"sid\"")).await);
+    }
+    first.send("40/org/3,").await;
+    assert!(first.hears("44/org/3,{\"message\":\"a client may join at most 3 namespaces\"}").await);
+    // One that was left may still be there.
+    first.send("41/org/0,").await;
+    serve.wait_for_metric("pgio_disconnections_total{reason=\"ClientNSDisconnect\"}", 1.0).await;
+    first.send("40/org/4,").await;
+    assert!(first.hears("44/org/4,{\"message\":\"a client may join at most 3 namespaces\"}").await);
+
+    let mut second = RawWebsocket::open(serve.address()).await;
+    second.send("40/org/5,").await;
+    assert!(second.hears("40/org/5,{\"sid\"").await);
+    second.send("40/org/6,").await;
+    assert!(second.hears("this server serves as many namespaces as it may, 4\"}").await);
+    // Those that exist are open to all.
+    second.send("40/org/1,").await;
+    assert!(second.hears("40/org/1,{\"sid\"").await);
+    assert_eq!(serve.metric("pgio_channels_listening").await, 5.0);
+    assert_eq!(serve.metric("pgio_connections_refused_total{reason=\"too_many_namespaces\"}").await, 2.0);
+}
+
+#[tokio::test]
+async fn long_names_of_namespaces_are_not_echoed() {
+    let postgres = postgres().await;
+    let serve = PgioServe::start(postgres.url(), &["-n", "/", "-n", "/org/{id}"]).await;
+    let name = "x".repeat(900_000);
+    let before = serve.peak_memory();
+    for path in ["/other/", "/org/"] {
+        let mut attacker = RawWebsocket::open(serve.address()).await;
+        for _ in 0..100 {
+            attacker.send(&format!("40{path}{name},")).await;
+        }
+        assert!(attacker.read_to_end().await < 1000);
+    }
+    let used = serve.peak_memory().saturating_sub(before);
+    assert!(used < 64 << 20, "{} MiB", used >> 20);
+    assert_eq!(serve.metric("pgio_clients_cut_off_total{reason=\"too_many_namespaces\"}").await, 2.0);
+}
