@@ -4,7 +4,7 @@ CARGO ?= cargo
 NODE_MODULES := tests/interop/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help build install demo test soak simulate mutants check bench bench-state generated dependencies
+.PHONY: help build install demo test soak simulate mutants check audit fuzz bench bench-state generated dependencies
 
 help: ## Say what there is to do
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
@@ -50,6 +50,22 @@ check: dependencies ## Formatting, lints and documentation
 	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
 	$(CARGO) clippy --locked --no-default-features -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --all-features
+	@if $(CARGO) deny --version >/dev/null 2>&1; then set -x; $(CARGO) deny --locked check; \
+	else echo 'cargo-deny is not installed: make audit installs it and checks the dependencies'; fi
+	@if $(CARGO) audit --version >/dev/null 2>&1; then set -x; $(CARGO) audit; \
+	else echo 'cargo-audit is not installed: make audit installs it and checks the dependencies'; fi
+
+audit: ## Check the dependencies for known vulnerabilities and licences; installs cargo-deny and cargo-audit if they are missing
+	$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny
+	$(CARGO) audit --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-audit
+	$(CARGO) deny --locked check
+	$(CARGO) audit
+
+# How many mutants each target gets, and the first one's seed.
+COUNT ?= 1000000
+
+fuzz: ## Run the fuzz targets on mutants of their corpus, with any compiler: COUNT=1000000 SEED=1
+	$(CARGO) run --release --locked --manifest-path fuzz/Cargo.toml --bin drive -- $(COUNT) $(SEED)
 
 bench: dependencies $(NODE_MODULES) ## Measure it beside the Node emitter and psql
 	$(CARGO) bench --locked --bench peers

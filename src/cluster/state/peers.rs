@@ -142,7 +142,8 @@ impl Peers {
     }
 
     pub(super) fn is_known(&self, now: Instant) -> bool {
-        self.known_from().is_some_and(|from| now >= from)
+        let are_counted = self.uncounted_until.is_none_or(|until| now >= until);
+        self.known_from.is_some_and(|from| now >= from) && are_counted
     }
 
     pub(super) fn known_from(&self) -> Option<Instant> {
