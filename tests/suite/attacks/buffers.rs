@@ -61,14 +61,12 @@ async fn answers_of_the_library_that_are_not_read_hold_little_memory() {
     let serve = PgioServe::start(postgres.url(), &[]).await;
     let before = serve.memory();
     let mut websocket = RawWebsocket::connect(serve.address()).await;
-    // Each is answered with the name of the namespace, which is none.
+    // Each would be answered with the name of the namespace, which is none.
     let connect = format!("40/{},", "x".repeat(900_000));
-    let mut sent = 0;
-    while sent < 200 && websocket.try_send(&connect).await {
-        sent += 1;
+    for _ in 0..200 {
+        websocket.try_send(&connect).await;
     }
-    // The rest waits in the buffers of the system.
-    assert!(sent < 50, "{sent} times 900 kB");
+    assert!(websocket.read_to_end().await < 1000);
     assert_unharmed(&serve, before).await;
 }
 
@@ -84,7 +82,6 @@ async fn answers_that_are_not_polled_hold_little_memory() {
     for _ in 0..100 {
         statuses.push(ask(&serve, "POST", &path, "", &connect).await.0);
     }
-    assert!(statuses.starts_with(&[200; 10]) && statuses.contains(&429), "{statuses:?}");
     assert_eq!(statuses.last(), Some(&400), "the session is closed");
     assert_unharmed(&serve, before).await;
 }

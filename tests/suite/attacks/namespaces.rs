@@ -146,7 +146,8 @@ async fn the_namespaces_of_one_client_and_of_all_are_bounded() {
 async fn long_names_of_namespaces_are_not_echoed() {
     let postgres = postgres().await;
     let serve = PgioServe::start(postgres.url(), &["-n", "/", "-n", "/org/{id}"]).await;
-    let name = "x".repeat(900_000);
+    // A longer one is cut off before it is read, as that of a client that is not admitted.
+    let name = "x".repeat(30_000);
     let before = serve.peak_memory();
     for path in ["/other/", "/org/"] {
         let mut attacker = RawWebsocket::open(serve.address()).await;

@@ -192,7 +192,7 @@ async fn a_client_is_disconnected_when_its_token_expires() {
     let keeping =
         PgioServe::start(postgres.url(), &["--jwt-key-file", &file, "--disconnect-expired=false"]).await;
     let peer = NodePeer::start().await;
-    let expires = now() + 3;
+    let expires = now() + 8;
     let short = with_secret(json!({ "exp": expires }));
     let long = with_secret(json!({ "exp": now() + 3600 }));
     let ended = come(&serve, &peer, "/", &short).await.unwrap();

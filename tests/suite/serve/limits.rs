@@ -73,7 +73,7 @@ async fn a_client_that_polls_slowly_is_bounded_in_bytes_and_one_that_keeps_up_is
 #[tokio::test]
 async fn the_events_that_wait_to_be_relayed_are_bounded_in_bytes() {
     let postgres = own_server().await;
-    let serve = PgioServe::start(&postgres.url(), &["--relay=namespace"]).await;
+    let serve = PgioServe::start(&postgres.url(), &["--relay=namespace", "--client-bytes", "1GB"]).await;
     serve.wait_for_ready(200).await;
     let sessions = "SELECT string_agg(pid::text, ' ') FROM pg_stat_activity WHERE application_name = 'pgio'";
     let sessions = query_text(&postgres.url(), sessions).await;
