@@ -28,6 +28,7 @@ use super::client_buffers::ClientBuffers;
 use super::client_usage::ClientUsage;
 use super::compact_head;
 use super::descriptors::{Descriptors, Room};
+use super::packet_limit::PacketLimit;
 use super::throttle::Throttle;
 use super::wire::{ConnectionHandle, Wire, Wires};
 use crate::adapter::{Connection, Sid};
@@ -130,7 +131,7 @@ where
                 return Ok(StatusCode::SERVICE_UNAVAILABLE.into_response());
             }
             poll_fn(|context| Service::<Request<Body>>::poll_ready(&mut app, context)).await?;
-            let response: Response = app.call(request.map(Body::new)).await?;
+            let response: Response = app.call(request.map(|body| Body::new(PacketLimit::new(body)))).await?;
             if let (Some(sid), Some(bytes)) = (poll, response.body().size_hint().exact()) {
                 acceptor.buffers.sent(sid, usize::try_from(bytes).unwrap_or(usize::MAX));
             }

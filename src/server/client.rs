@@ -15,7 +15,7 @@ use tokio::time::sleep;
 use super::auth::refusal_pace::RefusalPace;
 use super::auth::{Admitted, Authentication, Credentials, Refusal};
 use super::client_buffers::{ClientBuffer, ClientBuffers};
-use super::client_usage::{ClientUsage, NamespaceSlot};
+use super::client_usage::{ClientUsage, NamespaceSlot, Refusals};
 use super::disconnect::{Disconnector, Reason};
 use super::expiry::Expiries;
 use super::rate::{Pace, RateLimits};
@@ -119,12 +119,16 @@ impl AdmissionControl {
     /// again and again.
     fn note_refusal(&self, socket: &ClusterSocket, io: &ClusterIo, visit: Visit, refusal: &Refusal) {
         metrics::counter!("pgio_connections_refused_total", "reason" => refusal.reason()).increment(1);
-        tracing::info!(sid = %socket.id, nsp = socket.ns(), %refusal, "client refused");
         if visit.end_refused() {
             io.delete_ns(socket.ns());
         }
-        if usage_of(socket).refused(self.max_namespaces_per_client) {
-            self.disconnector.disconnect_socket(socket, Reason::RefusedTooOften);
+        match usage_of(socket).refused(self.max_namespaces_per_client) {
+            Refusals::Few => {
+                tracing::info!(sid = %socket.id, nsp = socket.ns(), %refusal, "client refused");
+            }
+            Refusals::TooMany => self.disconnector.disconnect_socket(socket, Reason::RefusedTooOften),
+            // It is being disconnected.
+            Refusals::More => {}
         }
     }
 

@@ -15,6 +15,7 @@ mod loopback;
 mod metrics;
 mod namespace_gc;
 mod options;
+mod packet_limit;
 mod rate;
 mod readers;
 mod readiness;
