@@ -175,19 +175,31 @@ impl AdmissionControl {
         ack: AckSender<ClusterAdapter>,
     ) {
         metrics::counter!("pgio_events_received_total").increment(1);
-        match usage_of(&socket).emitted(&self.rates, event.bytes()) {
-            Pace::Kept => {}
-            Pace::Exceeded => {
-                metrics::counter!("pgio_events_refused_total").increment(1);
-                return refuse(&socket, ack, "too many events: the client emits faster than it may");
-            }
-            Pace::Ignored => return self.disconnector.disconnect_socket(&socket, Reason::TooFast),
-        }
+        let pace = usage_of(&socket).emitted(&self.rates, event.bytes());
+        let Some(ack) = self.keep_pace(pace, &socket, ack) else { return };
         match name {
             "join" => self.change_rooms(Change::Join, &socket, io, event, ack),
             "leave" => self.change_rooms(Change::Leave, &socket, io, event, ack),
             _ => self.relay(socket, event, ack),
         }
+    }
+
+    /// Refuses an event of a client that emits faster than it may. Returns the acknowledgement of an event that may go on.
+    fn keep_pace(
+        &self,
+        pace: Pace,
+        socket: &ClusterSocket,
+        ack: AckSender<ClusterAdapter>,
+    ) -> Option<AckSender<ClusterAdapter>> {
+        match pace {
+            Pace::Kept => return Some(ack),
+            Pace::Exceeded => {
+                metrics::counter!("pgio_events_refused_total").increment(1);
+                refuse(socket, ack, "too many events: the client emits faster than it may");
+            }
+            Pace::Ignored => self.disconnector.disconnect_socket(socket, Reason::TooFast),
+        }
+        None
     }
 
     /// Accounts for what waits for the client, as long as it has a socket.
@@ -272,7 +284,10 @@ impl AdmissionControl {
             Err(error) => return refused(&socket, ack, error),
         };
         // Its rooms travel with it.
-        let bytes = bytes.max(event.memory()) + rooms.iter().map(|room| room.len()).sum::<usize>();
+        let room_bytes = rooms.iter().map(|room| room.len()).sum();
+        let pace = usage_of(&socket).caused(&self.rates, room_bytes);
+        let Some(ack) = self.keep_pace(pace, &socket, ack) else { return };
+        let bytes = bytes.max(event.memory()) + room_bytes;
         let room = match self.relay_queue.reserve(&socket, bytes) {
             Ok(room) => room,
             Err(TooMany) => return self.disconnector.disconnect_socket(&socket, Reason::TooFast),

@@ -86,6 +86,12 @@ impl ClientUsage {
         events.max(emitted.bytes.add(now, bytes as f64, limits.bytes))
     }
 
+    /// An event of the client takes so many bytes besides its own on its way to the other servers.
+    pub(super) fn caused(&self, limits: &RateLimits, bytes: usize) -> Pace {
+        let mut emitted = self.emitted.lock().unwrap_or_else(PoisonError::into_inner);
+        emitted.bytes.add(Instant::now(), bytes as f64, limits.bytes)
+    }
+
     fn joined(&self) -> MutexGuard<'_, Joined> {
         self.namespaces.lock().unwrap_or_else(PoisonError::into_inner)
     }
