@@ -60,6 +60,7 @@ pub(super) struct Dormancy(Mutex<State>);
 #[derive(Default)]
 struct State {
     /// The clients that are being judged.
+    #[cfg(feature = "server")]
     visitors: usize,
     /// The client that created the namespace has not been seen yet.
     expects_creator: bool,

@@ -17,7 +17,7 @@ use super::ack::{Account, AckSender};
 use super::auth::refusal_pace::RefusalPace;
 use super::auth::{Admitted, Authentication, Credentials, Refusal};
 use super::client_buffers::ClientBuffers;
-use super::client_usage::{ClientUsage, NamespaceSlot};
+use super::client_usage::{ClientUsage, NamespaceSlot, Refusals};
 use super::disconnect::{Disconnector, Reason};
 use super::expiry::Expiries;
 use super::rate::{Pace, RateLimits};
@@ -130,12 +130,16 @@ impl AdmissionControl {
     /// again and again.
     fn note_refusal(&self, socket: &ClusterSocket, io: &ClusterIo, visit: Visit, refusal: &Refusal) {
         metrics::counter!("pgio_connections_refused_total", "reason" => refusal.reason()).increment(1);
-        tracing::info!(sid = %socket.id, nsp = socket.ns(), %refusal, "client refused");
         if visit.end_refused() {
             io.delete_ns(socket.ns());
         }
-        if usage_of(socket).refused(self.max_namespaces_per_client) {
-            self.disconnector.disconnect_socket(socket, Reason::RefusedTooOften);
+        match usage_of(socket).refused(self.max_namespaces_per_client) {
+            Refusals::Few => {
+                tracing::info!(sid = %socket.id, nsp = socket.ns(), %refusal, "client refused");
+            }
+            Refusals::TooMany => self.disconnector.disconnect_socket(socket, Reason::RefusedTooOften),
+            // It is being disconnected.
+            Refusals::More => {}
         }
     }
 
@@ -182,20 +186,32 @@ impl AdmissionControl {
         ack: AckSender<ClusterAdapter>,
     ) {
         metrics::counter!("pgio_events_received_total").increment(1);
-        match usage_of(&socket).emitted(&self.rates, event.bytes()) {
-            Pace::Kept => {}
-            Pace::Exceeded => {
-                metrics::counter!("pgio_events_refused_total").increment(1);
-                return refuse(&socket, ack, "too many events: the client emits faster than it may");
-            }
-            Pace::Ignored => return self.disconnector.disconnect_socket(&socket, Reason::TooFast),
-        }
+        let pace = usage_of(&socket).emitted(&self.rates, event.bytes());
+        let Some(ack) = self.keep_pace(pace, &socket, ack) else { return };
         match name {
             _ if !event.is_strict() => self.refuse_malformed(&socket),
             "join" => self.change_rooms(Change::Join, &socket, io, event, ack),
             "leave" => self.change_rooms(Change::Leave, &socket, io, event, ack),
             _ => self.relay(socket, event, ack),
         }
+    }
+
+    /// Refuses an event of a client that emits faster than it may. Returns the acknowledgement of an event that may go on.
+    fn keep_pace(
+        &self,
+        pace: Pace,
+        socket: &ClusterSocket,
+        ack: AckSender<ClusterAdapter>,
+    ) -> Option<AckSender<ClusterAdapter>> {
+        match pace {
+            Pace::Kept => return Some(ack),
+            Pace::Exceeded => {
+                metrics::counter!("pgio_events_refused_total").increment(1);
+                refuse(socket, ack, "too many events: the client emits faster than it may");
+            }
+            Pace::Ignored => self.disconnector.disconnect_socket(socket, Reason::TooFast),
+        }
+        None
     }
 
     /// Accounts for what waits for the client, as long as it has a socket.
@@ -308,7 +324,10 @@ impl AdmissionControl {
             Err(error) => return refused(&socket, ack, error),
         };
         // Its rooms travel with it.
-        let bytes = bytes.max(event.memory()) + rooms.iter().map(|room| room.len()).sum::<usize>();
+        let room_bytes = rooms.iter().map(|room| room.len()).sum();
+        let pace = usage_of(&socket).caused(&self.rates, room_bytes);
+        let Some(ack) = self.keep_pace(pace, &socket, ack) else { return };
+        let bytes = bytes.max(event.memory()) + room_bytes;
         let room = match self.relay_queue.reserve(&socket, bytes) {
             Ok(room) => room,
             Err(TooMany) => return self.disconnector.disconnect_socket(&socket, Reason::TooFast),

@@ -38,6 +38,17 @@ struct Emitted {
     bytes: Meter,
 }
 
+/// How often a client was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusals {
+    /// As often as it may be.
+    Few,
+    /// Once more than that, so it has to be disconnected.
+    TooMany,
+    /// Even more often.
+    More,
+}
+
 /// A namespace that a client has joined, until it is dropped.
 pub(super) struct NamespaceSlot {
     usage: Arc<ClientUsage>,
@@ -57,9 +68,14 @@ impl ClientUsage {
         Some(NamespaceSlot { usage: self.clone(), is_admitted: false })
     }
 
-    /// Counts a refusal. Returns whether the client was refused too often, with `max_namespaces` that it may ask for.
-    pub(super) fn refused(&self, max_namespaces: usize) -> bool {
-        self.refusals.fetch_add(1, Ordering::Relaxed) >= MIN_REFUSALS.max(max_namespaces)
+    /// Counts a refusal of a client that may ask for `max_namespaces`.
+    pub(super) fn refused(&self, max_namespaces: usize) -> Refusals {
+        let before = self.refusals.fetch_add(1, Ordering::Relaxed);
+        match before.cmp(&MIN_REFUSALS.max(max_namespaces)) {
+            std::cmp::Ordering::Less => Refusals::Few,
+            std::cmp::Ordering::Equal => Refusals::TooMany,
+            std::cmp::Ordering::Greater => Refusals::More,
+        }
     }
 
     /// The client has emitted an event of so many bytes.
@@ -68,6 +84,12 @@ impl ClientUsage {
         let mut emitted = self.emitted.lock().unwrap_or_else(PoisonError::into_inner);
         let events = emitted.events.add(now, 1.0, limits.events);
         events.max(emitted.bytes.add(now, bytes as f64, limits.bytes))
+    }
+
+    /// An event of the client takes so many bytes besides its own on its way to the other servers.
+    pub(super) fn caused(&self, limits: &RateLimits, bytes: usize) -> Pace {
+        let mut emitted = self.emitted.lock().unwrap_or_else(PoisonError::into_inner);
+        emitted.bytes.add(Instant::now(), bytes as f64, limits.bytes)
     }
 
     fn joined(&self) -> MutexGuard<'_, Joined> {
@@ -121,7 +143,9 @@ mod tests {
     #[test]
     fn refusals_are_counted() {
         let usage = ClientUsage::default();
-        assert!((0..MIN_REFUSALS).all(|_| !usage.refused(1)));
-        assert!(usage.refused(1) && !usage.refused(MIN_REFUSALS * 2));
+        assert!((0..MIN_REFUSALS).all(|_| usage.refused(1) == Refusals::Few));
+        assert_eq!(usage.refused(1), Refusals::TooMany);
+        assert_eq!(usage.refused(1), Refusals::More);
+        assert_eq!(usage.refused(MIN_REFUSALS * 2), Refusals::Few);
     }
 }

@@ -21,6 +21,7 @@ use super::client_usage::ClientUsage;
 use super::compact_head;
 use super::disconnect::{Disconnector, Reason, UpgradedConnections};
 use super::origins::OriginRule;
+use super::packet_limit::PacketCount;
 use super::quotas::{BodyCount, Quotas, Refused};
 use super::sessions::{self, Session, Sessions};
 use super::throttle::Throttle;
@@ -287,9 +288,10 @@ async fn read(mut body: Incoming, limit: usize, count: &mut BodyCount) -> Result
     }
     let whole = async {
         let mut bytes = BytesMut::new();
+        let mut packets = PacketCount::default();
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame.map_err(|_| StatusCode::BAD_REQUEST)?.into_data() else { continue };
-            if bytes.len() + data.len() > limit {
+            if bytes.len() + data.len() > limit || !packets.add(&data) {
                 return Err(StatusCode::PAYLOAD_TOO_LARGE);
             }
             if !count.add(data.len()) {

@@ -24,6 +24,7 @@ mod metrics;
 mod namespace_gc;
 mod options;
 mod origins;
+mod packet_limit;
 mod quotas;
 mod rate;
 mod readers;

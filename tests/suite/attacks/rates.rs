@@ -55,6 +55,26 @@ async fn the_bytes_of_a_client_are_limited_as_well() {
     assert_eq!(serve.metric("pgio_clients_cut_off_total{reason=\"too_fast\"}").await, 1.0);
 }
 
+/// The names of the rooms travel with each event.
+#[tokio::test]
+async fn the_rooms_of_the_sender_count_as_bytes() {
+    let postgres = postgres().await;
+    let flags = ["--relay", "--allow-join", "*", "--client-bytes", "10kB", "--max-payload", "10kB"];
+    let serve = PgioServe::start(postgres.url(), &flags).await;
+    let mut client = RawWebsocket::connect(serve.address()).await;
+    let rooms: Vec<_> = (0..20).map(|n| format!("{n:0>240}")).collect();
+    client.send(&format!("421[\"join\",{}]", json!(rooms))).await;
+    assert!(client.hears("431[").await);
+    // Fifty thousand bytes at once, of which each event takes five thousand.
+    for n in 0..100 {
+        client.send(&format!("422{n}[\"e\"]")).await;
+    }
+    assert!(client.hears(REFUSED).await);
+    client.read_to_end().await;
+    let published = serve.metric("pgio_messages_published_total{type=\"broadcast\"}").await;
+    assert!((1.0..60.0).contains(&published), "{published}");
+}
+
 #[tokio::test]
 async fn a_message_of_a_peer_that_takes_much_memory_is_skipped() {
     let postgres = postgres().await;

@@ -197,9 +197,9 @@ async fn a_client_is_disconnected_when_its_token_expires() {
     let long = with_secret(json!({ "exp": now() + 3600 }));
     let ended = come(&serve, &peer, "/", &short).await.unwrap();
     let staying = [
+        come(&keeping, &peer, "/", &short).await.unwrap(),
         come(&serve, &peer, "/", &long).await.unwrap(),
         come(&serve, &peer, "/", &with_secret(json!({}))).await.unwrap(),
-        come(&keeping, &peer, "/", &short).await.unwrap(),
     ];
     assert_eq!(ended.wait_for_disconnect().await, "io server disconnect");
     assert!((expires..expires + 5).contains(&now()));
