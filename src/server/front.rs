@@ -12,7 +12,10 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
 use tower_service::Service;
 
 use super::addresses::{AddressKey, ClientAddress, TrustedProxies};
@@ -22,9 +25,10 @@ use super::compact_head;
 use super::disconnect::{Disconnector, Reason, UpgradedConnections};
 use super::origins::OriginRule;
 use super::packet_limit::PacketCount;
-use super::quotas::{BodyCount, Quotas, Refused};
+use super::quotas::{Address, BodyCount, Quotas, Refused};
 use super::sessions::{self, Session, Sessions};
 use super::throttle::Throttle;
+use super::websocket::Websocket;
 use super::wire::{ConnectionHandle, UNADMITTED_BYTES};
 use crate::adapter::{Connection, Sid};
 
@@ -41,7 +45,11 @@ pub(super) struct Front {
     pub(super) path: String,
     pub(super) origins: OriginRule,
     pub(super) proxies: TrustedProxies,
-    pub(super) quotas: Quotas,
+    /// Gives a websocket to socketioxide.
+    pub(super) websockets: Websockets,
+    /// Tracks the websockets that are being opened.
+    pub(super) open: TaskTracker,
+    pub(super) quotas: Arc<Quotas>,
     pub(super) sessions: Arc<Sessions>,
     pub(super) buffers: Arc<ClientBuffers>,
     pub(super) upgraded: Arc<UpgradedConnections>,
@@ -52,6 +60,9 @@ pub(super) struct Front {
     /// How much a client may post without a poll, in bytes.
     pub(super) client_buffer: usize,
 }
+
+/// Takes the stream of a websocket and the head of its request.
+pub(super) type Websockets = Arc<dyn Fn(Websocket<TokioIo<Upgraded>>, Request<()>) + Send + Sync>;
 
 /// The connection that a request came by.
 #[derive(Clone)]
@@ -125,16 +136,11 @@ impl Front {
         request.extensions_mut().insert(session.clone());
         request.extensions_mut().insert(Arc::<ClientUsage>::default());
         if is_upgrade {
-            link.handle.upgrade(&session);
+            return Ok(self.upgrade(link, request, address, &session, None).await);
         }
         let response = self.call(request.map(|_| Body::empty())).await;
-        match response.status() {
-            StatusCode::SWITCHING_PROTOCOLS => return Ok(response),
-            StatusCode::OK => {}
-            _ => {
-                link.handle.stay_http();
-                return Ok(response);
-            }
+        if response.status() != StatusCode::OK {
+            return Ok(response);
         }
         let (mut parts, body) = response.into_parts();
         let open = to_bytes(body, OPEN_BYTES)
@@ -157,14 +163,10 @@ impl Front {
         is_upgrade: bool,
     ) -> Result<Response, Refusal> {
         if is_upgrade {
-            link.handle.upgrade(session);
             link.handle.buffer.get_or_init(|| self.buffers.of(public));
             self.upgraded.register(public, &link.handle);
-            let response = self.call(request.map(|_| Body::empty())).await;
-            if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-                link.handle.stay_http();
-            }
-            return Ok(response);
+            let address = self.quotas.address(key);
+            return Ok(self.upgrade(link, request, address, session, Some(public)).await);
         }
         link.handle.set_polling(Some(public));
         match *request.method() {
@@ -197,6 +199,44 @@ impl Front {
             }
             _ => Ok(self.call(request.map(|_| Body::empty())).await),
         }
+    }
+
+    /// Answers a request for a websocket. `polling` is the session that upgrades, if there is one.
+    async fn upgrade(
+        &self,
+        link: &Link,
+        mut request: Request<Incoming>,
+        address: Arc<Address>,
+        session: &Arc<Session>,
+        polling: Option<Sid>,
+    ) -> Response {
+        link.handle.upgrade(session);
+        // Without it socketioxide only answers the request.
+        let upgraded = hyper::upgrade::on(&mut request);
+        let (head, _) = request.into_parts();
+        let response = self.call(Request::from_parts(head.clone(), Body::empty())).await;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            link.handle.stay_http();
+            return response;
+        }
+        let (websockets, quotas, disconnector) =
+            (self.websockets.clone(), self.quotas.clone(), self.disconnector.clone());
+        // socketioxide does not close a session whose upgrade fails.
+        let at_end = polling.map(|sid| -> Box<dyn FnOnce() + Send> {
+            Box::new(move || {
+                disconnector.close_polling(sid);
+            })
+        });
+        self.open.spawn(async move {
+            match upgraded.await {
+                Ok(upgraded) => {
+                    let stream = Websocket::new(TokioIo::new(upgraded), quotas, address, at_end);
+                    websockets(stream, Request::from_parts(head, ()));
+                }
+                Err(error) => tracing::debug!(%error, "a connection did not become a websocket"),
+            }
+        });
+        response
     }
 
     async fn call(&self, request: Request<Body>) -> Response {

@@ -19,7 +19,7 @@ const COUNTERS: [(&str, &str); 21] = [
     ("pgio_disconnections_total", "Clients that left a namespace, by reason."),
     (
         "pgio_clients_cut_off_total",
-        "Clients that the server disconnected, by reason: too_slow, too_fast, unadmitted, malformed, refused_too_often, ...",
+        "Clients that the server disconnected, by reason: too_slow, too_fast, unadmitted, incomplete, malformed, ...",
     ),
     ("pgio_slow_clients_total", "Packets that did not fit into the buffer of a slow client."),
     ("pgio_packets_lost_total", "Packets that slow clients missed without being disconnected for it."),

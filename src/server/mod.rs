@@ -36,6 +36,7 @@ mod shared_io;
 mod throttle;
 mod tls;
 mod undecided;
+mod websocket;
 mod wire;
 
 use std::net::SocketAddr;
@@ -52,6 +53,7 @@ use tokio::runtime::Handle;
 use tokio::time::{Instant, interval, sleep, timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use tower_service::Service;
 
 pub use addresses::AddressRange;
 pub use answers::Answers;
@@ -151,7 +153,7 @@ impl Server {
         tracing::info!(origins = %origins, "pages that may connect");
 
         let adapter = PostgresAdapterCtr::new(cluster.clone());
-        let (layer, io) = builder(&options, path.clone(), client_buffer, adapter.clone()).build_layer();
+        let (service, io) = builder(&options, path.clone(), client_buffer, adapter.clone()).build_svc();
         adapter.attach(&io);
         options.answers.install(&adapter);
         let io_owner = IoOwner::new(io.clone());
@@ -212,7 +214,7 @@ impl Server {
             Some(_) => Router::new(),
             None => inspection.clone(),
         };
-        let app = inspection::forbid_caching(public.layer(layer), path.clone());
+        let app = inspection::forbid_caching(public.fallback_service(service.clone()), path.clone());
         let app = inspection::count_refusals(inspection::allow_origins(app, options.cors));
         let sessions = SessionCloser::new(app.clone(), path.clone());
         let front = Front {
@@ -220,10 +222,17 @@ impl Server {
             path: path.clone(),
             origins,
             proxies: TrustedProxies::new(options.trusted_proxies),
-            quotas: Quotas::new(Limits {
+            websockets: Arc::new(move |stream, head| {
+                // Fails for a head that was refused before.
+                if let Err(error) = Service::call(&mut service.clone(), (stream, head)).into_inner() {
+                    tracing::debug!(%error, "a websocket was not opened");
+                }
+            }),
+            open: open.clone(),
+            quotas: Arc::new(Quotas::new(Limits {
                 clients: options.max_clients,
                 clients_of_address: options.max_clients_per_address,
-            }),
+            })),
             sessions: Arc::default(),
             upgraded: wires.upgraded.clone(),
             buffers,

@@ -24,6 +24,11 @@ const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
 const BODIES_OF_ADDRESS: usize = 8 << 20;
 const BODIES: usize = 32 << 20;
 
+/// How many bytes the incomplete messages of websockets may hold, and how long a message may wait for room.
+const INCOMPLETE_OF_ADDRESS: usize = 32 << 20;
+const INCOMPLETE: usize = 128 << 20;
+const INCOMPLETE_WAIT: Duration = Duration::from_secs(10);
+
 /// How many handshakes an address may begin in a second, once it has used up its burst. The burst is the number of clients
 /// that it may have.
 const HANDSHAKES_PER_SECOND: f64 = 200.0;
@@ -75,6 +80,7 @@ pub(super) struct Quotas {
     handshakes: Arc<Semaphore>,
     clients: Arc<AtomicUsize>,
     bodies: Arc<AtomicUsize>,
+    incomplete: Arc<Semaphore>,
     addresses: Mutex<Addresses>,
 }
 
@@ -89,6 +95,7 @@ pub(super) struct Address {
     clients: AtomicUsize,
     connections: AtomicUsize,
     bodies: AtomicUsize,
+    incomplete: Arc<Semaphore>,
     rate: Mutex<Bucket>,
 }
 
@@ -102,6 +109,12 @@ struct Bucket {
 pub(super) struct Handshake {
     _of_all: OwnedSemaphorePermit,
     _of_address: OwnedSemaphorePermit,
+}
+
+/// The room for a message that is not complete.
+pub(super) struct Incomplete {
+    _of_address: OwnedSemaphorePermit,
+    _of_all: OwnedSemaphorePermit,
 }
 
 /// A client is counted until this is dropped.
@@ -127,6 +140,7 @@ impl Quotas {
             handshakes: Arc::new(Semaphore::new(HANDSHAKES)),
             clients: Arc::default(),
             bodies: Arc::default(),
+            incomplete: Arc::new(Semaphore::new(INCOMPLETE)),
             addresses: Mutex::new(Addresses { known: HashMap::new(), sweep_at: ADDRESSES }),
         }
     }
@@ -188,6 +202,17 @@ impl Quotas {
         Ok(count)
     }
 
+    /// Waits for the room for a message. Nothing if there is none for long. A message that is larger than the room takes all of it.
+    pub(super) async fn incomplete(&self, address: &Arc<Address>, bytes: u64) -> Option<Incomplete> {
+        let bytes = u32::try_from(bytes.min(INCOMPLETE_OF_ADDRESS as u64)).ok()?;
+        let both = async {
+            let of_address = address.incomplete.clone().acquire_many_owned(bytes).await.ok()?;
+            let of_all = self.incomplete.clone().acquire_many_owned(bytes).await.ok()?;
+            Some(Incomplete { _of_address: of_address, _of_all: of_all })
+        };
+        timeout(INCOMPLETE_WAIT, both).await.ok().flatten()
+    }
+
     /// Counts the bytes of a body, none to begin with.
     pub(super) fn body(&self, address: &Arc<Address>) -> BodyCount {
         BodyCount { address: address.clone(), bodies: self.bodies.clone(), bytes: 0 }
@@ -201,6 +226,7 @@ impl Address {
             clients: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             bodies: AtomicUsize::new(0),
+            incomplete: Arc::new(Semaphore::new(INCOMPLETE_OF_ADDRESS)),
             rate: Mutex::new(Bucket { tokens: burst as f64, since: Instant::now() }),
         }
     }

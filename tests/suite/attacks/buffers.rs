@@ -1,7 +1,7 @@
 //! What the server keeps for a client that does not read.
 
 use super::{POLLING, ask, assert_unharmed, connect};
-use crate::support::pgio_serve::PgioServe;
+use crate::support::pgio_serve::{PgioServe, until};
 use crate::support::postgres::postgres;
 use crate::support::raw_websocket::RawWebsocket;
 
@@ -41,7 +41,7 @@ async fn the_rooms_of_a_client_are_limited() {
 #[tokio::test]
 async fn acknowledgements_that_are_not_read_end_the_client() {
     let postgres = postgres().await;
-    let serve = PgioServe::start(postgres.url(), &["--allow-join", "*"]).await;
+    let serve = PgioServe::start(postgres.url(), &["--allow-join", "*", "--client-buffer", "8MB"]).await;
     let before = serve.memory();
     let mut websocket = RawWebsocket::connect(serve.address()).await;
     let rooms: Vec<_> = (0..900).map(|n| format!("\"{n:0200}\"")).collect();
@@ -50,7 +50,10 @@ async fn acknowledgements_that_are_not_read_end_the_client() {
     for _ in 0..3000 {
         websocket.send("420[\"join\",[]]").await;
     }
-    serve.wait_for_metric("pgio_clients_cut_off_total{reason=\"too_slow\"}", 1.0).await;
+    until("the client is disconnected", async || {
+        serve.metric("pgio_clients_cut_off_total{reason=\"too_slow\"}").await >= 1.0
+    })
+    .await;
     websocket.read_to_end().await;
     assert_unharmed(&serve, before).await;
 }
@@ -84,4 +87,40 @@ async fn answers_that_are_not_polled_hold_little_memory() {
     }
     assert_eq!(statuses.last(), Some(&400), "the session is closed");
     assert_unharmed(&serve, before).await;
+}
+
+#[tokio::test]
+async fn incomplete_messages_of_many_clients_hold_little_memory() {
+    const CLIENTS: usize = 150;
+    let postgres = postgres().await;
+    let serve = PgioServe::start(postgres.url(), &["--relay=namespace", "--max-payload", "1MB"]).await;
+    let mut good = RawWebsocket::connect(serve.address()).await;
+    let before = serve.memory();
+    let mut hostile = Vec::new();
+    for n in 0..CLIENTS {
+        let mut websocket = RawWebsocket::connect(serve.address()).await;
+        match n % 2 {
+            // A frame that is never complete.
+            0 => drop(websocket.try_send_part(990_000, 900_000).await),
+            // An event whose second attachment never comes.
+            _ => {
+                let event = "452-[\"e\",{\"_placeholder\":true,\"num\":0},{\"_placeholder\":true,\"num\":1}]";
+                websocket.send(event).await;
+                websocket.try_send_binary(&vec![7; 900_000]).await;
+            }
+        }
+        hostile.push(websocket);
+    }
+    good.send("421[\"e\"]").await;
+    assert_eq!(good.read_text().await, "431[]");
+    assert_unharmed(&serve, before).await;
+    until("clients without room are disconnected", async || {
+        serve.metric("pgio_clients_cut_off_total{reason=\"incomplete\"}").await >= 50.0
+    })
+    .await;
+    // With the clients goes what they held.
+    drop(hostile);
+    let large = format!("422[\"e\",\"{}\"]", "x".repeat(500_000));
+    good.send(&large).await;
+    assert_eq!(good.read_text().await, "432[]");
 }

@@ -35,7 +35,8 @@ async fn five_hundred_clients_get_a_thousand_events_each() {
     const CLIENTS: usize = 500;
     const COUNT: u64 = 1000;
     let postgres = postgres().await;
-    let serve = PgioServe::start(postgres.url(), &[]).await;
+    // The clients share two processes, which may take long to connect all of them.
+    let serve = PgioServe::start(postgres.url(), &["--connect-timeout", "30s"]).await;
     let peers = join_all((0..2).map(|_| NodePeer::start())).await;
     let clients = join_all((0..CLIENTS).map(|n| serve.client(&peers[n % 2]))).await;
     join_all(clients.iter().map(|client| client.count())).await;

@@ -69,6 +69,21 @@ impl RawWebsocket {
         timeout(Duration::from_secs(2), self.send(text)).await.is_ok()
     }
 
+    /// Sends bytes, if the server takes them within a while.
+    pub async fn try_send_binary(&mut self, bytes: &[u8]) -> bool {
+        timeout(Duration::from_secs(2), self.send_frame(2, bytes)).await.is_ok()
+    }
+
+    /// Sends the start of a text of so many bytes, if the server takes it within a while.
+    pub async fn try_send_part(&mut self, announced: u64, bytes: usize) -> bool {
+        let mut frame = vec![0x81, 0x80 | 127];
+        frame.extend(announced.to_be_bytes());
+        // Masked with nothing.
+        frame.extend([0; 4]);
+        frame.extend(vec![b'x'; bytes]);
+        timeout(Duration::from_secs(2), self.0.write_all(&frame)).await.is_ok_and(|written| written.is_ok())
+    }
+
     /// Reads the next text that is no ping.
     pub async fn read_text(&mut self) -> String {
         loop {

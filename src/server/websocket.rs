@@ -1,0 +1,344 @@
+//! The byte stream of a websocket, between its connection and socketioxide.
+//!
+//! It follows the frames that a client sends, and bounds what the incomplete messages of an address hold: a message is read once
+//! there is room for it. A Socket.IO event with attachments is complete with the last of them.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
+
+use super::quotas::{Address, Incomplete, Quotas};
+
+/// What a client may hold without asking for room, in bytes.
+const FREE_BYTES: u64 = 8 << 10;
+
+/// How long a message may take that needs room.
+const MESSAGE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The longest head of a frame.
+const MAX_HEAD: usize = 14;
+
+/// How much of a text is looked at: `451234-`.
+const START_BYTES: usize = 8;
+
+/// The stream of a websocket.
+pub(super) struct Websocket<S> {
+    stream: S,
+    frames: Frames,
+    room: Room,
+    /// Called when the websocket ends.
+    at_end: Option<Box<dyn FnOnce() + Send>>,
+}
+
+/// The room for the messages of a client that are not complete.
+struct Room {
+    quotas: Arc<Quotas>,
+    address: Arc<Address>,
+    /// How many bytes there is room for.
+    granted: u64,
+    permits: Vec<Incomplete>,
+    waiting: Option<Pin<Box<dyn Future<Output = Option<Incomplete>> + Send>>>,
+    waiting_for: u64,
+    /// Runs while there is room for an incomplete message.
+    deadline: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Websocket<S> {
+    pub(super) fn new(
+        stream: S,
+        quotas: Arc<Quotas>,
+        address: Arc<Address>,
+        at_end: Option<Box<dyn FnOnce() + Send>>,
+    ) -> Self {
+        let room = Room {
+            quotas,
+            address,
+            granted: 0,
+            permits: Vec::new(),
+            waiting: None,
+            waiting_for: 0,
+            deadline: None,
+        };
+        Self { stream, frames: Frames::default(), room, at_end }
+    }
+}
+
+impl Room {
+    /// Waits until there is room for so many bytes.
+    fn poll_for(&mut self, held: u64, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if held == 0 && self.granted > 0 {
+            self.granted = 0;
+            self.permits.clear();
+            self.deadline = None;
+        }
+        if self.deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(context).is_ready()) {
+            return Poll::Ready(Err(cut_off("a message was not completed in time")));
+        }
+        if held <= FREE_BYTES.max(self.granted) {
+            return Poll::Ready(Ok(()));
+        }
+        if self.waiting.is_none() {
+            let (quotas, address) = (self.quotas.clone(), self.address.clone());
+            let more = held - self.granted;
+            self.waiting_for = held;
+            self.waiting = Some(Box::pin(async move { quotas.incomplete(&address, more).await }));
+        }
+        let Some(waiting) = &mut self.waiting else { return Poll::Ready(Ok(())) };
+        let permit = ready!(waiting.as_mut().poll(context));
+        self.waiting = None;
+        let Some(permit) = permit else {
+            return Poll::Ready(Err(cut_off("too many incomplete messages of this address")));
+        };
+        self.permits.push(permit);
+        self.granted = self.waiting_for;
+        let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(MESSAGE_TIMEOUT)));
+        if deadline.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Err(cut_off("a message was not completed in time")));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn cut_off(reason: &'static str) -> io::Error {
+    metrics::counter!("pgio_clients_cut_off_total", "reason" => "incomplete").increment(1);
+    io::Error::new(io::ErrorKind::QuotaExceeded, reason)
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Websocket<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        ready!(this.room.poll_for(this.frames.held, context))?;
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
+        this.frames.read(buffer.filled().get(before..).unwrap_or_default());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Websocket<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+impl<S> Drop for Websocket<S> {
+    fn drop(&mut self) {
+        if let Some(at_end) = self.at_end.take() {
+            at_end();
+        }
+    }
+}
+
+/// Where a client is in its frames (RFC 6455) and packets.
+#[derive(Default)]
+struct Frames {
+    head: [u8; MAX_HEAD],
+    head_bytes: usize,
+    /// The frame whose content is being read.
+    frame: Option<Frame>,
+    /// Whether the message that is being read is a text.
+    is_text: bool,
+    /// The start of that text.
+    start: [u8; START_BYTES],
+    start_bytes: usize,
+    /// How many binary messages belong to the packet before them.
+    attachments: u64,
+    /// The bytes of the messages that are not complete, as far as they are announced.
+    held: u64,
+}
+
+struct Frame {
+    left: u64,
+    is_last: bool,
+    is_control: bool,
+    mask: [u8; 4],
+    read: usize,
+}
+
+impl Frames {
+    /// Takes notice of bytes that the client has sent.
+    fn read(&mut self, mut bytes: &[u8]) {
+        while let Some((first, rest)) = bytes.split_first() {
+            let Some(frame) = &mut self.frame else {
+                self.read_head(*first);
+                bytes = rest;
+                continue;
+            };
+            let count = bytes.len().min(usize::try_from(frame.left).unwrap_or(usize::MAX));
+            let (content, rest) = bytes.split_at(count);
+            if !frame.is_control {
+                for byte in content {
+                    let Some(place) = self.start.get_mut(self.start_bytes) else { break };
+                    *place = byte ^ frame.mask[frame.read % 4];
+                    self.start_bytes += 1;
+                    frame.read += 1;
+                }
+            }
+            frame.left -= count as u64;
+            bytes = rest;
+            if frame.left == 0 {
+                self.end_frame();
+            }
+        }
+    }
+
+    fn read_head(&mut self, byte: u8) {
+        // Cannot be longer than the longest head.
+        let Some(place) = self.head.get_mut(self.head_bytes) else { return };
+        *place = byte;
+        self.head_bytes += 1;
+        let [first, second, ..] = self.head;
+        let length_bytes = match second & 0x7f {
+            126 => 2,
+            127 => 8,
+            _ => 0,
+        };
+        let mask_bytes = if second & 0x80 != 0 { 4 } else { 0 };
+        if self.head_bytes < 2 + length_bytes + mask_bytes {
+            return;
+        }
+        let length = &self.head[2..2 + length_bytes];
+        let left = match length_bytes {
+            0 => u64::from(second & 0x7f),
+            _ => length.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte)),
+        };
+        let mut mask = [0; 4];
+        mask[..mask_bytes].copy_from_slice(&self.head[2 + length_bytes..2 + length_bytes + mask_bytes]);
+        let opcode = first & 0x0f;
+        let is_control = opcode & 0x08 != 0;
+        if !is_control {
+            self.held = self.held.saturating_add(left);
+            // A continuation has opcode 0.
+            if opcode != 0 {
+                self.is_text = opcode == 1;
+                self.start_bytes = 0;
+            }
+        }
+        self.head_bytes = 0;
+        self.frame = Some(Frame { left, is_last: first & 0x80 != 0, is_control, mask, read: 0 });
+        if left == 0 {
+            self.end_frame();
+        }
+    }
+
+    fn end_frame(&mut self) {
+        let Some(frame) = self.frame.take() else { return };
+        if frame.is_control || !frame.is_last {
+            return;
+        }
+        self.attachments = match self.is_text {
+            true => attachments(self.start.get(..self.start_bytes).unwrap_or_default()),
+            false => self.attachments.saturating_sub(1),
+        };
+        if self.attachments == 0 {
+            self.held = 0;
+        }
+    }
+}
+
+/// How many binary messages follow a text: `451-["e",...]` has one.
+fn attachments(start: &[u8]) -> u64 {
+    let Some(digits) = start.strip_prefix(b"45").or_else(|| start.strip_prefix(b"46")) else { return 0 };
+    let digits =
+        digits.split(|byte| *byte == b'-').next().and_then(|digits| std::str::from_utf8(digits).ok());
+    digits.and_then(|digits| digits.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(first: u8, content: &[u8]) -> Vec<u8> {
+        const MASK: [u8; 4] = [1, 2, 3, 4];
+        let mut frame = vec![first];
+        match content.len() {
+            length if length < 126 => frame.push(0x80 | length as u8),
+            length if length < 1 << 16 => {
+                frame.push(0x80 | 126);
+                frame.extend((length as u16).to_be_bytes());
+            }
+            length => {
+                frame.push(0x80 | 127);
+                frame.extend((length as u64).to_be_bytes());
+            }
+        }
+        frame.extend(MASK);
+        frame.extend(content.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+        frame
+    }
+
+    /// What is held after each of these, in pieces of every size.
+    fn held(frames: &[Vec<u8>]) -> Vec<u64> {
+        let mut expected = None;
+        for size in [1, 2, 3, 7, 4096, usize::MAX] {
+            let mut state = Frames::default();
+            let after = frames.iter().map(|frame| {
+                frame.chunks(size).for_each(|piece| state.read(piece));
+                state.held
+            });
+            let after: Vec<_> = after.collect();
+            assert_eq!(expected.get_or_insert_with(|| after.clone()), &after, "{size}");
+        }
+        expected.unwrap_or_default()
+    }
+
+    #[test]
+    fn what_is_not_complete_is_held() {
+        let large = vec![b'x'; 70_000];
+        let part = |frame: Vec<u8>, bytes: usize| frame[..bytes].to_vec();
+        assert_eq!(held(&[frame(0x81, b"3"), frame(0x81, &large), frame(0x82, &large[..300])]), [0, 0, 0]);
+        assert_eq!(held(&[part(frame(0x81, &large), 14)]), [70_000]);
+        // A message in three frames, with a ping between them.
+        let parts = [frame(0x01, b"42[\"e\""), frame(0x89, b"ping"), frame(0x00, b",1"), frame(0x80, b"]")];
+        assert_eq!(held(&parts), [6, 6, 8, 0]);
+        assert_eq!(held(&[frame(0x01, b""), frame(0x80, b"")]), [0, 0]);
+    }
+
+    #[test]
+    fn attachments_are_held_until_the_last_one() {
+        let event = b"452-[\"e\",{},{}]";
+        let frames = [frame(0x81, event), frame(0x82, &[0; 1000]), frame(0x82, &[0; 10]), frame(0x81, b"3")];
+        assert_eq!(held(&frames), [15, 1015, 0, 0]);
+        // The number of attachments in a frame of its own.
+        let frames = [frame(0x01, b"4"), frame(0x00, b"6"), frame(0x80, b"1-/a,1[]"), frame(0x82, &[0; 10])];
+        assert_eq!(held(&frames), [1, 2, 10, 0]);
+        assert_eq!(
+            (attachments(b"42[\"45\"]"), attachments(b"45-"), attachments(b"4512-["), attachments(b"")),
+            (0, 0, 12, 0)
+        );
+    }
+}
