@@ -12,6 +12,9 @@ use crate::safe_text::{cut, quoted};
 /// How many bytes of a reason an error quotes that a library or the server gives.
 const REASON_BYTES: usize = 300;
 
+/// How many bytes an error quotes of what the settings say, and of a reason that names several hosts.
+const TEXT_BYTES: usize = 2000;
+
 /// The error below an [`Error`]: shared, as errors can be cloned.
 #[derive(Debug, Clone)]
 pub struct Cause(Arc<dyn std::error::Error + Send + Sync>);
@@ -40,7 +43,7 @@ impl Deref for Cause {
 #[non_exhaustive]
 pub enum Error {
     /// A setting or an option is malformed or contradicts another one.
-    #[error("{setting}: {reason}")]
+    #[error("{}: {}", quoted(setting), cut(reason, TEXT_BYTES))]
     Setting {
         /// The setting as the user wrote it (`sslmode`, `PGPORT`), or the option's field (`table_name`, `client_buffer`).
         setting: String,
@@ -53,7 +56,7 @@ pub enum Error {
     NoDatabase,
 
     /// A file named by a setting cannot be read or makes no sense.
-    #[error("{}: {reason}", path.display())]
+    #[error("{}: {}", cut(&path.display().to_string(), TEXT_BYTES), cut(reason, TEXT_BYTES))]
     File {
         /// The file.
         path: PathBuf,
@@ -62,7 +65,7 @@ pub enum Error {
     },
 
     /// The server cannot be reached, or takes no connections for now.
-    #[error("cannot connect to {target}: {reason}")]
+    #[error("cannot connect to {}: {}", cut(target, TEXT_BYTES), cut(reason, TEXT_BYTES))]
     #[non_exhaustive]
     Connect {
         /// `host:port` or the socket's path; several of them when several hosts were tried.
@@ -77,7 +80,7 @@ pub enum Error {
 
     /// The server can be reached, and will not have us: wrong password, no such database, a certificate that nobody
     /// vouches for. Trying again does not help.
-    #[error("cannot connect to {target}: {reason}")]
+    #[error("cannot connect to {}: {}", cut(target, TEXT_BYTES), cut(reason, TEXT_BYTES))]
     #[non_exhaustive]
     Refused {
         /// `host:port` or the socket's path; several of them when several hosts were tried.
