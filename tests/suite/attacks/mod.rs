@@ -98,7 +98,14 @@ async fn connect(serve: &PgioServe, auth: &str) -> (String, String) {
     let session = open(serve, "").await;
     let path = format!("{POLLING}&sid={session}");
     assert_eq!(ask(serve, "POST", &path, "", &format!("40{auth}")).await.1, "ok");
-    let (_, connected) = ask(serve, "GET", &path, "", "").await;
+    // A ping may come before it.
+    let connected = loop {
+        let (status, packets) = ask(serve, "GET", &path, "", "").await;
+        assert_eq!(status, 200, "{packets}");
+        if packets.contains("40{") {
+            break packets;
+        }
+    };
     let socket = connected.split("40{\"sid\":\"").nth(1).unwrap_or_else(|| panic!("{connected}"));
     (session, socket.split('"').next().unwrap().to_owned())
 }
