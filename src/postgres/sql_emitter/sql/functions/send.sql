@@ -1,0 +1,25 @@
+-- Sends a message: in the notification, or from the payload threshold on through the attachment table.
+CREATE OR REPLACE FUNCTION @schema@.send(kind int, namespace text, data jsonb) RETURNS void
+LANGUAGE plpgsql
+AS @body@
+DECLARE
+  channel text := @schema@.channel(namespace);
+  sent bigint;
+  message text;
+BEGIN
+  -- JSON text has a quarter of the bytes of its jsonb at least, so that a large document need not be measured.
+  IF pg_column_size(data) < 65536 THEN
+    -- Postgres delivers identical notifications of one transaction only once. The setting counts those of this
+    -- transaction, and insignificant whitespace writes the number in binary.
+    sent := coalesce(nullif(current_setting('pgio.notifications', true), ''), '0')::bigint;
+    message := '{"uid":"emitter","nsp":' || to_json(substr(channel, @namespace_at@))::text || ',"type":' || kind
+      || ',"data":' || data::text || '}' || translate(ltrim(sent::bit(64)::text, '0'), '01', E' \t');
+    IF octet_length(message) < @threshold@ THEN
+      PERFORM set_config('pgio.notifications', (sent + 1)::text, true);
+      PERFORM pg_notify(channel, message);
+      RETURN;
+    END IF;
+  END IF;
+  PERFORM @schema@.attach(kind, channel, @schema@.msgpack(data));
+END
+@body@;
