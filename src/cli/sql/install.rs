@@ -36,7 +36,7 @@ impl Install {
         let outcome = emitter.install(global.settings()?, &self.grants.roles).await?;
         if let Some(owner) = outcome.after.superuser() {
             global.warn(&format!(
-                "the functions run with the rights of {owner}, who is a superuser: better install as the owner of {}",
+                "the functions run with the rights of the superuser {owner}; the owner of {} would be enough",
                 outcome.after.table_name
             ));
         }

@@ -5,6 +5,8 @@ use super::installed::Installed;
 use super::script::VERSION;
 use super::{Name, SqlEmitter};
 
+const PAYLOAD_THRESHOLD: &str = "payload_threshold";
+
 /// One thing that is not as it is to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Difference {
@@ -73,8 +75,16 @@ pub(crate) fn differences(wanted: &SqlEmitter, installed: &Installed, roles: &[N
     found
 }
 
+/// Why servers with the wanted settings do not receive what the installed functions emit. The threshold is no reason.
+pub(crate) fn out_of_reach(wanted: &SqlEmitter, installed: &Installed) -> Vec<Difference> {
+    let mut found = of_settings(wanted, installed);
+    found.retain(|difference| difference.object != PAYLOAD_THRESHOLD);
+    found.extend(of_table(installed));
+    found
+}
+
 /// What was installed with other settings than these.
-pub(super) fn of_settings(wanted: &SqlEmitter, installed: &Installed) -> Vec<Difference> {
+fn of_settings(wanted: &SqlEmitter, installed: &Installed) -> Vec<Difference> {
     let mut found = Vec::new();
     let mut differ = |name: &str, is: &str, wanted: &str| {
         found.push(Difference::new(name, format!("the functions have {is}, and this pgio {wanted}")));
@@ -88,7 +98,7 @@ pub(super) fn of_settings(wanted: &SqlEmitter, installed: &Installed) -> Vec<Dif
     }
     let threshold = wanted.inline_limit();
     if installed.payload_threshold != threshold {
-        differ("payload_threshold", &installed.payload_threshold.to_string(), &threshold.to_string());
+        differ(PAYLOAD_THRESHOLD, &installed.payload_threshold.to_string(), &threshold.to_string());
     }
     found
 }

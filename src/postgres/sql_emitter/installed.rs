@@ -7,7 +7,7 @@ use tokio_postgres::{Client, Error as PgError, Row};
 
 use super::script::{MARK_PATTERN, SETTINGS_MARK};
 use super::{Name, SqlEmitter};
-use crate::postgres::{Session, failure};
+use crate::postgres::{Session, Settings, failure};
 use crate::{Error, Result};
 
 /// What a statement takes, with the types.
@@ -40,7 +40,7 @@ const TRIGGERS: &str = "SELECT DISTINCT pg_catalog.format('%I on %I.%I', t.tgnam
      AND whole.tgfoid = t.tgfoid AND whole.tgrelid = pg_catalog.pg_partition_root(c.oid))) \
      ORDER BY 1";
 
-const ANYWHERE: &str = "SELECT n.nspname::text FROM pg_catalog.pg_class c \
+const SCHEMAS: &str = "SELECT n.nspname::text FROM pg_catalog.pg_class c \
      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
      WHERE c.relname = 'settings' AND pg_catalog.obj_description(c.oid, 'pg_class') = $1 ORDER BY 1";
 
@@ -143,9 +143,10 @@ async fn settings(client: &Client, emitter: &SqlEmitter) -> Result<Option<BTreeM
 }
 
 /// The schemas that the functions are installed in.
-pub(crate) async fn installed_anywhere(session: &Session) -> Result<Vec<Name>> {
+pub(crate) async fn schemas(settings: Settings) -> Result<Vec<Name>> {
+    let session = Session::open(settings).await?;
     let client = session.client().await?;
-    let rows = client.query_typed(ANYWHERE, &[(&SETTINGS_MARK, Type::TEXT)]).await;
+    let rows = client.query_typed(SCHEMAS, &[(&SETTINGS_MARK, Type::TEXT)]).await;
     let rows = rows.map_err(|error| failure(&error))?;
     let names = rows.iter().map(|row| row.try_get(0).map(Name));
     names.collect::<Result<_, PgError>>().map_err(|error| failure(&error))

@@ -19,8 +19,8 @@ use super::attachment_table::LOCK_SPACE;
 use super::{Session, Settings, TableName, failure};
 use crate::{Error, Namespace, Result};
 
-pub(crate) use differences::{Difference, differences};
-pub(crate) use installed::{Installed, installed_anywhere};
+pub(crate) use differences::{Difference, differences, out_of_reach};
+pub(crate) use installed::{Installed, schemas};
 pub(crate) use script::VERSION;
 
 /// The lock of those who install or uninstall.

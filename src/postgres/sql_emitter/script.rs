@@ -87,7 +87,7 @@ fn msgpack_levels(levels: usize) -> String {
 /// What stands for the placeholders of the SQL files.
 struct Values {
     tag: String,
-    values: [(&'static str, String); 15],
+    values: [(&'static str, String); 16],
 }
 
 impl Values {
@@ -99,6 +99,7 @@ impl Values {
             ("version", VERSION.to_string()),
             ("schema", schema.as_sql()),
             ("schema_name", literal(schema.as_str())),
+            ("schema_identifier", literal(&schema.as_sql())),
             ("schema_mark", literal(SCHEMA_MARK)),
             ("settings_mark", literal(SETTINGS_MARK)),
             ("mark", literal(&mark())),

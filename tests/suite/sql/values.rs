@@ -34,13 +34,13 @@ async fn arrive_unchanged(cluster: &Whole, session: &Session, values: &[(&str, V
             expected.push(event("value", json!([value, padding])));
         }
     }
-    let expected = sorted(expected);
-    for client in cluster.clients() {
-        let received = client.wait_for(expected.len()).await;
-        for (received, expected) in sorted(received).iter().zip(&expected) {
-            assert_eq!(received, expected);
+    for (place, client) in cluster.clients().into_iter().enumerate() {
+        client.wait_for(expected.len()).await;
+        let received = client.drain().await;
+        assert_eq!(received.len(), expected.len(), "client {place}");
+        for event in &expected {
+            assert!(received.contains(event), "client {place} did not receive {:.300}", format!("{event:?}"));
         }
-        assert_eq!(client.drain().await.len(), expected.len());
     }
 }
 
@@ -48,7 +48,7 @@ async fn arrive_unchanged(cluster: &Whole, session: &Session, values: &[(&str, V
 async fn every_kind_of_json_arrives_unchanged_and_once_everywhere() {
     let (cluster, session) = cluster().await;
     let mut deep = json!(1);
-    for level in 0..200 {
+    for level in 0..100 {
         deep = if level % 2 == 0 { json!([deep]) } else { json!({ "a": deep }) };
     }
     let values = [

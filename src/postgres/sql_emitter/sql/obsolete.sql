@@ -11,7 +11,7 @@ BEGIN
       FROM pg_proc AS old
       JOIN pg_proc AS new ON new.proname = old.proname AND new.pronamespace = old.pronamespace
       CROSS JOIN aclexplode(old.proacl)
-      WHERE old.pronamespace = @schema_name@::regnamespace
+      WHERE old.pronamespace = @schema_identifier@::regnamespace
         AND obj_description(old.oid, 'pg_proc') LIKE @mark_pattern@
         AND obj_description(new.oid, 'pg_proc') = @mark@
         AND grantee NOT IN (0, old.proowner)
@@ -21,7 +21,7 @@ BEGIN
   END LOOP;
   FOR obsolete IN
     SELECT oid FROM pg_proc
-      WHERE pronamespace = @schema_name@::regnamespace
+      WHERE pronamespace = @schema_identifier@::regnamespace
         AND obj_description(oid, 'pg_proc') LIKE @mark_pattern@
         AND obj_description(oid, 'pg_proc') <> @mark@
   LOOP

@@ -51,6 +51,6 @@ BEGIN
 EXCEPTION WHEN OTHERS THEN
   GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL;
   RAISE EXCEPTION 'trigger % on %.%: %', quote_ident(TG_NAME), quote_ident(TG_TABLE_SCHEMA), quote_ident(TG_TABLE_NAME), message
-    USING ERRCODE = state, DETAIL = format('Its templates are %L and %L. %s', TG_ARGV[0], TG_ARGV[1], detail);
+    USING ERRCODE = state, DETAIL = rtrim(format('Its templates are %L and %L. %s', TG_ARGV[0], TG_ARGV[1], detail));
 END
 @body@;

@@ -9,7 +9,7 @@ DECLARE
   name text;
 BEGIN
   FOR part IN
-    SELECT found[1] FROM regexp_matches(template, '[{][{]|[}][}]|[{][^{}]*[}]|[^{}]+|[{}]', 'g') AS found
+    SELECT matched[1] FROM regexp_matches(template, '[{][{]|[}][}]|[{][^{}]*[}]|[^{}]+|[{}]', 'g') AS matched
   LOOP
     IF part IN ('{{', '}}') THEN
       filled := filled || left(part, 1);
