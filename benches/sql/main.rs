@@ -27,20 +27,20 @@ const TABLES: &str = "CREATE TABLE plain (id bigserial PRIMARY KEY, state text, 
     CREATE TRIGGER tell AFTER INSERT ON told
     FOR EACH ROW EXECUTE FUNCTION socket_io.broadcast_change('order:{id}', 'order_{operation}')";
 
-/// A name, and a script of pgbench.
+/// A name, and a script of pgbench. Each is one statement and one transaction, so that the number of round trips is the same.
 const SCRIPTS: [(&str, &str); 4] = [
-    ("INSERT alone", "INSERT INTO plain (state, total) VALUES ('new', 42.5);"),
+    ("INSERT alone", "INSERT INTO plain (state, total) VALUES ('new', 42.5) RETURNING id;"),
     (
         "INSERT and pg_notify",
-        "BEGIN; INSERT INTO plain (state, total) VALUES ('new', 42.5); \
-         SELECT pg_notify('socket.io#/', '{\"event\":\"order\",\"id\":1}'); COMMIT;",
+        "WITH new AS (INSERT INTO plain (state, total) VALUES ('new', 42.5) RETURNING id) \
+         SELECT pg_notify('socket.io#/', '{\"event\":\"order\",\"id\":' || id || '}') FROM new;",
     ),
     (
         "INSERT and emit",
-        "BEGIN; INSERT INTO plain (state, total) VALUES ('new', 42.5); \
-         SELECT socket_io.emit('order', '{\"id\":1,\"total\":42.5}', '{order:1}'); COMMIT;",
+        "WITH new AS (INSERT INTO plain (state, total) VALUES ('new', 42.5) RETURNING *) \
+         SELECT socket_io.emit('order', to_jsonb(new), '{order:1}') FROM new;",
     ),
-    ("INSERT with the trigger", "INSERT INTO told (state, total) VALUES ('new', 42.5);"),
+    ("INSERT with the trigger", "INSERT INTO told (state, total) VALUES ('new', 42.5) RETURNING id;"),
 ];
 
 /// A name, and an expression for the only argument of an event with about `$1` bytes of JSON.

@@ -12,6 +12,7 @@ const HEAD: &str = include_str!("sql/head.sql");
 const SCHEMA: &str = include_str!("sql/schema.sql");
 const TABLE: &str = include_str!("sql/table.sql");
 const SETTINGS: &str = include_str!("sql/settings.sql");
+const INTERNALS: &str = include_str!("sql/internals.sql");
 const OBSOLETE: &str = include_str!("sql/obsolete.sql");
 const MSGPACK_LEVEL: &str = include_str!("sql/msgpack_level.sql");
 const UNINSTALL: &str = include_str!("sql/uninstall.sql");
@@ -30,7 +31,8 @@ impl SqlEmitter {
     /// All there is to install: the functions and what they need, with privileges for these roles.
     pub(crate) fn script(&self, roles: &[Name]) -> String {
         let values = Values::of(self);
-        let mut parts: Vec<_> = [HEAD, SCHEMA, TABLE, SETTINGS].map(|text| values.fill(text)).into();
+        let mut parts: Vec<_> =
+            [HEAD, SCHEMA, TABLE, SETTINGS, INTERNALS].map(|text| values.fill(text)).into();
         let schema = self.schema.as_sql();
         for function in FUNCTIONS {
             let (text, signature) = (values.fill(function.sql), function.signature());
@@ -166,6 +168,18 @@ mod tests {
         let odd = emitter("@schema@", "@body@", r#""@table@""#).script(&["@version@".parse().unwrap()]);
         assert!(odd.contains(r#"CREATE OR REPLACE FUNCTION "@schema@".emit("#), "{odd}");
         assert!(odd.contains("'@body@' || '#'") && odd.contains(r#"TO "@version@";"#), "{odd}");
+    }
+
+    /// A changed text without a new version would be found changed by somebody else.
+    #[test]
+    fn each_change_of_the_functions_has_a_version() {
+        let script = emitter("socket_io", "socket.io", "socket_io_attachments").script(&[]);
+        // FNV-1a, which is the same on every machine.
+        let hash = script.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        let known = [(1, 5_509_426_308_254_772_316)];
+        assert_eq!(known.last(), Some(&(VERSION, hash)), "raise VERSION, and add it here with this hash");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::sql::VERSION;
 use crate::support::pgio::{Outcome, bare, pgio, run};
 use crate::support::postgres::postgres;
 use crate::support::sql::{Session, query_text};
@@ -47,19 +48,24 @@ async fn installed_twice_and_removed() {
     assert_eq!(sql(url, &["uninstall", "--yes"]).await.stderr, not_there);
 
     let first = sql(url, &["install"]).await.succeeded();
-    assert_eq!(first.stdout, "installed the functions in schema socket_io, version 1\n");
+    assert_eq!(first.stdout, format!("installed the functions in schema socket_io, version {VERSION}\n"));
     let superuser = "warning: the functions run with the rights of the superuser pgio; the owner of \
         public.socket_io_attachments would be enough\n";
     assert_eq!(first.stderr, superuser);
     let second = sql(url, &["install"]).await.succeeded();
-    assert_eq!(second.stdout, "the functions in schema socket_io are up to date, version 1\n");
+    assert_eq!(
+        second.stdout,
+        format!("the functions in schema socket_io are up to date, version {VERSION}\n")
+    );
     let third = sql(url, &["install", "-o", "json"]).await.succeeded();
-    let expected = json!({"schema": "socket_io", "version": 1, "previousVersion": 1, "changed": false});
+    let expected =
+        json!({"schema": "socket_io", "version": VERSION, "previousVersion": VERSION, "changed": false});
     assert_eq!(third.json(), [expected]);
     let check = sql(url, &["check", "-o", "json"]).await.succeeded();
     let settings = json!({"channelPrefix": "socket.io", "tableName": "public.socket_io_attachments",
         "payloadThreshold": 8000});
-    let expected = json!({"schema": "socket_io", "version": 1, "settings": settings, "differences": []});
+    let expected =
+        json!({"schema": "socket_io", "version": VERSION, "settings": settings, "differences": []});
     assert_eq!(check.json(), [expected]);
 
     let nobody = sql(url, &["uninstall"]).await;
@@ -71,7 +77,8 @@ async fn installed_twice_and_removed() {
     // Servers need the table.
     assert_eq!(query_text(url, "SELECT count(*) FROM socket_io_attachments").await, "0");
     let again = sql(url, &["install", "-o", "json"]).await.succeeded();
-    let expected = json!({"schema": "socket_io", "version": 1, "previousVersion": null, "changed": true});
+    let expected =
+        json!({"schema": "socket_io", "version": VERSION, "previousVersion": null, "changed": true});
     assert_eq!(again.json(), [expected]);
     let removed = sql(url, &["uninstall", "-y", "-o", "json"]).await.succeeded();
     assert_eq!(removed.json(), [json!({"schema": "socket_io", "schemaRemoved": true})]);
@@ -114,7 +121,7 @@ async fn check_says_what_somebody_has_changed_and_install_repairs_it() {
         let found = differences(url, &[]).await;
         assert!(found.iter().any(|found| found.contains(expected)), "{change}: {found:?}");
         let repaired = sql(url, &["install"]).await.succeeded();
-        assert_eq!(repaired.stdout, "updated the functions in schema socket_io, version 1\n", "{change}");
+        assert_eq!(repaired.stdout, format!("updated the functions in schema socket_io, version {VERSION}\n"), "{change}");
         assert_eq!(differences(url, &[]).await, [""; 0], "{change}");
     }
 }
@@ -139,7 +146,7 @@ async fn settings_that_are_not_those_of_the_command_line() {
     let same = ["--channel-prefix", "chat", "--table-name", "files", "--payload-threshold", "4000"];
     assert_eq!(differences(&path, &same).await, [""; 0]);
     let updated = sql(url, &["install"]).await.succeeded();
-    assert_eq!(updated.stdout, "updated the functions in schema socket_io, version 1\n");
+    assert_eq!(updated.stdout, format!("updated the functions in schema socket_io, version {VERSION}\n"));
     assert_eq!(differences(url, &[]).await, [""; 0]);
 }
 
@@ -159,11 +166,14 @@ async fn an_older_version_is_upgraded_in_place_with_its_privileges() {
             INSERT INTO socket_io.settings VALUES ('version', '0'), ('channel_prefix', 'socket.io'),
               ('table_name', 'public.socket_io_attachments'), ('payload_threshold', '8000');
             CREATE FUNCTION socket_io.emit(event text, args jsonb, rooms text[] DEFAULT '{{}}') RETURNS void
+              LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN END $$;
+            CREATE FUNCTION socket_io.send(kind int, namespace text, data jsonb) RETURNS void
               LANGUAGE plpgsql AS $$ BEGIN END $$;
             CREATE FUNCTION socket_io.old_helper() RETURNS int LANGUAGE sql AS 'SELECT 1';
-            CREATE FUNCTION socket_io.broadcast_change() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$;
+            CREATE FUNCTION socket_io.broadcast_change() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN RETURN NULL; END $$;
             CREATE FUNCTION socket_io.of_the_user() RETURNS int LANGUAGE sql AS 'SELECT 2';
             COMMENT ON FUNCTION socket_io.emit(text, jsonb, text[]) IS 'pgio sql 0';
+            COMMENT ON FUNCTION socket_io.send(int, text, jsonb) IS 'pgio sql 0';
             COMMENT ON FUNCTION socket_io.old_helper() IS 'pgio sql 0';
             COMMENT ON FUNCTION socket_io.broadcast_change() IS 'pgio sql 0';
             REVOKE ALL ON FUNCTION socket_io.emit(text, jsonb, text[]) FROM PUBLIC;
@@ -173,9 +183,15 @@ async fn an_older_version_is_upgraded_in_place_with_its_privileges() {
               EXECUTE FUNCTION socket_io.broadcast_change('r', 'e')"
         ))
         .await;
-    assert_eq!(differences(url, &[]).await, ["version: the functions are of version 0, this pgio has 1"]);
+    assert_eq!(
+        differences(url, &[]).await,
+        [format!("version: the functions are of version 0, this pgio has {VERSION}")]
+    );
     let upgraded = sql(url, &["install"]).await.succeeded();
-    assert_eq!(upgraded.stdout, "updated the functions in schema socket_io from version 0 to 1\n");
+    assert_eq!(
+        upgraded.stdout,
+        format!("updated the functions in schema socket_io from version 0 to {VERSION}\n")
+    );
     assert_eq!(differences(url, &[]).await, [""; 0]);
     let functions = "SELECT string_agg(DISTINCT proname, ',' ORDER BY proname) FROM pg_proc
         WHERE pronamespace = 'socket_io'::regnamespace AND proname IN ('emit', 'old_helper', 'of_the_user')";
@@ -262,10 +278,8 @@ async fn doctor_compares_them_with_the_servers() {
         "functions in schema other one: channel_prefix: the functions have \"chat\", and this pgio \"socket.io\""
     );
     let (status, detail, _) = text(&both[1]);
-    assert_eq!(
-        (status.as_str(), detail.as_str()),
-        ("ok", "functions in schema socket_io, version 1, emit to these servers")
-    );
+    assert_eq!(status, "ok");
+    assert_eq!(detail, format!("functions in schema socket_io, version {VERSION}, emit to these servers"));
     let both = found(&["--channel-prefix", "chat"]).await;
     assert_eq!((text(&both[0]).0, text(&both[1]).0), ("ok".into(), "warn".into()));
 }

@@ -10,6 +10,9 @@ mod values;
 
 use crate::support::pgio::{Outcome, pgio, run};
 
+/// The version of the functions. To be raised together with `VERSION` in `src/postgres/sql_emitter/script.rs`.
+pub const VERSION: i32 = 1;
+
 /// Installs the functions.
 async fn install(url: &str, arguments: &[&str]) -> Outcome {
     run(&mut pgio(url, &[&["sql", "install"], arguments].concat())).await.succeeded()

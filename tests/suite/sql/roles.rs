@@ -23,7 +23,11 @@ impl<'a> Role<'a> {
         let user: String = name.bytes().map(|byte| format!("%{byte:02x}")).collect();
         let url = format!("postgres://{user}:pw@{}/{database}", server.rsplit_once('@').unwrap().1);
         let role = Role { name, url, postgres };
-        role.admin(&format!("CREATE ROLE {} LOGIN PASSWORD 'pw'", role.quoted())).await;
+        role.admin(&format!(
+            "SET password_encryption = 'scram-sha-256'; CREATE ROLE {} LOGIN PASSWORD 'pw'",
+            role.quoted()
+        ))
+        .await;
         role
     }
 
@@ -88,7 +92,10 @@ async fn a_role_with_execute_alone_may_emit_and_others_may_not() {
         assert!(code == "42501" && text.starts_with("permission denied for function"), "{call}: {text}");
     }
     let check = run(&mut pgio(postgres.url(), &["sql", "check", "--grant", &app.name])).await.succeeded();
-    assert_eq!(check.stdout, "the functions in schema socket_io are as they should be, version 1\n");
+    assert!(
+        check.stdout.starts_with("the functions in schema socket_io are as they should be, "),
+        "{check:?}"
+    );
     drop((session, stranger));
     app.drop().await;
     other.drop().await;

@@ -17,8 +17,10 @@ BEGIN
       UNION ALL
       SELECT grantee FROM pg_namespace, aclexplode(nspacl)
         WHERE nspname = @schema_name@ AND privilege_type = 'CREATE') AS creator (id)
-    LEFT JOIN pg_roles ON pg_roles.oid = creator.id
-    WHERE rolname IS NULL OR NOT (rolname = current_user OR rolsuper OR rolname = 'pg_database_owner')
+    CROSS JOIN pg_database
+    LEFT JOIN pg_roles
+      ON pg_roles.oid = CASE creator.id WHEN to_regrole('pg_database_owner') THEN datdba ELSE creator.id END
+    WHERE datname = current_database() AND (rolname IS NULL OR NOT (rolname = current_user OR rolsuper))
     LIMIT 1;
   IF FOUND THEN
     RAISE EXCEPTION '% may create objects in schema %, and could act there with the rights of %: choose another schema',

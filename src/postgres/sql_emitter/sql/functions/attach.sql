@@ -1,5 +1,5 @@
 -- Sends a message, whose data is in msgpack, through the attachment table. The notification names the row.
-CREATE OR REPLACE FUNCTION @schema@.attach(kind int, channel text, data bytea) RETURNS void
+CREATE OR REPLACE FUNCTION @schema@.attach(kind int, channel text, data bytea) RETURNS boolean
 LANGUAGE plpgsql
 AS @body@
 DECLARE
@@ -14,5 +14,6 @@ BEGIN
       || E'\\xa474797065'::bytea || set_byte(E'\\x00', 0, kind) || E'\\xa464617461'::bytea || data;
   PERFORM pg_notify(channel, '{"uid":"emitter","nsp":' || to_json(namespace)::text || ',"type":' || kind
     || ',"attachmentId":"' || attachment || '"}');
+  RETURN true;
 END
 @body@;

@@ -7,8 +7,10 @@ CREATE OR REPLACE FUNCTION @schema@.disconnect(
 ) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS @body@
+DECLARE
+  done boolean;
 BEGIN
-  PERFORM @schema@.send(6, namespace, jsonb_build_object('opts', @schema@.target(rooms, except_rooms),
+  done := @schema@.send(6, namespace, jsonb_build_object('opts', @schema@.target(rooms, except_rooms),
     'close', coalesce(close, false)));
 END
 @body@;

@@ -12,12 +12,13 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS @body@
 DECLARE
   opts jsonb := @schema@.target(rooms, except_rooms, @schema@.flags(volatile, compress));
+  done boolean;
 BEGIN
   IF args IS NULL THEN
-    PERFORM @schema@.broadcast(event, NULL, opts, namespace);
+    done := @schema@.broadcast(event, NULL, opts, namespace);
   ELSE
     -- A map of two: "opts", and "packet", a map of two: "type": 2, "data".
-    PERFORM @schema@.attach(3, @schema@.channel(namespace),
+    done := @schema@.attach(3, @schema@.channel(namespace),
       E'\\x82a46f707473'::bytea || @schema@.msgpack_deep(opts) || E'\\xa67061636b657482a47479706502a464617461'::bytea
         || @schema@.msgpack_packet(@schema@.client_event(event), args));
   END IF;

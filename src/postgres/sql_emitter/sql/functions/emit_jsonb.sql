@@ -10,7 +10,10 @@ CREATE OR REPLACE FUNCTION @schema@.emit(
 ) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS @body@
+DECLARE
+  done boolean;
 BEGIN
-  PERFORM @schema@.broadcast(event, args, @schema@.target(rooms, except_rooms, @schema@.flags(volatile, compress)), namespace);
+  done := @schema@.broadcast(event, args,
+    @schema@.target(rooms, except_rooms, @schema@.flags(volatile, compress)), namespace);
 END
 @body@;

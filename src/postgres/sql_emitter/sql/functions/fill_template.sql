@@ -5,18 +5,26 @@ LANGUAGE plpgsql STABLE
 AS @body@
 DECLARE
   filled text := '';
+  rest text := template;
+  parts text[];
   part text;
   name text;
 BEGIN
-  FOR part IN
-    SELECT matched[1] FROM regexp_matches(template, '[{][{]|[}][}]|[{][^{}]*[}]|[^{}]+|[{}]', 'g') AS matched
   LOOP
+    -- What comes before the first brace, what begins there, and what comes after it.
+    parts := regexp_match(rest, '^([^{}]*)([{][{]|[}][}]|[{][^{}]*[}]|[{}])(.*)$');
+    IF parts IS NULL THEN
+      RETURN filled || rest;
+    END IF;
+    filled := filled || parts[1];
+    part := parts[2];
+    rest := parts[3];
     IF part IN ('{{', '}}') THEN
       filled := filled || left(part, 1);
     ELSIF part IN ('{', '}') THEN
       RAISE EXCEPTION 'template "%" has a single "%"', template, part
         USING ERRCODE = 'syntax_error', DETAIL = 'A brace that is meant is written twice.';
-    ELSIF left(part, 1) = '{' THEN
+    ELSE
       name := substr(part, 2, length(part) - 2);
       IF trigger_names -> name IS NOT NULL THEN
         filled := filled || (trigger_names ->> name);
@@ -26,10 +34,7 @@ BEGIN
         RAISE EXCEPTION 'template "%" names "%", which is no column of the table', template, name
           USING ERRCODE = 'undefined_column';
       END IF;
-    ELSE
-      filled := filled || part;
     END IF;
   END LOOP;
-  RETURN filled;
 END
 @body@;

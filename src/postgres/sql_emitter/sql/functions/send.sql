@@ -1,11 +1,13 @@
--- Sends a message: in the notification, or from the payload threshold on through the attachment table.
-CREATE OR REPLACE FUNCTION @schema@.send(kind int, namespace text, data jsonb) RETURNS void
+-- Sends a message: in the notification, or from the payload threshold on through the attachment table. It returns true, as
+-- PERFORM of a function without a result takes longer than an assignment.
+CREATE OR REPLACE FUNCTION @schema@.send(kind int, namespace text, data jsonb) RETURNS boolean
 LANGUAGE plpgsql
 AS @body@
 DECLARE
   channel text := @schema@.channel(namespace);
   sent bigint;
   message text;
+  done boolean;
 BEGIN
   -- JSON text has a quarter of the bytes of its jsonb at least, so that a large document need not be measured.
   IF pg_column_size(data) < 65536 THEN
@@ -15,11 +17,11 @@ BEGIN
     message := '{"uid":"emitter","nsp":' || to_json(substr(channel, @namespace_at@))::text || ',"type":' || kind
       || ',"data":' || data::text || '}' || translate(ltrim(sent::bit(64)::text, '0'), '01', E' \t');
     IF octet_length(message) < @threshold@ THEN
-      PERFORM set_config('pgio.notifications', (sent + 1)::text, true);
-      PERFORM pg_notify(channel, message);
-      RETURN;
+      done := set_config('pgio.notifications', (sent + 1)::text, true) IS NOT NULL;
+      done := pg_notify(channel, message) IS NOT NULL;
+      RETURN true;
     END IF;
   END IF;
-  PERFORM @schema@.attach(kind, channel, @schema@.msgpack(data));
+  RETURN @schema@.attach(kind, channel, @schema@.msgpack(data));
 END
 @body@;
