@@ -9,7 +9,8 @@ use tokio::process::Command;
 use super::heard::Heard;
 use super::install;
 use crate::support::node::{binary, event};
-use crate::support::pgio::{bare, run};
+use crate::support::pgbouncer::PgBouncer;
+use crate::support::pgio::{bare, pgio, run};
 use crate::support::postgres::postgres;
 use crate::support::sql::Session;
 use crate::support::whole::whole;
@@ -99,4 +100,26 @@ async fn what_print_prints_is_a_migration_for_psql_any_number_of_times() {
     session.execute(&printed).await;
     session.execute(&emit).await;
     assert_eq!(heard.until_end().await, all);
+}
+
+/// Only listening needs a session of its own.
+#[tokio::test]
+async fn a_pooler_in_transaction_mode_is_no_obstacle() {
+    let postgres = postgres().await;
+    let bouncer = PgBouncer::start(postgres.url(), "transaction").await;
+    install(&bouncer.url(), &[]).await;
+    run(&mut pgio(&bouncer.url(), &["sql", "check"])).await.succeeded();
+    let mut heard = Heard::start(postgres.url()).await;
+    let session = Session::open(&bouncer.url()).await;
+    for _ in 0..3 {
+        session
+            .execute(
+                "SELECT socket_io.emit('equal'), socket_io.emit('equal'), socket_io.emit('b', bytea '\\x01')",
+            )
+            .await;
+    }
+    session.execute("SELECT socket_io.emit('end')").await;
+    let names: Vec<_> = heard.until_end().await.into_iter().map(|heard| heard.event).collect();
+    assert_eq!(names, ["equal", "equal", "b"].repeat(3));
+    run(&mut pgio(&bouncer.url(), &["sql", "uninstall", "--yes"])).await.succeeded();
 }
