@@ -5,12 +5,12 @@ AS @body@
 DECLARE
   channel text := @prefix@ || '#' || CASE WHEN starts_with(namespace, '/') THEN '' ELSE '/' END || namespace;
 BEGIN
-  IF channel IS NULL THEN
+  IF octet_length(channel) <= 63 THEN
+    RETURN channel;
+  ELSIF channel IS NULL THEN
     RAISE EXCEPTION 'the namespace is NULL' USING ERRCODE = 'null_value_not_allowed';
-  ELSIF octet_length(channel) > 63 THEN
-    RAISE EXCEPTION 'namespace "%" cannot be used: its channel "%" has % bytes, and Postgres takes 63',
-      namespace, channel, octet_length(channel) USING ERRCODE = 'name_too_long';
   END IF;
-  RETURN channel;
+  RAISE EXCEPTION 'namespace "%" cannot be used: its channel "%" has % bytes, and Postgres takes 63',
+    namespace, channel, octet_length(channel) USING ERRCODE = 'name_too_long';
 END
 @body@;

@@ -3,9 +3,10 @@ CREATE OR REPLACE FUNCTION @schema@.event_name(event text, reserved text[]) RETU
 LANGUAGE plpgsql STABLE
 AS @body@
 BEGIN
-  IF event IS NULL THEN
-    RAISE EXCEPTION 'the event is NULL' USING ERRCODE = 'null_value_not_allowed';
-  ELSIF event = ANY (reserved) THEN
+  IF event IS NULL OR event = ANY (reserved) THEN
+    IF event IS NULL THEN
+      RAISE EXCEPTION 'the event is NULL' USING ERRCODE = 'null_value_not_allowed';
+    END IF;
     RAISE EXCEPTION 'event name "%" is reserved by Socket.IO', event USING ERRCODE = 'reserved_name';
   END IF;
   RETURN event;

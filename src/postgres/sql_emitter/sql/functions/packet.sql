@@ -3,9 +3,9 @@ CREATE OR REPLACE FUNCTION @schema@.packet(event text, args jsonb) RETURNS jsonb
 LANGUAGE plpgsql STABLE
 AS @body@
 BEGIN
-  IF jsonb_typeof(args) = 'array' THEN
-    RETURN jsonb_build_array(event) || args;
-  END IF;
-  RETURN jsonb_build_array(event, args);
+  RETURN CASE jsonb_typeof(args)
+      WHEN 'array' THEN jsonb_build_array(event) || args
+      ELSE jsonb_build_array(event, args)
+    END;
 END
 @body@;
