@@ -4,7 +4,7 @@ CARGO ?= cargo
 NODE_MODULES := tests/interop/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help build install demo test soak simulate mutants check audit fuzz bench bench-state generated dependencies
+.PHONY: help build install demo test soak simulate mutants check audit fuzz bench bench-sql bench-state generated dependencies
 
 help: ## Say what there is to do
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
@@ -69,6 +69,9 @@ fuzz: ## Run the fuzz targets on mutants of their corpus, with any compiler: COU
 
 bench: dependencies $(NODE_MODULES) ## Measure it beside the Node emitter and psql
 	$(CARGO) bench --locked --bench peers
+
+bench-sql: dependencies ## Measure what emitting from SQL adds to a transaction
+	$(CARGO) bench --locked --profile dev --bench sql
 
 bench-state: ## Measure what a notification costs the cluster's state machine
 	$(CARGO) bench --locked --profile simulation --no-default-features --bench state

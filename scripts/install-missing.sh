@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building and testing pgio needs and this machine lacks: a C compiler, OpenSSL's headers, the programs of
-# a Postgres server, PgBouncer, tmux, Node.js 18 or later with npm. Says what it installs; does nothing where all is there.
+# a Postgres server, PgBouncer, tmux, Node.js 18 or later
+# with npm, psql, Python's psycopg. Says what it installs; does nothing where all is there.
 set -euo pipefail
 
 readonly NODE_NEEDED=18
@@ -26,6 +27,9 @@ has_pgbouncer() { has pgbouncer || [[ -x /usr/sbin/pgbouncer ]]; }
 # Its `process.versions.node` starts with the major version.
 has_node() { has node && (($(node -p 'parseInt(process.versions.node)') >= NODE_NEEDED)); }
 
+# For Debian's own Python, whatever comes first in a user's path.
+has_psycopg() { /usr/bin/python3 -c 'import psycopg' 2>/dev/null; }
+
 # What is missing, a word each.
 missing() {
   has cc || echo compiler
@@ -36,6 +40,8 @@ missing() {
   has tmux || echo tmux
   has_node || echo node
   has npm || echo npm
+  has psql || echo psql
+  has_psycopg || echo psycopg
 }
 
 # The Debian package for one of those.
@@ -49,6 +55,8 @@ package() {
     tmux) echo tmux ;;
     node) echo nodejs ;;
     npm) echo npm ;;
+    psql) echo postgresql-client ;;
+    psycopg) echo python3-psycopg ;;
   esac
 }
 

@@ -25,6 +25,8 @@ pub(super) enum Failure {
     PipeClosed,
     /// Anything else; the text says what was done before it.
     Other(String),
+    /// The same, with what to do about it.
+    Advised { text: String, hint: String },
     /// A failure with what was done before it, which the exit status does not tell.
     After { done: String, cause: Box<Failure> },
 }
@@ -55,7 +57,7 @@ impl Failure {
             Self::TooFew(_) => 4,
             Self::Interrupted => 130,
             Self::PipeClosed => 0,
-            Self::Other(_) => 1,
+            Self::Other(_) | Self::Advised { .. } => 1,
             Self::After { cause, .. } => cause.status(),
         }
     }
@@ -64,6 +66,7 @@ impl Failure {
         match self {
             Self::Library(error) => Some(error.to_string()),
             Self::Usage(text) | Self::TooFew(text) | Self::Other(text) => Some(text.clone()),
+            Self::Advised { text, .. } => Some(text.clone()),
             Self::Interrupted | Self::PipeClosed => None,
             Self::After { done, cause } => match cause.text() {
                 Some(text) => Some(format!("{text} ({done})")),
@@ -117,6 +120,7 @@ impl Failure {
                 "a shorter --channel-prefix than {:?} leaves more room",
                 global.options.channel_prefix
             )),
+            Self::Advised { hint, .. } => Some(hint.clone()),
             Self::After { cause, .. } => cause.hint(global),
             _ => None,
         }

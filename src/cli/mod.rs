@@ -29,6 +29,7 @@ mod signals;
 mod size;
 mod socket_inventory;
 mod sockets;
+mod sql;
 mod tagged;
 mod tail;
 mod target;
@@ -80,6 +81,7 @@ enum Command {
     Disconnect(disconnect::Disconnect),
     ServerEmit(server_emit::ServerEmit),
     Attachments(attachments::Attachments),
+    Sql(sql::Sql),
     Doctor(doctor::Doctor),
     Bench(bench::Bench),
     Completions(completions::Completions),
@@ -136,6 +138,7 @@ impl Command {
             Self::Disconnect(disconnect) => exit::unless_interrupted(disconnect.run(global)).await,
             Self::ServerEmit(event) => exit::unless_interrupted(event.run(global)).await,
             Self::Attachments(attachments) => attachments.run(global).await,
+            Self::Sql(sql) => sql.run(global).await,
             Self::Doctor(doctor) => exit::unless_interrupted(doctor.run(global)).await,
             Self::Bench(bench) => exit::unless_interrupted(bench.run(global)).await,
             Self::Completions(completions) => completions.run(),

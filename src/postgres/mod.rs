@@ -17,6 +17,8 @@ mod server_identity;
 mod session;
 mod session_setup;
 mod settings;
+#[cfg(feature = "cli")]
+pub(crate) mod sql_emitter;
 mod table;
 mod tls;
 

@@ -12,4 +12,5 @@ mod serve;
 mod sessions;
 mod settings;
 mod soak_parts;
+mod sql;
 mod support;

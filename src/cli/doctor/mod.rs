@@ -4,6 +4,7 @@ mod doors;
 mod finding;
 mod server;
 mod servers;
+mod sql;
 mod table;
 mod traffic;
 
@@ -98,12 +99,13 @@ impl Doctor {
             if is_heard {
                 // After those who listen were counted, as it is one of them.
                 let servers = async {
-                    let cluster = Cluster::connect(settings, context.options.clone()).await?;
+                    let cluster = Cluster::connect(settings.clone(), context.options.clone()).await?;
                     servers::check(&cluster, &context.namespaces).await
                 };
                 report.check_all("servers", examiner, servers).await?;
             }
             report.check_all("table", examiner, table::check(&context, about)).await?;
+            report.check_all("sql", examiner, sql::check(&settings, &context.options)).await?;
         }
         for url in &self.servers {
             report.add_all(doors::check(url).await)?;

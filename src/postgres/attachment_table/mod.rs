@@ -37,7 +37,7 @@ pub(crate) use shape::Shape;
 pub(crate) use statistics::Statistics;
 
 /// What makes our advisory locks different from others' in the same database: `pgio`.
-const LOCK_SPACE: i64 = 0x7067_696f << 32;
+pub(super) const LOCK_SPACE: i64 = 0x7067_696f << 32;
 
 /// The attachment table of a database, over a connection of its own: what takes long here keeps no message waiting.
 pub struct AttachmentTable {

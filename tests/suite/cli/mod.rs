@@ -16,5 +16,6 @@ mod rooms;
 mod schemas;
 mod server_emit;
 mod sockets;
+mod sql;
 mod tail;
 mod terminal;

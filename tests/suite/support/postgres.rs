@@ -25,7 +25,9 @@ impl Postgres {
     pub async fn url_of_role_with(&self, settings: &str) -> String {
         let address = self.url.split(['@', '/']).nth(3).unwrap();
         let role = format!("role_of_{}", self.name);
-        let create = format!("CREATE ROLE {role} LOGIN PASSWORD 'pw'; ALTER ROLE {role} {settings}");
+        let create = format!(
+            "SET password_encryption = 'scram-sha-256'; CREATE ROLE {role} LOGIN PASSWORD 'pw'; ALTER ROLE {role} {settings}"
+        );
         execute(&self.url, &create).await;
         format!("postgres://{role}:pw@{address}/{}", self.name)
     }

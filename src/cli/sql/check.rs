@@ -1,0 +1,88 @@
+//! `pgio sql check`: whether the functions are there, and as they are to be.
+
+use clap::Args;
+use serde_json::json;
+
+use super::{Grants, Schema};
+use crate::cli::arguments::{Format, Global};
+use crate::cli::exit::Failure;
+use crate::cli::output::lines::Lines;
+use crate::cli::output::safe;
+use crate::postgres::sql_emitter::{Difference, Installed, SqlEmitter, differences};
+
+/// Check that the functions are installed, unchanged, and for the servers of this command line
+///
+/// Compares the functions in the database with those of this pgio, and the settings that they were installed with with
+/// --channel-prefix, --table-name and --payload-threshold; with --grant, whether these roles may call them. Changes
+/// nothing. Prints one line for each difference, and exits with 1 if there is any.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  pgio sql check                         the functions in schema socket_io
+  pgio sql check --grant app             and whether the role app may emit
+  pgio sql check -o json | jq .differences")]
+pub(super) struct Check {
+    #[command(flatten)]
+    schema: Schema,
+    #[command(flatten)]
+    grants: Grants,
+}
+
+impl Check {
+    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+        let emitter = self.schema.emitter(global)?;
+        let schema = emitter.schema();
+        let roles = &self.grants.roles;
+        let installed = emitter.installed(global.settings()?, roles).await?;
+        let found =
+            installed.as_ref().map_or_else(Vec::new, |installed| differences(&emitter, installed, roles));
+        let mut lines = Lines::stdout();
+        match (global.output, &installed) {
+            (Format::Json, installed) => lines.json(&object(&emitter, installed.as_ref(), &found))?,
+            (Format::Text, None) => {}
+            (Format::Text, Some(installed)) if found.is_empty() => {
+                let version = installed.version;
+                let text =
+                    format!("the functions in schema {schema} are as they should be, version {version}");
+                lines.text(&safe::line(&text))?;
+            }
+            (Format::Text, Some(_)) => {
+                for Difference { object, problem } in &found {
+                    lines.text(&safe::line(&format!("{object}: {problem}")))?;
+                }
+            }
+        }
+        lines.flush()?;
+        match (installed, found.len()) {
+            (None, _) => Err(Failure::Advised {
+                text: format!("the functions are not installed in schema {schema}"),
+                hint: "pgio sql install".into(),
+            }),
+            (Some(_), 0) => Ok(()),
+            (Some(_), count) => Err(Failure::Advised {
+                text: match count {
+                    1 => format!("1 difference in schema {schema}"),
+                    _ => format!("{count} differences in schema {schema}"),
+                },
+                hint: "pgio sql install makes the functions what they should be".into(),
+            }),
+        }
+    }
+}
+
+fn object(emitter: &SqlEmitter, installed: Option<&Installed>, found: &[Difference]) -> serde_json::Value {
+    let differences: Vec<_> = found
+        .iter()
+        .map(|Difference { object, problem }| json!({ "object": object, "problem": problem }))
+        .collect();
+    json!({
+        "schema": emitter.schema().as_str(),
+        "version": installed.map(|installed| installed.version),
+        "settings": installed.map(|installed| json!({
+            "channelPrefix": installed.channel_prefix,
+            "tableName": installed.table_name,
+            "payloadThreshold": installed.payload_threshold,
+        })),
+        "differences": differences,
+    })
+}

@@ -1,0 +1,71 @@
+//! `pgio sql install`: the functions into the database.
+
+use clap::Args;
+use serde_json::json;
+
+use super::{Grants, Schema};
+use crate::cli::arguments::{Format, Global};
+use crate::cli::exit::Failure;
+use crate::cli::output::lines::Lines;
+use crate::cli::output::safe;
+use crate::postgres::sql_emitter::{Outcome, SqlEmitter, VERSION};
+
+/// Install the functions, or bring those that are there up to date
+///
+/// Runs what pgio sql print prints, in one transaction: all of it is done, or nothing. It creates the schema and the
+/// attachment table where they are missing, replaces functions that are older or were changed, and takes the options of
+/// this command line (--channel-prefix, --table-name, --payload-threshold) for those of the servers. Privileges that roles
+/// have stay; --grant adds to them.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  pgio sql install                           only this role may emit
+  pgio sql install --grant app --grant jobs  and two others
+  pgio sql install --schema events           another schema than socket_io
+  pgio sql install --channel-prefix chat     for servers with that prefix")]
+pub(super) struct Install {
+    #[command(flatten)]
+    schema: Schema,
+    #[command(flatten)]
+    grants: Grants,
+}
+
+impl Install {
+    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+        let emitter = self.schema.emitter(global)?;
+        let outcome = emitter.install(global.settings()?, &self.grants.roles).await?;
+        if let Some(owner) = outcome.after.superuser() {
+            global.warn(&format!(
+                "the functions run with the rights of the superuser {owner}; the owner of {} would be enough",
+                outcome.after.table_name
+            ));
+        }
+        let mut lines = Lines::stdout();
+        match global.output {
+            Format::Text => lines.text(&safe::line(&describe(&emitter, &outcome)))?,
+            Format::Json => lines.json(&json!({
+                "schema": emitter.schema().as_str(),
+                "version": VERSION,
+                "previousVersion": outcome.before.as_ref().map(|before| before.version),
+                "changed": outcome.before.as_ref() != Some(&outcome.after),
+            }))?,
+        }
+        lines.flush()
+    }
+}
+
+fn describe(emitter: &SqlEmitter, outcome: &Outcome) -> String {
+    let schema = emitter.schema();
+    match &outcome.before {
+        None => format!("installed the functions in schema {schema}, version {VERSION}"),
+        Some(before) if *before == outcome.after => {
+            format!("the functions in schema {schema} are up to date, version {VERSION}")
+        }
+        Some(before) if before.version == VERSION => {
+            format!("updated the functions in schema {schema}, version {VERSION}")
+        }
+        Some(before) => {
+            format!("updated the functions in schema {schema} from version {} to {VERSION}", before.version)
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! `pgio sql`: functions in the database with which any client of it, and any trigger, emits.
+
+mod check;
+mod install;
+mod print;
+mod uninstall;
+
+use clap::{Args, Subcommand};
+
+use super::arguments::Global;
+use super::exit::{self, Failure};
+use crate::postgres::sql_emitter::{Name, SqlEmitter};
+
+/// Emit from SQL: install functions that any database client and any trigger can call
+///
+/// The functions emit, join, leave, disconnect and server_side_emit are for statements, and broadcast_change is for
+/// triggers. What a transaction emits goes out when it commits, and never after a rollback. They are plain SQL and
+/// PL/pgSQL for PostgreSQL 12 and later, and need no extension. docs/sql.md is the manual.
+///
+/// The functions take the channel prefix, the table and the payload threshold of the servers when they are installed. They
+/// run with the rights of the role that installs them: install as the owner of the attachment table rather than as a
+/// superuser.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  pgio sql install --grant app     install, and let the role app emit
+  pgio sql print >V7__emit.sql     the same as a migration
+  pgio sql check                   is it installed, and unchanged?
+  psql -c \"SELECT socket_io.emit('price', '{\\\"EUR\\\": 42.5}')\"")]
+pub(super) struct Sql {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Print(print::Print),
+    Install(install::Install),
+    Check(check::Check),
+    Uninstall(uninstall::Uninstall),
+}
+
+impl Sql {
+    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+        match self.command {
+            Command::Print(print) => print.run(global),
+            Command::Install(install) => exit::unless_interrupted(install.run(global)).await,
+            Command::Check(check) => exit::unless_interrupted(check.run(global)).await,
+            Command::Uninstall(uninstall) => exit::unless_interrupted(uninstall.run(global)).await,
+        }
+    }
+}
+
+/// Where the functions are.
+#[derive(Args)]
+struct Schema {
+    /// The schema of the functions
+    #[arg(long, value_name = "SCHEMA", default_value = "socket_io")]
+    schema: Name,
+}
+
+/// Who may call them.
+#[derive(Args)]
+struct Grants {
+    /// A role that may call the functions; may be repeated [default: the owner alone]
+    #[arg(long = "grant", value_name = "ROLE")]
+    roles: Vec<Name>,
+}
+
+impl Schema {
+    /// The functions there, for servers with the options of the command line.
+    fn emitter(&self, global: &Global) -> Result<SqlEmitter, Failure> {
+        let options = global.adapter_options();
+        let schema = self.schema.clone();
+        Ok(SqlEmitter::new(schema, options.channel_prefix, options.table_name, options.payload_threshold)?)
+    }
+}

@@ -1,0 +1,64 @@
+//! `pgio sql uninstall`: the functions out of the database.
+
+use clap::Args;
+use serde_json::json;
+
+use super::Schema;
+use crate::cli::arguments::{Format, Global};
+use crate::cli::confirm::confirm;
+use crate::cli::exit::Failure;
+use crate::cli::output::lines::Lines;
+use crate::cli::output::safe;
+
+/// Remove the functions, their settings and their schema
+///
+/// Refuses while a trigger uses them, and says which. The attachment table stays, as the servers need it; the schema stays
+/// where it holds anything else. Asks first on a terminal, and needs --yes without one.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  pgio sql uninstall                     asks first
+  pgio sql uninstall --yes               for scripts
+  pgio sql uninstall --schema events -y  those in another schema")]
+pub(super) struct Uninstall {
+    #[command(flatten)]
+    schema: Schema,
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+}
+
+impl Uninstall {
+    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+        let emitter = self.schema.emitter(global)?;
+        let schema = emitter.schema();
+        let settings = global.settings()?;
+        let Some(installed) = emitter.installed(settings.clone(), &[]).await? else {
+            return Err(Failure::Other(format!("the functions are not installed in schema {schema}")));
+        };
+        if !installed.triggers.is_empty() {
+            let triggers = installed.triggers.join(", ");
+            return Err(Failure::Advised {
+                text: format!("triggers use the functions in schema {schema}: {triggers}"),
+                hint: "drop these triggers first".into(),
+            });
+        }
+        let question = format!("remove the functions in schema {schema} from {}", settings.target());
+        confirm(&question, self.yes).await?;
+        let stays = emitter.uninstall(settings).await?;
+        let mut lines = Lines::stdout();
+        match global.output {
+            Format::Text => {
+                let text = match stays {
+                    true => format!("removed the functions; schema {schema} stays"),
+                    false => format!("removed the functions and schema {schema}"),
+                };
+                lines.text(&safe::line(&text))?;
+            }
+            Format::Json => {
+                lines.json(&json!({ "schema": schema.as_str(), "schemaRemoved": !stays }))?;
+            }
+        }
+        lines.flush()
+    }
+}

@@ -1,0 +1,118 @@
+//! What differs between the functions as they are to be and as they are.
+
+use super::functions::FUNCTIONS;
+use super::installed::Installed;
+use super::script::VERSION;
+use super::{Name, SqlEmitter};
+
+const PAYLOAD_THRESHOLD: &str = "payload_threshold";
+
+/// One thing that is not as it is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Difference {
+    /// What it concerns: a setting, a function with the types of its arguments, a role.
+    pub(crate) object: String,
+    /// What is wrong with it.
+    pub(crate) problem: String,
+}
+
+impl Difference {
+    fn new(object: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { object: object.into(), problem: problem.into() }
+    }
+}
+
+/// Compares what is installed with what is to be, for roles that are to emit.
+pub(crate) fn differences(wanted: &SqlEmitter, installed: &Installed, roles: &[Name]) -> Vec<Difference> {
+    let mut found = of_settings(wanted, installed);
+    found.extend(of_table(installed));
+    if installed.version != VERSION {
+        let (is, has) = (installed.version, VERSION);
+        // Each function is another one then; that says nothing more.
+        found.push(Difference::new(
+            "version",
+            format!("the functions are of version {is}, this pgio has {has}"),
+        ));
+        return found;
+    }
+    // The bodies hold settings, and those that differ have been told.
+    let as_installed = SqlEmitter {
+        channel_prefix: installed.channel_prefix.clone(),
+        payload_threshold: installed.payload_threshold,
+        ..wanted.clone()
+    };
+    for expected in FUNCTIONS {
+        let signature = expected.signature();
+        let Some(function) = installed.functions.get(&signature) else {
+            found.push(Difference::new(signature, "it is missing"));
+            continue;
+        };
+        let changed = is_changed(&as_installed.body_of(expected), &function.body);
+        for (is_wrong, problem) in [
+            (changed, "its body was changed"),
+            (function.is_security_definer != expected.is_security_definer(), "SECURITY DEFINER was changed"),
+            (function.is_stable != expected.is_stable(), "its volatility was changed"),
+            (function.configuration != expected.configuration(), "its SET clauses were changed"),
+            (function.public_may_execute, "every role may execute it"),
+        ] {
+            if is_wrong {
+                found.push(Difference::new(signature.clone(), problem));
+            }
+        }
+        for role in roles.iter().filter(|_| expected.is_public()) {
+            if !function.roles.iter().any(|name| name == role.as_str()) {
+                found.push(Difference::new(signature.clone(), format!("role {role} may not execute it")));
+            }
+        }
+    }
+    let is_expected =
+        |signature: &String| FUNCTIONS.iter().any(|expected| expected.signature() == *signature);
+    for (signature, function) in &installed.functions {
+        if function.is_marked && !is_expected(signature) {
+            found.push(Difference::new(signature.clone(), "it is no function of this version"));
+        }
+    }
+    found
+}
+
+/// Why servers with the wanted settings do not receive what the installed functions emit. The threshold is no reason.
+pub(crate) fn out_of_reach(wanted: &SqlEmitter, installed: &Installed) -> Vec<Difference> {
+    let mut found = of_settings(wanted, installed);
+    found.retain(|difference| difference.object != PAYLOAD_THRESHOLD);
+    found.extend(of_table(installed));
+    found
+}
+
+/// What was installed with other settings than these.
+fn of_settings(wanted: &SqlEmitter, installed: &Installed) -> Vec<Difference> {
+    let mut found = Vec::new();
+    let mut differ = |name: &str, is: &str, wanted: &str| {
+        found.push(Difference::new(name, format!("the functions have {is}, and this pgio {wanted}")));
+    };
+    if installed.channel_prefix != wanted.channel_prefix {
+        let (is, wanted) = (&installed.channel_prefix, &wanted.channel_prefix);
+        differ("channel_prefix", &format!("{is:?}"), &format!("{wanted:?}"));
+    }
+    if installed.table_exists && !installed.is_table_of_options {
+        differ("table_name", &installed.table_name, wanted.table.as_sql());
+    }
+    let threshold = wanted.inline_limit();
+    if installed.payload_threshold != threshold {
+        differ(PAYLOAD_THRESHOLD, &installed.payload_threshold.to_string(), &threshold.to_string());
+    }
+    found
+}
+
+fn of_table(installed: &Installed) -> Option<Difference> {
+    let problem = match installed {
+        Installed { table_exists: false, .. } => "the table does not exist",
+        Installed { owner_may_insert: false, .. } => "the owner of the functions has no INSERT on it",
+        _ => return None,
+    };
+    Some(Difference::new(installed.table_name.clone(), problem))
+}
+
+/// A tool may have written other line endings.
+fn is_changed(expected: &str, body: &str) -> bool {
+    !expected.bytes().eq(body.bytes().filter(|byte| *byte != b'\r'))
+}

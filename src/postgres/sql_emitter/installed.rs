@@ -1,0 +1,173 @@
+//! What is installed in a database, as its catalogs say.
+
+use std::collections::BTreeMap;
+
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Error as PgError, Row};
+
+use super::script::{MARK_PATTERN, SETTINGS_MARK};
+use super::{Name, SqlEmitter};
+use crate::postgres::{Session, Settings, failure};
+use crate::{Error, Result};
+
+/// What a statement takes, with the types.
+type Parameters<'a> = &'a [(&'a (dyn ToSql + Sync), Type)];
+
+const FUNCTIONS: &str = "SELECT p.proname::text, pg_catalog.oidvectortypes(p.proargtypes), p.prosrc, p.prosecdef, \
+     p.provolatile = 's', coalesce(pg_catalog.array_to_string(p.proconfig, ', '), ''), \
+     coalesce(pg_catalog.obj_description(p.oid, 'pg_proc') LIKE $2, false), \
+     pg_catalog.has_function_privilege('public', p.oid, 'EXECUTE'), \
+     (SELECT pg_catalog.array_agg(role.rolname::text) FROM pg_catalog.pg_roles role \
+      WHERE role.rolname = ANY ($3) AND pg_catalog.has_schema_privilege(role.oid, n.oid, 'USAGE') \
+      AND pg_catalog.has_function_privilege(role.oid, p.oid, 'EXECUTE')), \
+     owner.rolname::text, owner.rolsuper \
+     FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
+     JOIN pg_catalog.pg_roles owner ON owner.oid = p.proowner \
+     WHERE n.nspname = $1 AND p.prokind = 'f'";
+
+/// The table that the functions write to, whether it is the one of that name, and whether that role may write to it.
+const TABLE: &str = "SELECT pg_catalog.to_regclass($1) IS NOT NULL, \
+     coalesce(pg_catalog.to_regclass($1) = pg_catalog.to_regclass($2), false), \
+     coalesce(pg_catalog.has_table_privilege($3::text, pg_catalog.to_regclass($1), 'INSERT'), false)";
+
+/// The triggers that call a function of the schema. A partition has a copy of each trigger of its table.
+const TRIGGERS: &str = "SELECT DISTINCT pg_catalog.format('%I on %I.%I', t.tgname, r.nspname, c.relname) \
+     FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid \
+     JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
+     JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid JOIN pg_catalog.pg_namespace r ON r.oid = c.relnamespace \
+     WHERE n.nspname = $1 AND NOT t.tgisinternal AND pg_catalog.obj_description(p.oid, 'pg_proc') LIKE $2 \
+     AND NOT (c.relispartition AND EXISTS (SELECT FROM pg_catalog.pg_trigger whole WHERE whole.tgname = t.tgname \
+     AND whole.tgfoid = t.tgfoid AND whole.tgrelid = pg_catalog.pg_partition_root(c.oid))) \
+     ORDER BY 1";
+
+const SCHEMAS: &str = "SELECT n.nspname::text FROM pg_catalog.pg_class c \
+     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+     WHERE c.relname = 'settings' AND pg_catalog.obj_description(c.oid, 'pg_class') = $1 ORDER BY 1";
+
+/// What is installed in a schema.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Installed {
+    /// The version of the functions.
+    pub(crate) version: i32,
+    pub(crate) channel_prefix: String,
+    /// With its schema, as SQL.
+    pub(crate) table_name: String,
+    pub(crate) payload_threshold: usize,
+    pub(super) table_exists: bool,
+    /// Whether that is the table of the options.
+    pub(super) is_table_of_options: bool,
+    pub(super) owner_may_insert: bool,
+    pub(super) functions: BTreeMap<String, InstalledFunction>,
+    /// `tell on public.orders`: the triggers that call a function.
+    pub(crate) triggers: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct InstalledFunction {
+    pub(super) body: String,
+    pub(super) is_security_definer: bool,
+    pub(super) is_stable: bool,
+    /// `search_path=pg_catalog, pg_temp`
+    pub(super) configuration: String,
+    /// Whether it has the comment of ours.
+    pub(super) is_marked: bool,
+    pub(super) public_may_execute: bool,
+    /// Those of the roles in question that may call it.
+    pub(super) roles: Vec<String>,
+    pub(super) owner: String,
+    pub(super) is_owner_superuser: bool,
+}
+
+impl Installed {
+    /// Reads what is in the schema of `emitter`; `None` where nothing of ours is.
+    pub(super) async fn read(client: &Client, emitter: &SqlEmitter, roles: &[Name]) -> Result<Option<Self>> {
+        let fail = |error: PgError| failure(&error);
+        let schema = emitter.schema.as_str();
+        let Some(mut settings) = settings(client, emitter).await? else { return Ok(None) };
+        let mut setting = |name: &str| settings.remove(name).ok_or_else(|| malformed(schema, name));
+        let (version, threshold) = (setting("version")?, setting("payload_threshold")?);
+        let version = version.parse().map_err(|_| malformed(schema, "version"))?;
+        let payload_threshold = threshold.parse().map_err(|_| malformed(schema, "payload_threshold"))?;
+        let (channel_prefix, table_name) = (setting("channel_prefix")?, setting("table_name")?);
+
+        let names: Vec<_> = roles.iter().map(Name::as_str).collect();
+        let parameters: Parameters<'_> =
+            &[(&schema, Type::TEXT), (&MARK_PATTERN, Type::TEXT), (&names, Type::TEXT_ARRAY)];
+        let rows = client.query_typed(FUNCTIONS, parameters).await.map_err(fail)?;
+        let functions = rows.iter().map(function).collect::<Result<BTreeMap<_, _>, _>>().map_err(fail)?;
+        let owner = functions.values().find(|function| function.is_marked).map(|function| &function.owner);
+        let owner = owner.map(String::as_str);
+        let wanted = emitter.table.as_sql();
+        let table: Parameters<'_> = &[(&table_name, Type::TEXT), (&wanted, Type::TEXT), (&owner, Type::TEXT)];
+        let table = client.query_typed(TABLE, table).await.map_err(fail)?;
+        let flag = |column| table.first().map_or(Ok(false), |row| row.try_get(column)).map_err(fail);
+        let triggers = client.query_typed(TRIGGERS, &parameters[..2]).await.map_err(fail)?;
+        Ok(Some(Self {
+            version,
+            channel_prefix,
+            payload_threshold,
+            table_exists: flag(0)?,
+            is_table_of_options: flag(1)?,
+            owner_may_insert: flag(2)?,
+            table_name,
+            functions,
+            triggers: triggers.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(fail)?,
+        }))
+    }
+
+    /// The role with whose rights the functions run, where it is a superuser.
+    pub(crate) fn superuser(&self) -> Option<&str> {
+        let mut owned = self.functions.values().filter(|function| function.is_marked);
+        owned.find(|function| function.is_owner_superuser).map(|function| function.owner.as_str())
+    }
+}
+
+/// The settings by their names; `None` where there are none.
+async fn settings(client: &Client, emitter: &SqlEmitter) -> Result<Option<BTreeMap<String, String>>> {
+    let schema = emitter.schema.as_sql();
+    let table = format!("{schema}.settings");
+    let exists = "SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         WHERE n.nspname = $1 AND c.relname = 'settings' AND pg_catalog.obj_description(c.oid, 'pg_class') = $2";
+    let name = emitter.schema.as_str();
+    let exists = client.query_typed(exists, &[(&name, Type::TEXT), (&SETTINGS_MARK, Type::TEXT)]).await;
+    if exists.map_err(|error| failure(&error))?.is_empty() {
+        return Ok(None);
+    }
+    match client.query_typed(&format!("SELECT name, value FROM {table}"), &[]).await {
+        Ok(rows) => {
+            let pairs = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+            pairs.collect::<Result<_, PgError>>().map(Some).map_err(|error| failure(&error))
+        }
+        Err(error) => Err(failure(&error)),
+    }
+}
+
+/// The schemas that the functions are installed in.
+pub(crate) async fn schemas(settings: Settings) -> Result<Vec<Name>> {
+    let session = Session::open(settings).await?;
+    let client = session.client().await?;
+    let rows = client.query_typed(SCHEMAS, &[(&SETTINGS_MARK, Type::TEXT)]).await;
+    let rows = rows.map_err(|error| failure(&error))?;
+    let names = rows.iter().map(|row| row.try_get(0).map(Name));
+    names.collect::<Result<_, PgError>>().map_err(|error| failure(&error))
+}
+
+fn function(row: &Row) -> Result<(String, InstalledFunction), PgError> {
+    let (name, types): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+    let function = InstalledFunction {
+        body: row.try_get(2)?,
+        is_security_definer: row.try_get(3)?,
+        is_stable: row.try_get(4)?,
+        configuration: row.try_get(5)?,
+        is_marked: row.try_get(6)?,
+        public_may_execute: row.try_get(7)?,
+        roles: row.try_get::<_, Option<Vec<String>>>(8)?.unwrap_or_default(),
+        owner: row.try_get(9)?,
+        is_owner_superuser: row.try_get(10)?,
+    };
+    Ok((format!("{name}({types})"), function))
+}
+
+fn malformed(schema: &str, name: &str) -> Error {
+    Error::Decode(format!("the table settings of schema {schema} has no usable {name}"))
+}

@@ -1,0 +1,5 @@
+-- Functions with which any database client, or a trigger, emits to the Socket.IO clients of a cluster.
+-- Written by `pgio sql print`; version @version@. For PostgreSQL 12 and later, without an extension.
+--
+-- Run this file in one transaction. It may run any number of times: it replaces the functions of an older version,
+-- and keeps the privileges that were granted on them.

@@ -1,0 +1,226 @@
+//! Who may emit, and what others cannot make the functions do.
+
+use serde_json::json;
+
+use super::heard::Heard;
+use super::install;
+use crate::support::pgio::{pgio, run};
+use crate::support::postgres::{Postgres, postgres};
+use crate::support::sql::Session;
+
+/// A role of this test alone.
+struct Role<'a> {
+    name: String,
+    url: String,
+    postgres: &'a Postgres,
+}
+
+impl<'a> Role<'a> {
+    /// Makes a role whose name ends in that of the test's database, as all databases share the roles.
+    async fn create(postgres: &'a Postgres, name: &str) -> Role<'a> {
+        let (server, database) = postgres.url().rsplit_once('/').unwrap();
+        let name = format!("{name} of {database}");
+        let user: String = name.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let url = format!("postgres://{user}:pw@{}/{database}", server.rsplit_once('@').unwrap().1);
+        let role = Role { name, url, postgres };
+        role.admin(&format!(
+            "SET password_encryption = 'scram-sha-256'; CREATE ROLE {} LOGIN PASSWORD 'pw'",
+            role.quoted()
+        ))
+        .await;
+        role
+    }
+
+    fn quoted(&self) -> String {
+        format!("\"{}\"", self.name.replace('"', "\"\""))
+    }
+
+    async fn admin(&self, statements: &str) {
+        Session::open(self.postgres.url()).await.execute(statements).await;
+    }
+
+    async fn open(&self) -> Session {
+        Session::open(&self.url).await
+    }
+
+    async fn drop(self) {
+        self.admin(&format!("DROP OWNED BY {0}; DROP ROLE {0}", self.quoted())).await;
+    }
+}
+
+#[tokio::test]
+async fn a_role_with_execute_alone_may_emit_and_others_may_not() {
+    let postgres = postgres().await;
+    let (app, other) =
+        (Role::create(&postgres, "It's \"app\"").await, Role::create(&postgres, "other").await);
+    install(postgres.url(), &["--grant", &app.name]).await;
+    let mut heard = Heard::start(postgres.url()).await;
+    let session = app.open().await;
+    let all = "SELECT socket_io.emit('small'), socket_io.emit('big', to_jsonb(repeat('x', 9000))),
+        socket_io.emit('bytes', bytea '\\x01'), socket_io.join('{a}'), socket_io.leave('{a}'),
+        socket_io.disconnect(rooms => '{a}'), socket_io.server_side_emit('e'), socket_io.emit('end')";
+    session.execute(all).await;
+    let names: Vec<_> = heard.until_end().await.into_iter().map(|heard| heard.event).collect();
+    assert_eq!(names, ["small", "big", "bytes"]);
+    for internal in [
+        "SELECT socket_io.send(3, '/', '{}')",
+        "SELECT socket_io.attach(3, 'socket.io#/', '')",
+        "SELECT socket_io.broadcast('e', '[]', '{}', '/')",
+        "SELECT socket_io.msgpack('{}')",
+        "SELECT * FROM socket_io.settings",
+        "UPDATE socket_io.settings SET value = 'x'",
+        "SELECT * FROM socket_io_attachments",
+        "CREATE TABLE socket_io.mine ()",
+        "CREATE FUNCTION socket_io.f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    ] {
+        assert_eq!(session.refuses(internal).await.0, "42501", "{internal}");
+    }
+    let stranger = other.open().await;
+    assert_eq!(stranger.refuses("SELECT socket_io.emit('e')").await.0, "42501");
+    // Even where it may look into the schema.
+    let admin = Session::open(postgres.url()).await;
+    admin.execute("GRANT USAGE ON SCHEMA socket_io TO PUBLIC").await;
+    for call in [
+        "emit('e')",
+        "emit('e', '[]')",
+        "emit('e', bytea '')",
+        "join('{a}')",
+        "disconnect()",
+        "server_side_emit('e')",
+    ] {
+        let (code, text) = stranger.refuses(&format!("SELECT socket_io.{call}")).await;
+        assert!(code == "42501" && text.starts_with("permission denied for function"), "{call}: {text}");
+    }
+    let check = run(&mut pgio(postgres.url(), &["sql", "check", "--grant", &app.name])).await.succeeded();
+    assert!(
+        check.stdout.starts_with("the functions in schema socket_io are as they should be, "),
+        "{check:?}"
+    );
+    drop((session, stranger));
+    app.drop().await;
+    other.drop().await;
+}
+
+/// Who may write to a table sets its triggers off, without a right to emit.
+#[tokio::test]
+async fn a_trigger_emits_whoever_writes() {
+    let postgres = postgres().await;
+    let writer = Role::create(&postgres, "writer").await;
+    install(postgres.url(), &[]).await;
+    let admin = Session::open(postgres.url()).await;
+    admin
+        .execute(&format!(
+            "CREATE TABLE t (id int, big text);
+            CREATE TRIGGER tell AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION socket_io.broadcast_change('r', 'e');
+            GRANT INSERT ON t TO \"{}\"",
+            writer.name
+        ))
+        .await;
+    let mut heard = Heard::start(postgres.url()).await;
+    let session = writer.open().await;
+    session.execute("INSERT INTO t VALUES (1, ''), (2, ''), (3, repeat('x', 9000))").await;
+    for id in 1..=3 {
+        assert_eq!(heard.next().await.args[0]["record"]["id"], id);
+    }
+    assert_eq!(session.refuses("SELECT socket_io.emit('e')").await.0, "42501");
+    drop(session);
+    writer.drop().await;
+}
+
+#[tokio::test]
+async fn a_hostile_search_path_changes_nothing() {
+    let postgres = postgres().await;
+    let app = Role::create(&postgres, "attacker").await;
+    install(postgres.url(), &["--grant", &app.name]).await;
+    let admin = Session::open(postgres.url()).await;
+    admin
+        .execute(&format!(
+            "CREATE TABLE secrets (secret text); CREATE SCHEMA evil AUTHORIZATION \"{0}\"; CREATE TABLE witness (who text);
+            GRANT INSERT ON witness TO PUBLIC; GRANT TEMPORARY ON DATABASE {1} TO \"{0}\"",
+            app.name,
+            postgres.url().rsplit('/').next().unwrap()
+        ))
+        .await;
+    let session = app.open().await;
+    // Each of these leaves a trace of who runs it.
+    let trap = "plpgsql AS $$ BEGIN INSERT INTO public.witness VALUES (current_user);";
+    session
+        .execute(&format!(
+            "SET search_path = evil, pg_catalog;
+            CREATE FUNCTION evil.pg_notify(text, text) RETURNS void LANGUAGE {trap} END $$;
+            CREATE FUNCTION evil.octet_length(text) RETURNS int LANGUAGE {trap} RETURN 1; END $$;
+            CREATE FUNCTION evil.to_jsonb(anyelement) RETURNS jsonb LANGUAGE {trap} RETURN '1'; END $$;
+            CREATE FUNCTION evil.jsonb_typeof(jsonb) RETURNS text LANGUAGE {trap} RETURN 'array'; END $$;
+            CREATE FUNCTION evil.format(text, text) RETURNS text LANGUAGE {trap} RETURN 'SELECT 1'; END $$;
+            CREATE FUNCTION evil.concat(text, text) RETURNS text LANGUAGE {trap} RETURN ''; END $$;
+            CREATE FUNCTION evil.concat(jsonb, jsonb) RETURNS jsonb LANGUAGE {trap} RETURN '[]'; END $$;
+            CREATE FUNCTION evil.concat(bytea, bytea) RETURNS bytea LANGUAGE {trap} RETURN ''; END $$;
+            CREATE FUNCTION evil.less(int, int) RETURNS bool LANGUAGE {trap} RETURN true; END $$;
+            CREATE OPERATOR evil.|| (LEFTARG = text, RIGHTARG = text, FUNCTION = evil.concat);
+            CREATE OPERATOR evil.|| (LEFTARG = jsonb, RIGHTARG = jsonb, FUNCTION = evil.concat);
+            CREATE OPERATOR evil.|| (LEFTARG = bytea, RIGHTARG = bytea, FUNCTION = evil.concat);
+            CREATE OPERATOR evil.< (LEFTARG = int, RIGHTARG = int, FUNCTION = evil.less);
+            CREATE TEMPORARY TABLE settings (name text, value text);
+            CREATE TEMPORARY TABLE socket_io_attachments (id int, payload bytea);
+            INSERT INTO settings VALUES ('table_name', 'pg_temp.socket_io_attachments');
+            SET search_path = pg_temp, evil, pg_catalog"
+        ))
+        .await;
+    let mut heard = Heard::start(postgres.url()).await;
+    session
+        .execute("SELECT socket_io.emit('small', '[1, \"x\"]'), socket_io.emit('big', pg_catalog.to_jsonb(repeat('x', 9000))),
+            socket_io.emit('bytes', bytea '\\x01'), socket_io.emit('end')")
+        .await;
+    let all = heard.until_end().await;
+    let seen: Vec<_> = all.iter().map(|heard| (heard.event.as_str(), heard.is_attached)).collect();
+    assert_eq!(seen, [("small", false), ("big", true), ("bytes", true)]);
+    assert_eq!(all[0].args, json!([1, "x"]));
+    let trace = admin.query_one("SELECT count(*) FROM witness", &[]).await.unwrap();
+    assert_eq!(trace.get::<_, i64>(0), 0);
+    drop(session);
+    app.drop().await;
+}
+
+/// A row with a type of the attacker's makes `to_jsonb` call the attacker's cast.
+#[tokio::test]
+async fn a_cast_of_another_role_is_not_run_with_the_rights_of_the_functions() {
+    let postgres = postgres().await;
+    let app = Role::create(&postgres, "caster").await;
+    install(postgres.url(), &["--grant", &app.name]).await;
+    let admin = Session::open(postgres.url()).await;
+    admin
+        .execute(&format!("CREATE SCHEMA mine AUTHORIZATION \"{}\"; CREATE TABLE witness (who text); GRANT ALL ON witness TO PUBLIC", app.name))
+        .await;
+    let session = app.open().await;
+    session
+        .execute(
+            "CREATE TYPE mine.mood AS ENUM ('good');
+            CREATE FUNCTION mine.f(mine.mood) RETURNS json LANGUAGE plpgsql AS
+            $$ BEGIN INSERT INTO public.witness VALUES (current_user); RETURN '1'; END $$;
+            CREATE CAST (mine.mood AS json) WITH FUNCTION mine.f(mine.mood);
+            CREATE TABLE mine.t (mood mine.mood);
+            CREATE TRIGGER tell AFTER INSERT ON mine.t FOR EACH ROW EXECUTE FUNCTION socket_io.broadcast_change('r', 'e')",
+        )
+        .await;
+    let (code, text) = session.refuses("INSERT INTO mine.t VALUES ('good')").await;
+    assert!(code == "42501" && text.contains("there is a cast to json"), "{text}");
+    session.execute("DROP CAST (mine.mood AS json)").await;
+    drop(session);
+    let trace = admin.query_one("SELECT count(*) FROM witness", &[]).await.unwrap();
+    assert_eq!(trace.get::<_, i64>(0), 0);
+    app.drop().await;
+}
+
+#[tokio::test]
+async fn a_schema_in_which_others_may_create_objects_is_refused() {
+    let postgres = postgres().await;
+    let app = Role::create(&postgres, "squatter").await;
+    let admin = Session::open(postgres.url()).await;
+    admin.execute(&format!("CREATE SCHEMA socket_io AUTHORIZATION \"{0}\"; CREATE SCHEMA shared; GRANT CREATE ON SCHEMA shared TO \"{0}\"; CREATE SCHEMA open; GRANT CREATE ON SCHEMA open TO PUBLIC", app.name)).await;
+    for (schema, who) in [("socket_io", app.name.as_str()), ("shared", &app.name), ("open", "PUBLIC")] {
+        let refused = run(&mut pgio(postgres.url(), &["sql", "install", "--schema", schema])).await;
+        let expected = format!("error: Postgres refused: {who} may create objects in schema {schema}");
+        assert!(refused.status == 1 && refused.stderr.contains(&expected), "{refused:?}");
+    }
+    app.drop().await;
+}
