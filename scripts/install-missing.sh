@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building and testing pgio needs and this machine lacks: a C compiler, OpenSSL's headers, the programs of
-# a Postgres server, PgBouncer, tmux, Node.js 18 or later
-# with npm, psql, Python's psycopg. Says what it installs; does nothing where all is there.
+# a Postgres server, PgBouncer, tmux, Node.js 18 or later with npm, psql, psycopg for Python. Says what it installs; does
+# nothing where all is there.
 set -euo pipefail
 
 readonly NODE_NEEDED=18

@@ -10,11 +10,11 @@ use crate::cli::output::lines::Lines;
 use crate::cli::output::safe;
 use crate::postgres::sql_emitter::{Difference, Installed, SqlEmitter, differences};
 
-/// Check that the functions are installed, unchanged, and for the servers of this command line
+/// Check that the functions are installed and unchanged
 ///
-/// Compares the functions in the database with those of this pgio, and the settings that they were installed with with
-/// --channel-prefix, --table-name and --payload-threshold; with --grant, whether these roles may call them. Changes
-/// nothing. Prints one line for each difference, and exits with 1 if there is any.
+/// Compares the functions in the database with those of this pgio, and the settings of their installation with
+/// --channel-prefix, --table-name and --payload-threshold. With --grant it also checks that these roles may call the
+/// functions. Changes nothing. Prints one line for each difference, and exits with 1 if there is any.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

@@ -12,10 +12,10 @@ use crate::postgres::sql_emitter::{Outcome, SqlEmitter, VERSION};
 
 /// Install the functions, or bring those that are there up to date
 ///
-/// Runs what pgio sql print prints, in one transaction: all of it is done, or nothing. It creates the schema and the
-/// attachment table where they are missing, replaces functions that are older or were changed, and takes the options of
-/// this command line (--channel-prefix, --table-name, --payload-threshold) for those of the servers. Privileges that roles
-/// have stay; --grant adds to them.
+/// Runs the output of pgio sql print in one transaction: all of it is done, or nothing. It creates the schema and the
+/// attachment table where they are missing, and replaces functions that are older or were changed. The functions use
+/// --channel-prefix, --table-name and --payload-threshold, which have to be those of the servers. Roles keep their
+/// privileges; --grant adds to them.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

@@ -9,8 +9,8 @@ use crate::cli::output::lines::Lines;
 
 /// Print the SQL that installs the functions, as a migration for any tool
 ///
-/// Needs no database. The file is one migration: run it in one transaction, as Flyway, sqlx, Prisma and others do. It
-/// creates the attachment table too, where there is none. To run it again, or that of a newer pgio, upgrades in place.
+/// Needs no database. The output is one migration: run it in one transaction, as Flyway, sqlx, Prisma and others do. It
+/// creates the attachment table too, where there is none. Running it again, or that of a newer pgio, upgrades in place.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
