@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 
 use super::auth::Authentication;
-use super::options::{CorsOrigins, ServerOptions};
+use super::options::ServerOptions;
+use super::origins::OriginRule;
 
 /// A door that is open to everybody who reaches the server's address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,7 +12,7 @@ use super::options::{CorsOrigins, ServerOptions};
 pub enum Door {
     /// Clients need no token.
     NoToken,
-    /// Pages of every origin may connect.
+    /// Pages of every origin may connect, and no token is required.
     AnyOrigin,
     /// `/metrics` is on the port of the clients.
     PublicMetrics,
@@ -31,8 +32,8 @@ impl Door {
     pub fn remedy(self) -> &'static str {
         match self {
             Self::NoToken => "--jwt-key-file or --auth-token-file",
-            Self::AnyOrigin => "--cors-origin with the origins of your pages",
-            Self::PublicMetrics => "a proxy that forwards the Socket.IO path only",
+            Self::AnyOrigin => "--origin with the origins of your pages",
+            Self::PublicMetrics => "--admin-listen, or a proxy that forwards the Socket.IO path only",
         }
     }
 }
@@ -45,11 +46,12 @@ impl ServerOptions {
             return Vec::new();
         }
         let has_no_token = matches!(self.authentication, Authentication::Anyone);
+        // A page of another origin can do no more than any other program, so it is a door only where that is much.
+        let origins = OriginRule::new(self.origins.clone(), &self.cors, !has_no_token);
         let doors = [
             (Door::NoToken, has_no_token),
-            // Browsers apply CORS to polling only.
-            (Door::AnyOrigin, has_no_token || matches!(self.cors, CorsOrigins::Any)),
-            (Door::PublicMetrics, true),
+            (Door::AnyOrigin, has_no_token && origins.is_any()),
+            (Door::PublicMetrics, self.admin_listen.is_none()),
         ];
         doors.into_iter().filter(|(_, is_open)| *is_open).map(|(door, _)| door).collect()
     }
@@ -57,14 +59,21 @@ impl ServerOptions {
 
 #[cfg(test)]
 mod tests {
+    use super::super::options::CorsOrigins;
     use super::*;
 
     #[test]
     fn only_doors_that_others_can_reach_are_open() {
         let options = ServerOptions::default();
         let public = "192.0.2.1:3000".parse().unwrap();
-        let all = [Door::NoToken, Door::AnyOrigin, Door::PublicMetrics];
+        let all = [Door::NoToken, Door::PublicMetrics];
         assert_eq!(options.open_doors(public), all);
+        let pages = options.clone().cors(CorsOrigins::Any).admin_listen("127.0.0.1:0".to_owned());
+        assert_eq!(pages.open_doors(public), [Door::NoToken, Door::AnyOrigin]);
+        assert_eq!(
+            pages.origins(["https://*.example.com".parse().unwrap()]).open_doors(public),
+            [Door::NoToken]
+        );
         assert!(options.open_doors("127.0.0.1:3000".parse().unwrap()).is_empty());
         assert!(options.open_doors("[::1]:3000".parse().unwrap()).is_empty());
         assert_eq!(options.open_doors("0.0.0.0:3000".parse().unwrap()), all);

@@ -59,6 +59,15 @@ impl OriginRule {
         }
     }
 
+    /// Whether pages of every origin may connect.
+    pub(super) fn is_any(&self) -> bool {
+        match self {
+            Self::Any => true,
+            Self::SameHost(_) => false,
+            Self::Matching(patterns) => patterns.iter().any(|OriginPattern(glob)| glob.glob().glob() == "**"),
+        }
+    }
+
     /// Whether a request may connect. `is_proxy` says whether its connection comes from a trusted proxy.
     pub(super) fn allows(&self, headers: &HeaderMap, is_proxy: bool) -> bool {
         let Some(origin) = headers.get(header::ORIGIN) else { return true };

@@ -82,6 +82,7 @@ pub(super) async fn check(url: &Url) -> Vec<Finding> {
         true => Ok(from_elsewhere),
         false => url.knock(&url.to_string()).await,
     };
+    let needs_token = reception == Ok(Reception::Refused);
     let mut findings = Vec::new();
     findings.push(match reception {
         Ok(Reception::Admitted) => Finding::warn(
@@ -96,10 +97,13 @@ pub(super) async fn check(url: &Url) -> Vec<Finding> {
         Err(reason) => Finding::warn("tokens", format!("{url}: {reason}"), "see the server's log"),
     });
     findings.push(match is_any_origin {
+        true if needs_token => {
+            Finding::ok("origins", format!("{url} asks pages of every origin for a token"))
+        }
         true => Finding::warn(
             "origins",
             format!("{url} opens websockets to pages of every origin"),
-            "let the server or the proxy check the Origin header, or require a token",
+            "--origin, or a proxy that checks the Origin header; or require a token",
         ),
         false => Finding::ok("origins", format!("{url} opens no websocket to pages of other origins")),
     });
@@ -108,7 +112,7 @@ pub(super) async fn check(url: &Url) -> Vec<Finding> {
         Ok(true) => Finding::warn(
             "metrics",
             format!("{url} shows /metrics to everybody"),
-            "let the proxy forward the Socket.IO path only",
+            "--admin-listen, or a proxy that forwards the Socket.IO path only",
         ),
         Err(reason) => Finding::warn("metrics", format!("{url}: {reason}"), "see the server's log"),
     });

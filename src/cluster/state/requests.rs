@@ -15,6 +15,9 @@ use crate::protocol::{Body, Channel, Message, MessageKind, RequestId, Uid};
 /// How long peers that have not been heard yet are given to answer an initial heartbeat, which they do at once.
 pub const DISCOVERY: Duration = Duration::from_millis(500);
 
+/// How many peers may have a part in a request.
+const MAX_PEERS: usize = 4 * super::peers::MAX_PEERS;
+
 /// What becomes of a request.
 pub(super) enum Step {
     /// It goes on.
@@ -245,7 +248,7 @@ impl Requests {
         if !is_asking && !pending.of.contains_key(uid) {
             return;
         }
-        let progress = pending.of.entry(uid.clone()).or_default();
+        let Some(progress) = pending.progress(uid) else { return };
         if !progress.is_awaited && !progress.has_closed && !progress.is_complete() {
             progress.is_awaited = true;
             pending.awaited += 1;
@@ -259,8 +262,10 @@ impl Requests {
             // It may be live all the same, and its answer lost.
             pending.knew_peers = false;
         }
-        if parting == Parting::Goodbye {
-            pending.of.entry(uid.clone()).or_default().has_closed = true;
+        if parting == Parting::Goodbye
+            && let Some(progress) = pending.progress(uid)
+        {
+            progress.has_closed = true;
         }
         if let Some(progress) = pending.of.get_mut(uid)
             && std::mem::take(&mut progress.is_awaited)
@@ -280,7 +285,7 @@ impl Requests {
     ) -> Option<(Option<Reply>, Step)> {
         let pending = self.pending.get_mut(id).filter(|pending| pending.channel == *channel)?;
         let wants = pending.wants;
-        let progress = pending.of.entry(uid.clone()).or_default();
+        let progress = pending.progress(uid)?;
         let was_complete = progress.is_complete();
         let reply = match (wants, body) {
             (MessageKind::BroadcastAck, Body::BroadcastClientCount { client_count, .. }) => {
@@ -403,6 +408,15 @@ impl Requests {
 }
 
 impl Pending {
+    /// How far a peer has come. `None` if that would be one too many: somebody makes up uids.
+    fn progress(&mut self, uid: &Uid) -> Option<&mut Progress> {
+        if self.of.len() >= MAX_PEERS && !self.of.contains_key(uid) {
+            self.knew_peers = false;
+            return None;
+        }
+        Some(self.of.entry(uid.clone()).or_default())
+    }
+
     fn is_over(&self) -> bool {
         self.stage == Stage::Waiting && self.heard_itself && self.awaited == 0 && self.asking_until.is_none()
     }
