@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use tokio::time::timeout_at;
 
 use super::{Cluster, Event, Subscription};
@@ -27,8 +28,10 @@ pub(crate) enum ProbeOutcome {
     Back(Duration),
     /// It was published, and did not come back in time.
     NotDelivered,
-    /// It could not be published in time, or the listening connection was interrupted meanwhile.
-    Inconclusive,
+    /// It could not be published in time.
+    NotPublished,
+    /// The listening connection was interrupted meanwhile, so that it may have been lost.
+    Interrupted,
 }
 
 impl LoopbackProbe {
@@ -51,11 +54,12 @@ impl LoopbackProbe {
         let is_steady =
             was_listening && self.cluster.is_listening() && self.cluster.interruptions() == interruptions;
         if outcome == ProbeOutcome::NotDelivered && !is_steady {
-            // It may have been lost with a connection.
-            outcome = ProbeOutcome::Inconclusive;
+            outcome = ProbeOutcome::Interrupted;
         }
         self.silences = if outcome == ProbeOutcome::NotDelivered { self.silences + 1 } else { 0 };
-        self.cluster.0.loopback.note(matches!(outcome, ProbeOutcome::Back(_)));
+        if outcome != ProbeOutcome::Interrupted {
+            self.cluster.0.loopback.note(matches!(outcome, ProbeOutcome::Back(_)));
+        }
         // A pooler in between would lose it on any session.
         if self.silences >= SILENCES && !self.cluster.is_deaf() {
             tracing::warn!("what is published does not come back: all sessions are replaced");
@@ -66,12 +70,14 @@ impl LoopbackProbe {
     }
 
     async fn publish_and_wait(&mut self, patience: Duration) -> ProbeOutcome {
+        // What happened since the last one does not concern this one.
+        while let Some(Some(_)) = self.heard.next().now_or_never() {}
         let sent = Instant::now();
         let deadline = (sent + patience).into();
         let message = Message { uid: Uid::random(), nsp: self.nsp.clone(), body: Body::Heartbeat };
         // One that hangs is not sent, either.
         if !matches!(timeout_at(deadline, self.cluster.publish(&message)).await, Ok(Ok(()))) {
-            return ProbeOutcome::Inconclusive;
+            return ProbeOutcome::NotPublished;
         }
         // What came in a flood before it has to be read first.
         let deadline = (Instant::now() + patience).into();
@@ -83,7 +89,7 @@ impl LoopbackProbe {
                     return ProbeOutcome::Back(sent.elapsed());
                 }
                 // It was published while nobody listened, perhaps. The next one tells more.
-                Event::Restored(_) | Event::Missed(_) => return ProbeOutcome::Inconclusive,
+                Event::Restored(_) | Event::Missed(_) => return ProbeOutcome::Interrupted,
                 _ => {}
             }
         }

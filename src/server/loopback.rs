@@ -75,11 +75,12 @@ pub(super) async fn measure(cluster: Cluster, health: &LoopbackHealth) -> Result
                 gauge.set(lag.as_secs_f64());
                 continue;
             }
-            ProbeOutcome::Inconclusive => health.set(Loopback::NotPublished),
+            ProbeOutcome::NotPublished => health.set(Loopback::NotPublished),
             ProbeOutcome::NotDelivered if cluster.is_deaf() => health.set(Loopback::NotDelivered),
             // One alone is late, or the connection to Postgres was lost meanwhile.
             ProbeOutcome::NotDelivered if silences > 1 => health.set(Loopback::Late),
-            ProbeOutcome::NotDelivered => {}
+            // Whether the server listens again is seen elsewhere.
+            ProbeOutcome::NotDelivered | ProbeOutcome::Interrupted => {}
         }
         gauge.set(since.elapsed().as_secs_f64());
         // Load balancers wait for `/readyz`, so the next probe comes soon.
