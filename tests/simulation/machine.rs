@@ -16,6 +16,17 @@ pub const TICK: u64 = SECOND;
 /// How long a row is waited for.
 pub const ROW_DEADLINE: u64 = 10 * SECOND;
 
+/// How long a message waits for a row at most while look-ups get no answer.
+const WITHOUT_ANSWER: u64 = 40 * SECOND;
+
+/// A row that messages wait for.
+pub struct WaitingRow {
+    /// Since when it is wanted.
+    wanted: u64,
+    /// From when its deadline counts.
+    since: u64,
+}
+
 /// What was broken, and how.
 #[derive(Debug, Clone)]
 pub struct Violation {
@@ -160,8 +171,8 @@ pub struct Machine {
     pub heard: [BTreeMap<usize, u64>; 4],
     /// Messages that wait for their rows, in their order, with the row.
     pub blocked: [VecDeque<(usize, i64)>; 4],
-    /// Rows that messages wait for, and since when.
-    pub waiting_rows: BTreeMap<i64, u64>,
+    /// Rows that messages wait for.
+    pub waiting_rows: BTreeMap<i64, WaitingRow>,
     /// The look-up that last asked for a row since messages wait for it.
     pub asked: BTreeMap<i64, LookUpId>,
     pub expired_rows: BTreeSet<i64>,
@@ -268,9 +279,9 @@ impl Machine {
             }
             // What a tight bound drops is not looked up.
             if self.is_tight() {
-                self.waiting_rows.insert(row, now);
+                self.waiting_rows.insert(row, WaitingRow { wanted: now, since: now });
             } else {
-                self.waiting_rows.entry(row).or_insert(now);
+                self.waiting_rows.entry(row).or_insert(WaitingRow { wanted: now, since: now });
             }
         }
         if let crate::postgres::Sender::Peer(peer) = sender
@@ -330,7 +341,13 @@ impl Machine {
 
     /// The connection answers again: what waits for a row has its whole time once more.
     pub fn restart_rows(&mut self, now: u64) {
-        self.waiting_rows.values_mut().for_each(|at| *at = now);
+        self.waiting_rows.values_mut().for_each(|row| *row = WaitingRow { wanted: now, since: now });
+    }
+
+    /// A look-up got no answer: rows may wait longer, up to a limit.
+    pub fn extend_rows(&mut self, now: u64) {
+        let longest = WITHOUT_ANSWER - ROW_DEADLINE;
+        self.waiting_rows.values_mut().for_each(|row| row.since = now.min(row.wanted + longest));
     }
 
     pub fn expire_rows(&mut self, now: u64) {
@@ -340,7 +357,7 @@ impl Machine {
         let due: Vec<_> = self
             .waiting_rows
             .iter()
-            .filter(|(_, at)| **at + ROW_DEADLINE <= now)
+            .filter(|(_, row)| row.since + ROW_DEADLINE <= now)
             .map(|(row, _)| *row)
             .collect();
         for row in due {

@@ -857,7 +857,9 @@ impl World {
         }
         machine.look_ups.remove(&look_up);
         let is_lost = matches!(rows, Err(Error::ConnectionLost(_) | Error::Connect { .. }));
-        if !is_lost {
+        if is_lost {
+            machine.extend_rows(self.now);
+        } else {
             for id in ids {
                 if machine.asked.get(id) == Some(&look_up) {
                     machine

@@ -11,9 +11,13 @@ use std::time::{Duration, Instant};
 use super::LookUpId;
 use crate::protocol::{AttachmentId, Channel};
 
-/// How long a message waits for its row while the listening connection answers. Servers delete rows after 30 s unless told
-/// otherwise. While Postgres is away altogether, rows are not deleted either, and nothing else could be delivered.
+/// How long a message waits for its row while Postgres answers look-ups. Servers delete rows after 30 s unless told otherwise.
+/// While Postgres is away altogether, rows are not deleted either, and nothing else could be delivered.
 pub const LOOK_UP_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long it waits at most while notifications come and look-ups get no answer, as when the network loses what goes to the
+/// server. A stall of 30 s that ends by itself is to lose nothing.
+const WITHOUT_ANSWER: Duration = Duration::from_secs(40);
 
 /// How many statements may be under way at once.
 const AT_ONCE: usize = 4;
@@ -40,6 +44,7 @@ type Place = (Channel, u64, u64);
 struct Row {
     /// Tells this wish from earlier ones for the same row.
     turn: u64,
+    wanted_at: Instant,
     places: Vec<Place>,
 }
 
@@ -80,7 +85,7 @@ impl LookUps {
         }
         self.last_turn += 1;
         let wish = (id, self.last_turn);
-        self.rows.insert(id, Row { turn: self.last_turn, places: vec![place] });
+        self.rows.insert(id, Row { turn: self.last_turn, wanted_at: now, places: vec![place] });
         self.wanted.push_back(wish);
         self.deadlines.push_back((now + LOOK_UP_DEADLINE, wish));
     }
@@ -151,6 +156,12 @@ impl LookUps {
             self.wanted.push_front(wish);
         }
         self.retry_at = Some(now + RETRY);
+        // Other rows cannot be had, either.
+        let open = self.deadlines.iter().filter_map(|(_, wish)| {
+            let row = self.rows.get(&wish.0).filter(|row| row.turn == wish.1)?;
+            Some(((now + LOOK_UP_DEADLINE).min(row.wanted_at + WITHOUT_ANSWER), *wish))
+        });
+        self.deadlines = open.collect();
     }
 
     /// A row that was not read, since the others of its look-up were large enough, is asked for again, before all others.
@@ -185,6 +196,7 @@ impl LookUps {
     pub(super) fn restart_deadlines(&mut self, now: Instant) {
         let open: Vec<_> =
             self.deadlines.iter().map(|(_, wish)| *wish).filter(|wish| self.is_open(*wish)).collect();
+        self.rows.values_mut().for_each(|row| row.wanted_at = now);
         self.deadlines = open.into_iter().map(|wish| (now + LOOK_UP_DEADLINE, wish)).collect();
     }
 
