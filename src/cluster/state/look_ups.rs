@@ -176,18 +176,16 @@ impl LookUps {
         self.rows.remove(&id).map(|row| row.places).unwrap_or_default()
     }
 
-    /// Rows whose deadline has passed.
-    pub(super) fn expired(&mut self, now: Instant) -> Vec<AttachmentId> {
+    /// Rows whose deadline has passed, and how long each was waited for.
+    pub(super) fn expired(&mut self, now: Instant) -> Vec<(AttachmentId, Duration)> {
         let mut expired = Vec::new();
-        while let Some((deadline, wish)) = self.deadlines.front().copied() {
-            let is_open = self.is_open(wish);
-            if is_open && deadline > now {
+        while let Some((deadline, (id, turn))) = self.deadlines.front().copied() {
+            let row = self.rows.get(&id).filter(|row| row.turn == turn);
+            if row.is_some() && deadline > now {
                 break;
             }
             self.deadlines.pop_front();
-            if is_open {
-                expired.push(wish.0);
-            }
+            expired.extend(row.map(|row| (id, now.saturating_duration_since(row.wanted_at))));
         }
         expired
     }

@@ -149,8 +149,8 @@ impl ClusterState {
         }
         // While the connection is silent, so are those of the look-ups as a rule, and nothing else waits behind them.
         let expired = if self.link == Link::Up { self.look_ups.expired(now) } else { Vec::new() };
-        for id in expired {
-            self.resolve(now, id, &Err(Error::AttachmentTimeout { id, waited: LOOK_UP_DEADLINE }));
+        for (id, waited) in expired {
+            self.resolve(now, id, &Err(Error::AttachmentTimeout { id, waited }));
         }
         self.channels.retry_refused(now);
     }
