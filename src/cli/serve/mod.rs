@@ -27,6 +27,10 @@ use crate::server::{
 use database::Database;
 use flags::name_flag;
 
+const WHO_MAY_CONNECT: &str = "Who may connect";
+const WHAT_CLIENTS_MAY_DO: &str = "What clients may do";
+const LIMITS: &str = "Limits";
+
 /// Host a Socket.IO server that is a member of the cluster
 ///
 /// If no database is configured, this command starts a private Postgres, prints its URL, and stops it on exit. Other pgio
@@ -57,22 +61,22 @@ pub(super) struct Serve {
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [TransportName::Websocket, TransportName::Polling], value_name = "LIST")]
     transports: Vec<TransportName>,
     /// Let pages of this origin connect by polling (* for every origin). May be repeated
-    #[arg(long = "cors-origin", value_name = "ORIGIN")]
+    #[arg(long = "cors-origin", value_name = "ORIGIN", help_heading = WHO_MAY_CONNECT)]
     cors_origins: Vec<String>,
     /// The interval between two pings to a client
-    #[arg(long, default_value = "25s", value_parser = duration::parse_positive, value_name = "TIME")]
+    #[arg(long, default_value = "25s", value_parser = duration::parse_positive, value_name = "TIME", help_heading = LIMITS)]
     ping_interval: Duration,
     /// How long a client may take to answer a ping
-    #[arg(long, default_value = "20s", value_parser = duration::parse_positive, value_name = "TIME")]
+    #[arg(long, default_value = "20s", value_parser = duration::parse_positive, value_name = "TIME", help_heading = LIMITS)]
     ping_timeout: Duration,
     /// The largest message that a client may send
-    #[arg(long, default_value = "1MB", value_parser = size::parse, value_name = "SIZE")]
+    #[arg(long, default_value = "1MB", value_parser = size::parse, value_name = "SIZE", help_heading = LIMITS)]
     max_payload: u64,
     /// Disconnect a client when more than this waits for it, at least 64KiB
     ///
     /// The limit holds for the events that the client has not read, and for its own events that wait to be relayed. An event
     /// counts with its size, and as 256 bytes at least.
-    #[arg(long, default_value = "16MB", value_parser = size::parse, value_name = "SIZE")]
+    #[arg(long, default_value = "16MB", value_parser = size::parse, value_name = "SIZE", help_heading = LIMITS)]
     client_buffer: u64,
     /// Serve /healthz, /readyz and /metrics on this address, and not on the address of the clients; without TLS
     #[arg(long, value_parser = parse_listen, value_name = "HOST:PORT", env = "PGIO_ADMIN_LISTEN")]
@@ -81,94 +85,94 @@ pub(super) struct Serve {
     ///
     /// The default is the server's own host and every --cors-origin; with a token required, or with --cors-origin '*', every
     /// origin. A client that is not a browser sends no origin, and may connect.
-    #[arg(long = "origin", value_name = "GLOB", num_args = 1.., value_parser = parse_origin_pattern)]
+    #[arg(long = "origin", value_name = "GLOB", num_args = 1.., value_parser = parse_origin_pattern, help_heading = WHO_MAY_CONNECT)]
     origins: Vec<OriginPattern>,
     /// Believe the Forwarded or X-Forwarded-For header of these proxies: 10.0.0.0/8. May be repeated
     ///
     /// The limits for an address then hold for the address of the client, not for that of the proxy.
-    #[arg(long = "trusted-proxy", value_name = "CIDR", num_args = 1.., value_parser = parse_address_range)]
+    #[arg(long = "trusted-proxy", value_name = "CIDR", num_args = 1.., value_parser = parse_address_range, help_heading = LIMITS)]
     trusted_proxies: Vec<AddressRange>,
     /// How many clients may be connected
-    #[arg(long, default_value = "65536", value_name = "N")]
+    #[arg(long, default_value = "65536", value_name = "N", help_heading = LIMITS)]
     max_clients: usize,
     /// How many clients of one address may be connected
     ///
     /// Of an IPv6 address the first 64 bits count. An address may begin as many handshakes at once, and 200 more each second.
-    #[arg(long, default_value = "10000", value_name = "N")]
+    #[arg(long, default_value = "10000", value_name = "N", help_heading = LIMITS)]
     max_clients_per_address: usize,
     /// How long a client may take from its handshake to its connection to a namespace
-    #[arg(long, default_value = "5s", value_parser = duration::parse_positive, value_name = "TIME")]
+    #[arg(long, default_value = "5s", value_parser = duration::parse_positive, value_name = "TIME", help_heading = LIMITS)]
     connect_timeout: Duration,
     /// How many rooms a client may join by itself
-    #[arg(long, default_value = "1000", value_name = "N")]
+    #[arg(long, default_value = "1000", value_name = "N", help_heading = LIMITS)]
     max_rooms_per_client: usize,
     /// Let a client emit at most so many events a second
     ///
     /// Five seconds' worth may come at once. Events above it are refused; a client that goes on is disconnected.
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..), value_name = "N", help_heading = LIMITS)]
     client_rate: u32,
     /// Let a client emit at most so many bytes of events a second
     ///
     /// Five seconds' worth may come at once, and at least one message of --max-payload.
-    #[arg(long, default_value = "4MB", value_parser = size::parse, value_name = "SIZE")]
+    #[arg(long, default_value = "4MB", value_parser = size::parse, value_name = "SIZE", help_heading = LIMITS)]
     client_bytes: u64,
     /// Serve at most so many namespaces of patterns at once
     ///
     /// A client that asks for another one is refused. Each namespace costs a LISTEN and heartbeats to all servers.
-    #[arg(long, default_value_t = 10_000, value_name = "N")]
+    #[arg(long, default_value_t = 10_000, value_name = "N", help_heading = LIMITS)]
     max_namespaces: usize,
     /// Let a client join at most so many namespaces over its connection
-    #[arg(long, default_value_t = 100, value_name = "N")]
+    #[arg(long, default_value_t = 100, value_name = "N", help_heading = LIMITS)]
     max_namespaces_per_client: usize,
     /// Serve TLS with this certificate, followed by the intermediate certificates, in PEM
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    #[arg(long, value_name = "FILE", requires = "tls_key", help_heading = WHO_MAY_CONNECT)]
     tls_cert: Option<PathBuf>,
     /// The private key of the certificate, in PEM
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = WHO_MAY_CONNECT)]
     tls_key: Option<PathBuf>,
     /// Require a certificate of each client, signed by an authority in FILE, in PEM
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = WHO_MAY_CONNECT)]
     tls_client_ca: Option<PathBuf>,
     /// Require a token listed in FILE (one per line; # starts a comment)
     ///
     /// The file is read again when it changes, and on SIGHUP.
-    #[arg(long, value_name = "FILE", conflicts_with = "jwt")]
+    #[arg(long, value_name = "FILE", conflicts_with = "jwt", help_heading = WHO_MAY_CONNECT)]
     auth_token_file: Option<PathBuf>,
     /// Require a JSON Web Token signed with the key in FILE: a secret (HS256 ...) or a public key in PEM (RS256, ES256 ...)
     ///
     /// A secret is one line of at least 32 bytes. The claims become the socket's data. The client joins the rooms of the rooms
     /// claim. A namespaces claim limits the token to these namespaces (* stands for one segment). The file is read again when it
     /// changes, and on SIGHUP.
-    #[arg(long, value_name = "FILE", group = "jwt")]
+    #[arg(long, value_name = "FILE", group = "jwt", help_heading = WHO_MAY_CONNECT)]
     jwt_key_file: Option<PathBuf>,
     /// Require a JSON Web Token signed with a key of the JSON Web Key Set in FILE
     ///
     /// A token names its key with kid. The file is read again when it changes, and on SIGHUP.
-    #[arg(long, value_name = "FILE", group = "jwt")]
+    #[arg(long, value_name = "FILE", group = "jwt", help_heading = WHO_MAY_CONNECT)]
     jwks: Option<PathBuf>,
     /// Accept only JSON Web Tokens whose aud claim names this audience. May be repeated
-    #[arg(long, value_name = "NAME", requires = "jwt")]
+    #[arg(long, value_name = "NAME", requires = "jwt", help_heading = WHO_MAY_CONNECT)]
     audience: Vec<String>,
     /// Accept only JSON Web Tokens whose iss claim is this issuer. May be repeated
-    #[arg(long, value_name = "NAME", requires = "jwt")]
+    #[arg(long, value_name = "NAME", requires = "jwt", help_heading = WHO_MAY_CONNECT)]
     issuer: Vec<String>,
     /// Disconnect a client when its JSON Web Token expires
-    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", value_name = "BOOL")]
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", value_name = "BOOL", help_heading = WHO_MAY_CONNECT)]
     disconnect_expired: bool,
     /// Let clients emit join and leave for rooms that match: * and ? and [a-z] and {a,b}. May be repeated
     ///
     /// Both events take a room or an array of rooms. The acknowledgement is the list of the client's rooms, or {error}. {sub}
     /// stands for the claim sub of the client's token, and so on: user:{sub}.
-    #[arg(long, value_name = "GLOB", num_args = 1.., value_parser = parse_room_pattern)]
+    #[arg(long, value_name = "GLOB", num_args = 1.., value_parser = parse_room_pattern, help_heading = WHAT_CLIENTS_MAY_DO)]
     allow_join: Vec<RoomPattern>,
     /// Let clients join rooms whose names look like the id of a client (16 or 20 letters, digits, - and _)
     ///
     /// A client in the room of another client's id receives that client's private messages. A pattern without wildcards allows
     /// its room in any case.
-    #[arg(long, requires = "allow_join")]
+    #[arg(long, requires = "allow_join", help_heading = WHAT_CLIENTS_MAY_DO)]
     allow_id_rooms: bool,
     /// Relay the events of clients to their rooms, or to all others in the namespace
-    #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "rooms", value_name = "TO")]
+    #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "rooms", value_name = "TO", help_heading = WHAT_CLIENTS_MAY_DO)]
     relay: Option<RelayTo>,
     /// Answer every serverSideEmitWithAck of other servers with this [default: {"node": uid, "pgio": version}]
     #[arg(long, value_name = "JSON", conflicts_with = "no_answer")]
