@@ -33,7 +33,7 @@ Examples:
   pgio doctor                           check everything
   pgio doctor -n chat -n admin          the channels of these namespaces, too
   pgio doctor --channel-prefix app -q   with the options that your servers have
-  pgio doctor --server http://db1:3000  whom does this server let in?
+  pgio doctor --server http://db1:3000  tokens, origins and metrics of a server
   pgio doctor -o json | jq -r 'select(.status != \"ok\").advice'")]
 pub(super) struct Doctor {
     #[command(flatten)]

@@ -70,7 +70,7 @@ impl<S: Subscriber> Layer<S> for ToStderr {
         let fields = Fields::of(event);
         let metadata = event.metadata();
         let (level, target) = (*metadata.level(), metadata.target());
-        // Who asks for the details gets all of them.
+        // Lines of DEBUG and TRACE are not limited: the operator has asked for them.
         if level <= Level::INFO {
             let now = Instant::now();
             log.tell(|repeats| repeats.due(now));

@@ -45,7 +45,7 @@ impl Window {
 pub(super) struct Repeats(HashMap<Kind, Window>);
 
 impl Repeats {
-    /// Counts a line; tells whether it is to be written. Ask for those that are [`due`](Self::due) before.
+    /// Counts a line, and returns whether to write it. Call [`due`](Self::due) first.
     pub(super) fn may_pass(&mut self, now: Instant, mut kind: Kind) -> bool {
         if self.0.len() >= KINDS && !self.0.contains_key(&kind) {
             kind.message = "other messages".into();

@@ -27,8 +27,8 @@ use crate::server::{
 use database::Database;
 use flags::name_flag;
 
-const WHO_MAY_CONNECT: &str = "Who may connect";
-const WHAT_CLIENTS_MAY_DO: &str = "What clients may do";
+const ACCESS: &str = "Access control";
+const PERMISSIONS: &str = "Permissions of clients";
 const LIMITS: &str = "Limits";
 
 /// Host a Socket.IO server that is a member of the cluster
@@ -61,7 +61,7 @@ pub(super) struct Serve {
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [TransportName::Websocket, TransportName::Polling], value_name = "LIST")]
     transports: Vec<TransportName>,
     /// Let pages of this origin connect by polling (* for every origin). May be repeated
-    #[arg(long = "cors-origin", value_name = "ORIGIN", help_heading = WHO_MAY_CONNECT)]
+    #[arg(long = "cors-origin", value_name = "ORIGIN", help_heading = ACCESS)]
     cors_origins: Vec<String>,
     /// The interval between two pings to a client
     #[arg(long, default_value = "25s", value_parser = duration::parse_positive, value_name = "TIME", help_heading = LIMITS)]
@@ -85,7 +85,7 @@ pub(super) struct Serve {
     ///
     /// The default is the server's own host and every --cors-origin; with a token required, or with --cors-origin '*', every
     /// origin. A client that is not a browser sends no origin, and may connect.
-    #[arg(long = "origin", value_name = "GLOB", num_args = 1.., value_parser = parse_origin_pattern, help_heading = WHO_MAY_CONNECT)]
+    #[arg(long = "origin", value_name = "GLOB", num_args = 1.., value_parser = parse_origin_pattern, help_heading = ACCESS)]
     origins: Vec<OriginPattern>,
     /// Believe the Forwarded or X-Forwarded-For header of these proxies: 10.0.0.0/8. May be repeated
     ///
@@ -125,54 +125,54 @@ pub(super) struct Serve {
     #[arg(long, default_value_t = 100, value_name = "N", help_heading = LIMITS)]
     max_namespaces_per_client: usize,
     /// Serve TLS with this certificate, followed by the intermediate certificates, in PEM
-    #[arg(long, value_name = "FILE", requires = "tls_key", help_heading = WHO_MAY_CONNECT)]
+    #[arg(long, value_name = "FILE", requires = "tls_key", help_heading = ACCESS)]
     tls_cert: Option<PathBuf>,
     /// The private key of the certificate, in PEM
-    #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = WHO_MAY_CONNECT)]
+    #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = ACCESS)]
     tls_key: Option<PathBuf>,
     /// Require a certificate of each client, signed by an authority in FILE, in PEM
-    #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = WHO_MAY_CONNECT)]
+    #[arg(long, value_name = "FILE", requires = "tls_cert", help_heading = ACCESS)]
     tls_client_ca: Option<PathBuf>,
     /// Require a token listed in FILE (one per line; # starts a comment)
     ///
     /// The file is read again when it changes, and on SIGHUP.
-    #[arg(long, value_name = "FILE", conflicts_with = "jwt", help_heading = WHO_MAY_CONNECT)]
+    #[arg(long, value_name = "FILE", conflicts_with = "jwt", help_heading = ACCESS)]
     auth_token_file: Option<PathBuf>,
     /// Require a JSON Web Token signed with the key in FILE: a secret (HS256 ...) or a public key in PEM (RS256, ES256 ...)
     ///
     /// A secret is one line of at least 32 bytes. The claims become the socket's data. The client joins the rooms of the rooms
     /// claim. A namespaces claim limits the token to these namespaces (* stands for one segment). The file is read again when it
     /// changes, and on SIGHUP.
-    #[arg(long, value_name = "FILE", group = "jwt", help_heading = WHO_MAY_CONNECT)]
+    #[arg(long, value_name = "FILE", group = "jwt", help_heading = ACCESS)]
     jwt_key_file: Option<PathBuf>,
     /// Require a JSON Web Token signed with a key of the JSON Web Key Set in FILE
     ///
     /// A token names its key with kid. The file is read again when it changes, and on SIGHUP.
-    #[arg(long, value_name = "FILE", group = "jwt", help_heading = WHO_MAY_CONNECT)]
+    #[arg(long, value_name = "FILE", group = "jwt", help_heading = ACCESS)]
     jwks: Option<PathBuf>,
     /// Accept only JSON Web Tokens whose aud claim names this audience. May be repeated
-    #[arg(long, value_name = "NAME", requires = "jwt", help_heading = WHO_MAY_CONNECT)]
+    #[arg(long, value_name = "NAME", requires = "jwt", help_heading = ACCESS)]
     audience: Vec<String>,
     /// Accept only JSON Web Tokens whose iss claim is this issuer. May be repeated
-    #[arg(long, value_name = "NAME", requires = "jwt", help_heading = WHO_MAY_CONNECT)]
+    #[arg(long, value_name = "NAME", requires = "jwt", help_heading = ACCESS)]
     issuer: Vec<String>,
     /// Disconnect a client when its JSON Web Token expires
-    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", value_name = "BOOL", help_heading = WHO_MAY_CONNECT)]
+    #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", value_name = "BOOL", help_heading = ACCESS)]
     disconnect_expired: bool,
     /// Let clients emit join and leave for rooms that match: * and ? and [a-z] and {a,b}. May be repeated
     ///
     /// Both events take a room or an array of rooms. The acknowledgement is the list of the client's rooms, or {error}. {sub}
     /// stands for the claim sub of the client's token, and so on: user:{sub}.
-    #[arg(long, value_name = "GLOB", num_args = 1.., value_parser = parse_room_pattern, help_heading = WHAT_CLIENTS_MAY_DO)]
+    #[arg(long, value_name = "GLOB", num_args = 1.., value_parser = parse_room_pattern, help_heading = PERMISSIONS)]
     allow_join: Vec<RoomPattern>,
     /// Let clients join rooms whose names look like the id of a client (16 or 20 letters, digits, - and _)
     ///
     /// A client in the room of another client's id receives that client's private messages. A pattern without wildcards allows
     /// its room in any case.
-    #[arg(long, requires = "allow_join", help_heading = WHAT_CLIENTS_MAY_DO)]
+    #[arg(long, requires = "allow_join", help_heading = PERMISSIONS)]
     allow_id_rooms: bool,
     /// Relay the events of clients to their rooms, or to all others in the namespace
-    #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "rooms", value_name = "TO", help_heading = WHAT_CLIENTS_MAY_DO)]
+    #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "rooms", value_name = "TO", help_heading = PERMISSIONS)]
     relay: Option<RelayTo>,
     /// Answer every serverSideEmitWithAck of other servers with this [default: {"node": uid, "pgio": version}]
     #[arg(long, value_name = "JSON", conflicts_with = "no_answer")]

@@ -112,8 +112,13 @@ impl LookUps {
         self.large.iter().any(|(_, other)| *other == id)
     }
 
-    fn is_open(&self, (id, turn): Wish) -> bool {
-        self.rows.get(&id).is_some_and(|row| row.turn == turn)
+    /// The row that is wished for; nothing for a wish that is void.
+    fn row_of(&self, (id, turn): Wish) -> Option<&Row> {
+        self.rows.get(&id).filter(|row| row.turn == turn)
+    }
+
+    fn is_open(&self, wish: Wish) -> bool {
+        self.row_of(wish).is_some()
     }
 
     /// The next statement's rows.
@@ -158,7 +163,7 @@ impl LookUps {
         self.retry_at = Some(now + RETRY);
         // Other rows cannot be had, either.
         let open = self.deadlines.iter().filter_map(|(_, wish)| {
-            let row = self.rows.get(&wish.0).filter(|row| row.turn == wish.1)?;
+            let row = self.row_of(*wish)?;
             Some(((now + LOOK_UP_DEADLINE).min(row.wanted_at + WITHOUT_ANSWER), *wish))
         });
         self.deadlines = open.collect();
@@ -179,13 +184,13 @@ impl LookUps {
     /// Rows whose deadline has passed, and how long each was waited for.
     pub(super) fn expired(&mut self, now: Instant) -> Vec<(AttachmentId, Duration)> {
         let mut expired = Vec::new();
-        while let Some((deadline, (id, turn))) = self.deadlines.front().copied() {
-            let row = self.rows.get(&id).filter(|row| row.turn == turn);
-            if row.is_some() && deadline > now {
+        while let Some((deadline, wish)) = self.deadlines.front().copied() {
+            let waited = self.row_of(wish).map(|row| now.saturating_duration_since(row.wanted_at));
+            if waited.is_some() && deadline > now {
                 break;
             }
             self.deadlines.pop_front();
-            expired.extend(row.map(|row| (id, now.saturating_duration_since(row.wanted_at))));
+            expired.extend(waited.map(|waited| (wish.0, waited)));
         }
         expired
     }

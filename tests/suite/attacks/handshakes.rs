@@ -2,15 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use nix::sys::resource::{Resource, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::{POLLING, Raw, ask, assert_unharmed, connect, open};
+use crate::support::descriptors::full_of_clients;
 use crate::support::node::NodePeer;
-use crate::support::pgio_serve::{PgioServe, command};
+use crate::support::pgio_serve::PgioServe;
 use crate::support::postgres::postgres;
 use crate::support::raw_websocket::RawWebsocket;
 
@@ -165,17 +165,7 @@ async fn clients_are_limited_together_and_for_each_address() {
 #[tokio::test]
 async fn health_checks_are_answered_without_file_descriptors() {
     let postgres = postgres().await;
-    let mut command = command(["serve", "--listen", "127.0.0.1:0", "--database-url", postgres.url()]);
-    let limit = || setrlimit(Resource::RLIMIT_NOFILE, 200, 200).map_err(std::io::Error::from);
-    // SAFETY: setrlimit is one system call.
-    unsafe { command.pre_exec(limit) };
-    let serve = PgioServe::spawn(command).await;
-    let mut clients = Vec::new();
-    while clients.len() < 200
-        && let Some(client) = RawWebsocket::try_open(serve.address()).await
-    {
-        clients.push(client);
-    }
+    let (serve, clients) = full_of_clients(postgres.url(), 200).await;
     let mut idle = Vec::new();
     for _ in 0..300 {
         idle.push(TcpStream::connect(serve.address()).await.unwrap());

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pgio::protocol::{Header, MessageKind};
@@ -11,8 +10,9 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::support::attachments::execute;
+use crate::support::descriptors::full_of_clients;
 use crate::support::node::NodePeer;
-use crate::support::pgio_serve::{PgioServe, command, until};
+use crate::support::pgio_serve::{PgioServe, until};
 use crate::support::postgres::{own_server, postgres};
 use crate::support::raw_websocket::RawWebsocket;
 use crate::support::sql::query_text;
@@ -96,17 +96,7 @@ async fn the_events_that_wait_to_be_relayed_are_bounded_in_bytes() {
 #[tokio::test]
 async fn clients_leave_file_descriptors_for_postgres_and_for_health_checks() {
     let postgres = postgres().await;
-    let mut command = command(["serve", "--listen", "127.0.0.1:0", "--database-url", postgres.url()]);
-    let limit = || setrlimit(Resource::RLIMIT_NOFILE, 150, 200).map_err(std::io::Error::from);
-    // SAFETY: setrlimit is one system call.
-    unsafe { command.pre_exec(limit) };
-    let serve = PgioServe::spawn(command).await;
-    let mut clients = Vec::new();
-    while clients.len() < 200
-        && let Some(client) = RawWebsocket::try_open(serve.address()).await
-    {
-        clients.push(client);
-    }
+    let (serve, clients) = full_of_clients(postgres.url(), 150).await;
     // More than the soft limit would have allowed, fewer than there are descriptors.
     assert!((110..160).contains(&clients.len()), "{} clients", clients.len());
     assert!(serve.metric("pgio_connections_refused_total{reason=\"no_descriptors\"}").await >= 1.0);

@@ -2,6 +2,7 @@
 
 pub mod attachments;
 pub mod certificates;
+pub mod descriptors;
 pub mod mixed;
 pub mod node;
 pub mod pgbouncer;
