@@ -8,7 +8,7 @@ use crate::postgres::{Publishing, Trouble};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Health {
-    /// Whether the listening session answers and listens to every channel.
+    /// Whether the listening session answers and listens to every channel that was listened to before.
     pub is_listening: bool,
     /// Why publishing does not work; `None` while it does, as far as it was tried.
     pub publishing: Option<String>,

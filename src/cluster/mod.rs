@@ -197,8 +197,8 @@ impl Cluster {
         Ok(Subscription { events, _guard: guard })
     }
 
-    /// Whether the listening connection answers and every channel is listened to: false while Postgres is away, or before
-    /// the first subscription.
+    /// Whether the listening connection answers and listens to every channel that was listened to before: false while
+    /// Postgres is away, or before the first subscription.
     pub fn is_listening(&self) -> bool {
         self.0.driver.get().is_some_and(|driver| driver.status.is_listening())
     }

@@ -49,6 +49,8 @@ pub(super) struct Confirmation {
 pub(super) struct Channels {
     wanted: HashMap<Channel, ChannelState>,
     confirmed: HashSet<Channel>,
+    /// Wanted, and confirmed on an earlier connection but not on this one: messages of these are missed.
+    missed: HashSet<Channel>,
     /// Wanted, not confirmed, and in no statement.
     to_listen: BTreeSet<Channel>,
     /// Confirmed, not wanted, and in no statement.
@@ -103,10 +105,9 @@ impl Channels {
         self.confirmed.contains(channel)
     }
 
-    /// Whether everything wanted is listened to.
-    pub(super) fn is_settled(&self) -> bool {
-        let is_listening_more = self.under_way.as_ref().is_some_and(|statement| !statement.listen.is_empty());
-        self.to_listen.is_empty() && self.suspects.is_empty() && self.refused.is_empty() && !is_listening_more
+    /// Whether no channel that was listened to is missed. A new channel, whose subscriber still waits, is not missed.
+    pub(super) fn misses_nothing(&self) -> bool {
+        self.missed.is_empty()
     }
 
     /// The state of a channel, made where it is new. The caller adds itself to it. `hears` is the present moment and the
@@ -153,6 +154,7 @@ impl Channels {
         self.wanted.remove(channel);
         self.to_listen.remove(channel);
         self.refused.remove(channel);
+        self.missed.remove(channel);
         self.suspects.retain(|suspect| suspect != channel);
         if self.confirmed.contains(channel) {
             self.to_unlisten.insert(channel.clone());
@@ -215,6 +217,7 @@ impl Channels {
 
     fn confirm(&mut self, channel: Channel) -> Option<Confirmation> {
         self.confirmed.insert(channel.clone());
+        self.missed.remove(&channel);
         if !self.wanted.contains_key(&channel) {
             self.to_unlisten.insert(channel);
             return None;
@@ -262,7 +265,7 @@ impl Channels {
     pub(super) fn disconnected(&mut self) {
         self.interrupt_peers();
         self.under_way = None;
-        self.confirmed.clear();
+        self.missed.extend(self.confirmed.drain().filter(|channel| self.wanted.contains_key(channel)));
         self.to_unlisten.clear();
         self.suspects.clear();
         self.refused.clear();
@@ -287,5 +290,45 @@ impl Channels {
         let confirmed = &self.confirmed;
         let listening = self.wanted.values_mut().filter(|state| confirmed.contains(&state.channel));
         listening.for_each(|state| state.peers.resume(now, timeout));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn want(channels: &mut Channels, name: &str) -> Channel {
+        let channel = Namespace::new(name).channel("socket.io").unwrap();
+        channels.want(&channel, "socket.io", None).subscribers.push(SubscriptionId(1));
+        channel
+    }
+
+    fn listen(channels: &mut Channels) {
+        while channels.next_statement().is_some() {
+            channels.statement_done(Instant::now(), Ok(()));
+        }
+    }
+
+    #[test]
+    fn a_new_channel_is_not_missed_and_a_lost_one_is() {
+        let mut channels = Channels::default();
+        want(&mut channels, "/");
+        assert!(channels.misses_nothing());
+        listen(&mut channels);
+        let new = want(&mut channels, "/new");
+        assert!(channels.next_statement().is_some());
+        assert!(channels.misses_nothing(), "its subscriber waits for the confirmation");
+
+        channels.disconnected();
+        assert!(!channels.misses_nothing());
+        channels.release(&new, |state| state.subscribers.clear());
+        listen(&mut channels);
+        assert!(channels.misses_nothing());
+
+        // Nobody misses what nobody wants.
+        channels.disconnected();
+        let main = Namespace::default().channel("socket.io").unwrap();
+        channels.release(&main, |state| state.subscribers.clear());
+        assert!(channels.misses_nothing());
     }
 }

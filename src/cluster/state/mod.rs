@@ -180,9 +180,9 @@ impl ClusterState {
         Some(Output::LookUp { look_up, ids })
     }
 
-    /// Whether the connection answers and every wanted channel is listened to.
+    /// Whether the connection answers and listens to every channel that was listened to before.
     pub fn is_listening(&self) -> bool {
-        self.link == Link::Up && self.channels.is_settled()
+        self.link == Link::Up && self.channels.misses_nothing()
     }
 
     /// Whether any notification was ever received.

@@ -80,6 +80,28 @@ async fn first_clients_that_connect_together_share_one_namespace() {
     serve.wait_for_metric("pgio_channels_listening", 1.0).await;
 }
 
+/// A load balancer takes a server out that says 503 once.
+#[tokio::test]
+async fn new_namespaces_do_not_make_a_server_unready() {
+    let postgres = postgres().await;
+    let serve = PgioServe::start(postgres.url(), &["-n", "/org/{id}"]).await;
+    serve.wait_for_ready(200).await;
+    let connecting = async {
+        for round in 0..40 {
+            connect(&serve, &format!("/org/{round}")).await;
+        }
+    };
+    let asking = async {
+        loop {
+            assert_eq!(serve.get("/readyz").await, (200, "ready\n".into()));
+        }
+    };
+    tokio::select! {
+        () = connecting => {}
+        () = asking => {}
+    }
+}
+
 /// The server cannot know that Postgres has stopped answering when the first client connects.
 #[tokio::test]
 async fn a_namespace_first_asked_for_in_a_silent_outage_is_served_and_joins_the_cluster_later() {
