@@ -89,6 +89,7 @@ use readers::Readers;
 use relay::RelayQueue;
 use shared_io::{IoOwner, SharedIo};
 use throttle::Throttle;
+use tls::TlsAcceptor;
 use undecided::TooMany;
 use wire::Wires;
 
@@ -140,7 +141,7 @@ impl Server {
     pub async fn start(cluster: Cluster, options: ServerOptions, metrics: Metrics) -> Result<Self> {
         let path = checked_path(&options.path)?;
         let client_buffer = checked_client_buffer(options.client_buffer)?;
-        let tls = options.tls.as_ref().map(tls::acceptor).transpose()?;
+        let tls = options.tls.clone().map(TlsAcceptor::new).transpose()?.map(Arc::new);
         let descriptors = Descriptors::raise_limit();
         cluster.check_attachment_table().await?;
         let (listener, address) = listen(&options.listen).await?;

@@ -2,15 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use jsonwebtoken::{EncodingKey, Header};
 use pgio::Emitter;
 use serde_json::json;
 
+use crate::support::jwt::{self, SECRET};
 use crate::support::pgio_serve::{PgioServe, until};
 use crate::support::postgres::{Postgres, postgres};
 use crate::support::raw_websocket::RawWebsocket;
-
-const SECRET: &str = "a secret of thirty-two characters";
 
 /// What `/readyz` may take while a client attacks. Tests share the machine with others.
 const READY_WITHIN: Duration = Duration::from_secs(1);
@@ -25,8 +23,7 @@ async fn guarded(postgres: &Postgres) -> PgioServe {
 }
 
 fn token() -> String {
-    let key = EncodingKey::from_secret(SECRET.as_bytes());
-    jsonwebtoken::encode(&Header::default(), &json!({ "sub": "ada" }), &key).unwrap()
+    jwt::with_secret(&json!({ "sub": "ada" }))
 }
 
 async fn assert_ready_soon(serve: &PgioServe) {
