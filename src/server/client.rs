@@ -20,11 +20,11 @@ use super::client_buffers::ClientBuffers;
 use super::client_usage::{ClientUsage, NamespaceSlot, Refusals};
 use super::disconnect::{Disconnector, Reason};
 use super::expiry::Expiries;
+use super::front::Client;
 use super::rate::{Pace, RateLimits};
 use super::relay::{RelayQueue, RelayedEvent, TooMany};
+use super::reload::is_revoked;
 use super::rules::{ClientRules, NotAllowed, Relay};
-use super::sessions::Session;
-use super::wire::ConnectionHandle;
 use super::{ClusterAdapter, ClusterIo, ClusterSocket};
 use crate::Error;
 use crate::adapter::{Connection, PostgresAdapterCtr, Relayable, Sid, SocketData, Visit, args_of_client};
@@ -44,7 +44,7 @@ const MAX_REASON_BYTES: usize = 100;
 pub(super) struct AdmissionControl {
     pub(super) authentication: Authentication,
     pub(super) refusal_pace: RefusalPace,
-    /// `None` if clients stay connected when their token expires.
+    /// `None` if clients stay connected when their token expires or is no longer listed.
     pub(super) expiries: Option<Expiries>,
     pub(super) rules: ClientRules,
     /// How many rooms a client may join by itself.
@@ -57,37 +57,25 @@ pub(super) struct AdmissionControl {
     pub(super) adapter: PostgresAdapterCtr,
 }
 
-/// The connect handler that socketioxide calls for each client of a namespace.
+/// The connect handler that socketioxide calls for each client of a namespace. `is_hosted` tells the names that are hosted.
 pub(super) fn handler(
     admission_control: Arc<AdmissionControl>,
+    is_hosted: impl Fn(&str) -> bool + Clone + Send + Sync + 'static,
 ) -> impl ConnectHandler<ClusterAdapter, (ClusterSocket, ClusterIo)> {
-    let disconnector = admission_control.disconnector.clone();
+    let control = admission_control.clone();
     let authorize = move |socket: ClusterSocket, io: ClusterIo, credentials: TryData<Credentials>| {
-        let admission_control = admission_control.clone();
-        async move { admission_control.admit(&socket, &io, credentials.0.ok()).await }
+        let (admission_control, is_hosted) = (admission_control.clone(), is_hosted(socket.ns()));
+        async move { admission_control.admit(&socket, &io, is_hosted, credentials.0.ok()).await }
     };
     let on_connect = move |socket: ClusterSocket, io: ClusterIo| {
         metrics::counter!("pgio_connections_total").increment(1);
         tracing::debug!(sid = %socket.id, nsp = socket.ns(), "client connected");
-        // The namespace may have been deleted while the client was connecting to it. The client reconnects to a new one.
-        if socket.connected() && is_deleted(&socket, &io) {
-            disconnector.disconnect_stranded(&socket);
+        if socket.connected() {
+            control.check_connected(socket, &io);
         }
         std::future::ready(())
     };
     on_connect.with(authorize)
-}
-
-/// The connect handler for namespaces that are not hosted.
-pub(super) fn unknown_namespace_handler(
-    admission_control: Arc<AdmissionControl>,
-) -> impl ConnectHandler<ClusterAdapter, (ClusterSocket,)> {
-    let refuse = move |socket: ClusterSocket, io: ClusterIo| {
-        let visit = admission_control.adapter.visit(socket.ns());
-        admission_control.note_refusal(&socket, &io, visit, &Refusal::UnknownNamespace);
-        std::future::ready(Err::<(), _>(Refusal::UnknownNamespace))
-    };
-    (async |_: ClusterSocket| {}).with(refuse)
 }
 
 impl AdmissionControl {
@@ -97,10 +85,15 @@ impl AdmissionControl {
         self: Arc<Self>,
         socket: &ClusterSocket,
         io: &ClusterIo,
+        is_hosted: bool,
         credentials: Option<Credentials>,
     ) -> Result<(), Refusal> {
         let visit = self.adapter.visit(socket.ns());
-        match self.judge(socket, credentials).await {
+        let outcome = match is_hosted {
+            true => self.judge(socket, credentials).await,
+            false => Err(Refusal::UnknownNamespace),
+        };
+        match outcome {
             Ok((admitted, slot)) => {
                 self.welcome(socket, admitted, slot);
                 Ok(())
@@ -110,6 +103,16 @@ impl AdmissionControl {
                 self.slow_down(socket, &refusal).await;
                 Err(refusal)
             }
+        }
+    }
+
+    /// Looks again at what may have changed while the client was connecting.
+    fn check_connected(&self, socket: ClusterSocket, io: &ClusterIo) {
+        if is_deleted(&socket, io) {
+            // The client reconnects to a new namespace.
+            self.disconnector.disconnect_stranded(&socket);
+        } else if is_revoked(&socket, &self.authentication) {
+            self.disconnector.expel(socket, Reason::Revoked);
         }
     }
 
@@ -158,8 +161,13 @@ impl AdmissionControl {
     fn welcome(self: Arc<Self>, socket: &ClusterSocket, admitted: Admitted, slot: NamespaceSlot) {
         self.account(socket, slot);
         let disconnector = self.disconnector.clone();
-        if let (Some(expiries), Some(time)) = (&self.expiries, admitted.expires) {
-            expiries.add(socket, time);
+        if let Some(expiries) = &self.expiries {
+            if let Some(time) = admitted.expires {
+                expiries.add(socket, time);
+            }
+            if let Some(credential) = admitted.credential {
+                socket.extensions.insert(credential);
+            }
         }
         socket.extensions.insert(SocketData(admitted.data));
         socket.join(admitted.rooms);
@@ -218,16 +226,16 @@ impl AdmissionControl {
     fn account(&self, socket: &ClusterSocket, slot: NamespaceSlot) {
         let buffer = self.buffers.of(socket.id);
         if socket.transport_type() == TransportType::Websocket
-            && let Some(handle) = socket.req_parts().extensions.get::<Arc<ConnectionHandle>>()
-            && handle.is_websocket()
+            && let Some(client) = client_of(socket)
+            && client.handle.is_websocket()
         {
-            handle.buffer.get_or_init(|| buffer.clone());
+            client.handle.buffer.get_or_init(|| buffer.clone());
         }
-        if let Some(session) = socket.req_parts().extensions.get::<Arc<Session>>() {
-            session.admit();
+        if let Some(client) = client_of(socket) {
+            client.session.admit();
         }
-        socket.extensions.insert(Account { buffer, disconnector: self.disconnector.clone() });
-        socket.extensions.insert(Slot { _shared: Arc::new(slot) });
+        let disconnector = self.disconnector.clone();
+        socket.extensions.insert(Account { buffer, disconnector, _slot: Arc::new(slot) });
     }
 
     /// Disconnects a client whose packet socket.io-parser would read in another way.
@@ -339,15 +347,14 @@ impl AdmissionControl {
     }
 }
 
-/// Keeps the place of a client in a namespace with its socket.
-#[derive(Clone)]
-struct Slot {
-    _shared: Arc<NamespaceSlot>,
+/// The client of a socket.
+fn client_of(socket: &ClusterSocket) -> Option<&Client> {
+    socket.req_parts().extensions.get::<Client>()
 }
 
 /// The account of a client's session.
 fn usage_of(socket: &ClusterSocket) -> Arc<ClientUsage> {
-    socket.req_parts().extensions.get::<Arc<ClientUsage>>().cloned().unwrap_or_default()
+    client_of(socket).map(|client| client.session.usage.clone()).unwrap_or_default()
 }
 
 /// An acknowledgement without arguments, `[]` as in Node. The unit would be `[null]`.

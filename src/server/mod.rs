@@ -17,6 +17,7 @@ mod first_bytes;
 mod front;
 #[doc(hidden)]
 pub mod fuzzing;
+mod incoming_event;
 mod inspection;
 mod lane;
 mod loopback;
@@ -25,11 +26,14 @@ mod namespace_gc;
 mod options;
 mod origins;
 mod packet_limit;
+mod patterns;
+mod posted_event;
 mod quotas;
 mod rate;
 mod readers;
 mod readiness;
 mod relay;
+mod reload;
 mod rules;
 mod sessions;
 mod shared_io;
@@ -83,10 +87,12 @@ use lane::Lane;
 use loopback::LoopbackHealth;
 use options::{MIN_CLIENT_BUFFER, MIN_EVENT_BYTES};
 use origins::OriginRule;
+use patterns::HostedPatterns;
 use quotas::{Limits, Quotas};
 use rate::{Rate, RateLimits};
 use readers::Readers;
 use relay::RelayQueue;
+use reload::{Reloader, Revocation};
 use shared_io::{IoOwner, SharedIo};
 use throttle::Throttle;
 use tls::TlsAcceptor;
@@ -126,9 +132,10 @@ pub struct Server {
     accepting: AbortOnDropHandle<()>,
     admin: Option<AbortOnDropHandle<()>>,
     relaying: AbortOnDropHandle<()>,
-    authentication: Authentication,
+    reloader: Arc<Reloader>,
     _rest: [AbortOnDropHandle<()>; 4],
-    _of_tokens: [Option<AbortOnDropHandle<()>>; 2],
+    _expiring: Option<AbortOnDropHandle<()>>,
+    _watching: Vec<AbortOnDropHandle<()>>,
 }
 
 impl Server {
@@ -179,9 +186,16 @@ impl Server {
             .disconnect_expired
             .then(|| expiries.clone().start(shared_io.clone(), disconnector.clone()));
         let authentication = options.authentication;
-        let watching = auth::watch::start(authentication.clone());
-        let admission_control = Arc::new(AdmissionControl {
+        let reloader = Arc::new(Reloader {
             authentication: authentication.clone(),
+            tls: tls.clone(),
+            revocation: options
+                .disconnect_expired
+                .then(|| Revocation { io: shared_io.clone(), disconnector: disconnector.clone() }),
+        });
+        let watching = reloader.start();
+        let admission_control = Arc::new(AdmissionControl {
+            authentication,
             refusal_pace: RefusalPace::default(),
             expiries: options.disconnect_expired.then_some(expiries),
             rules: options.rules,
@@ -197,10 +211,7 @@ impl Server {
             // The handlers of the io hold this, and the io belongs to the handle.
             adapter: adapter.detached(),
         });
-        for hosted in &options.namespaces {
-            host(&io, hosted, admission_control.clone()).await?;
-        }
-        refuse_unknown_namespaces(&io, admission_control);
+        host(&io, &options.namespaces, &admission_control).await?;
 
         let loopback = LoopbackHealth::default();
         let inspection = Inspection {
@@ -282,9 +293,10 @@ impl Server {
             accepting: AbortOnDropHandle::new(accepting),
             admin,
             relaying: AbortOnDropHandle::new(relaying),
-            authentication,
+            reloader,
             _rest: rest,
-            _of_tokens: [expiring, watching],
+            _expiring: expiring,
+            _watching: watching,
         })
     }
 
@@ -304,10 +316,11 @@ impl Server {
         format!("{scheme}://{}{}/", self.address, self.path)
     }
 
-    /// Reads the file of the keys or tokens again, as the server does by itself when the file changes. After an error, which is
-    /// logged, they stay as they are. Connected clients stay connected.
+    /// Reads the files of keys, tokens and TLS again, as the server does by itself when they change. After an error, which is
+    /// logged, all stays as it is. Clients whose token or key is no longer listed are disconnected, unless
+    /// [`disconnect_expired`](ServerOptions::disconnect_expired) is off. Other connections stay as they are.
     pub fn reload(&self) {
-        self.authentication.reload_and_log();
+        self.reloader.reload();
     }
 
     /// Stops accepting clients, tells the other servers that this one leaves, disconnects all clients, and waits until they have
@@ -436,23 +449,24 @@ fn builder(
     }
 }
 
-/// Answers clients that ask for a namespace that is not hosted. socketioxide would do so itself, however often a client asks and
-/// however long the name is.
-fn refuse_unknown_namespaces(io: &ClusterIo, admission_control: Arc<AdmissionControl>) {
-    if let Err(error) = io.dyn_ns("/{*unknown}", client::unknown_namespace_handler(admission_control)) {
-        // A hosted pattern matches every name already.
-        tracing::debug!(%error, "every namespace is hosted");
+/// Hosts the namespaces. Names that belong to no pattern have a handler as well, which refuses them: socketioxide would answer
+/// however often a client asks and however long the name is.
+async fn host(io: &ClusterIo, hosted: &[Hosted], control: &Arc<AdmissionControl>) -> Result<()> {
+    let patterns = Arc::new(HostedPatterns::new(hosted)?);
+    for nsp in hosted {
+        if let Hosted::One(nsp) = nsp {
+            io.ns(nsp.to_string(), client::handler(control.clone(), |_| true)).await?;
+        }
     }
-}
-
-async fn host(io: &ClusterIo, hosted: &Hosted, admission_control: Arc<AdmissionControl>) -> Result<()> {
-    match hosted {
-        Hosted::One(nsp) => io.ns(nsp.to_string(), client::handler(admission_control)).await,
-        Hosted::Pattern(pattern) => io.dyn_ns(pattern, client::handler(admission_control)).map_err(|error| {
-            let reason = format!("{pattern:?} is not a valid pattern: {error}");
-            Error::Setting { setting: "namespaces".into(), reason }
-        }),
+    for route in patterns::ROUTES {
+        let patterns = patterns.clone();
+        let handler = client::handler(control.clone(), move |nsp| patterns.contain(nsp));
+        io.dyn_ns(route, handler).map_err(|error| Error::Setting {
+            setting: "namespaces".into(),
+            reason: format!("{route:?} cannot be routed: {error}"),
+        })?;
     }
+    Ok(())
 }
 
 /// Disconnects clients that do not read as fast as the server sends.

@@ -8,7 +8,6 @@ pub(super) mod refusal_pace;
 mod signature;
 mod signed_token;
 mod tokens;
-pub(super) mod watch;
 
 use std::fmt;
 use std::path::Path;
@@ -186,14 +185,6 @@ impl Authentication {
             Self::Anyone => None,
             Self::Tokens(tokens) => Some(tokens.path()),
             Self::Jwt(jwt) => Some(jwt.key().path()),
-        }
-    }
-
-    pub(super) fn reload_and_log(&self) {
-        let Some(path) = self.path() else { return };
-        match self.reload() {
-            Ok(()) => tracing::info!(path = %path.display(), "keys or tokens read again"),
-            Err(error) => tracing::error!(%error, "cannot read keys or tokens again, so the old ones stay"),
         }
     }
 }

@@ -166,3 +166,29 @@ async fn long_names_of_namespaces_are_not_echoed() {
     assert!(used < 64 << 20, "{} MiB", used >> 20);
     assert_eq!(serve.metric("pgio_clients_cut_off_total{reason=\"too_many_namespaces\"}").await, 2.0);
 }
+
+/// socketioxide would answer however often a client asks.
+#[tokio::test]
+async fn a_name_that_is_not_hosted_is_refused_by_the_server_whatever_is_hosted() {
+    let postgres = postgres().await;
+    for (hosted, other) in
+        [("/org/{id}", "/"), ("/org/{id}", "/org"), ("/{room}", "/a/b"), ("/{a}/{b}", "/a"), ("/{*all}", "/")]
+    {
+        let serve = PgioServe::start(postgres.url(), &["-n", hosted]).await;
+        let mut client = RawWebsocket::open(serve.address()).await;
+        let (connect, refused) = match other {
+            "/" => ("40".to_owned(), "44{\"message\":\"Invalid namespace\"}".to_owned()),
+            _ => (format!("40{other},"), format!("44{other},{{\"message\":\"Invalid namespace\"}}")),
+        };
+        client.send(&connect).await;
+        assert!(client.hears(&refused).await, "{hosted} {other}");
+        serve.wait_for_metric("pgio_connections_refused_total{reason=\"namespace\"}", 1.0).await;
+        let mut refusals = 1;
+        while refusals < 200 && client.try_send(&connect).await && client.hears(&refused).await {
+            refusals += 1;
+        }
+        assert!((100..110).contains(&refusals), "{hosted} {other}: {refusals}");
+        assert_eq!(serve.metric("pgio_clients_cut_off_total{reason=\"refused_too_often\"}").await, 1.0);
+        assert_eq!(serve.metric("pgio_namespaces").await, 0.0);
+    }
+}

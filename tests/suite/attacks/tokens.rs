@@ -201,6 +201,69 @@ async fn a_client_is_disconnected_when_its_token_expires() {
 }
 
 #[tokio::test]
+async fn a_client_is_disconnected_when_its_token_is_no_longer_listed() {
+    let (directory, postgres) = (tempfile::tempdir().unwrap(), postgres().await);
+    let file = write(directory.path(), "tokens", "first\nsecond\n");
+    let serve = PgioServe::start(postgres.url(), &["--auth-token-file", &file, "-n", "/", "-n", "/a"]).await;
+    let keeping =
+        PgioServe::start(postgres.url(), &["--auth-token-file", &file, "--disconnect-expired=false"]).await;
+    let peer = NodePeer::start().await;
+    let revoked =
+        [come(&serve, &peer, "/", "first").await.unwrap(), come(&serve, &peer, "/a", "first").await.unwrap()];
+    let staying = [
+        come(&serve, &peer, "/", "second").await.unwrap(),
+        come(&keeping, &peer, "/", "first").await.unwrap(),
+    ];
+    write(directory.path(), "tokens", "second\nthird\n");
+    for client in &revoked {
+        assert_eq!(client.wait_for_disconnect().await, "io server disconnect");
+    }
+    let told = serve.wait_for_log("disconnecting a client whose token is no longer valid").await;
+    assert_eq!(told["fields"]["reason"], "revoked");
+    keeping.wait_for_log("keys or tokens read again").await;
+    for client in &staying {
+        assert_eq!(client.lifecycle().await.len(), 1);
+    }
+    assert_eq!(serve.metric("pgio_clients_cut_off_total{reason=\"revoked\"}").await, 2.0);
+    assert_eq!(keeping.metric("pgio_clients_cut_off_total{reason=\"revoked\"}").await, 0.0);
+    // A file that cannot be used revokes nothing.
+    write(directory.path(), "tokens", "# none\n");
+    serve.wait_for_log("cannot read keys or tokens again, so the old ones stay").await;
+    assert_eq!(staying[0].lifecycle().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_client_is_disconnected_when_the_key_of_its_token_is_no_longer_listed() {
+    let (directory, postgres) = (tempfile::tempdir().unwrap(), postgres().await);
+    let (old, new) = (rsa(), rsa());
+    let keys = |keys: &[Value]| write(directory.path(), "keys", json!({ "keys": keys }).to_string());
+    let file = keys(&[jwk(&old, "old"), jwk(&new, "new")]);
+    let serve = PgioServe::start(postgres.url(), &["--jwks", &file]).await;
+    let peer = NodePeer::start().await;
+    let token =
+        |id: &str, key| sign_with(json!({ "alg": "RS256", "kid": id }), &json!({ "sub": "ada" }), key);
+    let nameless = sign("RS256", &json!({ "sub": "ada" }), &old);
+    let revoked = [
+        come(&serve, &peer, "/", &token("old", &old)).await.unwrap(),
+        come(&serve, &peer, "/", &nameless).await.unwrap(),
+    ];
+    let staying = come(&serve, &peer, "/", &token("new", &new)).await.unwrap();
+    keys(&[jwk(&new, "new")]);
+    for client in &revoked {
+        assert_eq!(client.wait_for_disconnect().await, "io server disconnect");
+    }
+    assert_eq!(staying.lifecycle().await.len(), 1);
+    assert_eq!(serve.metric("pgio_clients_cut_off_total{reason=\"revoked\"}").await, 2.0);
+
+    let secret = write(directory.path(), "secret", SECRET);
+    let serve = PgioServe::start(postgres.url(), &["--jwt-key-file", &secret]).await;
+    let client = come(&serve, &peer, "/", &with_secret(json!({}))).await.unwrap();
+    write(directory.path(), "secret", "another secret of as many letters");
+    serve.signal(Signal::SIGHUP);
+    assert_eq!(client.wait_for_disconnect().await, "io server disconnect");
+}
+
+#[tokio::test]
 async fn the_claims_of_a_token_decide_which_rooms_may_be_joined() {
     let (directory, postgres) = (tempfile::tempdir().unwrap(), postgres().await);
     let file = write(directory.path(), "key", SECRET);
