@@ -10,8 +10,9 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::ClusterSocket;
 use super::disconnect::{Disconnector, Reason};
-use super::{ClusterSocket, SharedIo};
+use super::shared_io::SharedIo;
 use crate::adapter::Sid;
 
 /// The longest wait between two looks at the clock, which somebody may set.

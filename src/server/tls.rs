@@ -85,7 +85,7 @@ impl TlsAcceptor {
 }
 
 fn acceptor(files: &TlsFiles) -> Result<SslAcceptor> {
-    let chain = certificates(&files.certificate)?;
+    let chain = read(&files.certificate)?;
     // An empty passphrase, since OpenSSL would ask for one on the terminal.
     let key = PKey::private_key_from_pem_passphrase(&read(&files.key)?, b"").map_err(|error| {
         tracing::debug!(%error, "invalid private key");
@@ -96,7 +96,7 @@ fn acceptor(files: &TlsFiles) -> Result<SslAcceptor> {
         wrong(&files.certificate, format!("cannot be used for TLS with the key {key}: {reason}"))
     };
     let mut builder = modern().map_err(unusable)?;
-    let mut chain = chain.into_iter();
+    let mut chain = certificates(&files.certificate, &chain)?.into_iter();
     if let Some(own) = chain.next() {
         builder.set_certificate(&own).map_err(unusable)?;
     }
@@ -106,7 +106,7 @@ fn acceptor(files: &TlsFiles) -> Result<SslAcceptor> {
     builder.set_private_key(&key).map_err(unusable)?;
     builder.check_private_key().map_err(unusable)?;
     if let Some(path) = &files.client_authorities {
-        require_certificate(&mut builder, certificates(path)?).map_err(|error| {
+        require_certificate(&mut builder, certificates(path, &read(path)?)?).map_err(|error| {
             wrong(path, format!("cannot be used for client certificates: {}", reason(&error)))
         })?;
     }
@@ -142,8 +142,8 @@ fn require_certificate(
     Ok(())
 }
 
-fn certificates(path: &Path) -> Result<Vec<X509>> {
-    match X509::stack_from_pem(&read(path)?) {
+fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<X509>> {
+    match X509::stack_from_pem(pem) {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
         _ => Err(wrong(path, "holds no certificate in PEM".into())),
     }
