@@ -45,7 +45,7 @@ const MAX_HEAD: usize = 16 << 10;
 
 /// What all connections of a server share.
 pub(super) struct Acceptor {
-    pub(super) tls: Option<TlsAcceptor>,
+    pub(super) tls: Option<Arc<TlsAcceptor>>,
     pub(super) front: Front,
     /// The pages for operators, unless another address has them.
     pub(super) inspection: Option<Router>,

@@ -13,6 +13,7 @@ use socketioxide::socket::Socket;
 use socketioxide_core::Value as CoreValue;
 
 use super::client_buffers::ClientBuffer;
+use super::client_usage::NamespaceSlot;
 use super::disconnect::{Disconnector, Reason};
 use super::{ClusterAdapter, ClusterSocket};
 
@@ -21,6 +22,8 @@ use super::{ClusterAdapter, ClusterSocket};
 pub(super) struct Account {
     pub(super) buffer: Arc<ClientBuffer>,
     pub(super) disconnector: Disconnector,
+    /// The place of the client in the namespace, for as long as it has the socket.
+    pub(super) _slot: Arc<NamespaceSlot>,
 }
 
 /// Acknowledges one event.

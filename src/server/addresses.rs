@@ -10,10 +10,6 @@ use crate::Error;
 
 const X_FORWARDED_FOR: &str = "x-forwarded-for";
 
-/// The address of a client, in the extensions of its requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct ClientAddress(pub(super) IpAddr);
-
 /// What the limits for each address count by: an IPv4 address, or the first 64 bits of an IPv6 address, since a client of
 /// IPv6 has the rest of them to itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 use tower_service::Service;
 
+use super::front::Client;
 use super::wire::ConnectionHandle;
 use super::{ClusterIo, ClusterSocket};
 use crate::adapter::Sid;
@@ -37,8 +38,12 @@ pub(super) enum Reason {
     TooManyNamespaces,
     /// The client asks for namespaces again and again although it is refused.
     RefusedTooOften,
+    /// A message or an event of the client was not completed in time, or found no room.
+    Incomplete,
     /// The token of the client has expired.
     Expired,
+    /// The token of the client, or its key, is no longer listed.
+    Revoked,
 }
 
 impl Reason {
@@ -52,7 +57,9 @@ impl Reason {
             Self::NamespaceCreated => "namespace_created",
             Self::TooManyNamespaces => "too_many_namespaces",
             Self::RefusedTooOften => "refused_too_often",
+            Self::Incomplete => "incomplete",
             Self::Expired => "expired",
+            Self::Revoked => "revoked",
         }
     }
 }
@@ -100,6 +107,18 @@ impl Disconnector {
         self.cut_off(socket, reason, None);
     }
 
+    /// Disconnects a socket that may no longer be connected. The client is told, as after `socket.disconnect()` in Node, and does
+    /// not reconnect with the same token by itself.
+    pub(super) fn expel(&self, socket: ClusterSocket, reason: Reason) {
+        let label = reason.label();
+        metrics::counter!("pgio_clients_cut_off_total", "reason" => label).increment(1);
+        tracing::info!(sid = %socket.id, nsp = socket.ns(), reason = label, "disconnecting a client whose token is no longer valid");
+        if socket.clone().disconnect().is_err() {
+            // Its buffer is full.
+            self.disconnect_socket(&socket, Reason::TooSlow);
+        }
+    }
+
     /// Disconnects a socket whose namespace was deleted, and takes it out of there. The client reconnects by itself, as it is
     /// not sent a disconnect packet.
     pub(super) fn disconnect_stranded(&self, socket: &ClusterSocket) {
@@ -114,7 +133,7 @@ impl Disconnector {
             return false;
         }
         let transport = socket.transport_type();
-        let first = socket.req_parts().extensions.get::<Arc<ConnectionHandle>>();
+        let first = socket.req_parts().extensions.get::<Client>().map(|client| &client.handle);
         let address = first.map(|handle| handle.peer.ip().to_string());
         metrics::counter!("pgio_clients_cut_off_total", "reason" => reason.label()).increment(1);
         tracing::warn!(
@@ -139,10 +158,11 @@ impl Disconnector {
         false
     }
 
-    /// Ends a polling session of which the server knows no socket.
+    /// Ends a session that was opened by polling, whatever sockets it has.
     pub(super) fn disconnect_session(&self, sid: Sid, peer: SocketAddr, reason: Reason) {
         metrics::counter!("pgio_clients_cut_off_total", "reason" => reason.label()).increment(1);
         tracing::warn!(%sid, address = %peer.ip(), reason = reason.label(), "disconnecting a client");
+        self.upgraded.get(sid).iter().for_each(|handle| handle.abort.cancel());
         self.close_polling(sid);
     }
 

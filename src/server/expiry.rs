@@ -10,8 +10,9 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::ClusterSocket;
 use super::disconnect::{Disconnector, Reason};
-use super::{ClusterSocket, SharedIo};
+use super::shared_io::SharedIo;
 use crate::adapter::Sid;
 
 /// The longest wait between two looks at the clock, which somebody may set.
@@ -88,7 +89,7 @@ impl Expiries {
                         socket.extensions.get::<Expiry>().is_some_and(|e| e.0.key == key)
                     };
                     if let Some(socket) = socket.filter(is_own) {
-                        disconnect(socket, &disconnector);
+                        disconnector.expel(socket, Reason::Expired);
                     }
                 }
                 // After a wait or a change; which of them does not matter.
@@ -110,15 +111,5 @@ impl Expiries {
             due.push((key, nsp, sid));
         }
         (due, MAX_WAIT)
-    }
-}
-
-/// The client is told, as after `socket.disconnect()` in Node, and does not reconnect with the same token by itself.
-fn disconnect(socket: ClusterSocket, disconnector: &Disconnector) {
-    metrics::counter!("pgio_clients_cut_off_total", "reason" => Reason::Expired.label()).increment(1);
-    tracing::info!(sid = %socket.id, nsp = socket.ns(), "disconnecting a client whose token has expired");
-    if socket.clone().disconnect().is_err() {
-        // Its buffer is full.
-        disconnector.disconnect_socket(&socket, Reason::TooSlow);
     }
 }

@@ -14,13 +14,12 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use tokio::time::timeout;
-use tokio_util::task::TaskTracker;
+use tokio::time::{sleep, timeout};
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tower_service::Service;
 
-use super::addresses::{AddressKey, ClientAddress, TrustedProxies};
+use super::addresses::{AddressKey, TrustedProxies};
 use super::client_buffers::ClientBuffers;
-use super::client_usage::ClientUsage;
 use super::compact_head;
 use super::disconnect::{Disconnector, Reason, UpgradedConnections};
 use super::origins::OriginRule;
@@ -28,7 +27,7 @@ use super::packet_limit::PacketCount;
 use super::quotas::{Address, BodyCount, Quotas, Refused};
 use super::sessions::{self, Session, Sessions};
 use super::throttle::Throttle;
-use super::websocket::Websocket;
+use super::websocket::{MESSAGE_TIMEOUT, Websocket};
 use super::wire::{ConnectionHandle, UNADMITTED_BYTES};
 use crate::adapter::{Connection, Sid};
 
@@ -71,6 +70,15 @@ pub(super) struct Link {
     pub(super) secure: bool,
 }
 
+/// The client of a session, in the extensions of its first request. There are few extensions, since socketioxide keeps them for as
+/// long as the client is connected.
+#[derive(Clone)]
+pub(super) struct Client {
+    /// The connection of the first request.
+    pub(super) handle: Arc<ConnectionHandle>,
+    pub(super) session: Arc<Session>,
+}
+
 /// An answer of the front itself.
 type Refusal = Response;
 
@@ -96,8 +104,6 @@ impl Front {
         let address = if is_proxy { SocketAddr::new(client, 0) } else { peer };
         let extensions = request.extensions_mut();
         extensions.insert(Connection { peer: address, secure: link.secure, since: SystemTime::now() });
-        extensions.insert(ClientAddress(client));
-        extensions.insert(link.handle.clone());
         let is_upgrade = is_websocket(&request);
         let key = AddressKey::of(client);
         match sessions::id_in(request.uri()).map(str::parse::<Sid>) {
@@ -132,12 +138,12 @@ impl Front {
             None => self.quotas.handshake(&address).await.map_err(refuse)?,
         };
         let session = self.sessions.open(handshake, count);
-        compact_head::copy_out_of_buffer(&mut request);
-        request.extensions_mut().insert(session.clone());
-        request.extensions_mut().insert(Arc::<ClientUsage>::default());
+        let client = Client { handle: link.handle.clone(), session: session.clone() };
+        request.extensions_mut().insert(client);
         if is_upgrade {
             return Ok(self.upgrade(link, request, address, &session, None).await);
         }
+        compact_head::copy_out_of_buffer(&mut request);
         let response = self.call(request.map(|_| Body::empty())).await;
         if response.status() != StatusCode::OK {
             return Ok(response);
@@ -182,7 +188,8 @@ impl Front {
                 } else {
                     self.max_payload.min(UNADMITTED_BYTES)
                 };
-                let mut count = self.quotas.body(&self.quotas.address(key));
+                let address = self.quotas.address(key);
+                let mut count = self.quotas.body(&address);
                 let (head, body) = request.into_parts();
                 let body = match read(body, limit, &mut count).await {
                     Ok(body) => body,
@@ -195,10 +202,40 @@ impl Front {
                     self.disconnector.disconnect_session(public, link.handle.peer, Reason::TooSlow);
                     return Err(status(StatusCode::TOO_MANY_REQUESTS));
                 }
+                if !self.make_room(session, &address, &body, public, link.handle.peer).await {
+                    self.disconnector.disconnect_session(public, link.handle.peer, Reason::Incomplete);
+                    return Err(self.refuse_body(StatusCode::SERVICE_UNAVAILABLE));
+                }
                 Ok(self.call(Request::from_parts(head, Body::from(body))).await)
             }
             _ => Ok(self.call(request.map(|_| Body::empty())).await),
         }
+    }
+
+    /// Waits until there is room for the event that a client posts in part. False if there is none for long.
+    async fn make_room(
+        &self,
+        session: &Session,
+        address: &Arc<Address>,
+        packets: &[u8],
+        public: Sid,
+        peer: SocketAddr,
+    ) -> bool {
+        let Some(bytes) = session.posted_event().and_then(|mut event| event.read(packets)) else {
+            return true;
+        };
+        let Some(room) = self.quotas.incomplete(address, bytes).await else { return false };
+        let disconnector = self.disconnector.clone();
+        let deadline = || {
+            AbortOnDropHandle::new(tokio::spawn(async move {
+                sleep(MESSAGE_TIMEOUT).await;
+                disconnector.disconnect_session(public, peer, Reason::Incomplete);
+            }))
+        };
+        if let Some(mut event) = session.posted_event() {
+            event.grant(bytes, room, deadline);
+        }
+        true
     }
 
     /// Answers a request for a websocket. `polling` is the session that upgrades, if there is one.
@@ -221,6 +258,9 @@ impl Front {
         }
         let (websockets, quotas, disconnector) =
             (self.websockets.clone(), self.quotas.clone(), self.disconnector.clone());
+        let upgrading = polling.map(|_| session.clone());
+        let mut head = Request::from_parts(head, ());
+        compact_head::copy_out_of_buffer(&mut head);
         // socketioxide does not close a session whose upgrade fails.
         let at_end = polling.map(|sid| -> Box<dyn FnOnce() + Send> {
             Box::new(move || {
@@ -230,8 +270,8 @@ impl Front {
         self.open.spawn(async move {
             match upgraded.await {
                 Ok(upgraded) => {
-                    let stream = Websocket::new(TokioIo::new(upgraded), quotas, address, at_end);
-                    websockets(stream, Request::from_parts(head, ()));
+                    let stream = Websocket::new(TokioIo::new(upgraded), quotas, address, upgrading, at_end);
+                    websockets(stream, head);
                 }
                 Err(error) => tracing::debug!(%error, "a connection did not become a websocket"),
             }

@@ -47,5 +47,5 @@ pub fn handshake(target: &[u8], headers: &[(&[u8], &[u8])]) -> Option<Value> {
 
 /// Whether this can be the path of the Socket.IO endpoint.
 pub fn is_path(path: &str) -> bool {
-    super::checked_path(path).is_ok()
+    super::start::checked_path(path).is_ok()
 }

@@ -11,11 +11,11 @@ use http::{HeaderValue, Method, StatusCode, header};
 use tokio_util::sync::CancellationToken;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
-use super::SharedIo;
 use super::loopback::LoopbackHealth;
 use super::metrics::Metrics;
 use super::options::CorsOrigins;
 use super::readiness::{Observed, Readiness};
+use super::shared_io::SharedIo;
 use crate::adapter::PostgresAdapterCtr;
 
 /// The state behind these routes.

@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::time::interval;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Hosted, SharedIo};
+use super::Hosted;
+use super::shared_io::SharedIo;
 
 /// How long a namespace must be empty before it is deleted, so that a client that reconnects finds it.
 pub(super) const EMPTY_FOR: Duration = Duration::from_secs(10);

@@ -84,7 +84,8 @@ pub struct ServerOptions {
     pub tls: Option<TlsFiles>,
     /// Which clients may connect. Default: every client.
     pub authentication: Authentication,
-    /// Whether a client is disconnected when its token expires. Default: true.
+    /// Whether a client is disconnected when its token expires, or when its token or the key of its token is no longer listed.
+    /// Default: true.
     pub disconnect_expired: bool,
     /// What clients may do. Default: receive events and acknowledge them.
     pub rules: ClientRules,
@@ -237,7 +238,7 @@ fn parse_origin(text: &str) -> Result<HeaderValue> {
     if is_origin && has_no_more { HeaderValue::from_str(text).map_err(|_| wrong()) } else { Err(wrong()) }
 }
 
-/// The files for TLS 1.2 and 1.3, in PEM.
+/// The files for TLS 1.2 and 1.3, in PEM. The server reads them again when they change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TlsFiles {

@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::ack::AckSender;
-use super::client::{NO_ARGUMENTS, acknowledge, refuse};
+use super::client_events::{NO_ARGUMENTS, acknowledge, refuse};
 use super::options::MIN_EVENT_BYTES;
 use super::throttle::Throttle;
 use super::{ClusterAdapter, ClusterSocket};

@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use http::Uri;
 use http::uri::PathAndQuery;
 
+use super::client_usage::ClientUsage;
+use super::posted_event::PostedEvent;
 use super::quotas::{ClientCount, Handshake};
 use crate::adapter::Sid;
 
@@ -24,51 +26,61 @@ pub(super) struct Sessions(Mutex<HashMap<Sid, Weak<Session>>>);
 /// A session. socketioxide keeps it with the head of the first request, for as long as the client is connected.
 pub(super) struct Session {
     sessions: Weak<Sessions>,
-    ids: OnceLock<Ids>,
     /// Held until the client is admitted to a namespace.
     handshake: Mutex<Option<Handshake>>,
     is_admitted: AtomicBool,
     _count: ClientCount,
+    pub(super) usage: Arc<ClientUsage>,
+    /// Set if the session was opened by polling. Boxed, since most sessions are not.
+    polling: OnceLock<Box<Polling>>,
+}
+
+/// What a session has that was opened by polling.
+struct Polling {
+    /// The id that the client knows.
+    secret: Sid,
+    /// The id that socketioxide knows, and everybody else.
+    public: Sid,
     connections: Arc<AtomicUsize>,
     polls: AtomicUsize,
     /// How many bytes the client has posted since its last poll.
     unpolled: AtomicUsize,
-}
-
-/// The ids of a session that was opened by polling.
-struct Ids {
-    /// What the client knows.
-    secret: Sid,
-    /// What socketioxide knows, and everybody else.
-    public: Sid,
+    event: Mutex<PostedEvent>,
 }
 
 /// A connection that belongs to a session.
 pub(super) struct Claim(Arc<AtomicUsize>);
 
 /// A poll that waits for packets.
-pub(super) struct Poll<'a>(&'a Session);
+pub(super) struct Poll<'a>(&'a Polling);
 
 impl Sessions {
     /// A session whose client is not admitted yet.
     pub(super) fn open(self: &Arc<Self>, handshake: Handshake, count: ClientCount) -> Arc<Session> {
         Arc::new(Session {
             sessions: Arc::downgrade(self),
-            ids: OnceLock::new(),
             handshake: Mutex::new(Some(handshake)),
             is_admitted: AtomicBool::new(false),
             _count: count,
-            connections: Arc::default(),
-            polls: AtomicUsize::new(0),
-            unpolled: AtomicUsize::new(0),
+            usage: Arc::default(),
+            polling: OnceLock::new(),
         })
     }
 
     /// Gives a session that was opened by polling its secret id.
     pub(super) fn register(&self, session: &Arc<Session>, public: Sid) -> Sid {
-        let ids = session.ids.get_or_init(|| Ids { secret: Sid::new(), public });
-        self.sessions().insert(ids.secret, Arc::downgrade(session));
-        ids.secret
+        let polling = session.polling.get_or_init(|| {
+            Box::new(Polling {
+                secret: Sid::new(),
+                public,
+                connections: Arc::default(),
+                polls: AtomicUsize::new(0),
+                unpolled: AtomicUsize::new(0),
+                event: Mutex::default(),
+            })
+        });
+        self.sessions().insert(polling.secret, Arc::downgrade(session));
+        polling.secret
     }
 
     /// The session with this secret id.
@@ -84,7 +96,7 @@ impl Sessions {
 impl Session {
     /// The id of the session in socketioxide, if it was opened by polling.
     pub(super) fn public_id(&self) -> Option<Sid> {
-        self.ids.get().map(|ids| ids.public)
+        self.polling.get().map(|polling| polling.public)
     }
 
     /// The client is admitted to a namespace.
@@ -97,33 +109,41 @@ impl Session {
         self.is_admitted.load(Ordering::Relaxed)
     }
 
-    /// Makes a connection one of the session's, if it has not too many.
+    /// Makes a connection one of the session's, if the session polls and has not too many.
     pub(super) fn claim(&self) -> Option<Claim> {
+        let connections = &self.polling.get()?.connections;
         let more = |before| (before < CONNECTIONS).then_some(before + 1);
-        self.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
-        Some(Claim(self.connections.clone()))
+        connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
+        Some(Claim(connections.clone()))
     }
 
     /// A poll begins.
-    pub(super) fn poll(&self) -> Poll<'_> {
-        self.polls.fetch_add(1, Ordering::Relaxed);
-        Poll(self)
+    pub(super) fn poll(&self) -> Option<Poll<'_>> {
+        let polling = self.polling.get()?;
+        polling.polls.fetch_add(1, Ordering::Relaxed);
+        Some(Poll(polling))
+    }
+
+    /// The event that the client has posted in part.
+    pub(super) fn posted_event(&self) -> Option<MutexGuard<'_, PostedEvent>> {
+        Some(self.polling.get()?.event.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Adds the bytes of a post. False if the client has posted more than `limit` bytes without a poll: what the server answers
     /// waits in memory.
     pub(super) fn post(&self, bytes: usize, limit: usize) -> bool {
-        if self.polls.load(Ordering::Relaxed) > 0 {
+        let Some(polling) = self.polling.get() else { return true };
+        if polling.polls.load(Ordering::Relaxed) > 0 {
             return true;
         }
-        self.unpolled.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) <= limit
+        polling.unpolled.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) <= limit
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if let (Some(ids), Some(sessions)) = (self.ids.get(), self.sessions.upgrade()) {
-            sessions.sessions().remove(&ids.secret);
+        if let (Some(polling), Some(sessions)) = (self.polling.get(), self.sessions.upgrade()) {
+            sessions.sessions().remove(&polling.secret);
         }
     }
 }

@@ -13,25 +13,24 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
+use super::incoming_event::{IncomingEvent, START_BYTES};
+use super::posted_event::FREE_BYTES;
 use super::quotas::{Address, Incomplete, Quotas};
-
-/// What a client may hold without asking for room, in bytes.
-const FREE_BYTES: u64 = 8 << 10;
+use super::sessions::Session;
 
 /// How long a message may take that needs room.
-const MESSAGE_TIMEOUT: Duration = Duration::from_secs(60);
+pub(super) const MESSAGE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The longest head of a frame.
 const MAX_HEAD: usize = 14;
-
-/// How much of a text is looked at: `451234-`.
-const START_BYTES: usize = 8;
 
 /// The stream of a websocket.
 pub(super) struct Websocket<S> {
     stream: S,
     frames: Frames,
     room: Room,
+    /// The session that upgrades from polling. An event that it has posted in part may go on here.
+    polling: Option<Arc<Session>>,
     /// Called when the websocket ends.
     at_end: Option<Box<dyn FnOnce() + Send>>,
 }
@@ -54,6 +53,7 @@ impl<S> Websocket<S> {
         stream: S,
         quotas: Arc<Quotas>,
         address: Arc<Address>,
+        polling: Option<Arc<Session>>,
         at_end: Option<Box<dyn FnOnce() + Send>>,
     ) -> Self {
         let room = Room {
@@ -65,7 +65,7 @@ impl<S> Websocket<S> {
             waiting_for: 0,
             deadline: None,
         };
-        Self { stream, frames: Frames::default(), room, at_end }
+        Self { stream, frames: Frames::default(), room, polling, at_end }
     }
 }
 
@@ -117,10 +117,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Websocket<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        ready!(this.room.poll_for(this.frames.held, context))?;
+        ready!(this.room.poll_for(this.frames.held(), context))?;
         let before = buffer.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
-        this.frames.read(buffer.filled().get(before..).unwrap_or_default());
+        let polling = &this.polling;
+        let posted = || polling.as_ref()?.posted_event().map(|mut event| event.take());
+        this.frames.read(buffer.filled().get(before..).unwrap_or_default(), posted);
         Poll::Ready(Ok(()))
     }
 }
@@ -175,10 +177,9 @@ struct Frames {
     /// The start of that text.
     start: [u8; START_BYTES],
     start_bytes: usize,
-    /// How many binary messages belong to the packet before them.
-    attachments: u64,
-    /// The bytes of the messages that are not complete, as far as they are announced.
-    held: u64,
+    /// The bytes of the message that is not complete, as far as they are announced.
+    announced: u64,
+    event: IncomingEvent,
 }
 
 struct Frame {
@@ -190,11 +191,16 @@ struct Frame {
 }
 
 impl Frames {
-    /// Takes notice of bytes that the client has sent.
-    fn read(&mut self, mut bytes: &[u8]) {
+    /// The bytes of what is not complete.
+    fn held(&self) -> u64 {
+        self.event.held().saturating_add(self.announced)
+    }
+
+    /// Takes notice of bytes that the client has sent. `posted` is the event that it has sent in part before.
+    fn read(&mut self, mut bytes: &[u8], mut posted: impl FnMut() -> Option<IncomingEvent>) {
         while let Some((first, rest)) = bytes.split_first() {
             let Some(frame) = &mut self.frame else {
-                self.read_head(*first);
+                self.read_head(*first, &mut posted);
                 bytes = rest;
                 continue;
             };
@@ -211,12 +217,12 @@ impl Frames {
             frame.left -= count as u64;
             bytes = rest;
             if frame.left == 0 {
-                self.end_frame();
+                self.end_frame(&mut posted);
             }
         }
     }
 
-    fn read_head(&mut self, byte: u8) {
+    fn read_head(&mut self, byte: u8, posted: &mut impl FnMut() -> Option<IncomingEvent>) {
         // Cannot be longer than the longest head.
         let Some(place) = self.head.get_mut(self.head_bytes) else { return };
         *place = byte;
@@ -241,7 +247,7 @@ impl Frames {
         let opcode = first & 0x0f;
         let is_control = opcode & 0x08 != 0;
         if !is_control {
-            self.held = self.held.saturating_add(left);
+            self.announced = self.announced.saturating_add(left);
             // A continuation has opcode 0.
             if opcode != 0 {
                 self.is_text = opcode == 1;
@@ -251,31 +257,26 @@ impl Frames {
         self.head_bytes = 0;
         self.frame = Some(Frame { left, is_last: first & 0x80 != 0, is_control, mask, read: 0 });
         if left == 0 {
-            self.end_frame();
+            self.end_frame(posted);
         }
     }
 
-    fn end_frame(&mut self) {
+    fn end_frame(&mut self, posted: &mut impl FnMut() -> Option<IncomingEvent>) {
         let Some(frame) = self.frame.take() else { return };
         if frame.is_control || !frame.is_last {
             return;
         }
-        self.attachments = match self.is_text {
-            true => attachments(self.start.get(..self.start_bytes).unwrap_or_default()),
-            false => self.attachments.saturating_sub(1),
-        };
-        if self.attachments == 0 {
-            self.held = 0;
+        let bytes = std::mem::take(&mut self.announced);
+        if self.is_text {
+            return self.event.text(self.start.get(..self.start_bytes).unwrap_or_default(), bytes);
         }
+        if !self.event.is_waiting()
+            && let Some(event) = posted()
+        {
+            self.event = event;
+        }
+        self.event.binary(bytes);
     }
-}
-
-/// How many binary messages follow a text: `451-["e",...]` has one.
-fn attachments(start: &[u8]) -> u64 {
-    let Some(digits) = start.strip_prefix(b"45").or_else(|| start.strip_prefix(b"46")) else { return 0 };
-    let digits =
-        digits.split(|byte| *byte == b'-').next().and_then(|digits| std::str::from_utf8(digits).ok());
-    digits.and_then(|digits| digits.parse().ok()).unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -307,8 +308,8 @@ mod tests {
         for size in [1, 2, 3, 7, 4096, usize::MAX] {
             let mut state = Frames::default();
             let after = frames.iter().map(|frame| {
-                frame.chunks(size).for_each(|piece| state.read(piece));
-                state.held
+                frame.chunks(size).for_each(|piece| state.read(piece, || None));
+                state.held()
             });
             let after: Vec<_> = after.collect();
             assert_eq!(expected.get_or_insert_with(|| after.clone()), &after, "{size}");
@@ -336,9 +337,21 @@ mod tests {
         // The number of attachments in a frame of its own.
         let frames = [frame(0x01, b"4"), frame(0x00, b"6"), frame(0x80, b"1-/a,1[]"), frame(0x82, &[0; 10])];
         assert_eq!(held(&frames), [1, 2, 10, 0]);
-        assert_eq!(
-            (attachments(b"42[\"45\"]"), attachments(b"45-"), attachments(b"4512-["), attachments(b"")),
-            (0, 0, 12, 0)
-        );
+    }
+
+    #[test]
+    fn an_event_that_was_posted_in_part_is_held_with_its_next_attachment() {
+        let mut posted = IncomingEvent::default();
+        posted.text(b"453-[", 100);
+        let mut posted = Some(posted);
+        let mut state = Frames::default();
+        state.read(&frame(0x81, b"2probe"), || posted.take());
+        assert_eq!(state.held(), 0);
+        state.read(&frame(0x82, &[0; 10]), || posted.take());
+        assert_eq!(state.held(), 110);
+        state.read(&frame(0x82, &[0; 10]), || posted.take());
+        assert_eq!(state.held(), 120);
+        state.read(&frame(0x82, &[0; 10]), || posted.take());
+        assert_eq!(state.held(), 0);
     }
 }

@@ -125,6 +125,8 @@ pub(super) struct Serve {
     #[arg(long, default_value_t = 100, value_name = "N", help_heading = LIMITS)]
     max_namespaces_per_client: usize,
     /// Serve TLS with this certificate, followed by the intermediate certificates, in PEM
+    ///
+    /// The files of certificate, key and client authorities are read again when they change, and on SIGHUP.
     #[arg(long, value_name = "FILE", requires = "tls_key", help_heading = ACCESS)]
     tls_cert: Option<PathBuf>,
     /// The private key of the certificate, in PEM
@@ -156,7 +158,7 @@ pub(super) struct Serve {
     /// Accept only JSON Web Tokens whose iss claim is this issuer. May be repeated
     #[arg(long, value_name = "NAME", requires = "jwt", help_heading = ACCESS)]
     issuer: Vec<String>,
-    /// Disconnect a client when its JSON Web Token expires
+    /// Disconnect a client when its token expires, or when its token or key is no longer listed
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", value_name = "BOOL", help_heading = ACCESS)]
     disconnect_expired: bool,
     /// Let clients emit join and leave for rooms that match: * and ? and [a-z] and {a,b}. May be repeated

@@ -1,12 +1,13 @@
 //! Authentication by JSON Web Tokens.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use globset::GlobBuilder;
-use jsonwebtoken::errors::{Error as JwtError, ErrorKind};
-use jsonwebtoken::{Algorithm, TokenData, Validation};
 use serde_json::Value as Json;
 
-use super::keys::{JwtKey, VerifyingKey};
-use super::{Admitted, Refusal};
+use super::keys::JwtKey;
+use super::signed_token::SignedToken;
+use super::{Admitted, Credential, Refusal};
 use crate::Result;
 use crate::protocol::Namespace;
 
@@ -51,10 +52,11 @@ impl Jwt {
 
     /// Verifies a token for a namespace, and reads its claims.
     pub(super) fn admit(&self, token: &str, nsp: &str) -> Result<Admitted, Refusal> {
-        let claims = self.verify(token)?;
+        let (claims, credential) = self.verify(token)?;
         if !claims.is_object() {
             return Err(Refusal::Claims("the token's claims are not an object"));
         }
+        let expires = self.check(&claims, now())?;
         let rooms = texts(claims.get("rooms"))
             .map(|rooms| rooms.into_iter().map(str::to_owned).collect())
             .ok_or(Refusal::Claims("the token's rooms are neither a string nor an array of strings"))?;
@@ -66,58 +68,69 @@ impl Jwt {
                 return Err(Refusal::OtherNamespace);
             }
         }
-        // A number of seconds that may have a fraction. The verification has read it already.
-        let expires = claims.get("exp").and_then(Json::as_f64).map(|seconds| seconds.max(0.0) as u64);
-        Ok(Admitted { data: claims.into(), rooms, expires })
+        Ok(Admitted { data: claims.into(), rooms, expires, credential: Some(credential) })
     }
 
-    fn verify(&self, token: &str) -> Result<Json, Refusal> {
-        let header = jsonwebtoken::decode_header(token).map_err(|error| refusal(&error))?;
+    /// The claims of a token that is signed with one of the keys, and which key that was.
+    fn verify(&self, token: &str) -> Result<(Json, Credential), Refusal> {
+        let token = SignedToken::parse(token)?;
         let keys = self.key.keys();
-        let mut candidates = keys.iter().filter(|key| key.may_be(header.kid.as_deref())).peekable();
+        let id = token.key_id.as_deref();
+        let mut candidates = keys.iter().filter(|key| key.may_be(id)).peekable();
         if candidates.peek().is_none() {
             return Err(Refusal::UnknownKey);
         }
         let mut outcome = Err(Refusal::Algorithm);
-        for key in candidates.filter(|key| key.algorithms.contains(&header.alg)) {
-            match self.decode(token, header.alg, key) {
-                Ok(token) => return Ok(token.claims),
-                Err(error) => outcome = Err(refusal(&error)),
-            }
-            // The signature was right, so another key would not change anything.
-            if outcome != Err(Refusal::BadSignature) {
+        for key in candidates.filter(|key| key.algorithms.contains(&token.algorithm)) {
+            outcome = token.verify(key).map(|claims| {
+                (claims, Credential::Key { fingerprint: key.fingerprint, id: id.map(Into::into) })
+            });
+            // Where the signature was right, another key would not change anything.
+            if !matches!(outcome, Err(Refusal::BadSignature)) {
                 break;
             }
         }
         outcome
     }
 
-    fn decode(
-        &self,
-        token: &str,
-        header_algorithm: Algorithm,
-        key: &VerifyingKey,
-    ) -> Result<TokenData<Json>, JwtError> {
-        let mut validation = Validation::new(header_algorithm);
-        validation.algorithms = key.algorithms.clone();
-        validation.leeway = 0;
-        // The library would accept a token for one more second.
-        validation.reject_tokens_expiring_in_less_than = 1;
-        validation.validate_nbf = true;
-        // A token without `exp` does not expire, as in Node's jsonwebtoken.
-        let mut required = Vec::new();
-        validation.validate_aud = !self.audience.is_empty();
-        if validation.validate_aud {
-            validation.set_audience(&self.audience);
-            required.push("aud");
+    /// Checks the claims that limit for how long, for what and by what issuer a token is valid. Returns when it expires, in
+    /// seconds since 1970. A token without `exp` does not expire, as in Node's jsonwebtoken.
+    fn check(&self, claims: &Json, now: f64) -> Result<Option<u64>, Refusal> {
+        const NO_TIME: Refusal = Refusal::Claims("the token's exp and nbf are not numbers");
+        // Seconds, which may have a fraction.
+        let time = |name| claims.get(name).map(|time| time.as_f64().ok_or(NO_TIME)).transpose();
+        let expires = time("exp")?;
+        if expires.is_some_and(|expires| expires <= now) {
+            return Err(Refusal::Expired);
         }
-        if !self.issuer.is_empty() {
-            validation.set_issuer(&self.issuer);
-            required.push("iss");
+        if time("nbf")?.is_some_and(|start| start > now) {
+            return Err(Refusal::NotYetValid);
         }
-        validation.set_required_spec_claims(&required);
-        jsonwebtoken::decode(token, &key.key, &validation)
+        if !names_one_of(claims.get("iss"), &self.issuer) {
+            return Err(Refusal::Issuer);
+        }
+        if !names_one_of(claims.get("aud"), &self.audience) {
+            return Err(Refusal::Audience);
+        }
+        Ok(expires.map(|seconds| seconds as u64))
     }
+
+    /// Whether the key that admitted a client is still listed.
+    pub(super) fn accepts(&self, credential: &Credential) -> bool {
+        let Credential::Key { fingerprint, id } = credential else { return false };
+        self.key.keys().iter().any(|key| key.fingerprint == *fingerprint && key.may_be(id.as_deref()))
+    }
+}
+
+/// The seconds since 1970.
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
+}
+
+/// Whether a claim names one of the accepted values. With none, every claim is accepted.
+fn names_one_of(claim: Option<&Json>, accepted: &[String]) -> bool {
+    let named = || texts(claim).unwrap_or_default();
+    accepted.is_empty() || named().iter().any(|name| accepted.iter().any(|one| one == name))
 }
 
 impl From<JwtKey> for Jwt {
@@ -150,25 +163,10 @@ fn matches_namespace(pattern: &str, nsp: &str) -> bool {
             .is_ok_and(|glob| glob.compile_matcher().is_match(nsp))
 }
 
-fn refusal(error: &JwtError) -> Refusal {
-    match error.kind() {
-        ErrorKind::ExpiredSignature => Refusal::Expired,
-        ErrorKind::ImmatureSignature => Refusal::NotYetValid,
-        ErrorKind::InvalidSignature => Refusal::BadSignature,
-        ErrorKind::InvalidAudience => Refusal::Audience,
-        ErrorKind::InvalidIssuer => Refusal::Issuer,
-        ErrorKind::MissingRequiredClaim(claim) if claim == "aud" => Refusal::Audience,
-        ErrorKind::MissingRequiredClaim(claim) if claim == "iss" => Refusal::Issuer,
-        // An unknown algorithm, such as `none`, is a JSON error in the header and falls under `Malformed`.
-        ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName | ErrorKind::MissingAlgorithm => {
-            Refusal::Algorithm
-        }
-        _ => Refusal::Malformed,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -186,5 +184,44 @@ mod tests {
         ] {
             assert_eq!(matches_namespace(pattern, nsp), is_match, "{pattern} {nsp}");
         }
+    }
+    #[test]
+    fn a_token_is_valid_from_nbf_until_exp() {
+        let jwt = jwt(&[], &[]);
+        let check = |claims| jwt.check(&claims, 100.5);
+        assert_eq!(check(json!({})), Ok(None));
+        assert_eq!(check(json!({ "exp": 101, "nbf": 100 })), Ok(Some(101)));
+        assert_eq!(check(json!({ "exp": 100.6, "nbf": 100.5 })), Ok(Some(100)));
+        assert_eq!(check(json!({ "exp": 1e300 })), Ok(Some(u64::MAX)));
+        assert_eq!(check(json!({ "exp": 100 })), Err(Refusal::Expired));
+        assert_eq!(check(json!({ "exp": -1 })), Err(Refusal::Expired));
+        assert_eq!(check(json!({ "nbf": 101 })), Err(Refusal::NotYetValid));
+        for wrong in [json!("101"), json!(null), json!([101]), json!(true)] {
+            for name in ["exp", "nbf"] {
+                assert!(matches!(check(json!({ name: wrong })), Err(Refusal::Claims(_))), "{name} {wrong}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_token_names_an_accepted_audience_and_issuer() {
+        let jwt = jwt(&["chat"], &["https://id", "https://old"]);
+        let check = |aud: Json, iss: Json| jwt.check(&json!({ "aud": aud, "iss": iss }), 0.0);
+        assert_eq!(check(json!(["other", "chat"]), json!("https://old")), Ok(None));
+        for aud in [json!("other"), json!([]), json!(null), json!(7), json!(["chat", 7]), json!("")] {
+            assert_eq!(check(aud.clone(), json!("https://id")), Err(Refusal::Audience), "{aud}");
+        }
+        for iss in [json!("https://evil"), json!(null), json!("https://id/")] {
+            assert_eq!(check(json!("chat"), iss.clone()), Err(Refusal::Issuer), "{iss}");
+        }
+        assert_eq!(jwt.check(&json!({}), 0.0), Err(Refusal::Issuer));
+    }
+
+    fn jwt(audience: &[&str], issuer: &[&str]) -> Jwt {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("key");
+        std::fs::write(&file, "a secret of thirty-two characters").unwrap();
+        let own = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        Jwt::new(JwtKey::read(&file).unwrap()).audience(own(audience)).issuer(own(issuer))
     }
 }

@@ -5,15 +5,26 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse};
-use jsonwebtoken::{Algorithm, DecodingKey};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use openssl::bn::BigNum;
+use openssl::ec::{EcGroup, EcKey};
+use openssl::nid::Nid;
+use openssl::pkey::{Id, PKey, Public};
+use openssl::rsa::Rsa;
+use serde::Deserialize;
 use serde_json::Value as Json;
 
+use super::fingerprint::Fingerprint;
 use super::key_text::KeyText;
+use super::signature::{Algorithm, Key};
 use crate::{Error, Result};
 
 /// The largest number of keys in a set. A token without a key id is tried with each that fits its algorithm.
 const MAX_KEYS: usize = 100;
+
+/// The sizes of an RSA key, in bits. RFC 7518 requires the least; the largest bounds what a signature costs.
+const RSA_BITS: std::ops::RangeInclusive<u32> = 2048..=8192;
 
 /// The keys that verify JSON Web Tokens, with the file that they come from. The accepted algorithms follow from the kind of the
 /// key, never from the token. Clones share the keys.
@@ -36,9 +47,10 @@ enum Form {
 
 /// One key.
 pub(super) struct VerifyingKey {
-    pub(super) key: DecodingKey,
+    pub(super) key: Key,
     /// Never empty.
     pub(super) algorithms: Vec<Algorithm>,
+    pub(super) fingerprint: Fingerprint,
     id: Option<String>,
 }
 
@@ -94,60 +106,54 @@ impl VerifyingKey {
         }
     }
 
-    fn single(text: &str) -> Result<Self, String> {
-        use Algorithm::*;
-        let (key, algorithms) = match KeyText::read(text)? {
-            KeyText::Secret(secret) => {
-                (DecodingKey::from_secret(secret.as_bytes()), vec![HS256, HS384, HS512])
-            }
-            KeyText::Pem(pem) => {
-                let pem = pem.as_bytes();
-                if let Ok(key) = DecodingKey::from_rsa_pem(pem) {
-                    (key, RSA.to_vec())
-                } else if let Ok(key) = DecodingKey::from_ec_pem(pem) {
-                    (key, vec![ES256, ES384])
-                } else if let Ok(key) = DecodingKey::from_ed_pem(pem) {
-                    (key, vec![EdDSA])
-                } else {
-                    return Err(
-                        "holds no public RSA or EC key that can be read (-----BEGIN PUBLIC KEY-----)".into(),
-                    );
-                }
-            }
-        };
-        Ok(Self { key, algorithms, id: None })
+    fn secret(secret: &[u8]) -> Result<Self, String> {
+        use Algorithm::{HS256, HS384, HS512};
+        let key =
+            PKey::hmac(secret).map_err(|error| format!("holds a secret that cannot be used: {error}"))?;
+        Ok(Self {
+            key: Key::Secret(key),
+            algorithms: vec![HS256, HS384, HS512],
+            fingerprint: Fingerprint::of(secret),
+            id: None,
+        })
     }
 
-    /// `None` for a key that is not for signatures, or of a kind that is not supported.
-    fn of_set(jwk: &Jwk) -> Option<Self> {
-        let common = &jwk.common;
-        if matches!(common.public_key_use, Some(PublicKeyUse::Encryption)) {
-            return None;
-        }
-        let kind = match &jwk.algorithm {
-            AlgorithmParameters::RSA(_) => RSA.to_vec(),
-            AlgorithmParameters::EllipticCurve(key) => match key.curve {
-                EllipticCurve::P256 => vec![Algorithm::ES256],
-                EllipticCurve::P384 => vec![Algorithm::ES384],
-                _ => return None,
+    /// `None` for a key of a kind that is not supported.
+    fn public(key: PKey<Public>) -> Result<Option<Self>, String> {
+        let algorithms = match key.id() {
+            Id::RSA => {
+                let bits = key.bits();
+                if !RSA_BITS.contains(&bits) {
+                    let (least, most) = (RSA_BITS.start(), RSA_BITS.end());
+                    return Err(format!("holds an RSA key of {bits} bits; {least} to {most} are accepted"));
+                }
+                RSA.to_vec()
+            }
+            Id::EC => match key.ec_key().ok().and_then(|key| key.group().curve_name()) {
+                Some(Nid::X9_62_PRIME256V1) => vec![Algorithm::ES256],
+                Some(Nid::SECP384R1) => vec![Algorithm::ES384],
+                _ => return Ok(None),
             },
-            AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => {
-                vec![Algorithm::EdDSA]
-            }
-            _ => return None,
+            Id::ED25519 => vec![Algorithm::EdDSA],
+            _ => return Ok(None),
         };
-        let algorithms = match common.key_algorithm {
-            None => kind,
-            // An algorithm of another kind of key leaves none.
-            Some(own) => {
-                let own = Algorithm::try_from(own).ok()?;
-                kind.into_iter().filter(|algorithm| *algorithm == own).collect()
-            }
+        let der =
+            key.public_key_to_der().map_err(|error| format!("holds a key that cannot be used: {error}"))?;
+        Ok(Some(Self { key: Key::Public(key), algorithms, fingerprint: Fingerprint::of(&der), id: None }))
+    }
+
+    fn single(text: &str) -> Result<Self, String> {
+        let pem = match KeyText::read(text)? {
+            KeyText::Secret(secret) => return Self::secret(secret.as_bytes()),
+            KeyText::Pem(pem) => pem,
         };
-        if algorithms.is_empty() {
-            return None;
-        }
-        Some(Self { key: DecodingKey::from_jwk(jwk).ok()?, algorithms, id: common.key_id.clone() })
+        let pem = pem.as_bytes();
+        let pkcs1 = || Rsa::public_key_from_pem_pkcs1(pem).and_then(PKey::from_rsa);
+        let key = PKey::public_key_from_pem(pem).or_else(|_| pkcs1()).ok();
+        let key = key.map(Self::public).transpose()?.flatten();
+        key.ok_or_else(|| {
+            "holds no public RSA or EC key that can be read (-----BEGIN PUBLIC KEY-----)".into()
+        })
     }
 }
 
@@ -159,6 +165,63 @@ const RSA: [Algorithm; 6] = [
     Algorithm::PS384,
     Algorithm::PS512,
 ];
+
+/// A key of a set (RFC 7517, RFC 7518, RFC 8037).
+#[derive(Deserialize)]
+struct Jwk {
+    kty: String,
+    #[serde(rename = "use")]
+    purpose: Option<String>,
+    alg: Option<String>,
+    kid: Option<String>,
+    crv: Option<String>,
+    n: Option<String>,
+    e: Option<String>,
+    x: Option<String>,
+    y: Option<String>,
+}
+
+impl Jwk {
+    /// `None` for a key that is not for signatures, or of a kind that is not supported.
+    fn verifying_key(self) -> Result<Option<VerifyingKey>, String> {
+        if self.purpose.as_deref() == Some("enc") {
+            return Ok(None);
+        }
+        let Some(key) = self.public_key() else { return Ok(None) };
+        let Some(mut key) = VerifyingKey::public(key)? else { return Ok(None) };
+        if let Some(own) = &self.alg {
+            // An algorithm of another kind of key leaves none.
+            let own = Algorithm::named(own);
+            key.algorithms.retain(|algorithm| Some(*algorithm) == own);
+        }
+        key.id = self.kid;
+        Ok((!key.algorithms.is_empty()).then_some(key))
+    }
+
+    fn public_key(&self) -> Option<PKey<Public>> {
+        let bytes = |part: &Option<String>| BASE64_URL_SAFE_NO_PAD.decode(part.as_ref()?).ok();
+        let number = |part| BigNum::from_slice(&bytes(part)?).ok();
+        match (self.kty.as_str(), self.crv.as_deref()) {
+            ("RSA", _) => {
+                let key = Rsa::from_public_components(number(&self.n)?, number(&self.e)?).ok()?;
+                PKey::from_rsa(key).ok()
+            }
+            ("EC", Some(curve)) => {
+                let group = EcGroup::from_curve_name(match curve {
+                    "P-256" => Nid::X9_62_PRIME256V1,
+                    "P-384" => Nid::SECP384R1,
+                    _ => return None,
+                });
+                let (x, y) = (number(&self.x)?, number(&self.y)?);
+                // Refuses a point that is not on the curve.
+                let key = EcKey::from_public_key_affine_coordinates(group.ok()?.as_ref(), &x, &y).ok()?;
+                PKey::from_ec_key(key).ok()
+            }
+            ("OKP", Some("Ed25519")) => PKey::public_key_from_raw_bytes(&bytes(&self.x)?, Id::ED25519).ok(),
+            _ => None,
+        }
+    }
+}
 
 impl Form {
     fn read(self, path: &Path) -> Result<Arc<[VerifyingKey]>> {
@@ -174,9 +237,10 @@ impl Form {
 fn read_set(text: &str) -> Result<Vec<VerifyingKey>, String> {
     let text = text.trim_start_matches('\u{feff}');
     let no_set = |error: serde_json::Error| format!("holds no JSON Web Key Set: {error}");
-    let raw: BTreeMap<String, Json> = serde_json::from_str(text).map_err(no_set)?;
-    let raw_keys =
-        raw.get("keys").and_then(Json::as_array).ok_or("holds no JSON Web Key Set: keys is missing")?;
+    let mut set: BTreeMap<String, Json> = serde_json::from_str(text).map_err(no_set)?;
+    let Some(Json::Array(raw_keys)) = set.remove("keys") else {
+        return Err("holds no JSON Web Key Set: keys is missing".into());
+    };
     if raw_keys.iter().any(|key| key["kty"] == "oct") {
         return Err(
             "holds a secret; a key set is for public keys (a secret is given as --jwt-key-file)".into()
@@ -188,8 +252,10 @@ fn read_set(text: &str) -> Result<Vec<VerifyingKey>, String> {
     if raw_keys.len() > MAX_KEYS {
         return Err(format!("holds more than {MAX_KEYS} keys"));
     }
-    let set: JwkSet = serde_json::from_str(text).map_err(no_set)?;
-    let keys: Vec<_> = set.keys.iter().filter_map(VerifyingKey::of_set).collect();
+    let mut keys = Vec::new();
+    for raw in raw_keys {
+        keys.extend(serde_json::from_value::<Jwk>(raw).map_err(no_set)?.verifying_key()?);
+    }
     if keys.is_empty() {
         return Err("holds no public RSA, EC or Ed25519 key for signatures".into());
     }
@@ -199,5 +265,63 @@ fn read_set(text: &str) -> Result<Vec<VerifyingKey>, String> {
 impl fmt::Debug for JwtKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "JwtKey({}, {} keys)", self.0.path.display(), self.keys().len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openssl::ec::PointConversionForm;
+    use serde_json::json;
+
+    use super::*;
+
+    fn pem_of_rsa(bits: u32) -> String {
+        let key = PKey::from_rsa(Rsa::generate(bits).unwrap()).unwrap();
+        String::from_utf8(key.public_key_to_pem().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_key_has_the_algorithms_of_its_kind() {
+        let rsa = Rsa::generate(2048).unwrap();
+        let pkcs1 = String::from_utf8(rsa.public_key_to_pem_pkcs1().unwrap()).unwrap();
+        let ed = String::from_utf8(PKey::generate_ed25519().unwrap().public_key_to_pem().unwrap()).unwrap();
+        assert_eq!(VerifyingKey::single(&pkcs1).unwrap().algorithms, RSA);
+        assert_eq!(VerifyingKey::single(&pem_of_rsa(2048)).unwrap().algorithms, RSA);
+        assert_eq!(VerifyingKey::single(&ed).unwrap().algorithms, [Algorithm::EdDSA]);
+        assert!(VerifyingKey::single(&pem_of_rsa(1024)).err().unwrap().contains("of 1024 bits"));
+        let x25519 = PKey::generate_x25519().unwrap().public_key_to_pem().unwrap();
+        assert!(VerifyingKey::single(std::str::from_utf8(&x25519).unwrap()).is_err());
+    }
+
+    #[test]
+    fn a_set_has_the_keys_for_signatures() {
+        let part = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
+        let group = EcGroup::from_curve_name(Nid::SECP384R1).unwrap();
+        let ec = EcKey::generate(&group).unwrap();
+        let mut context = openssl::bn::BigNumContext::new().unwrap();
+        let point =
+            ec.public_key().to_bytes(&group, PointConversionForm::UNCOMPRESSED, &mut context).unwrap();
+        let (x, y) = (part(&point[1..49]), part(&point[49..]));
+        let rsa = Rsa::generate(2048).unwrap();
+        let (n, e) = (part(&rsa.n().to_vec()), part(&rsa.e().to_vec()));
+        let ed = part(&PKey::generate_ed25519().unwrap().raw_public_key().unwrap());
+        let set = json!({ "keys": [
+            { "kty": "EC", "crv": "P-384", "x": x, "y": y, "kid": "ec" },
+            { "kty": "RSA", "n": n, "e": e, "alg": "PS256" },
+            { "kty": "RSA", "n": n, "e": e, "use": "enc" },
+            { "kty": "RSA", "n": n, "e": e, "alg": "RSA-OAEP" },
+            { "kty": "RSA", "n": n, "e": e, "alg": "ES256" },
+            { "kty": "OKP", "crv": "Ed25519", "x": ed },
+            { "kty": "OKP", "crv": "Ed448", "x": ed },
+            { "kty": "EC", "crv": "P-384", "x": x, "y": x },
+            { "kty": "EC", "crv": "P-521", "x": x, "y": y },
+        ] });
+        let keys = read_set(&set.to_string()).unwrap();
+        let algorithms: Vec<_> = keys.iter().map(|key| key.algorithms.clone()).collect();
+        assert_eq!(algorithms, [[Algorithm::ES384], [Algorithm::PS256], [Algorithm::EdDSA]]);
+        assert!(keys[0].may_be(Some("ec")) && !keys[0].may_be(Some("rsa")) && keys[1].may_be(Some("rsa")));
+        let weak = Rsa::generate(1024).unwrap();
+        let weak = json!({ "keys": [{ "kty": "RSA", "n": part(&weak.n().to_vec()), "e": "AQAB" }] });
+        assert!(read_set(&weak.to_string()).err().unwrap().contains("of 1024 bits"));
     }
 }

@@ -1,17 +1,20 @@
 //! Authentication of clients.
 
+mod fingerprint;
 mod jwt;
 mod key_text;
 mod keys;
 pub(super) mod refusal_pace;
+mod signature;
+mod signed_token;
 mod tokens;
-pub(super) mod watch;
 
 use std::fmt;
 use std::path::Path;
 
 use serde::Deserialize;
 
+use fingerprint::Fingerprint;
 pub use jwt::Jwt;
 pub use keys::JwtKey;
 pub use tokens::Tokens;
@@ -47,6 +50,21 @@ pub(super) struct Admitted {
     pub rooms: Vec<String>,
     /// When the token expires, in seconds since 1970.
     pub expires: Option<u64>,
+    /// What admitted the client; `None` where every client may connect.
+    pub credential: Option<Credential>,
+}
+
+/// The token or the key that admitted a client. It tells whether the client would still be admitted after the file was read again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Credential {
+    /// A token of a list.
+    Token(Fingerprint),
+    /// The key that signed a JSON Web Token.
+    Key {
+        fingerprint: Fingerprint,
+        /// As the token names it.
+        id: Option<Box<str>>,
+    },
 }
 
 /// Why a client may not connect: the message of its `connect_error`.
@@ -131,15 +149,25 @@ impl Authentication {
         let shown = || token.as_deref().filter(|token| !token.is_empty()).ok_or(Refusal::NoToken);
         match self {
             Self::Anyone => Ok(Admitted::plain()),
-            Self::Tokens(tokens) => match tokens.contain(shown()?) {
-                true => Ok(Admitted::plain()),
-                false => Err(Refusal::WrongToken),
-            },
+            Self::Tokens(tokens) => {
+                let credential = tokens.find(shown()?).ok_or(Refusal::WrongToken)?;
+                Ok(Admitted { credential: Some(credential), ..Admitted::plain() })
+            }
             Self::Jwt(jwt) => jwt.admit(shown()?, nsp),
         }
     }
 
-    /// Reads the file of the keys or tokens again. After an error they stay as they are. Connected clients stay connected.
+    /// Whether a client that was admitted before would still be admitted by the same token or key.
+    pub(super) fn accepts(&self, credential: &Credential) -> bool {
+        match self {
+            Self::Anyone => true,
+            Self::Tokens(tokens) => tokens.accepts(credential),
+            Self::Jwt(jwt) => jwt.accepts(credential),
+        }
+    }
+
+    /// Reads the file of the keys or tokens again. After an error they stay as they are. This disconnects no client;
+    /// [`Server::reload`](super::Server::reload) does.
     ///
     /// # Errors
     /// Those of [`JwtKey::read`] and [`Tokens::read`].
@@ -151,26 +179,19 @@ impl Authentication {
         }
     }
 
-    fn path(&self) -> Option<&Path> {
+    /// The file of the keys or tokens.
+    pub(super) fn path(&self) -> Option<&Path> {
         match self {
             Self::Anyone => None,
             Self::Tokens(tokens) => Some(tokens.path()),
             Self::Jwt(jwt) => Some(jwt.key().path()),
         }
     }
-
-    pub(super) fn reload_and_log(&self) {
-        let Some(path) = self.path() else { return };
-        match self.reload() {
-            Ok(()) => tracing::info!(path = %path.display(), "keys or tokens read again"),
-            Err(error) => tracing::error!(%error, "cannot read keys or tokens again, so the old ones stay"),
-        }
-    }
 }
 
 impl Admitted {
     fn plain() -> Self {
-        Self { data: Value::Object(Object::new()), rooms: Vec::new(), expires: None }
+        Self { data: Value::Object(Object::new()), rooms: Vec::new(), expires: None, credential: None }
     }
 }
 

@@ -1,11 +1,14 @@
 //! Authentication by a list of tokens.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use subtle::{Choice, ConstantTimeEq};
 
+use super::Credential;
+use super::fingerprint::Fingerprint;
 use crate::{Error, Result};
 
 /// The accepted tokens, with the file that they come from. Clones share the tokens.
@@ -14,7 +17,12 @@ pub struct Tokens(Arc<Source>);
 
 struct Source {
     path: PathBuf,
-    tokens: RwLock<Arc<[String]>>,
+    list: RwLock<Arc<List>>,
+}
+
+struct List {
+    tokens: Vec<String>,
+    fingerprints: HashSet<Fingerprint>,
 }
 
 impl Tokens {
@@ -23,8 +31,8 @@ impl Tokens {
     /// # Errors
     /// [`Error::File`] if the file cannot be read or holds no token.
     pub fn read(path: &Path) -> Result<Self> {
-        let tokens = RwLock::new(read_tokens(path)?);
-        Ok(Self(Arc::new(Source { path: path.into(), tokens })))
+        let list = RwLock::new(read_tokens(path)?);
+        Ok(Self(Arc::new(Source { path: path.into(), list })))
     }
 
     /// Reads the file again. After an error the tokens stay as they are.
@@ -32,8 +40,8 @@ impl Tokens {
     /// # Errors
     /// Those of [`read`](Self::read).
     pub fn reload(&self) -> Result<()> {
-        let tokens = read_tokens(&self.0.path)?;
-        *self.0.tokens.write().unwrap_or_else(PoisonError::into_inner) = tokens;
+        let list = read_tokens(&self.0.path)?;
+        *self.0.list.write().unwrap_or_else(PoisonError::into_inner) = list;
         Ok(())
     }
 
@@ -41,13 +49,19 @@ impl Tokens {
         &self.0.path
     }
 
-    fn tokens(&self) -> Arc<[String]> {
-        self.0.tokens.read().unwrap_or_else(PoisonError::into_inner).clone()
+    fn list(&self) -> Arc<List> {
+        self.0.list.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Whether a token is in the list. The time that this takes reveals only the lengths of the tokens.
-    pub(super) fn contain(&self, shown: &str) -> bool {
-        is_among(&self.tokens(), shown)
+    /// The token, if it is in the list. The time that this takes reveals only the lengths of the tokens.
+    pub(super) fn find(&self, shown: &str) -> Option<Credential> {
+        let is_listed = is_among(&self.list().tokens, shown);
+        is_listed.then(|| Credential::Token(Fingerprint::of(shown.as_bytes())))
+    }
+
+    /// Whether the token that admitted a client is still listed.
+    pub(super) fn accepts(&self, credential: &Credential) -> bool {
+        matches!(credential, Credential::Token(token) if self.list().fingerprints.contains(token))
     }
 }
 
@@ -56,22 +70,23 @@ fn is_among(tokens: &[String], shown: &str) -> bool {
     tokens.iter().map(equal).fold(Choice::from(0), |known, equal| known | equal).into()
 }
 
-fn read_tokens(path: &Path) -> Result<Arc<[String]>> {
+fn read_tokens(path: &Path) -> Result<Arc<List>> {
     let tokens = from_lines(&super::read(path)?);
     if tokens.is_empty() {
         return Err(Error::File { path: path.into(), reason: "holds no token".into() });
     }
-    Ok(tokens)
+    let fingerprints = tokens.iter().map(|token| Fingerprint::of(token.as_bytes())).collect();
+    Ok(Arc::new(List { tokens, fingerprints }))
 }
 
-fn from_lines(text: &str) -> Arc<[String]> {
+fn from_lines(text: &str) -> Vec<String> {
     let lines = text.trim_start_matches('\u{feff}').lines().map(str::trim);
     lines.filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect()
 }
 
 impl fmt::Debug for Tokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Tokens({}, {} tokens)", self.0.path.display(), self.tokens().len())
+        write!(f, "Tokens({}, {} tokens)", self.0.path.display(), self.list().tokens.len())
     }
 }
 

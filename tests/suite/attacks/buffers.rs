@@ -1,5 +1,7 @@
 //! What the server keeps for a client that does not read.
 
+use futures_util::future::join_all;
+
 use super::{POLLING, ask, assert_unharmed, connect};
 use crate::support::pgio_serve::{PgioServe, until};
 use crate::support::postgres::postgres;
@@ -123,4 +125,47 @@ async fn incomplete_messages_of_many_clients_hold_little_memory() {
     let large = format!("422[\"e\",\"{}\"]", "x".repeat(500_000));
     good.send(&large).await;
     assert_eq!(good.read_text().await, "432[]");
+}
+
+/// An event with two attachments that asks for an acknowledgement.
+const EVENT: &str = "452-7[\"e\",{\"_placeholder\":true,\"num\":0},{\"_placeholder\":true,\"num\":1}]";
+
+#[tokio::test]
+async fn events_that_many_clients_post_in_part_hold_little_memory() {
+    const CLIENTS: usize = 48;
+    const BYTES: usize = 700_000;
+    const ROOM: usize = 32 << 20;
+    let postgres = postgres().await;
+    let flags = ["--relay=namespace", "--ping-timeout", "60s"];
+    let serve = PgioServe::start(postgres.url(), &flags).await;
+    let before = serve.memory();
+    let attachment = format!("b{}", "A".repeat(BYTES / 3 * 4));
+    let post = async |session: &str, body: &str| {
+        ask(&serve, "POST", &format!("{POLLING}&sid={session}"), "", body).await.0
+    };
+    let mut hostile = Vec::new();
+    for _ in 0..CLIENTS {
+        hostile.push(connect(&serve, "").await.0);
+    }
+    let part = format!("{EVENT}\u{1e}{attachment}");
+    let mut holding = Vec::new();
+    // Not more at once than there is room for bodies.
+    for some in hostile.chunks(8) {
+        let statuses = join_all(some.iter().map(|session| post(session, &part))).await;
+        holding.extend(some.iter().zip(statuses).filter(|(_, status)| *status == 200));
+    }
+    assert!(holding.len() * BYTES <= ROOM, "{} clients hold {BYTES} bytes each", holding.len());
+    assert!(holding.len() > 40, "{}", holding.len());
+    let refused = (CLIENTS - holding.len()) as f64;
+    assert_eq!(serve.metric("pgio_clients_cut_off_total{reason=\"incomplete\"}").await, refused);
+    assert_unharmed(&serve, before).await;
+
+    // A complete event makes room for another one.
+    let (session, _) = holding[0];
+    assert_eq!(post(session, "bAAAA").await, 200);
+    let (_, packets) = ask(&serve, "GET", &format!("{POLLING}&sid={session}"), "", "").await;
+    assert!(packets.contains("437["), "{packets}");
+    let good = connect(&serve, "").await.0;
+    assert_eq!(post(&good, &part).await, 200);
+    assert_eq!(post(&good, "bAAAA").await, 200);
 }

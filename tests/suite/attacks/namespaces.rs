@@ -2,15 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use jsonwebtoken::{EncodingKey, Header};
 use pgio::Emitter;
 use serde_json::json;
 
+use crate::support::jwt::{self, SECRET};
 use crate::support::pgio_serve::{PgioServe, until};
 use crate::support::postgres::{Postgres, postgres};
 use crate::support::raw_websocket::RawWebsocket;
-
-const SECRET: &str = "a secret of thirty-two characters";
 
 /// What `/readyz` may take while a client attacks. Tests share the machine with others.
 const READY_WITHIN: Duration = Duration::from_secs(1);
@@ -25,8 +23,7 @@ async fn guarded(postgres: &Postgres) -> PgioServe {
 }
 
 fn token() -> String {
-    let key = EncodingKey::from_secret(SECRET.as_bytes());
-    jsonwebtoken::encode(&Header::default(), &json!({ "sub": "ada" }), &key).unwrap()
+    jwt::with_secret(&json!({ "sub": "ada" }))
 }
 
 async fn assert_ready_soon(serve: &PgioServe) {
@@ -168,4 +165,30 @@ async fn long_names_of_namespaces_are_not_echoed() {
     let used = serve.peak_memory().saturating_sub(before);
     assert!(used < 64 << 20, "{} MiB", used >> 20);
     assert_eq!(serve.metric("pgio_clients_cut_off_total{reason=\"too_many_namespaces\"}").await, 2.0);
+}
+
+/// socketioxide would answer however often a client asks.
+#[tokio::test]
+async fn a_name_that_is_not_hosted_is_refused_by_the_server_whatever_is_hosted() {
+    let postgres = postgres().await;
+    for (hosted, other) in
+        [("/org/{id}", "/"), ("/org/{id}", "/org"), ("/{room}", "/a/b"), ("/{a}/{b}", "/a"), ("/{*all}", "/")]
+    {
+        let serve = PgioServe::start(postgres.url(), &["-n", hosted]).await;
+        let mut client = RawWebsocket::open(serve.address()).await;
+        let (connect, refused) = match other {
+            "/" => ("40".to_owned(), "44{\"message\":\"Invalid namespace\"}".to_owned()),
+            _ => (format!("40{other},"), format!("44{other},{{\"message\":\"Invalid namespace\"}}")),
+        };
+        client.send(&connect).await;
+        assert!(client.hears(&refused).await, "{hosted} {other}");
+        serve.wait_for_metric("pgio_connections_refused_total{reason=\"namespace\"}", 1.0).await;
+        let mut refusals = 1;
+        while refusals < 200 && client.try_send(&connect).await && client.hears(&refused).await {
+            refusals += 1;
+        }
+        assert!((100..110).contains(&refusals), "{hosted} {other}: {refusals}");
+        assert_eq!(serve.metric("pgio_clients_cut_off_total{reason=\"refused_too_often\"}").await, 1.0);
+        assert_eq!(serve.metric("pgio_namespaces").await, 0.0);
+    }
 }

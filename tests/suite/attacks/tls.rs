@@ -3,11 +3,14 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode, SslVersion};
+use nix::sys::signal::Signal;
+use openssl::hash::MessageDigest;
+use openssl::ssl::{SslConnector, SslMethod, SslStream, SslVerifyMode, SslVersion};
+use openssl::x509::X509;
 use tempfile::TempDir;
 
 use crate::support::certificates::Certified;
-use crate::support::pgio_serve::{PgioServe, fails};
+use crate::support::pgio_serve::{PgioServe, fails, until};
 use crate::support::postgres::postgres;
 
 /// Files for a test.
@@ -32,6 +35,15 @@ struct Client<'a> {
 impl Client<'_> {
     /// The version that was agreed on, if the server answers a request.
     fn ask(self, address: &str) -> Option<String> {
+        let mut stream = self.connect(address)?;
+        stream.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").ok()?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).ok()?;
+        let version = stream.ssl().version_str().to_owned();
+        answer.starts_with(b"HTTP/1.0 200 ").then_some(version)
+    }
+
+    fn connect(self, address: &str) -> Option<SslStream<TcpStream>> {
         let mut builder = SslConnector::builder(SslMethod::tls_client()).unwrap();
         builder.set_verify(SslVerifyMode::NONE);
         // Old versions need it in OpenSSL 3.
@@ -43,12 +55,7 @@ impl Client<'_> {
             builder.set_private_key(&certified.key).unwrap();
         }
         let stream = TcpStream::connect(address).unwrap();
-        let mut stream = builder.build().connect("localhost", stream).ok()?;
-        stream.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").ok()?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).ok()?;
-        let version = stream.ssl().version_str().to_owned();
-        answer.starts_with(b"HTTP/1.0 200 ").then_some(version)
+        builder.build().connect("localhost", stream).ok()
     }
 }
 
@@ -105,4 +112,90 @@ async fn a_client_needs_a_certificate_of_the_right_authority() {
         let (code, stderr) = fails(&args).await;
         assert!(code == 2 && stderr.contains(says), "{code}: {stderr}");
     }
+}
+
+/// The certificate that a server shows to a new connection.
+fn shown(address: &str) -> X509 {
+    Client::default().connect(address).unwrap().ssl().peer_certificate().unwrap()
+}
+
+fn is(one: &X509, other: &Certified) -> bool {
+    let digest = |certificate: &X509| certificate.digest(MessageDigest::sha256()).unwrap().to_vec();
+    digest(one) == digest(&other.certificate)
+}
+
+/// Sends a request on a connection that stays open; the status line.
+fn request(stream: &mut SslStream<TcpStream>) -> String {
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: pgio\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"ok\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        answer.extend(byte);
+    }
+    String::from_utf8(answer).unwrap().lines().next().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_certificate_is_shown_to_new_connections_and_a_broken_one_to_none() {
+    let postgres = postgres().await;
+    let files = Files(TempDir::new().unwrap());
+    let [first, second, third] = ["first", "second", "third"].map(Certified::root);
+    let write = |server: &Certified| {
+        (files.file("cert", &server.certificate_pem()), files.file("key", &server.key_pem()))
+    };
+    let (certificate, key) = write(&first);
+    let serve = PgioServe::start(postgres.url(), &["--tls-cert", &certificate, "--tls-key", &key]).await;
+    let address = serve.address();
+    assert!(is(&shown(address), &first));
+    let mut old = Client::default().connect(address).unwrap();
+    assert_eq!(request(&mut old), "HTTP/1.1 200 OK");
+
+    write(&second);
+    until("the second certificate is shown", async || is(&shown(address), &second)).await;
+    assert_eq!(request(&mut old), "HTTP/1.1 200 OK");
+
+    files.file("cert", b"-----BEGIN CERTIFICATE-----\nbroken\n-----END CERTIFICATE-----\n");
+    let warning = serve.wait_for_log("cannot read the certificate again, so the old one stays").await;
+    assert_eq!(warning["level"], "WARN");
+    let error = warning["fields"]["error"].as_str().unwrap();
+    assert!(error.contains(&certificate) && error.contains("holds no certificate in PEM"), "{error}");
+    // Else the connection would be closed, as one without a request.
+    assert_eq!(request(&mut old), "HTTP/1.1 200 OK");
+    // The key of another certificate is no better.
+    files.file("cert", &second.certificate_pem());
+    files.file("key", &third.key_pem());
+    serve.signal(Signal::SIGHUP);
+    let is_told = |line: &serde_json::Value| {
+        line["fields"]["error"]
+            .as_str()
+            .is_some_and(|error| error.contains("cannot be used for TLS with the key"))
+    };
+    until("the wrong key is told of", async || serve.log().iter().any(is_told)).await;
+    assert!(is(&shown(address), &second));
+    assert_eq!(request(&mut old), "HTTP/1.1 200 OK");
+
+    write(&third);
+    until("the third certificate is shown", async || is(&shown(address), &third)).await;
+    assert_eq!(request(&mut old), "HTTP/1.1 200 OK");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_authorities_of_clients_are_read_again() {
+    let postgres = postgres().await;
+    let files = Files(TempDir::new().unwrap());
+    let (before, after) = (Certified::root("before"), Certified::root("after"));
+    let server = before.issue("localhost");
+    let (certificate, key) =
+        (files.file("cert", &server.certificate_pem()), files.file("key", &server.key_pem()));
+    let authority = files.file("ca", &before.certificate_pem());
+    let flags = ["--tls-cert", &certificate, "--tls-key", &key, "--tls-client-ca", &authority];
+    let serve = PgioServe::start(postgres.url(), &flags).await;
+    let [old, new] = [before.issue("client"), after.issue("client")];
+    let ask =
+        |certificate| Client { certificate: Some(certificate), ..Client::default() }.ask(serve.address());
+    assert!(ask(&old).is_some() && ask(&new).is_none());
+    files.file("ca", &after.certificate_pem());
+    until("the new authority is trusted", async || ask(&new).is_some()).await;
+    assert!(ask(&old).is_none());
 }

@@ -6,18 +6,16 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use futures_util::future::join_all;
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use nix::sys::signal::Signal;
 use openssl::pkey::{PKey, Private};
 use openssl::rsa::Rsa;
 use serde_json::{Value, json};
 
+use crate::support::jwt::{self, SECRET, sign, sign_with};
 use crate::support::node::{Client, ClientOptions, NodePeer};
 use crate::support::pgio_serve::{PgioServe, fails, until};
 use crate::support::postgres::postgres;
 use crate::support::raw_websocket::RawWebsocket;
-
-const SECRET: &str = "a secret of thirty-two characters";
 
 fn write(directory: &Path, name: &str, content: impl AsRef<[u8]>) -> String {
     let path = directory.join(name);
@@ -29,12 +27,8 @@ fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().try_into().unwrap()
 }
 
-fn sign(header: &Header, claims: &Value, key: &EncodingKey) -> String {
-    jsonwebtoken::encode(header, claims, key).unwrap()
-}
-
 fn with_secret(claims: Value) -> String {
-    sign(&Header::default(), &claims, &EncodingKey::from_secret(SECRET.as_bytes()))
+    jwt::with_secret(&claims)
 }
 
 async fn come(serve: &PgioServe, peer: &NodePeer, nsp: &str, token: &str) -> Result<Client, String> {
@@ -47,28 +41,26 @@ async fn refusal(serve: &PgioServe, peer: &NodePeer, nsp: &str, token: &str) -> 
     come(serve, peer, nsp, token).await.err().unwrap_or_else(|| panic!("{token} was admitted to {nsp}"))
 }
 
-fn rsa() -> (PKey<Private>, EncodingKey) {
-    let key = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
-    let signing = EncodingKey::from_rsa_pem(&key.private_key_to_pem_pkcs8().unwrap()).unwrap();
-    (key, signing)
+fn rsa() -> PKey<Private> {
+    PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap()
 }
 
 #[tokio::test]
 async fn a_public_key_is_never_a_secret_whatever_surrounds_it() {
     let (directory, postgres) = (tempfile::tempdir().unwrap(), postgres().await);
-    let (key, signing) = rsa();
+    let key = rsa();
     let pem = String::from_utf8(key.public_key_to_pem().unwrap()).unwrap();
     let base64 = BASE64_STANDARD.encode(key.public_key_to_der().unwrap());
     let peer = NodePeer::start().await;
     let claims = json!({ "sub": "eve" });
-    let good = sign(&Header::new(Algorithm::RS256), &claims, &signing);
+    let good = sign("RS256", &claims, &key);
     let texts = [format!("# the key of the realm\n{pem}"), format!("\u{feff}{pem}"), base64.clone()];
     for text in texts {
         let file = write(directory.path(), "key", &text);
         let serve = PgioServe::start(postgres.url(), &["--jwt-key-file", &file]).await;
         come(&serve, &peer, "/", &good).await.unwrap();
         for secret in [text.as_str(), text.trim_end(), text.trim_start_matches('\u{feff}')] {
-            let forged = sign(&Header::default(), &claims, &EncodingKey::from_secret(secret.as_bytes()));
+            let forged = sign("HS256", &claims, &jwt::secret(secret));
             assert!(refusal(&serve, &peer, "/", &forged).await.contains("algorithm"));
         }
     }
@@ -139,25 +131,22 @@ fn jwk(key: &PKey<Private>, id: &str) -> Value {
 #[tokio::test]
 async fn a_key_set_is_read_again_when_it_changes() {
     let (directory, postgres) = (tempfile::tempdir().unwrap(), postgres().await);
-    let ((old, old_signing), (new, new_signing)) = (rsa(), rsa());
+    let (old, new) = (rsa(), rsa());
     let file = write(directory.path(), "keys", json!({ "keys": [jwk(&old, "old")] }).to_string());
     let serve = PgioServe::start(postgres.url(), &["--jwks", &file]).await;
     let peer = NodePeer::start().await;
-    let token = |id: &str, key: &EncodingKey| {
-        let mut header = Header::new(Algorithm::RS256);
-        header.kid = Some(id.into());
-        sign(&header, &json!({ "sub": "ada" }), key)
-    };
-    come(&serve, &peer, "/", &token("old", &old_signing)).await.unwrap();
+    let token =
+        |id: &str, key| sign_with(json!({ "alg": "RS256", "kid": id }), &json!({ "sub": "ada" }), key);
+    come(&serve, &peer, "/", &token("old", &old)).await.unwrap();
     let unknown = "unauthorized: the key of the token is not known here";
-    assert_eq!(refusal(&serve, &peer, "/", &token("new", &new_signing)).await, unknown);
+    assert_eq!(refusal(&serve, &peer, "/", &token("new", &new)).await, unknown);
     let bad_signature = "unauthorized: the token's signature does not match";
-    assert_eq!(refusal(&serve, &peer, "/", &token("old", &new_signing)).await, bad_signature);
+    assert_eq!(refusal(&serve, &peer, "/", &token("old", &new)).await, bad_signature);
 
     write(directory.path(), "keys", json!({ "keys": [jwk(&new, "new"), jwk(&old, "old")] }).to_string());
     serve.wait_for_log("keys or tokens read again").await;
-    come(&serve, &peer, "/", &token("new", &new_signing)).await.unwrap();
-    come(&serve, &peer, "/", &token("old", &old_signing)).await.unwrap();
+    come(&serve, &peer, "/", &token("new", &new)).await.unwrap();
+    come(&serve, &peer, "/", &token("old", &old)).await.unwrap();
 
     for wrong in [json!({}), json!({ "keys": [{ "kty": "oct", "k": "AAAA" }] }), json!({ "keys": [] })] {
         let wrong = write(directory.path(), "wrong", wrong.to_string());
@@ -209,6 +198,69 @@ async fn a_client_is_disconnected_when_its_token_expires() {
     }
     assert_eq!(serve.metric("pgio_clients_cut_off_total{reason=\"expired\"}").await, 1.0);
     assert_eq!(serve.metric("pgio_connections{transport=\"websocket\"}").await, 2.0);
+}
+
+#[tokio::test]
+async fn a_client_is_disconnected_when_its_token_is_no_longer_listed() {
+    let (directory, postgres) = (tempfile::tempdir().unwrap(), postgres().await);
+    let file = write(directory.path(), "tokens", "first\nsecond\n");
+    let serve = PgioServe::start(postgres.url(), &["--auth-token-file", &file, "-n", "/", "-n", "/a"]).await;
+    let keeping =
+        PgioServe::start(postgres.url(), &["--auth-token-file", &file, "--disconnect-expired=false"]).await;
+    let peer = NodePeer::start().await;
+    let revoked =
+        [come(&serve, &peer, "/", "first").await.unwrap(), come(&serve, &peer, "/a", "first").await.unwrap()];
+    let staying = [
+        come(&serve, &peer, "/", "second").await.unwrap(),
+        come(&keeping, &peer, "/", "first").await.unwrap(),
+    ];
+    write(directory.path(), "tokens", "second\nthird\n");
+    for client in &revoked {
+        assert_eq!(client.wait_for_disconnect().await, "io server disconnect");
+    }
+    let told = serve.wait_for_log("disconnecting a client whose token is no longer valid").await;
+    assert_eq!(told["fields"]["reason"], "revoked");
+    keeping.wait_for_log("keys or tokens read again").await;
+    for client in &staying {
+        assert_eq!(client.lifecycle().await.len(), 1);
+    }
+    assert_eq!(serve.metric("pgio_clients_cut_off_total{reason=\"revoked\"}").await, 2.0);
+    assert_eq!(keeping.metric("pgio_clients_cut_off_total{reason=\"revoked\"}").await, 0.0);
+    // A file that cannot be used revokes nothing.
+    write(directory.path(), "tokens", "# none\n");
+    serve.wait_for_log("cannot read keys or tokens again, so the old ones stay").await;
+    assert_eq!(staying[0].lifecycle().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_client_is_disconnected_when_the_key_of_its_token_is_no_longer_listed() {
+    let (directory, postgres) = (tempfile::tempdir().unwrap(), postgres().await);
+    let (old, new) = (rsa(), rsa());
+    let keys = |keys: &[Value]| write(directory.path(), "keys", json!({ "keys": keys }).to_string());
+    let file = keys(&[jwk(&old, "old"), jwk(&new, "new")]);
+    let serve = PgioServe::start(postgres.url(), &["--jwks", &file]).await;
+    let peer = NodePeer::start().await;
+    let token =
+        |id: &str, key| sign_with(json!({ "alg": "RS256", "kid": id }), &json!({ "sub": "ada" }), key);
+    let nameless = sign("RS256", &json!({ "sub": "ada" }), &old);
+    let revoked = [
+        come(&serve, &peer, "/", &token("old", &old)).await.unwrap(),
+        come(&serve, &peer, "/", &nameless).await.unwrap(),
+    ];
+    let staying = come(&serve, &peer, "/", &token("new", &new)).await.unwrap();
+    keys(&[jwk(&new, "new")]);
+    for client in &revoked {
+        assert_eq!(client.wait_for_disconnect().await, "io server disconnect");
+    }
+    assert_eq!(staying.lifecycle().await.len(), 1);
+    assert_eq!(serve.metric("pgio_clients_cut_off_total{reason=\"revoked\"}").await, 2.0);
+
+    let secret = write(directory.path(), "secret", SECRET);
+    let serve = PgioServe::start(postgres.url(), &["--jwt-key-file", &secret]).await;
+    let client = come(&serve, &peer, "/", &with_secret(json!({}))).await.unwrap();
+    write(directory.path(), "secret", "another secret of as many letters");
+    serve.signal(Signal::SIGHUP);
+    assert_eq!(client.wait_for_disconnect().await, "io server disconnect");
 }
 
 #[tokio::test]

@@ -2,9 +2,6 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use base64::Engine;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use openssl::ec::{EcGroup, EcKey};
 use openssl::nid::Nid;
 use openssl::pkey::PKey;
@@ -12,6 +9,7 @@ use openssl::rsa::Rsa;
 use pgio::Emitter;
 use serde_json::{Value, json};
 
+use crate::support::jwt::{self, forged, sign};
 use crate::support::node::{AdapterVersion, Client, ClientOptions, NodePeer, ServerOptions};
 use crate::support::pgio_serve::PgioServe;
 use crate::support::postgres::postgres;
@@ -67,30 +65,20 @@ async fn only_who_shows_a_token_of_the_file_is_let_in() {
     assert!(serve.log().iter().all(|line| !line.to_string().contains("third")));
 }
 
-fn sign(algorithm: Algorithm, claims: &Value, key: &EncodingKey) -> String {
-    jsonwebtoken::encode(&Header::new(algorithm), claims, key).unwrap()
-}
-
-/// A token with any header and any signature.
-fn forged(header: Value, claims: &Value, signature: &str) -> String {
-    let part = |value: &Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
-    format!("{}.{}.{signature}", part(&header), part(claims))
-}
-
 #[tokio::test]
 async fn a_jwt_brings_data_and_rooms_or_a_reason() {
     let (files, postgres) = (Files::new(), postgres().await);
     let file = files.file("secret", "a secret of thirty-two characters\n");
-    let secret = EncodingKey::from_secret(b"a secret of thirty-two characters");
+    let secret = jwt::secret(jwt::SECRET);
     let serve = PgioServe::start(postgres.url(), &["--jwt-key-file", &file]).await;
     let peer = NodePeer::start().await;
     let come = async |token: String| come(&serve, &peer, json!({ "token": token })).await;
 
     let claims =
         json!({ "sub": "alice", "exp": now() + 60, "nbf": now() - 1, "aud": "app", "rooms": ["r1", "r2"] });
-    let alice = come(sign(Algorithm::HS256, &claims, &secret)).await.unwrap();
+    let alice = come(sign("HS256", &claims, &secret)).await.unwrap();
     let bob = json!({ "sub": "bob", "rooms": "r2" });
-    let bob = come(sign(Algorithm::HS512, &bob, &secret)).await.unwrap();
+    let bob = come(sign("HS512", &bob, &secret)).await.unwrap();
     let emitter = Emitter::connect(postgres.url()).await.unwrap();
     emitter.to("r1").emit("one", 1).await.unwrap();
     emitter.to("r2").emit("two", 1).await.unwrap();
@@ -107,18 +95,18 @@ async fn a_jwt_brings_data_and_rooms_or_a_reason() {
     assert_eq!(sockets[0].handshake["address"], "127.0.0.1");
     assert_eq!(sockets[0].handshake["secure"], false);
 
-    let wrong = EncodingKey::from_secret(b"another secret of as many letters");
+    let wrong = jwt::secret("another secret of as many letters");
     let plain = json!({ "sub": "eve", "exp": now() + 60 });
     let cases = [
-        (sign(Algorithm::HS256, &json!({ "exp": now() - 2 }), &secret), "the token has expired"),
-        (sign(Algorithm::HS256, &json!({ "nbf": now() + 60 }), &secret), "the token is not valid yet"),
-        (sign(Algorithm::HS256, &plain, &wrong), "the token's signature does not match"),
-        (sign(Algorithm::HS256, &json!({ "rooms": 7 }), &secret), "the token's rooms are neither"),
-        (sign(Algorithm::HS256, &json!({ "rooms": ["r", 7] }), &secret), "the token's rooms are neither"),
-        (forged(json!({ "alg": "none" }), &plain, ""), "the token"),
-        (forged(json!({ "alg": "None", "typ": "JWT" }), &plain, ""), "the token"),
-        (forged(json!({ "alg": "HS256" }), &plain, ""), "the token"),
-        (forged(json!({ "alg": "RS256" }), &plain, "AAAA"), "the token's algorithm is not accepted"),
+        (sign("HS256", &json!({ "exp": now() - 2 }), &secret), "the token has expired"),
+        (sign("HS256", &json!({ "nbf": now() + 60 }), &secret), "the token is not valid yet"),
+        (sign("HS256", &plain, &wrong), "the token's signature does not match"),
+        (sign("HS256", &json!({ "rooms": 7 }), &secret), "the token's rooms are neither"),
+        (sign("HS256", &json!({ "rooms": ["r", 7] }), &secret), "the token's rooms are neither"),
+        (forged(&json!({ "alg": "none" }), &plain, ""), "the token"),
+        (forged(&json!({ "alg": "None", "typ": "JWT" }), &plain, ""), "the token"),
+        (forged(&json!({ "alg": "HS256" }), &plain, ""), "the token"),
+        (forged(&json!({ "alg": "RS256" }), &plain, "AAAA"), "the token's algorithm is not accepted"),
         ("nonsense".into(), "the token is malformed"),
         (String::new(), "a token is needed"),
     ];
@@ -135,11 +123,9 @@ async fn a_public_key_takes_only_the_algorithms_of_its_kind() {
     let rsa = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
     let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
     let ec = PKey::from_ec_key(EcKey::generate(&group).unwrap()).unwrap();
-    let rsa_key = EncodingKey::from_rsa_pem(&rsa.private_key_to_pem_pkcs8().unwrap()).unwrap();
-    let ec_key = EncodingKey::from_ec_pem(&ec.private_key_to_pem_pkcs8().unwrap()).unwrap();
     let claims = json!({ "sub": "alice", "exp": now() + 60 });
     let peer = NodePeer::start().await;
-    let (rs, es) = (sign(Algorithm::RS256, &claims, &rsa_key), sign(Algorithm::ES256, &claims, &ec_key));
+    let (rs, es) = (sign("RS256", &claims, &rsa), sign("ES256", &claims, &ec));
     for (name, key, good, bad) in [("rsa", &rsa, &rs, &es), ("ec", &ec, &es, &rs)] {
         let pem = key.public_key_to_pem().unwrap();
         let serve = PgioServe::start(postgres.url(), &["--jwt-key-file", &files.file(name, &pem)]).await;
@@ -147,9 +133,9 @@ async fn a_public_key_takes_only_the_algorithms_of_its_kind() {
         come(good).await.unwrap();
         // The public key as a secret: what it says is known to everyone.
         let text = String::from_utf8(pem).unwrap();
-        let confused = [text.as_str(), text.trim_end()]
-            .map(|secret| sign(Algorithm::HS256, &claims, &EncodingKey::from_secret(secret.as_bytes())));
-        for token in confused.iter().chain([bad, &forged(json!({ "alg": "none" }), &claims, "")]) {
+        let confused =
+            [text.as_str(), text.trim_end()].map(|secret| sign("HS256", &claims, &jwt::secret(secret)));
+        for token in confused.iter().chain([bad, &forged(&json!({ "alg": "none" }), &claims, "")]) {
             let error = come(token).await.err().unwrap_or_else(|| panic!("{name}: {token} was let in"));
             assert!(error.starts_with("unauthorized: "), "{error}");
         }

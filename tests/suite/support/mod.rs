@@ -3,6 +3,7 @@
 pub mod attachments;
 pub mod certificates;
 pub mod descriptors;
+pub mod jwt;
 pub mod mixed;
 pub mod node;
 pub mod pgbouncer;

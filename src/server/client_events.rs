@@ -1,183 +1,46 @@
-//! The handlers of a client: whether it may connect, and what happens to the events that it emits.
+//! The events that clients emit: rooms to join and leave, and events to relay.
+//!
+//! An event and its acknowledgement go in; a change of rooms, an event for the relay queue or a refusal comes out. A client that emits
+//! faster than it may is refused, then disconnected.
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::Serialize;
-use socketioxide::TransportType;
-use socketioxide::extract::{Event as EventName, SocketRef, TryData};
-use socketioxide::handler::{ConnectHandler, FromMessageParts};
-use socketioxide::socket::{DisconnectReason, Socket};
+use socketioxide::extract::SocketRef;
+use socketioxide::handler::FromMessageParts;
+use socketioxide::socket::Socket;
 use socketioxide_core::Value as CoreValue;
 use socketioxide_core::adapter::Room;
-use tokio::time::sleep;
 
-use super::ack::{Account, AckSender};
-use super::auth::refusal_pace::RefusalPace;
-use super::auth::{Admitted, Authentication, Credentials, Refusal};
-use super::client_buffers::ClientBuffers;
-use super::client_usage::{ClientUsage, NamespaceSlot, Refusals};
+use super::ack::AckSender;
+use super::admission::{shorten, usage_of};
 use super::disconnect::{Disconnector, Reason};
-use super::expiry::Expiries;
 use super::rate::{Pace, RateLimits};
 use super::relay::{RelayQueue, RelayedEvent, TooMany};
 use super::rules::{ClientRules, NotAllowed, Relay};
-use super::sessions::Session;
-use super::wire::ConnectionHandle;
 use super::{ClusterAdapter, ClusterIo, ClusterSocket};
 use crate::Error;
-use crate::adapter::{Connection, PostgresAdapterCtr, Relayable, Sid, SocketData, Visit, args_of_client};
+use crate::adapter::{PostgresAdapterCtr, Relayable, Sid, SocketData, args_of_client};
 use crate::protocol::Value;
-
-/// How long a client waits for its namespace to listen to the other servers. After that it is connected all the same: while
-/// Postgres is away, a server serves its own clients.
-const LISTEN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The longest name of a room that a client may join or leave, in bytes.
 const MAX_ROOM_BYTES: usize = 256;
 
-/// The longest reason for a refusal that a client is told, in bytes.
-const MAX_REASON_BYTES: usize = 100;
-
-/// Decides which clients may connect, and what they may do.
-pub(super) struct AdmissionControl {
-    pub(super) authentication: Authentication,
-    pub(super) refusal_pace: RefusalPace,
-    /// `None` if clients stay connected when their token expires.
-    pub(super) expiries: Option<Expiries>,
+/// Handles the events of clients.
+pub(super) struct ClientEvents {
     pub(super) rules: ClientRules,
     /// How many rooms a client may join by itself.
     pub(super) max_rooms: usize,
-    pub(super) max_namespaces_per_client: usize,
     pub(super) rates: RateLimits,
     pub(super) relay_queue: RelayQueue,
     pub(super) disconnector: Disconnector,
-    pub(super) buffers: Arc<ClientBuffers>,
     pub(super) adapter: PostgresAdapterCtr,
 }
 
-/// The connect handler that socketioxide calls for each client of a namespace.
-pub(super) fn handler(
-    admission_control: Arc<AdmissionControl>,
-) -> impl ConnectHandler<ClusterAdapter, (ClusterSocket, ClusterIo)> {
-    let disconnector = admission_control.disconnector.clone();
-    let authorize = move |socket: ClusterSocket, io: ClusterIo, credentials: TryData<Credentials>| {
-        let admission_control = admission_control.clone();
-        async move { admission_control.admit(&socket, &io, credentials.0.ok()).await }
-    };
-    let on_connect = move |socket: ClusterSocket, io: ClusterIo| {
-        metrics::counter!("pgio_connections_total").increment(1);
-        tracing::debug!(sid = %socket.id, nsp = socket.ns(), "client connected");
-        // The namespace may have been deleted while the client was connecting to it. The client reconnects to a new one.
-        if socket.connected() && is_deleted(&socket, &io) {
-            disconnector.disconnect_stranded(&socket);
-        }
-        std::future::ready(())
-    };
-    on_connect.with(authorize)
-}
-
-/// The connect handler for namespaces that are not hosted.
-pub(super) fn unknown_namespace_handler(
-    admission_control: Arc<AdmissionControl>,
-) -> impl ConnectHandler<ClusterAdapter, (ClusterSocket,)> {
-    let refuse = move |socket: ClusterSocket, io: ClusterIo| {
-        let visit = admission_control.adapter.visit(socket.ns());
-        admission_control.note_refusal(&socket, &io, visit, &Refusal::UnknownNamespace);
-        std::future::ready(Err::<(), _>(Refusal::UnknownNamespace))
-    };
-    (async |_: ClusterSocket| {}).with(refuse)
-}
-
-impl AdmissionControl {
-    /// Does everything that must happen before the client is told that it is connected. Nothing of a namespace reaches the other
-    /// servers before its first client is admitted.
-    async fn admit(
-        self: Arc<Self>,
-        socket: &ClusterSocket,
-        io: &ClusterIo,
-        credentials: Option<Credentials>,
-    ) -> Result<(), Refusal> {
-        let visit = self.adapter.visit(socket.ns());
-        match self.judge(socket, credentials).await {
-            Ok((admitted, slot)) => {
-                self.welcome(socket, admitted, slot);
-                Ok(())
-            }
-            Err(refusal) => {
-                self.note_refusal(socket, io, visit, &refusal);
-                self.slow_down(socket, &refusal).await;
-                Err(refusal)
-            }
-        }
-    }
-
-    async fn judge(
-        &self,
-        socket: &ClusterSocket,
-        credentials: Option<Credentials>,
-    ) -> Result<(Admitted, NamespaceSlot), Refusal> {
-        let max = self.max_namespaces_per_client;
-        let slot = usage_of(socket).join_namespace(max).ok_or(Refusal::TooManyNamespaces(max))?;
-        let admitted = self.authentication.admit(credentials, socket.ns())?;
-        let listening = self.adapter.wait_until_listening(socket.ns(), LISTEN_TIMEOUT).await;
-        listening.map_err(|error| Refusal::Namespace(shorten(&error.to_string()).to_owned()))?;
-        Ok((admitted, slot.admit()))
-    }
-
-    /// Counts a refusal, deletes a namespace that only refused clients have asked for, and disconnects a client that is refused
-    /// again and again.
-    fn note_refusal(&self, socket: &ClusterSocket, io: &ClusterIo, visit: Visit, refusal: &Refusal) {
-        metrics::counter!("pgio_connections_refused_total", "reason" => refusal.reason()).increment(1);
-        if visit.end_refused() {
-            io.delete_ns(socket.ns());
-        }
-        match usage_of(socket).refused(self.max_namespaces_per_client) {
-            Refusals::Few => {
-                tracing::info!(sid = %socket.id, nsp = socket.ns(), %refusal, "client refused");
-            }
-            Refusals::TooMany => self.disconnector.disconnect_socket(socket, Reason::RefusedTooOften),
-            // It is being disconnected.
-            Refusals::More => {}
-        }
-    }
-
-    /// Lets a client that may be guessing tokens wait for its refusal.
-    async fn slow_down(&self, socket: &ClusterSocket, refusal: &Refusal) {
-        let Some(connection) = socket.req_parts().extensions.get::<Connection>() else { return };
-        if !refusal.may_be_a_guess() {
-            return;
-        }
-        match self.refusal_pace.delay(connection.peer.ip()) {
-            Some(delay) => sleep(delay).await,
-            None => self.disconnector.disconnect_socket(socket, Reason::RefusedTooOften),
-        }
-    }
-
-    fn welcome(self: Arc<Self>, socket: &ClusterSocket, admitted: Admitted, slot: NamespaceSlot) {
-        self.account(socket, slot);
-        let disconnector = self.disconnector.clone();
-        if let (Some(expiries), Some(time)) = (&self.expiries, admitted.expires) {
-            expiries.add(socket, time);
-        }
-        socket.extensions.insert(SocketData(admitted.data));
-        socket.join(admitted.rooms);
-        // One handler for all events, since each handler costs memory for every client. Handlers run in the order of the
-        // events up to their first await, so this one has none.
-        socket.on_fallback(move |socket, io, name: EventName, event, ack| {
-            self.handle_event(socket, &io, &name.0, event, ack);
-            std::future::ready(())
-        });
-        // Async, so that it runs in a task of its own: socketioxide calls it under the lock that `io.of` takes.
-        socket.on_disconnect(
-            move |socket: ClusterSocket, io: ClusterIo, reason: DisconnectReason| async move {
-                on_disconnect(&disconnector, &socket, &io, reason);
-            },
-        );
-    }
-
-    fn handle_event(
+impl ClientEvents {
+    /// Handles one event.
+    pub(super) fn handle(
         &self,
         socket: ClusterSocket,
         io: &ClusterIo,
@@ -212,22 +75,6 @@ impl AdmissionControl {
             Pace::Ignored => self.disconnector.disconnect_socket(socket, Reason::TooFast),
         }
         None
-    }
-
-    /// Accounts for what waits for the client, as long as it has a socket.
-    fn account(&self, socket: &ClusterSocket, slot: NamespaceSlot) {
-        let buffer = self.buffers.of(socket.id);
-        if socket.transport_type() == TransportType::Websocket
-            && let Some(handle) = socket.req_parts().extensions.get::<Arc<ConnectionHandle>>()
-            && handle.is_websocket()
-        {
-            handle.buffer.get_or_init(|| buffer.clone());
-        }
-        if let Some(session) = socket.req_parts().extensions.get::<Arc<Session>>() {
-            session.admit();
-        }
-        socket.extensions.insert(Account { buffer, disconnector: self.disconnector.clone() });
-        socket.extensions.insert(Slot { _shared: Arc::new(slot) });
     }
 
     /// Disconnects a client whose packet socket.io-parser would read in another way.
@@ -339,17 +186,6 @@ impl AdmissionControl {
     }
 }
 
-/// Keeps the place of a client in a namespace with its socket.
-#[derive(Clone)]
-struct Slot {
-    _shared: Arc<NamespaceSlot>,
-}
-
-/// The account of a client's session.
-fn usage_of(socket: &ClusterSocket) -> Arc<ClientUsage> {
-    socket.req_parts().extensions.get::<Arc<ClientUsage>>().cloned().unwrap_or_default()
-}
-
 /// An acknowledgement without arguments, `[]` as in Node. The unit would be `[null]`.
 pub(super) const NO_ARGUMENTS: [(); 0] = [];
 
@@ -357,26 +193,6 @@ pub(super) const NO_ARGUMENTS: [(); 0] = [];
 enum Change {
     Join,
     Leave,
-}
-
-fn on_disconnect(
-    disconnector: &Disconnector,
-    socket: &ClusterSocket,
-    io: &ClusterIo,
-    reason: DisconnectReason,
-) {
-    let label = format!("{reason:?}");
-    tracing::debug!(sid = %socket.id, nsp = socket.ns(), reason = label, "client disconnected");
-    metrics::counter!("pgio_disconnections_total", "reason" => label).increment(1);
-    // socketioxide sends no packet to the clients of a namespace that is deleted.
-    if reason == DisconnectReason::ServerNSDisconnect && is_deleted(socket, io) {
-        disconnector.disconnect_socket(socket, Reason::NamespaceGone);
-    }
-}
-
-/// Whether the namespace of a socket was deleted.
-fn is_deleted(socket: &ClusterSocket, io: &ClusterIo) -> bool {
-    io.of(socket.ns()).is_none_or(|nsp| nsp.get_socket(socket.id).is_none())
 }
 
 /// The rooms of a socket, without that of its own id.
@@ -451,9 +267,4 @@ pub(super) fn refuse(socket: &SocketRef<ClusterAdapter>, ack: AckSender<ClusterA
         error: &'a str,
     }
     acknowledge(socket, ack, &Refused { error: shorten(reason) });
-}
-
-/// The start of a reason, since what a client is told may quote what it has sent.
-fn shorten(reason: &str) -> &str {
-    &reason[..reason.floor_char_boundary(MAX_REASON_BYTES)]
 }

@@ -1,0 +1,75 @@
+//! How far a client is with an event that has attachments.
+//!
+//! socketioxide keeps such an event until its last attachment has come. Messages go in, and how many bytes it keeps comes out.
+
+/// The longest start of a text that matters: `451234-`.
+pub(super) const START_BYTES: usize = 8;
+
+/// The event of a client that waits for attachments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct IncomingEvent {
+    /// How many attachments are missing.
+    missing: u64,
+    /// The bytes that have come.
+    held: u64,
+}
+
+impl IncomingEvent {
+    /// A text of so many bytes has come, which starts like this. Where attachments are missing, socketioxide ends the session.
+    pub(super) fn text(&mut self, start: &[u8], bytes: u64) {
+        self.missing = attachments(start);
+        self.held = if self.missing == 0 { 0 } else { bytes };
+    }
+
+    /// A binary message of so many bytes has come.
+    pub(super) fn binary(&mut self, bytes: u64) {
+        self.missing = self.missing.saturating_sub(1);
+        self.held = if self.missing == 0 { 0 } else { self.held.saturating_add(bytes) };
+    }
+
+    /// How many bytes are kept.
+    pub(super) fn held(&self) -> u64 {
+        self.held
+    }
+
+    /// Whether an event waits for attachments.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.missing > 0
+    }
+}
+
+/// How many binary messages follow a text: `451-["e",...]` has one.
+fn attachments(start: &[u8]) -> u64 {
+    let Some(digits) = start.strip_prefix(b"45").or_else(|| start.strip_prefix(b"46")) else { return 0 };
+    let digits =
+        digits.split(|byte| *byte == b'-').next().and_then(|digits| std::str::from_utf8(digits).ok());
+    digits.and_then(|digits| digits.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_held_until_its_last_attachment() {
+        let mut event = IncomingEvent::default();
+        event.text(b"452-[\"e\"", 100);
+        assert_eq!((event.held(), event.is_waiting()), (100, true));
+        event.binary(1000);
+        assert_eq!((event.held(), event.is_waiting()), (1100, true));
+        event.binary(10);
+        assert_eq!((event.held(), event.is_waiting()), (0, false));
+        event.binary(1000);
+        event.text(b"42[\"e\"]", 100);
+        assert_eq!((event.held(), event.is_waiting()), (0, false));
+    }
+
+    #[test]
+    fn the_number_of_attachments_is_read() {
+        for (start, count) in
+            [(&b"451-[\""[..], 1), (b"4612-/a,", 12), (b"42[\"45\"]", 0), (b"45-", 0), (b"45x-", 0), (b"", 0)]
+        {
+            assert_eq!(attachments(start), count);
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Which namespaces belong to a pattern that is hosted.
+//!
+//! socketioxide gets one route for all dynamic namespaces, so that the server itself refuses the names that belong to no pattern:
+//! a route for each pattern would leave those to socketioxide where a pattern excludes a catch-all route beside it.
+
+use matchit::Router;
+
+use super::options::Hosted;
+use crate::{Error, Result};
+
+/// The routes of all dynamic namespaces. The second one does not match the main namespace.
+pub(super) const ROUTES: [&str; 2] = ["/", "/{*name}"];
+
+/// The patterns that are hosted.
+pub(super) struct HostedPatterns(Router<()>);
+
+impl HostedPatterns {
+    /// # Errors
+    /// [`Error::Setting`] for a pattern that is invalid, or that conflicts with another one.
+    pub(super) fn new(hosted: &[Hosted]) -> Result<Self> {
+        let mut router = Router::new();
+        for pattern in hosted {
+            let Hosted::Pattern(pattern) = pattern else { continue };
+            router.insert(pattern, ()).map_err(|error| Error::Setting {
+                setting: "namespaces".into(),
+                reason: format!("{pattern:?} is not a valid pattern: {error}"),
+            })?;
+        }
+        Ok(Self(router))
+    }
+
+    pub(super) fn contain(&self, nsp: &str) -> bool {
+        self.0.at(nsp).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_belongs_to_a_pattern() {
+        let hosted = ["/", "/org/{id}", "/{room}", "/files/{*path}"].map(Hosted::new);
+        let patterns = HostedPatterns::new(&hosted).unwrap();
+        for (nsp, is_hosted) in [
+            // Hosted by itself, not by a pattern.
+            ("/", false),
+            ("/a", true),
+            ("/org/7", true),
+            ("/org/7/8", false),
+            ("/files/a/b", true),
+            ("/other/a", false),
+        ] {
+            assert_eq!(patterns.contain(nsp), is_hosted, "{nsp}");
+        }
+        assert!(HostedPatterns::new(&["/{a}", "/{b}"].map(Hosted::new)).is_err());
+        assert!(HostedPatterns::new(&["/a{b".into()].map(Hosted::Pattern)).is_err());
+    }
+}

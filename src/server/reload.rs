@@ -1,0 +1,154 @@
+//! Reads the files of a running server again: those of keys or tokens, and those of TLS.
+//!
+//! It owns the watch for changes. A file that cannot be used changes nothing, and the log names it. Clients whose token or key is no
+//! longer listed are disconnected.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::interval;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::ClusterSocket;
+use super::auth::{Authentication, Credential};
+use super::disconnect::{Disconnector, Reason};
+use super::shared_io::SharedIo;
+use super::tls::TlsAcceptor;
+
+/// How often the files are looked at. A file that has changed is read once it stays as it is for as long.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// What reads the files of a server again.
+pub(super) struct Reloader {
+    pub(super) authentication: Authentication,
+    pub(super) tls: Option<Arc<TlsAcceptor>>,
+    /// `None` if clients stay connected when their token or key is no longer listed.
+    pub(super) revocation: Option<Revocation>,
+}
+
+/// Disconnects the clients whose token or key is no longer listed.
+pub(super) struct Revocation {
+    pub(super) io: SharedIo,
+    pub(super) disconnector: Disconnector,
+}
+
+/// The files that are read together.
+#[derive(Clone, Copy)]
+enum Files {
+    Secrets,
+    Tls,
+}
+
+impl Reloader {
+    /// Reads all files again, and logs the outcome.
+    pub(super) fn reload(&self) {
+        self.reload_files(Files::Secrets);
+        self.reload_files(Files::Tls);
+    }
+
+    /// Starts to watch the files; dropping the handles ends that.
+    pub(super) fn start(self: &Arc<Self>) -> Vec<AbortOnDropHandle<()>> {
+        let watched = [Files::Secrets, Files::Tls].into_iter().filter(|files| !self.paths(*files).is_empty());
+        watched.map(|files| AbortOnDropHandle::new(tokio::spawn(self.clone().watch(files)))).collect()
+    }
+
+    async fn watch(self: Arc<Self>, files: Files) {
+        let paths = self.paths(files);
+        let mut ticks = interval(INTERVAL);
+        let (mut read, mut before) = (states(&paths), None);
+        loop {
+            ticks.tick().await;
+            let now = {
+                let paths = paths.clone();
+                tokio::task::spawn_blocking(move || states(&paths)).await.ok().flatten()
+            };
+            let is_settled = now == before;
+            before.clone_from(&now);
+            if now.is_none() || now == read || !is_settled {
+                continue;
+            }
+            read = now;
+            let this = self.clone();
+            if let Err(error) = tokio::task::spawn_blocking(move || this.reload_files(files)).await {
+                tracing::error!(%error, "the files of the server could not be read again");
+            }
+        }
+    }
+
+    fn paths(&self, files: Files) -> Vec<PathBuf> {
+        match files {
+            Files::Secrets => self.authentication.path().map(Path::to_owned).into_iter().collect(),
+            Files::Tls => {
+                let files = self.tls.as_ref().map(|tls| tls.files());
+                let of = |files: &super::TlsFiles| {
+                    let authorities = files.client_authorities.clone();
+                    [files.certificate.clone(), files.key.clone()].into_iter().chain(authorities).collect()
+                };
+                files.map(of).unwrap_or_default()
+            }
+        }
+    }
+
+    fn reload_files(&self, files: Files) {
+        match files {
+            Files::Secrets => self.reload_secrets(),
+            Files::Tls => self.reload_certificate(),
+        }
+    }
+
+    fn reload_secrets(&self) {
+        let Some(path) = self.authentication.path() else { return };
+        match self.authentication.reload() {
+            Ok(()) => {
+                tracing::info!(path = %path.display(), "keys or tokens read again");
+                self.disconnect_revoked();
+            }
+            Err(error) => tracing::error!(%error, "cannot read keys or tokens again, so the old ones stay"),
+        }
+    }
+
+    fn reload_certificate(&self) {
+        let Some(tls) = &self.tls else { return };
+        match tls.reload() {
+            Ok(()) => tracing::info!(path = %tls.files().certificate.display(), "certificate read again"),
+            Err(error) => tracing::warn!(%error, "cannot read the certificate again, so the old one stays"),
+        }
+    }
+
+    /// A client that is being admitted is not seen here; its connect handler looks again.
+    fn disconnect_revoked(&self) {
+        let Some(Revocation { io, disconnector }) = &self.revocation else { return };
+        let Some(io) = io.get() else { return };
+        let sockets = io.nsps().into_iter().flat_map(|nsp| nsp.sockets()).filter(|socket| socket.connected());
+        for socket in sockets.filter(|socket| is_revoked(socket, &self.authentication)) {
+            disconnector.expel(socket, Reason::Revoked);
+        }
+    }
+}
+
+/// Whether the token or key that admitted a socket is no longer listed.
+pub(super) fn is_revoked(socket: &ClusterSocket, authentication: &Authentication) -> bool {
+    socket.extensions.get::<Credential>().is_some_and(|credential| !authentication.accepts(&credential))
+}
+
+/// What tells one state of a file from the next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct FileState {
+    length: u64,
+    modified: Option<SystemTime>,
+    inode: u64,
+}
+
+/// The states of all files; `None` while one is missing, as in the middle of a replacement.
+fn states(paths: &[PathBuf]) -> Option<Vec<FileState>> {
+    let state = |path: &PathBuf| {
+        let metadata = std::fs::metadata(path).ok()?;
+        #[cfg(unix)]
+        let inode = std::os::unix::fs::MetadataExt::ino(&metadata);
+        #[cfg(not(unix))]
+        let inode = 0;
+        Some(FileState { length: metadata.len(), modified: metadata.modified().ok(), inode })
+    };
+    paths.iter().map(state).collect()
+}
