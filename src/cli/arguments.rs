@@ -48,6 +48,9 @@ pub(super) struct Global {
     /// The database of the configuration file, where nothing that outranks the file names one.
     #[arg(skip)]
     pub(super) configured_url: Option<String>,
+    /// What a context of the configuration file sets and something else outranks, a sentence each.
+    #[arg(skip)]
+    pub(super) outranked: Vec<String>,
 }
 
 /// Which defaults to take; [`config`](super::config) reads them before the others are known.
@@ -135,7 +138,7 @@ pub(super) struct OptionFlags {
         long,
         global = true,
         default_value = "30s",
-        value_parser = duration::parse,
+        value_parser = duration::parse_adapter_option,
         value_name = "TIME",
         env = "PGIO_CLEANUP_INTERVAL",
         hide_env = true,
@@ -147,7 +150,7 @@ pub(super) struct OptionFlags {
         long,
         global = true,
         default_value = "5s",
-        value_parser = duration::parse,
+        value_parser = duration::parse_adapter_option,
         value_name = "TIME",
         env = "PGIO_HEARTBEAT_INTERVAL",
         hide_env = true,
@@ -159,7 +162,7 @@ pub(super) struct OptionFlags {
         long,
         global = true,
         default_value = "10s",
-        value_parser = duration::parse,
+        value_parser = duration::parse_adapter_option,
         value_name = "TIME",
         env = "PGIO_HEARTBEAT_TIMEOUT",
         hide_env = true,

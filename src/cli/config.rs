@@ -1,7 +1,7 @@
 //! The configuration file: defaults for flags, and named contexts.
 //!
-//! A flag outranks a variable, and a variable outranks the file. A context that a flag names is meant, and so outranks
-//! variables as well.
+//! A flag outranks a variable, and a variable outranks the file. A context that `--context` or `PGIO_CONTEXT` names is
+//! meant, and so outranks variables as well.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -16,6 +16,7 @@ use toml::{Table, Value};
 
 use super::{Cli, exit};
 use crate::error::without_os_code;
+use crate::postgres::Settings;
 
 /// What the file may set: flags of the same names.
 const KEYS: [&str; 8] = [
@@ -34,10 +35,11 @@ const DEFAULT_CONTEXT: &str = "default-context";
 /// Parses the command line, with what the configuration file says for defaults. Where that ends the program, it is said
 /// already.
 pub(super) fn parse_command_line() -> Result<Cli, ExitCode> {
-    let matches = Cli::command().try_get_matches().map_err(|error| exit::usage(&error))?;
+    let usage = |error: clap::Error| exit::usage(&error, &Cli::command());
+    let matches = Cli::command().try_get_matches().map_err(usage)?;
     let read = Configuration::read(&matches).map_err(|wrong| exit::misconfigured(&wrong.to_string()))?;
     let Some(configuration) = read else {
-        return Cli::from_arg_matches(&matches).map_err(|error| exit::usage(&error));
+        return Cli::from_arg_matches(&matches).map_err(usage);
     };
     let command = configuration.defaults.iter().fold(Cli::command(), |command, (key, value)| {
         // Below libpq's variables, unless it is meant.
@@ -53,9 +55,10 @@ pub(super) fn parse_command_line() -> Result<Cli, ExitCode> {
         exit::misconfigured(&format!("{}: {}", configuration.path.display(), exit::in_short(&error)))
     };
     let matches = command.try_get_matches().map_err(wrong)?;
-    let mut cli = Cli::from_arg_matches(&matches).map_err(|error| exit::usage(&error))?;
+    let mut cli = Cli::from_arg_matches(&matches).map_err(usage)?;
     let url = configuration.defaults.iter().find(|(key, _)| key == "database-url");
     cli.global.configured_url = url.map(|(_, url)| url.clone());
+    cli.global.outranked = configuration.outranked(&matches);
     Ok(cli)
 }
 
@@ -84,7 +87,9 @@ struct Configuration {
     path: PathBuf,
     /// Values of flags, the context's first.
     defaults: Vec<(String, String)>,
-    /// Whether a flag named the context.
+    /// The context that was taken, and the keys that it sets.
+    context: Option<(String, Vec<String>)>,
+    /// Whether `--context` or `PGIO_CONTEXT` named the context.
     is_meant: bool,
 }
 
@@ -93,7 +98,7 @@ impl Configuration {
     fn read(matches: &ArgMatches) -> Result<Option<Self>, Wrong> {
         let named = matches.get_one::<PathBuf>("config").cloned();
         let wanted = matches.get_one::<String>(CONTEXT).map(String::as_str);
-        let is_meant = matches.value_source(CONTEXT) == Some(ValueSource::CommandLine);
+        let is_meant = wanted.is_some();
         let path = match (named, usual_path()) {
             (Some(path), _) => path,
             (None, Some(path)) if path.exists() || wanted.is_some() => path,
@@ -112,6 +117,7 @@ impl Configuration {
                 .ok_or_else(|| wrong("context is not a table such as [context.prod]".into()))?,
         };
         let mut defaults = Vec::new();
+        let mut taken = None;
         let default = table
             .get(DEFAULT_CONTEXT)
             .map(|value| scalar(DEFAULT_CONTEXT, value))
@@ -123,14 +129,37 @@ impl Configuration {
             check_keys(context, |key| KEYS.contains(&key.as_str()))
                 .map_err(|reason| wrong(format!("context {name}: {reason}")))?;
             defaults.extend(values(context).map_err(wrong)?);
+            taken = Some((name.to_owned(), defaults.iter().map(|(key, _)| key.clone()).collect()));
         }
         for (key, value) in values(&table).map_err(wrong)? {
             if defaults.iter().all(|(set, _)| *set != key) {
                 defaults.push((key, value));
             }
         }
-        Ok(Some(Self { path, defaults, is_meant }))
+        Ok(Some(Self { path, defaults, context: taken, is_meant }))
     }
+
+    /// What the context sets and something else outranks, a sentence each.
+    fn outranked(&self, matches: &ArgMatches) -> Vec<String> {
+        let Some((name, keys)) = &self.context else { return Vec::new() };
+        let by = |key: &str| match matches.value_source(&key.replace('-', "_")) {
+            Some(ValueSource::CommandLine) => Some(format!("--{key}")),
+            Some(ValueSource::EnvVariable) if key == "database-url" => Some("DATABASE_URL".to_owned()),
+            Some(ValueSource::EnvVariable) => Some(format!("PGIO_{}", key.replace('-', "_").to_uppercase())),
+            _ if key == "database-url" && !self.is_meant && names_a_database() => {
+                Some("PGHOST, PGSERVICE or another of libpq's variables".to_owned())
+            }
+            _ => None,
+        };
+        let outranked = keys.iter().filter_map(|key| Some((key, by(key)?)));
+        outranked.map(|(key, by)| format!("context {name}: its {key} is not used, as {by} is set")).collect()
+    }
+}
+
+/// Whether libpq's variables do.
+fn names_a_database() -> bool {
+    // A mistake in them is told when they are used.
+    matches!(Settings::from_env(), Ok(Some(_)) | Err(_))
 }
 
 fn no_such_context(name: &str, contexts: &Table) -> String {

@@ -2,12 +2,21 @@
 
 use std::io::{self, IsTerminal};
 
+use clap::Args;
 use dialoguer::Confirm;
 use dialoguer::console::Term;
 use dialoguer::theme::ColorfulTheme;
 
 use super::exit::{self, Failure};
 use super::output::{notes, safe};
+
+/// The answer to the question, given in advance.
+#[derive(Args)]
+pub(super) struct Consent {
+    /// Do not ask
+    #[arg(short, long)]
+    pub(super) yes: bool,
+}
 
 /// Asks on a terminal; without one only `yes` will do. `question` is `disconnect all sockets of /`.
 pub(super) async fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
@@ -30,7 +39,11 @@ pub(super) async fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
         answer = asked => answer.map_err(|error| Failure::Other(error.to_string()))?,
         // Not the key but the signal, which nobody else takes once the program has waited for one.
         () = exit::interrupted() => return Err(Failure::Interrupted),
-        () = exit::told_to_end() => return Err(Failure::Interrupted),
+        () = exit::told_to_end() => {
+            // The question is still on the line.
+            notes::end_line();
+            return Err(Failure::Interrupted);
+        }
     };
     match answer {
         Ok(Some(true)) => Ok(()),

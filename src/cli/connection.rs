@@ -47,6 +47,16 @@ impl Global {
     }
 }
 
+/// The database that a command without flags would take, but for the configuration file's.
+pub(super) fn without_flags() -> Result<Settings> {
+    let named = match std::env::var("DATABASE_URL") {
+        Ok(url) => Some(Settings::parse(&url)?),
+        Err(_) => Settings::from_env()?,
+    };
+    let named = named.map(Ok).or_else(|| private_server().map(|url| Settings::parse(&url)));
+    Ok(named.transpose()?.ok_or(Error::NoDatabase)?.application_name("pgio"))
+}
+
 /// The one deadline of a request: for connecting, and for all that follows.
 #[derive(Clone, Copy)]
 pub(super) struct Deadline {

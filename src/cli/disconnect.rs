@@ -2,10 +2,9 @@
 
 use clap::Args;
 
-use super::arguments::{Global, Namespaces};
-use super::confirm::confirm;
+use super::arguments::Global;
 use super::exit::Failure;
-use super::target::Target;
+use super::request::Request;
 
 /// Disconnect sockets
 ///
@@ -24,23 +23,14 @@ pub(super) struct Disconnect {
     #[arg(long)]
     close: bool,
     #[command(flatten)]
-    namespaces: Namespaces,
-    #[command(flatten)]
-    target: Target,
-    /// Do not ask
-    #[arg(short, long)]
-    yes: bool,
+    request: Request,
 }
 
 impl Disconnect {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let Self { close, namespaces, target, yes } = self;
-        let namespaces = namespaces.list();
-        let which = target.describe(&namespaces);
-        if target.is_everyone() {
-            confirm(&format!("disconnect {which}"), yes).await?;
-        }
+        let Self { close, request } = self;
         let disconnect = async |operator: crate::BroadcastOperator| operator.disconnect(close).await;
-        target.tell(global, &namespaces, disconnect, &format!("disconnected {which}")).await
+        let question = |which: &str| format!("disconnect {which}");
+        request.send(global, question, disconnect, |which| format!("disconnected {which}")).await
     }
 }

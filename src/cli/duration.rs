@@ -4,16 +4,26 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
-/// Reads `500ms`, `5s`, `1m30s`, `2h`; a bare number is milliseconds.
+/// Reads `500ms`, `5s`, `1m30s`, `2h`. A bare number other than 0 is refused: seconds or milliseconds, nobody knows.
 pub(super) fn parse(text: &str) -> Result<Duration, String> {
-    if let Ok(millis) = text.parse() {
-        return Ok(Duration::from_millis(millis));
+    match text.parse::<u64>() {
+        Ok(0) => Ok(Duration::ZERO),
+        Ok(number) => Err(format!("a time needs its unit: {number}s, or {number}ms")),
+        Err(_) => parse_with_unit(text).ok_or_else(|| "not a duration: write 500ms, 5s or 1m30s".into()),
     }
-    let parsed = text
-        .parse::<SignedDuration>()
-        .map_err(|_| ())
-        .and_then(|duration| Duration::try_from(duration).map_err(|_| ()));
-    parsed.map_err(|()| "not a duration: write 500ms, 5s, 1m30s or a number of milliseconds".into())
+}
+
+/// The same for options of the Node adapter, whose bare numbers are milliseconds.
+pub(super) fn parse_adapter_option(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(millis) => Ok(Duration::from_millis(millis)),
+        Err(_) => parse_with_unit(text)
+            .ok_or_else(|| "not a duration: write 500ms, 5s, 1m30s or a number of milliseconds".into()),
+    }
+}
+
+fn parse_with_unit(text: &str) -> Option<Duration> {
+    Duration::try_from(text.parse::<SignedDuration>().ok()?).ok()
 }
 
 /// The same, but not zero.
@@ -40,13 +50,14 @@ mod tests {
 
     #[test]
     fn durations() {
-        for (text, millis) in
-            [("250", 250), ("500ms", 500), ("5s", 5000), ("1m30s", 90_000), ("2h", 7_200_000)]
-        {
+        for (text, millis) in [("0", 0), ("500ms", 500), ("5s", 5000), ("1m30s", 90_000), ("2h", 7_200_000)] {
             assert_eq!(parse(text), Ok(Duration::from_millis(millis)), "{text}");
+            assert_eq!(parse_adapter_option(text), Ok(Duration::from_millis(millis)), "{text}");
         }
         for bad in ["", "-5s", "5 parsecs", "s", "1.5.2"] {
-            assert!(parse(bad).is_err(), "{bad}");
+            assert!(parse(bad).is_err() && parse_adapter_option(bad).is_err(), "{bad}");
         }
+        assert_eq!(parse_adapter_option("250"), Ok(Duration::from_millis(250)));
+        assert_eq!(parse("250"), Err("a time needs its unit: 250s, or 250ms".into()));
     }
 }

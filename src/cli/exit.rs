@@ -6,9 +6,20 @@ use std::process::ExitCode;
 
 use super::arguments::Global;
 use super::output::notes::{self, Label};
+use super::suggestion;
 use crate::Error;
 use crate::error::without_os_code;
 use crate::postgres::{OTHER_TABLE, TableName};
+
+/// What the exit statuses mean.
+pub(super) const STATUSES: &[(&str, &str)] = &[
+    ("0", "Done."),
+    ("1", "Failed; stderr says why."),
+    ("2", "The command line or the configuration makes no sense."),
+    ("3", "The database cannot be reached, or refuses the connection."),
+    ("4", "Too few nodes, sockets or acknowledgements in time."),
+    ("130", "Interrupted by Ctrl-C."),
+];
 
 /// Why a command did not do what it was asked for.
 #[derive(Debug)]
@@ -25,8 +36,8 @@ pub(super) enum Failure {
     PipeClosed,
     /// Anything else; the text says what was done before it.
     Other(String),
-    /// The same, with what to do about it.
-    Advised { text: String, hint: String },
+    /// A failure with what to do about it.
+    Advised { cause: Box<Failure>, hint: String },
     /// A failure with what was done before it, which the exit status does not tell.
     After { done: String, cause: Box<Failure> },
 }
@@ -40,12 +51,18 @@ impl Failure {
         }
     }
 
+    /// Adds what to do about it.
+    pub(super) fn with_hint(self, hint: impl Into<String>) -> Self {
+        Self::Advised { cause: Box::new(self), hint: hint.into() }
+    }
+
     /// Says which part of the input it concerns: `--room: ...`, `line 3: ...`.
     pub(super) fn at(self, place: &str) -> Self {
         match self {
             Self::Usage(text) => Self::Usage(format!("{place}: {text}")),
             Self::Other(text) => Self::Other(format!("{place}: {text}")),
             Self::Library(error) if status(&error) == 1 => Self::Other(format!("{place}: {error}")),
+            Self::Advised { cause, hint } => cause.at(place).with_hint(hint),
             other => other,
         }
     }
@@ -57,8 +74,8 @@ impl Failure {
             Self::TooFew(_) => 4,
             Self::Interrupted => 130,
             Self::PipeClosed => 0,
-            Self::Other(_) | Self::Advised { .. } => 1,
-            Self::After { cause, .. } => cause.status(),
+            Self::Other(_) => 1,
+            Self::Advised { cause, .. } | Self::After { cause, .. } => cause.status(),
         }
     }
 
@@ -66,7 +83,7 @@ impl Failure {
         match self {
             Self::Library(error) => Some(error.to_string()),
             Self::Usage(text) | Self::TooFew(text) | Self::Other(text) => Some(text.clone()),
-            Self::Advised { text, .. } => Some(text.clone()),
+            Self::Advised { cause, .. } => cause.text(),
             Self::Interrupted | Self::PipeClosed => None,
             Self::After { done, cause } => match cause.text() {
                 Some(text) => Some(format!("{text} ({done})")),
@@ -184,7 +201,7 @@ impl From<io::Error> for Failure {
 }
 
 /// What clap has to say: help and version on stdout; a usage error is one line, and a hint.
-pub(super) fn usage(message: &clap::Error) -> ExitCode {
+pub(super) fn usage(message: &clap::Error, command: &clap::Command) -> ExitCode {
     if !message.use_stderr()
         || message.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
     {
@@ -192,8 +209,12 @@ pub(super) fn usage(message: &clap::Error) -> ExitCode {
         let _ = message.print();
         return ExitCode::from(u8::try_from(message.exit_code()).unwrap_or(2));
     }
-    let (error, hint) = error_and_tip(&message.to_string());
+    let (error, tip) = error_and_tip(&message.to_string());
     notes::labelled(Label::Error, &error);
+    let hint = match suggestion::is_about_a_name(message) {
+        true => suggestion::of(message, command, std::env::args_os().skip(1)),
+        false => tip,
+    };
     notes::labelled(Label::Hint, hint.as_deref().unwrap_or("--help shows what there is"));
     ExitCode::from(2)
 }

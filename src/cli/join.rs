@@ -2,36 +2,35 @@
 
 use clap::Args;
 
-use super::arguments::{Global, Namespaces};
+use super::arguments::Global;
 use super::exit::Failure;
-use super::target::Target;
+use super::request::Request;
 
 /// Make sockets join rooms
 ///
 /// Exit status 0 means that Postgres has committed the request, not that a server has carried it out. Sockets that
-/// connect later are not affected.
+/// connect later are not affected. Without --room and --except it asks first.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   pgio join --room r1 r2                 whoever is in r1 is in r2 as well
   pgio join vip --room KqJ8bZ0fEyYpW-8dAAAB   one socket, by its id
-  pgio join everyone -n admin            all sockets of a namespace
+  pgio join everyone -n admin --yes      all sockets of a namespace
   pgio join a b --room r1 --except a     into two rooms")]
 pub(super) struct Join {
     /// The rooms to join
     #[arg(required = true, value_name = "ROOM")]
     into: Vec<String>,
     #[command(flatten)]
-    namespaces: Namespaces,
-    #[command(flatten)]
-    target: Target,
+    request: Request,
 }
 
 impl Join {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let Self { into, namespaces, target } = self;
-        let done = format!("told {} to join {}", target.describe(&namespaces.list()), into.join(", "));
+        let Self { into, request } = self;
+        let rooms = into.join(", ");
         let join = async |operator: crate::BroadcastOperator| operator.join(into.as_slice()).await;
-        target.tell(global, &namespaces.list(), join, &done).await
+        let question = |which: &str| format!("make {which} join {rooms}");
+        request.send(global, question, join, |which| format!("told {which} to join {rooms}")).await
     }
 }

@@ -2,35 +2,35 @@
 
 use clap::Args;
 
-use super::arguments::{Global, Namespaces};
+use super::arguments::Global;
 use super::exit::Failure;
-use super::target::Target;
+use super::request::Request;
 
 /// Make sockets leave rooms
 ///
-/// Exit status 0 means that Postgres has committed the request, not that a server has carried it out.
+/// Exit status 0 means that Postgres has committed the request, not that a server has carried it out. Without
+/// --room and --except it asks first.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  pgio leave r1                          empties a room
+  pgio leave r1 --room r1                empties a room
   pgio leave r1 r2 --except staff        of everybody but the staff
   pgio leave vip --room KqJ8bZ0fEyYpW-8dAAAB   one socket, by its id
-  pgio leave r1 -n / -n admin            in two namespaces")]
+  pgio leave r1 -n / -n admin --yes      all sockets of two namespaces")]
 pub(super) struct Leave {
     /// The rooms to leave
     #[arg(required = true, value_name = "ROOM")]
     out_of: Vec<String>,
     #[command(flatten)]
-    namespaces: Namespaces,
-    #[command(flatten)]
-    target: Target,
+    request: Request,
 }
 
 impl Leave {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let Self { out_of, namespaces, target } = self;
-        let done = format!("told {} to leave {}", target.describe(&namespaces.list()), out_of.join(", "));
+        let Self { out_of, request } = self;
+        let rooms = out_of.join(", ");
         let leave = async |operator: crate::BroadcastOperator| operator.leave(out_of.as_slice()).await;
-        target.tell(global, &namespaces.list(), leave, &done).await
+        let question = |which: &str| format!("make {which} leave {rooms}");
+        request.send(global, question, leave, |which| format!("told {which} to leave {rooms}")).await
     }
 }

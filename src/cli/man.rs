@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use clap::{Args, CommandFactory};
+use clap::{Args, Command, CommandFactory};
+use roff::{Roff, bold, roman};
 
 use super::Cli;
-use super::exit::Failure;
+use super::exit::{self, Failure};
 
 /// Print the manual page, or write the pages of all commands into a directory
 #[derive(Args)]
@@ -24,15 +25,76 @@ pub(super) struct Man {
 
 impl Man {
     pub(super) fn run(self) -> Result<(), Failure> {
-        let command = Cli::command();
+        let mut command = Cli::command().disable_help_subcommand(true);
+        command.build();
+        let command = prepared(command);
         let Some(directory) = self.directory else {
-            // As in the directory, whose pages do not have `pgio help`.
-            let mut page = Vec::new();
-            clap_mangen::Man::new(command.disable_help_subcommand(true)).render(&mut page)?;
-            return Ok(std::io::stdout().write_all(&page)?);
+            return Ok(std::io::stdout().write_all(&page(&command)?)?);
         };
         let failed = |error: std::io::Error| Failure::file(&directory, &error);
         fs::create_dir_all(&directory).map_err(failed)?;
-        clap_mangen::generate_to(command, &directory).map_err(failed)
+        write_all(&command, &directory).map_err(failed)
     }
+}
+
+/// Writes the page of a command, and those of its subcommands.
+fn write_all(command: &Command, directory: &Path) -> std::io::Result<()> {
+    for subcommand in command.get_subcommands().filter(|subcommand| !subcommand.is_hide_set()) {
+        write_all(subcommand, directory)?;
+    }
+    fs::write(directory.join(clap_mangen::Man::new(command.clone()).get_filename()), page(command)?)
+}
+
+/// A command as its page describes it: with the usage of the help, and with the text of every flag.
+fn prepared(mut command: Command) -> Command {
+    let usage = command.render_usage().to_string();
+    let usage = usage.trim_start_matches("Usage:").trim().to_owned();
+    let names: Vec<_> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+    let command = command.override_usage(usage).mut_args(|arg| match (arg.get_long_help(), arg.get_help()) {
+        (None, Some(help)) => {
+            let help = help.clone();
+            arg.long_help(help)
+        }
+        _ => arg,
+    });
+    names.into_iter().fold(command, |command, name| command.mut_subcommand(name, prepared))
+}
+
+fn page(command: &Command) -> std::io::Result<Vec<u8>> {
+    let mut page = Vec::new();
+    let man = clap_mangen::Man::new(command.clone());
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    man.render_description_section(&mut page)?;
+    man.render_options_section(&mut page)?;
+    if command.has_subcommands() {
+        man.render_subcommands_section(&mut page)?;
+    }
+    let mut roff = Roff::new();
+    roff.control("SH", ["EXIT STATUS"]);
+    for (status, meaning) in exit::STATUSES {
+        roff.control("TP", []);
+        roff.text([bold(*status)]);
+        roff.text([roman(*meaning)]);
+    }
+    let after_help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    if let Some((_, examples)) = after_help.split_once("Examples:\n") {
+        roff.control("SH", ["EXAMPLES"]);
+        // As it stands, without filling lines.
+        roff.control("nf", []);
+        for line in examples.lines() {
+            roff.text([roman(line)]);
+        }
+        roff.control("fi", []);
+    }
+    if command.get_name() != "pgio" {
+        roff.control("SH", ["SEE ALSO"]);
+        roff.text([bold("pgio"), roman("(1)")]);
+    }
+    roff.to_writer(&mut page)?;
+    if command.get_version().is_some() {
+        man.render_version_section(&mut page)?;
+    }
+    Ok(page)
 }

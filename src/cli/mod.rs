@@ -3,6 +3,7 @@
 mod arguments;
 mod attachments;
 mod bench;
+mod candidates;
 mod completions;
 mod config;
 mod confirm;
@@ -15,13 +16,16 @@ mod event_line;
 #[cfg(test)]
 mod examples;
 mod exit;
+mod expect;
 mod glob;
 mod join;
 mod leave;
+mod listing;
 mod log;
 mod man;
 mod nodes;
 mod output;
+mod request;
 mod rooms;
 mod serve;
 mod server_emit;
@@ -30,6 +34,7 @@ mod size;
 mod socket_inventory;
 mod sockets;
 mod sql;
+mod suggestion;
 mod tagged;
 mod tail;
 mod target;
@@ -38,7 +43,7 @@ mod values;
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use tokio::runtime::Builder;
 
 use arguments::{Global, Log};
@@ -91,12 +96,15 @@ enum Command {
 /// Parses the command line, runs the command and tells the exit status.
 #[doc(hidden)]
 pub fn main() -> ExitCode {
-    clap_complete::CompleteEnv::with_factory(Cli::command).var(completions::VARIABLE).complete();
+    clap_complete::CompleteEnv::with_factory(candidates::command).var(completions::VARIABLE).complete();
     let Cli { global, command } = match config::parse_command_line() {
         Ok(cli) => cli,
         Err(status) => return status,
     };
     global.start_log(command.log());
+    if command.uses_a_database() {
+        global.outranked.iter().for_each(|sentence| global.note(sentence));
+    }
     let outcome = command.runtime().enable_all().build().map_err(Failure::from);
     let outcome = outcome.and_then(|runtime| {
         let outcome = runtime.block_on(command.run(&global));
@@ -116,6 +124,10 @@ impl Command {
             builder.worker_threads(2);
         }
         builder
+    }
+
+    fn uses_a_database(&self) -> bool {
+        !matches!(self, Self::Completions(_) | Self::Man(_))
     }
 
     fn log(&self) -> Log {

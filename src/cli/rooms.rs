@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::arguments::{Format, Global, Namespaces};
 use super::duration;
 use super::exit::Failure;
-use super::output::lines::Lines;
+use super::listing::Listing;
 use super::output::progress;
 use super::output::table::{Column, Table, cell};
 use super::socket_inventory::{self, Located};
@@ -28,7 +28,7 @@ use crate::protocol::Uid;
 #[command(after_help = "\
 Examples:
   pgio rooms                        all rooms in /, the largest first
-  pgio rooms 'chat.*' --sort room   some of them, by name
+  pgio rooms 'chat.*' --limit 10    some of them
   pgio rooms --room r1              which rooms are the sockets of r1 in?
   pgio rooms -n / -n admin --count  how many rooms are there?
   pgio rooms -o json | jq -r 'select(.sockets > 100).room'")]
@@ -49,6 +49,8 @@ pub(super) struct Rooms {
     /// Print only how many there are
     #[arg(long)]
     count: bool,
+    #[command(flatten)]
+    listing: Listing,
     /// How long servers may take to answer
     #[arg(long, value_parser = duration::parse_positive, default_value = "5s", value_name = "TIME")]
     timeout: Duration,
@@ -91,18 +93,20 @@ impl Rooms {
             };
             a.namespace.cmp(&b.namespace).then(order).then_with(|| a.room.cmp(b.room))
         });
-        let mut lines = Lines::stdout();
+        let mut lines = self.listing.lines();
+        let (total, shown) = (rooms.len(), self.listing.shown(&rooms));
         match (global.output, self.count) {
-            (Format::Json, true) => lines.json(&serde_json::json!({ "rooms": rooms.len() }))?,
-            (Format::Text, true) => lines.text(&rooms.len().to_string())?,
-            (Format::Json, false) => {
-                rooms.iter().try_for_each(|room| lines.json(room))?;
-            }
-            (Format::Text, false) if rooms.is_empty() => global.note_on_terminal("no rooms"),
-            (Format::Text, false) => table(&rooms, namespaces.len() > 1).print(&mut lines)?,
+            (Format::Json, true) => lines.json(&serde_json::json!({ "rooms": total }))?,
+            (Format::Text, true) => lines.text(&total.to_string())?,
+            (Format::Json, false) => shown.iter().try_for_each(|room| lines.json(room))?,
+            (Format::Text, false) if shown.is_empty() => {}
+            (Format::Text, false) => table(shown, namespaces.len() > 1).print(&mut lines)?,
         }
         lines.flush()?;
-        inventory.complete()
+        if !self.count {
+            self.listing.tell_total(global, total, "room");
+        }
+        inventory.judge(global, total, "rooms", self.listing.min)
     }
 }
 

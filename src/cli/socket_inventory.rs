@@ -7,6 +7,7 @@ use futures_util::future::try_join_all;
 use super::arguments::Global;
 use super::connection::Deadline;
 use super::exit::Failure;
+use super::output::progress;
 use super::target::Target;
 use crate::cluster::{Answer, Collected};
 use crate::protocol::Uid;
@@ -22,6 +23,8 @@ pub(super) struct Located {
 /// What the servers told in time.
 pub(super) struct SocketInventory {
     pub(super) sockets: Vec<Located>,
+    /// Namespaces without a server.
+    empty: Vec<Namespace>,
     missing: Vec<String>,
 }
 
@@ -37,9 +40,12 @@ pub(super) async fn take(
     let operators: Vec<_> =
         namespaces.iter().map(|nsp| target.operator(&cluster, nsp).timeout(deadline.left())).collect();
     let all = try_join_all(operators.iter().map(|operator| operator.fetch_sockets())).await?;
-    let mut inventory = SocketInventory { sockets: Vec::new(), missing: Vec::new() };
+    let mut inventory = SocketInventory { sockets: Vec::new(), empty: Vec::new(), missing: Vec::new() };
     for (nsp, collected) in namespaces.iter().zip(all) {
-        inventory.missing.extend(missing(nsp, &collected, timeout));
+        match collected.nodes + collected.silent.len() {
+            0 if collected.is_complete() => inventory.empty.push(nsp.clone()),
+            _ => inventory.missing.extend(missing(nsp, &collected, timeout)),
+        }
         inventory.sockets.extend(
             collected.answers.into_iter().map(|Answer { node, value: socket }| Located {
                 nsp: nsp.clone(),
@@ -52,11 +58,24 @@ pub(super) async fn take(
 }
 
 impl SocketInventory {
-    /// Fails where not all servers told theirs, or there is none.
-    pub(super) fn complete(self) -> Result<(), Failure> {
-        match self.missing.is_empty() {
+    /// Fails where not all servers told theirs, or where fewer than `min` of `what` were found. Says which namespaces have
+    /// no server.
+    pub(super) fn judge(
+        self,
+        global: &Global,
+        found: usize,
+        what: &str,
+        min: Option<usize>,
+    ) -> Result<(), Failure> {
+        self.empty.iter().for_each(|nsp| global.note(&format!("no server is live in {nsp}")));
+        let mut reasons = self.missing;
+        if let Some(min) = min.filter(|min| found < *min) {
+            let found = progress::count(found as u64);
+            reasons.insert(0, format!("{found} {what}, and {} are required", progress::count(min as u64)));
+        }
+        match reasons.is_empty() {
             true => Ok(()),
-            false => Err(Failure::TooFew(self.missing.join("; "))),
+            false => Err(Failure::TooFew(reasons.join("; "))),
         }
     }
 }

@@ -10,7 +10,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use super::arguments::{Format, Global, Namespaces};
 use super::duration;
 use super::exit::Failure;
-use super::output::lines::Lines;
+use super::listing::Listing;
 use super::output::table::{Column, Table, cell};
 use super::socket_inventory::{self, Located};
 use super::tagged::Tagged;
@@ -41,6 +41,8 @@ pub(super) struct Sockets {
     /// Print only how many there are
     #[arg(long)]
     count: bool,
+    #[command(flatten)]
+    listing: Listing,
     /// How long servers may take to answer
     #[arg(long, value_parser = duration::parse_positive, default_value = "5s", value_name = "TIME")]
     timeout: Duration,
@@ -65,26 +67,21 @@ impl Sockets {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
         let namespaces = self.namespaces.list();
         let mut inventory = socket_inventory::take(global, &namespaces, &self.target, self.timeout).await?;
-        let mut lines = Lines::stdout();
-        if self.count {
-            let count = inventory.sockets.len();
-            match global.output {
-                Format::Json => lines.json(&serde_json::json!({ "sockets": count }))?,
-                Format::Text => lines.text(&count.to_string())?,
-            }
-        } else {
-            inventory.sockets.sort_by(|a, b| a.nsp.cmp(&b.nsp).then_with(|| self.sort.compare(a, b)));
-            match global.output {
-                Format::Json => inventory.sockets.iter().try_for_each(|one| lines.json(one))?,
-                Format::Text if inventory.sockets.is_empty() => {}
-                Format::Text => table(&inventory.sockets, namespaces.len() > 1).print(&mut lines)?,
-            }
+        inventory.sockets.sort_by(|a, b| a.nsp.cmp(&b.nsp).then_with(|| self.sort.compare(a, b)));
+        let mut lines = self.listing.lines();
+        let (total, shown) = (inventory.sockets.len(), self.listing.shown(&inventory.sockets));
+        match (global.output, self.count) {
+            (Format::Json, true) => lines.json(&serde_json::json!({ "sockets": total }))?,
+            (Format::Text, true) => lines.text(&total.to_string())?,
+            (Format::Json, false) => shown.iter().try_for_each(|one| lines.json(one))?,
+            (Format::Text, false) if shown.is_empty() => {}
+            (Format::Text, false) => table(shown, namespaces.len() > 1).print(&mut lines)?,
         }
         lines.flush()?;
-        if inventory.sockets.is_empty() && !self.count {
-            global.note_on_terminal("no sockets");
+        if !self.count {
+            self.listing.tell_total(global, total, "socket");
         }
-        inventory.complete()
+        inventory.judge(global, total, "sockets", self.listing.min)
     }
 }
 

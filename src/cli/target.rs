@@ -1,19 +1,14 @@
 //! Some sockets, as flags name them.
 
 use clap::Args;
-use serde_json::json;
 
-use super::arguments::{Format, Global};
-use super::connection::Patience;
-use super::exit::Failure;
-use super::output::lines::Lines;
-use crate::{BroadcastOperator, Cluster, Emitter, Namespace, Result};
+use crate::{BroadcastOperator, Cluster, Emitter, Namespace};
 
 /// Which sockets. Ids of Node begin with a hyphen now and then.
 #[derive(Args)]
 pub(super) struct Target {
     /// Only sockets in this room, or with this id. May be repeated
-    #[arg(short, long = "room", value_name = "ROOM", allow_hyphen_values = true)]
+    #[arg(short, long = "room", alias = "to", value_name = "ROOM", allow_hyphen_values = true)]
     rooms: Vec<String>,
     /// No socket in this room, or with this id. May be repeated
     #[arg(short = 'x', long, value_name = "ROOM", allow_hyphen_values = true)]
@@ -30,31 +25,6 @@ impl Target {
     pub(super) fn operator(&self, cluster: &Cluster, nsp: &Namespace) -> BroadcastOperator {
         let emitter = Emitter::new(cluster.clone()).of(nsp.as_str());
         emitter.to(self.rooms.as_slice()).except(self.except.as_slice())
-    }
-
-    /// Tells the servers of each namespace to do something with the sockets, and says what was done.
-    pub(super) async fn tell(
-        &self,
-        global: &Global,
-        namespaces: &[Namespace],
-        what: impl AsyncFn(BroadcastOperator) -> Result<()>,
-        done: &str,
-    ) -> Result<(), Failure> {
-        let cluster = global.connect(&mut Patience::none()).await?;
-        for nsp in namespaces {
-            what(self.operator(&cluster, nsp)).await?;
-        }
-        match global.output {
-            Format::Json => {
-                let mut lines = Lines::stdout();
-                lines.json(&json!({ "sent": namespaces.len() }))?;
-                lines.flush()
-            }
-            Format::Text => {
-                global.note_on_terminal(done);
-                Ok(())
-            }
-        }
     }
 
     /// `the sockets in r1 or r2 but not in staff of /`, `all sockets of / and /admin`.

@@ -7,7 +7,7 @@ use super::exit::Failure;
 use super::tagged;
 use crate::error::without_os_code;
 use crate::protocol::MAX_DOCUMENT_BYTES;
-use crate::{Error, Value};
+use crate::{Error, Value, safe_text};
 
 /// Reads arguments: JSON where it is JSON, `@FILE` for a file's bytes, `@-` for stdin's, else the text itself. With
 /// `as_strings` each is the text itself.
@@ -26,10 +26,15 @@ pub(super) fn parse_all(arguments: &[String], as_strings: bool) -> Result<Vec<Va
         .collect()
 }
 
-/// JSON where it is JSON, else the text itself.
+/// JSON where it is JSON, else the text itself. Text that begins like an object or an array was meant to be one.
 fn parse(argument: &str) -> Result<Value, Failure> {
+    let quoted = || safe_text::quoted(argument);
     match Value::from_json(argument) {
-        Ok(value) => tagged::untag(value).map_err(|e| Failure::Usage(format!("argument {argument:?}: {e}"))),
+        Ok(value) => tagged::untag(value).map_err(|e| Failure::Usage(format!("argument {}: {e}", quoted()))),
+        Err(error) if argument.trim_start().starts_with(['{', '[']) => {
+            let failure = Failure::Usage(format!("argument {} is not JSON: {error}", quoted()));
+            Err(failure.with_hint("--string sends every argument as text"))
+        }
         Err(_) => Ok(argument.into()),
     }
 }
@@ -89,13 +94,18 @@ mod tests {
         assert_eq!(parsed("true"), Value::Bool(true));
         assert_eq!(parsed("null"), Value::Null);
         assert_eq!(parsed(""), Value::from(""));
-        assert_eq!(parsed("{a"), Value::from("{a"));
+        assert_eq!(parsed("a{"), Value::from("a{"));
         assert_eq!(parsed(r#"{"$binary":"AQI="}"#), Value::Binary(vec![1, 2].into()));
         assert_eq!(
             parse_all(&["@x".into(), "42".into()], true).unwrap(),
             [Value::from("@x"), Value::from("42")]
         );
         assert!(parse_all(&[r#"{"$binary":"?"}"#.into()], false).is_err());
+        for broken in ["{a", "{EUR:42.5}", "[1, 2", " [x]"] {
+            let failure = parse_all(&[broken.into()], false).unwrap_err().to_string();
+            assert!(failure.contains("is not JSON") && failure.contains("column"), "{failure}");
+            assert_eq!(parse_all(&[broken.into()], true).unwrap(), [Value::from(broken)]);
+        }
         assert!(parse_all(&["@-".into(), "@-".into()], false).is_err());
         assert!(parse_all(&["@/no/such/file".into()], false).is_err());
     }

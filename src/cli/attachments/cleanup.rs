@@ -21,6 +21,9 @@ use crate::postgres::{AttachmentTable, Deleted};
 /// How long to pause after a batch, as a multiple of what it took: publishers get nine tenths of what this would take.
 const PAUSE: u32 = 9;
 
+/// From how many bytes on the space that stays with the table is worth a word.
+const WORTH_A_VACUUM: u64 = 16 << 20;
+
 /// Delete old rows, in small batches, while publishing goes on
 ///
 /// Every server does this for itself, in one go, each --cleanup-interval. This is for a table that has grown while no
@@ -70,7 +73,7 @@ impl Cleanup {
         );
         let counted = Deleted { rows: expired.rows, bytes: expired.bytes };
         if self.dry_run {
-            return self.tell(global, table, age_limit, counted, &format!("would delete {described}"));
+            return self.tell(global, table, age_limit, counted, 0, &format!("would delete {described}"));
         }
         if expired.rows == 0 {
             return self.tell(
@@ -78,6 +81,7 @@ impl Cleanup {
                 table,
                 age_limit,
                 counted,
+                0,
                 &format!("nothing older than {} to delete", age(age_limit)),
             );
         }
@@ -94,7 +98,19 @@ impl Cleanup {
             age(start.elapsed())
         );
         outcome.map_err(|failure| failure.after(done.clone()))?;
-        self.tell(global, table, age_limit, deleted, &done)
+        let by_others = expired.rows.saturating_sub(deleted.rows);
+        let done = match by_others {
+            0 => done,
+            rows => format!("{done}; servers have deleted the other {}, or hold them", count(rows)),
+        };
+        self.tell(global, table, age_limit, deleted, by_others, &done)?;
+        if expired.bytes >= WORTH_A_VACUUM {
+            global.note(&format!(
+                "Postgres keeps the space for new rows; VACUUM FULL {} gives it back to the disk and locks the table",
+                table.name()
+            ));
+        }
+        Ok(())
     }
 
     async fn delete(
@@ -143,6 +159,7 @@ impl Cleanup {
         table: &AttachmentTable,
         age_limit: Duration,
         rows: Deleted,
+        by_others: u64,
         text: &str,
     ) -> Result<(), Failure> {
         let mut lines = Lines::stdout();
@@ -154,6 +171,7 @@ impl Cleanup {
                 "dryRun": self.dry_run,
                 "rows": rows.rows,
                 "bytes": rows.bytes,
+                "byOthers": by_others,
             }))?,
         }
         lines.flush()

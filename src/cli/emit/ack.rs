@@ -7,42 +7,94 @@ use serde_json::json;
 use super::Event;
 use crate::cli::arguments::{Format, Global};
 use crate::cli::exit::Failure;
-use crate::cli::output::{lines::Lines, safe};
+use crate::cli::output::{lines::Lines, progress, safe};
 use crate::cli::tagged::{self, Tagged};
 use crate::cli::values::Spread;
 use crate::emitter::Acknowledgements;
-use crate::{BroadcastOperator, Value};
+use crate::protocol::Uid;
+use crate::{BroadcastOperator, Namespace, Value};
 
-/// Sends the event, prints the answers, and returns what is missing, if anything is.
-pub(super) async fn ask(
-    global: &Global,
-    operator: &BroadcastOperator,
-    event: &Event,
+/// The acknowledgements of one event in all its namespaces.
+pub(super) struct Tally {
     timeout: Duration,
-) -> Result<Option<String>, Failure> {
-    let acks: Acknowledgements<Value> = operator.emit_with_ack(&event.name, Spread(&event.args)).await?;
-    let mut lines = Lines::stdout();
-    for answer in &acks.answers {
-        match global.output {
-            Format::Json => lines.json(&json!({ "answer": Tagged(answer) }))?,
-            Format::Text => lines.text(&safe::line(&tagged::text(answer)))?,
-        }
-    }
-    lines.flush()?;
+    acks: u64,
+    expected: u64,
+    servers: usize,
+    silent: Vec<Uid>,
+    /// What is missing, a sentence for each namespace.
+    missing: Vec<String>,
+}
 
-    let came = acks.answers.len() as u64;
-    if acks.nodes == 0 && acks.silent.is_empty() {
-        return Ok(Some("no server is live there".to_owned()));
+impl Tally {
+    pub(super) fn new(timeout: Duration) -> Self {
+        Self { timeout, acks: 0, expected: 0, servers: 0, silent: Vec::new(), missing: Vec::new() }
     }
-    if !acks.is_complete() {
-        let silent: Vec<_> = acks.silent.iter().map(ToString::to_string).collect();
-        return Ok(Some(format!(
-            "{came} of {} clients acknowledged within {timeout:?}; not complete: server {}",
-            acks.expected,
-            silent.join(", ")
-        )));
+
+    /// Sends the event to a namespace, prints the answers, and counts them.
+    pub(super) async fn ask(
+        &mut self,
+        global: &Global,
+        nsp: &Namespace,
+        operator: &BroadcastOperator,
+        event: &Event,
+    ) -> Result<(), Failure> {
+        let acks: Acknowledgements<Value> = operator.emit_with_ack(&event.name, Spread(&event.args)).await?;
+        let mut lines = Lines::stdout();
+        for answer in &acks.answers {
+            match global.output {
+                Format::Json => lines.json(&json!({ "answer": Tagged(answer) }))?,
+                Format::Text => lines.text(&safe::line(&tagged::text(answer)))?,
+            }
+        }
+        lines.flush()?;
+
+        let came = acks.answers.len() as u64;
+        if acks.nodes == 0 && acks.silent.is_empty() {
+            self.missing.push(format!("no server is live in {nsp}"));
+        } else if !acks.is_complete() {
+            let silent: Vec<_> = acks.silent.iter().map(ToString::to_string).collect();
+            self.missing.push(format!(
+                "{came} of {} clients acknowledged within {:?}; not complete: server {}",
+                acks.expected,
+                self.timeout,
+                silent.join(", ")
+            ));
+        }
+        self.acks += came;
+        self.expected += acks.expected;
+        self.servers += acks.nodes;
+        self.silent.extend(acks.silent);
+        Ok(())
     }
-    let servers = if acks.nodes == 1 { "server" } else { "servers" };
-    global.note_on_terminal(&format!("{came} acknowledged, on {} {servers}", acks.nodes));
-    Ok(None)
+
+    /// Says whether that was enough: all acknowledgements, or `min` of them. `target` is whom the event was for.
+    pub(super) fn finish(self, global: &Global, target: &str, min: Option<u64>) -> Result<(), Failure> {
+        if let (Some(_), Format::Json) = (min, global.output) {
+            let mut lines = Lines::stdout();
+            lines.json(&json!({ "acks": self.acks, "expected": self.expected, "silent": self.silent }))?;
+            lines.flush()?;
+        }
+        match min {
+            Some(min) if self.acks < min => {
+                let came = match self.acks {
+                    1 => "1 client".to_owned(),
+                    n => format!("{} clients", progress::count(n)),
+                };
+                let required = progress::count(min);
+                let within = self.timeout;
+                return Err(Failure::TooFew(format!(
+                    "{came} acknowledged within {within:?}, and {required} are required"
+                )));
+            }
+            None if !self.missing.is_empty() => return Err(Failure::TooFew(self.missing.join("; "))),
+            _ => {}
+        }
+        if self.expected == 0 && self.missing.is_empty() {
+            global.warn(&format!("nobody received it: no client is in {target}"));
+        } else {
+            let servers = if self.servers == 1 { "server" } else { "servers" };
+            global.note_on_terminal(&format!("{} acknowledged, on {} {servers}", self.acks, self.servers));
+        }
+        Ok(())
+    }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use croner::Cron;
 use croner::parser::{CronParser, Seconds};
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp, Zoned};
 
 /// How often to read the clock.
 const LOOK: Duration = Duration::from_secs(1);
@@ -66,6 +66,12 @@ impl<'a> Timetable<'a> {
                 Step::Send
             }
         }
+    }
+
+    /// When the event is due next, in the zone of the expression.
+    pub(super) fn next(&self, now: Timestamp) -> Option<Zoned> {
+        let due = self.due.or_else(|| self.next_after(self.last.map_or(now, |last| last.max(now))));
+        due.map(|due| due.to_zoned(self.zone.clone()))
     }
 
     fn next_after(&self, moment: Timestamp) -> Option<Timestamp> {
@@ -126,8 +132,16 @@ mod tests {
         let mut timetable = Timetable::new(&cron, TimeZone::UTC);
         assert_eq!(timetable.step(at("2026-01-01T11:30:00Z")), Step::Wait(LOOK));
         assert_eq!(timetable.step(at("2026-01-01T11:59:59.9Z")), Step::Wait(Duration::from_millis(100)));
+        assert_eq!(
+            timetable.next(at("2026-01-01T11:59:59.9Z")).unwrap().timestamp(),
+            at("2026-01-01T12:00:00Z")
+        );
         assert_eq!(timetable.step(at("2026-01-01T12:00:00Z")), Step::Send);
         assert_eq!(timetable.step(at("2026-01-01T12:00:00Z")), Step::Wait(LOOK));
+        assert_eq!(
+            timetable.next(at("2026-01-01T12:00:00Z")).unwrap().timestamp(),
+            at("2026-01-01T13:00:00Z")
+        );
         let never = parse_cron("0 0 30 2 *").unwrap();
         assert_eq!(Timetable::new(&never, TimeZone::UTC).step(at("2026-01-01T00:00:00Z")), Step::Never);
     }

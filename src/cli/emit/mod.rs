@@ -2,10 +2,13 @@
 
 mod ack;
 mod cron;
+mod dry_run;
 mod replay;
+mod room_map;
 mod schedule;
 mod source;
 
+use std::slice;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args};
@@ -13,7 +16,9 @@ use tokio::time::sleep;
 
 use super::arguments::{Format, Global, Namespaces};
 use super::connection::{Deadline, Patience};
+use super::event_line::Wanted;
 use super::exit::{self, Failure};
+use super::expect::Expectation;
 use super::output::lines::Lines;
 use super::output::progress;
 use super::values::Spread;
@@ -36,9 +41,9 @@ const NODES_WAIT: Duration = Duration::from_secs(2);
 #[command(after_help = "\
 Examples:
   pgio emit --room r1 ping '<>' '{\"a\":1}'          text and an object, to a room
-  pgio emit -n admin -x staff photo @cat.jpg       a file's bytes, in /admin
   pgio emit --ack --timeout 3s question 42         what do the clients answer?
   pgio emit --from events.jsonl --rate 1000/s      many, and not too fast
+  pgio emit --room r1 --expect 1 stop              only if somebody is there
   pgio emit --require-nodes 2 --retry-for 30s up   for a crontab")]
 pub(super) struct Emit {
     /// The event's name
@@ -49,7 +54,7 @@ pub(super) struct Emit {
     #[command(flatten)]
     namespaces: Namespaces,
     /// Only sockets in this room, or with this id. May be repeated
-    #[arg(short, long = "room", value_name = "ROOM", allow_hyphen_values = true)]
+    #[arg(short, long = "room", alias = "to", value_name = "ROOM", allow_hyphen_values = true)]
     rooms: Vec<String>,
     /// No socket in this room, or with this id. May be repeated
     #[arg(short = 'x', long, value_name = "ROOM", allow_hyphen_values = true)]
@@ -75,6 +80,12 @@ pub(super) struct Emit {
     /// Skip bad lines, and exit with status 1 at the end
     #[arg(long, conflicts_with = "event")]
     keep_going: bool,
+    /// Read everything, send nothing, and say what would be sent to whom
+    #[arg(long, conflicts_with_all = ["event", "rate", "speed"])]
+    dry_run: bool,
+    /// Send to room B what a line sends to room A. May be repeated
+    #[arg(long = "map-room", value_name = "A=B", value_parser = room_map::parse, conflicts_with = "event")]
+    room_map: Vec<room_map::Renamed>,
     /// Send no faster than this: 100/s, 30/m
     #[arg(long, value_name = "N/s", value_parser = source::parse_rate, conflicts_with = "event")]
     rate: Option<f64>,
@@ -93,6 +104,11 @@ pub(super) struct Emit {
     /// Send so many times, then exit
     #[arg(long, value_name = "N", requires = "repeat", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
+    /// Be content with N acknowledgements: exit status 0 with at least so many, and 4 with fewer
+    #[arg(long, value_name = "N", requires = "ack")]
+    min_acks: Option<u64>,
+    #[command(flatten)]
+    expectation: Expectation,
     /// Send nothing and exit with status 4 when fewer servers are live
     #[arg(long, value_name = "N")]
     require_nodes: Option<usize>,
@@ -114,7 +130,15 @@ struct Event {
 impl Emit {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
         if let Some(file) = &self.from {
+            if self.expectation.is_given() {
+                return Err(Failure::Usage(
+                    "--expect does not go with --from, whose lines may name their rooms".into(),
+                ));
+            }
             let source = source::Source::open(file)?;
+            if self.dry_run {
+                return exit::unless_interrupted(dry_run::run(&self, global, source)).await;
+            }
             let cluster = self.connect(global, &mut self.patience()).await?;
             return replay::run(&self, global, cluster, source).await;
         }
@@ -137,6 +161,15 @@ impl Emit {
         self.send(global, &cluster, event, deadline).await?;
         self.warn_of_doubles(global, cluster.maybe_twice());
         self.tell_one(global, event)
+    }
+
+    /// Where a line of `--from` goes: to what `-n` names, else to its own namespace, else to `/`. `listed` are those of
+    /// `-n`, or `/`.
+    fn namespaces_of<'a>(&self, wanted: &'a Wanted, listed: &'a [Namespace]) -> &'a [Namespace] {
+        match &wanted.namespace {
+            Some(nsp) if !self.namespaces.is_given() => slice::from_ref(nsp),
+            _ => listed,
+        }
     }
 
     fn patience(&self) -> Patience {
@@ -190,12 +223,13 @@ impl Emit {
         event: &Event,
         deadline: Deadline,
     ) -> Result<(), Failure> {
-        let mut missing = Vec::new();
-        for nsp in self.namespaces.list() {
-            let operator = self.operator(cluster, &nsp);
+        let mut acks = ack::Tally::new(self.timeout);
+        let targets = self.namespaces.list().into_iter();
+        let targets: Vec<_> = targets.map(|nsp| (nsp.clone(), self.operator(cluster, &nsp))).collect();
+        self.expectation.check(&targets, &self.describe_target()).await?;
+        for (nsp, operator) in targets {
             if self.ack {
-                let operator = operator.timeout(deadline.left());
-                missing.extend(ack::ask(global, &operator, event, self.timeout).await?);
+                acks.ask(global, &nsp, &operator.timeout(deadline.left()), event).await?;
                 continue;
             }
             // The publisher tries as long as it was asked to.
@@ -204,9 +238,9 @@ impl Emit {
                 () = self.warn_of_trouble(global, cluster) => {}
             }
         }
-        match missing.is_empty() {
-            true => Ok(()),
-            false => Err(Failure::TooFew(missing.join("; "))),
+        match self.ack {
+            true => acks.finish(global, &self.describe_target(), self.min_acks),
+            false => Ok(()),
         }
     }
 
@@ -250,11 +284,11 @@ impl Emit {
         Ok(())
     }
 
-    /// `room r1 of /admin`, `everyone in /`.
+    /// `room r1 of /admin`, `all sockets of /`.
     fn describe_target(&self) -> String {
         let namespaces: Vec<_> = self.namespaces.list().iter().map(ToString::to_string).collect();
         let rooms = match self.rooms.as_slice() {
-            [] => "everyone in".to_owned(),
+            [] => "all sockets of".to_owned(),
             [room] => format!("room {room} of"),
             rooms => format!("rooms {} of", rooms.join(", ")),
         };

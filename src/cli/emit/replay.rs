@@ -1,6 +1,7 @@
 //! `emit --from`: many events, one a line.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
@@ -8,7 +9,7 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use super::source::{Pace, Source};
-use super::{Emit, Spread};
+use super::{Emit, Spread, room_map};
 use crate::cli::arguments::{Format, Global};
 use crate::cli::event_line::{self, Line, Wanted};
 use crate::cli::exit::Failure;
@@ -70,7 +71,7 @@ struct Replay<'a> {
     emit: &'a Emit,
     global: &'a Global,
     cluster: Cluster,
-    namespaces: Vec<Namespace>,
+    namespaces: Arc<[Namespace]>,
     under_way: VecDeque<Sent>,
     progress: ProgressBar,
     start: Instant,
@@ -80,6 +81,8 @@ struct Replay<'a> {
     lost: u64,
     bad: u64,
     other: u64,
+    /// Lines whose own rooms outrank `--room`.
+    outranked: u64,
 }
 
 /// An event on its way.
@@ -94,7 +97,7 @@ impl<'a> Replay<'a> {
             emit,
             global,
             cluster,
-            namespaces: emit.namespaces.list(),
+            namespaces: emit.namespaces.list().into(),
             under_way: VecDeque::new(),
             progress,
             start: Instant::now(),
@@ -103,6 +106,7 @@ impl<'a> Replay<'a> {
             lost: 0,
             bad: 0,
             other: 0,
+            outranked: 0,
         }
     }
 
@@ -148,12 +152,10 @@ impl<'a> Replay<'a> {
     }
 
     async fn send(&mut self, wanted: Wanted) -> Result<(), Failure> {
-        let namespaces = match &wanted.namespace {
-            Some(nsp) if !self.emit.namespaces.is_given() => vec![nsp.clone()],
-            _ => self.namespaces.clone(),
-        };
-        for nsp in namespaces {
-            let operator = self.operator(&nsp, &wanted);
+        self.outranked += u64::from(wanted.rooms.is_some() && !self.emit.rooms.is_empty());
+        let listed = self.namespaces.clone();
+        for nsp in self.emit.namespaces_of(&wanted, &listed) {
+            let operator = self.operator(nsp, &wanted);
             match operator.enqueue(&wanted.event, Spread(&wanted.args)).await {
                 Ok(receipt) => {
                     self.under_way.push_back(Sent { receipt, line: self.lines });
@@ -165,10 +167,11 @@ impl<'a> Replay<'a> {
     }
 
     fn operator(&self, nsp: &Namespace, wanted: &Wanted) -> BroadcastOperator {
-        let rooms = wanted.rooms.as_deref().unwrap_or(&self.emit.rooms);
-        let except = wanted.except.as_deref().unwrap_or(&self.emit.except);
+        let rename = |rooms| room_map::apply(&self.emit.room_map, rooms);
+        let rooms = rename(wanted.rooms.as_deref().unwrap_or(&self.emit.rooms));
+        let except = rename(wanted.except.as_deref().unwrap_or(&self.emit.except));
         let Flags { volatile, compress, .. } = wanted.flags.clone().unwrap_or_default();
-        let mut operator = Emitter::new(self.cluster.clone()).of(nsp.as_str()).to(rooms).except(except);
+        let mut operator = Emitter::new(self.cluster.clone()).of(nsp.as_str()).to(&*rooms).except(&*except);
         if volatile.unwrap_or(self.emit.volatile) {
             operator = operator.volatile();
         }
@@ -221,6 +224,12 @@ impl<'a> Replay<'a> {
                 text += &format!("; {} lines that are no broadcasts skipped", progress::count(self.other));
             }
             self.global.note(&text);
+        }
+        if self.outranked > 0 {
+            let lines = progress::count(self.outranked);
+            self.global.note(&format!(
+                "--room was not used for {lines} lines with rooms of their own; --map-room renames these"
+            ));
         }
         match self.bad {
             0 => Ok(()),

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use croner::Cron;
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::{sleep, timeout};
 
 use super::cron::{Step, Timetable};
@@ -21,6 +21,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How much longer a round may take than what was asked for: the way there and back.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// An event that is due sooner is not announced.
+const WORTH_A_LINE: SignedDuration = SignedDuration::from_mins(1);
 
 /// When an event is due.
 pub(super) enum Schedule<'a> {
@@ -41,6 +44,16 @@ impl<'a> Schedule<'a> {
         every.or_else(|| {
             cron.map(|cron| Self::Cron(Timetable::new(cron, zone.unwrap_or_else(TimeZone::system))))
         })
+    }
+
+    /// When it is due next, for people: `2026-01-02 09:00:00 CET`. Only a crontab expression hides that. After the first
+    /// time it is told where it is worth a line.
+    fn next(&self, is_first: bool) -> Option<String> {
+        let Self::Cron(timetable) = self else { return None };
+        let now = Timestamp::now();
+        let next = timetable.next(now)?;
+        let is_soon = next.timestamp().duration_since(now) < WORTH_A_LINE;
+        (is_first || !is_soon).then(|| next.strftime("%Y-%m-%d %H:%M:%S %Z").to_string())
     }
 
     /// Waits until the event is due. Rounds that were missed meanwhile are skipped.
@@ -101,7 +114,12 @@ struct Rounds<'a> {
 
 impl Rounds<'_> {
     async fn all(&mut self, schedule: &mut Schedule<'_>) -> Result<(), Failure> {
+        let mut is_first = true;
         while self.emit.count.is_none_or(|count| self.sent < count) {
+            if let Some(next) = schedule.next(is_first) {
+                self.global.note(&format!("next at {next}"));
+            }
+            is_first = false;
             if schedule.wait().await.is_err() {
                 return Err(Failure::Other("--cron is never due again".into()));
             }

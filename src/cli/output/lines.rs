@@ -11,7 +11,8 @@ use crate::cli::exit::Failure;
 pub(in crate::cli) struct Lines {
     out: BufWriter<io::Stdout>,
     coloured: bool,
-    is_terminal: bool,
+    /// Whether lines are cut where the terminal ends.
+    is_cut: bool,
 }
 
 impl Lines {
@@ -19,13 +20,18 @@ impl Lines {
         let stdout = io::stdout();
         // Looks at NO_COLOR, CLICOLOR_FORCE and TERM, too.
         let coloured = anstream::AutoStream::choice(&stdout) != ColorChoice::Never;
-        let is_terminal = stdout.is_terminal();
-        Self { out: BufWriter::with_capacity(64 * 1024, stdout), coloured, is_terminal }
+        let is_cut = stdout.is_terminal();
+        Self { out: BufWriter::with_capacity(64 * 1024, stdout), coloured, is_cut }
+    }
+
+    /// The same, with whole lines on a terminal as well.
+    pub(in crate::cli) fn uncut(self) -> Self {
+        Self { is_cut: false, ..self }
     }
 
     /// How wide lines may be, where that matters.
     pub(in crate::cli) fn width(&self) -> Option<usize> {
-        let size = self.is_terminal.then(terminal_size::terminal_size).flatten();
+        let size = self.is_cut.then(terminal_size::terminal_size).flatten();
         size.map(|(terminal_size::Width(columns), _)| usize::from(columns))
     }
 

@@ -54,18 +54,18 @@ impl Check {
         }
         lines.flush()?;
         match (installed, found.len()) {
-            (None, _) => Err(Failure::Advised {
-                text: format!("the functions are not installed in schema {schema}"),
-                hint: "pgio sql install".into(),
-            }),
+            (None, _) => {
+                let failure = format!("the functions are not installed in schema {schema}");
+                Err(Failure::Other(failure).with_hint("pgio sql install"))
+            }
             (Some(_), 0) => Ok(()),
-            (Some(_), count) => Err(Failure::Advised {
-                text: match count {
+            (Some(_), count) => {
+                let failure = Failure::Other(match count {
                     1 => format!("1 difference in schema {schema}"),
                     _ => format!("{count} differences in schema {schema}"),
-                },
-                hint: "pgio sql install makes the functions what they should be".into(),
-            }),
+                });
+                Err(failure.with_hint("pgio sql install makes the functions what they should be"))
+            }
         }
     }
 }

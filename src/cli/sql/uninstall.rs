@@ -38,10 +38,8 @@ impl Uninstall {
         };
         if !installed.triggers.is_empty() {
             let triggers = installed.triggers.join(", ");
-            return Err(Failure::Advised {
-                text: format!("triggers use the functions in schema {schema}: {triggers}"),
-                hint: "drop these triggers first".into(),
-            });
+            let failure = format!("triggers use the functions in schema {schema}: {triggers}");
+            return Err(Failure::Other(failure).with_hint("drop these triggers first"));
         }
         let question = format!("remove the functions in schema {schema} from {}", settings.target());
         confirm(&question, self.yes).await?;

@@ -67,6 +67,9 @@ pub(super) struct Tail {
     /// Write each message that came as an attachment into this directory: ID.json, and its binary values as ID.1.bin, ...
     #[arg(long, value_name = "DIR")]
     save: Option<PathBuf>,
+    /// Print whole lines, also where they are wider than the terminal
+    #[arg(long)]
+    wide: bool,
     /// Print the notifications as they travel: the channel, a tab, and the text
     #[arg(long)]
     raw: bool,
@@ -86,7 +89,8 @@ impl Tail {
 
         let mut wondering = pin!(warn_if_deaf(global, &cluster));
         let deadline = self.for_.and_then(|time| Instant::now().checked_add(time));
-        let mut printer = Printer { lines: Lines::stdout(), global, raw: self.raw, saver };
+        let lines = if self.wide || global.verbose > 0 { Lines::stdout().uncut() } else { Lines::stdout() };
+        let mut printer = Printer { lines, global, raw: self.raw, saver };
         let mut printed = 0;
         loop {
             let event = match heard.try_next() {
@@ -176,7 +180,7 @@ impl Printer<'_> {
         match self.global.output {
             Format::Json => self.lines.json(&EventLine(received)),
             Format::Text => {
-                let width = if self.global.verbose > 0 { None } else { self.lines.width() };
+                let width = self.lines.width();
                 self.lines.text(&text::line(received, width))
             }
         }

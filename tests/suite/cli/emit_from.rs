@@ -43,6 +43,45 @@ async fn a_hundred_thousand_identical_lines_all_arrive() {
 }
 
 #[tokio::test]
+async fn a_dry_run_sends_nothing_and_rooms_have_other_names() {
+    let cluster = mixed_with(|options| options.namespace("/")).await;
+    for client in &cluster.clients {
+        client.join(&["staging"]).await;
+    }
+    let lines = concat!(
+        r#"{"event":"own","rooms":["prod"]}"#,
+        "\n",
+        r#"["default"]"#,
+        "\n",
+        r#"{"event":"kept","rooms":["lobby"],"except":["prod"]}"#,
+    );
+    let map = ["--map-room", "prod=staging"];
+    let flags = [&FROM[..], &["--room", "r1"], &map].concat();
+    let mut dry = pgio("postgres://u@127.0.0.1:1/d", &[&flags[..], &["--dry-run"]].concat());
+    let outcome = run_with_input(&mut dry, lines).await.succeeded();
+    let expected =
+        "        1  to lobby of / except staging\n        1  to r1 of /\n        1  to staging of /\n";
+    assert_eq!(
+        (outcome.stdout.as_str(), outcome.stderr.as_str()),
+        (expected, "3 events would be sent; nothing was\n")
+    );
+    let mut bad = pgio("postgres://u@127.0.0.1:1/d", &[&flags[..], &["--dry-run", "-o", "json"]].concat());
+    let outcome = run_with_input(&mut bad, "[\"ok\"]\nnonsense\n").await;
+    assert_eq!(outcome.status, 1);
+    assert!(outcome.stderr.starts_with("error: line 2: "), "{outcome:?}");
+
+    let outcome = run_with_input(&mut pgio(cluster.url(), &flags), lines).await.succeeded();
+    let note = "--room was not used for 2 lines with rooms of their own; --map-room renames these\n";
+    assert!(outcome.stderr.ends_with(note), "{outcome:?}");
+    for client in &cluster.clients {
+        assert_eq!(client.wait_for(1).await, [event("own", json!([]))]);
+    }
+    let mut wrong = pgio(cluster.url(), &[&FROM[..], &["--map-room", "prod"]].concat());
+    let outcome = run_with_input(&mut wrong, "").await;
+    assert_eq!((outcome.status, outcome.stderr.lines().count()), (2, 2), "{outcome:?}");
+}
+
+#[tokio::test]
 async fn both_forms_of_lines_and_the_defaults_of_the_flags() {
     let cluster = mixed_with(|options| options.namespace("/").namespace("/admin")).await;
     for client in &cluster.clients {

@@ -86,7 +86,13 @@ async fn a_signal_ends_a_schedule_with_its_count() {
             emit.signal(signal);
             let Outcome { status, stdout, stderr, .. } = emit.end().await;
             let sent = 1 + stdout.lines().count();
-            assert_eq!((status, stderr), (130, format!("error: interrupted ({sent} sent)\n")));
+            assert_eq!(status, 130);
+            assert!(stderr.ends_with(&format!("error: interrupted ({sent} sent)\n")), "{stderr}");
+            // Who waits for a schedule is told until when.
+            assert_eq!(
+                stderr.lines().filter(|line| line.starts_with("next at 2")).count(),
+                usize::from(schedule[0] == "--cron")
+            );
         }
     }
 }

@@ -9,6 +9,7 @@ mod emit_from;
 mod emit_later;
 mod errors;
 mod generated;
+mod guard_rails;
 mod move_sockets;
 mod nodes;
 mod pooler;

@@ -27,7 +27,7 @@ async fn is_connected(client: &Client) -> bool {
 async fn sockets_join_and_leave_on_all_servers_and_nobody_notices() {
     let cluster = whole().await;
     let [first, .., ours] = cluster.clients();
-    let quiet = cluster.run(&["join", "r1", "r2"]).await.succeeded();
+    let quiet = cluster.run(&["join", "r1", "r2", "--yes"]).await.succeeded();
     assert_eq!((quiet.stdout.as_str(), quiet.stderr.as_str()), ("", ""));
     assert_eq!(members(&cluster, "r1").await, [0, 1, 2, 3]);
     assert_eq!(members(&cluster, "r2").await, [0, 1, 2, 3]);
@@ -41,7 +41,7 @@ async fn sockets_join_and_leave_on_all_servers_and_nobody_notices() {
     // Ids of sockets may begin so.
     cluster.run(&["join", "r5", "-r", "-4x", "-r", "--no-such-flag", "-x", "-r"]).await.succeeded();
     assert_eq!(members(&cluster, "r5").await, [1, 2]);
-    let sent = cluster.run(&["leave", "r2", "r5", "-o", "json"]).await.succeeded();
+    let sent = cluster.run(&["leave", "r2", "r5", "-y", "-o", "json"]).await.succeeded();
     assert_eq!(sent.json(), [json!({"sent": 1})]);
     assert_eq!(members(&cluster, "r2").await, [0; 0]);
     assert_eq!(members(&cluster, "r5").await, [0; 0]);
@@ -51,7 +51,7 @@ async fn sockets_join_and_leave_on_all_servers_and_nobody_notices() {
 async fn several_namespaces_at_once() {
     let cluster = whole().await;
     let admin = cluster.mixed.servers[1].client("/admin").await;
-    let sent = cluster.run(&["join", "r1", "-n", "/", "-n", "admin", "-o", "json"]).await.succeeded();
+    let sent = cluster.run(&["join", "r1", "-n", "/", "-n", "admin", "-y", "-o", "json"]).await.succeeded();
     assert_eq!(sent.json(), [json!({"sent": 2})]);
     let rooms = ["rooms", "-n", "/", "-n", "/admin", "-o", "json"];
     let sockets: Vec<_> = run(&mut pgio(cluster.url(), &rooms))
@@ -90,12 +90,20 @@ async fn disconnecting_some_leaves_the_others() {
 #[tokio::test]
 async fn disconnecting_everyone_needs_a_yes() {
     let cluster = whole().await;
-    for arguments in [&["disconnect"][..], &["disconnect", "--close", "-n", "/", "-o", "json"]] {
+    let database = cluster.url().rsplit('/').next().unwrap();
+    for (arguments, question) in [
+        (&["disconnect"][..], "disconnect all sockets of /"),
+        (&["disconnect", "--close", "-n", "/", "-o", "json"], "disconnect all sockets of /"),
+        (&["join", "vip"], "make all sockets of / join vip"),
+        (&["leave", "lobby"], "make all sockets of / leave lobby"),
+    ] {
         let refused = cluster.run(arguments).await;
         assert_eq!((refused.status, refused.stdout.as_str()), (2, ""));
-        let expected = "error: disconnect all sockets of /? Without a terminal to ask on this needs --yes\n";
-        assert!(refused.stderr.starts_with(expected), "{refused:?}");
+        let expected = format!("error: {question} on {database} at 127.0.0.1:");
+        assert!(refused.stderr.starts_with(&expected), "{refused:?}");
+        assert!(refused.stderr.contains("? Without a terminal to ask on this needs --yes\n"), "{refused:?}");
     }
+    assert_eq!(members(&cluster, "vip").await, [0; 0]);
     for client in cluster.clients() {
         assert!(is_connected(client).await);
     }

@@ -127,8 +127,8 @@ async fn messages_of_every_type() {
         (&["emit", "--ack", "--timeout", "1s", "-o", "json", "who"], 4),
         (&["server-emit", "--ack", "version", "--timeout", "1s", "-o", "json"], 4),
         (&["sockets", "-o", "json"], 0),
-        (&["join", "r1", "-o", "json"], 0),
-        (&["leave", "r1", "-o", "json"], 0),
+        (&["join", "r1", "-y", "-o", "json"], 0),
+        (&["leave", "r1", "-y", "-o", "json"], 0),
         (&["disconnect", "--room", "nobody", "-o", "json"], 0),
     ] {
         let outcome = run(&mut pgio(cluster.url(), arguments)).await;

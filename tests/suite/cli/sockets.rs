@@ -144,6 +144,8 @@ async fn a_role_that_may_not_read_the_answers_is_told_so() {
 async fn without_a_server_there_is_nothing_to_ask() {
     let postgres = postgres().await;
     let outcome = run(&mut pgio(postgres.url(), &["sockets", "-o", "json"])).await;
-    assert_eq!((outcome.status, outcome.stdout.as_str()), (4, ""));
-    assert_eq!(outcome.stderr, "error: no server is live in /\n");
+    assert_eq!((outcome.status, outcome.stdout.as_str()), (0, ""));
+    assert_eq!(outcome.stderr, "no server is live in /\n");
+    let outcome = run(&mut pgio(postgres.url(), &["sockets", "-q", "--min", "1"])).await;
+    assert_eq!((outcome.status, outcome.stderr.as_str()), (4, "error: 0 sockets, and 1 are required\n"));
 }

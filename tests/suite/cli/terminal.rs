@@ -98,11 +98,12 @@ async fn tables_fit_the_terminal_whatever_they_hold() {
     cluster.join(0, &["漢字の部屋".repeat(20).as_str(), "evil\u{1b}[2J\r\n"]).await;
     cluster.mixed.clients[0].set_data(json!({"text": "wörter ".repeat(50)})).await;
     for (columns, arguments, rows) in [
-        (80, &["sockets"][..], 5),
-        (200, &["sockets"], 5),
-        (40, &["sockets"], 5),
-        (80, &["rooms"], 3),
-        (40, &["rooms"], 3),
+        // With the total in the last line.
+        (80, &["sockets"][..], 6),
+        (200, &["sockets"], 6),
+        (40, &["sockets"], 6),
+        (80, &["rooms"], 4),
+        (40, &["rooms"], 4),
         (80, &["nodes", "-n", "/", "-n", "admin"], 9),
         (40, &["nodes"], 5),
     ] {
@@ -126,7 +127,7 @@ async fn what_was_done_is_said_to_a_person() {
         (&["server-emit", "reload"], "sent reload to all servers of /\n"),
         (&["rooms", "none"], "no rooms\n"),
         (&["sockets", "-r", "none"], "no sockets\n"),
-        (&["-q", "join", "r1"], "status 0\n"),
+        (&["-q", "join", "r1", "--yes"], "status 0\n"),
     ] {
         let terminal = Terminal::start(USUAL, cluster.url(), &[], arguments);
         let screen = terminal.ends_with(0).await;

@@ -1,0 +1,112 @@
+//! What a shell may complete a value to: rooms, servers and namespaces of the live cluster, message types, time zones.
+//!
+//! A shell waits for the answer while somebody types, so everything of the cluster has one short deadline, and no answer
+//! is no candidate.
+
+use std::time::Duration;
+
+use clap::builder::ValueHint;
+use clap::{Arg, Command, CommandFactory};
+use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
+use tokio::time::timeout;
+
+use super::{Cli, connection};
+use crate::postgres::health::Examiner;
+use crate::protocol::MessageKind;
+use crate::{AdapterOptions, Cluster, Emitter, Namespace, Result};
+
+/// How long everything together may take.
+const DEADLINE: Duration = Duration::from_millis(1500);
+
+/// How long servers may take to answer.
+const ANSWERS: Duration = Duration::from_millis(500);
+
+/// How many values are offered.
+const MOST: usize = 200;
+
+/// The command line with what its values can be.
+pub(super) fn command() -> Command {
+    with_candidates(Cli::command())
+}
+
+fn with_candidates(command: Command) -> Command {
+    let names: Vec<_> = command.get_subcommands().map(|sub| sub.get_name().to_owned()).collect();
+    let command = command.mut_args(offer);
+    names.into_iter().fold(command, |command, name| command.mut_subcommand(name, with_candidates))
+}
+
+fn offer(arg: Arg) -> Arg {
+    let value = arg.get_value_names().and_then(|names| names.first()).map(ToString::to_string);
+    match (arg.get_id().as_str(), value.as_deref()) {
+        ("rooms" | "except" | "into" | "out_of", _) => arg.add(ArgValueCandidates::new(rooms)),
+        ("uids", _) => arg.add(ArgValueCandidates::new(uids)),
+        ("namespaces", _) => arg.add(ArgValueCandidates::new(namespaces)),
+        ("types", _) => arg.add(ArgValueCandidates::new(types)),
+        ("tz", _) => arg.add(ArgValueCandidates::new(time_zones)),
+        (_, Some("FILE")) => arg.value_hint(ValueHint::FilePath),
+        (_, Some("DIR")) => arg.value_hint(ValueHint::DirPath),
+        _ => arg,
+    }
+}
+
+fn types() -> Vec<CompletionCandidate> {
+    MessageKind::ALL.iter().map(|kind| CompletionCandidate::new(kind.name())).collect()
+}
+
+fn time_zones() -> Vec<CompletionCandidate> {
+    jiff::tz::db().available().map(|name| CompletionCandidate::new(name.as_str())).collect()
+}
+
+fn rooms() -> Vec<CompletionCandidate> {
+    of_cluster(async |cluster| {
+        let sockets = Emitter::new(cluster.clone()).timeout(ANSWERS).fetch_sockets().await?;
+        let rooms = sockets.answers.iter().flat_map(|answer| {
+            let socket = &answer.value;
+            socket.rooms.iter().filter(|room| **room != socket.id).cloned()
+        });
+        Ok(rooms.collect())
+    })
+}
+
+fn uids() -> Vec<CompletionCandidate> {
+    of_cluster(async |cluster| {
+        let nodes = cluster.nodes(Namespace::default(), ANSWERS, usize::MAX).await?;
+        Ok(nodes.into_iter().map(|node| node.uid.to_string()).collect())
+    })
+}
+
+fn namespaces() -> Vec<CompletionCandidate> {
+    of_cluster(async |cluster| {
+        let table = cluster.options().table_name.clone();
+        let examiner = Examiner::connect(connection::without_flags()?, table).await?;
+        let prefix = format!("{}#", cluster.options().channel_prefix);
+        let channels = examiner.listening().await?.into_iter();
+        let names =
+            channels.filter_map(|listening| Some(listening.channel.strip_prefix(&prefix)?.to_owned()));
+        Ok(names.filter(|name| name.starts_with('/')).collect())
+    })
+}
+
+async fn in_time<T>(work: impl Future<Output = Result<T>>) -> Option<T> {
+    timeout(DEADLINE, work).await.ok()?.ok()
+}
+
+/// What the cluster says in time, sorted, each once. The database is that of the environment.
+fn of_cluster(ask: impl AsyncFn(&Cluster) -> Result<Vec<String>>) -> Vec<CompletionCandidate> {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
+        return Vec::new();
+    };
+    let answer = runtime.block_on(in_time(async {
+        let mut options = AdapterOptions::default();
+        if let Ok(prefix) = std::env::var("PGIO_CHANNEL_PREFIX") {
+            options.channel_prefix = prefix;
+        }
+        let cluster = Cluster::connect(connection::without_flags()?, options).await?;
+        ask(&cluster).await
+    }));
+    runtime.shutdown_background();
+    let mut names = answer.unwrap_or_default();
+    names.sort();
+    names.dedup();
+    names.into_iter().take(MOST).map(CompletionCandidate::new).collect()
+}

@@ -1,0 +1,106 @@
+//! `emit --from --dry-run`: what would be sent to whom.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use super::source::Source;
+use super::{Emit, room_map};
+use crate::Namespace;
+use crate::cli::arguments::{Format, Global};
+use crate::cli::event_line::{self, Line, Wanted};
+use crate::cli::exit::Failure;
+use crate::cli::output::lines::Lines;
+use crate::cli::output::{progress, safe};
+
+/// How many targets are listed.
+const LISTED: usize = 20;
+
+/// Reads the whole source and sends nothing.
+pub(super) async fn run(emit: &Emit, global: &Global, mut source: Source) -> Result<(), Failure> {
+    let mut counts = Counts::default();
+    let mut number = 0_u64;
+    loop {
+        let at = format!("line {}", number + 1);
+        let parsed = match source.next().await {
+            Ok(Some((line, _))) if line.trim().is_empty() => Ok(None),
+            Ok(Some((line, _))) => event_line::parse(line).map(Some),
+            Ok(None) => break,
+            Err(error) => return Err(Failure::file(&at, &error)),
+        };
+        number += 1;
+        match parsed {
+            Ok(None) => {}
+            Ok(Some(Line::Other(_))) => counts.skipped += 1,
+            Ok(Some(Line::Event(wanted))) => {
+                counts.add(emit, global, &wanted).map_err(|failure| failure.at(&at))?
+            }
+            Err(reason) if emit.keep_going => {
+                counts.bad += 1;
+                global.warn(&format!("{at}: {reason}"));
+            }
+            Err(reason) => return Err(Failure::Other(reason).at(&at)),
+        }
+    }
+    counts.tell(global)
+}
+
+#[derive(Default)]
+struct Counts {
+    targets: BTreeMap<String, u64>,
+    events: u64,
+    bad: u64,
+    skipped: u64,
+}
+
+impl Counts {
+    fn add(&mut self, emit: &Emit, global: &Global, wanted: &Wanted) -> Result<(), Failure> {
+        for nsp in emit.namespaces_of(wanted, &emit.namespaces.list()) {
+            nsp.channel(&global.options.channel_prefix)?;
+            self.events += 1;
+            *self.targets.entry(target(emit, wanted, nsp)).or_default() += 1;
+        }
+        Ok(())
+    }
+
+    fn tell(self, global: &Global) -> Result<(), Failure> {
+        let mut lines = Lines::stdout();
+        match global.output {
+            Format::Json => lines.json(&json!({
+                "sent": 0, "wouldSend": self.events, "bad": self.bad, "skipped": self.skipped
+            }))?,
+            Format::Text => {
+                let mut targets: Vec<_> = self.targets.iter().collect();
+                targets.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
+                for (target, count) in targets.iter().take(LISTED) {
+                    lines.text(&format!("{:>9}  to {}", progress::count(**count), safe::line(target)))?;
+                }
+                if targets.len() > LISTED {
+                    let more = progress::count((targets.len() - LISTED) as u64);
+                    lines.text(&format!("           and to {more} more targets"))?;
+                }
+            }
+        }
+        lines.flush()?;
+        global.note(&format!("{} events would be sent; nothing was", progress::count(self.events)));
+        match self.bad {
+            0 => Ok(()),
+            1 => Err(Failure::Other("1 bad line".into())),
+            bad => Err(Failure::Other(format!("{bad} bad lines"))),
+        }
+    }
+}
+
+/// `r1 of /`, `all sockets of / except staff`.
+fn target(emit: &Emit, wanted: &Wanted, nsp: &Namespace) -> String {
+    let rooms = room_map::apply(&emit.room_map, wanted.rooms.as_deref().unwrap_or(&emit.rooms));
+    let except = room_map::apply(&emit.room_map, wanted.except.as_deref().unwrap_or(&emit.except));
+    let mut target = match rooms.as_ref() {
+        [] => format!("all sockets of {nsp}"),
+        rooms => format!("{} of {nsp}", rooms.join(", ")),
+    };
+    if !except.is_empty() {
+        target += &format!(" except {}", except.join(", "));
+    }
+    target
+}

@@ -1,0 +1,59 @@
+//! `--expect N`: nothing is sent unless so many sockets would get it.
+
+use std::time::Duration;
+
+use clap::Args;
+use futures_util::future::try_join_all;
+
+use super::exit::Failure;
+use super::output::progress;
+use super::socket_inventory;
+use crate::{BroadcastOperator, Namespace};
+
+/// How long servers may take to list their sockets.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How many sockets have to be there.
+#[derive(Args)]
+pub(super) struct Expectation {
+    /// Count the sockets first; with fewer than N in the whole cluster send nothing and exit with status 4
+    #[arg(long, value_name = "N")]
+    expect: Option<u64>,
+}
+
+impl Expectation {
+    /// Whether anything is expected.
+    pub(super) fn is_given(&self) -> bool {
+        self.expect.is_some()
+    }
+
+    /// Fails where fewer sockets than expected are in what the operators target, all namespaces together.
+    pub(super) async fn check(
+        &self,
+        targets: &[(Namespace, BroadcastOperator)],
+        which: &str,
+    ) -> Result<(), Failure> {
+        let Some(expected) = self.expect else { return Ok(()) };
+        let operators: Vec<_> =
+            targets.iter().map(|(_, operator)| operator.clone().timeout(TIMEOUT)).collect();
+        let lists = try_join_all(operators.iter().map(BroadcastOperator::fetch_sockets)).await?;
+        let count: u64 = lists.iter().map(|list| list.answers.len() as u64).sum();
+        if count >= expected {
+            return Ok(());
+        }
+        let sockets = if count == 1 {
+            "1 socket is".to_owned()
+        } else {
+            format!("{} sockets are", progress::count(count))
+        };
+        let mut reason =
+            format!("{sockets} in {which}, and {} are expected; nothing was sent", progress::count(expected));
+        // Servers that do not answer may have the others.
+        for ((nsp, _), list) in targets.iter().zip(&lists) {
+            if let Some(missing) = socket_inventory::missing(nsp, list, TIMEOUT) {
+                reason += &format!("; {missing}");
+            }
+        }
+        Err(Failure::TooFew(reason))
+    }
+}

@@ -1,0 +1,53 @@
+//! Lists of what a cluster has: how much of them is printed, and how many have to be there.
+
+use clap::Args;
+
+use super::arguments::Global;
+use super::output::lines::Lines;
+use super::output::progress;
+
+/// Flags of the commands that print a list.
+#[derive(Args)]
+pub(super) struct Listing {
+    /// Print the first N, and how many more there are
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Print whole lines, also where they are wider than the terminal
+    #[arg(long)]
+    wide: bool,
+    /// Exit with status 4 when there are fewer
+    #[arg(long, value_name = "N")]
+    pub(super) min: Option<usize>,
+}
+
+impl Listing {
+    /// Where the list goes.
+    pub(super) fn lines(&self) -> Lines {
+        match self.wide {
+            true => Lines::stdout().uncut(),
+            false => Lines::stdout(),
+        }
+    }
+
+    /// What is printed of the list.
+    pub(super) fn shown<'a, T>(&self, all: &'a [T]) -> &'a [T] {
+        &all[..self.limit.unwrap_or(all.len()).min(all.len())]
+    }
+
+    /// Says how many there are, and whether some are not shown. `noun` is `room` or `socket`.
+    pub(super) fn tell_total(&self, global: &Global, total: usize, noun: &str) {
+        let counted = |count: usize, adjective: &str| match count {
+            0 => format!("no {adjective}{noun}s"),
+            1 => format!("1 {adjective}{noun}"),
+            n => format!("{} {adjective}{noun}s", progress::count(n as u64)),
+        };
+        match total - self.limit.unwrap_or(total).min(total) {
+            0 => global.note_on_terminal(&counted(total, "")),
+            hidden => global.note(&format!(
+                "{}; {} in all",
+                counted(hidden, "more "),
+                progress::count(total as u64)
+            )),
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! A request to all servers to do something with sockets: `join`, `leave`, `disconnect`.
+
+use clap::Args;
+use serde_json::json;
+
+use super::arguments::{Format, Global, Namespaces};
+use super::confirm::{Consent, confirm};
+use super::connection::Patience;
+use super::exit::Failure;
+use super::expect::Expectation;
+use super::output::lines::Lines;
+use super::target::Target;
+use crate::{BroadcastOperator, Result};
+
+/// For which sockets, and under which conditions.
+#[derive(Args)]
+pub(super) struct Request {
+    #[command(flatten)]
+    namespaces: Namespaces,
+    #[command(flatten)]
+    target: Target,
+    #[command(flatten)]
+    expectation: Expectation,
+    #[command(flatten)]
+    consent: Consent,
+}
+
+impl Request {
+    /// Sends it, after a question where it is for all sockets. `ask` is the question for such sockets, `done` what to say
+    /// at the end.
+    pub(super) async fn send(
+        &self,
+        global: &Global,
+        ask: impl Fn(&str) -> String,
+        send: impl AsyncFn(BroadcastOperator) -> Result<()>,
+        done: impl Fn(&str) -> String,
+    ) -> Result<(), Failure> {
+        let namespaces = self.namespaces.list();
+        let which = self.target.describe(&namespaces);
+        if self.target.is_everyone() {
+            let settings = global.settings()?;
+            let question = format!("{} on {} at {}", ask(&which), settings.database(), settings.target());
+            confirm(&question, self.consent.yes).await?;
+        }
+        let cluster = global.connect(&mut Patience::none()).await?;
+        let targets: Vec<_> =
+            namespaces.iter().map(|nsp| (nsp.clone(), self.target.operator(&cluster, nsp))).collect();
+        self.expectation.check(&targets, &which).await?;
+        let count = targets.len();
+        for (_, operator) in targets {
+            send(operator).await?;
+        }
+        match global.output {
+            Format::Json => {
+                let mut lines = Lines::stdout();
+                lines.json(&json!({ "sent": count }))?;
+                lines.flush()
+            }
+            Format::Text => {
+                global.note_on_terminal(&done(&which));
+                Ok(())
+            }
+        }
+    }
+}
