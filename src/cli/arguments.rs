@@ -247,6 +247,11 @@ impl Global {
         }
     }
 
+    /// The configuration file that `--config` or `PGIO_CONFIG` names.
+    pub(super) fn configuration_file(&self) -> Option<PathBuf> {
+        self.configuration.config.clone()
+    }
+
     /// A note for whoever watches, on stderr.
     pub(super) fn note(&self, text: &str) {
         if !self.quiet {

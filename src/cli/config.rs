@@ -19,7 +19,7 @@ use crate::error::without_os_code;
 use crate::postgres::Settings;
 
 /// What the file may set: flags of the same names.
-const KEYS: [&str; 8] = [
+pub(super) const KEYS: [&str; 8] = [
     "database-url",
     "channel-prefix",
     "table-name",
@@ -29,8 +29,8 @@ const KEYS: [&str; 8] = [
     "heartbeat-timeout",
     "output",
 ];
-const CONTEXT: &str = "context";
-const DEFAULT_CONTEXT: &str = "default-context";
+pub(super) const CONTEXT: &str = "context";
+pub(super) const DEFAULT_CONTEXT: &str = "default-context";
 
 /// Parses the command line, with what the configuration file says for defaults. Where that ends the program, it is said
 /// already.
@@ -201,7 +201,7 @@ fn read_table(path: &Path) -> Result<Table, String> {
 }
 
 /// `$XDG_CONFIG_HOME/pgio/config.toml`, or `~/.config/pgio/config.toml`.
-fn usual_path() -> Option<PathBuf> {
+pub(super) fn usual_path() -> Option<PathBuf> {
     let variable =
         |name: &str| std::env::var_os(name).filter(|value| value != OsStr::new("")).map(PathBuf::from);
     let directory = variable("XDG_CONFIG_HOME").or_else(|| Some(variable("HOME")?.join(".config")))?;

@@ -8,6 +8,7 @@ mod completions;
 mod config;
 mod confirm;
 mod connection;
+mod context;
 mod disconnect;
 mod doctor;
 mod duration;
@@ -89,6 +90,7 @@ enum Command {
     Sql(sql::Sql),
     Doctor(doctor::Doctor),
     Bench(bench::Bench),
+    Context(context::Contexts),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -127,7 +129,7 @@ impl Command {
     }
 
     fn uses_a_database(&self) -> bool {
-        !matches!(self, Self::Completions(_) | Self::Man(_))
+        !matches!(self, Self::Completions(_) | Self::Context(_) | Self::Man(_))
     }
 
     fn log(&self) -> Log {
@@ -153,6 +155,7 @@ impl Command {
             Self::Sql(sql) => sql.run(global).await,
             Self::Doctor(doctor) => exit::unless_interrupted(doctor.run(global)).await,
             Self::Bench(bench) => exit::unless_interrupted(bench.run(global)).await,
+            Self::Context(contexts) => contexts.run(global),
             Self::Completions(completions) => completions.run(),
             Self::Man(man) => man.run(),
         }

@@ -3,6 +3,7 @@
 mod attachments;
 mod bench;
 mod config;
+mod context;
 mod doctor;
 mod emit;
 mod emit_from;

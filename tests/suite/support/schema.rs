@@ -62,6 +62,8 @@ pub fn of_command(arguments: &[String]) -> Option<&'static str> {
         ("sql", Some("install")) => "sql-install",
         ("sql", Some("check")) => "sql-check",
         ("sql", Some("uninstall")) => "sql-uninstall",
+        ("context", Some("list")) => "context-list",
+        ("context", Some("show")) => "context-show",
         ("doctor", _) => "doctor",
         ("serve", _) => "serve",
         ("bench", _) => "bench",
