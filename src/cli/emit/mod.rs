@@ -57,6 +57,9 @@ pub(super) struct Emit {
     /// May be lost for clients that are not ready to receive
     #[arg(long)]
     volatile: bool,
+    /// Also for servers that are away when it is sent: pgio nodes and tails get it afterwards, for the cleanup interval at least
+    #[arg(long, conflicts_with_all = ["ack", "volatile"])]
+    durable: bool,
     /// Whether the transport should compress the event
     #[arg(long, value_name = "BOOL")]
     compress: Option<bool>,
@@ -230,6 +233,9 @@ impl Emit {
         operator = operator.except(self.except.as_slice()).timeout(self.timeout);
         if self.volatile {
             operator = operator.volatile();
+        }
+        if self.durable {
+            operator = operator.durable();
         }
         match self.compress {
             Some(compress) => operator.compress(compress),

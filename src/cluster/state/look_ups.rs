@@ -38,7 +38,7 @@ const REMEMBERED: Duration = Duration::from_secs(10);
 const MAX_REMEMBERED: usize = 4096;
 
 /// The place of a message: its channel, the channel's epoch, and the slot's number.
-type Place = (Channel, u64, u64);
+type Place = (Channel, u64, i64);
 
 /// A row that messages wait for.
 struct Row {
@@ -75,7 +75,7 @@ impl LookUps {
         id: AttachmentId,
         channel: &Channel,
         epoch: u64,
-        number: u64,
+        number: i64,
         now: Instant,
     ) {
         let place = (channel.clone(), epoch, number);
