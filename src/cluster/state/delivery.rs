@@ -81,7 +81,7 @@ pub(super) enum Filled {
     Dropped,
     /// There was no room for a durable event, which still waits: its row has to be looked up once more.
     Again,
-    /// The row of an event that was missed is not to be had for now.
+    /// The row is not to be had for now. If it is that of a durable event, it may be later.
     Failed,
 }
 
@@ -94,6 +94,18 @@ impl Slot {
         takers: Vec<SubscriptionId>,
     ) -> Self {
         Self::Waiting(Waiting { time, id, origin: Origin::Notified { text, header, takers } })
+    }
+
+    /// Once more the slot of a message that was read already.
+    fn waiting_again(id: AttachmentId, received: Received, takers: Takers) -> Self {
+        let Received { time, text, content, .. } = received;
+        let origin = match (takers, content.header()) {
+            (Takers::Known(takers), Some(header)) => Origin::Notified { text, header, takers },
+            (Takers::Replayed { made_at }, _) => Origin::Found { made_at },
+            // A notification has a header.
+            (Takers::Known(_), None) => return Self::Gone,
+        };
+        Self::Waiting(Waiting { time, id, origin })
     }
 
     fn bytes(&self) -> usize {
@@ -178,26 +190,22 @@ impl Queue {
             return Filled::Failed;
         }
         let others = self.bytes - slot.bytes();
-        let has_room = |filled: usize| index == Some(0) || others + filled <= config.max_waiting_bytes;
-        // The memory of its message is not known before it is read, and is no less.
-        let document = match row {
-            Ok(Some(Row::Document(document))) => document.as_ref(),
-            _ => &[],
-        };
-        if (is_found || durable::channel_of(document).is_some()) && !has_room(SLOT_BYTES + document.len()) {
-            return Filled::Again;
-        }
         let Slot::Waiting(waiting) = std::mem::replace(slot, Slot::Missed(1)) else { return Filled::Well };
-        self.bytes = others;
         let filled = waiting.with_row(channel, row, namespace, config.max_attachment);
-        let is_once = matches!(&filled, Slot::Ready { row: Some(RowRead { is_once: true, .. }), .. });
-        // What is larger in memory than its document may exceed the bound by that.
-        let has_room = is_once || has_room(filled.bytes());
-        if has_room {
-            *slot = filled;
-        }
-        self.bytes += slot.bytes();
-        if has_room { Filled::Well } else { Filled::Dropped }
+        let has_room = index == Some(0) || others + filled.bytes() <= config.max_waiting_bytes;
+        let outcome = match filled {
+            filled if has_room => {
+                *slot = filled;
+                if row.is_ok() { Filled::Well } else { Filled::Failed }
+            }
+            Slot::Ready { received, takers, row: Some(RowRead { id, is_once: true }) } => {
+                *slot = Slot::waiting_again(id, *received, takers);
+                Filled::Again
+            }
+            _ => Filled::Dropped,
+        };
+        self.bytes = others + slot.bytes();
+        outcome
     }
 
     /// Whether the slot of that number holds an event that was missed.
@@ -208,11 +216,16 @@ impl Queue {
 
     /// Adds the place of the events that were missed before those to come. It takes no room.
     pub(super) fn push_replay(&mut self) {
-        // What comes last covers what another one before it would.
-        if !matches!(self.slots.back(), Some(Slot::Replay(Replay::Wanted))) {
+        // A listing that nobody has asked for yet will cover this as well.
+        if !self.slots.iter().any(|slot| matches!(slot, Slot::Replay(Replay::Wanted))) {
             self.bytes += SLOT_BYTES;
             self.slots.push_back(Slot::Replay(Replay::Wanted));
         }
+    }
+
+    /// Whether events that were missed hold back what comes later.
+    pub(super) fn has_replay(&self) -> bool {
+        self.slots.iter().any(|slot| matches!(slot, Slot::Replay(_)))
     }
 
     /// The events that were missed, if all before them have been delivered.

@@ -220,6 +220,11 @@ impl ClusterState {
         }
     }
 
+    /// Whether durable events that were missed hold back what comes later on a channel: for tests.
+    pub fn is_replaying(&self, channel: &Channel) -> bool {
+        self.channels.get(channel).is_some_and(|state| state.queue.has_replay())
+    }
+
     /// What is left: for tests, which expect nothing when all handles are gone.
     pub fn remains(&self) -> Remains {
         Remains {

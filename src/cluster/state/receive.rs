@@ -70,15 +70,21 @@ impl ClusterState {
         let is_own = !state.requests.is_empty()
             && is_question(header.kind)
             && may_be_question(state, &mut self.requests, &notification);
+        let is_wanted = !takers.is_empty();
+        if let Some(id) = notification.attachment {
+            // A row that was replayed is not for those who have it.
+            let made_at = |id: &SubscriptionId| {
+                self.subscriptions.get(id).and_then(|subscription| subscription.made_at)
+            };
+            takers.retain(|taker| !state.memory.has_given(id, made_at(taker)));
+        }
         if takers.is_empty() && !answers && !is_own {
             if let Some(id) = notification.attachment
+                && !is_wanted
                 && !state.subscribers.is_empty()
             {
                 state.memory.skip(id, now, keep);
             }
-            self.takers = takers;
-        } else if notification.attachment.is_some_and(|id| state.memory.was_delivered(id)) {
-            // It was replayed.
             self.takers = takers;
         } else if let Some(id) = notification.attachment
             && self.look_ups.was_found(id, now)
@@ -286,9 +292,8 @@ impl ClusterState {
             };
             match released {
                 Released::Message { received, takers, row } => {
-                    if let Some(takers) = self.takers_of(now, channel, &received, takers, row) {
-                        self.deliver(now, channel, *received, takers);
-                    }
+                    let takers = self.takers_of(now, channel, &received, takers, row);
+                    self.deliver(now, channel, *received, takers);
                 }
                 Released::Goodbye(uid) => self.peer_left(channel, &uid, Parting::Goodbye),
                 Released::Missed(count) => {

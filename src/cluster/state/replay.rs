@@ -63,7 +63,8 @@ pub(super) struct Found {
 /// What became of a row that is remembered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
-    Delivered,
+    /// To all who wanted it then. After a gap, to those only who had subscribed before it was made.
+    Delivered(Option<Instant>),
     /// Nobody wanted the message that named it.
     Unwanted,
 }
@@ -114,16 +115,12 @@ impl Memory {
         std::mem::take(&mut self.is_deaf)
     }
 
-    /// Takes note of a row that is delivered; false where it was before.
-    fn deliver(&mut self, id: AttachmentId, now: Instant, keep: Duration) -> bool {
-        match self.rows.insert(id, Fate::Delivered) {
-            Some(Fate::Delivered) => return false,
-            Some(Fate::Unwanted) => return true,
-            None => {}
+    /// Takes note of a row that is delivered now.
+    fn deliver(&mut self, id: AttachmentId, made_at: Option<Instant>, now: Instant, keep: Duration) {
+        if self.rows.insert(id, Fate::Delivered(made_at)).is_none() {
+            self.order.push_back((now, id));
+            self.forget(now, keep);
         }
-        self.order.push_back((now, id));
-        self.forget(now, keep);
-        true
     }
 
     /// Takes note of a row that nobody wants. It may be durable.
@@ -135,8 +132,13 @@ impl Memory {
         }
     }
 
-    pub(super) fn was_delivered(&self, id: AttachmentId) -> bool {
-        self.rows.get(&id) == Some(&Fate::Delivered)
+    /// Whether a row was delivered before to a subscription that was made at that time, if it was.
+    pub(super) fn has_given(&self, id: AttachmentId, subscribed_at: Option<Instant>) -> bool {
+        match self.rows.get(&id) {
+            Some(Fate::Delivered(None)) => true,
+            Some(Fate::Delivered(Some(made_at))) => subscribed_at.is_some_and(|since| since <= *made_at),
+            Some(Fate::Unwanted) | None => false,
+        }
     }
 
     fn forget(&mut self, now: Instant, keep: Duration) {
@@ -365,7 +367,7 @@ impl ClusterState {
         }
     }
 
-    /// Who gets a message, unless it was delivered before.
+    /// Who gets a message now. A row is given to nobody a second time.
     pub(super) fn takers_of(
         &mut self,
         now: Instant,
@@ -373,25 +375,30 @@ impl ClusterState {
         received: &Received,
         takers: Takers,
         row: Option<RowRead>,
-    ) -> Option<Vec<SubscriptionId>> {
+    ) -> Vec<SubscriptionId> {
         let keep = self.remembered();
-        let state = self.channels.get_mut(channel)?;
-        match row {
-            Some(RowRead { id, is_once: true }) if !state.memory.deliver(id, now, keep) => return None,
-            Some(RowRead { id, is_once: false }) if state.memory.was_delivered(id) => return None,
-            _ => {}
+        let Some(state) = self.channels.get_mut(channel) else { return Vec::new() };
+        let made_at_of = |id: &SubscriptionId| self.subscriptions.get(id).and_then(|sub| sub.made_at);
+        let (mut takers, made_at) = match takers {
+            Takers::Known(takers) => (takers, None),
+            Takers::Replayed { made_at } => {
+                let header = received.content.header();
+                let wants = |id: &SubscriptionId| {
+                    self.subscriptions
+                        .get(id)
+                        .is_some_and(|subscription| (subscription.interest)(header.as_ref()))
+                };
+                let was_there = |id: &SubscriptionId| made_at_of(id).is_some_and(|since| since <= made_at);
+                let takers = state.subscribers.iter().filter(|id| was_there(id) && wants(id));
+                (takers.copied().collect(), Some(made_at))
+            }
+        };
+        if let Some(RowRead { id, is_once }) = row {
+            takers.retain(|taker| !state.memory.has_given(id, made_at_of(taker)));
+            if is_once {
+                state.memory.deliver(id, made_at, now, keep);
+            }
         }
-        let made_at = match takers {
-            Takers::Known(takers) => return Some(takers),
-            Takers::Replayed { made_at } => made_at,
-        };
-        let header = received.content.header();
-        let wants = |id: &&SubscriptionId| {
-            self.subscriptions.get(id).is_some_and(|subscription| {
-                subscription.made_at.is_some_and(|since| since <= made_at)
-                    && (subscription.interest)(header.as_ref())
-            })
-        };
-        Some(state.subscribers.iter().filter(wants).copied().collect())
+        takers
     }
 }
