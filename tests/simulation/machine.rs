@@ -444,6 +444,10 @@ impl Machine {
             "durable-once",
             "#{seq} is replayed to subscription {id}, which does not want it"
         );
+        // A listing that takes long makes its rows look younger than they are.
+        let is_earlier =
+            sub.made.zip(commit.durable_since).is_none_or(|(made, began)| began + 10 * SECOND < made);
+        ensure!(!is_earlier, "durable-once", "#{seq} is replayed to subscription {id}, which was made later");
         let last = sub.replayed[channel].replace((self.listings, row));
         ensure!(
             last.is_none_or(|(listing, last)| listing != self.listings || last < row),

@@ -1,6 +1,7 @@
 //! A model of Postgres: one order of commits, sessions with their LISTEN sets, and the rows of the attachment table.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use pgio::cluster::state::Statement;
 use pgio::{Error, Namespace};
@@ -19,7 +20,10 @@ pub fn channel_number(name: &str) -> usize {
 }
 
 pub fn channel(number: usize) -> pgio::protocol::Channel {
-    Namespace::new(NAMESPACES[number]).channel("socket.io").expect("a short name")
+    static ALL: LazyLock<[pgio::protocol::Channel; 4]> = LazyLock::new(|| {
+        NAMESPACES.map(|nsp| Namespace::new(nsp).channel("socket.io").expect("a short name"))
+    });
+    ALL[number].clone()
 }
 
 /// Who published a message.

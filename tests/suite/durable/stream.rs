@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{interval, sleep, timeout};
 
 use crate::support::node::NodePeer;
-use crate::support::pgio::{Outcome, Running, pgio};
+use crate::support::pgio::{Running, pgio};
 use crate::support::pgio_serve::PgioServe;
 use crate::support::postgres::own_server;
 use crate::support::proxy::{Mode, Proxy};
@@ -49,7 +49,7 @@ fn setting(name: &str, default: u64) -> u64 {
 
 /// A stream of numbered events that `pgio emit` sends.
 struct Stream {
-    emitting: JoinHandle<Outcome>,
+    running: Running,
     writing: JoinHandle<u64>,
     is_over: Arc<AtomicBool>,
 }
@@ -75,14 +75,14 @@ impl Stream {
             }
             number
         });
-        Stream { emitting: tokio::spawn(running.end()), writing, is_over }
+        Stream { running, writing, is_over }
     }
 
     /// Ends it; how many events there were.
     async fn end(self) -> u64 {
         self.is_over.store(true, Ordering::Relaxed);
         let count = self.writing.await.unwrap();
-        let outcome = self.emitting.await.unwrap();
+        let outcome = self.running.end().await;
         println!("{}", outcome.stderr);
         outcome.succeeded();
         count
