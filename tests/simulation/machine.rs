@@ -19,6 +19,9 @@ pub const ROW_DEADLINE: u64 = 10 * SECOND;
 /// How long a message waits for a row at most while look-ups get no answer.
 const WITHOUT_ANSWER: u64 = 40 * SECOND;
 
+/// How long after an answer no message gives up its row.
+const AFTER_ANSWER: u64 = 2 * SECOND;
+
 /// A row that messages wait for.
 pub struct WaitingRow {
     /// Since when it is wanted.
@@ -183,6 +186,8 @@ pub struct Machine {
     pub blocked: [VecDeque<(usize, i64)>; 4],
     /// Rows that messages wait for.
     pub waiting_rows: BTreeMap<i64, WaitingRow>,
+    /// When rows came last.
+    pub answered_at: Option<u64>,
     /// The look-up that last asked for a row since messages wait for it.
     pub asked: BTreeMap<i64, LookUpId>,
     pub expired_rows: BTreeSet<i64>,
@@ -241,6 +246,7 @@ impl Machine {
             heard: Default::default(),
             blocked: Default::default(),
             waiting_rows: BTreeMap::new(),
+            answered_at: None,
             asked: BTreeMap::new(),
             expired_rows: BTreeSet::new(),
             found: BTreeMap::new(),
@@ -411,7 +417,11 @@ impl Machine {
         let due: Vec<_> = self
             .waiting_rows
             .iter()
-            .filter(|(_, row)| row.since + ROW_DEADLINE <= now)
+            .filter(|(_, row)| {
+                let deadline = row.since + ROW_DEADLINE;
+                let patience = self.answered_at.map_or(deadline, |at| deadline.max(at + AFTER_ANSWER));
+                patience.min(row.wanted + WITHOUT_ANSWER).max(deadline) <= now
+            })
             .map(|(row, _)| *row)
             .collect();
         for row in due {

@@ -933,6 +933,9 @@ impl World {
             return Ok(());
         }
         machine.look_ups.remove(&look_up);
+        if rows.is_ok() {
+            machine.answered_at = Some(self.now);
+        }
         let is_lost = matches!(rows, Err(Error::ConnectionLost(_) | Error::Connect { .. }));
         if is_lost {
             machine.extend_rows(self.now);

@@ -39,6 +39,7 @@ Examples:
   pgio emit -n admin -x staff photo @cat.jpg       a file's bytes, in /admin
   pgio emit --ack --timeout 3s question 42         what do the clients answer?
   pgio emit --from events.jsonl --rate 1000/s      many, and not too fast
+  pgio emit --durable -r r1 paid 7                 also for servers that are away
   pgio emit --require-nodes 2 --retry-for 30s up   for a crontab")]
 pub(super) struct Emit {
     /// The event's name
@@ -99,8 +100,8 @@ pub(super) struct Emit {
     /// Send nothing and exit with status 4 when fewer servers are live
     #[arg(long, value_name = "N")]
     require_nodes: Option<usize>,
-    /// Keep trying for so long while Postgres is down. An event may go out twice if the connection breaks at the wrong
-    /// moment
+    /// Keep trying for so long while Postgres is down. An event that is not durable may go out twice if the connection
+    /// breaks at the wrong moment
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     retry_for: Option<Duration>,
 }

@@ -238,6 +238,7 @@ impl ClusterState {
     pub(super) fn rows(&mut self, now: Instant, look_up: LookUpId, rows: Rows) {
         match rows {
             Ok(mut rows) => {
+                self.look_ups.answered(now);
                 for id in self.look_ups.finished(look_up) {
                     match rows.remove(&id) {
                         Some(Row::Postponed) => self.look_ups.postpone(id),

@@ -8,6 +8,7 @@
 //!
 //! Invariant: what was delivered as a durable event is remembered, or older than every row that a listing may bring.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -125,8 +126,8 @@ impl Memory {
 
     /// Takes note of a row that nobody wants. It may be durable.
     pub(super) fn skip(&mut self, id: AttachmentId, now: Instant, keep: Duration) {
-        if !self.rows.contains_key(&id) {
-            self.rows.insert(id, Fate::Unwanted);
+        if let Entry::Vacant(entry) = self.rows.entry(id) {
+            entry.insert(Fate::Unwanted);
             self.order.push_back((now, id));
             self.forget(now, keep);
         }
