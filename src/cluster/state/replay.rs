@@ -290,15 +290,14 @@ impl ClusterState {
     /// The rows of a listing have come, or are not to be had.
     pub(super) fn listed(&mut self, now: Instant, time: SystemTime, listed: Result<DurableRows, Error>) {
         let Some((asked, listing)) = self.replays.under_way.take() else { return };
-        let mut listed = match listed {
-            Err(error) if error.is_transient() => {
-                self.replays.retry_at = Some(now + RETRY);
-                Err(true)
-            }
-            // There is no such table, or this role may not read it: there is nothing to be had.
-            Err(_) => Err(false),
-            Ok(rows) => Ok(rows),
+        let (mut rows, is_to_be_tried_again) = match listed {
+            Ok(rows) => (rows, false),
+            // Without the table, or without the right to read it, there is nothing to be had.
+            Err(error) => (DurableRows::new(), error.is_transient()),
         };
+        if is_to_be_tried_again {
+            self.replays.retry_at = Some(now + RETRY);
+        }
         self.replays.time = Some(time);
         for (channel, epoch) in listing {
             let Some(state) = self.channels.get_mut(&channel).filter(|state| state.epoch == epoch) else {
@@ -306,20 +305,15 @@ impl ClusterState {
             };
             // It may have been given up meanwhile.
             let Some(replay @ Replay::Listing) = state.queue.front_replay() else { continue };
-            match &mut listed {
-                Err(true) => {
-                    *replay = Replay::Wanted;
-                    continue;
-                }
-                Err(false) => *replay = Replay::Listed(VecDeque::new()),
-                Ok(rows) => {
-                    let since = state.subscribers.iter().filter_map(|id| self.subscriptions.get(id)?.made_at);
-                    *replay = Replay::Listed(match (rows.remove(&channel), since.min()) {
-                        (Some(rows), Some(since)) => state.memory.missed(rows, (asked, now), since),
-                        _ => VecDeque::new(),
-                    });
-                }
+            if is_to_be_tried_again {
+                *replay = Replay::Wanted;
+                continue;
             }
+            let since = state.subscribers.iter().filter_map(|id| self.subscriptions.get(id)?.made_at);
+            *replay = Replay::Listed(match (rows.remove(&channel), since.min()) {
+                (Some(rows), Some(since)) => state.memory.missed(rows, (asked, now), since),
+                _ => VecDeque::new(),
+            });
             if !state.memory.is_deaf {
                 state.memory.gap = None;
             }

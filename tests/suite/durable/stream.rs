@@ -20,14 +20,15 @@ use crate::support::pgio_serve::PgioServe;
 use crate::support::postgres::own_server;
 use crate::support::proxy::{Mode, Proxy};
 
-/// How many events of each stream are sent in a second.
+/// How many durable events are sent in a second, and how many inline ones beside them.
 const RATE: u64 = 1000;
+const INLINE_RATE: u64 = 100;
 
 /// How long both streams may take to arrive at the end.
 const ARRIVES_WITHIN: Duration = Duration::from_secs(60);
 
 /// How long it is quiet between two outages.
-const BETWEEN: Duration = Duration::from_secs(3);
+const BETWEEN: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Copy, Debug)]
 enum Outage {
@@ -55,7 +56,7 @@ struct Stream {
 }
 
 impl Stream {
-    fn start(url: &str, event: &'static str, flags: &[&str]) -> Stream {
+    fn start(url: &str, event: &'static str, rate: u64, flags: &[&str]) -> Stream {
         let arguments = [&["emit", "--from", "-", "--retry-for", "60s", "-o", "json"], flags].concat();
         let mut running = Running::start(pgio(url, &arguments).stdin(std::process::Stdio::piped()));
         let mut stdin = running.stdin();
@@ -67,7 +68,7 @@ impl Stream {
             while !ends.load(Ordering::Relaxed) {
                 ticks.tick().await;
                 let mut lines = String::new();
-                while number < RATE * start.elapsed().as_millis() as u64 / 1000 {
+                while number < rate * start.elapsed().as_millis() as u64 / 1000 {
                     writeln!(lines, "[\"{event}\",{number},\"some payload\"]").unwrap();
                     number += 1;
                 }
@@ -123,8 +124,8 @@ async fn a_numbered_durable_stream_arrives_once_and_in_order_through_outages() {
     tail.wait_for_note("listening on").await;
     let (ends, end) = watch::channel(None);
     let reading = tokio::spawn(read_numbers(tail, end));
-    let durable = Stream::start(writers.url(), "durable", &["--durable"]);
-    let inline = Stream::start(writers.url(), "inline", &[]);
+    let durable = Stream::start(writers.url(), "durable", RATE, &["--durable"]);
+    let inline = Stream::start(writers.url(), "inline", INLINE_RATE, &[]);
     let (start, mut lasted) = (Instant::now(), Duration::ZERO);
     for number in 0..outages {
         sleep(BETWEEN.min(Duration::from_millis(longest))).await;
