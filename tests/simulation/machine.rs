@@ -510,7 +510,8 @@ impl Machine {
     pub fn check_held_back(&mut self) -> Checked {
         let durable = self.durable_rows.values().filter(|_| self.is_tight());
         let put_off: BTreeSet<usize> = durable.copied().collect();
-        let replaying = [0, 1, 2, 3].map(|number| self.state.is_replaying(&crate::postgres::channel(number)));
+        let is_replaying = |channel: usize| self.state.is_replaying(&crate::postgres::channel(channel));
+        let replaying: BTreeSet<usize> = (0..4).filter(|channel| is_replaying(*channel)).collect();
         let is_anything_blocked = self.blocked.iter().any(|blocked| !blocked.is_empty());
         for (id, sub) in &mut self.subs {
             for channel in 0..4 {
@@ -518,7 +519,7 @@ impl Machine {
                     // With a tight bound, the row of a durable event is looked up again and again until there is room.
                     let is_put_off = put_off.contains(&channel);
                     let is_blocked = self.blocked[channel].front().is_some_and(|(seq, _)| seq <= front);
-                    if is_blocked || is_put_off || replaying[channel] {
+                    if is_blocked || is_put_off || replaying.contains(&channel) {
                         break;
                     }
                     if sub.got.contains(front) {
