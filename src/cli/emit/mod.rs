@@ -39,7 +39,7 @@ Examples:
   pgio emit -n admin -x staff photo @cat.jpg       a file's bytes, in /admin
   pgio emit --ack --timeout 3s question 42         what do the clients answer?
   pgio emit --from events.jsonl --rate 1000/s      many, and not too fast
-  pgio emit --durable -r r1 paid 7                 also for servers that are away
+  pgio emit --durable -r r1 paid 7                 for absent servers, too
   pgio emit --require-nodes 2 --retry-for 30s up   for a crontab")]
 pub(super) struct Emit {
     /// The event's name
@@ -58,7 +58,7 @@ pub(super) struct Emit {
     /// May be lost for clients that are not ready to receive
     #[arg(long)]
     volatile: bool,
-    /// Also for servers that are away when it is sent: pgio nodes and tails get it afterwards, for the cleanup interval at least
+    /// Keep the event for pgio servers and tails that are away when it is sent [default: no]
     #[arg(long, conflicts_with_all = ["ack", "volatile"])]
     durable: bool,
     /// Whether the transport should compress the event

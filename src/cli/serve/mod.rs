@@ -183,7 +183,7 @@ pub(super) struct Serve {
     /// Let other servers see the headers authorization, proxy-authorization and cookie of clients, in fetchSockets
     #[arg(long)]
     share_headers: bool,
-    /// Send the events that clients emit to others so that pgio nodes which are away get them afterwards
+    /// Keep the events that clients emit to others for pgio nodes that are away [default: no]
     #[arg(long)]
     durable: bool,
     /// Do not create the attachment table if it is missing

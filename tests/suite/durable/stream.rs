@@ -152,7 +152,7 @@ async fn a_numbered_durable_stream_arrives_once_and_in_order_through_outages() {
         }
         lasted += length;
     }
-    sleep(BETWEEN).await;
+    sleep(BETWEEN.min(Duration::from_millis(longest))).await;
     let (sent, sent_inline) = tokio::join!(durable.end(), inline.end());
     let tally = client.wait_for_tally("durable", sent, ARRIVES_WITHIN).await;
     assert_eq!((tally.count, tally.first_break), (sent, None), "at a client of the node, of {sent}");
