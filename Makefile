@@ -4,7 +4,7 @@ CARGO ?= cargo
 NODE_MODULES := tests/interop/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help build install demo test soak simulate mutants check audit fuzz bench bench-sql bench-state generated dependencies
+.PHONY: help build install demo test soak soak-durable simulate mutants check audit fuzz bench bench-sql bench-durable bench-state generated dependencies
 
 help: ## Say what there is to do
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
@@ -33,6 +33,14 @@ FAULTS ?=
 
 soak: dependencies $(NODE_MODULES) ## Run a cluster under faults and judge it: DURATION=90s SEED=1 FAULTS=reset,silence-10
 	$(CARGO) test --locked --all-features --test soak -- --duration $(DURATION) --seed $(SEED) $(if $(FAULTS),--faults $(FAULTS))
+
+# How many outages, and how long the longest is in milliseconds.
+OUTAGES ?= 10
+LONGEST ?= 8000
+
+soak-durable: dependencies $(NODE_MODULES) ## Send a numbered durable stream through outages: OUTAGES=10 LONGEST=8000
+	DURABLE_OUTAGES=$(OUTAGES) DURABLE_LONGEST_MS=$(LONGEST) $(CARGO) test --locked --all-features --test suite -- \
+		--exact durable::stream::a_numbered_durable_stream_arrives_once_and_in_order_through_outages --nocapture
 
 # How many simulated worlds `make simulate` runs, and the first one's seed.
 SEEDS ?= 20000
@@ -72,6 +80,9 @@ bench: dependencies $(NODE_MODULES) ## Measure it beside the Node emitter and ps
 
 bench-sql: dependencies ## Measure what emitting from SQL adds to a transaction
 	$(CARGO) bench --locked --profile dev --bench sql
+
+bench-durable: dependencies ## Measure a durable event beside an inline one, and a replay
+	$(CARGO) bench --locked --profile dev --bench durable
 
 bench-state: ## Measure what a notification costs the cluster's state machine
 	$(CARGO) bench --locked --profile simulation --no-default-features --bench state

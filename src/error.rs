@@ -198,6 +198,10 @@ pub enum Error {
         limit: u64,
     },
 
+    /// What was to be durable cannot be.
+    #[error("{0} cannot be durable")]
+    NotDurable(&'static str),
+
     /// A value cannot be sent: a map key that is no string, a `Serialize` that failed.
     #[error("cannot encode: {}", cut(.0, REASON_BYTES))]
     Encode(String),

@@ -41,6 +41,7 @@ fn machine(requests: usize) -> (ClusterState, Instant) {
     let config = Config {
         channel_prefix: "socket.io".into(),
         heartbeat_timeout: Duration::from_secs(10),
+        cleanup_interval: Duration::from_secs(30),
         max_waiting_bytes: 1 << 20,
         max_attachment: 64 << 20,
     };

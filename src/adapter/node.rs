@@ -81,7 +81,12 @@ impl Node {
         self.has_spoken.store(true, Ordering::Relaxed);
         *self.last_word.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         self.meters.published(body.kind()).increment(1);
-        self.cluster.enqueue(&Message { uid: self.uid.clone(), nsp: self.nsp.clone(), body }).await
+        let is_durable = self.cluster.options().durable && may_be_durable(&body);
+        let message = Message { uid: self.uid.clone(), nsp: self.nsp.clone(), body };
+        match is_durable {
+            true => self.cluster.enqueue_durable(&message).await,
+            false => self.cluster.enqueue(&message).await,
+        }
     }
 
     /// When the next heartbeat is due.
@@ -124,5 +129,13 @@ impl Node {
     /// Queues the farewell of a closed node.
     pub(super) async fn enqueue_farewell(&self) -> Result<Receipt> {
         self.send(Body::AdapterClose).await
+    }
+}
+
+/// Whether it is an event for clients that does not need them to be there now.
+fn may_be_durable(body: &Body) -> bool {
+    match body {
+        Body::Broadcast { opts, request_id: None, .. } => opts.flags.volatile != Some(true),
+        _ => false,
     }
 }

@@ -307,6 +307,7 @@ mod tests {
                 text: String::new(),
                 attachment: None,
                 content: Content::Message(Message { uid: Uid::emitter(), nsp: nsp.clone(), body }),
+                is_replayed: false,
             };
             let line = serde_json::to_string(&EventLine(&received)).unwrap();
             let read = event(&line);

@@ -16,6 +16,7 @@ use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{sleep_until, timeout};
+use tokio_postgres::Client;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::state::{
@@ -24,7 +25,7 @@ use super::state::{
 use super::{AdapterOptions, Event};
 use crate::postgres::lossy_queue::{Next, Reader, Writer};
 use crate::postgres::{
-    self, CheckedTable, Heard, Listener, Publisher, SameServer, Session, Settings, look_up,
+    self, CheckedTable, Heard, Listener, Publisher, SameServer, Session, Settings, list_durable, look_up,
 };
 use crate::protocol::{AttachmentId, Channel, Header, Message, MessageKind, RequestId};
 use crate::{Error, Result};
@@ -117,6 +118,7 @@ impl DriverHandle {
         let config = Config {
             channel_prefix: options.channel_prefix.clone(),
             heartbeat_timeout: options.heartbeat_timeout,
+            cleanup_interval: options.cleanup_interval,
             max_waiting_bytes: WAITING_BYTES,
             max_attachment: options.max_attachment,
         };
@@ -289,6 +291,10 @@ impl Driver {
                     let rows = rows(session, table, ids, self.options.max_attachment);
                     self.jobs.push(rows.map(move |rows| Input::Rows { look_up, rows }).boxed());
                 }
+                Output::List { channels, max_age } => {
+                    let (session, table) = (self.rows.clone(), self.table.clone());
+                    self.jobs.push(list(session, table, channels, max_age, self.options.clone()).boxed());
+                }
                 Output::Publish { request, messages } => {
                     let (publisher, options) = (self.publisher.clone(), self.options.clone());
                     let published = publish_all(publisher, options, messages);
@@ -353,18 +359,50 @@ impl Driver {
     }
 }
 
-/// Looks rows up. A session that does not answer is taken out of use.
+/// Looks rows up.
 async fn rows(
     session: Arc<Session>,
     table: Arc<CheckedTable>,
     ids: Vec<AttachmentId>,
     max_bytes: usize,
 ) -> Rows {
+    in_time(&session, async |client| look_up(client, table.checked(client).await?, &ids, max_bytes).await)
+        .await
+}
+
+/// Lists the rows of durable events that may have been missed.
+async fn list(
+    session: Arc<Session>,
+    table: Arc<CheckedTable>,
+    channels: Vec<Channel>,
+    max_age: Duration,
+    options: AdapterOptions,
+) -> Input {
+    let listed =
+        async |client: &Client| list_durable(client, table.checked(client).await?, &channels, max_age).await;
+    let rows = in_time(&session, listed).await;
+    match &rows {
+        // Without a table, nobody has sent a durable event.
+        Err(Error::MissingTable { .. }) => {}
+        Err(error) if error.is_transient() => tracing::debug!(%error, "durable events are not listed yet"),
+        Err(error) => {
+            tracing::warn!(%error, "durable events that were missed are not delivered");
+            options.report(error);
+        }
+        Ok(rows) => {
+            let rows: usize = rows.values().map(Vec::len).sum();
+            tracing::debug!(rows, ?max_age, "durable events are listed");
+        }
+    }
+    Input::Listed { rows, time: SystemTime::now() }
+}
+
+/// Uses a session. One that does not answer is taken out of use.
+async fn in_time<T>(session: &Session, work: impl AsyncFnOnce(&Client) -> Result<T>) -> Result<T> {
     let client = timeout(LOOK_UP_WITHIN, session.client());
     let client = client.await.map_err(|_| Error::ConnectionLost("no connection in time".into()))??;
-    let looked_up = async { look_up(&client, table.checked(&client).await?, &ids, max_bytes).await };
-    match timeout(LOOK_UP_WITHIN, looked_up).await {
-        Ok(rows) => rows,
+    match timeout(LOOK_UP_WITHIN, work(&client)).await {
+        Ok(done) => done,
         Err(_) => {
             session.abandon(&client).await;
             Err(Error::ConnectionLost(format!("no answer within {} s", LOOK_UP_WITHIN.as_secs())))

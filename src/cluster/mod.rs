@@ -150,6 +150,18 @@ impl Cluster {
         self.0.publisher.enqueue(channel, encoded, is_heartbeat).await
     }
 
+    /// The same for a durable event: it travels by the attachment table, and pgio nodes, tails and subscriptions that were
+    /// not listening when it was sent receive it afterwards, as long as its row is there.
+    ///
+    /// # Errors
+    /// [`Error::NotDurable`] for anything but an event for clients, a volatile one or one that asks for acknowledgements
+    /// included; [`Error::Namespace`] and [`Error::TooLarge`]; all others come with the receipt.
+    pub async fn enqueue_durable(&self, message: &Message) -> Result<Receipt> {
+        let channel = self.channel(&message.nsp)?;
+        let encoded = message.encode_durable(&channel)?;
+        self.0.publisher.enqueue(channel, encoded, false).await
+    }
+
     /// The channel of a namespace.
     fn channel(&self, nsp: &Namespace) -> Result<Channel> {
         let mut last = self.0.last_channel.lock().unwrap_or_else(PoisonError::into_inner);
@@ -169,7 +181,8 @@ impl Cluster {
     }
 
     /// Subscribes to namespaces; returns when Postgres has confirmed it, however long it is away before. From then on
-    /// nothing is missed without [`Event::Lost`] or [`Event::Missed`].
+    /// nothing is missed without [`Event::Lost`] or [`Event::Missed`]. Durable events that were sent between `Lost` and
+    /// [`Event::Restored`] follow, once each and in the order of their ids, before what comes live.
     ///
     /// `wants` sees the header of each message before anything else of it is read (`None` where there is none that
     /// makes sense); attachments that nobody wants are not looked up. It is called in between other work, so it must not

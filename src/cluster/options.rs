@@ -27,7 +27,7 @@ pub struct AdapterOptions {
     pub table_name: TableName,
     /// From how many bytes on a message goes through the table; Postgres allows no more than 8000. Default: 8000.
     pub payload_threshold: usize,
-    /// How often old rows are deleted, and how old they are then. Default: 30 s.
+    /// How often old rows are deleted, and how old they are then. A durable event is kept for so long. Default: 30 s.
     pub cleanup_interval: Duration,
     /// How often a node says that it is alive when it has nothing else to say. Default: 5 s.
     pub heartbeat_interval: Duration,
@@ -41,6 +41,10 @@ pub struct AdapterOptions {
     /// How many bytes of memory the message of an attachment may take. A row with a larger document is not fetched, and a document
     /// whose values take more is not delivered: the error handler is told of both. Default: 64,000,000.
     pub max_attachment: usize,
+    /// Whether the events that this server emits to the clients of others, and those of its clients that it relays, are
+    /// durable: they travel by the attachment table, and a pgio node that was not listening when they were sent receives them
+    /// afterwards. Volatile ones and those that ask for acknowledgements never are. Default: no.
+    pub durable: bool,
     /// Who is told of errors that no caller gets (`errorHandler` in Node). Default: nobody; they are logged in any case.
     pub error_handler: Option<ErrorHandler>,
 }
@@ -90,6 +94,7 @@ setters!(AdapterOptions {
     request_timeout: Duration,
     share_headers: bool,
     max_attachment: usize,
+    durable: bool,
     error_handler: impl Into<Option<ErrorHandler>>,
 });
 
@@ -116,6 +121,7 @@ impl Default for AdapterOptions {
             request_timeout: Duration::from_secs(5),
             share_headers: false,
             max_attachment: 64_000_000,
+            durable: false,
             error_handler: None,
         }
     }

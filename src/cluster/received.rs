@@ -34,6 +34,9 @@ pub struct Received {
     pub attachment: Option<Attached>,
     /// What it says.
     pub content: Content,
+    /// Whether it is a durable event that was sent while this reader did not listen. The text is then what its notification
+    /// would have been.
+    pub is_replayed: bool,
 }
 
 /// A row of the attachment table.

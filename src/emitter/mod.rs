@@ -97,6 +97,11 @@ impl Emitter {
         self.all().volatile()
     }
 
+    /// See [`BroadcastOperator::durable`].
+    pub fn durable(&self) -> BroadcastOperator {
+        self.all().durable()
+    }
+
     /// Whether the transport should compress the event.
     pub fn compress(&self, compress: bool) -> BroadcastOperator {
         self.all().compress(compress)

@@ -10,7 +10,7 @@ use crate::cluster::{Cluster, Collected, client_said, node_listed};
 use crate::protocol::{
     Body, BroadcastOptions, EventArgs, Message, Namespace, RemoteSocket, Rooms, Uid, Value, client_event,
 };
-use crate::{Receipt, Result};
+use crate::{Error, Receipt, Result};
 
 /// Some of the sockets of a namespace: made by [`Emitter::to`](super::Emitter::to) and its kin, narrowed further by
 /// the methods of the same names here.
@@ -21,11 +21,12 @@ pub struct BroadcastOperator {
     nsp: Namespace,
     opts: BroadcastOptions,
     timeout: Option<Duration>,
+    is_durable: bool,
 }
 
 impl BroadcastOperator {
     pub(super) fn new(cluster: Cluster, nsp: Namespace) -> Self {
-        Self { cluster, nsp, opts: BroadcastOptions::default(), timeout: None }
+        Self { cluster, nsp, opts: BroadcastOptions::default(), timeout: None, is_durable: false }
     }
 
     /// Sockets in these rooms as well; a room may be a socket's id.
@@ -52,6 +53,18 @@ impl BroadcastOperator {
         self
     }
 
+    /// The event is not lost for servers that are away for a while: it travels by the attachment table, and a pgio node, a
+    /// tail or a [`Subscription`](crate::Subscription) that does not listen when it is sent receives it afterwards, as long as
+    /// its row is there: for [`cleanup_interval`](crate::AdapterOptions::cleanup_interval) at least. Node servers receive it
+    /// as any other event. Clients get it that are connected by then.
+    ///
+    /// Only events for clients are durable: with [`volatile`](Self::volatile), [`emit_with_ack`](Self::emit_with_ack),
+    /// [`join`](Self::join) and the others, it is an error.
+    pub fn durable(mut self) -> Self {
+        self.is_durable = true;
+        self
+    }
+
     /// Whether the transport should compress the event.
     pub fn compress(mut self, compress: bool) -> Self {
         self.opts.flags.compress = Some(compress);
@@ -69,8 +82,8 @@ impl BroadcastOperator {
     /// `serde_bytes` binary. Returns when Postgres has committed it.
     ///
     /// # Errors
-    /// [`Error::ReservedEvent`](crate::Error::ReservedEvent), [`Error::Encode`](crate::Error::Encode), and those of
-    /// [`Cluster::publish`].
+    /// [`Error::ReservedEvent`](crate::Error::ReservedEvent), [`Error::Encode`](crate::Error::Encode),
+    /// [`Error::NotDurable`](crate::Error::NotDurable), and those of [`Cluster::publish`].
     pub async fn emit<T: Serialize>(&self, event: &str, args: T) -> Result<()> {
         self.enqueue(event, args).await?.await
     }
@@ -82,7 +95,11 @@ impl BroadcastOperator {
     /// As for [`emit`](Self::emit); those of the database come with the receipt.
     pub async fn enqueue<T: Serialize>(&self, event: &str, args: T) -> Result<Receipt> {
         let event = client_event(event, Value::args_from_rust(&args)?)?;
-        self.cluster.enqueue(&self.message(event)).await
+        let message = self.message(event);
+        match self.is_durable {
+            true => self.cluster.enqueue_durable(&message).await,
+            false => self.cluster.enqueue(&message).await,
+        }
     }
 
     /// Sends several events, in order, as a batch: as few transactions as possible. Returns when all are committed.
@@ -122,6 +139,7 @@ impl BroadcastOperator {
     where
         A: DeserializeOwned,
     {
+        self.check_not_durable("an event that asks for acknowledgements")?;
         let event = client_event(event, Value::args_from_rust(&args)?)?;
         let (wait, mut opts) = (self.wait(), self.opts.clone());
         opts.flags.timeout = Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
@@ -163,6 +181,7 @@ impl BroadcastOperator {
     /// Those of [`Cluster::publish`] and [`Cluster::subscribe`].
     #[doc(alias = "fetchSockets")]
     pub async fn fetch_sockets(&self) -> Result<Collected<RemoteSocket>> {
+        self.check_not_durable("a request")?;
         let opts = self.opts.clone();
         let ask = |request_id| Body::FetchSockets { opts, request_id };
         Ok(self.cluster.ask_as_emitter(&self.nsp, self.wait(), ask, node_listed).await?.flatten())
@@ -177,7 +196,15 @@ impl BroadcastOperator {
         Message { uid: Uid::emitter(), nsp: self.nsp.clone(), body }
     }
 
+    fn check_not_durable(&self, what: &'static str) -> Result<()> {
+        match self.is_durable {
+            true => Err(Error::NotDurable(what)),
+            false => Ok(()),
+        }
+    }
+
     async fn publish(&self, body: Body) -> Result<()> {
+        self.check_not_durable("what is no event")?;
         self.cluster.publish_as_emitter(&self.nsp, body).await
     }
 }

@@ -28,6 +28,10 @@ const NOTIFY: &str = "SELECT count(*), set_config('synchronous_commit', 'off', t
 /// The same for one notification: what is planned faster is published sooner.
 const NOTIFY_ONE: &str = "SELECT pg_notify($1, $2), set_config('synchronous_commit', 'off', true)";
 
+/// Beside a durable event, which a crash of the server must not lose once it is committed, the transaction is flushed.
+const NOTIFY_FLUSHED: &str =
+    "SELECT count(*) FROM (SELECT pg_notify(unnest($1::text[]), unnest($2::text[])) OFFSET 0) AS sent";
+
 /// The messages of one transaction, in order.
 #[derive(Default)]
 pub(super) struct Batch {
@@ -128,33 +132,65 @@ pub(super) async fn send(
     has_begun: bool,
     lock: LockPatience,
 ) -> Result<(), PgError> {
-    let insert = insert(table);
+    let statements = Statements::of(table, jobs.iter().any(|job| job.encoded.is_durable()));
     match steps(jobs).as_slice() {
-        [step @ Step::Notify { .. }] if !has_begun => step.send(client, &insert).await,
-        steps => in_one_transaction(client, steps, &insert, has_begun, lock).await,
+        [step @ Step::Notify { .. }] if !has_begun => step.send(client, &statements).await,
+        steps => in_one_transaction(client, steps, &statements, has_begun, lock).await,
     }
 }
 
 /// Sends each message in a transaction of its own, in order.
 pub(super) async fn send_each(client: &Client, jobs: &[Job], table: &TableName) -> Vec<Result<(), PgError>> {
-    let insert = insert(table);
-    let steps: Vec<_> = jobs.iter().flat_map(|job| steps(std::slice::from_ref(job))).collect();
-    future::join_all(steps.iter().map(|step| step.send(client, &insert))).await
+    let statements = [false, true].map(|is_durable| Statements::of(table, is_durable));
+    let step =
+        |job| steps(std::slice::from_ref(job)).into_iter().map(|step| (step, job.encoded.is_durable()));
+    let steps: Vec<_> = jobs.iter().flat_map(step).collect();
+    let sent =
+        steps.iter().map(|(step, is_durable)| step.send(client, &statements[usize::from(*is_durable)]));
+    future::join_all(sent).await
 }
 
-fn insert(table: &TableName) -> String {
-    format!(
-        "WITH row AS (INSERT INTO {} (payload) VALUES ($3) RETURNING id) \
-         SELECT pg_notify($1, $2 || id || '\"}}'), set_config('synchronous_commit', 'off', true) FROM row",
+/// Whether a transaction of a connection that is lost has inserted this durable event's row. The row stays for as long as
+/// attachments are kept; without one of that age it is not known.
+pub(super) async fn has_row(client: &Client, table: &TableName, identity: &[u8]) -> Result<bool, PgError> {
+    let sql = format!(
+        "SELECT EXISTS (SELECT FROM {} WHERE created_at > now() - interval '10 minutes' \
+         AND substring(payload FROM 2 FOR $2) = $1)",
         table.as_sql()
-    )
+    );
+    let length = i32::try_from(identity.len()).unwrap_or(i32::MAX);
+    let parameters: Parameters<'_> = &[(&identity, Type::BYTEA), (&length, Type::INT4)];
+    let rows = client.query_typed(&sql, parameters).await?;
+    rows.first().map_or(Ok(false), |row| row.try_get(0))
+}
+
+/// The statements of one transaction.
+struct Statements {
+    notify: &'static str,
+    notify_one: &'static str,
+    insert: String,
+}
+
+impl Statements {
+    fn of(table: &TableName, is_durable: bool) -> Self {
+        let (notify, notify_one, setting) = match is_durable {
+            true => (NOTIFY_FLUSHED, "SELECT pg_notify($1, $2)", ""),
+            false => (NOTIFY, NOTIFY_ONE, ", set_config('synchronous_commit', 'off', true)"),
+        };
+        let insert = format!(
+            "WITH row AS (INSERT INTO {} (payload) VALUES ($3) RETURNING id) \
+             SELECT pg_notify($1, $2 || id || '\"}}'){setting} FROM row",
+            table.as_sql()
+        );
+        Self { notify, notify_one, insert }
+    }
 }
 
 /// Pipelined: all statements are on their way before the first is answered.
 async fn in_one_transaction(
     client: &Client,
     steps: &[Step<'_>],
-    insert: &str,
+    all: &Statements,
     has_begun: bool,
     lock: LockPatience,
 ) -> Result<(), PgError> {
@@ -164,10 +200,10 @@ async fn in_one_transaction(
     }
     let begin = (!before.is_empty()).then(|| async move { client.batch_execute(&before).await }.boxed());
     let commit = client.batch_execute("COMMIT").boxed();
-    let statements = steps.iter().map(|step| step.send(client, insert));
-    let all = begin.into_iter().chain(statements).chain([commit]);
+    let statements = steps.iter().map(|step| step.send(client, all));
+    let sent = begin.into_iter().chain(statements).chain([commit]);
     // After a failure the server takes COMMIT for ROLLBACK; the first error is the one that says why.
-    future::join_all(all).await.into_iter().collect()
+    future::join_all(sent).await.into_iter().collect()
 }
 
 /// What a statement takes, with the types, so that nobody has to ask the server for them.
@@ -200,18 +236,22 @@ fn steps(jobs: &[Job]) -> Vec<Step<'_>> {
 }
 
 impl Step<'_> {
-    fn send<'a>(&'a self, client: &'a Client, insert: &'a str) -> BoxFuture<'a, Result<(), PgError>> {
+    fn send<'a>(
+        &'a self,
+        client: &'a Client,
+        statements: &'a Statements,
+    ) -> BoxFuture<'a, Result<(), PgError>> {
         match self {
             Step::Notify { channels, payloads } => async move {
                 match (channels.as_slice(), payloads.as_slice()) {
                     ([channel], [payload]) => {
                         let one: Parameters<'_> = &[(channel, Type::TEXT), (payload, Type::TEXT)];
-                        client.query_typed(NOTIFY_ONE, one).await.map(drop)
+                        client.query_typed(statements.notify_one, one).await.map(drop)
                     }
                     _ => {
                         let all: Parameters<'_> =
                             &[(channels, Type::TEXT_ARRAY), (payloads, Type::TEXT_ARRAY)];
-                        client.query_typed(NOTIFY, all).await.map(drop)
+                        client.query_typed(statements.notify, all).await.map(drop)
                     }
                 }
             }
@@ -221,7 +261,7 @@ impl Step<'_> {
                 let channel = channel.as_str();
                 let params: Parameters<'_> =
                     &[(&channel, Type::TEXT), (&header, Type::TEXT), (document, Type::BYTEA)];
-                client.query_typed(insert, params).await.map(drop)
+                client.query_typed(&statements.insert, params).await.map(drop)
             }
             .boxed(),
         }

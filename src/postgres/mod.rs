@@ -4,6 +4,7 @@ mod attachment_table;
 mod attachments;
 mod batch;
 mod connect;
+mod durable_rows;
 mod failure;
 #[cfg(feature = "cli")]
 pub(crate) mod health;
@@ -31,6 +32,7 @@ pub(crate) use attachment_table::CheckedTable;
 #[cfg(feature = "cli")]
 pub(crate) use attachment_table::{Brief, Cleaner, Deleted, Expired, OTHER_TABLE, Part, Statistics};
 pub(crate) use attachments::{delete_older, look_up};
+pub(crate) use durable_rows::list_durable;
 pub(crate) use failure::failure;
 pub(crate) use listener::{Command, Heard, Listener};
 pub(crate) use publisher::{OnLoss, Publisher, Publishing, Trouble};

@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::batch::Batch;
 use super::{CheckedTable, Session};
-use crate::protocol::{Channel, Encoded};
+use crate::protocol::{Channel, Encoded, durable};
 use crate::{Error, Result};
 use sender::Sender;
 
@@ -83,6 +83,14 @@ impl Job {
 
     pub(super) fn is_attachment(&self) -> bool {
         matches!(self.encoded, Encoded::Attachment { .. })
+    }
+
+    /// What tells a durable event's row from all others.
+    fn identity(&self) -> Option<&[u8]> {
+        match &self.encoded {
+            Encoded::Attachment { document, .. } => durable::identity_of(document),
+            Encoded::Inline(_) => None,
+        }
     }
 
     pub(super) fn finish(self, outcome: Result<()>) {

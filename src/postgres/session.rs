@@ -117,8 +117,7 @@ impl Session {
     async fn agree(&self, live: &mut Live, agreed: &Agreed) -> Result<()> {
         if let Some(server) = &agreed.server {
             if live.place.is_none() {
-                let place = timeout(CONNECT_WITHIN, SessionPlace::of(&live.client)).await;
-                live.place = Some(place.map_err(|_| no_answer(CONNECT_WITHIN))??);
+                live.place = Some(place_of(&live.client).await?);
             }
             if live.place.as_ref().is_some_and(|place| place.server != *server) {
                 // Which of the two is right, the listening session finds out by connecting again.
@@ -130,6 +129,19 @@ impl Session {
         }
         live.agreed = agreed.clone();
         Ok(())
+    }
+
+    /// The same connection, with the place where it is: whoever may have to end it later asks while it answers.
+    pub(super) async fn placed(&self, mut live: Live) -> Result<Live> {
+        if live.place.is_some() {
+            return Ok(live);
+        }
+        live.place = Some(place_of(&live.client).await?);
+        let mut kept = self.live.lock().await;
+        if let Some(kept) = kept.as_mut().filter(|kept| Arc::ptr_eq(&kept.client, &live.client)) {
+            kept.place.clone_from(&live.place);
+        }
+        Ok(live)
     }
 
     /// Waits until a connection may no longer be used, as the listening session has moved or all are to be replaced.
@@ -151,6 +163,9 @@ impl Session {
         let mut live = self.connect().await?;
         let agreed = self.same_server.agreed();
         self.agree(&mut live, &agreed).await?;
+        if old.place.is_some() && live.place.is_none() {
+            live.place = Some(place_of(&live.client).await?);
+        }
         if let (Some(old), Some(new)) = (&old.place, &live.place)
             && old.server == new.server
         {
@@ -159,6 +174,10 @@ impl Session {
         *self.live.lock().await = Some(live.clone());
         Ok(live)
     }
+}
+
+async fn place_of(client: &Client) -> Result<SessionPlace> {
+    timeout(CONNECT_WITHIN, SessionPlace::of(client)).await.map_err(|_| no_answer(CONNECT_WITHIN))?
 }
 
 /// Ends another session of the same role.

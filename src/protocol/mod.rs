@@ -7,6 +7,7 @@
 mod args;
 mod channel;
 mod data;
+pub(crate) mod durable;
 mod envelope;
 mod envelope_text;
 mod event;

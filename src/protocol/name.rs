@@ -55,7 +55,7 @@ impl RequestId {
     }
 }
 
-fn random_hex() -> String {
+pub(super) fn random_hex() -> String {
     format!("{:016x}", fastrand::u64(..))
 }
 

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::data::Data;
 use super::envelope::message_from_document;
-use super::{Header, Message, Namespace, json, msgpack};
+use super::{Header, Message, Namespace, durable, json, msgpack};
 use crate::{Error, Result};
 
 /// Postgres refuses the payload of a notification with this many bytes or more. (The Node adapters up to 0.5.0 send
@@ -29,6 +29,13 @@ pub enum Encoded {
     },
 }
 
+impl Encoded {
+    /// Whether it is a durable event.
+    pub(crate) fn is_durable(&self) -> bool {
+        matches!(self, Self::Attachment { document, .. } if durable::channel_of(document).is_some())
+    }
+}
+
 /// The keys of a message, in either encoding.
 #[derive(Serialize)]
 pub struct Document<'a> {
@@ -41,7 +48,7 @@ pub struct Document<'a> {
 }
 
 impl Message {
-    fn document(&self) -> Document<'_> {
+    pub(super) fn document(&self) -> Document<'_> {
         let kind = self.kind().number();
         Document { uid: self.uid.as_str(), nsp: self.nsp.as_str(), kind, data: Data(&self.body) }
     }

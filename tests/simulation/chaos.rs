@@ -1,5 +1,7 @@
 //! What happens in a world: the life of the peers, the commands of the users, and the faults.
 
+use std::collections::BTreeSet;
+
 use pgio::cluster::state::{Input, Question, SubscriptionId};
 use pgio::protocol::{Body, BroadcastOptions, EventArgs, RequestId, Uid, Value};
 
@@ -20,6 +22,11 @@ impl World {
             Event::Execute { m, session, number, statement } => self.execute(m, session, number, &statement),
             Event::LookUp { m, life, look_up, ids, fate } => self.look_up(m, life, look_up, ids, fate),
             Event::Rows { m, life, look_up, ids, rows } => self.rows(m, life, look_up, &ids, rows)?,
+            Event::List { m, life, channels, max_age, fate } => self.list(m, life, &channels, max_age, fate),
+            Event::Listed { m, life, rows } => self.listed(m, life, rows)?,
+            Event::CommitDurable { row, began, channel, number } => {
+                self.commit_durable(row, began, channel, number);
+            }
             Event::Publish { m, life, request, messages, fate } => {
                 self.publish(m, life, request, messages, fate);
             }
@@ -91,6 +98,13 @@ impl World {
             for (id, sub) in &self.machines[m].subs {
                 ensure!(sub.is_confirmed, "waiters-are-answered", "subscription {id} still waits");
                 ensure!(!sub.is_lost, "losses-are-told", "subscription {id} was never restored");
+                // A row that is there was there all the time.
+                let is_there = |seq: &&usize| {
+                    let row = self.postgres.commits[**seq].row;
+                    row.is_some_and(|row| self.postgres.rows.contains_key(&row))
+                };
+                let lost = sub.due.iter().find(is_there).filter(|_| self.machines[m].unlisted_at.is_none());
+                ensure!(lost.is_none(), "durable-not-lost", "subscription {id} has never got {lost:?}");
             }
             let id = self.machines[m].requests.keys().next();
             ensure!(id.is_none(), "request-ends-by-deadline", "{id:?} never ended");
@@ -213,7 +227,7 @@ impl World {
         let sender = Sender::Peer(p);
         let is_goodbye = says == Says::Goodbye;
         let now = self.now;
-        self.commit(Commit { channel, sender, uid, says_nsp, says, row, text });
+        self.commit(Commit { channel, sender, uid, says_nsp, says, row, durable_since: None, text });
         let peer = &mut self.peers[p];
         if kind.is_some() {
             if now - peer.last_commit > 9 * SECOND && peer.last_commit > 0 {
@@ -309,6 +323,11 @@ impl World {
             budget: 0,
             told_lost: 0,
             told_missed: Vec::new(),
+            made: None,
+            due: BTreeSet::new(),
+            got: BTreeSet::new(),
+            replayed: [None; 4],
+            is_live: [false; 4],
         };
         machine.subs.insert(id, sub);
         let channels = channels.into_iter().map(channel).collect();
@@ -410,7 +429,8 @@ impl World {
             }
             30..48 if self.machines[m].requests.len() < 6 => self.ask(m)?,
             48..51 => self.cancel(m)?,
-            51..75 => self.speak(),
+            51..69 => self.speak(),
+            69..75 => self.emit_durable(),
             75..79 => self.emit(),
             79..83 if self.peers.len() < 12 => self.new_peer(0),
             _ => self.fault(m)?,
@@ -451,7 +471,16 @@ impl World {
         let (uid, channel) = (self.peers[p].uid.clone(), self.peers[p].channel);
         let text = header(&uid, kind, row);
         let sender = Sender::Peer(p);
-        self.commit(Commit { channel, sender, uid, says_nsp: false, says, row: Some(row), text });
+        self.commit(Commit {
+            channel,
+            sender,
+            uid,
+            says_nsp: false,
+            says,
+            row: Some(row),
+            durable_since: None,
+            text,
+        });
         self.peers[p].last_commit = self.now;
     }
 
@@ -463,7 +492,16 @@ impl World {
         let says = Says::Broadcast { number, request: None };
         let text = inline(Version::Emitter, "emitter", NAMESPACES[channel], &says);
         let (sender, uid) = (Sender::Emitter, "emitter".to_owned());
-        self.commit(Commit { channel, sender, uid, says_nsp: false, says, row: None, text });
+        self.commit(Commit {
+            channel,
+            sender,
+            uid,
+            says_nsp: false,
+            says,
+            row: None,
+            durable_since: None,
+            text,
+        });
     }
 
     fn fault(&mut self, m: usize) -> Checked {
@@ -479,6 +517,7 @@ impl World {
             1 | 2 if faults.silences => self.fall_silent(m),
             3 if faults.restarts && self.chance(30) => {
                 self.trace.add(self.now, "postgres", format_args!("restarts"));
+                self.postgres.restarted_at = self.now;
                 self.postgres.down_until = self.now + self.rng.u64(100 * MILLI..4 * SECOND);
                 for m in 0..self.machines.len() {
                     if self.machines[m].session.is_some() {

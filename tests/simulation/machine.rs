@@ -19,6 +19,9 @@ pub const ROW_DEADLINE: u64 = 10 * SECOND;
 /// How long a message waits for a row at most while look-ups get no answer.
 const WITHOUT_ANSWER: u64 = 40 * SECOND;
 
+/// How long after an answer no message gives up its row.
+const AFTER_ANSWER: u64 = 2 * SECOND;
+
 /// A row that messages wait for.
 pub struct WaitingRow {
     /// Since when it is wanted.
@@ -109,6 +112,16 @@ pub struct Sub {
     /// What it was told in this step.
     pub told_lost: u32,
     pub told_missed: Vec<u64>,
+    /// When it was made.
+    pub made: Option<u64>,
+    /// Durable events that were committed since, and that it has not got yet.
+    pub due: BTreeSet<usize>,
+    /// Durable events that it has got.
+    pub got: BTreeSet<usize>,
+    /// The listing and the row of the last event that was replayed to it, by channel.
+    pub replayed: [Option<(u64, i64)>; 4],
+    /// Whether it has got a message since the last loss, by channel.
+    pub is_live: [bool; 4],
 }
 
 /// How a request ended.
@@ -173,6 +186,8 @@ pub struct Machine {
     pub blocked: [VecDeque<(usize, i64)>; 4],
     /// Rows that messages wait for.
     pub waiting_rows: BTreeMap<i64, WaitingRow>,
+    /// When rows came last.
+    pub answered_at: Option<u64>,
     /// The look-up that last asked for a row since messages wait for it.
     pub asked: BTreeMap<i64, LookUpId>,
     pub expired_rows: BTreeSet<i64>,
@@ -186,6 +201,21 @@ pub struct Machine {
     pub refreshed_at: u64,
     /// Since when each channel is listened to without a gap, as the machine was told.
     pub listening_since: [Option<u64>; 4],
+    /// The rows of durable events that it was given, with their channels.
+    pub durable_rows: BTreeMap<i64, usize>,
+    /// Messages that it was given since it was lost last.
+    pub since_loss: BTreeSet<usize>,
+    /// The number of the last listing, and whether one is under way.
+    pub listings: u64,
+    pub is_listing: bool,
+    /// When it was told last that durable events cannot be listed.
+    pub unlisted_at: Option<u64>,
+    /// Rows that were listed.
+    pub listed: BTreeSet<i64>,
+    /// Whether each channel was held back by events that it has missed, after the last step.
+    pub was_replaying: [bool; 4],
+    /// Since when each channel is held back by events that it has missed, with nothing in the way.
+    pub replaying_since: [Option<u64>; 4],
     pub last_sub: u64,
     pub last_request: u64,
     pub connects: u32,
@@ -196,6 +226,7 @@ impl Machine {
         let config = Config {
             channel_prefix: "socket.io".into(),
             heartbeat_timeout: std::time::Duration::from_micros(HEARTBEAT_TIMEOUT),
+            cleanup_interval: std::time::Duration::from_secs(5),
             max_waiting_bytes: max_bytes,
             max_attachment: 1 << 30,
         };
@@ -215,6 +246,7 @@ impl Machine {
             heard: Default::default(),
             blocked: Default::default(),
             waiting_rows: BTreeMap::new(),
+            answered_at: None,
             asked: BTreeMap::new(),
             expired_rows: BTreeSet::new(),
             found: BTreeMap::new(),
@@ -222,6 +254,14 @@ impl Machine {
             deaf_at: 0,
             refreshed_at: 0,
             listening_since: [None; 4],
+            durable_rows: BTreeMap::new(),
+            since_loss: BTreeSet::new(),
+            listings: 0,
+            is_listing: false,
+            unlisted_at: None,
+            listed: BTreeSet::new(),
+            was_replaying: [false; 4],
+            replaying_since: [None; 4],
             last_sub: 0,
             last_request: 0,
             connects: 0,
@@ -231,6 +271,18 @@ impl Machine {
     /// Whether its bound is so low that messages are dropped.
     pub fn is_tight(&self) -> bool {
         self.max_bytes < 100_000
+    }
+
+    /// Whether nothing keeps it from the table.
+    pub fn is_free(&self, now: u64, kept_until: u64) -> bool {
+        now >= kept_until && !self.is_tight()
+    }
+
+    /// Whether messages of a channel wait for a row, or for what was missed before them.
+    fn is_held_back(&self, channel: usize) -> bool {
+        !self.blocked[channel].is_empty()
+            || self.was_replaying[channel]
+            || self.state.is_replaying(&crate::postgres::channel(channel))
     }
 
     /// The channels that somebody wants, as bits.
@@ -256,12 +308,16 @@ impl Machine {
     pub fn note_given(&mut self, now: u64, seq: usize, commit: &Commit) {
         let Commit { channel, says, row, sender, uid, .. } = commit;
         let (channel, kind) = (*channel, says.kind());
+        self.since_loss.insert(seq);
+        if let (Some(row), true) = (*row, commit.durable_since.is_some()) {
+            self.durable_rows.insert(row, channel);
+        }
         if self.wanted() & (1 << channel) == 0 {
             return;
         }
         let mut is_taken = false;
         for sub in self.subs.values_mut().filter(|sub| sub.channels.contains(&channel)) {
-            if sub.taste.wants(kind) {
+            if sub.taste.wants(kind) && !sub.got.contains(&seq) {
                 is_taken = true;
                 sub.given[channel].push_back(seq);
             }
@@ -313,12 +369,16 @@ impl Machine {
     fn awaits_question(&self, request: &Req) -> bool {
         let waits =
             |seq: usize| self.blocked[request.channel].front().is_some_and(|(first, _)| *first <= seq);
-        let is_there = |seq: usize| !waits(seq) && self.found.get(&seq) != Some(&false);
+        // The question may wait behind what was missed.
+        let is_held = self.state.is_replaying(&crate::postgres::channel(request.channel));
+        let is_there = |seq: usize| !is_held && !waits(seq) && self.found.get(&seq) != Some(&false);
         !request.gave_up_question && !request.heard_itself.is_some_and(is_there)
     }
 
     /// Messages to the machine are lost, and its questions may be among them.
     pub fn lose(&mut self) {
+        self.since_loss.clear();
+        self.subs.values_mut().for_each(|sub| sub.is_live = [false; 4]);
         for request in self.requests.values_mut() {
             request.was_lossy = true;
             request.gave_up_question |= request.sent.is_some();
@@ -357,13 +417,59 @@ impl Machine {
         let due: Vec<_> = self
             .waiting_rows
             .iter()
-            .filter(|(_, row)| row.since + ROW_DEADLINE <= now)
+            .filter(|(_, row)| {
+                let deadline = row.since + ROW_DEADLINE;
+                let patience = self.answered_at.map_or(deadline, |at| deadline.max(at + AFTER_ANSWER));
+                patience.min(row.wanted + WITHOUT_ANSWER).max(deadline) <= now
+            })
             .map(|(row, _)| *row)
             .collect();
         for row in due {
             self.expired_rows.insert(row);
             self.resolve(row, false);
         }
+    }
+
+    /// A subscriber gets a durable event.
+    pub fn check_durable(&mut self, id: u64, seq: usize) -> Checked {
+        let Some(sub) = self.subs.get_mut(&id) else {
+            return violated("durable-once", format!("#{seq} to subscription {id}, which has ended"));
+        };
+        ensure!(sub.got.insert(seq), "durable-once", "subscription {id} got #{seq} twice");
+        sub.due.remove(&seq);
+        Ok(())
+    }
+
+    /// A subscriber gets an event that was missed.
+    pub fn check_replayed(&mut self, id: u64, seq: usize, commit: &Commit, is_calm: bool) -> Checked {
+        let is_calm = is_calm && !self.is_tight();
+        let Some(sub) = self.subs.get_mut(&id) else {
+            return violated("durable-once", format!("#{seq} to subscription {id}, which has ended"));
+        };
+        let (channel, Some(row)) = (commit.channel, commit.row) else {
+            return violated("durable-once", format!("#{seq} is replayed, and has no row"));
+        };
+        ensure!(
+            sub.channels.contains(&channel) && sub.taste.wants(commit.says.kind()),
+            "durable-once",
+            "#{seq} is replayed to subscription {id}, which does not want it"
+        );
+        // A listing that takes long makes its rows look younger than they are.
+        let is_earlier =
+            sub.made.zip(commit.durable_since).is_none_or(|(made, began)| began + 10 * SECOND < made);
+        ensure!(!is_earlier, "durable-once", "#{seq} is replayed to subscription {id}, which was made later");
+        let last = sub.replayed[channel].replace((self.listings, row));
+        ensure!(
+            last.is_none_or(|(listing, last)| listing != self.listings || last < row),
+            "durable-in-order",
+            "subscription {id} got row {row} after {last:?}"
+        );
+        ensure!(
+            !is_calm || !sub.is_live[channel],
+            "durable-in-order",
+            "subscription {id} got #{seq}, which it had missed, after what came live"
+        );
+        Ok(())
     }
 
     /// A subscriber gets a message.
@@ -382,7 +488,11 @@ impl Machine {
         while let Some(front) = sub.given[channel].pop_front() {
             if front == seq {
                 sub.last[channel] = Some(seq);
+                sub.is_live[channel] |= self.since_loss.contains(&seq);
                 return Ok(());
+            }
+            if sub.got.contains(&front) {
+                continue;
             }
             if sub.budget > 0 {
                 sub.budget -= 1;
@@ -398,12 +508,23 @@ impl Machine {
 
     /// After a step: nothing is held back that does not wait for a row of its own channel.
     pub fn check_held_back(&mut self) -> Checked {
+        let durable = self.durable_rows.values().filter(|_| self.is_tight());
+        let put_off: BTreeSet<usize> = durable.copied().collect();
+        let is_replaying = |channel: usize| self.state.is_replaying(&crate::postgres::channel(channel));
+        let replaying: BTreeSet<usize> = (0..4).filter(|channel| is_replaying(*channel)).collect();
         let is_anything_blocked = self.blocked.iter().any(|blocked| !blocked.is_empty());
         for (id, sub) in &mut self.subs {
             for channel in 0..4 {
                 while let Some(front) = sub.given[channel].front() {
-                    if self.blocked[channel].front().is_some_and(|(seq, _)| seq <= front) {
+                    // With a tight bound, the row of a durable event is looked up again and again until there is room.
+                    let is_put_off = put_off.contains(&channel);
+                    let is_blocked = self.blocked[channel].front().is_some_and(|(seq, _)| seq <= front);
+                    if is_blocked || is_put_off || replaying.contains(&channel) {
                         break;
+                    }
+                    if sub.got.contains(front) {
+                        sub.given[channel].pop_front();
+                        continue;
                     }
                     if sub.budget > 0 {
                         sub.budget -= 1;
@@ -414,7 +535,13 @@ impl Machine {
                         true => "slow-lookup-holds-only-its-channel",
                         false => "nothing-lost-while-connected",
                     };
-                    return violated(name, format!("subscription {id} did not get #{front}"));
+                    return violated(
+                        name,
+                        format!(
+                            "subscription {id} did not get #{front}; {:?} wait for rows",
+                            self.blocked[channel]
+                        ),
+                    );
                 }
             }
         }
@@ -537,7 +664,7 @@ impl Machine {
                 return violated("no-ghost-peers", format!("{id} waited for {uid}, which is no peer"));
             };
             let answered = request.answers.get(&index);
-            let may_have_dropped = self.is_tight() || !self.blocked[request.channel].is_empty();
+            let may_have_dropped = self.is_tight() || self.is_held_back(request.channel);
             ensure!(
                 !Self::has_answered(request.kind, answered) || may_have_dropped,
                 "complete-means-everyone-answered",
@@ -560,7 +687,7 @@ impl Machine {
                 || self.is_tight()
                 || request.heard_itself.is_none()
                 || request.question.is_some_and(|question| commits[question].row.is_some())
-                || !self.blocked[request.channel].is_empty(),
+                || self.is_held_back(request.channel),
             "complete-means-everyone-answered",
             "{id}: the peers were known for long, and the summary denies it"
         );

@@ -1,6 +1,7 @@
 //! A model of Postgres: one order of commits, sessions with their LISTEN sets, and the rows of the attachment table.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use pgio::cluster::state::Statement;
 use pgio::{Error, Namespace};
@@ -19,7 +20,10 @@ pub fn channel_number(name: &str) -> usize {
 }
 
 pub fn channel(number: usize) -> pgio::protocol::Channel {
-    Namespace::new(NAMESPACES[number]).channel("socket.io").expect("a short name")
+    static ALL: LazyLock<[pgio::protocol::Channel; 4]> = LazyLock::new(|| {
+        NAMESPACES.map(|nsp| Namespace::new(nsp).channel("socket.io").expect("a short name"))
+    });
+    ALL[number].clone()
 }
 
 /// Who published a message.
@@ -38,6 +42,8 @@ pub struct Commit {
     pub says_nsp: bool,
     pub says: Says,
     pub row: Option<i64>,
+    /// When the transaction of a durable event began.
+    pub durable_since: Option<u64>,
     pub text: String,
 }
 
@@ -75,9 +81,13 @@ pub struct Postgres {
     pub commits: Vec<Commit>,
     pub sessions: Vec<Session>,
     pub rows: BTreeMap<i64, (u64, Vec<u8>)>,
+    /// The commits of durable events, by their rows.
+    pub durable: BTreeMap<i64, usize>,
     last_row: i64,
     /// Until when it takes no connections and no statements.
     pub down_until: u64,
+    /// When it was restarted last.
+    pub restarted_at: u64,
     /// Until when the attachment table is locked.
     pub locked_until: u64,
     /// Until when it refuses to listen to a channel.
@@ -105,6 +115,19 @@ impl Postgres {
         self.last_row += 1;
         self.rows.insert(self.last_row, (now, document));
         self.last_row
+    }
+
+    /// The id of a row that is inserted with a commit to come.
+    pub fn next_row(&mut self) -> i64 {
+        self.last_row += 1;
+        self.last_row
+    }
+
+    /// The rows of a channel's durable events that are no older than that, with their ages.
+    pub fn list(&self, now: u64, channel: usize, max_age: u64) -> Vec<(i64, u64)> {
+        let age = |row: i64| Some((row, now - self.rows.get(&row)?.0));
+        let of_channel = self.durable.iter().filter(|(_, seq)| self.commits[**seq].channel == channel);
+        of_channel.filter_map(|(row, _)| age(*row)).filter(|(_, age)| *age < max_age).collect()
     }
 
     /// Deletes rows that are that old.

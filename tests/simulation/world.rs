@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pgio::Error;
-use pgio::cluster::state::{Input, LookUpId, Output, Row, Statement};
+use pgio::cluster::state::{DurableRow, DurableRows, Input, LookUpId, Output, Row, Statement};
 use pgio::cluster::{Content, Event as Delivered};
-use pgio::protocol::{AttachmentId, Body, Message};
+use pgio::protocol::{AttachmentId, Body, EventArgs, Message, Value};
 
 use crate::machine::{Checked, Ending, Link, Machine, Sub, Violation, ensure, violated};
 use crate::peer::{Life, Peer};
@@ -52,6 +52,25 @@ pub enum Event {
         look_up: LookUpId,
         ids: Vec<i64>,
         rows: Result<HashMap<AttachmentId, Row>, Error>,
+    },
+    List {
+        m: usize,
+        life: u32,
+        channels: Vec<usize>,
+        max_age: u64,
+        fate: Fate,
+    },
+    Listed {
+        m: usize,
+        life: u32,
+        rows: Result<DurableRows, Error>,
+    },
+    /// The transaction of a durable event commits.
+    CommitDurable {
+        row: i64,
+        began: u64,
+        channel: usize,
+        number: u64,
     },
     Publish {
         m: usize,
@@ -342,10 +361,30 @@ impl World {
         }
         let bytes = machine.state.remains().waiting_bytes;
         // Each channel may count what it dropped beyond its bound.
-        let bound = (machine.max_bytes + 256) * machine.wanted().count_ones() as usize;
+        // The places of missed events, and one event of each, are let in beyond the bound.
+        let bound = (machine.max_bytes + 256 + 1024) * machine.wanted().count_ones() as usize;
         ensure!(bytes <= bound, "bounded", "{bytes} bytes wait, and the bound is {bound}");
         ensure!(machine.look_ups.len() <= 4, "bounded", "{} look-ups are under way", machine.look_ups.len());
         machine.refused_now = None;
+        for number in 0..4 {
+            let is_replaying = machine.state.is_replaying(&crate::postgres::channel(number));
+            machine.was_replaying[number] = is_replaying;
+            let is_held = machine.link == Link::Up
+                && machine.is_free(self.now, self.postgres.locked_until.max(self.postgres.down_until))
+                && is_replaying;
+            let since = match is_held {
+                true => *machine.replaying_since[number].get_or_insert(self.now),
+                false => {
+                    machine.replaying_since[number] = None;
+                    self.now
+                }
+            };
+            ensure!(
+                self.now - since < 25 * SECOND,
+                "durable-not-lost",
+                "channel {number} is held back by what it has missed since {since}"
+            );
+        }
         for (id, sub) in &mut machine.subs {
             ensure!(
                 sub.told_lost == 0 && sub.told_missed.is_empty(),
@@ -396,6 +435,20 @@ impl World {
                 let delay = delay.max(self.postgres.locked_until.saturating_sub(self.now));
                 let fate = self.fate(self.faults.rows);
                 self.after(delay, Event::LookUp { m, life, look_up, ids, fate });
+            }
+            Output::List { channels, max_age } => {
+                self.trace.count(self.now, 17);
+                let machine = &mut self.machines[m];
+                ensure!(!machine.is_listing, "bounded", "two listings are under way");
+                ensure!(machine.link != Link::Down, "durable-in-order", "a listing with no connection");
+                machine.is_listing = true;
+                let channels: Vec<_> =
+                    channels.iter().map(|c| crate::postgres::channel_number(c.as_str())).collect();
+                let slow = if self.is_slow(20) { self.rng.u64(0..3 * SECOND) } else { 0 };
+                let delay = self.delay() + slow;
+                let fate = self.fate(self.faults.rows);
+                let max_age = max_age.as_micros() as u64;
+                self.after(delay, Event::List { m, life, channels, max_age, fate });
             }
             Output::Publish { request, messages } => {
                 self.trace.count(self.now, 12);
@@ -523,6 +576,7 @@ impl World {
             return Ok(());
         }
         sub.is_confirmed = true;
+        sub.made = Some(self.now);
         if let Some(session) = machine.session
             && machine.link != Link::Down
         {
@@ -547,11 +601,34 @@ impl World {
         let machine = &mut self.machines[m];
         match event {
             Delivered::Message(received) => {
-                let seq = seq_of(received.time);
+                let is_message = matches!(received.content, Content::Message(_));
+                let seq = match (received.is_replayed, received.attachment) {
+                    (true, Some(attached)) => {
+                        let seq = self.postgres.durable.get(&attached.id.0).copied();
+                        let Some(seq) = seq else {
+                            return violated(
+                                "durable-once",
+                                format!("{received:?} is replayed, and is not durable"),
+                            );
+                        };
+                        seq
+                    }
+                    _ => seq_of(received.time),
+                };
                 self.trace.count(self.now, 16 + ((seq as u64) << 8));
                 let commit = &self.postgres.commits[seq];
+                if commit.durable_since.is_some() && is_message {
+                    machine.check_durable(id, seq)?;
+                }
+                if received.is_replayed {
+                    ensure!(is_message, "durable-not-lost", "#{seq} is replayed as {:?}", received.content);
+                    let is_calm = !self.faults.rows && !self.faults.missed;
+                    return machine.check_replayed(id, seq, commit, is_calm);
+                }
                 machine.check_delivery(id, seq, commit, &received.text)?;
-                let is_message = matches!(received.content, Content::Message(_));
+                if commit.row.is_some_and(|row| machine.listed.contains(&row)) {
+                    return Ok(());
+                }
                 let should_be = match commit.row {
                     Some(_) => machine.found.get(&seq).copied(),
                     None => Some(commit.says.kind().is_some()),
@@ -856,6 +933,9 @@ impl World {
             return Ok(());
         }
         machine.look_ups.remove(&look_up);
+        if rows.is_ok() {
+            machine.answered_at = Some(self.now);
+        }
         let is_lost = matches!(rows, Err(Error::ConnectionLost(_) | Error::Connect { .. }));
         if is_lost {
             machine.extend_rows(self.now);
@@ -893,6 +973,97 @@ impl World {
         self.after(delay, Event::Published { m, life, request, outcome });
     }
 
+    /// The table is asked for the rows of durable events.
+    pub fn list(&mut self, m: usize, life: u32, channels: &[usize], max_age: u64, fate: Fate) {
+        let is_locked = self.now < self.postgres.locked_until;
+        let waits = (self.postgres.locked_until.saturating_sub(self.now)).min(4 * SECOND);
+        let is_down = self.now < self.postgres.down_until;
+        let rows = match fate {
+            Fate::Lost | Fate::LostAfterwards => Err(Error::ConnectionLost("broken pipe".into())),
+            _ if is_down => Err(Error::ConnectionLost("refused".into())),
+            _ if is_locked => Err(Error::TableLocked { table: "rows".into(), pid: None }),
+            Fate::Refused => Err(Error::TablePrivilege { table: "rows".into(), reason: "no SELECT".into() }),
+            Fate::Well => {
+                let row = |(id, age)| DurableRow { id: AttachmentId(id), age: Duration::from_micros(age) };
+                let of = |number: &usize| {
+                    let rows = self.postgres.list(self.now, *number, max_age);
+                    (channel(*number), rows.into_iter().map(row).collect::<Vec<_>>())
+                };
+                Ok(channels.iter().map(of).filter(|(_, rows)| !rows.is_empty()).collect())
+            }
+        };
+        let delay = self.delay() + waits;
+        self.after(delay, Event::Listed { m, life, rows });
+    }
+
+    pub fn listed(&mut self, m: usize, life: u32, rows: Result<DurableRows, Error>) -> Checked {
+        let machine = &mut self.machines[m];
+        if machine.life != life {
+            return Ok(());
+        }
+        machine.is_listing = false;
+        match &rows {
+            Ok(rows) => {
+                machine.listings += 1;
+                machine.listed.extend(rows.values().flatten().map(|row| row.id.0));
+            }
+            Err(Error::TablePrivilege { .. }) => machine.unlisted_at = Some(self.now),
+            Err(_) => {}
+        }
+        self.give(m, Input::Listed { rows, time: UNIX_EPOCH })
+    }
+
+    /// A transaction with a durable event begins, and commits some time later.
+    pub fn emit_durable(&mut self) {
+        if self.now < self.postgres.down_until {
+            return;
+        }
+        let (row, channel, number) =
+            (self.postgres.next_row(), self.rng.usize(0..self.channels), self.number());
+        let delay = match self.rng.u8(0..10) {
+            0 => self.rng.u64(0..4 * SECOND),
+            1..4 => self.rng.u64(0..100 * MILLI),
+            _ => 0,
+        };
+        self.after(delay, Event::CommitDurable { row, began: self.now, channel, number });
+    }
+
+    pub fn commit_durable(&mut self, row: i64, began: u64, channel: usize, number: u64) {
+        // A transaction does not survive a restart.
+        if self.now < self.postgres.down_until || self.postgres.restarted_at > began {
+            return;
+        }
+        let payload = Value::from("x".repeat((number as usize % 4) * 1000));
+        let event = EventArgs::new("e", [Value::from(number), payload]);
+        let body = Body::Broadcast { opts: Default::default(), event, request_id: None };
+        let message = Message::new(pgio::protocol::Uid::emitter(), NAMESPACES[channel], body);
+        let encoded = message.encode_durable(&crate::postgres::channel(channel));
+        let Ok(pgio::protocol::Encoded::Attachment { document, .. }) = encoded else { panic!("{encoded:?}") };
+        let seq = self.postgres.commits.len();
+        self.postgres.rows.insert(row, (began, document));
+        self.postgres.durable.insert(row, seq);
+        let (now, says) = (self.now, Says::Broadcast { number, request: None });
+        for sub in self.machines.iter_mut().flat_map(|machine| machine.subs.values_mut()) {
+            let was_there = sub.made.is_some_and(|made| made <= began && made < now);
+            if was_there && sub.channels.contains(&channel) && sub.taste.wants(says.kind()) {
+                sub.due.insert(seq);
+            }
+        }
+        let text = header("emitter", pgio::protocol::MessageKind::Broadcast, row);
+        let (sender, uid) = (Sender::Emitter, "emitter".to_owned());
+        let durable_since = Some(began);
+        self.commit(Commit {
+            channel,
+            sender,
+            uid,
+            says_nsp: false,
+            says,
+            row: Some(row),
+            durable_since,
+            text,
+        });
+    }
+
     fn commit_message(&mut self, m: usize, message: Message) {
         let number = self.number();
         let says = match &message.body {
@@ -925,7 +1096,16 @@ impl World {
         }
         let sender = own.map_or(Sender::Machine(m), Sender::Peer);
         let uid = message.uid.as_str().to_owned();
-        let seq = self.commit(Commit { channel: number, sender, uid, says_nsp: true, says, row, text });
+        let seq = self.commit(Commit {
+            channel: number,
+            sender,
+            uid,
+            says_nsp: true,
+            says,
+            row,
+            durable_since: None,
+            text,
+        });
         if let Some(request) = asked.and_then(|id| self.machines[m].requests.get_mut(&id)) {
             request.question = seq;
         }

@@ -4,6 +4,7 @@ mod adapter;
 mod attacks;
 mod cli;
 mod cluster;
+mod durable;
 mod emitter;
 mod fuzz_corpus;
 mod interop_harness;

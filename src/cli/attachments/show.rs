@@ -46,6 +46,7 @@ impl Show {
             text: String::new(),
             attachment: Some(Attached { id, bytes: Some(row.document.len()), memory: 0 }),
             content: Content::Message(message),
+            is_replayed: false,
         };
         let mut lines = Lines::stdout();
         match global.output {

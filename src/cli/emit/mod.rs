@@ -43,7 +43,7 @@ Examples:
   pgio emit --room r1 ping '<>' '{\"a\":1}'          text and an object, to a room
   pgio emit --ack --timeout 3s question 42         what do the clients answer?
   pgio emit --from events.jsonl --rate 1000/s      many, and not too fast
-  pgio emit --room r1 --expect 1 stop              only if somebody is there
+  pgio emit --durable -r r1 --expect 1 paid 7      for absent servers, too
   pgio emit --require-nodes 2 --retry-for 30s up   for a crontab")]
 pub(super) struct Emit {
     /// The event's name
@@ -62,6 +62,9 @@ pub(super) struct Emit {
     /// May be lost for clients that are not ready to receive
     #[arg(long)]
     volatile: bool,
+    /// Keep the event for pgio servers and tails that are away when it is sent [default: no]
+    #[arg(long, conflicts_with_all = ["ack", "volatile"])]
+    durable: bool,
     /// Whether the transport should compress the event
     #[arg(long, value_name = "BOOL")]
     compress: Option<bool>,
@@ -112,8 +115,8 @@ pub(super) struct Emit {
     /// Send nothing and exit with status 4 when fewer servers are live
     #[arg(long, value_name = "N")]
     require_nodes: Option<usize>,
-    /// Keep trying for so long while Postgres is down. An event may go out twice if the connection breaks at the wrong
-    /// moment
+    /// Keep trying for so long while Postgres is down. An event that is not durable may go out twice if the connection
+    /// breaks at the wrong moment
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     retry_for: Option<Duration>,
 }
@@ -264,6 +267,9 @@ impl Emit {
         operator = operator.except(self.except.as_slice()).timeout(self.timeout);
         if self.volatile {
             operator = operator.volatile();
+        }
+        if self.durable {
+            operator = operator.durable();
         }
         match self.compress {
             Some(compress) => operator.compress(compress),

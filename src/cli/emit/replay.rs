@@ -175,6 +175,9 @@ impl<'a> Replay<'a> {
         if volatile.unwrap_or(self.emit.volatile) {
             operator = operator.volatile();
         }
+        if self.emit.durable {
+            operator = operator.durable();
+        }
         match compress.or(self.emit.compress) {
             Some(compress) => operator.compress(compress),
             None => operator,

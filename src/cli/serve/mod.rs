@@ -185,6 +185,9 @@ pub(super) struct Serve {
     /// Let other servers see the headers authorization, proxy-authorization and cookie of clients, in fetchSockets
     #[arg(long)]
     share_headers: bool,
+    /// Keep the events that clients emit to others for pgio nodes that are away [default: no]
+    #[arg(long)]
+    durable: bool,
     /// Do not create the attachment table if it is missing
     #[arg(long)]
     no_init: bool,
@@ -300,7 +303,8 @@ impl Serve {
         metrics: Metrics,
         global: &Global,
     ) -> Result<Option<Server>, Failure> {
-        let options_of_adapter = global.adapter_options().share_headers(self.share_headers);
+        let options_of_adapter =
+            global.adapter_options().share_headers(self.share_headers).durable(self.durable);
         let cluster = Cluster::connect(database.settings().clone(), options_of_adapter).await?;
         if !self.no_init && cluster.create_attachment_table().await? {
             tracing::info!(table = %cluster.options().table_name, "attachment table created");

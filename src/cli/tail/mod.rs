@@ -157,7 +157,7 @@ fn tell(global: &Global, event: &Event) {
         }
         Event::Lost(error) => global.warn(&format!("{error}; waiting for it to come back")),
         Event::Restored(away) => {
-            global.warn(&format!("listening again after {away:.1?}; what was sent meanwhile is not shown"));
+            global.warn(&format!("listening again after {away:.1?}; what was sent meanwhile is not shown, but for durable events"));
         }
     }
 }

@@ -219,6 +219,7 @@ mod tests {
             text: String::new(),
             attachment: None,
             content,
+            is_replayed: false,
         }
     }
 

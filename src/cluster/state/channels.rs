@@ -11,6 +11,7 @@ use indexmap::IndexSet;
 
 use super::delivery::Queue;
 use super::peers::Peers;
+use super::replay::Memory;
 use super::{Statement, SubscriptionId};
 use crate::Error;
 use crate::protocol::{Channel, Namespace, RequestId, Uid};
@@ -29,6 +30,7 @@ pub(super) struct ChannelState {
     pub(super) requests: IndexSet<RequestId>,
     pub(super) peers: Peers,
     pub(super) queue: Queue,
+    pub(super) memory: Memory,
     /// Tells this state from an earlier one of the same channel.
     pub(super) epoch: u64,
 }
@@ -114,6 +116,7 @@ impl Channels {
     /// heartbeat timeout, where the connection answers.
     pub(super) fn want(
         &mut self,
+        now: Instant,
         channel: &Channel,
         prefix: &str,
         hears: Option<(Instant, Duration)>,
@@ -139,6 +142,7 @@ impl Channels {
                 requests: IndexSet::new(),
                 peers,
                 queue: Queue::default(),
+                memory: Memory::new(now, is_confirmed),
                 epoch: *epoch,
             }
         })
@@ -272,6 +276,17 @@ impl Channels {
         self.to_listen = self.wanted.keys().cloned().collect();
     }
 
+    /// Messages of the channels that are listened to may be missed from that moment on. Returns these channels.
+    pub(super) fn interrupted(&mut self, since: Instant) -> Vec<Channel> {
+        let mut channels = Vec::new();
+        for state in self.wanted.values_mut().filter(|state| self.confirmed.contains(&state.channel)) {
+            state.memory.lose(since);
+            channels.push(state.channel.clone());
+        }
+        channels.sort();
+        channels
+    }
+
     pub(super) fn interrupt_peers(&mut self) {
         self.wanted.values_mut().for_each(|state| state.peers.interrupt());
     }
@@ -299,7 +314,7 @@ mod tests {
 
     fn want(channels: &mut Channels, name: &str) -> Channel {
         let channel = Namespace::new(name).channel("socket.io").unwrap();
-        channels.want(&channel, "socket.io", None).subscribers.push(SubscriptionId(1));
+        channels.want(Instant::now(), &channel, "socket.io", None).subscribers.push(SubscriptionId(1));
         channel
     }
 

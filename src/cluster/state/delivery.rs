@@ -4,42 +4,85 @@
 //! that they hold stay within the bound, beyond which messages are dropped and counted at their place.
 
 use std::collections::VecDeque;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
+use super::replay::{Found, Replay};
 use super::{Config, Row, SubscriptionId};
 use crate::Error;
 use crate::cluster::{Attached, Content, Received};
-use crate::protocol::{AttachmentId, Channel, Header, Message, Namespace, Uid};
+use crate::protocol::{AttachmentId, Channel, Header, Message, Namespace, Uid, durable};
 
 /// What a slot costs besides its texts, in bytes.
 const SLOT_BYTES: usize = 256;
+
+/// How many events that were missed have slots of their own at once.
+const FOUND_AT_ONCE: usize = 1024;
 
 /// A message in its place.
 pub(super) enum Slot {
     /// Its row is being looked up.
     Waiting(Waiting),
     /// It can be delivered.
-    Ready { received: Box<Received>, takers: Vec<SubscriptionId> },
+    Ready { received: Box<Received>, takers: Takers, row: Option<RowRead> },
+    /// The durable events that were missed before this place, as far as they are not in slots of their own.
+    Replay(Replay),
+    /// A durable event that was missed, and whose row is not there any more.
+    Gone,
     /// So many messages were dropped here.
     Missed(u64),
     /// A peer said goodbye here, after the answers before.
     Goodbye(Uid),
 }
 
+/// Who gets a message.
+pub(super) enum Takers {
+    /// These subscriptions.
+    Known(Vec<SubscriptionId>),
+    /// Those that want it and were made before it was.
+    Replayed { made_at: Instant },
+}
+
+/// The row that a message names or came in.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RowRead {
+    pub(super) id: AttachmentId,
+    /// Whether it is not to be delivered again: it is durable, or too large to tell.
+    pub(super) is_once: bool,
+}
+
 /// A message whose row is being looked up.
 pub(super) struct Waiting {
     time: SystemTime,
-    text: String,
     id: AttachmentId,
-    header: Header,
-    takers: Vec<SubscriptionId>,
+    origin: Origin,
+}
+
+/// How it is known that there is such a message.
+enum Origin {
+    /// By a notification.
+    Notified { text: String, header: Header, takers: Vec<SubscriptionId> },
+    /// Its row was found after a gap.
+    Found { made_at: Instant },
 }
 
 /// What may be delivered.
 pub(super) enum Released {
-    Message { received: Box<Received>, takers: Vec<SubscriptionId> },
+    Message { received: Box<Received>, takers: Takers, row: Option<RowRead> },
     Missed(u64),
     Goodbye(Uid),
+}
+
+/// What has become of a slot whose row has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Filled {
+    /// It is filled, or there is no such slot.
+    Well,
+    /// There was no room for the message, which is dropped.
+    Dropped,
+    /// There was no room for a durable event, which still waits: its row has to be looked up once more.
+    Again,
+    /// The row is not to be had for now. If it is that of a durable event, it may be later.
+    Failed,
 }
 
 impl Slot {
@@ -50,15 +93,27 @@ impl Slot {
         header: Header,
         takers: Vec<SubscriptionId>,
     ) -> Self {
-        Self::Waiting(Waiting { time, text, id, header, takers })
+        Self::Waiting(Waiting { time, id, origin: Origin::Notified { text, header, takers } })
+    }
+
+    /// Once more the slot of a message that was read already.
+    fn waiting_again(id: AttachmentId, received: Received, takers: Takers) -> Self {
+        let Received { time, text, content, .. } = received;
+        let origin = match (takers, content.header()) {
+            (Takers::Known(takers), Some(header)) => Origin::Notified { text, header, takers },
+            (Takers::Replayed { made_at }, _) => Origin::Found { made_at },
+            // A notification has a header.
+            (Takers::Known(_), None) => return Self::Gone,
+        };
+        Self::Waiting(Waiting { time, id, origin })
     }
 
     fn bytes(&self) -> usize {
         SLOT_BYTES
             + match self {
-                Self::Waiting(waiting) => waiting.text.len(),
+                Self::Waiting(Waiting { origin: Origin::Notified { text, .. }, .. }) => text.len(),
                 Self::Ready { received, .. } => received.memory(),
-                Self::Missed(_) | Self::Goodbye(_) => 0,
+                Self::Waiting(_) | Self::Missed(_) | Self::Goodbye(_) | Self::Replay(_) | Self::Gone => 0,
             }
     }
 }
@@ -67,8 +122,9 @@ impl Slot {
 #[derive(Default)]
 pub(super) struct Queue {
     slots: VecDeque<Slot>,
-    /// The number of the first slot.
-    first: u64,
+    /// The number of the first slot. Numbers of slots that have left are used again, by events that were missed before the
+    /// slots that are left.
+    first: i64,
     bytes: usize,
 }
 
@@ -110,47 +166,117 @@ impl Queue {
     }
 
     /// The number of the slot that came last.
-    pub(super) fn last(&self) -> u64 {
-        self.first + (self.slots.len() as u64).saturating_sub(1)
+    pub(super) fn last(&self) -> i64 {
+        self.first + (self.slots.len() as i64 - 1).max(0)
     }
 
     /// Completes a waiting slot with its row: found, gone, or not to be had. A row that has to wait for others and
-    /// exceeds the bound is dropped; then this returns false.
+    /// exceeds the bound is dropped, unless it is durable.
     pub(super) fn fill(
         &mut self,
         channel: &Channel,
-        number: u64,
+        number: i64,
         row: &Result<Option<Row>, Error>,
         namespace: &Namespace,
         config: &Config,
-    ) -> bool {
-        let index = number.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
-        let Some(slot) = index.and_then(|index| self.slots.get_mut(index)) else { return true };
-        let Slot::Waiting(_) = slot else { return true };
-        self.bytes -= slot.bytes();
-        let Slot::Waiting(waiting) = std::mem::replace(slot, Slot::Missed(1)) else { return true };
-        let filled = waiting.with_row(channel, row, namespace, config.max_attachment);
-        let has_room = index == Some(0) || self.bytes + filled.bytes() <= config.max_waiting_bytes;
-        if has_room {
-            *slot = filled;
+    ) -> Filled {
+        let index = usize::try_from(number - self.first).ok();
+        let Some(slot) = index.and_then(|index| self.slots.get_mut(index)) else { return Filled::Well };
+        let Slot::Waiting(waiting) = slot else { return Filled::Well };
+        let is_found = matches!(waiting.origin, Origin::Found { .. });
+        if is_found && row.is_err() {
+            // It takes as much room.
+            *slot = Slot::Gone;
+            return Filled::Failed;
         }
-        self.bytes += slot.bytes();
-        has_room
+        let others = self.bytes - slot.bytes();
+        let Slot::Waiting(waiting) = std::mem::replace(slot, Slot::Missed(1)) else { return Filled::Well };
+        let filled = waiting.with_row(channel, row, namespace, config.max_attachment);
+        let has_room = index == Some(0) || others + filled.bytes() <= config.max_waiting_bytes;
+        let outcome = match filled {
+            filled if has_room => {
+                *slot = filled;
+                if row.is_ok() { Filled::Well } else { Filled::Failed }
+            }
+            Slot::Ready { received, takers, row: Some(RowRead { id, is_once: true }) } => {
+                *slot = Slot::waiting_again(id, *received, takers);
+                Filled::Again
+            }
+            _ => Filled::Dropped,
+        };
+        self.bytes = others + slot.bytes();
+        outcome
+    }
+
+    /// Whether the slot of that number holds an event that was missed.
+    pub(super) fn is_found(&self, number: i64) -> bool {
+        let slot = usize::try_from(number - self.first).ok().and_then(|index| self.slots.get(index));
+        matches!(slot, Some(Slot::Waiting(Waiting { origin: Origin::Found { .. }, .. })))
+    }
+
+    /// Adds the place of the events that were missed before those to come. It takes no room.
+    pub(super) fn push_replay(&mut self) {
+        // A listing that nobody has asked for yet will cover this as well.
+        if !self.slots.iter().any(|slot| matches!(slot, Slot::Replay(Replay::Wanted))) {
+            self.bytes += SLOT_BYTES;
+            self.slots.push_back(Slot::Replay(Replay::Wanted));
+        }
+    }
+
+    /// Whether events that were missed hold back what comes later.
+    pub(super) fn has_replay(&self) -> bool {
+        self.slots.iter().any(|slot| matches!(slot, Slot::Replay(_)))
+    }
+
+    /// The events that were missed, if all before them have been delivered.
+    pub(super) fn front_replay(&mut self) -> Option<&mut Replay> {
+        match self.slots.front_mut() {
+            Some(Slot::Replay(replay)) => Some(replay),
+            _ => None,
+        }
+    }
+
+    /// Gives slots of their own to the first of the events that were missed, as many as there is room for, and at least to
+    /// one. Returns the rows to look up, with the numbers of their slots; none where no event is left.
+    pub(super) fn place_found(&mut self, time: SystemTime, max_bytes: usize) -> Vec<(AttachmentId, i64)> {
+        let Some(Slot::Replay(Replay::Listed(rows))) = self.slots.front_mut() else { return Vec::new() };
+        let room = max_bytes.saturating_sub(self.bytes) / SLOT_BYTES;
+        let count = rows.len().min(room.clamp(1, FOUND_AT_ONCE));
+        let rows: Vec<_> = rows.drain(..count).collect();
+        for Found { id, made_at } in rows.iter().rev() {
+            let origin = Origin::Found { made_at: *made_at };
+            self.slots.push_front(Slot::Waiting(Waiting { time, id: *id, origin }));
+            self.first -= 1;
+            self.bytes += SLOT_BYTES;
+        }
+        rows.iter().enumerate().map(|(index, found)| (found.id, self.first + index as i64)).collect()
+    }
+
+    /// Removes the place of events that were missed.
+    pub(super) fn end_replay(&mut self) {
+        if self.front_replay().is_some() {
+            self.slots.pop_front();
+            self.first += 1;
+            self.bytes -= SLOT_BYTES;
+        }
     }
 
     /// Takes the next slot, unless it still waits.
     pub(super) fn pop_ready(&mut self) -> Option<Released> {
-        if matches!(self.slots.front()?, Slot::Waiting(_)) {
-            return None;
-        }
-        let slot = self.slots.pop_front()?;
-        self.first += 1;
-        self.bytes -= slot.bytes();
-        match slot {
-            Slot::Waiting(_) => None,
-            Slot::Ready { received, takers } => Some(Released::Message { received, takers }),
-            Slot::Missed(count) => Some(Released::Missed(count)),
-            Slot::Goodbye(uid) => Some(Released::Goodbye(uid)),
+        loop {
+            if matches!(self.slots.front()?, Slot::Waiting(_) | Slot::Replay(_)) {
+                return None;
+            }
+            let slot = self.slots.pop_front()?;
+            self.first += 1;
+            self.bytes -= slot.bytes();
+            return match slot {
+                Slot::Gone => continue,
+                Slot::Waiting(_) | Slot::Replay(_) => None,
+                Slot::Ready { received, takers, row } => Some(Released::Message { received, takers, row }),
+                Slot::Missed(count) => Some(Released::Missed(count)),
+                Slot::Goodbye(uid) => Some(Released::Goodbye(uid)),
+            };
         }
     }
 }
@@ -163,29 +289,44 @@ impl Waiting {
         namespace: &Namespace,
         max_memory: usize,
     ) -> Slot {
-        let Self { time, text, id, header, takers } = self;
-        let (mut bytes, mut memory) = (None, 0);
+        let Self { time, id, origin } = self;
+        let (text, header, takers) = match origin {
+            Origin::Notified { text, header, takers } => (text, Some(header), Takers::Known(takers)),
+            Origin::Found { made_at } => (String::new(), None, Takers::Replayed { made_at }),
+        };
+        let (mut bytes, mut memory, mut is_once) = (None, 0, header.is_none());
         let content = match row {
             Ok(Some(Row::Document(document))) => {
                 bytes = Some(document.len());
+                is_once |= durable::channel_of(document) == Some(channel.as_str().as_bytes());
                 match Message::decode_bounded(document, namespace, max_memory) {
                     Ok((message, taken)) => {
                         memory = taken;
                         Content::Message(message)
                     }
-                    Err(error) => Content::Unreadable(Some(header), error),
+                    Err(error) => Content::Unreadable(header, error),
                 }
             }
             Ok(Some(Row::TooLarge(bytes))) => {
+                is_once = true;
                 let error = Error::AttachmentTooLarge { bytes: *bytes, limit: max_memory as u64 };
-                Content::Unreadable(Some(header), error)
+                Content::Unreadable(header, error)
             }
             // The machine asks for it once more instead.
-            Ok(None | Some(Row::Postponed)) => Content::Missing(header),
-            Err(error) => Content::Unreadable(Some(header), error.clone()),
+            Ok(None | Some(Row::Postponed)) => match header {
+                Some(header) => Content::Missing(header),
+                None => return Slot::Gone,
+            },
+            Err(error) => Content::Unreadable(header, error.clone()),
         };
         let attachment = Some(Attached { id, bytes, memory });
-        let received = Received { time, channel: channel.clone(), text, attachment, content };
-        Slot::Ready { received: Box::new(received), takers }
+        let is_replayed = matches!(takers, Takers::Replayed { .. });
+        let text = match content.header().filter(|_| is_replayed) {
+            // As its notification would have said it.
+            Some(header) => format!("{}{id}\"}}", header.before_attachment_id()),
+            None => text,
+        };
+        let received = Received { time, channel: channel.clone(), text, attachment, content, is_replayed };
+        Slot::Ready { received: Box::new(received), takers, row: Some(RowRead { id, is_once }) }
     }
 }

@@ -20,6 +20,8 @@ pub struct Config {
     pub channel_prefix: String,
     /// After how long without a message a peer counts as gone.
     pub heartbeat_timeout: Duration,
+    /// How long a row stays in the attachment table at least.
+    pub cleanup_interval: Duration,
     /// How many bytes of messages of one channel may wait for a row before them.
     pub max_waiting_bytes: usize,
     /// How many bytes of memory the message of a row may take. A larger one is not delivered.
@@ -42,6 +44,18 @@ pub enum Row {
     TooLarge(u64),
     /// It was not fetched, since the other rows of the look-up were large enough.
     Postponed,
+}
+
+/// The rows that hold durable events, of each channel in the order of their ids.
+pub type DurableRows = HashMap<Channel, Vec<DurableRow>>;
+
+/// A row that holds a durable event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DurableRow {
+    /// Its id.
+    pub id: AttachmentId,
+    /// How long ago its transaction began, by the server's clock.
+    pub age: Duration,
 }
 
 /// A subscription's number, unique within a machine.
@@ -123,6 +137,13 @@ pub enum Input {
         /// The rows that exist, or why it failed.
         rows: Rows,
     },
+    /// The answer to an [`Output::List`].
+    Listed {
+        /// The rows, or why the listing failed.
+        rows: Result<DurableRows>,
+        /// When they came.
+        time: SystemTime,
+    },
     /// The answer to an [`Output::Publish`].
     Published {
         /// The request.
@@ -177,6 +198,14 @@ pub enum Output {
         look_up: LookUpId,
         /// The rows.
         ids: Vec<AttachmentId>,
+    },
+    /// List the rows of the attachment table that hold durable events of these channels and are no older than that.
+    /// [`Input::Listed`] is to follow before the next one comes.
+    List {
+        /// The channels.
+        channels: Vec<Channel>,
+        /// The age of the oldest row that matters.
+        max_age: Duration,
     },
     /// Publish these messages, in this order. [`Input::Published`] is to follow.
     Publish {
@@ -245,6 +274,7 @@ impl fmt::Debug for Input {
             Self::Rows { look_up, rows } => {
                 write!(f, "Rows {look_up:?} {:?}", rows.as_ref().map(|rows| rows.keys().collect::<Vec<_>>()))
             }
+            Self::Listed { rows, .. } => write!(f, "Listed {rows:?}"),
             Self::Published { request, outcome } => write!(f, "Published {request} {outcome:?}"),
         }
     }
@@ -255,6 +285,7 @@ impl fmt::Debug for Output {
         match self {
             Self::Execute(statement) => write!(f, "Execute {statement:?}"),
             Self::LookUp { look_up, ids } => write!(f, "LookUp {look_up:?} {ids:?}"),
+            Self::List { channels, max_age } => write!(f, "List {channels:?} of the last {max_age:?}"),
             Self::Publish { request, messages } => write!(f, "Publish {request} {messages:?}"),
             Self::Subscribed { id, outcome } => write!(f, "Subscribed {id:?} {outcome:?}"),
             Self::Deliver { subscription, event, .. } => write!(f, "Deliver {subscription:?} {event:?}"),

@@ -19,11 +19,14 @@ pub const LOOK_UP_DEADLINE: Duration = Duration::from_secs(10);
 /// server. A stall of 30 s that ends by itself is to lose nothing.
 const WITHOUT_ANSWER: Duration = Duration::from_secs(40);
 
+/// How long after an answer no message gives up: where many rows are waited for, its own has not been asked for yet.
+const AFTER_ANSWER: Duration = Duration::from_secs(2);
+
 /// How many statements may be under way at once.
 const AT_ONCE: usize = 4;
 
-/// How many rows one statement asks for.
-const ROWS: usize = 16;
+/// How many rows one statement asks for at most. The server bounds their bytes.
+const ROWS: usize = 128;
 
 /// The pause before a look-up is tried again whose connection was lost.
 const RETRY: Duration = Duration::from_millis(100);
@@ -38,7 +41,7 @@ const REMEMBERED: Duration = Duration::from_secs(10);
 const MAX_REMEMBERED: usize = 4096;
 
 /// The place of a message: its channel, the channel's epoch, and the slot's number.
-type Place = (Channel, u64, u64);
+type Place = (Channel, u64, i64);
 
 /// A row that messages wait for.
 struct Row {
@@ -61,6 +64,8 @@ pub(super) struct LookUps {
     /// Large rows that were found, and when, in that order.
     large: VecDeque<(Instant, AttachmentId)>,
     retry_at: Option<Instant>,
+    /// When rows came last.
+    answered_at: Option<Instant>,
     last_turn: u64,
     last_id: u64,
 }
@@ -75,7 +80,7 @@ impl LookUps {
         id: AttachmentId,
         channel: &Channel,
         epoch: u64,
-        number: u64,
+        number: i64,
         now: Instant,
     ) {
         let place = (channel.clone(), epoch, number);
@@ -149,6 +154,17 @@ impl LookUps {
         Some((look_up, ids))
     }
 
+    /// Rows have come, whichever.
+    pub(super) fn answered(&mut self, now: Instant) {
+        self.answered_at = Some(now);
+    }
+
+    /// When a message that waits for its row gives up, whose deadline that is.
+    fn gives_up_at(&self, deadline: Instant, wanted_at: Instant) -> Instant {
+        let patience = self.answered_at.map_or(deadline, |at| deadline.max(at + AFTER_ANSWER));
+        patience.min(wanted_at + WITHOUT_ANSWER).max(deadline)
+    }
+
     /// Ends a look-up; returns the rows that are still waited for, of those that it asked for.
     pub(super) fn finished(&mut self, look_up: LookUpId) -> Vec<AttachmentId> {
         let wishes = self.under_way.remove(&look_up).unwrap_or_default();
@@ -185,10 +201,11 @@ impl LookUps {
     pub(super) fn expired(&mut self, now: Instant) -> Vec<(AttachmentId, Duration)> {
         let mut expired = Vec::new();
         while let Some((deadline, wish)) = self.deadlines.front().copied() {
-            let waited = self.row_of(wish).map(|row| now.saturating_duration_since(row.wanted_at));
-            if waited.is_some() && deadline > now {
+            let row = self.row_of(wish);
+            if row.is_some_and(|row| self.gives_up_at(deadline, row.wanted_at) > now) {
                 break;
             }
+            let waited = row.map(|row| now.saturating_duration_since(row.wanted_at));
             self.deadlines.pop_front();
             expired.extend(waited.map(|waited| (wish.0, waited)));
         }
@@ -205,7 +222,11 @@ impl LookUps {
 
     /// When [`expired`](Self::expired) has to be asked, or a look-up to be tried again.
     pub(super) fn next_deadline(&self, deadlines_count: bool) -> Option<Instant> {
-        let deadline = self.deadlines.front().map(|(deadline, _)| *deadline).filter(|_| deadlines_count);
+        let first = self.deadlines.front().filter(|_| deadlines_count);
+        let deadline = first.map(|(deadline, wish)| match self.row_of(*wish) {
+            Some(row) => self.gives_up_at(*deadline, row.wanted_at),
+            None => *deadline,
+        });
         let retry = self.retry_at.filter(|_| !self.wanted.is_empty());
         deadline.into_iter().chain(retry).min()
     }

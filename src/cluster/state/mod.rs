@@ -24,6 +24,7 @@ mod io;
 mod look_ups;
 mod peers;
 mod receive;
+mod replay;
 mod requests;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -32,12 +33,14 @@ use std::time::{Duration, Instant};
 use super::Event;
 use crate::Error;
 use crate::protocol::{Channel, RequestId, Uid};
-use channels::{Channels, Confirmation};
+use channels::{ChannelState, Channels, Confirmation};
 use look_ups::LookUps;
+use replay::Replays;
 use requests::{Parting, Requests, Step};
 
 pub use io::{
-    Config, Input, Interest, LookUpId, Output, Question, Reply, Row, Rows, Statement, SubscriptionId, Summary,
+    Config, DurableRow, DurableRows, Input, Interest, LookUpId, Output, Question, Reply, Row, Rows,
+    Statement, SubscriptionId, Summary,
 };
 pub use look_ups::LOOK_UP_DEADLINE;
 pub use peers::{LiveNode, NspSupport};
@@ -66,6 +69,8 @@ struct Subscription {
     /// The channels that the server has not confirmed; empty while it is [`Standing::Made`].
     unconfirmed: HashSet<Channel>,
     standing: Standing,
+    /// When it was made first: events from before that are not for it.
+    made_at: Option<Instant>,
 }
 
 /// How far a subscription has come.
@@ -88,6 +93,9 @@ pub struct ClusterState {
     subscriptions: BTreeMap<SubscriptionId, Subscription>,
     requests: Requests,
     look_ups: LookUps,
+    replays: Replays,
+    /// Since when the connection is silent, while it is.
+    silent_since: Option<Instant>,
     outputs: VecDeque<Output>,
     next_tick: Option<Instant>,
     /// Reused from one notification to the next.
@@ -105,6 +113,8 @@ impl ClusterState {
             subscriptions: BTreeMap::new(),
             requests: Requests::default(),
             look_ups: LookUps::default(),
+            replays: Replays::default(),
+            silent_since: None,
             outputs: VecDeque::new(),
             next_tick: None,
             takers: Vec::new(),
@@ -119,13 +129,14 @@ impl ClusterState {
             Input::Ask(question) => self.ask(now, question),
             Input::Cancel { request } => self.end_request(&request),
             Input::Connected { listening } => self.connected(now, listening),
-            Input::Silent => self.silent(),
+            Input::Silent => self.silent(now),
             Input::Awake => self.awake(now),
             Input::Disconnected(error) => self.disconnected(now, &error),
             Input::StatementDone(outcome) => self.statement_done(now, outcome),
             Input::Notification { channel, text, time } => self.notification(now, &channel, text, time),
             Input::Missed(count) => self.missed(now, count),
             Input::Rows { look_up, rows } => self.rows(now, look_up, rows),
+            Input::Listed { rows, time } => self.listed(now, time, rows),
             Input::Published { request, outcome } => {
                 let step = self.requests.published(&request, outcome);
                 self.take_step(request, step);
@@ -152,6 +163,9 @@ impl ClusterState {
         for (id, waited) in expired {
             self.resolve(now, id, &Err(Error::AttachmentTimeout { id, waited }));
         }
+        if self.link == Link::Up {
+            self.replays_due(now);
+        }
         self.channels.retry_refused(now);
     }
 
@@ -161,6 +175,7 @@ impl ClusterState {
             self.next_tick,
             self.requests.next_deadline(),
             self.look_ups.next_deadline(self.link == Link::Up),
+            self.replays.next_deadline(self.link == Link::Up),
             self.channels.next_retry(),
         ];
         all.into_iter().flatten().min()
@@ -176,8 +191,10 @@ impl ClusterState {
         {
             return Some(Output::Execute(statement));
         }
-        let (look_up, ids) = self.look_ups.next(now)?;
-        Some(Output::LookUp { look_up, ids })
+        if let Some((look_up, ids)) = self.look_ups.next(now) {
+            return Some(Output::LookUp { look_up, ids });
+        }
+        if self.link == Link::Up { self.next_listing(now) } else { None }
     }
 
     /// Whether the connection answers and listens to every channel that was listened to before.
@@ -203,6 +220,11 @@ impl ClusterState {
         }
     }
 
+    /// Whether durable events that were missed hold back what comes later on a channel: for tests.
+    pub fn is_replaying(&self, channel: &Channel) -> bool {
+        self.channels.get(channel).is_some_and(|state| state.queue.has_replay())
+    }
+
     /// What is left: for tests, which expect nothing when all handles are gone.
     pub fn remains(&self) -> Remains {
         Remains {
@@ -224,7 +246,7 @@ impl ClusterState {
         let mut unconfirmed = HashSet::new();
         for channel in &channels {
             let hears = self.hears(now);
-            let state = self.channels.want(channel, &self.config.channel_prefix, hears);
+            let state = self.channels.want(now, channel, &self.config.channel_prefix, hears);
             if !state.subscribers.contains(&id) {
                 state.subscribers.push(id);
             }
@@ -239,7 +261,8 @@ impl ClusterState {
         } else {
             Standing::Making
         };
-        let subscription = Subscription { channels, interest, unconfirmed, standing };
+        let made_at = (standing == Standing::Made).then_some(now);
+        let subscription = Subscription { channels, interest, unconfirmed, standing, made_at };
         self.subscriptions.insert(id, subscription);
     }
 
@@ -250,14 +273,21 @@ impl ClusterState {
     fn unsubscribe(&mut self, id: SubscriptionId) {
         let Some(subscription) = self.subscriptions.remove(&id) else { return };
         for channel in &subscription.channels {
-            self.channels.release(channel, |state| state.subscribers.retain(|other| *other != id));
+            self.release_channel(channel, |state| state.subscribers.retain(|other| *other != id));
+        }
+    }
+
+    fn release_channel(&mut self, channel: &Channel, take_back: impl FnOnce(&mut ChannelState)) {
+        self.channels.release(channel, take_back);
+        if self.channels.get(channel).is_none() {
+            self.replays.forget(channel);
         }
     }
 
     fn ask(&mut self, now: Instant, question: Question) {
         let channel = question.channel.clone();
         let hears = self.hears(now);
-        let state = self.channels.want(&channel, &self.config.channel_prefix, hears);
+        let state = self.channels.want(now, &channel, &self.config.channel_prefix, hears);
         state.requests.insert(question.id.clone());
         self.next_tick.get_or_insert(now + TICK);
         let request = question.id.clone();
@@ -287,7 +317,7 @@ impl ClusterState {
 
     fn end_request(&mut self, request: &RequestId) {
         if let Some(channel) = self.requests.remove(request) {
-            self.channels.release(&channel, |state| {
+            self.release_channel(&channel, |state| {
                 state.requests.swap_remove(request);
             });
         }
@@ -304,14 +334,17 @@ impl ClusterState {
 
     fn connected(&mut self, now: Instant, listening: Vec<Channel>) {
         self.link = Link::Up;
+        self.silent_since = None;
         self.look_ups.restart_deadlines(now);
+        self.replays.restart_deadlines(now);
         let confirmations = self.channels.connected(listening);
         self.confirm(now, confirmations);
     }
 
-    fn silent(&mut self) {
+    fn silent(&mut self, now: Instant) {
         if self.link == Link::Up {
             self.link = Link::Silent;
+            self.silent_since = Some(now);
             self.channels.interrupt_peers();
             self.requests.interrupt();
         }
@@ -320,13 +353,17 @@ impl ClusterState {
     fn awake(&mut self, now: Instant) {
         if self.link == Link::Silent {
             self.link = Link::Up;
+            self.silent_since = None;
             self.look_ups.restart_deadlines(now);
+            self.replays.restart_deadlines(now);
             self.channels.resume_peers(now, self.config.heartbeat_timeout);
         }
     }
 
     fn disconnected(&mut self, now: Instant, error: &Error) {
         self.link = Link::Lost;
+        let since = self.silent_since.take().unwrap_or(now);
+        self.channels.interrupted(since);
         self.channels.disconnected();
         self.lose_questions();
         for (id, subscription) in &mut self.subscriptions {
@@ -351,10 +388,14 @@ impl ClusterState {
             if outcome.is_ok() && self.link == Link::Up {
                 state.peers.resume(now, self.config.heartbeat_timeout);
             }
+            let ends_gap = outcome.is_ok() && state.memory.hears(now);
             let (subscribers, requests) =
                 (state.subscribers.clone(), state.requests.iter().cloned().collect::<Vec<_>>());
             for id in subscribers {
                 self.confirm_subscription(now, id, &channel, &outcome);
+            }
+            if ends_gap {
+                self.replay(now, &channel);
             }
             for request in requests {
                 if !self.requests.is_unsent(&request) {
@@ -383,7 +424,10 @@ impl ClusterState {
                     return;
                 }
                 match std::mem::replace(&mut subscription.standing, Standing::Made) {
-                    Standing::Making => self.outputs.push_back(Output::Subscribed { id, outcome: Ok(()) }),
+                    Standing::Making => {
+                        subscription.made_at = Some(now);
+                        self.outputs.push_back(Output::Subscribed { id, outcome: Ok(()) });
+                    }
                     Standing::Made => {}
                     Standing::Lost(since) => {
                         let event = Event::Restored(now.saturating_duration_since(since));

@@ -1,10 +1,10 @@
 //! From a notification to the subscribers and requests: read as far as somebody wants it, queued behind rows that are on
 //! their way, delivered in order.
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::channels::ChannelState;
-use super::delivery::{Released, Slot};
+use super::delivery::{Filled, Released, RowRead, Slot, Takers};
 use super::io::Rows;
 use super::peers::Change;
 use super::requests::{Parting, Requests};
@@ -13,12 +13,21 @@ use crate::Error;
 use crate::cluster::{Content, Event, Received};
 use crate::protocol::{AttachmentId, Channel, Header, Message, MessageKind, Notification};
 
+/// How much earlier than they are missed notifications may have come that were dropped from a full queue.
+const OVERFLOW: Duration = Duration::from_secs(10);
+
 impl ClusterState {
     /// Reads as much of a notification as somebody wants to know.
     pub(super) fn notification(&mut self, now: Instant, name: &str, text: String, time: SystemTime) {
         self.has_heard = true;
         let Some(state) = self.channels.get_by_name(name) else { return };
         let channel = state.channel.clone();
+        // The server sends it, so that the channel is listened to again, whatever the answer to LISTEN says later.
+        if state.memory.hears(now) {
+            self.replay(now, &channel);
+        }
+        let keep = self.remembered();
+        let Some(state) = self.channels.get_mut(&channel) else { return };
         let mut takers = std::mem::take(&mut self.takers);
         takers.clear();
         let mut interested = |header: Option<&Header>| {
@@ -33,7 +42,7 @@ impl ClusterState {
             Err(error) => {
                 interested(None);
                 let content = Content::Unreadable(None, error);
-                self.queue(now, channel, time, text, content, takers);
+                self.queue(now, channel, time, text, (content, None), takers);
                 return;
             }
         };
@@ -61,25 +70,42 @@ impl ClusterState {
         let is_own = !state.requests.is_empty()
             && is_question(header.kind)
             && may_be_question(state, &mut self.requests, &notification);
+        let is_wanted = !takers.is_empty();
+        if let Some(id) = notification.attachment {
+            // A row that was replayed is not for those who have it.
+            let made_at = |id: &SubscriptionId| {
+                self.subscriptions.get(id).and_then(|subscription| subscription.made_at)
+            };
+            takers.retain(|taker| !state.memory.has_given(id, made_at(taker)));
+        }
         if takers.is_empty() && !answers && !is_own {
+            if let Some(id) = notification.attachment
+                && !is_wanted
+                && !state.subscribers.is_empty()
+            {
+                state.memory.skip(id, now, keep);
+            }
             self.takers = takers;
         } else if let Some(id) = notification.attachment
             && self.look_ups.was_found(id, now)
         {
             let content = Content::Unreadable(Some(header), named_before(id));
-            self.queue(now, channel.clone(), time, text, content, takers);
+            let row = Some(RowRead { id, is_once: false });
+            self.queue(now, channel.clone(), time, text, (content, row), takers);
         } else if let Some(id) = notification.attachment {
             let slot = Slot::waiting(time, text, id, header, takers);
             if state.queue.push(slot, self.config.max_waiting_bytes) {
                 self.look_ups.want(id, &channel, state.epoch, state.queue.last(), now);
             } else {
                 self.requests.interrupt();
+                // It may be durable.
+                self.replay_later(now, &channel);
             }
         } else {
             let content = notification
                 .into_message()
                 .map_or_else(|error| Content::Unreadable(Some(header), error), Content::Message);
-            self.queue(now, channel.clone(), time, text, content, takers);
+            self.queue(now, channel.clone(), time, text, (content, None), takers);
         }
         if let Some(uid) = left {
             let max_bytes = self.config.max_waiting_bytes;
@@ -98,11 +124,12 @@ impl ClusterState {
         channel: Channel,
         time: SystemTime,
         text: String,
-        content: Content,
+        (content, row): (Content, Option<RowRead>),
         takers: Vec<SubscriptionId>,
     ) {
         let Some(state) = self.channels.get_mut(&channel) else { return };
-        let received = Received { time, channel: channel.clone(), text, attachment: None, content };
+        let (attachment, is_replayed) = (None, false);
+        let received = Received { time, channel: channel.clone(), text, attachment, content, is_replayed };
         if state.queue.is_empty() {
             let takers = self.deliver(now, &channel, received, takers);
             self.takers = takers;
@@ -117,7 +144,7 @@ impl ClusterState {
                 .cloned(),
             _ => None,
         };
-        let slot = Slot::Ready { received: Box::new(received), takers };
+        let slot = Slot::Ready { received: Box::new(received), takers: Takers::Known(takers), row };
         if !state.queue.push(slot, self.config.max_waiting_bytes) {
             self.requests.interrupt();
             if let Some(request) = question {
@@ -198,6 +225,7 @@ impl ClusterState {
 
     pub(super) fn missed(&mut self, now: Instant, count: u64) {
         self.lose_questions();
+        self.replay_all(now, now.checked_sub(OVERFLOW).unwrap_or(now));
         self.channels.interrupt_peers();
         self.channels.resume_peers(now, self.config.heartbeat_timeout);
         let ids: Vec<_> = self.subscriptions.keys().copied().collect();
@@ -210,6 +238,7 @@ impl ClusterState {
     pub(super) fn rows(&mut self, now: Instant, look_up: LookUpId, rows: Rows) {
         match rows {
             Ok(mut rows) => {
+                self.look_ups.answered(now);
                 for id in self.look_ups.finished(look_up) {
                     match rows.remove(&id) {
                         Some(Row::Postponed) => self.look_ups.postpone(id),
@@ -240,22 +269,31 @@ impl ClusterState {
             if state.epoch != epoch {
                 continue;
             }
-            let row = if is_for_one && is_taken { &again } else { row };
+            // An event that was missed is delivered in its place, and not in that of a later notification.
+            let row = if is_for_one && is_taken && !state.queue.is_found(number) { &again } else { row };
             is_taken = true;
             let namespace = state.namespace.clone();
-            if !state.queue.fill(&channel, number, row, &namespace, &self.config) {
-                self.requests.interrupt();
+            match state.queue.fill(&channel, number, row, &namespace, &self.config) {
+                Filled::Well => {}
+                Filled::Dropped => self.requests.interrupt(),
+                Filled::Again => self.look_ups.want(id, &channel, epoch, number, now),
+                Filled::Failed => self.replay_later(now, &channel),
             }
             self.release(now, &channel);
         }
     }
 
     pub(super) fn release(&mut self, now: Instant, channel: &Channel) {
-        while let Some(state) = self.channels.get_mut(channel)
-            && let Some(released) = state.queue.pop_ready()
-        {
+        while let Some(state) = self.channels.get_mut(channel) {
+            let Some(released) = state.queue.pop_ready() else {
+                match self.go_on_with_replay(now, channel) {
+                    true => continue,
+                    false => return,
+                }
+            };
             match released {
-                Released::Message { received, takers } => {
+                Released::Message { received, takers, row } => {
+                    let takers = self.takers_of(now, channel, &received, takers, row);
                     self.deliver(now, channel, *received, takers);
                 }
                 Released::Goodbye(uid) => self.peer_left(channel, &uid, Parting::Goodbye),

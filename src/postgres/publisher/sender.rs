@@ -14,6 +14,7 @@ use crate::postgres::CheckedTable;
 use crate::postgres::attachments::table_failure;
 use crate::postgres::batch::{self, Batch, LockPatience};
 use crate::postgres::failure;
+use crate::postgres::same_server::SessionPlace;
 use crate::postgres::session::{Live, Session};
 use crate::{Error, Result};
 
@@ -192,12 +193,19 @@ impl Sender {
                     if self.is_hopeless(start, &error) {
                         return finish_all(jobs, &Err(error));
                     }
-                    match self.find_out(doubt, reached_the_server_at_once).await {
+                    let identity = jobs.iter().find_map(Job::identity).map(<[u8]>::to_vec);
+                    let arrived = match &identity {
+                        Some(identity) => self.find_row(doubt, identity, start).await,
+                        None => self.find_out(doubt, reached_the_server_at_once).await,
+                    };
+                    match arrived {
                         Some(true) => {
                             self.no_trouble();
                             return finish_all(jobs, &Ok(()));
                         }
                         Some(false) => {}
+                        // A durable event is for once: better told as failed than sent twice.
+                        None if identity.is_some() => return finish_all(jobs, &Err(error)),
                         None => {
                             let count = jobs.len() as u64;
                             self.health.send_modify(|health| health.maybe_twice += count);
@@ -237,6 +245,44 @@ impl Sender {
         None
     }
 
+    /// Asks the server whether a transaction with a durable event was committed, for as long as events are sent again. The
+    /// session that was lost is ended first, as it may commit later. Also a server that was restarted, or has taken the
+    /// place of another one, knows the row.
+    async fn find_row(&self, doubt: Option<Doubt>, identity: &[u8], start: Instant) -> Option<bool> {
+        let Doubt { transaction, live: old } = doubt?;
+        loop {
+            let error = match self.find_row_now(&transaction, &old, identity).await {
+                Ok(found) => return found,
+                Err(error) => error,
+            };
+            if self.is_hopeless(start, &error) {
+                return None;
+            }
+            sleep(BACKOFF.1).await;
+        }
+    }
+
+    async fn find_row_now(&self, transaction: &str, old: &Live, identity: &[u8]) -> Result<Option<bool>> {
+        let live = self.session.replace(old).await?;
+        let is_same = |old: &SessionPlace| live.place.as_ref().is_some_and(|new| new.server == old.server);
+        let fail = |error: tokio_postgres::Error| failure(&error);
+        if old.place.as_ref().is_some_and(is_same) {
+            let until = Instant::now() + ANSWER_WITHIN;
+            loop {
+                let status = batch::transaction_status(&live.client, transaction);
+                match self.answer(&live, ANSWER_WITHIN, status).await?.map_err(fail)?.as_deref() {
+                    Some("committed") => return Ok(Some(true)),
+                    Some("aborted") => return Ok(Some(false)),
+                    Some(_) if Instant::now() < until => sleep(BACKOFF.0).await,
+                    Some(_) => return Ok(None),
+                    None => break,
+                }
+            }
+        }
+        let found = batch::has_row(&live.client, self.table.unchecked(), identity);
+        Ok(Some(self.answer(&live, ANSWER_WITHIN, found).await?.map_err(fail)?))
+    }
+
     /// Sends each message in a transaction of its own, all on their way before the first is answered: a bad message fails
     /// alone.
     async fn send_each(&mut self, jobs: Vec<Job>) {
@@ -264,7 +310,10 @@ impl Sender {
     }
 
     async fn attempt(&self, jobs: &[Job], lock: LockPatience) -> Result<(), Failed> {
-        let live = self.session.live().await.map_err(Failed::NotSent)?;
+        let mut live = self.session.live().await.map_err(Failed::NotSent)?;
+        if self.on_loss != OnLoss::Fail && jobs.iter().any(|job| job.encoded.is_durable()) {
+            live = self.session.placed(live).await.map_err(Failed::NotSent)?;
+        }
         match self.check_table(&live, jobs).await {
             Ok(()) => {}
             Err(error) if error.is_disconnected() => return Err(Failed::NotSent(error)),

@@ -54,9 +54,9 @@ macro_rules! functions {
 }
 
 functions! {
-    "emit" "text, jsonb, text[], text[], text, boolean, boolean" "emit_jsonb";
-    "emit" "text, text, text[], text[], text, boolean, boolean" "emit_text";
-    "emit" "text, bytea, text[], text[], text, boolean, boolean" "emit_bytea";
+    "emit" "text, jsonb, text[], text[], text, boolean, boolean, boolean" "emit_jsonb";
+    "emit" "text, text, text[], text[], text, boolean, boolean, boolean" "emit_text";
+    "emit" "text, bytea, text[], text[], text, boolean, boolean, boolean" "emit_bytea";
     "join" "text[], text[], text[], text" "join";
     "leave" "text[], text[], text[], text" "leave";
     "disconnect" "boolean, text[], text[], text" "disconnect";
@@ -64,13 +64,14 @@ functions! {
     "server_side_emit" "text, text, text" "server_side_emit_text";
     "server_side_emit" "text, bytea, text" "server_side_emit_bytea";
     "broadcast_change" "" "broadcast_change";
-    "broadcast" "text, jsonb, jsonb, text" "broadcast";
+    "broadcast" "text, jsonb, jsonb, text, boolean" "broadcast";
     "send" "integer, text, jsonb" "send";
-    "attach" "integer, text, bytea" "attach";
+    "attach" "integer, text, bytea, boolean" "attach";
     "channel" "text" "channel";
     "target" "text[], text[], jsonb" "target";
     "room_names" "text, text[]" "room_names";
     "flags" "boolean, boolean" "flags";
+    "is_durable" "boolean, jsonb" "is_durable";
     "event_name" "text, text[]" "event_name";
     "client_event" "text" "client_event";
     "packet" "text, jsonb" "packet";

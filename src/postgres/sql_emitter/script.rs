@@ -6,7 +6,7 @@ use super::{Name, SqlEmitter};
 use crate::protocol::MAX_INLINE_BYTES;
 
 /// The version of the functions. To be raised with every change of them.
-pub(crate) const VERSION: i32 = 1;
+pub(crate) const VERSION: i32 = 2;
 
 const HEAD: &str = include_str!("sql/head.sql");
 const SCHEMA: &str = include_str!("sql/schema.sql");

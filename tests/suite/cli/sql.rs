@@ -100,7 +100,7 @@ async fn check_says_what_somebody_has_changed_and_install_repairs_it() {
     sql(url, &["install"]).await.succeeded();
     let session = Session::open(url).await;
     assert_eq!(differences(url, &[]).await, [""; 0]);
-    let emit = "socket_io.emit(text, jsonb, text[], text[], text, boolean, boolean)";
+    let emit = "socket_io.emit(text, jsonb, text[], text[], text, boolean, boolean, boolean)";
     for (change, expected) in [
         (
             "CREATE OR REPLACE FUNCTION socket_io.packet(event text, args jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE

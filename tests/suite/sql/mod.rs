@@ -11,7 +11,7 @@ mod values;
 use crate::support::pgio::{Outcome, pgio, run};
 
 /// The version of the functions. To be raised together with `VERSION` in `src/postgres/sql_emitter/script.rs`.
-pub const VERSION: i32 = 1;
+pub const VERSION: i32 = 2;
 
 /// Installs the functions.
 async fn install(url: &str, arguments: &[&str]) -> Outcome {

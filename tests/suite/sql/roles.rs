@@ -65,7 +65,7 @@ async fn a_role_with_execute_alone_may_emit_and_others_may_not() {
     for internal in [
         "SELECT socket_io.send(3, '/', '{}')",
         "SELECT socket_io.attach(3, 'socket.io#/', '')",
-        "SELECT socket_io.broadcast('e', '[]', '{}', '/')",
+        "SELECT socket_io.broadcast('e', '[]', '{}', '/', false)",
         "SELECT socket_io.msgpack('{}')",
         "SELECT * FROM socket_io.settings",
         "UPDATE socket_io.settings SET value = 'x'",

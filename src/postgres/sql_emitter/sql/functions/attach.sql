@@ -1,16 +1,23 @@
--- Sends a message, whose data is in msgpack, through the attachment table. The notification names the row.
-CREATE OR REPLACE FUNCTION @schema@.attach(kind int, channel text, data bytea) RETURNS boolean
+-- Sends a message, whose data is in msgpack, through the attachment table. The notification names the row. That of a durable
+-- event begins with its channel, by which nodes that were away find it.
+CREATE OR REPLACE FUNCTION @schema@.attach(kind int, channel text, data bytea, durable boolean DEFAULT false) RETURNS boolean
 LANGUAGE plpgsql
 AS @body@
 DECLARE
   namespace text := substr(channel, @namespace_at@);
   table_name text;
   attachment text;
+  channel_name bytea := convert_to(channel, 'UTF8');
+  -- A map of four: "uid": "emitter", "nsp", "type", "data".
+  head bytea := E'\\x84';
 BEGIN
   SELECT value INTO STRICT table_name FROM @schema@.settings WHERE name = 'table_name';
-  -- A map of four: "uid": "emitter", "nsp", "type", "data".
+  IF durable THEN
+    -- A map of five: "channel" before them. Its length has a byte of its own, however short it is.
+    head := E'\\x85a76368616e6e656cd9'::bytea || set_byte(E'\\x00', 0, octet_length(channel_name)) || channel_name;
+  END IF;
   EXECUTE format('INSERT INTO %s (payload) VALUES ($1) RETURNING id::pg_catalog.text', table_name) INTO STRICT attachment
-    USING E'\\x84a3756964a7656d6974746572a36e7370'::bytea || @schema@.msgpack_utf8(convert_to(namespace, 'UTF8'))
+    USING head || E'\\xa3756964a7656d6974746572a36e7370'::bytea || @schema@.msgpack_utf8(convert_to(namespace, 'UTF8'))
       || E'\\xa474797065'::bytea || set_byte(E'\\x00', 0, kind) || E'\\xa464617461'::bytea || data;
   PERFORM pg_notify(channel, '{"uid":"emitter","nsp":' || to_json(namespace)::text || ',"type":' || kind
     || ',"attachmentId":"' || attachment || '"}');

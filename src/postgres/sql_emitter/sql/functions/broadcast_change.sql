@@ -1,5 +1,5 @@
 -- A trigger: AFTER INSERT, UPDATE or DELETE, FOR EACH ROW, it emits the change to the clients in a room.
---   EXECUTE FUNCTION broadcast_change(room_template, event_template [, namespace])
+--   EXECUTE FUNCTION broadcast_change(room_template, event_template [, namespace [, 'durable']])
 -- A template is filled with values of the new row, or of the deleted one; a NULL there skips the row. The empty room
 -- template means every client.
 CREATE OR REPLACE FUNCTION @schema@.broadcast_change() RETURNS trigger
@@ -21,8 +21,8 @@ DECLARE
 BEGIN
   IF TG_WHEN <> 'AFTER' OR TG_LEVEL <> 'ROW' THEN
     RAISE EXCEPTION 'it has to be an AFTER trigger FOR EACH ROW' USING ERRCODE = 'trigger_protocol_violated';
-  ELSIF TG_NARGS NOT IN (2, 3) THEN
-    RAISE EXCEPTION 'its arguments have to be a room template, an event template, and perhaps a namespace'
+  ELSIF TG_NARGS NOT BETWEEN 2 AND 4 OR TG_ARGV[3] <> 'durable' THEN
+    RAISE EXCEPTION 'its arguments have to be a room template, an event template, and perhaps a namespace and the word durable'
       USING ERRCODE = 'trigger_protocol_violated';
   END IF;
   -- to_jsonb calls casts to json, and a cast of another role would run with the rights of this function.
@@ -49,7 +49,7 @@ BEGIN
   IF room IS NOT NULL AND event IS NOT NULL THEN
     done := @schema@.broadcast(event, names || jsonb_build_object('record', new_row, 'old_record', old_row),
       @schema@.target(CASE TG_ARGV[0] WHEN '' THEN '{}' ELSE ARRAY[room] END, '{}'),
-      CASE TG_NARGS WHEN 3 THEN TG_ARGV[2] ELSE '/' END);
+      CASE WHEN TG_NARGS > 2 THEN TG_ARGV[2] ELSE '/' END, TG_NARGS = 4);
   END IF;
   RETURN NULL;
 EXCEPTION WHEN OTHERS THEN

@@ -6,7 +6,8 @@ CREATE OR REPLACE FUNCTION @schema@.emit(
   except_rooms text[] DEFAULT '{}',
   namespace text DEFAULT '/',
   volatile boolean DEFAULT false,
-  compress boolean DEFAULT NULL
+  compress boolean DEFAULT NULL,
+  durable boolean DEFAULT false
 ) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS @body@
@@ -15,12 +16,12 @@ DECLARE
   done boolean;
 BEGIN
   IF args IS NULL THEN
-    done := @schema@.broadcast(event, NULL, opts, namespace);
+    done := @schema@.broadcast(event, NULL, opts, namespace, durable);
   ELSE
     -- A map of two: "opts", and "packet", a map of two: "type": 2, "data".
     done := @schema@.attach(3, @schema@.channel(namespace),
       E'\\x82a46f707473'::bytea || @schema@.msgpack_deep(opts) || E'\\xa67061636b657482a47479706502a464617461'::bytea
-        || @schema@.msgpack_packet(@schema@.client_event(event), args));
+        || @schema@.msgpack_packet(@schema@.client_event(event), args), @schema@.is_durable(durable, opts));
   END IF;
 END
 @body@;

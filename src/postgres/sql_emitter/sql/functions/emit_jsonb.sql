@@ -6,7 +6,8 @@ CREATE OR REPLACE FUNCTION @schema@.emit(
   except_rooms text[] DEFAULT '{}',
   namespace text DEFAULT '/',
   volatile boolean DEFAULT false,
-  compress boolean DEFAULT NULL
+  compress boolean DEFAULT NULL,
+  durable boolean DEFAULT false
 ) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS @body@
@@ -14,6 +15,6 @@ DECLARE
   done boolean;
 BEGIN
   done := @schema@.broadcast(event, args,
-    @schema@.target(rooms, except_rooms, @schema@.flags(volatile, compress)), namespace);
+    @schema@.target(rooms, except_rooms, @schema@.flags(volatile, compress)), namespace, durable);
 END
 @body@;

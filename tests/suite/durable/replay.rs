@@ -1,0 +1,141 @@
+//! What is replayed, in which order, and what is not.
+
+use pgio::Emitter;
+use pgio::cluster::Event;
+
+use super::{Heard, SEND, connect, document};
+use crate::support::attachments::{create_attachment_table, execute};
+use crate::support::pgio_serve::until;
+use crate::support::postgres::postgres;
+use crate::support::proxy::{Mode, Proxy};
+use crate::support::sql::Session;
+
+#[tokio::test]
+async fn durable_events_of_a_gap_come_once_in_order_and_before_what_comes_live() {
+    let postgres = postgres().await;
+    create_attachment_table(postgres.url()).await;
+    let proxy = Proxy::start(postgres.url()).await;
+    let emitter = Emitter::new(connect(postgres.url()).await);
+    // What was there before the subscription is not for it.
+    emitter.durable().emit("before", ()).await.unwrap();
+    let cluster = connect(proxy.url()).await;
+    let mut heard = Heard::of(&cluster, "/").await;
+    for n in 0..20 {
+        emitter.durable().emit(&format!("a{n}"), n).await.unwrap();
+    }
+    heard.until("a19").await;
+    for round in 0..3 {
+        proxy.set(Mode::Reset);
+        heard.lost().await;
+        for n in 0..40 {
+            emitter.durable().emit(&format!("b{n}"), n).await.unwrap();
+            emitter.emit("inline", n).await.unwrap();
+        }
+        proxy.set(Mode::Forward);
+        // The first of these may still be lost or replayed; those after it come live.
+        for n in 0..200 {
+            emitter.durable().emit(&format!("c{n}"), "x".repeat(n * 10)).await.unwrap();
+        }
+        until("it listens again", async || cluster.is_listening()).await;
+        emitter.emit("last", ()).await.unwrap();
+        let names = heard.until("last").await;
+        let expected = (0..40).map(|n| format!("b{n}")).chain((0..200).map(|n| format!("c{n}")));
+        let expected: Vec<_> = expected.chain(["last".to_owned()]).collect();
+        assert_eq!(names, expected, "round {round}");
+    }
+    while let Some(event) = heard.0.try_next() {
+        assert!(!matches!(event, Event::Message(_)), "{event:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_row_that_commits_late_is_found_whatever_its_id() {
+    let postgres = postgres().await;
+    create_attachment_table(postgres.url()).await;
+    let proxy = Proxy::start(postgres.url()).await;
+    let emitter = Emitter::new(connect(postgres.url()).await);
+    let cluster = connect(proxy.url()).await;
+    let mut heard = Heard::of(&cluster, "/").await;
+    let late = Session::open(postgres.url()).await;
+    let later = Session::open(postgres.url()).await;
+    for (session, name) in [(&late, "late"), (&later, "later")] {
+        session.execute("BEGIN").await;
+        let document = document(name, "/", "socket.io", "x");
+        session.execute_typed(SEND, &[&document, &"socket.io#/"]).await;
+    }
+    emitter.durable().emit("first", ()).await.unwrap();
+    assert_eq!(heard.until("first").await, ["first"]);
+    proxy.set(Mode::Reset);
+    heard.lost().await;
+    emitter.durable().emit("second", ()).await.unwrap();
+    // Its id is less than that of an event which was delivered.
+    late.execute("COMMIT").await;
+    proxy.set(Mode::Forward);
+    until("it listens again", async || cluster.is_listening()).await;
+    emitter.durable().emit("third", ()).await.unwrap();
+    assert_eq!(heard.until("third").await, ["late", "second", "third"]);
+    later.execute("COMMIT").await;
+    assert_eq!(heard.until("later").await, ["later"]);
+}
+
+#[tokio::test]
+async fn rows_of_other_prefixes_and_other_messages_are_not_replayed() {
+    let postgres = postgres().await;
+    create_attachment_table(postgres.url()).await;
+    let proxy = Proxy::start(postgres.url()).await;
+    let emitter = Emitter::new(connect(postgres.url()).await);
+    let cluster = connect(proxy.url()).await;
+    let (mut main, mut admin) = (Heard::of(&cluster, "/").await, Heard::of(&cluster, "/admin").await);
+    proxy.set(Mode::Reset);
+    main.lost().await;
+    admin.lost().await;
+    let session = Session::open(postgres.url()).await;
+    for (name, nsp, prefix) in
+        [("other", "/", "other"), ("longer", "/admin/x", "socket.io"), ("none", "/", "s")]
+    {
+        let document = document(name, nsp, prefix, "x");
+        session.execute_typed(SEND, &[&document, &"elsewhere"]).await;
+    }
+    // A row of any other message, one that is cut off, an empty one and one that is NULL.
+    for row in ["'\\x80'", "'\\x85a76368616e6e656cd9'", "''", "NULL"] {
+        session.execute(&format!("INSERT INTO socket_io_attachments (payload) VALUES ({row})")).await;
+    }
+    emitter.emit("large", "x".repeat(10_000)).await.unwrap();
+    emitter.of("/admin").durable().emit("there", "x".repeat(1_000_000)).await.unwrap();
+    emitter.durable().emit("here", "x".repeat(100_000)).await.unwrap();
+    emitter.durable().emit("deleted", ()).await.unwrap();
+    execute(
+        postgres.url(),
+        "DELETE FROM socket_io_attachments WHERE id = (SELECT max(id) FROM socket_io_attachments)",
+    )
+    .await;
+    proxy.set(Mode::Forward);
+    until("it listens again", async || cluster.is_listening()).await;
+    emitter.emit("last", ()).await.unwrap();
+    emitter.of("/admin").emit("last", ()).await.unwrap();
+    let here = main.message().await;
+    assert!(
+        here.is_replayed && here.attachment.is_some() && here.text.contains("\"attachmentId\":\""),
+        "{here:?}"
+    );
+    assert_eq!(main.until("last").await, ["last"]);
+    assert_eq!(admin.until("last").await, ["there", "last"]);
+}
+
+#[tokio::test]
+async fn a_subscription_that_is_made_later_gets_nothing_from_before() {
+    let postgres = postgres().await;
+    create_attachment_table(postgres.url()).await;
+    let proxy = Proxy::start(postgres.url()).await;
+    let emitter = Emitter::new(connect(postgres.url()).await);
+    let cluster = connect(proxy.url()).await;
+    let mut early = Heard::of(&cluster, "/").await;
+    proxy.set(Mode::Reset);
+    early.lost().await;
+    emitter.durable().emit("missed", ()).await.unwrap();
+    let (late, ()) = tokio::join!(Heard::of(&cluster, "/"), async { proxy.set(Mode::Forward) });
+    let mut late = late;
+    emitter.durable().emit("last", ()).await.unwrap();
+    assert_eq!(early.until("last").await, ["missed", "last"]);
+    assert_eq!(late.until("last").await, ["last"]);
+}
