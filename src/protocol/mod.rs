@@ -10,6 +10,7 @@ mod data;
 mod envelope;
 mod envelope_text;
 mod event;
+mod instance;
 pub(crate) mod json;
 mod kind;
 mod message;
@@ -32,6 +33,7 @@ pub use envelope::{AttachmentId, Header, Notification};
 pub use event::EventArgs;
 #[cfg(feature = "adapter")]
 pub(crate) use event::PLACEHOLDER;
+pub use instance::{Beat, Instance, Look};
 pub use kind::MessageKind;
 pub use message::{Body, Message, RemoteSocket};
 #[cfg(feature = "adapter")]

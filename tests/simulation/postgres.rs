@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use pgio::cluster::state::Statement;
+use pgio::protocol::{Beat, Look};
 use pgio::{Error, Namespace};
 
 use crate::wire::Says;
@@ -53,6 +54,7 @@ pub enum Owner {
 pub enum Item {
     Commit(usize),
     Done { number: u64, listen: Vec<usize>, outcome: Result<(), Error> },
+    Looked(Look),
 }
 
 /// A listening session.
@@ -66,6 +68,8 @@ pub struct Session {
     pub is_paused: bool,
     /// What waits until the network heals.
     pub held: Vec<Item>,
+    /// The advisory lock that it holds.
+    pub lock: Option<Beat>,
     /// When the last item arrives: the next one arrives no earlier.
     pub last_arrival: u64,
 }
@@ -92,6 +96,7 @@ impl Postgres {
             is_alive: true,
             is_paused: false,
             held: Vec::new(),
+            lock: None,
             last_arrival: 0,
         });
         self.sessions.len() - 1

@@ -20,8 +20,10 @@
 
 mod channels;
 mod delivery;
+mod instances;
 mod io;
 mod look_ups;
+mod members;
 mod peers;
 mod receive;
 mod requests;
@@ -31,16 +33,18 @@ use std::time::{Duration, Instant};
 
 use super::Event;
 use crate::Error;
-use crate::protocol::{Channel, RequestId, Uid};
+use crate::protocol::{Channel, Look, RequestId, Uid};
 use channels::{Channels, Confirmation};
+use instances::Instances;
 use look_ups::LookUps;
+use members::{Member, Pulse, Rhythm};
 use requests::{Parting, Requests, Step};
 
 pub use io::{
     Config, Input, Interest, LookUpId, Output, Question, Reply, Row, Rows, Statement, SubscriptionId, Summary,
 };
 pub use look_ups::LOOK_UP_DEADLINE;
-pub use peers::{LiveNode, NspSupport};
+pub use peers::{LiveNode, Liveness, NspSupport};
 pub use requests::DISCOVERY;
 
 /// How often peers are checked for the heartbeat timeout.
@@ -88,6 +92,8 @@ pub struct ClusterState {
     subscriptions: BTreeMap<SubscriptionId, Subscription>,
     requests: Requests,
     look_ups: LookUps,
+    instances: Instances,
+    pulse: Pulse,
     outputs: VecDeque<Output>,
     next_tick: Option<Instant>,
     /// Reused from one notification to the next.
@@ -97,6 +103,11 @@ pub struct ClusterState {
 impl ClusterState {
     /// A machine without a connection.
     pub fn new(config: Config) -> Self {
+        let rhythm = Rhythm {
+            interval: config.heartbeat_interval,
+            timeout: config.heartbeat_timeout,
+            is_always: config.always_heartbeats,
+        };
         Self {
             config,
             link: Link::Unopened,
@@ -105,6 +116,8 @@ impl ClusterState {
             subscriptions: BTreeMap::new(),
             requests: Requests::default(),
             look_ups: LookUps::default(),
+            instances: Instances::default(),
+            pulse: Pulse::new(rhythm),
             outputs: VecDeque::new(),
             next_tick: None,
             takers: Vec::new(),
@@ -115,17 +128,33 @@ impl ClusterState {
     pub fn handle(&mut self, now: Instant, input: Input) {
         match input {
             Input::Subscribe { id, channels, interest } => self.subscribe(now, id, channels, interest),
-            Input::Unsubscribe { id } => self.unsubscribe(id),
+            Input::Unsubscribe { id } => self.unsubscribe(now, id),
             Input::Ask(question) => self.ask(now, question),
             Input::Cancel { request } => self.end_request(&request),
             Input::Connected { listening } => self.connected(now, listening),
-            Input::Silent => self.silent(),
+            Input::Silent => self.silent(now),
             Input::Awake => self.awake(now),
             Input::Disconnected(error) => self.disconnected(now, &error),
             Input::StatementDone(outcome) => self.statement_done(now, outcome),
             Input::Notification { channel, text, time } => self.notification(now, &channel, text, time),
             Input::Missed(count) => self.missed(now, count),
             Input::Rows { look_up, rows } => self.rows(now, look_up, rows),
+            Input::Join { subscription, channel, uid, owes_hello } => {
+                self.join(now, subscription, &channel, uid, owes_hello);
+            }
+            Input::Leave { channel, uid } => {
+                if let Some(state) = self.channels.get_mut(&channel) {
+                    state.members.retain(|member| member.uid != uid);
+                }
+            }
+            Input::OweGoodbye { channel, uid } => {
+                let namespace = channel.namespace(&self.config.channel_prefix).unwrap_or_default();
+                self.pulse.owe_goodbye(now, channel, namespace, uid);
+            }
+            Input::Looked(look) => self.looked(now, look),
+            Input::Announced(outcome) => {
+                self.pulse.published(now, outcome.is_ok(), &mut self.channels);
+            }
             Input::Published { request, outcome } => {
                 let step = self.requests.published(&request, outcome);
                 self.take_step(request, step);
@@ -153,6 +182,17 @@ impl ClusterState {
             self.resolve(now, id, &Err(Error::AttachmentTimeout { id, waited }));
         }
         self.channels.retry_refused(now);
+        self.announce(now);
+    }
+
+    /// Publishes what the nodes of this process owe.
+    fn announce(&mut self, now: Instant) {
+        if self.pulse.next_deadline().is_some_and(|at| at <= now) {
+            let messages = self.pulse.collect(now, &mut self.channels);
+            if !messages.is_empty() {
+                self.outputs.push_back(Output::Announce(messages));
+            }
+        }
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is due, if nothing happens before.
@@ -162,6 +202,7 @@ impl ClusterState {
             self.requests.next_deadline(),
             self.look_ups.next_deadline(self.link == Link::Up),
             self.channels.next_retry(),
+            self.pulse.next_deadline(),
         ];
         all.into_iter().flatten().min()
     }
@@ -175,6 +216,10 @@ impl ClusterState {
             && let Some(statement) = self.channels.next_statement()
         {
             return Some(Output::Execute(statement));
+        }
+        self.announce(now);
+        if let Some(output) = self.outputs.pop_front() {
+            return Some(output);
         }
         let (look_up, ids) = self.look_ups.next(now)?;
         Some(Output::LookUp { look_up, ids })
@@ -211,6 +256,7 @@ impl ClusterState {
             subscriptions: self.subscriptions.len(),
             requests: self.requests.len(),
             look_ups: self.look_ups.len(),
+            goodbyes: self.pulse.goodbyes(),
             waiting_bytes: self.channels.waiting_bytes(),
         }
     }
@@ -247,9 +293,16 @@ impl ClusterState {
         (self.link == Link::Up).then_some((now, self.config.heartbeat_timeout))
     }
 
-    fn unsubscribe(&mut self, id: SubscriptionId) {
+    fn unsubscribe(&mut self, now: Instant, id: SubscriptionId) {
         let Some(subscription) = self.subscriptions.remove(&id) else { return };
         for channel in &subscription.channels {
+            if let Some(state) = self.channels.get_mut(channel) {
+                for member in state.members.extract_if(.., |member| member.subscription == id) {
+                    if member.has_spoken() {
+                        self.pulse.owe_goodbye(now, channel.clone(), state.namespace.clone(), member.uid);
+                    }
+                }
+            }
             self.channels.release(channel, |state| state.subscribers.retain(|other| *other != id));
         }
     }
@@ -309,9 +362,48 @@ impl ClusterState {
         self.confirm(now, confirmations);
     }
 
-    fn silent(&mut self) {
+    /// A node of this process serves the namespace of a channel, which is subscribed to.
+    fn join(
+        &mut self,
+        now: Instant,
+        subscription: SubscriptionId,
+        channel: &Channel,
+        uid: Uid,
+        owes_hello: bool,
+    ) {
+        let Some(state) = self.channels.get_mut(channel) else { return };
+        if state.subscribers.contains(&subscription) && state.members.iter().all(|member| member.uid != uid) {
+            let timeout = self.config.heartbeat_timeout;
+            state.members.push(Member::new(uid, subscription, owes_hello, now, timeout));
+            self.pulse.wake(now);
+        }
+    }
+
+    /// A look at the locks: peers live whose process has renewed its own.
+    fn looked(&mut self, now: Instant, look: Look) {
+        if self.link != Link::Up {
+            return;
+        }
+        self.pulse.looked(now, look.holds);
+        let instances = match look.beats {
+            Some(beats) => {
+                self.instances.look(&beats);
+                Some(&self.instances)
+            }
+            None => {
+                self.instances.clear();
+                None
+            }
+        };
+        for (channel, uid) in self.channels.look(instances, now, self.config.heartbeat_timeout) {
+            self.peer_left(&channel, &uid, Parting::Silence);
+        }
+    }
+
+    fn silent(&mut self, now: Instant) {
         if self.link == Link::Up {
             self.link = Link::Silent;
+            self.pulse.lose_lock(now);
             self.channels.interrupt_peers();
             self.requests.interrupt();
         }
@@ -327,6 +419,8 @@ impl ClusterState {
 
     fn disconnected(&mut self, now: Instant, error: &Error) {
         self.link = Link::Lost;
+        self.pulse.lose_lock(now);
+        self.instances.clear();
         self.channels.disconnected();
         self.lose_questions();
         for (id, subscription) in &mut self.subscriptions {
@@ -350,6 +444,10 @@ impl ClusterState {
             let Some(state) = self.channels.get_mut(&channel) else { continue };
             if outcome.is_ok() && self.link == Link::Up {
                 state.peers.resume(now, self.config.heartbeat_timeout);
+                for member in &mut state.members {
+                    member.come_back(now, self.config.heartbeat_timeout);
+                    self.pulse.wake(now);
+                }
             }
             let (subscribers, requests) =
                 (state.subscribers.clone(), state.requests.iter().cloned().collect::<Vec<_>>());
@@ -393,7 +491,7 @@ impl ClusterState {
             }
             Err(error) if subscription.standing == Standing::Making => {
                 self.outputs.push_back(Output::Subscribed { id, outcome: Err(error.clone()) });
-                self.unsubscribe(id);
+                self.unsubscribe(now, id);
             }
             // It waits until the server takes the channel again.
             Err(_) => {}
@@ -414,6 +512,8 @@ pub struct Remains {
     pub requests: usize,
     /// Rows that are wanted or being looked up.
     pub look_ups: usize,
+    /// Nodes that have ended, and whose goodbye is to be published.
+    pub goodbyes: usize,
     /// Bytes of messages that wait for a row before them.
     pub waiting_bytes: usize,
 }
