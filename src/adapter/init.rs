@@ -211,8 +211,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
 fn is_for_servers(kind: MessageKind) -> bool {
     use MessageKind::*;
     match kind {
-        Broadcast | SocketsJoin | SocketsLeave | DisconnectSockets | FetchSockets
-        | ServerSideEmit => true,
+        Broadcast | SocketsJoin | SocketsLeave | DisconnectSockets | FetchSockets | ServerSideEmit => true,
         // The cluster answers it.
         InitialHeartbeat
         | Heartbeat

@@ -44,8 +44,8 @@ pub use subscription::Subscription;
 
 use crate::postgres::lossy_queue::lossy_queue;
 use crate::postgres::{
-    AttachmentTable, CheckedTable, OnLoss, Presence, Publisher, Receipt, SameServer, Session, Settings, delete_older,
-    server_identity,
+    AttachmentTable, CheckedTable, OnLoss, Presence, Publisher, Receipt, SameServer, Session, Settings,
+    delete_older, server_identity,
 };
 use crate::protocol::{Body, Channel, Header, Message, MessageKind, Namespace, Uid};
 use crate::{Error, Result};

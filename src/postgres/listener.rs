@@ -16,9 +16,9 @@ use tokio::time::{sleep, sleep_until, timeout};
 use tokio_postgres::AsyncMessage;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Presence, Settings};
 use super::lossy_queue::{Reader, Writer, lossy_queue};
 use super::same_server::{SameServer, SessionPlace};
+use super::{Presence, Settings};
 use crate::protocol::{Channel, Look};
 use crate::{Error, Result};
 use connection::{Answer, ListeningConnection, next_message};

@@ -46,6 +46,7 @@ impl Presence {
     }
 
     /// The instance whose uids the nodes of this process have.
+    #[cfg(feature = "adapter")]
     pub(crate) fn instance(&self) -> Instance {
         self.0.instance
     }

@@ -62,7 +62,13 @@ impl Session {
 
     /// A session that connects when it is first used.
     pub(crate) fn new(settings: Settings, same_server: SameServer, set_up: Option<&'static str>) -> Self {
-        Self { settings: settings.for_replacement(), same_server, set_up, live: Mutex::new(None), connections: AtomicU64::new(0) }
+        Self {
+            settings: settings.for_replacement(),
+            same_server,
+            set_up,
+            live: Mutex::new(None),
+            connections: AtomicU64::new(0),
+        }
     }
 
     /// Another session on the same server, which connects when it is first used.

@@ -357,20 +357,14 @@ impl World {
                 request_id: Some(request.clone()),
             },
         };
-        let own = self
-            .peers
-            .iter()
-            .find(|peer| match peer.member {
-                Some((of, life)) => {
-                    of == m && life == self.machines[m].life && peer.channel == number && peer.life == Life::Live
-                }
-                None => {
-                    m == 0
-                        && peer.version == Version::Pgio
-                        && peer.channel == number
-                        && peer.life == Life::Live
-                }
-            });
+        let own = self.peers.iter().find(|peer| match peer.member {
+            Some((of, life)) => {
+                of == m && life == self.machines[m].life && peer.channel == number && peer.life == Life::Live
+            }
+            None => {
+                m == 0 && peer.version == Version::Pgio && peer.channel == number && peer.life == Life::Live
+            }
+        });
         let asker = own.map_or_else(Uid::emitter, |peer| Uid::from(peer.uid.as_str()));
         let wait =
             if self.chance(5) { self.rng.u64(0..50 * MILLI) } else { self.rng.u64(300 * MILLI..8 * SECOND) };

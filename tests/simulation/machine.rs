@@ -587,7 +587,10 @@ impl Machine {
                 "complete-means-everyone-answered",
                 "{id} says that {uid} is silent, which has answered in full"
             );
-            let is_joiner = matches!((peer.started, request.question), (Some(a), Some(b)) if a > b);
+            // One that lost its session meanwhile counted as gone, and is found like one that was there before.
+            let was_lost = peer.member.is_some() && peer.healthy_since.is_none_or(|since| since >= sent);
+            let is_joiner =
+                !was_lost && matches!((peer.started, request.question), (Some(a), Some(b)) if a > b);
             let is_in_row = request.question.is_some_and(|question| commits[question].row.is_some());
             let has_promised = answered.is_some_and(|answered| answered.promised.is_some());
             ensure!(
@@ -646,7 +649,7 @@ impl Machine {
             };
             // A lock shows it live until the process ends, and until a look shows it no longer.
             let peer = &peers[index];
-            let shown_until = peer.stopped_at.unwrap_or(now) + 2 * SECOND + SECOND / 2;
+            let shown_until = peer.stopped_at.unwrap_or(now).max(self.refreshed_at) + 2 * SECOND + SECOND / 2;
             let last_sign = if peer.member.is_some() { (*heard).max(shown_until) } else { *heard };
             let alive_until = last_sign.max(self.refreshed_at) + HEARTBEAT_TIMEOUT + TICK;
             ensure!(

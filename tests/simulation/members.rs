@@ -56,7 +56,8 @@ impl World {
         self.peers.push(peer);
         self.machines[m].hosts.insert(number, Host { sub, peer: Some(p) });
         let (subscription, owes_hello) = (SubscriptionId(sub), true);
-        self.pending_inputs.push((m, Input::Join { subscription, channel: channel(number), uid, owes_hello }));
+        self.pending_inputs
+            .push((m, Input::Join { subscription, channel: channel(number), uid, owes_hello }));
         Ok(())
     }
 
@@ -71,7 +72,8 @@ impl World {
             self.give(m, Input::Leave { channel: channel(number), uid: uid.clone() })?;
             // What is under way is published before the goodbye.
             let is_free = !self.machines[m].is_announcing && self.peers[p].life == Life::Live;
-            let is_said = is_free && self.now >= self.postgres.down_until && (self.is_at_rest || self.chance(80));
+            let is_said =
+                is_free && self.now >= self.postgres.down_until && (self.is_at_rest || self.chance(80));
             match is_said {
                 true => self.peer_says(p, Says::Goodbye, false),
                 false => self.give(m, Input::OweGoodbye { channel: channel(number), uid })?,
@@ -91,12 +93,12 @@ impl World {
             self.postgres.sessions[session].is_alive = false;
         }
         let machine = &self.machines[m];
-        let looks_well = machine.can_see && machine.looked_badly_at.max(machine.troubled_at) + SETTLED < self.now;
+        let looks_well =
+            machine.can_see && machine.looked_badly_at.max(machine.troubled_at) + SETTLED < self.now;
         for host in machine.hosts.clone().into_values() {
             let Some(p) = host.peer else { continue };
             let peer = &mut self.peers[p];
-            peer.was_quiet =
-                looks_well && peer.healthy_since.is_some_and(|since| since + SETTLED < self.now);
+            peer.was_quiet = looks_well && peer.healthy_since.is_some_and(|since| since + SETTLED < self.now);
             peer.kept_by = keeps;
             peer.dropped_at = keeps.is_none().then_some(self.now);
             self.end_member(p, Life::Stopped);
@@ -282,9 +284,11 @@ impl World {
             peer.life == Life::Live && peer.healthy_since.is_some_and(|since| since + SETTLED <= self.now)
         };
         for (p, peer) in self.peers.iter().enumerate() {
-            let others = self.peers.iter().enumerate().filter(|(q, other)| {
-                *q != p && other.channel == peer.channel && is_settled(other)
-            });
+            let others = self
+                .peers
+                .iter()
+                .enumerate()
+                .filter(|(q, other)| *q != p && other.channel == peer.channel && is_settled(other));
             match peer.member {
                 None => {
                     // Whether Node servers count each other is not ours to judge.
@@ -332,8 +336,12 @@ impl World {
     pub fn check_departed(&self, m: usize, number: usize) -> Checked {
         let machine = &self.machines[m];
         let (live, _) = machine.state.live_nodes(&channel(number), self.instant(self.now));
-        let is_deaf =
-            machine.session.is_none_or(|session| self.postgres.sessions[session].is_paused || !self.postgres.sessions[session].is_alive);
+        let is_deaf = machine.session.is_none_or(|session| {
+            self.postgres.sessions[session].is_paused || !self.postgres.sessions[session].is_alive
+        });
+        let host = machine.hosts.get(&number).and_then(|host| host.peer);
+        // Whoever hosts nothing has asked nobody, and may have heard of a peer by the way.
+        let Some(well_since) = host.and_then(|p| self.peers[p].healthy_since) else { return Ok(()) };
         if !machine.can_see || machine.link != Link::Up || is_deaf {
             return Ok(());
         }
@@ -344,7 +352,7 @@ impl World {
             let is_due = self.now > stopped.max(dropped) + 2 * LOOK_INTERVAL + SECOND;
             ensure!(
                 !is_due
-                    || calm_since + SETTLED > stopped
+                    || calm_since.max(well_since) + SETTLED > stopped
                     || peer.last_commit > stopped
                     || live.iter().all(|node| node.uid.as_str() != peer.uid),
                 "death-is-noticed",

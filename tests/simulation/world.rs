@@ -795,7 +795,9 @@ impl World {
                     Item::Commit(seq) => {
                         self.notify(m, seq)?;
                         let host = self.machines[m].hosts.get(&self.postgres.commits[seq].channel);
-                        if let Some(p) = host.and_then(|host| host.peer).filter(|p| self.peers[*p].life == Life::Live) {
+                        if let Some(p) =
+                            host.and_then(|host| host.peer).filter(|p| self.peers[*p].life == Life::Live)
+                        {
                             self.peer_reacts(p, seq);
                         }
                         Ok(())
@@ -984,7 +986,9 @@ impl World {
             let (now, next) = (self.now, self.postgres.commits.len());
             let peer = &mut self.peers[p];
             peer.last_commit = now;
-            peer.started.get_or_insert(next);
+            if peer.member.is_some() {
+                peer.started.get_or_insert(next);
+            }
             peer.life = match peer.life {
                 _ if says == Says::Goodbye => Life::Closed,
                 // A node of a machine: its hello.

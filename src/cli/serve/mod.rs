@@ -19,7 +19,7 @@ use super::arguments::{Format, Global, Log, Namespaces, without_setting};
 use super::exit::Failure;
 use super::signals::{Hangup, Signals};
 use super::{duration, size, values};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Heartbeats};
 use crate::server::{
     AddressRange, Answers, Authentication, ClientRules, CorsOrigins, Hosted, Jwt, JwtKey, Metrics,
     OriginPattern, Parser, Relay, RoomPattern, Server, ServerOptions, TlsFiles, Tokens, Transports,
@@ -124,6 +124,11 @@ pub(super) struct Serve {
     /// Let a client join at most so many namespaces over its connection
     #[arg(long, default_value_t = 100, value_name = "N", help_heading = LIMITS)]
     max_namespaces_per_client: usize,
+    /// When to send heartbeats, which write WAL: auto (while a server of the namespace needs them, as Node servers do) or always
+    ///
+    /// With auto, pgio nodes see by session advisory locks that the others live, and write nothing while they are idle.
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN", env = "PGIO_HEARTBEATS")]
+    heartbeats: HeartbeatsWhen,
     /// Serve TLS with this certificate, followed by the intermediate certificates, in PEM
     #[arg(long, value_name = "FILE", requires = "tls_key", help_heading = ACCESS)]
     tls_cert: Option<PathBuf>,
@@ -192,6 +197,23 @@ pub(super) struct Serve {
     /// The format of the log on stderr
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT", env = "PGIO_LOG_FORMAT")]
     log_format: Format,
+}
+
+/// When nodes send heartbeats.
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum HeartbeatsWhen {
+    #[default]
+    Auto,
+    Always,
+}
+
+impl From<HeartbeatsWhen> for Heartbeats {
+    fn from(when: HeartbeatsWhen) -> Self {
+        match when {
+            HeartbeatsWhen::Auto => Self::Auto,
+            HeartbeatsWhen::Always => Self::Always,
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -298,7 +320,10 @@ impl Serve {
         metrics: Metrics,
         global: &Global,
     ) -> Result<Option<Server>, Failure> {
-        let options_of_adapter = global.adapter_options().share_headers(self.share_headers);
+        let options_of_adapter = global
+            .adapter_options()
+            .share_headers(self.share_headers)
+            .heartbeats(Heartbeats::from(self.heartbeats));
         let cluster = Cluster::connect(database.settings().clone(), options_of_adapter).await?;
         if !self.no_init && cluster.create_attachment_table().await? {
             tracing::info!(table = %cluster.options().table_name, "attachment table created");

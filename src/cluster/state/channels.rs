@@ -284,15 +284,10 @@ impl Channels {
     }
 
     /// Shows the peers of all channels a look at the locks; returns those whose process has ended, in order.
-    pub(super) fn look(
-        &mut self,
-        instances: Option<&Instances>,
-        now: Instant,
-        timeout: Duration,
-    ) -> Vec<(Channel, Uid)> {
+    pub(super) fn look(&mut self, instances: Option<&Instances>, now: Instant) -> Vec<(Channel, Uid)> {
         let mut gone = Vec::new();
         for (channel, state) in &mut self.wanted {
-            let left = state.peers.look(instances, now, timeout);
+            let left = state.peers.look(instances, now);
             gone.extend(left.into_iter().map(|uid| (channel.clone(), uid)));
         }
         gone.sort();
@@ -310,6 +305,11 @@ impl Channels {
         let confirmed = &self.confirmed;
         let states = self.wanted.values_mut().filter(|state| confirmed.contains(&state.channel));
         states.flat_map(|state| &mut state.members)
+    }
+
+    /// All nodes of this process.
+    pub(super) fn members(&mut self) -> impl Iterator<Item = &mut Member> {
+        self.wanted.values_mut().flat_map(|state| &mut state.members)
     }
 
     /// Forgets the peers that were not heard for that long, and returns them in order.

@@ -47,11 +47,6 @@ impl Instances {
         }
     }
 
-    /// Forgets all that was seen.
-    pub(super) fn clear(&mut self) {
-        self.0.clear();
-    }
-
     /// `None` for one that has never been seen, or not for long.
     pub(super) fn standing(&self, instance: Instance) -> Option<Standing> {
         self.0.get(&instance).map(|seen| seen.standing)

@@ -48,7 +48,12 @@ pub(super) struct Member {
     sending: Option<Owed>,
     /// When it last published anything, as far as it was heard or said so.
     last_word: Instant,
+    /// When it last said hello; `None` while it may say it again at once.
     last_hello: Option<Instant>,
+    /// Whether the others may know of it.
+    pub(super) has_spoken: bool,
+    /// Whether its first hello is committed. Before that it sends no heartbeats: whose first word is one, was there before.
+    has_greeted: bool,
     /// Until when others may not have heard its hello.
     uncertain_until: Instant,
     /// When a heartbeat is due for peers that have just appeared.
@@ -86,6 +91,8 @@ impl Member {
             sending: None,
             last_word: now,
             last_hello: (!owes_hello).then_some(now),
+            has_spoken: !owes_hello,
+            has_greeted: !owes_hello,
             uncertain_until: now + timeout,
             second_word: None,
         }
@@ -117,19 +124,21 @@ impl Member {
         self.uncertain_until = now + timeout;
     }
 
-    /// Whether the others may know of it.
-    pub(super) fn has_spoken(&self) -> bool {
-        self.last_hello.is_some() || self.sending.is_some()
-    }
-
     fn say(&mut self, says: Owed, now: Instant) {
         if self.owes <= Some(says) {
             self.owes = None;
         }
-        (self.sending, self.last_word, self.second_word) = (Some(says), now, None);
+        (self.sending, self.last_word, self.has_spoken) = (Some(says), now, true);
+        // An answer now may come before its asker listens.
+        self.second_word = self.second_word.filter(|at| *at > now);
         if says == Owed::Hello {
             self.last_hello = Some(now);
         }
+    }
+
+    /// The others may have given it up, and know it again by its next heartbeat.
+    pub(super) fn reappear(&mut self) {
+        self.owes = self.owes.max(Some(Owed::Heartbeat));
     }
 
     /// Messages were dropped. It asks the others anew, but not again and again: what is asked is more to read.
@@ -184,14 +193,32 @@ pub(super) struct Pulse {
 
 impl Pulse {
     pub(super) fn new(rhythm: Rhythm) -> Self {
-        Self { rhythm, held_at: None, lost_at: None, goodbyes: BTreeMap::new(), under_way: Vec::new(), next: None, retry_at: None }
+        Self {
+            rhythm,
+            held_at: None,
+            lost_at: None,
+            goodbyes: BTreeMap::new(),
+            under_way: Vec::new(),
+            next: None,
+            retry_at: None,
+        }
     }
 
-    pub(super) fn looked(&mut self, now: Instant, holds: bool) {
-        match holds {
-            true => (self.held_at, self.lost_at) = (Some(now), None),
-            false => self.lose_lock(now),
+    /// A look has shown whether this process holds a lock. Returns true if it does again, after it did not, or had no time to
+    /// renew it: the others may have given up its nodes meanwhile.
+    pub(super) fn looked(&mut self, now: Instant, holds: bool) -> bool {
+        if !holds || self.is_stale(now) {
+            self.lose_lock(now);
         }
+        if holds {
+            self.held_at = Some(now);
+        }
+        holds && self.lost_at.take().is_some()
+    }
+
+    /// Whether the lock was not renewed for so long that the others may soon give up the nodes of this process.
+    fn is_stale(&self, now: Instant) -> bool {
+        self.held_at.is_some_and(|at| now.saturating_duration_since(at) > self.rhythm.timeout / 2)
     }
 
     /// The lock is gone, or nobody may count on it any longer.
@@ -235,7 +262,7 @@ impl Pulse {
     pub(super) fn collect(&mut self, now: Instant, channels: &mut Channels) -> Vec<Message> {
         let (shortest, longest) = PULSE;
         self.retry_at = None;
-        if self.held_at.is_some_and(|at| now.saturating_duration_since(at) > self.rhythm.timeout / 2) {
+        if self.is_stale(now) {
             self.lose_lock(now);
         }
         self.next = None;
@@ -291,14 +318,14 @@ impl Pulse {
         let hello_at = member.last_hello.map_or(now, |at| at + interval);
         match member.owes {
             Some(Owed::Hello) if is_heard && hello_at <= now => return Turn::Say(Owed::Hello),
+            _ if !member.has_greeted => return Turn::Quiet,
             Some(Owed::Heartbeat) => return Turn::Say(Owed::Heartbeat),
             _ => {}
         }
         if !is_always && self.held_at.is_some() && now >= member.uncertain_until && !is_expected {
             return Turn::Quiet;
         }
-        let is_alarmed =
-            self.lost_at.is_some_and(|at| now.saturating_duration_since(at) <= WITHOUT_LOCK);
+        let is_alarmed = self.lost_at.is_some_and(|at| now.saturating_duration_since(at) <= WITHOUT_LOCK);
         let interval = if is_alarmed { self.rhythm.quick() } else { interval };
         let due = member.last_word + interval;
         let due = member.second_word.map_or(due, |at| at.min(due));
@@ -317,6 +344,7 @@ impl Pulse {
             let members = channels.get_mut(&channel).map(|state| &mut state.members);
             if let Some(member) = members.and_then(|all| all.iter_mut().find(|member| member.uid == uid)) {
                 let said = member.sending.take();
+                member.has_greeted |= is_committed && said == Some(Owed::Hello);
                 if !is_committed {
                     if said == Some(Owed::Hello) {
                         member.last_hello = None;

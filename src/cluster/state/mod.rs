@@ -298,7 +298,7 @@ impl ClusterState {
         for channel in &subscription.channels {
             if let Some(state) = self.channels.get_mut(channel) {
                 for member in state.members.extract_if(.., |member| member.subscription == id) {
-                    if member.has_spoken() {
+                    if member.has_spoken {
                         self.pulse.owe_goodbye(now, channel.clone(), state.namespace.clone(), member.uid);
                     }
                 }
@@ -384,18 +384,18 @@ impl ClusterState {
         if self.link != Link::Up {
             return;
         }
-        self.pulse.looked(now, look.holds);
+        if self.pulse.looked(now, look.holds) {
+            self.channels.members().for_each(Member::reappear);
+            self.pulse.wake(now);
+        }
         let instances = match look.beats {
             Some(beats) => {
                 self.instances.look(&beats);
                 Some(&self.instances)
             }
-            None => {
-                self.instances.clear();
-                None
-            }
+            None => None,
         };
-        for (channel, uid) in self.channels.look(instances, now, self.config.heartbeat_timeout) {
+        for (channel, uid) in self.channels.look(instances, now) {
             self.peer_left(&channel, &uid, Parting::Silence);
         }
     }
@@ -420,7 +420,6 @@ impl ClusterState {
     fn disconnected(&mut self, now: Instant, error: &Error) {
         self.link = Link::Lost;
         self.pulse.lose_lock(now);
-        self.instances.clear();
         self.channels.disconnected();
         self.lose_questions();
         for (id, subscription) in &mut self.subscriptions {

@@ -108,6 +108,8 @@ pub(super) struct Peers {
     /// From when on every live peer must have been heard; `None` while messages do not arrive, and until an initial heartbeat.
     known_from: Option<Instant>,
     heard: HashMap<Uid, Heard>,
+    /// When the locks were last looked at.
+    looked_at: Option<Instant>,
     /// Until when there may be peers that are not counted, as they were too many.
     uncounted_until: Option<Instant>,
 }
@@ -148,13 +150,15 @@ impl Peers {
         let holds_lock = instance
             .and_then(|instance| instances.standing(instance))
             .is_some_and(|standing| matches!(standing, Standing::Fresh | Standing::Same));
+        // What was on its way while the channel was not listened to tells of a time before a gap.
+        let is_confirmed = header.kind.is_heartbeat() && self.hears;
         let heard = Heard {
             at: now,
             nsp_support,
             has_settled: !is_start,
-            is_confirmed: header.kind.is_heartbeat(),
+            is_confirmed,
             instance,
-            proof: if holds_lock && header.kind.is_heartbeat() { Proof::Lock } else { Proof::Messages },
+            proof: if holds_lock && is_confirmed { Proof::Lock } else { Proof::Messages },
         };
         match self.heard.get_mut(&header.uid) {
             Some(known) => {
@@ -197,23 +201,23 @@ impl Peers {
     pub(super) fn resume(&mut self, now: Instant, timeout: Duration) {
         if !std::mem::replace(&mut self.hears, true) {
             self.known_from = self.were_asked.then(|| now + timeout);
-            let live = self.heard.values_mut().filter(|heard| is_live(heard, now, timeout));
+            // Who shows itself by a lock sends nothing that would find it again.
+            let live = self
+                .heard
+                .values_mut()
+                .filter(|heard| heard.proof != Proof::Messages || is_live(heard, now, timeout));
             live.for_each(|heard| heard.at = now);
         }
     }
 
     /// Takes in a look at the locks; `None` where they cannot be seen. Returns the peers whose process has ended.
-    pub(super) fn look(
-        &mut self,
-        instances: Option<&Instances>,
-        now: Instant,
-        timeout: Duration,
-    ) -> Vec<Uid> {
+    pub(super) fn look(&mut self, instances: Option<&Instances>, now: Instant) -> Vec<Uid> {
+        self.looked_at = Some(now);
         let mut gone = Vec::new();
         self.heard.retain(|uid, heard| {
             let standing = instances.map(|seen| heard.instance.and_then(|instance| seen.standing(instance)));
             match (standing, heard.proof) {
-                (Some(Some(Standing::Fresh)), _) if heard.is_confirmed && is_live(heard, now, timeout) => {
+                (Some(Some(Standing::Fresh)), _) if heard.is_confirmed => {
                     (heard.at, heard.proof) = (now, Proof::Lock);
                 }
                 (Some(Some(Standing::Same)), _) if heard.is_confirmed => heard.proof = Proof::Lock,
@@ -238,7 +242,9 @@ impl Peers {
         timeout: Duration,
     ) -> bool {
         self.heard.iter().any(|(uid, heard)| {
-            heard.proof == Proof::Messages && is_live(heard, now, timeout) && but.clone().all(|own| own != uid)
+            heard.proof == Proof::Messages
+                && is_live(heard, now, timeout)
+                && but.clone().all(|own| own != uid)
         })
     }
 
@@ -269,8 +275,13 @@ impl Peers {
     /// Forgets peers that are not live any more; returns them.
     pub(super) fn prune(&mut self, now: Instant, timeout: Duration) -> Vec<Uid> {
         let mut gone = Vec::new();
+        let looked_at = self.looked_at.unwrap_or(now);
         self.heard.retain(|uid, heard| {
-            let is_live = is_live(heard, now, timeout);
+            // How a lock is now, only a look tells, and this process may have had no time for one.
+            let is_live = match heard.proof {
+                Proof::Messages => is_live(heard, now, timeout),
+                Proof::Lock | Proof::MissingLock => is_live(heard, looked_at, timeout),
+            };
             if !is_live {
                 gone.push(uid.clone());
             }
@@ -386,7 +397,7 @@ mod tests {
         let look = |peers: &mut Peers, number: Option<u8>, now| {
             let beats: Vec<_> = number.map(|number| Beat { instance, number }).into_iter().collect();
             instances.borrow_mut().look(&beats);
-            peers.look(Some(&instances.borrow()), now, timeout).len()
+            peers.look(Some(&instances.borrow()), now).len()
         };
         assert_eq!(look(&mut peers, Some(0), at(0)), 0);
         assert!(peers.live(at(0), timeout).is_empty(), "a lock tells no namespace");
@@ -415,7 +426,7 @@ mod tests {
         assert_eq!(look(&mut peers, Some(41), at(47)), 0);
 
         // While its lock cannot be seen, it expects heartbeats, and is not gone.
-        assert!(peers.look(None, at(48), timeout).is_empty());
+        assert!(peers.look(None, at(48)).is_empty());
         assert!(is_expecting(&peers, at(48)));
         assert_eq!(look(&mut peers, Some(42), at(49)), 0);
 
