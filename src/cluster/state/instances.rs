@@ -35,7 +35,7 @@ impl Instances {
     pub(super) fn look(&mut self, beats: &[Beat]) {
         self.0.retain(|_, seen| seen.standing != Standing::Gone || !seen.numbers.is_empty());
         for (instance, seen) in &mut self.0 {
-            if !beats.iter().any(|beat| beat.instance == *instance) {
+            if beats.binary_search_by_key(instance, |beat| beat.instance).is_err() {
                 seen.update(Vec::new());
             }
         }
