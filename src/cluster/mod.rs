@@ -42,6 +42,8 @@ pub(crate) use state::Reply;
 pub use state::{LiveNode, Liveness, NspSupport};
 pub use subscription::Subscription;
 
+#[cfg(feature = "server")]
+use crate::postgres::failure;
 use crate::postgres::lossy_queue::lossy_queue;
 use crate::postgres::{
     AttachmentTable, CheckedTable, OnLoss, Presence, Publisher, Receipt, SameServer, Session, Settings,
@@ -230,18 +232,13 @@ impl Cluster {
         self.0.driver.get().map_or(0, |driver| driver.status.interruptions())
     }
 
-    /// Whether the session that publishes answers in time, which writes nothing. One that does not is replaced.
+    /// Whether the session that publishes answers in time, which writes nothing. One that does not is for the publisher to
+    /// replace, as it knows what is under way.
     #[cfg(feature = "server")]
     pub(crate) async fn publishing_session_answers(&self, patience: Duration) -> bool {
-        let session = &self.0.publishing;
-        let Ok(Ok(client)) = timeout(patience, session.client()).await else { return false };
-        match timeout(patience, client.check_connection()).await {
-            Ok(Ok(())) => true,
-            Ok(Err(_)) | Err(_) => {
-                session.abandon(&client).await;
-                false
-            }
-        }
+        let answer =
+            async { self.0.publishing.client().await?.check_connection().await.map_err(|e| failure(&e)) };
+        matches!(timeout(patience, answer).await, Ok(Ok(())))
     }
 
     /// How the sessions fare: what stands in the way of listening and of publishing.

@@ -23,8 +23,11 @@ use crate::protocol::{Channel, Look};
 use crate::{Error, Result};
 use connection::{Answer, ListeningConnection, next_message};
 
-/// How long after a new connection the first ping comes, so that the first LISTEN does not wait for it.
-const FIRST_PING: Duration = Duration::from_millis(50);
+/// How long after the first connection the first ping comes, so that neither LISTEN nor the first answers wait for it.
+const FIRST_PING: Duration = Duration::from_millis(200);
+
+/// The same after a later one, whose lock the others miss.
+const NEXT_PING: Duration = Duration::from_millis(20);
 
 /// How long the server may take to answer. As a ping comes every two seconds at least, a dead connection is noticed within five.
 const ANSWER_WITHIN: Duration = Duration::from_millis(2800);
@@ -213,7 +216,7 @@ impl Owner {
         let mut replacing: Option<Replacing> = None;
         // When the statement under way should have been answered.
         let mut due = Instant::now() + ANSWER_WITHIN;
-        let mut ping_at = Instant::now() + FIRST_PING;
+        let mut ping_at = Instant::now() + if self.has_heard { NEXT_PING } else { FIRST_PING };
         let same_server = self.same_server.clone();
         let mut replaced = std::pin::pin!(same_server.replaced_from(generation));
         loop {

@@ -90,7 +90,7 @@ async fn one_line_each_says_what_to_do() {
     let expected = "FAIL  table        socket_io_attachments does not exist: events with binary, and large ones, \
         cannot be sent \u{2192} pgio attachments init\n";
     assert!(text.stdout.ends_with(expected), "{}", text.stdout);
-    assert_eq!(text.stderr, "error: 1 of 12 checks failed\n");
+    assert_eq!(text.stderr, "error: 1 of 13 checks failed\n");
 }
 
 #[tokio::test]
