@@ -7,6 +7,7 @@
 
 mod cleanup;
 mod clients;
+mod idle;
 mod latency;
 mod one_shot;
 mod programs;
@@ -48,6 +49,7 @@ enum Part {
     Serving,
     Latency,
     Rooms,
+    Idle,
     Cleanup,
 }
 
@@ -70,6 +72,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             Part::Serving => runtime.block_on(serving::run(&programs))?,
             Part::Latency => runtime.block_on(latency::run(&programs))?,
             Part::Rooms => runtime.block_on(rooms::run(&programs))?,
+            Part::Idle => runtime.block_on(idle::run(&programs))?,
             Part::Cleanup => runtime.block_on(cleanup::run(&programs))?,
         }
     }

@@ -58,6 +58,13 @@ pub fn memory(name: &str, bytes: f64, command: &str) {
     println!("  {name:<42}{:>12.1} MiB\n      {command}", bytes / (1 << 20) as f64);
 }
 
+/// Several counts, and the command that they belong to.
+pub fn figures(name: &str, figures: &[(&str, i64)], command: &str) {
+    let figures: Vec<_> =
+        figures.iter().map(|(what, count)| format!("{} {what}", thousands(*count as f64))).collect();
+    println!("  {name:<26}{}\n      {command}", figures.join(", "));
+}
+
 /// How one compares with another.
 pub fn ratio(text: &str, ratio: f64) {
     println!("  {text:<42}{ratio:>12.2}");

@@ -40,8 +40,10 @@ fn main() {
 fn machine(requests: usize) -> (ClusterState, Instant) {
     let config = Config {
         channel_prefix: "socket.io".into(),
+        heartbeat_interval: Duration::from_secs(5),
         heartbeat_timeout: Duration::from_secs(10),
         cleanup_interval: Duration::from_secs(30),
+        always_heartbeats: false,
         max_waiting_bytes: 1 << 20,
         max_attachment: 64 << 20,
     };

@@ -12,7 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::node::Node;
 use crate::{Error, Result};
 
-/// How many farewells may wait. Beyond that they are dropped, and the other servers notice the missing heartbeats.
+/// How many farewells may wait. Beyond that they are dropped, and the other servers notice when this process ends.
 const LIMIT: usize = 1 << 17;
 
 type Outcome = oneshot::Sender<Result<()>>;
@@ -50,7 +50,7 @@ impl Farewells {
         } else {
             tracing::warn!(
                 limit = LIMIT,
-                "too many namespaces close at once, other servers notice by the heartbeats"
+                "too many namespaces close at once, other servers notice when this process ends"
             );
         }
         async move { told.await.unwrap_or(Err(Error::Closed)) }
@@ -83,6 +83,9 @@ async fn run(queue: Arc<Queue>) {
             };
             if let Err(error) = &told {
                 tracing::debug!(%error, nsp = %node.nsp, "a farewell was not published");
+                if let Err(error) = node.owe_farewell().await {
+                    tracing::debug!(%error, nsp = %node.nsp, "a farewell is given up");
+                }
             }
             // The caller may not wait for the outcome.
             outcome.send(told).ok();

@@ -14,7 +14,7 @@ use super::node::Node;
 use super::registry::Registry;
 use super::served::{Adapters, not_served};
 use super::{ClusterSocket, ServerSideAnswer, ServerSideEvent, Sid, server_side};
-use crate::cluster::{Answer, Cluster, Collected, node_listed, server_said};
+use crate::cluster::{Answer, Cluster, Collected, Heartbeats, node_listed, server_said};
 use crate::postgres::Settings;
 use crate::protocol::{Body, BroadcastOptions, Namespace, RemoteSocket, Value};
 use crate::{AdapterOptions, Result};
@@ -62,6 +62,9 @@ impl PostgresAdapterCtr {
 
     /// On a connection that is there already.
     pub fn new(cluster: Cluster) -> Self {
+        if cluster.options().heartbeats == Heartbeats::Auto {
+            cluster.show_presence();
+        }
         let shared = Shared {
             cluster,
             registry: Registry::default(),

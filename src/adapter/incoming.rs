@@ -4,12 +4,10 @@ use std::pin::pin;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use futures_util::future::BoxFuture;
-use futures_util::{FutureExt, StreamExt};
+use futures_util::StreamExt;
 use socketioxide_core::adapter::SocketEmitter;
 use socketioxide_core::packet::Packet;
 use tokio::task::JoinSet;
-use tokio::time::sleep_until;
 
 use super::fetches::Fetches;
 use super::node::Node;
@@ -58,10 +56,6 @@ pub(super) async fn serve<E: SocketEmitter>(
     mut heard: Subscription,
 ) {
     let mut answers = Answers::default();
-    // Kept from one event to the next, as setting it costs more than looking at it.
-    let mut timer = pin!(sleep_until(node.heartbeat_due().into()));
-    // One at a time: while Postgres does not answer, another one would say nothing new.
-    let mut heartbeat: Option<BoxFuture<'static, ()>> = None;
     loop {
         if answers.fetches.can_start() {
             let Some(adapter) = adapter.upgrade() else { return };
@@ -80,27 +74,7 @@ pub(super) async fn serve<E: SocketEmitter>(
                 }
             }
             () = answers.fetches.answered(), if answers.fetches.is_answering() => {}
-            () = published(&mut heartbeat) => heartbeat = None,
-            () = &mut timer, if !node.is_closed() => {
-                // Something else may have been published meanwhile.
-                if node.heartbeat_due() <= Instant::now() && heartbeat.is_none() {
-                    let node = node.clone();
-                    heartbeat = Some(async move { node.say(Body::Heartbeat).await }.boxed());
-                }
-                let due = node.heartbeat_due().max(Instant::now() + HEARTBEAT_PAUSE);
-                timer.as_mut().reset(due.into());
-            }
         }
-    }
-}
-
-/// The least pause between two looks whether a heartbeat is due.
-const HEARTBEAT_PAUSE: Duration = Duration::from_millis(10);
-
-async fn published(heartbeat: &mut Option<BoxFuture<'static, ()>>) {
-    match heartbeat {
-        Some(heartbeat) => heartbeat.await,
-        None => std::future::pending().await,
     }
 }
 
@@ -129,9 +103,6 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
             Event::Restored(away) => {
                 metrics::gauge!("pgio_listener_up").set(1);
                 tracing::info!(?away, nsp = %self.node.nsp, "other servers are heard again");
-                let node = self.node.clone();
-                // Those who have missed our heartbeats meanwhile learn of us, and we of them.
-                answers.spawn(&self.node, async move { node.say(Body::InitialHeartbeat).await });
             }
         }
     }
@@ -164,10 +135,6 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
             return;
         }
         match body {
-            Body::InitialHeartbeat => {
-                let node = self.node.clone();
-                answers.spawn(&self.node, async move { node.say(Body::Heartbeat).await });
-            }
             Body::Broadcast { opts, event, request_id: None } => {
                 if let Some(packet) = self.packet(event) {
                     self.send_here(packet, target::from_wire(opts));

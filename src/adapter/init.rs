@@ -95,7 +95,10 @@ impl<E: SocketEmitter, F: FnOnce() + Send + 'static> Start for NotStarted<E, F> 
                 }
             }
             let heard = subscribe(&adapter.node).await?;
+            let heard_id = heard.id();
             adapter.serve(heard)?;
+            // Before the others hear of it and ask.
+            adapter.node.join(heard_id, false).await?;
             adapter.node.publish(Body::InitialHeartbeat).await?;
             on_success();
             Ok(())
@@ -155,10 +158,16 @@ async fn keep_starting<E: SocketEmitter>(adapter: Weak<PostgresAdapter<E>>, node
     let mut is_reported = false;
     while !node.is_closed() && adapter.strong_count() > 0 {
         let error = match subscribe(&node).await {
-            Ok(heard) => match adapter.upgrade().map(|adapter| adapter.serve(heard)) {
-                Some(Ok(())) => return node.say(Body::InitialHeartbeat).await,
-                Some(Err(_)) | None => return,
-            },
+            Ok(heard) => {
+                let heard_id = heard.id();
+                let Some(Ok(())) = adapter.upgrade().map(|adapter| adapter.serve(heard)) else { return };
+                if let Err(error) = node.join(heard_id, true).await
+                    && !node.is_closed()
+                {
+                    node.report(&error, "a namespace is not announced to the other servers");
+                }
+                return;
+            }
             Err(error) => error,
         };
         if !is_reported {
@@ -202,9 +211,10 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
 fn is_for_servers(kind: MessageKind) -> bool {
     use MessageKind::*;
     match kind {
-        InitialHeartbeat | Broadcast | SocketsJoin | SocketsLeave | DisconnectSockets | FetchSockets
-        | ServerSideEmit => true,
-        Heartbeat
+        Broadcast | SocketsJoin | SocketsLeave | DisconnectSockets | FetchSockets | ServerSideEmit => true,
+        // The cluster answers it.
+        InitialHeartbeat
+        | Heartbeat
         | FetchSocketsResponse
         | ServerSideEmitResponse
         | BroadcastClientCount

@@ -1,13 +1,12 @@
 //! One namespace of this server, as the other servers see it: a uid that speaks and is alive.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::admission::Dormancy;
 use super::meters::Meters;
 use super::readiness::Readiness;
-use crate::cluster::{Cluster, LiveNode, PendingRequest, Reply};
+use crate::cluster::{Cluster, LiveNode, PendingRequest, Reply, SubscriptionId};
 use crate::protocol::{Body, Message, Namespace, RequestId, Uid};
 use crate::{Error, Receipt, Result};
 
@@ -18,8 +17,6 @@ pub(super) struct Node {
     pub(super) meters: Meters,
     pub(super) readiness: Readiness,
     pub(super) dormancy: Dormancy,
-    /// Whatever is published counts as a heartbeat.
-    last_word: Mutex<Instant>,
     /// Whether it has said farewell: another word, and the others would take it for alive again.
     is_closed: AtomicBool,
     /// Whether the other servers can know it. One that has published nothing needs no farewell.
@@ -29,13 +26,12 @@ pub(super) struct Node {
 impl Node {
     pub(super) fn new(cluster: Cluster, nsp: Namespace) -> Self {
         Self {
+            uid: cluster.new_node(),
             cluster,
-            uid: Uid::random(),
             nsp,
             meters: Meters::default(),
             readiness: Readiness::default(),
             dormancy: Dormancy::default(),
-            last_word: Mutex::new(Instant::now()),
             is_closed: AtomicBool::new(false),
             has_spoken: AtomicBool::new(false),
         }
@@ -79,7 +75,6 @@ impl Node {
 
     async fn send(&self, body: Body) -> Result<Receipt> {
         self.has_spoken.store(true, Ordering::Relaxed);
-        *self.last_word.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
         self.meters.published(body.kind()).increment(1);
         let is_durable = self.cluster.options().durable && may_be_durable(&body);
         let message = Message { uid: self.uid.clone(), nsp: self.nsp.clone(), body };
@@ -89,10 +84,17 @@ impl Node {
         }
     }
 
-    /// When the next heartbeat is due.
-    pub(super) fn heartbeat_due(&self) -> Instant {
-        let last_word = *self.last_word.lock().unwrap_or_else(PoisonError::into_inner);
-        last_word + self.cluster.options().heartbeat_interval
+    /// From now on the others see it live; with `owes_hello` after its initial heartbeat, which is published until that
+    /// succeeds.
+    pub(super) async fn join(&self, heard: SubscriptionId, owes_hello: bool) -> Result<()> {
+        self.has_spoken.fetch_or(owes_hello, Ordering::Relaxed);
+        self.cluster.join(heard, &self.nsp, &self.uid, owes_hello).await?;
+        // Whoever closed it meanwhile may not have found it.
+        if self.is_closed() {
+            self.cluster.leave(&self.nsp, &self.uid).await;
+            return Err(Error::Closed);
+        }
+        Ok(())
     }
 
     /// The other live nodes of the namespace.
@@ -126,9 +128,15 @@ impl Node {
         !self.is_closed.swap(true, Ordering::Relaxed)
     }
 
-    /// Queues the farewell of a closed node.
+    /// Queues the farewell of a closed node, after whatever shows that it lives.
     pub(super) async fn enqueue_farewell(&self) -> Result<Receipt> {
+        self.cluster.leave(&self.nsp, &self.uid).await;
         self.send(Body::AdapterClose).await
+    }
+
+    /// The farewell was not published. It is tried until it is, as the lock of this process shows its nodes as live.
+    pub(super) async fn owe_farewell(&self) -> Result<()> {
+        self.cluster.owe_goodbye(&self.nsp, &self.uid).await
     }
 }
 

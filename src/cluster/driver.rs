@@ -22,11 +22,14 @@ use tokio_util::task::AbortOnDropHandle;
 use super::state::{
     ClusterState, Config, Input, Interest, LiveNode, Output, Question, Rows, Statement, SubscriptionId,
 };
-use super::{AdapterOptions, Event};
+use super::{AdapterOptions, Event, Heartbeats};
 use crate::postgres::lossy_queue::{Next, Reader, Writer};
 use crate::postgres::{
-    self, CheckedTable, Heard, Listener, Publisher, SameServer, Session, Settings, list_durable, look_up,
+    self, CheckedTable, Heard, Listener, Presence, Publisher, SameServer, Session, Settings, list_durable,
+    look_up,
 };
+#[cfg(feature = "adapter")]
+use crate::protocol::Uid;
 use crate::protocol::{AttachmentId, Channel, Header, Message, MessageKind, RequestId};
 use crate::{Error, Result};
 
@@ -58,6 +61,24 @@ pub(super) enum Command {
     Ask {
         question: Question,
         parts: Writer<Part>,
+    },
+    #[cfg(feature = "adapter")]
+    Join {
+        subscription: SubscriptionId,
+        channel: Channel,
+        uid: Uid,
+        owes_hello: bool,
+    },
+    #[cfg(feature = "adapter")]
+    OweGoodbye {
+        channel: Channel,
+        uid: Uid,
+    },
+    #[cfg(feature = "adapter")]
+    Leave {
+        channel: Channel,
+        uid: Uid,
+        left: oneshot::Sender<()>,
     },
     LiveNodes {
         channel: Channel,
@@ -111,14 +132,17 @@ impl DriverHandle {
         publisher: Publisher,
         rows: Arc<Session>,
         table: Arc<CheckedTable>,
+        presence: Presence,
     ) -> Result<Self> {
-        let (listener, heard) = Listener::connect(settings, same_server, Vec::new()).await?;
+        let (listener, heard) = Listener::connect(settings, same_server, Vec::new(), presence).await?;
         let (commands, receiver) = mpsc::channel(COMMANDS);
         let (reaper, status) = (Reaper::default(), Arc::new(Status::default()));
         let config = Config {
             channel_prefix: options.channel_prefix.clone(),
+            heartbeat_interval: options.heartbeat_interval,
             heartbeat_timeout: options.heartbeat_timeout,
             cleanup_interval: options.cleanup_interval,
+            always_heartbeats: options.heartbeats == Heartbeats::Always,
             max_waiting_bytes: WAITING_BYTES,
             max_attachment: options.max_attachment,
         };
@@ -227,6 +251,7 @@ impl Driver {
                 }
                 Next::Item(Heard::Silent) => Some(Input::Silent),
                 Next::Item(Heard::Awake) => Some(Input::Awake),
+                Next::Item(Heard::Looked(look)) => Some(Input::Looked(look)),
                 Next::Item(Heard::Lost(error)) => Some(Input::Disconnected(error)),
                 Next::Item(Heard::Executed { connection, outcome }) => {
                     (connection == self.connection).then_some(Input::StatementDone(outcome))
@@ -258,6 +283,20 @@ impl Driver {
                 }
                 self.askers.insert(question.id.clone(), parts);
                 self.state.handle(now, Input::Ask(question));
+            }
+            #[cfg(feature = "adapter")]
+            Command::Join { subscription, channel, uid, owes_hello } => {
+                self.state.handle(now, Input::Join { subscription, channel, uid, owes_hello });
+            }
+            #[cfg(feature = "adapter")]
+            Command::OweGoodbye { channel, uid } => {
+                self.state.handle(now, Input::OweGoodbye { channel, uid });
+            }
+            #[cfg(feature = "adapter")]
+            Command::Leave { channel, uid, left } => {
+                self.state.handle(now, Input::Leave { channel, uid });
+                // The caller may have stopped waiting.
+                left.send(()).ok();
             }
             Command::LiveNodes { channel, answer } => {
                 // The caller may have stopped waiting.
@@ -299,6 +338,10 @@ impl Driver {
                     let (publisher, options) = (self.publisher.clone(), self.options.clone());
                     let published = publish_all(publisher, options, messages);
                     self.jobs.push(published.map(|outcome| Input::Published { request, outcome }).boxed());
+                }
+                Output::Announce(messages) => {
+                    let announced = self.announce(messages);
+                    self.jobs.push(announced.map(Input::Announced).boxed());
                 }
                 Output::Subscribed { id, outcome } => {
                     if let Some(made) = self.subscribers.get_mut(&id).and_then(|s| s.made.take()) {
@@ -342,6 +385,31 @@ impl Driver {
             }
         }
         self.publish_status();
+    }
+
+    /// Queues signs of life, before it returns; what it returns resolves when they are committed.
+    fn announce(&self, messages: Vec<Message>) -> impl Future<Output = Result<()>> + Send + use<> {
+        let options = self.options.clone();
+        let queued = messages
+            .iter()
+            .map(|message| {
+                let channel = message.nsp.channel(&options.channel_prefix)?;
+                Ok((channel, message.encode(options.payload_threshold)?))
+            })
+            .collect::<Result<Vec<_>>>()
+            .and_then(|encoded| self.publisher.announce(encoded));
+        async move {
+            let committed = async { futures_util::future::try_join_all(queued?).await.map(drop) };
+            let outcome = committed.await;
+            match &outcome {
+                Ok(()) => count_announced(&messages),
+                Err(error) => {
+                    tracing::warn!(%error, messages = messages.len(), "signs of life were not published");
+                    options.report(error);
+                }
+            }
+            outcome
+        }
     }
 
     fn publish_status(&self) {
@@ -422,6 +490,15 @@ async fn publish_all(publisher: Publisher, options: AdapterOptions, messages: Ve
         receipt.await?;
     }
     Ok(())
+}
+
+/// Counts what was published for the nodes of this process.
+#[cfg_attr(not(feature = "adapter"), expect(unused_variables, reason = "only adapters have nodes"))]
+fn count_announced(messages: &[Message]) {
+    #[cfg(feature = "adapter")]
+    for message in messages {
+        metrics::counter!("pgio_messages_published_total", "type" => message.kind().name()).increment(1);
+    }
 }
 
 /// A user's filter, whose panic ends nothing else. The message is then not wanted.

@@ -1,4 +1,8 @@
 //! Whether what is published comes back.
+//!
+//! A notification is a commit that writes WAL. So one is published only where the last that came back proves nothing any more:
+//! at the start, after an interruption of the listening connection, on another publishing connection, and after anything
+//! else was published. In between, both sessions are asked whether they answer, which writes nothing.
 
 use std::time::{Duration, Instant};
 
@@ -16,6 +20,19 @@ pub(crate) struct LoopbackProbe {
     heard: Subscription,
     /// How many in a row did not come back.
     silences: u32,
+    /// What was so when the last one came back.
+    proven: Option<Circumstances>,
+}
+
+/// What a heartbeat that came back proves something about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Circumstances {
+    /// How often the listening connection was interrupted.
+    interruptions: u64,
+    /// How many publishing connections there have been.
+    connections: u64,
+    /// How many messages were queued.
+    queued: u64,
 }
 
 /// How many have to be lost in a row before the sessions are replaced, which costs messages.
@@ -26,6 +43,8 @@ const SILENCES: u32 = 2;
 pub(crate) enum ProbeOutcome {
     /// It came back, after so long.
     Back(Duration),
+    /// None was published, as nothing has changed since the last one came back, and both sessions answer.
+    Quiet,
     /// It was published, and did not come back in time.
     NotDelivered,
     /// It could not be published in time.
@@ -42,7 +61,35 @@ impl LoopbackProbe {
     pub(crate) async fn listen(cluster: &Cluster) -> Result<Self> {
         let nsp = Namespace::new(&format!("/pgio/echo/{}", Uid::random()));
         let heard = cluster.subscribe([&nsp], |_| true).await?;
-        Ok(Self { cluster: cluster.clone(), nsp, heard, silences: 0 })
+        Ok(Self { cluster: cluster.clone(), nsp, heard, silences: 0, proven: None })
+    }
+
+    /// Asks both sessions whether they answer, where that is enough to know; else publishes a heartbeat.
+    pub(crate) async fn check(&mut self, patience: Duration) -> ProbeOutcome {
+        if self.proven.is_some() && self.proven == Some(self.circumstances()) && self.cluster.is_listening() {
+            // The listening session has pings of its own.
+            if !self.cluster.publishing_session_answers(patience).await {
+                self.proven = None;
+                return ProbeOutcome::NotPublished;
+            }
+            if self.proven == Some(self.circumstances()) {
+                return ProbeOutcome::Quiet;
+            }
+        }
+        let before = self.circumstances();
+        let outcome = self.sound(patience).await;
+        // What was queued meanwhile may be lost, and the next one tells.
+        let is_back = matches!(outcome, ProbeOutcome::Back(_));
+        self.proven = is_back.then_some(Circumstances { queued: before.queued + 1, ..before });
+        outcome
+    }
+
+    fn circumstances(&self) -> Circumstances {
+        Circumstances {
+            interruptions: self.cluster.interruptions(),
+            connections: self.cluster.0.publishing.connections(),
+            queued: self.cluster.0.publisher.queued(),
+        }
     }
 
     /// Publishes one, and waits for it. Where it is lost between two sessions that seem to work, both are replaced: they may

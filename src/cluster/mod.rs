@@ -15,6 +15,8 @@ mod received;
 pub mod state;
 mod subscription;
 
+#[cfg(feature = "adapter")]
+use std::sync::atomic::AtomicU32;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -33,22 +35,24 @@ pub use health::Health;
 pub(crate) use loopback_probe::{LoopbackProbe, ProbeOutcome};
 #[cfg(feature = "cli")]
 pub(crate) use node_monitor::{NodeEvent, NodeMonitor, NodeName};
-pub use options::{AdapterOptions, ErrorHandler};
+pub use options::{AdapterOptions, ErrorHandler, Heartbeats};
 pub use received::{Attached, Content, Event, Received};
 #[cfg(feature = "adapter")]
 pub(crate) use state::Reply;
-pub use state::{LiveNode, NspSupport};
+pub use state::{LiveNode, Liveness, NspSupport};
 pub use subscription::Subscription;
 
+#[cfg(feature = "server")]
+use crate::postgres::failure;
 use crate::postgres::lossy_queue::lossy_queue;
 use crate::postgres::{
-    AttachmentTable, CheckedTable, OnLoss, Publisher, Receipt, SameServer, Session, Settings, delete_older,
-    server_identity,
+    AttachmentTable, CheckedTable, OnLoss, Presence, Publisher, Receipt, SameServer, Session, Settings,
+    delete_older, server_identity,
 };
 use crate::protocol::{Body, Channel, Header, Message, MessageKind, Namespace, Uid};
 use crate::{Error, Result};
 use driver::{Command, DriverHandle};
-use state::SubscriptionId;
+pub(crate) use state::SubscriptionId;
 use subscription::SubscriptionGuard;
 
 /// How many bytes may wait for one subscriber.
@@ -84,6 +88,10 @@ struct Inner {
     last_channel: Mutex<Option<(Namespace, Channel)>>,
     driver: OnceCell<DriverHandle>,
     next_subscription: AtomicU64,
+    /// How the others see that this process lives.
+    presence: Presence,
+    #[cfg(feature = "adapter")]
+    next_node: AtomicU32,
     loopback: health::Loopback,
 }
 
@@ -107,6 +115,7 @@ impl Cluster {
         let table = Arc::new(CheckedTable::new(options.table_name.clone()));
         let publisher = Publisher::start(publishing.clone(), table.clone(), on_loss);
         let rows = Session::new(settings.clone(), same_server.clone(), Some(LOOK_UP_SESSION));
+        let presence = Presence::new(options.heartbeat_timeout);
         Ok(Self(Arc::new(Inner {
             settings,
             options,
@@ -118,6 +127,9 @@ impl Cluster {
             last_channel: Mutex::default(),
             driver: OnceCell::new(),
             next_subscription: AtomicU64::new(1),
+            presence,
+            #[cfg(feature = "adapter")]
+            next_node: AtomicU32::new(fastrand::u32(..)),
             loopback: health::Loopback::default(),
         })))
     }
@@ -233,6 +245,15 @@ impl Cluster {
         self.0.driver.get().map_or(0, |driver| driver.status.interruptions())
     }
 
+    /// Whether the session that publishes answers in time, which writes nothing. One that does not is for the publisher to
+    /// replace, as it knows what is under way.
+    #[cfg(feature = "server")]
+    pub(crate) async fn publishing_session_answers(&self, patience: Duration) -> bool {
+        let answer =
+            async { self.0.publishing.client().await?.check_connection().await.map_err(|e| failure(&e)) };
+        matches!(timeout(patience, answer).await, Ok(Ok(())))
+    }
+
     /// How the sessions fare: what stands in the way of listening and of publishing.
     pub fn health(&self) -> Health {
         Health::of(self.is_listening(), self.0.publisher.health(), &self.0.loopback)
@@ -304,7 +325,7 @@ impl Cluster {
     }
 
     async fn driver(&self) -> Result<&DriverHandle> {
-        let Inner { settings, options, same_server, publisher, rows, table, driver, .. } = &*self.0;
+        let Inner { settings, options, same_server, publisher, rows, table, driver, presence, .. } = &*self.0;
         let start = async || {
             match self.check_attachment_table().await {
                 // The listening connection may be had all the same. Whatever uses the table checks it again.
@@ -318,6 +339,7 @@ impl Cluster {
                 publisher.clone(),
                 rows.clone(),
                 table.clone(),
+                presence.clone(),
             )
             .await
         };
@@ -332,6 +354,52 @@ impl Cluster {
         match timeout(STATUS_WITHIN, answered).await {
             Ok(Ok(live)) => Ok(live),
             _ => Err(Error::Closed),
+        }
+    }
+
+    /// A uid for a node of this process.
+    #[cfg(feature = "adapter")]
+    pub(crate) fn new_node(&self) -> Uid {
+        let number = self.0.next_node.fetch_add(1, Ordering::Relaxed);
+        self.0.presence.instance().uid(number)
+    }
+
+    /// Shows the other servers from now on that this process lives, by a lock, so that its nodes need no heartbeats.
+    #[cfg(feature = "adapter")]
+    pub(crate) fn show_presence(&self) {
+        self.0.presence.show();
+    }
+
+    /// A node serves a namespace that it has subscribed to. From now on it answers initial heartbeats, and sends heartbeats
+    /// where others need them. With `owes_hello` its own initial heartbeat is published, until that succeeds. It ends with the
+    /// subscription, with a goodbye.
+    #[cfg(feature = "adapter")]
+    pub(crate) async fn join(
+        &self,
+        subscription: SubscriptionId,
+        nsp: &Namespace,
+        uid: &Uid,
+        owes_hello: bool,
+    ) -> Result<()> {
+        let (channel, uid) = (self.channel(nsp)?, uid.clone());
+        self.driver().await?.send(Command::Join { subscription, channel, uid, owes_hello }).await
+    }
+
+    /// The goodbye of a node that has ended could not be published: it is tried until it is.
+    #[cfg(feature = "adapter")]
+    pub(crate) async fn owe_goodbye(&self, nsp: &Namespace, uid: &Uid) -> Result<()> {
+        let (channel, uid) = (self.channel(nsp)?, uid.clone());
+        self.driver().await?.send(Command::OweGoodbye { channel, uid }).await
+    }
+
+    /// A node ends. When this returns, no message is queued any more that shows it live.
+    #[cfg(feature = "adapter")]
+    pub(crate) async fn leave(&self, nsp: &Namespace, uid: &Uid) {
+        let (Ok(channel), Some(driver)) = (self.channel(nsp), self.0.driver.get()) else { return };
+        let (left, has_left) = oneshot::channel();
+        // Without a driver there is nothing to leave.
+        if driver.send(Command::Leave { channel, uid: uid.clone(), left }).await.is_ok() {
+            has_left.await.ok();
         }
     }
 

@@ -33,6 +33,8 @@ pub struct AdapterOptions {
     pub heartbeat_interval: Duration,
     /// After how long without a message a node counts as gone. Default: 10 s.
     pub heartbeat_timeout: Duration,
+    /// When nodes send heartbeats. Default: [`Heartbeats::Auto`].
+    pub heartbeats: Heartbeats,
     /// How long a request waits for the answers of other nodes. Default: 5 s (`DEFAULT_TIMEOUT` in Node).
     pub request_timeout: Duration,
     /// Whether answers to `fetchSockets` of other servers hold the headers `authorization`, `proxy-authorization` and `cookie`
@@ -47,6 +49,19 @@ pub struct AdapterOptions {
     pub durable: bool,
     /// Who is told of errors that no caller gets (`errorHandler` in Node). Default: nobody; they are logged in any case.
     pub error_handler: Option<ErrorHandler>,
+}
+
+/// When a node sends heartbeats, each of which is a commit that writes WAL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Heartbeats {
+    /// While another server of the namespace needs them: a Node server, or one that cannot see `pg_locks`. Nodes of pgio see each
+    /// other live by session advisory locks, which write nothing.
+    #[default]
+    Auto,
+    /// In every heartbeat interval, as Node servers do. The node holds no lock, so that all other servers of its namespaces
+    /// send heartbeats as well.
+    Always,
 }
 
 /// Called with each error of an adapter that no caller gets: an answer or a heartbeat that was not published, a message
@@ -91,6 +106,7 @@ setters!(AdapterOptions {
     cleanup_interval: Duration,
     heartbeat_interval: Duration,
     heartbeat_timeout: Duration,
+    heartbeats: Heartbeats,
     request_timeout: Duration,
     share_headers: bool,
     max_attachment: usize,
@@ -118,6 +134,7 @@ impl Default for AdapterOptions {
             cleanup_interval: Duration::from_secs(30),
             heartbeat_interval: Duration::from_secs(5),
             heartbeat_timeout: Duration::from_secs(10),
+            heartbeats: Heartbeats::Auto,
             request_timeout: Duration::from_secs(5),
             share_headers: false,
             max_attachment: 64_000_000,

@@ -32,6 +32,12 @@ impl Drop for SubscriptionGuard {
 }
 
 impl Subscription {
+    /// Its number.
+    #[cfg(feature = "adapter")]
+    pub(crate) fn id(&self) -> SubscriptionId {
+        self._guard.id
+    }
+
     /// Waits for what comes next; `None` once the cluster's handle is gone.
     pub async fn next(&mut self) -> Option<Event> {
         Some(flatten(self.events.next().await?))

@@ -16,17 +16,20 @@ use tokio::time::{sleep, sleep_until, timeout};
 use tokio_postgres::AsyncMessage;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::Settings;
 use super::lossy_queue::{Reader, Writer, lossy_queue};
 use super::same_server::{SameServer, SessionPlace};
-use crate::protocol::Channel;
+use super::{Presence, Settings};
+use crate::protocol::{Channel, Look};
 use crate::{Error, Result};
-use connection::{ListeningConnection, next_message};
+use connection::{Answer, ListeningConnection, next_message};
 
-/// After how long without a notification the server is asked whether it is there.
-const PING_AFTER: Duration = Duration::from_secs(2);
+/// How long after the first connection the first ping comes, so that neither LISTEN nor the first answers wait for it.
+const FIRST_PING: Duration = Duration::from_millis(200);
 
-/// How long it may take to answer. Together with [`PING_AFTER`], a dead connection is noticed within five seconds.
+/// The same after a later one, whose lock the others miss.
+const NEXT_PING: Duration = Duration::from_millis(20);
+
+/// How long the server may take to answer. As a ping comes every two seconds at least, a dead connection is noticed within five.
 const ANSWER_WITHIN: Duration = Duration::from_millis(2800);
 
 /// How long a silent connection is read once more when another one could take its place.
@@ -61,6 +64,8 @@ pub(crate) enum Heard {
     Lost(Error),
     /// A statement has ended on that connection.
     Executed { connection: u64, outcome: Result<()> },
+    /// Which processes live, as a ping has shown.
+    Looked(Look),
 }
 
 /// LISTEN and UNLISTEN for one connection.
@@ -84,6 +89,7 @@ impl Listener {
         settings: Settings,
         same_server: SameServer,
         channels: Vec<Channel>,
+        presence: Presence,
     ) -> Result<(Self, Reader<Heard>)> {
         let live = ListeningConnection::open(&settings, channels).await?;
         let (heard, reader) = lossy_queue(QUEUE_BYTES);
@@ -91,9 +97,11 @@ impl Listener {
         let owner = Owner {
             settings: settings.for_replacement(),
             same_server,
+            presence,
             commands: receiver,
             heard,
             last_channel: Arc::default(),
+            has_heard: false,
             connection: 0,
         };
         let task = AbortOnDropHandle::new(tokio::spawn(owner.run(live)));
@@ -123,17 +131,21 @@ type Replacing = BoxFuture<'static, Box<ListeningConnection>>;
 struct Owner {
     settings: Settings,
     same_server: SameServer,
+    presence: Presence,
     commands: mpsc::Receiver<Command>,
     heard: Writer<Heard>,
     /// That of the last notification, as the next one is most likely on the same.
     last_channel: Arc<str>,
+    /// Whether any notification ever came. Where none does, as behind a pooler that deals sessions out by the transaction, a
+    /// lock would stay with a session that is another client's next.
+    has_heard: bool,
     /// The number of the connection in use.
     connection: u64,
 }
 
 /// A statement without an answer yet.
 struct Running {
-    answer: BoxFuture<'static, Result<()>>,
+    answer: BoxFuture<'static, Result<Answer>>,
     /// What to report of it; nothing for a ping.
     command: Option<Command>,
 }
@@ -202,7 +214,9 @@ impl Owner {
         let end = |old: SessionPlace| Running { answer: live.end(&old), command: None };
         let mut running: Option<Running> = silent.map(end);
         let mut replacing: Option<Replacing> = None;
-        let mut due = Instant::now() + PING_AFTER;
+        // When the statement under way should have been answered.
+        let mut due = Instant::now() + ANSWER_WITHIN;
+        let mut ping_at = Instant::now() + if self.has_heard { NEXT_PING } else { FIRST_PING };
         let same_server = self.same_server.clone();
         let mut replaced = std::pin::pin!(same_server.replaced_from(generation));
         loop {
@@ -213,8 +227,12 @@ impl Owner {
                         return if matches!(error, Error::Closed) { End::Dropped } else { End::Lost(error, replacing) };
                     }
                     // Whatever comes is a sign of life. In a flood, an answer is somewhere behind it.
-                    due = Instant::now() + if is_idle { PING_AFTER } else { ANSWER_WITHIN };
+                    due = Instant::now() + ANSWER_WITHIN;
                     self.wake(&mut replacing);
+                    if is_idle && self.has_heard && self.presence.is_shown() && !live.holds() {
+                        // The others are to see it as soon as they hear of it.
+                        ping_at = Instant::now().min(ping_at);
+                    }
                 }
                 outcome = answer_of(&mut running) => {
                     let command = running.take().and_then(|running| running.command);
@@ -222,14 +240,16 @@ impl Owner {
                         return End::Lost(error.clone(), replacing);
                     }
                     self.wake(&mut replacing);
-                    if let Some(command) = command {
-                        if outcome.is_ok() {
-                            live.note(&command);
+                    match command {
+                        Some(command) => {
+                            if outcome.is_ok() {
+                                live.note(&command);
+                            }
+                            let (connection, outcome) = (self.connection, outcome.map(drop));
+                            self.heard.push_always(Heard::Executed { connection, outcome });
                         }
-                        let connection = self.connection;
-                        self.heard.push_always(Heard::Executed { connection, outcome });
+                        None => self.take_ping(outcome, live),
                     }
-                    due = Instant::now() + PING_AFTER;
                 }
                 command = self.commands.recv(), if is_idle => match command {
                     None => return End::Dropped,
@@ -239,18 +259,17 @@ impl Owner {
                         due = Instant::now() + ANSWER_WITHIN;
                     }
                 },
-                () = sleep_until(due.into()), if replacing.is_none() => match is_idle {
-                    true => {
-                        running = Some(Running { answer: live.ping(), command: None });
-                        due = Instant::now() + ANSWER_WITHIN;
-                    }
-                    false => {
-                        tracing::warn!("Postgres does not answer on the listening connection; making another one");
-                        self.same_server.set_listening(false);
-                        self.heard.push_always(Heard::Silent);
-                        replacing = Some(self.replace(live));
-                    }
-                },
+                () = sleep_until(ping_at.into()), if is_idle && replacing.is_none() => {
+                    running = Some(Running { answer: live.ping(&self.presence, self.has_heard), command: None });
+                    due = Instant::now() + ANSWER_WITHIN;
+                    ping_at = Instant::now() + self.presence.interval();
+                }
+                () = sleep_until(due.into()), if !is_idle && replacing.is_none() => {
+                    tracing::warn!("Postgres does not answer on the listening connection; making another one");
+                    self.same_server.set_listening(false);
+                    self.heard.push_always(Heard::Silent);
+                    replacing = Some(self.replace(live));
+                }
                 next = made(&mut replacing) => {
                     // Something may have come while the other one was made.
                     match timeout(DRAIN, next_message(&mut live.connection)).await {
@@ -270,6 +289,23 @@ impl Owner {
                 }
             }
         }
+    }
+
+    /// Hands on what a ping has shown.
+    fn take_ping(&mut self, outcome: Result<Answer>, live: &mut ListeningConnection) {
+        let look = match outcome {
+            Ok(Answer::Looked { look, held }) => {
+                live.note_held(held);
+                look
+            }
+            // An old session was ended.
+            Ok(Answer::Done) => return,
+            Err(error) => {
+                tracing::debug!(%error, "cannot see by their locks which servers live");
+                Look { beats: None, holds: false }
+            }
+        };
+        self.heard.push_always(Heard::Looked(look));
     }
 
     /// A silent connection has given a sign of life.
@@ -333,6 +369,7 @@ impl Owner {
     fn hear(&mut self, message: AsyncMessage) -> Result<()> {
         match message {
             AsyncMessage::Notification(notification) => {
+                self.has_heard = true;
                 if *self.last_channel != *notification.channel() {
                     self.last_channel = notification.channel().into();
                 }
@@ -353,7 +390,7 @@ impl Owner {
 }
 
 /// The answer to the statement under way; never, if there is none.
-async fn answer_of(running: &mut Option<Running>) -> Result<()> {
+async fn answer_of(running: &mut Option<Running>) -> Result<Answer> {
     match running {
         Some(running) => (&mut running.answer).await,
         None => std::future::pending().await,

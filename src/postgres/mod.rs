@@ -10,6 +10,7 @@ mod failure;
 pub(crate) mod health;
 mod listener;
 pub(crate) mod lossy_queue;
+mod presence;
 #[cfg(all(unix, feature = "private"))]
 pub mod private;
 mod publisher;
@@ -35,6 +36,7 @@ pub(crate) use attachments::{delete_older, look_up};
 pub(crate) use durable_rows::list_durable;
 pub(crate) use failure::failure;
 pub(crate) use listener::{Command, Heard, Listener};
+pub(crate) use presence::Presence;
 pub(crate) use publisher::{OnLoss, Publisher, Publishing, Trouble};
 pub(crate) use same_server::SameServer;
 pub(crate) use server_identity::server_identity;

@@ -9,6 +9,7 @@ mod queue_relief;
 mod sender;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
@@ -26,11 +27,18 @@ const QUEUE_BYTES: usize = 32 << 20;
 /// How many messages may wait before a producer has to.
 const QUEUE_MESSAGES: usize = 8192;
 
+/// How many groups of announcements may wait. There is one at a time.
+const ANNOUNCEMENTS: usize = 2;
+
 /// Sends messages through one task. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Publisher {
     jobs: mpsc::Sender<Job>,
+    /// Signs of life, which go out together and before all others.
+    announcements: mpsc::Sender<Vec<Job>>,
     room: Arc<Semaphore>,
+    /// How many messages were queued.
+    queued: Arc<AtomicU64>,
     health: watch::Receiver<Publishing>,
     _task: Arc<AbortOnDropHandle<()>>,
 }
@@ -73,7 +81,8 @@ pub(super) struct Job {
     /// Whether it may overtake others: a heartbeat says nothing but that its sender is alive.
     pub(super) is_heartbeat: bool,
     done: oneshot::Sender<Result<()>>,
-    _room: OwnedSemaphorePermit,
+    /// Its part of the queue; what is announced takes none.
+    _room: Option<OwnedSemaphorePermit>,
 }
 
 impl Job {
@@ -125,10 +134,12 @@ impl Future for Receipt {
 impl Publisher {
     pub(crate) fn start(session: Arc<Session>, table: Arc<CheckedTable>, on_loss: OnLoss) -> Self {
         let (jobs, queue) = mpsc::channel(QUEUE_MESSAGES);
+        let (announcements, announced) = mpsc::channel(ANNOUNCEMENTS);
         let (told, health) = watch::channel(Publishing::default());
         let sender = Sender::new(session, table, on_loss, told);
-        let task = AbortOnDropHandle::new(tokio::spawn(run(queue, sender)));
-        Self { jobs, room: Arc::new(Semaphore::new(QUEUE_BYTES)), health, _task: task.into() }
+        let task = AbortOnDropHandle::new(tokio::spawn(run(queue, announced, sender)));
+        let room = Arc::new(Semaphore::new(QUEUE_BYTES));
+        Self { jobs, announcements, room, queued: Arc::default(), health, _task: task.into() }
     }
 
     /// Queues a message. Waits only while the queue is full.
@@ -142,9 +153,34 @@ impl Publisher {
         // A message larger than the queue takes all of it.
         let room = u32::try_from(bytes_of(&encoded).min(QUEUE_BYTES)).unwrap_or(u32::MAX);
         let room = self.room.clone().acquire_many_owned(room).await.map_err(|_| Error::Closed)?;
-        let job = Job { channel, encoded, is_heartbeat, done, _room: room };
+        self.queued.fetch_add(1, Ordering::Relaxed);
+        let job = Job { channel, encoded, is_heartbeat, done, _room: Some(room) };
         self.jobs.send(job).await.map_err(|_| Error::Closed)?;
         Ok(Receipt(receipt))
+    }
+
+    /// Queues short messages that show that their senders live, to be sent in one transaction, before all that is queued from
+    /// now on.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] where the former ones still wait.
+    pub(crate) fn announce(&self, messages: Vec<(Channel, Encoded)>) -> Result<Vec<Receipt>> {
+        self.queued.fetch_add(messages.len() as u64, Ordering::Relaxed);
+        let (jobs, receipts) = messages
+            .into_iter()
+            .map(|(channel, encoded)| {
+                let (done, receipt) = oneshot::channel();
+                (Job { channel, encoded, is_heartbeat: true, done, _room: None }, Receipt(receipt))
+            })
+            .unzip();
+        self.announcements.try_send(jobs).map_err(|_| Error::Closed)?;
+        Ok(receipts)
+    }
+
+    /// How many messages were queued so far.
+    #[cfg(feature = "server")]
+    pub(crate) fn queued(&self) -> u64 {
+        self.queued.load(Ordering::Relaxed)
     }
 
     /// How it goes.
@@ -153,14 +189,23 @@ impl Publisher {
     }
 }
 
-async fn run(mut queue: mpsc::Receiver<Job>, mut sender: Sender) {
+async fn run(mut queue: mpsc::Receiver<Job>, mut announced: mpsc::Receiver<Vec<Job>>, mut sender: Sender) {
     let mut refused = None;
     loop {
-        let first = match refused.take() {
-            Some(job) => job,
+        let mut batch = Batch::default();
+        match refused.take() {
+            Some(job) => refused = sender.pass(job).and_then(|job| batch.add(job)),
             None => tokio::select! {
+                biased;
+                Some(jobs) = announced.recv() => batch = send_full(&mut sender, batch, jobs).await,
                 job = queue.recv() => match job {
-                    Some(job) => job,
+                    // What was announced before must not come later: a goodbye is the last word.
+                    Some(job) => {
+                        if let Ok(jobs) = announced.try_recv() {
+                            batch = send_full(&mut sender, batch, jobs).await;
+                        }
+                        refused = sender.pass(job).and_then(|job| batch.add(job));
+                    }
                     None => return,
                 },
                 () = sender.held_is_due() => {
@@ -168,12 +213,13 @@ async fn run(mut queue: mpsc::Receiver<Job>, mut sender: Sender) {
                     continue;
                 }
             },
-        };
-        let mut batch = Batch::default();
-        refused = sender.pass(first).and_then(|job| batch.add(job));
+        }
         while refused.is_none()
             && let Ok(job) = queue.try_recv()
         {
+            if let Ok(jobs) = announced.try_recv() {
+                batch = send_full(&mut sender, batch, jobs).await;
+            }
             refused = sender.pass(job).and_then(|job| batch.add(job));
         }
         sender.send(batch.into_jobs()).await;
@@ -181,4 +227,15 @@ async fn run(mut queue: mpsc::Receiver<Job>, mut sender: Sender) {
             sender.try_held().await;
         }
     }
+}
+
+/// Adds messages to a batch. One that is full is sent, and another one begun.
+async fn send_full(sender: &mut Sender, mut batch: Batch, jobs: Vec<Job>) -> Batch {
+    for job in jobs {
+        if let Some(job) = batch.add(job) {
+            sender.send(std::mem::take(&mut batch).into_jobs()).await;
+            batch.add_first(job);
+        }
+    }
+    batch
 }

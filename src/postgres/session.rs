@@ -1,6 +1,7 @@
 //! A session that makes statements; opened again when it is needed after a loss, on the server of the listening session.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Mutex;
@@ -23,6 +24,8 @@ pub(crate) struct Session {
     /// What is executed once on each connection.
     set_up: Option<&'static str>,
     live: Mutex<Option<Live>>,
+    /// How many connections it has made.
+    connections: AtomicU64,
 }
 
 /// A connection in use.
@@ -49,6 +52,7 @@ impl Session {
             same_server: same_server.clone(),
             set_up: None,
             live: Mutex::default(),
+            connections: AtomicU64::new(0),
         };
         let live = patient.live().await?;
         let session = Self::new(settings, same_server, None);
@@ -58,7 +62,13 @@ impl Session {
 
     /// A session that connects when it is first used.
     pub(crate) fn new(settings: Settings, same_server: SameServer, set_up: Option<&'static str>) -> Self {
-        Self { settings: settings.for_replacement(), same_server, set_up, live: Mutex::new(None) }
+        Self {
+            settings: settings.for_replacement(),
+            same_server,
+            set_up,
+            live: Mutex::new(None),
+            connections: AtomicU64::new(0),
+        }
     }
 
     /// Another session on the same server, which connects when it is first used.
@@ -68,7 +78,14 @@ impl Session {
             same_server: self.same_server.clone(),
             set_up: self.set_up,
             live: Mutex::default(),
+            connections: AtomicU64::new(0),
         }
+    }
+
+    /// How many connections it has made, the first one not counted.
+    #[cfg(feature = "server")]
+    pub(crate) fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
     }
 
     /// The connection's client. Connects again if the connection is lost or on the wrong server; fails if that fails, without
@@ -98,6 +115,7 @@ impl Session {
 
     async fn connect(&self) -> Result<Live> {
         let (client, connection) = self.settings.connect().await?;
+        self.connections.fetch_add(1, Ordering::Relaxed);
         let driver = tokio::spawn(async move {
             if let Err(error) = connection.await {
                 // Whoever waits for an answer gets an error of its own.

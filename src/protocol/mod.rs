@@ -11,6 +11,7 @@ pub(crate) mod durable;
 mod envelope;
 mod envelope_text;
 mod event;
+mod instance;
 pub(crate) mod json;
 mod kind;
 mod message;
@@ -33,6 +34,7 @@ pub use envelope::{AttachmentId, Header, Notification};
 pub use event::EventArgs;
 #[cfg(feature = "adapter")]
 pub(crate) use event::PLACEHOLDER;
+pub use instance::{Beat, Instance, Look};
 pub use kind::MessageKind;
 pub use message::{Body, Message, RemoteSocket};
 #[cfg(feature = "adapter")]

@@ -39,6 +39,9 @@ impl World {
                     self.give(m, Input::Published { request: request.as_str().into(), outcome })?;
                 }
             }
+            Event::Announce { m, life, messages, fate } => self.announced(m, life, messages, fate)?,
+            Event::Look { m, session } => self.look(m, session),
+            Event::DropSession { session } => self.drop_session(session),
             Event::Connect { m, number } => self.accept(m, number),
             Event::Connected { m, number, session, listening } => {
                 self.connected(m, number, session, &listening)?;
@@ -76,6 +79,7 @@ impl World {
             Event::Act => {
                 if !self.is_at_rest {
                     self.act()?;
+                    self.check_counts()?;
                     let pause = self.rng.u64(MILLI..300 * MILLI);
                     self.after(pause, Event::Act);
                 }
@@ -94,7 +98,12 @@ impl World {
             self.after(SETTLE, Event::Rest);
             return Ok(());
         }
+        self.check_counts()?;
         for m in 0..self.machines.len() {
+            let numbers: Vec<usize> = self.machines[m].hosts.keys().copied().collect();
+            for number in numbers {
+                self.unhost(m, number)?;
+            }
             for (id, sub) in &self.machines[m].subs {
                 ensure!(sub.is_confirmed, "waiters-are-answered", "subscription {id} still waits");
                 ensure!(!sub.is_lost, "losses-are-told", "subscription {id} was never restored");
@@ -114,7 +123,9 @@ impl World {
             }
         }
         for peer in &mut self.peers {
-            peer.life = Life::Stopped;
+            if peer.life != Life::Closed {
+                peer.life = Life::Stopped;
+            }
         }
         Ok(())
     }
@@ -126,24 +137,12 @@ impl World {
         let version = Version::NODES[self.rng.usize(0..4)];
         let clients = self.rng.u64(0..3);
         let (is_answering, handles_server_events) = (self.chance(75), self.chance(80));
-        self.peers.push(Peer {
-            uid: format!("{:016x}", self.rng.u64(..)),
-            version,
-            channel: self.rng.usize(0..self.channels),
-            life: Life::Starting,
-            session: None,
-            backlog: Vec::new(),
-            unsaid: Vec::new(),
-            heartbeat_at: 0,
-            clients,
-            answering: if is_answering { clients } else { 0 },
-            handles_server_events,
-            healthy_since: None,
-            started: None,
-            last_commit: 0,
-            gap_end: 0,
-            stopped_at: None,
-        });
+        let mut peer =
+            Peer::new(format!("{:016x}", self.rng.u64(..)), version, self.rng.usize(0..self.channels));
+        peer.clients = clients;
+        peer.answering = if is_answering { clients } else { 0 };
+        peer.handles_server_events = handles_server_events;
+        self.peers.push(peer);
         let (listens, starts) = (self.rng.u64(0..100 * MILLI), self.rng.u64(0..100 * MILLI));
         self.after(delay + listens, Event::PeerListens { p });
         self.after(delay + starts, Event::PeerStarts { p });
@@ -152,6 +151,7 @@ impl World {
     fn peer_starts(&mut self, p: usize) {
         if self.peers[p].life == Life::Starting {
             self.peers[p].life = Life::Live;
+            self.peers[p].hello_at = Some(self.now).filter(|_| self.now >= self.postgres.down_until);
             let next = self.postgres.commits.len();
             self.peer_says(p, Says::InitialHeartbeat, false);
             self.peers[p].started = (self.postgres.commits.len() > next).then_some(next);
@@ -193,7 +193,8 @@ impl World {
         }
     }
 
-    fn peer_reacts(&mut self, p: usize, seq: usize) {
+    pub fn peer_reacts(&mut self, p: usize, seq: usize) {
+        self.count(p, seq);
         let Commit { uid, says, says_nsp, .. } = &self.postgres.commits[seq];
         for (says, longest) in self.peers[p].reactions(says, uid, *says_nsp) {
             let delay = self.rng.u64(100..longest);
@@ -202,7 +203,7 @@ impl World {
         }
     }
 
-    fn peer_says(&mut self, p: usize, says: Says, in_row: bool) {
+    pub fn peer_says(&mut self, p: usize, says: Says, in_row: bool) {
         let Peer { version, channel, life, .. } = self.peers[p];
         match life {
             Life::Live => {}
@@ -257,7 +258,7 @@ impl World {
         self.after(pause, Event::Heartbeat { p });
     }
 
-    fn is_over(&self) -> bool {
+    pub fn is_over(&self) -> bool {
         self.now >= self.until + SETTLE
     }
 
@@ -295,6 +296,11 @@ impl World {
         (self.peers[p].life == Life::Live).then_some(p)
     }
 
+    /// The same, of those that are no nodes of a machine under test.
+    fn some_model(&mut self) -> Option<usize> {
+        self.some_peer().filter(|p| self.peers[*p].member.is_none())
+    }
+
     // The users.
 
     fn some_machine(&mut self) -> usize {
@@ -305,6 +311,10 @@ impl World {
         let count = if self.chance(80) { 1 } else { self.rng.usize(0..4) };
         let channels: Vec<usize> = (0..count).map(|_| self.rng.usize(0..self.channels)).collect();
         let taste = Taste::ALL[self.rng.usize(0..Taste::ALL.len())];
+        self.subscribe_to(m, channels, taste)
+    }
+
+    pub fn subscribe_to(&mut self, m: usize, channels: Vec<usize>, taste: Taste) -> Checked {
         let machine = &mut self.machines[m];
         machine.last_sub += 1;
         let id = machine.last_sub;
@@ -342,7 +352,7 @@ impl World {
         Ok(())
     }
 
-    fn unsubscribe(&mut self, m: usize, id: u64) -> Checked {
+    pub fn unsubscribe(&mut self, m: usize, id: u64) -> Checked {
         self.machines[m].subs.remove(&id);
         self.machines[m].forget_unwanted();
         self.give(m, Input::Unsubscribe { id: SubscriptionId(id) })
@@ -366,11 +376,15 @@ impl World {
                 request_id: Some(request.clone()),
             },
         };
-        let own = self
-            .peers
-            .iter()
-            .find(|peer| peer.version == Version::Pgio && peer.channel == number && peer.life == Life::Live);
-        let asker = own.filter(|_| m == 0).map_or_else(Uid::emitter, |peer| Uid::from(peer.uid.as_str()));
+        let own = self.peers.iter().find(|peer| match peer.member {
+            Some((of, life)) => {
+                of == m && life == self.machines[m].life && peer.channel == number && peer.life == Life::Live
+            }
+            None => {
+                m == 0 && peer.version == Version::Pgio && peer.channel == number && peer.life == Life::Live
+            }
+        });
+        let asker = own.map_or_else(Uid::emitter, |peer| Uid::from(peer.uid.as_str()));
         let wait =
             if self.chance(5) { self.rng.u64(0..50 * MILLI) } else { self.rng.u64(300 * MILLI..8 * SECOND) };
         let deadline = self.now + wait;
@@ -421,7 +435,9 @@ impl World {
         match self.rng.u8(0..100) {
             0..18 if self.machines[m].subs.len() < 8 => self.subscribe(m)?,
             18..30 => {
-                let ids: Vec<u64> = self.machines[m].subs.keys().copied().collect();
+                let machine = &self.machines[m];
+                let is_host = |id: &u64| machine.hosts.values().any(|host| host.sub == *id);
+                let ids: Vec<u64> = machine.subs.keys().copied().filter(|id| !is_host(id)).collect();
                 if !ids.is_empty() {
                     let id = ids[self.rng.usize(0..ids.len())];
                     self.unsubscribe(m, id)?;
@@ -432,7 +448,15 @@ impl World {
             51..69 => self.speak(),
             69..75 => self.emit_durable(),
             75..79 => self.emit(),
-            79..83 if self.peers.len() < 12 => self.new_peer(0),
+            79..83 if self.peers.len() < 12 && !self.faults.only_members => self.new_peer(0),
+            83..86 => self.host(m)?,
+            86 => {
+                let numbers: Vec<usize> = self.machines[m].hosts.keys().copied().collect();
+                if !numbers.is_empty() {
+                    let number = numbers[self.rng.usize(0..numbers.len())];
+                    self.unhost(m, number)?;
+                }
+            }
             _ => self.fault(m)?,
         }
         Ok(())
@@ -510,6 +534,7 @@ impl World {
             0 if faults.losses => {
                 if let Some(session) = self.machines[m].session {
                     self.postgres.sessions[session].is_alive = false;
+                    self.renew_members(m);
                     let delay = if self.chance(50) { 0 } else { self.rng.u64(0..NOTICED_AFTER) };
                     self.after(delay, Event::Lost { m, session });
                 }
@@ -530,7 +555,7 @@ impl World {
             }
             4 if faults.restarts => self.restart(m),
             5 | 6 if faults.peers_stop => {
-                if let Some(p) = self.some_peer() {
+                if let Some(p) = self.some_model() {
                     let has_goodbye = self.peers[p].version.says_goodbye() && self.chance(60);
                     self.trace.add(self.now, "peer", format_args!("{} stops", self.peers[p].uid));
                     if has_goodbye {
@@ -542,7 +567,7 @@ impl World {
                 }
             }
             7 | 8 if faults.peers_freeze => {
-                if let Some(p) = self.some_peer() {
+                if let Some(p) = self.some_model() {
                     self.trace.add(self.now, "peer", format_args!("{} freezes", self.peers[p].uid));
                     self.peers[p].life = Life::Frozen;
                     self.peers[p].healthy_since = None;
@@ -552,7 +577,7 @@ impl World {
                 }
             }
             9 if faults.peers_stop => {
-                if let Some(p) = self.some_peer() {
+                if let Some(p) = self.some_model() {
                     self.peer_loses_connection(p);
                 }
             }
@@ -581,6 +606,7 @@ impl World {
             return;
         }
         self.trace.add(self.now, "network", format_args!("session {session} of machine {m} falls silent"));
+        self.renew_members(m);
         let notice = self.rng.u64(100 * MILLI..NOTICED_AFTER);
         self.after(notice, Event::Notice { m, session });
         let lasts = if self.chance(50) {
@@ -605,12 +631,9 @@ impl World {
     /// The process of a machine ends, and another begins.
     fn restart(&mut self, m: usize) {
         self.trace.add(self.now, &format!("machine {m}"), format_args!("restarts"));
-        if let Some(session) = self.machines[m].session {
-            self.postgres.sessions[session].is_alive = false;
-        }
+        self.end_members(m, self.machines[m].session);
         let Machine { life, connects, .. } = self.machines[m];
-        let bytes = self.bytes();
-        self.machines[m] = Machine::new(life + 1, bytes);
+        self.machines[m] = self.new_machine(life + 1);
         self.machines[m].connects = connects;
         let delay = self.rng.u64(MILLI..SECOND);
         self.reconnect(m, delay);

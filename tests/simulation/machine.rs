@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use pgio::cluster::state::{ClusterState, Config, LookUpId, Summary};
-use pgio::protocol::{Header, MessageKind};
+use pgio::protocol::{Header, Instance, MessageKind};
 
 use crate::peer::{Life, Peer};
 use crate::postgres::{Commit, Postgres};
@@ -164,6 +164,15 @@ pub struct Req {
     pub was_lossy: bool,
 }
 
+/// A node that a machine hosts.
+#[derive(Debug, Clone, Copy)]
+pub struct Host {
+    /// Its subscription.
+    pub sub: u64,
+    /// Its number among the peers, once it has joined.
+    pub peer: Option<usize>,
+}
+
 pub struct Machine {
     pub state: ClusterState,
     /// Which of its lives this is.
@@ -216,15 +225,32 @@ pub struct Machine {
     pub was_replaying: [bool; 4],
     /// Since when each channel is held back by events that it has missed, with nothing in the way.
     pub replaying_since: [Option<u64>; 4],
+    /// When it first heard an initial heartbeat on each channel since then.
+    pub asked_since: [Option<u64>; 4],
     pub last_sub: u64,
     pub last_request: u64,
     pub connects: u32,
+    pub instance: Instance,
+    /// Whether its role may read the locks.
+    pub can_see: bool,
+    pub beat: u8,
+    /// The nodes that it hosts, by channel.
+    pub hosts: BTreeMap<usize, Host>,
+    pub is_announcing: bool,
+    /// Whether its last signs of life are late, or were not published.
+    pub is_troubled: bool,
+    /// When that was last so.
+    pub troubled_at: u64,
+    /// When the server last refused it a look.
+    pub looked_badly_at: u64,
 }
 
 impl Machine {
-    pub fn new(life: u32, max_bytes: usize) -> Self {
+    pub fn new(life: u32, max_bytes: usize, instance: Instance, can_see: bool) -> Self {
         let config = Config {
             channel_prefix: "socket.io".into(),
+            heartbeat_interval: std::time::Duration::from_micros(crate::peer::HEARTBEAT_INTERVAL),
+            always_heartbeats: false,
             heartbeat_timeout: std::time::Duration::from_micros(HEARTBEAT_TIMEOUT),
             cleanup_interval: std::time::Duration::from_secs(5),
             max_waiting_bytes: max_bytes,
@@ -262,9 +288,18 @@ impl Machine {
             listed: BTreeSet::new(),
             was_replaying: [false; 4],
             replaying_since: [None; 4],
+            asked_since: [None; 4],
             last_sub: 0,
             last_request: 0,
             connects: 0,
+            instance,
+            can_see,
+            beat: 0,
+            hosts: BTreeMap::new(),
+            is_announcing: false,
+            is_troubled: false,
+            troubled_at: 0,
+            looked_badly_at: 0,
         }
     }
 
@@ -300,6 +335,7 @@ impl Machine {
                 self.heard[channel].clear();
                 self.blocked[channel].clear();
                 self.listening_since[channel] = None;
+                self.asked_since[channel] = None;
             }
         }
     }
@@ -326,6 +362,9 @@ impl Machine {
             let is_own = request.asker == *uid && Some(request.kind) == kind && self.awaits_question(request);
             request.channel == channel && (kind.is_some_and(is_answer) || is_own)
         });
+        if *says == Says::InitialHeartbeat && commit.says_nsp {
+            self.asked_since[channel].get_or_insert(now);
+        }
         if let Some(row) = *row
             && (is_taken || may_matter)
         {
@@ -379,6 +418,7 @@ impl Machine {
     pub fn lose(&mut self) {
         self.since_loss.clear();
         self.subs.values_mut().for_each(|sub| sub.is_live = [false; 4]);
+        self.asked_since = [None; 4];
         for request in self.requests.values_mut() {
             request.was_lossy = true;
             request.gave_up_question |= request.sent.is_some();
@@ -589,6 +629,10 @@ impl Machine {
 
     /// Whether the peer has left, or was silent for so long that it counts as such.
     fn has_left(now: u64, peer: &Peer, sent: u64) -> bool {
+        if peer.member.is_some() {
+            // It need not say anything to be live.
+            return peer.life != Life::Live || peer.healthy_since.is_none_or(|since| since >= sent);
+        }
         let long = HEARTBEAT_TIMEOUT - SECOND;
         peer.life == Life::Closed || now.saturating_sub(peer.last_commit) > long || peer.gap_end >= sent
     }
@@ -670,7 +714,10 @@ impl Machine {
                 "complete-means-everyone-answered",
                 "{id} says that {uid} is silent, which has answered in full"
             );
-            let is_joiner = matches!((peer.started, request.question), (Some(a), Some(b)) if a > b);
+            // One that lost its session meanwhile counted as gone, and is found like one that was there before.
+            let was_lost = peer.member.is_some() && peer.healthy_since.is_none_or(|since| since >= sent);
+            let is_joiner =
+                !was_lost && matches!((peer.started, request.question), (Some(a), Some(b)) if a > b);
             let is_in_row = request.question.is_some_and(|question| commits[question].row.is_some());
             let has_promised = answered.is_some_and(|answered| answered.promised.is_some());
             ensure!(
@@ -680,7 +727,10 @@ impl Machine {
             );
         }
         let known_since = self.listening_since[request.channel].map(|since| since + HEARTBEAT_TIMEOUT);
-        let is_calm = self.disturbed_at + HEARTBEAT_TIMEOUT < sent && known_since.is_some_and(|at| at < sent);
+        let were_asked = self.asked_since[request.channel].is_some_and(|at| at + SECOND < sent);
+        let is_calm = self.disturbed_at + HEARTBEAT_TIMEOUT < sent
+            && known_since.is_some_and(|at| at < sent)
+            && were_asked;
         ensure!(
             summary.knew_peers
                 || !is_calm
@@ -724,7 +774,11 @@ impl Machine {
             let Some(heard) = self.heard[channel].get(&index) else {
                 return violated("no-ghost-peers", format!("{} is called live and said goodbye", node.uid));
             };
-            let alive_until = (*heard).max(self.refreshed_at) + HEARTBEAT_TIMEOUT + TICK;
+            // A lock shows it live until the process ends, and until a look shows it no longer.
+            let peer = &peers[index];
+            let shown_until = peer.stopped_at.unwrap_or(now).max(self.refreshed_at) + 2 * SECOND + SECOND / 2;
+            let last_sign = if peer.member.is_some() { (*heard).max(shown_until) } else { *heard };
+            let alive_until = last_sign.max(self.refreshed_at) + HEARTBEAT_TIMEOUT + TICK;
             ensure!(
                 now <= alive_until,
                 "no-ghost-peers",

@@ -4,6 +4,7 @@
 
 mod chaos;
 mod machine;
+mod members;
 mod peer;
 mod postgres;
 mod shape;

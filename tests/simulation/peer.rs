@@ -1,5 +1,7 @@
 //! A model of one adapter of a Node server, or of pgio: one namespace of one server.
 
+use std::collections::BTreeMap;
+
 use pgio::protocol::MessageKind;
 
 use crate::trace::SECOND;
@@ -43,9 +45,48 @@ pub struct Peer {
     /// When its last long silence ended.
     pub gap_end: u64,
     pub stopped_at: Option<u64>,
+    /// The machine under test that it is a node of, and in which of its lives. Others are models.
+    pub member: Option<(usize, u32)>,
+    /// When a Node server last heard each other one.
+    pub counts: BTreeMap<usize, u64>,
+    /// When it said hello.
+    pub hello_at: Option<u64>,
+    /// Whether its process ended while all saw it live by its lock.
+    pub was_quiet: bool,
+    /// The session that the server still knows though its process has ended.
+    pub kept_by: Option<usize>,
+    /// When the server dropped the session of a process that ended.
+    pub dropped_at: Option<u64>,
 }
 
 impl Peer {
+    pub fn new(uid: String, version: Version, channel: usize) -> Self {
+        Self {
+            uid,
+            version,
+            channel,
+            life: Life::Starting,
+            session: None,
+            backlog: Vec::new(),
+            unsaid: Vec::new(),
+            heartbeat_at: 0,
+            clients: 0,
+            answering: 0,
+            handles_server_events: false,
+            healthy_since: None,
+            started: None,
+            last_commit: 0,
+            gap_end: 0,
+            stopped_at: None,
+            member: None,
+            counts: BTreeMap::new(),
+            hello_at: None,
+            was_quiet: false,
+            kept_by: None,
+            dropped_at: None,
+        }
+    }
+
     /// What it answers, and how long after: the number is the longest time in microseconds.
     pub fn reactions(&self, says: &Says, sender: &str, says_nsp: bool) -> Vec<(Says, u64)> {
         let Some(kind) = says.kind() else { return Vec::new() };
@@ -54,6 +95,8 @@ impl Peer {
         }
         let prompt = 20_000;
         match says {
+            // The machine answers.
+            Says::InitialHeartbeat if self.member.is_some() => Vec::new(),
             Says::InitialHeartbeat => vec![(Says::Heartbeat, prompt)],
             Says::FetchSockets { request } => vec![(Says::Sockets { request: request.clone() }, prompt)],
             Says::ServerSideEmit { request: Some(request), .. } if self.handles_server_events => {

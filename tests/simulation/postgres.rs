@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use pgio::cluster::state::Statement;
+use pgio::protocol::{Beat, Look};
 use pgio::{Error, Namespace};
 
 use crate::wire::Says;
@@ -59,6 +60,7 @@ pub enum Owner {
 pub enum Item {
     Commit(usize),
     Done { number: u64, listen: Vec<usize>, outcome: Result<(), Error> },
+    Looked(Look),
 }
 
 /// A listening session.
@@ -72,6 +74,8 @@ pub struct Session {
     pub is_paused: bool,
     /// What waits until the network heals.
     pub held: Vec<Item>,
+    /// The advisory lock that it holds.
+    pub lock: Option<Beat>,
     /// When the last item arrives: the next one arrives no earlier.
     pub last_arrival: u64,
 }
@@ -102,6 +106,7 @@ impl Postgres {
             is_alive: true,
             is_paused: false,
             held: Vec::new(),
+            lock: None,
             last_arrival: 0,
         });
         self.sessions.len() - 1

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use pgio::Error;
 use pgio::cluster::state::{DurableRow, DurableRows, Input, LookUpId, Output, Row, Statement};
 use pgio::cluster::{Content, Event as Delivered};
-use pgio::protocol::{AttachmentId, Body, EventArgs, Message, Value};
+use pgio::protocol::{AttachmentId, Body, EventArgs, Instance, Message, Value};
 
 use crate::machine::{Checked, Ending, Link, Machine, Sub, Violation, ensure, violated};
 use crate::peer::{Life, Peer};
@@ -85,6 +85,19 @@ pub enum Event {
         request: String,
         outcome: Result<(), Error>,
     },
+    Announce {
+        m: usize,
+        life: u32,
+        messages: Vec<Message>,
+        fate: Fate,
+    },
+    Look {
+        m: usize,
+        session: usize,
+    },
+    DropSession {
+        session: usize,
+    },
     Connect {
         m: usize,
         number: u32,
@@ -154,6 +167,10 @@ pub struct Faults {
     pub rows: bool,
     pub refusals: bool,
     pub missed: bool,
+    /// Whether some machines may not read the locks.
+    pub blind: bool,
+    /// Whether all peers are nodes of the machines, which see each other's locks.
+    pub only_members: bool,
 }
 
 pub struct World {
@@ -175,6 +192,10 @@ pub struct World {
     names: [Arc<str>; 4],
     pub steps: u64,
     was_timeout: bool,
+    /// When an initial heartbeat was last published on each channel.
+    pub asked_at: [Option<u64>; 4],
+    /// What follows from a step, to be given to the machines after it.
+    pub pending_inputs: Vec<(usize, Input)>,
     /// What a commit has shown to be broken.
     violation: Option<Violation>,
 }
@@ -194,7 +215,11 @@ impl World {
             rows: fault(),
             refusals: fault(),
             missed: fault(),
+            blind: false,
+            only_members: false,
         };
+        let only_members = rng.u8(0..4) == 0;
+        let faults = Faults { only_members, blind: !only_members && rng.u8(0..3) == 0, ..faults };
         let mut world = Self {
             seed,
             base,
@@ -213,15 +238,18 @@ impl World {
             names: CHANNELS.map(Arc::from),
             steps: 0,
             was_timeout: false,
+            asked_at: [None; 4],
+            pending_inputs: Vec::new(),
             violation: None,
             rng,
         };
-        for m in 0..world.rng.usize(1..=2) {
-            let bytes = world.bytes();
-            world.machines.push(Machine::new(0, bytes));
+        for m in 0..world.rng.usize(1..=if faults.only_members { 3 } else { 2 }) {
+            let machine = world.new_machine(0);
+            world.machines.push(machine);
             world.reconnect(m, 0);
         }
-        for _ in 0..world.rng.usize(0..=4) {
+        let peers = if faults.only_members { 0 } else { world.rng.usize(0..=4) };
+        for _ in 0..peers {
             let delay = world.rng.u64(0..2 * SECOND);
             world.new_peer(delay);
         }
@@ -231,7 +259,13 @@ impl World {
         world
     }
 
-    pub fn bytes(&mut self) -> usize {
+    pub fn new_machine(&mut self, life: u32) -> Machine {
+        let (bytes, instance) = (self.bytes(), Instance::from(self.rng.u64(..)));
+        let can_see = !self.faults.blind || self.chance(50);
+        Machine::new(life, bytes, instance, can_see)
+    }
+
+    fn bytes(&mut self) -> usize {
         if self.faults.rows && self.rng.u8(0..3) == 0 { self.rng.usize(500..6000) } else { 10_000_000 }
     }
 
@@ -281,6 +315,9 @@ impl World {
             }
             if let Some(violation) = self.violation.take() {
                 return Err(violation);
+            }
+            while let Some((m, input)) = self.pending_inputs.pop() {
+                self.give(m, input)?;
             }
             if self.now > self.until + 120 * SECOND || self.steps > 200_000 {
                 return violated("quiescent-is-empty", "the world does not come to rest");
@@ -385,6 +422,9 @@ impl World {
                 "channel {number} is held back by what it has missed since {since}"
             );
         }
+        self.renew_members(m);
+        self.check_departed(m, channel)?;
+        let machine = &mut self.machines[m];
         for (id, sub) in &mut machine.subs {
             ensure!(
                 sub.told_lost == 0 && sub.told_missed.is_empty(),
@@ -459,7 +499,12 @@ impl World {
                 let request = request.as_str().to_owned();
                 self.after(delay, Event::Publish { m, life, request, messages, fate });
             }
-            Output::Subscribed { id, outcome } => self.subscribed(m, id.0, outcome)?,
+            Output::Announce(messages) => self.announce(m, messages)?,
+            Output::Subscribed { id, outcome } => {
+                let is_made = outcome.is_ok();
+                self.subscribed(m, id.0, outcome)?;
+                self.hosts_subscribed(m, id.0, is_made)?;
+            }
             Output::Deliver { subscription, event, .. } => self.delivered(m, subscription.0, event)?,
             Output::Answer { request, node, .. } => {
                 self.trace.count(self.now, 13);
@@ -519,7 +564,7 @@ impl World {
         self.faults.slow && !self.is_at_rest && self.chance(percent)
     }
 
-    fn fate(&mut self, is_faulty: bool) -> Fate {
+    pub fn fate(&mut self, is_faulty: bool) -> Fate {
         if !is_faulty || self.is_at_rest {
             return Fate::Well;
         }
@@ -690,6 +735,7 @@ impl World {
         machine.link = Link::Down;
         machine.executing = None;
         machine.disturbed_at = now;
+        machine.beat = machine.beat.wrapping_add(1);
         machine.listening_since = [None; 4];
         machine.refused_at = [None; 4];
         machine.lose();
@@ -772,6 +818,7 @@ impl World {
         }
         machine.forget_unwanted();
         let listening = listening.iter().map(|number| channel(*number)).collect();
+        self.after(50 * MILLI, Event::Look { m, session });
         self.give(m, Input::Connected { listening })
     }
 
@@ -821,7 +868,17 @@ impl World {
                     Item::Done { number, listen, outcome } => {
                         self.statement_done(m, number, &listen, outcome)
                     }
-                    Item::Commit(seq) => self.notify(m, seq),
+                    Item::Looked(look) => self.give(m, Input::Looked(look)),
+                    Item::Commit(seq) => {
+                        self.notify(m, seq)?;
+                        let host = self.machines[m].hosts.get(&self.postgres.commits[seq].channel);
+                        if let Some(p) =
+                            host.and_then(|host| host.peer).filter(|p| self.peers[*p].life == Life::Live)
+                        {
+                            self.peer_reacts(p, seq);
+                        }
+                        Ok(())
+                    }
                 }
             }
         }
@@ -878,6 +935,9 @@ impl World {
         machine.disturbed_at = now;
         machine.refreshed_at = now;
         machine.lose();
+        let missing: Vec<usize> = machine.hosts.values().filter_map(|host| host.peer).collect();
+        missing.into_iter().for_each(|p| self.peers[p].healthy_since = None);
+        let machine = &mut self.machines[m];
         machine.subs.values_mut().for_each(|sub| sub.told_missed.push(u64::MAX));
         self.trace.add(now, &format!("machine {m} <"), format_args!("Missed {count}"));
         machine.state.handle(instant, Input::Missed(count));
@@ -1064,7 +1124,7 @@ impl World {
         });
     }
 
-    fn commit_message(&mut self, m: usize, message: Message) {
+    pub fn commit_message(&mut self, m: usize, message: Message) {
         let number = self.number();
         let says = match &message.body {
             Body::FetchSockets { request_id, .. } => {
@@ -1076,6 +1136,8 @@ impl World {
             Body::Broadcast { request_id, .. } => {
                 Says::Broadcast { number, request: request_id.as_ref().map(|id| id.as_str().into()) }
             }
+            Body::Heartbeat => Says::Heartbeat,
+            Body::AdapterClose => Says::Goodbye,
             _ => Says::InitialHeartbeat,
         };
         let number =
@@ -1092,7 +1154,18 @@ impl World {
         let asked = says.asks().map(str::to_owned);
         let own = self.peers.iter().position(|peer| peer.uid == message.uid.as_str());
         if let Some(p) = own {
-            self.peers[p].last_commit = self.now;
+            let (now, next) = (self.now, self.postgres.commits.len());
+            let peer = &mut self.peers[p];
+            peer.last_commit = now;
+            if peer.member.is_some() {
+                peer.started.get_or_insert(next);
+            }
+            peer.life = match peer.life {
+                _ if says == Says::Goodbye => Life::Closed,
+                // A node of a machine: its hello.
+                Life::Starting => Life::Live,
+                life => life,
+            };
         }
         let sender = own.map_or(Sender::Machine(m), Sender::Peer);
         let uid = message.uid.as_str().to_owned();
@@ -1136,6 +1209,9 @@ impl World {
                     why: format!("machine {m} does not listen to {number}, which {:?} reads", sub.channels),
                 });
             }
+        }
+        if commit.says == Says::InitialHeartbeat {
+            self.asked_at[number] = Some(self.now);
         }
         self.postgres.commits.push(commit);
         for session in 0..self.postgres.sessions.len() {

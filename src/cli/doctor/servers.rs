@@ -1,11 +1,12 @@
-//! The Socket.IO servers: who answers, and whether they understand each other.
+//! The Socket.IO servers: who answers, whether they understand each other, and what their heartbeats cost.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
 
 use super::finding::Finding;
-use crate::cluster::{Cluster, LiveNode, NspSupport};
+use crate::cluster::{Cluster, LiveNode, Liveness, NspSupport};
 use crate::{Namespace, Result};
 
 /// How long servers have to answer an initial heartbeat, which they do at once.
@@ -15,9 +16,64 @@ const ANSWER_WITHIN: Duration = Duration::from_millis(500);
 pub(super) async fn check(cluster: &Cluster, namespaces: &[Namespace]) -> Result<Vec<Finding>> {
     let prefix = &cluster.options().channel_prefix;
     let usable = namespaces.iter().filter(|nsp| nsp.channel(prefix).is_ok());
-    let judged =
-        usable.map(async |nsp| Ok(judge(nsp, &cluster.nodes(nsp, ANSWER_WITHIN, usize::MAX).await?)));
-    try_join_all(judged).await
+    let asked = usable.map(async |nsp| Ok((nsp, cluster.nodes(nsp, ANSWER_WITHIN, usize::MAX).await?)));
+    let nodes = try_join_all(asked).await?;
+    let mut findings: Vec<_> = nodes.iter().map(|(nsp, nodes)| judge(nsp, nodes)).collect();
+    let nodes: Vec<_> = nodes.into_iter().map(|(_, nodes)| nodes).collect();
+    findings.push(judge_heartbeats(&nodes, cluster.options().heartbeat_interval));
+    Ok(findings)
+}
+
+/// What the heartbeats of the servers cost, and who makes them necessary. Each namespace has a list of its servers.
+fn judge_heartbeats(namespaces: &[Vec<LiveNode>], interval: Duration) -> Finding {
+    let is_loud = |node: &&LiveNode| node.liveness == Liveness::Heartbeats;
+    let loud: Vec<_> = namespaces.iter().flatten().filter(is_loud).map(|node| node.uid.as_str()).collect();
+    if loud.is_empty() {
+        let detail = match namespaces.iter().all(Vec::is_empty) {
+            true => "none, as no server is live",
+            false => "none, as all servers show by a lock that they live",
+        };
+        return Finding::ok("heartbeats", detail);
+    }
+    // A process of pgio sends those of all its namespaces in one commit.
+    let answering: BTreeSet<_> = namespaces
+        .iter()
+        .filter(|nodes| nodes.iter().any(|node| is_loud(&node)))
+        .flatten()
+        .filter(|node| !is_loud(node))
+        .map(|node| node.uid.instance())
+        .collect();
+    let each = Duration::from_hours(24).as_secs_f64() / interval.as_secs_f64().max(0.001);
+    let commits = thousands((loud.len() + answering.len()) as f64 * each);
+    let who = match loud.len() {
+        1 => format!("1 server shows by no lock that it lives: {}", loud[0]),
+        count => format!("{count} servers show by no lock that they live: {}", some(&loud)),
+    };
+    Finding::warn(
+        "heartbeats",
+        format!("{commits} commits a day, each of which writes WAL; {who}"),
+        "Node servers need them; run pgio serve there without --heartbeats always, with a role that may read pg_locks",
+    )
+}
+
+/// The first of them.
+fn some(uids: &[&str]) -> String {
+    const SHOWN: usize = 5;
+    let more = if uids.len() > SHOWN { ", ..." } else { "" };
+    uids[..uids.len().min(SHOWN)].join(", ") + more
+}
+
+/// `17,280`.
+fn thousands(number: f64) -> String {
+    let digits = format!("{number:.0}");
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 fn judge(nsp: &Namespace, nodes: &[LiveNode]) -> Finding {
@@ -39,5 +95,39 @@ fn judge(nsp: &Namespace, nodes: &[LiveNode]) -> Finding {
             ),
             "upgrade @socket.io/postgres-adapter there",
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::super::finding::Status;
+    use super::*;
+    use crate::protocol::{Instance, Uid};
+
+    #[test]
+    fn heartbeats_cost_commits_while_a_server_has_no_lock() {
+        let node = |uid: Uid, liveness| LiveNode {
+            uid,
+            last_heard: Instant::now(),
+            nsp_support: NspSupport::WithNsp,
+            liveness,
+        };
+        let [one, two] = [1, 2].map(Instance::from);
+        let quiet = |instance: Instance, number| node(instance.uid(number), Liveness::Lock);
+        let interval = Duration::from_secs(5);
+        let none = judge_heartbeats(&[vec![], vec![]], interval);
+        assert_eq!(none.status, Status::Ok);
+        let quiet_cluster = judge_heartbeats(&[vec![quiet(one, 1), quiet(two, 1)]], interval);
+        assert_eq!(quiet_cluster.status, Status::Ok);
+        let old = node("old".into(), Liveness::Heartbeats);
+        let namespaces =
+            [vec![quiet(one, 1), old.clone()], vec![quiet(one, 2), quiet(two, 1), old], vec![quiet(two, 2)]];
+        let mixed = judge_heartbeats(&namespaces, interval);
+        assert_eq!(mixed.status, Status::Warn);
+        // Two of the old one, and one of each process that answers it.
+        let text = mixed.object()["detail"].to_string();
+        assert!(text.contains("69,120 commits a day") && text.contains("2 servers"), "{text}");
     }
 }

@@ -19,7 +19,7 @@ use super::arguments::{Format, Global, Log, Namespaces, without_setting};
 use super::exit::Failure;
 use super::signals::{Hangup, Signals};
 use super::{duration, size, values};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Heartbeats};
 use crate::server::{
     AddressRange, Answers, Authentication, ClientRules, CorsOrigins, Hosted, Jwt, JwtKey, Metrics,
     OriginPattern, Parser, Relay, RoomPattern, Server, ServerOptions, TlsFiles, Tokens, Transports,
@@ -124,6 +124,11 @@ pub(super) struct Serve {
     /// Let a client join at most so many namespaces over its connection
     #[arg(long, default_value_t = 100, value_name = "N", help_heading = LIMITS)]
     max_namespaces_per_client: usize,
+    /// When to send heartbeats, which write WAL: auto (while a server of the namespace needs them, as Node servers do) or always
+    ///
+    /// With auto, pgio nodes see by session advisory locks that the others live, and write nothing while they are idle.
+    #[arg(long, value_enum, default_value_t, value_name = "WHEN", env = "PGIO_HEARTBEATS")]
+    heartbeats: HeartbeatsWhen,
     /// Serve TLS with this certificate, followed by the intermediate certificates, in PEM
     ///
     /// The files of certificate, key and client authorities are read again when they change, and on SIGHUP.
@@ -197,6 +202,23 @@ pub(super) struct Serve {
     /// The format of the log on stderr
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT", env = "PGIO_LOG_FORMAT")]
     log_format: Format,
+}
+
+/// When nodes send heartbeats.
+#[derive(Clone, Copy, Default, ValueEnum)]
+enum HeartbeatsWhen {
+    #[default]
+    Auto,
+    Always,
+}
+
+impl From<HeartbeatsWhen> for Heartbeats {
+    fn from(when: HeartbeatsWhen) -> Self {
+        match when {
+            HeartbeatsWhen::Auto => Self::Auto,
+            HeartbeatsWhen::Always => Self::Always,
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -303,8 +325,11 @@ impl Serve {
         metrics: Metrics,
         global: &Global,
     ) -> Result<Option<Server>, Failure> {
-        let options_of_adapter =
-            global.adapter_options().share_headers(self.share_headers).durable(self.durable);
+        let options_of_adapter = global
+            .adapter_options()
+            .share_headers(self.share_headers)
+            .durable(self.durable)
+            .heartbeats(Heartbeats::from(self.heartbeats));
         let cluster = Cluster::connect(database.settings().clone(), options_of_adapter).await?;
         if !self.no_init && cluster.create_attachment_table().await? {
             tracing::info!(table = %cluster.options().table_name, "attachment table created");

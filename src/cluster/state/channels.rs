@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use indexmap::IndexSet;
 
 use super::delivery::Queue;
+use super::instances::Instances;
+use super::members::Member;
 use super::peers::Peers;
 use super::replay::Memory;
 use super::{Statement, SubscriptionId};
@@ -29,6 +31,8 @@ pub(super) struct ChannelState {
     pub(super) subscribers: Vec<SubscriptionId>,
     pub(super) requests: IndexSet<RequestId>,
     pub(super) peers: Peers,
+    /// The nodes of this process: one as a rule.
+    pub(super) members: Vec<Member>,
     pub(super) queue: Queue,
     pub(super) memory: Memory,
     /// Tells this state from an earlier one of the same channel.
@@ -141,6 +145,7 @@ impl Channels {
                 subscribers: Vec::new(),
                 requests: IndexSet::new(),
                 peers,
+                members: Vec::new(),
                 queue: Queue::default(),
                 memory: Memory::new(now, is_confirmed),
                 epoch: *epoch,
@@ -267,7 +272,7 @@ impl Channels {
     }
 
     pub(super) fn disconnected(&mut self) {
-        self.interrupt_peers();
+        self.lose_peers();
         self.under_way = None;
         self.missed.extend(self.confirmed.drain().filter(|channel| self.wanted.contains_key(channel)));
         self.to_unlisten.clear();
@@ -289,6 +294,40 @@ impl Channels {
 
     pub(super) fn interrupt_peers(&mut self) {
         self.wanted.values_mut().for_each(|state| state.peers.interrupt());
+    }
+
+    /// Messages of all channels are lost.
+    pub(super) fn lose_peers(&mut self) {
+        self.wanted.values_mut().for_each(|state| state.peers.lose());
+    }
+
+    /// Shows the peers of all channels a look at the locks; returns those whose process has ended, in order.
+    pub(super) fn look(&mut self, instances: Option<&Instances>, now: Instant) -> Vec<(Channel, Uid)> {
+        let mut gone = Vec::new();
+        for (channel, state) in &mut self.wanted {
+            let left = state.peers.look(instances, now);
+            gone.extend(left.into_iter().map(|uid| (channel.clone(), uid)));
+        }
+        gone.sort();
+        gone
+    }
+
+    /// The channels with nodes of this process, and whether the server has confirmed each.
+    pub(super) fn with_members(&self) -> impl Iterator<Item = (&ChannelState, bool)> {
+        let states = self.wanted.values().filter(|state| !state.members.is_empty());
+        states.map(|state| (state, self.confirmed.contains(&state.channel)))
+    }
+
+    /// The nodes of this process on channels that are listened to.
+    pub(super) fn confirmed_members(&mut self) -> impl Iterator<Item = &mut Member> {
+        let confirmed = &self.confirmed;
+        let states = self.wanted.values_mut().filter(|state| confirmed.contains(&state.channel));
+        states.flat_map(|state| &mut state.members)
+    }
+
+    /// All nodes of this process.
+    pub(super) fn members(&mut self) -> impl Iterator<Item = &mut Member> {
+        self.wanted.values_mut().flat_map(|state| &mut state.members)
     }
 
     /// Forgets the peers that were not heard for that long, and returns them in order.

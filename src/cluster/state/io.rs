@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::cluster::Event;
 use crate::protocol::{
-    AttachmentId, Body, Channel, Header, Message, Namespace, RemoteSocket, RequestId, Uid, Value,
+    AttachmentId, Body, Channel, Header, Look, Message, Namespace, RemoteSocket, RequestId, Uid, Value,
 };
 use crate::{Error, Result};
 
@@ -18,10 +18,14 @@ use crate::{Error, Result};
 pub struct Config {
     /// The prefix of the channels, which tells a channel's namespace.
     pub channel_prefix: String,
+    /// How often a node of this process says that it lives, where that is needed.
+    pub heartbeat_interval: Duration,
     /// After how long without a message a peer counts as gone.
     pub heartbeat_timeout: Duration,
     /// How long a row stays in the attachment table at least.
     pub cleanup_interval: Duration,
+    /// Whether heartbeats are sent in any case, also to peers that see this process live by its lock.
+    pub always_heartbeats: bool,
     /// How many bytes of messages of one channel may wait for a row before them.
     pub max_waiting_bytes: usize,
     /// How many bytes of memory the message of a row may take. A larger one is not delivered.
@@ -130,6 +134,36 @@ pub enum Input {
     },
     /// The reader of the connection dropped so many notifications at this place.
     Missed(u64),
+    /// A node of this process serves the namespace of a channel that a subscription reads. It ends with the subscription, with
+    /// a goodbye unless [`Input::Leave`] came before.
+    Join {
+        /// The subscription.
+        subscription: SubscriptionId,
+        /// The channel.
+        channel: Channel,
+        /// The node.
+        uid: Uid,
+        /// Whether its initial heartbeat is to be published.
+        owes_hello: bool,
+    },
+    /// A node of this process has ended, and its goodbye could not be published: it is to be tried until it is.
+    OweGoodbye {
+        /// Its channel.
+        channel: Channel,
+        /// The node.
+        uid: Uid,
+    },
+    /// A node of this process ends. Nothing of it is published any more; its goodbye is the caller's.
+    Leave {
+        /// Its channel.
+        channel: Channel,
+        /// The node.
+        uid: Uid,
+    },
+    /// Which processes hold a lock.
+    Looked(Look),
+    /// The answer to an [`Output::Announce`].
+    Announced(Result<()>),
     /// The answer to an [`Output::LookUp`].
     Rows {
         /// The look-up.
@@ -214,6 +248,8 @@ pub enum Output {
         /// The messages.
         messages: Vec<Message>,
     },
+    /// Publish these signs of life, in one transaction. [`Input::Announced`] is to follow before the next ones come.
+    Announce(Vec<Message>),
     /// A subscription is made, or refused.
     Subscribed {
         /// Its number.
@@ -271,6 +307,11 @@ impl fmt::Debug for Input {
             Self::StatementDone(outcome) => write!(f, "StatementDone {outcome:?}"),
             Self::Notification { channel, text, .. } => write!(f, "Notification {channel} {text}"),
             Self::Missed(count) => write!(f, "Missed {count}"),
+            Self::Join { channel, uid, .. } => write!(f, "Join {uid} on {channel}"),
+            Self::OweGoodbye { channel, uid } => write!(f, "OweGoodbye {uid} on {channel}"),
+            Self::Leave { channel, uid } => write!(f, "Leave {uid} on {channel}"),
+            Self::Looked(look) => write!(f, "{look:?}"),
+            Self::Announced(outcome) => write!(f, "Announced {outcome:?}"),
             Self::Rows { look_up, rows } => {
                 write!(f, "Rows {look_up:?} {:?}", rows.as_ref().map(|rows| rows.keys().collect::<Vec<_>>()))
             }
@@ -287,6 +328,7 @@ impl fmt::Debug for Output {
             Self::LookUp { look_up, ids } => write!(f, "LookUp {look_up:?} {ids:?}"),
             Self::List { channels, max_age } => write!(f, "List {channels:?} of the last {max_age:?}"),
             Self::Publish { request, messages } => write!(f, "Publish {request} {messages:?}"),
+            Self::Announce(messages) => write!(f, "Announce {messages:?}"),
             Self::Subscribed { id, outcome } => write!(f, "Subscribed {id:?} {outcome:?}"),
             Self::Deliver { subscription, event, .. } => write!(f, "Deliver {subscription:?} {event:?}"),
             Self::Answer { request, node, reply } => write!(f, "Answer {request} {node} {reply:?}"),

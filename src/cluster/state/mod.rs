@@ -20,8 +20,10 @@
 
 mod channels;
 mod delivery;
+mod instances;
 mod io;
 mod look_ups;
+mod members;
 mod peers;
 mod receive;
 mod replay;
@@ -32,9 +34,11 @@ use std::time::{Duration, Instant};
 
 use super::Event;
 use crate::Error;
-use crate::protocol::{Channel, RequestId, Uid};
+use crate::protocol::{Channel, Look, RequestId, Uid};
 use channels::{ChannelState, Channels, Confirmation};
+use instances::Instances;
 use look_ups::LookUps;
+use members::{Member, Pulse, Rhythm};
 use replay::Replays;
 use requests::{Parting, Requests, Step};
 
@@ -43,7 +47,7 @@ pub use io::{
     Statement, SubscriptionId, Summary,
 };
 pub use look_ups::LOOK_UP_DEADLINE;
-pub use peers::{LiveNode, NspSupport};
+pub use peers::{LiveNode, Liveness, NspSupport};
 pub use requests::DISCOVERY;
 
 /// How often peers are checked for the heartbeat timeout.
@@ -96,6 +100,8 @@ pub struct ClusterState {
     replays: Replays,
     /// Since when the connection is silent, while it is.
     silent_since: Option<Instant>,
+    instances: Instances,
+    pulse: Pulse,
     outputs: VecDeque<Output>,
     next_tick: Option<Instant>,
     /// Reused from one notification to the next.
@@ -105,6 +111,11 @@ pub struct ClusterState {
 impl ClusterState {
     /// A machine without a connection.
     pub fn new(config: Config) -> Self {
+        let rhythm = Rhythm {
+            interval: config.heartbeat_interval,
+            timeout: config.heartbeat_timeout,
+            is_always: config.always_heartbeats,
+        };
         Self {
             config,
             link: Link::Unopened,
@@ -115,6 +126,8 @@ impl ClusterState {
             look_ups: LookUps::default(),
             replays: Replays::default(),
             silent_since: None,
+            instances: Instances::default(),
+            pulse: Pulse::new(rhythm),
             outputs: VecDeque::new(),
             next_tick: None,
             takers: Vec::new(),
@@ -125,7 +138,7 @@ impl ClusterState {
     pub fn handle(&mut self, now: Instant, input: Input) {
         match input {
             Input::Subscribe { id, channels, interest } => self.subscribe(now, id, channels, interest),
-            Input::Unsubscribe { id } => self.unsubscribe(id),
+            Input::Unsubscribe { id } => self.unsubscribe(now, id),
             Input::Ask(question) => self.ask(now, question),
             Input::Cancel { request } => self.end_request(&request),
             Input::Connected { listening } => self.connected(now, listening),
@@ -137,6 +150,22 @@ impl ClusterState {
             Input::Missed(count) => self.missed(now, count),
             Input::Rows { look_up, rows } => self.rows(now, look_up, rows),
             Input::Listed { rows, time } => self.listed(now, time, rows),
+            Input::Join { subscription, channel, uid, owes_hello } => {
+                self.join(now, subscription, &channel, uid, owes_hello);
+            }
+            Input::Leave { channel, uid } => {
+                if let Some(state) = self.channels.get_mut(&channel) {
+                    state.members.retain(|member| member.uid != uid);
+                }
+            }
+            Input::OweGoodbye { channel, uid } => {
+                let namespace = channel.namespace(&self.config.channel_prefix).unwrap_or_default();
+                self.pulse.owe_goodbye(now, channel, namespace, uid);
+            }
+            Input::Looked(look) => self.looked(now, look),
+            Input::Announced(outcome) => {
+                self.pulse.published(now, outcome.is_ok(), &mut self.channels);
+            }
             Input::Published { request, outcome } => {
                 let step = self.requests.published(&request, outcome);
                 self.take_step(request, step);
@@ -167,6 +196,17 @@ impl ClusterState {
             self.replays_due(now);
         }
         self.channels.retry_refused(now);
+        self.announce(now);
+    }
+
+    /// Publishes what the nodes of this process owe.
+    fn announce(&mut self, now: Instant) {
+        if self.pulse.next_deadline().is_some_and(|at| at <= now) {
+            let messages = self.pulse.collect(now, &mut self.channels);
+            if !messages.is_empty() {
+                self.outputs.push_back(Output::Announce(messages));
+            }
+        }
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is due, if nothing happens before.
@@ -177,6 +217,7 @@ impl ClusterState {
             self.look_ups.next_deadline(self.link == Link::Up),
             self.replays.next_deadline(self.link == Link::Up),
             self.channels.next_retry(),
+            self.pulse.next_deadline(),
         ];
         all.into_iter().flatten().min()
     }
@@ -190,6 +231,10 @@ impl ClusterState {
             && let Some(statement) = self.channels.next_statement()
         {
             return Some(Output::Execute(statement));
+        }
+        self.announce(now);
+        if let Some(output) = self.outputs.pop_front() {
+            return Some(output);
         }
         if let Some((look_up, ids)) = self.look_ups.next(now) {
             return Some(Output::LookUp { look_up, ids });
@@ -233,6 +278,7 @@ impl ClusterState {
             subscriptions: self.subscriptions.len(),
             requests: self.requests.len(),
             look_ups: self.look_ups.len(),
+            goodbyes: self.pulse.goodbyes(),
             waiting_bytes: self.channels.waiting_bytes(),
         }
     }
@@ -270,9 +316,16 @@ impl ClusterState {
         (self.link == Link::Up).then_some((now, self.config.heartbeat_timeout))
     }
 
-    fn unsubscribe(&mut self, id: SubscriptionId) {
+    fn unsubscribe(&mut self, now: Instant, id: SubscriptionId) {
         let Some(subscription) = self.subscriptions.remove(&id) else { return };
         for channel in &subscription.channels {
+            if let Some(state) = self.channels.get_mut(channel) {
+                for member in state.members.extract_if(.., |member| member.subscription == id) {
+                    if member.has_spoken {
+                        self.pulse.owe_goodbye(now, channel.clone(), state.namespace.clone(), member.uid);
+                    }
+                }
+            }
             self.release_channel(channel, |state| state.subscribers.retain(|other| *other != id));
         }
     }
@@ -341,10 +394,49 @@ impl ClusterState {
         self.confirm(now, confirmations);
     }
 
+    /// A node of this process serves the namespace of a channel, which is subscribed to.
+    fn join(
+        &mut self,
+        now: Instant,
+        subscription: SubscriptionId,
+        channel: &Channel,
+        uid: Uid,
+        owes_hello: bool,
+    ) {
+        let Some(state) = self.channels.get_mut(channel) else { return };
+        if state.subscribers.contains(&subscription) && state.members.iter().all(|member| member.uid != uid) {
+            let timeout = self.config.heartbeat_timeout;
+            state.members.push(Member::new(uid, subscription, owes_hello, now, timeout));
+            self.pulse.wake(now);
+        }
+    }
+
+    /// A look at the locks: peers live whose process has renewed its own.
+    fn looked(&mut self, now: Instant, look: Look) {
+        if self.link != Link::Up {
+            return;
+        }
+        if self.pulse.looked(now, look.holds) {
+            self.channels.members().for_each(Member::reappear);
+            self.pulse.wake(now);
+        }
+        let instances = match look.beats {
+            Some(beats) => {
+                self.instances.look(&beats);
+                Some(&self.instances)
+            }
+            None => None,
+        };
+        for (channel, uid) in self.channels.look(instances, now) {
+            self.peer_left(&channel, &uid, Parting::Silence);
+        }
+    }
+
     fn silent(&mut self, now: Instant) {
         if self.link == Link::Up {
             self.link = Link::Silent;
             self.silent_since = Some(now);
+            self.pulse.lose_lock(now);
             self.channels.interrupt_peers();
             self.requests.interrupt();
         }
@@ -364,6 +456,7 @@ impl ClusterState {
         self.link = Link::Lost;
         let since = self.silent_since.take().unwrap_or(now);
         self.channels.interrupted(since);
+        self.pulse.lose_lock(now);
         self.channels.disconnected();
         self.lose_questions();
         for (id, subscription) in &mut self.subscriptions {
@@ -387,6 +480,10 @@ impl ClusterState {
             let Some(state) = self.channels.get_mut(&channel) else { continue };
             if outcome.is_ok() && self.link == Link::Up {
                 state.peers.resume(now, self.config.heartbeat_timeout);
+                for member in &mut state.members {
+                    member.come_back(now, self.config.heartbeat_timeout);
+                    self.pulse.wake(now);
+                }
             }
             let ends_gap = outcome.is_ok() && state.memory.hears(now);
             let (subscribers, requests) =
@@ -437,7 +534,7 @@ impl ClusterState {
             }
             Err(error) if subscription.standing == Standing::Making => {
                 self.outputs.push_back(Output::Subscribed { id, outcome: Err(error.clone()) });
-                self.unsubscribe(id);
+                self.unsubscribe(now, id);
             }
             // It waits until the server takes the channel again.
             Err(_) => {}
@@ -458,6 +555,8 @@ pub struct Remains {
     pub requests: usize,
     /// Rows that are wanted or being looked up.
     pub look_ups: usize,
+    /// Nodes that have ended, and whose goodbye is to be published.
+    pub goodbyes: usize,
     /// Bytes of messages that wait for a row before them.
     pub waiting_bytes: usize,
 }

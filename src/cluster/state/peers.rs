@@ -1,8 +1,10 @@
-//! Which peers of a channel are live, by when each was last heard.
+//! Which peers of a channel are live, by when each was last heard, or its lock last seen to change.
 //!
-//! As in Node, whatever a peer publishes counts as a heartbeat, and an emitter never counts as a peer. Invariant: the
-//! peers are called known only when every live one must have been heard: after a heartbeat timeout without a gap, or
-//! [`DISCOVERY`] after an initial heartbeat, which every version answers at once.
+//! As in Node, whatever a peer publishes counts as a heartbeat, and an emitter never counts as a peer. A peer whose instance
+//! holds a lock need not publish anything. The lock counts only for a peer with a heartbeat since messages were last lost, as
+//! the instance may serve other namespaces alone: a node sends none after its goodbye, while other messages of it may be late.
+//! Invariant: the peers are called known only when every live one must have
+//! been heard: [`DISCOVERY`] after an initial heartbeat, which every version answers at once, and with no gap since.
 //!
 //! Anybody who may publish can do so under any number of names, so the peers are bounded: those that were there first
 //! stay, further ones are not counted, and the peers are not called known until a heartbeat timeout after the last of these.
@@ -10,8 +12,9 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use super::instances::{Instances, Standing};
 use super::requests::DISCOVERY;
-use crate::protocol::{Header, MessageKind, Uid};
+use crate::protocol::{Header, Instance, MessageKind, Uid};
 
 /// How many peers of one channel are counted.
 pub(super) const MAX_PEERS: usize = 1024;
@@ -24,10 +27,21 @@ const MAX_UID_BYTES: usize = 64;
 pub struct LiveNode {
     /// Its adapter's uid.
     pub uid: Uid,
-    /// When it was last heard.
+    /// When it was last heard, or its lock seen to change.
     pub last_heard: Instant,
     /// Whether its messages name their namespace.
     pub nsp_support: NspSupport,
+    /// How it shows that it lives.
+    pub liveness: Liveness,
+}
+
+/// How a peer shows that it lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Liveness {
+    /// By what it publishes. It expects the same of the others.
+    Heartbeats,
+    /// By an advisory lock of its session, which writes nothing.
+    Lock,
 }
 
 /// Whether a sender's messages name their namespace.
@@ -51,6 +65,21 @@ struct Heard {
     nsp_support: NspSupport,
     /// Whether it has said more than that it starts.
     has_settled: bool,
+    /// Whether a heartbeat of it was heard since messages were last lost.
+    is_confirmed: bool,
+    instance: Option<Instance>,
+    proof: Proof,
+}
+
+/// What shows that a peer lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Proof {
+    /// Its messages.
+    Messages,
+    /// The lock of its instance.
+    Lock,
+    /// The lock of its instance, which was missing at the last look.
+    MissingLock,
 }
 
 /// What a message changes in who is there.
@@ -72,10 +101,15 @@ pub(super) enum Change {
 /// The peers of one channel.
 #[derive(Debug, Default)]
 pub(super) struct Peers {
-    /// From when on every live peer must have been heard; `None` while the channel is not listened to, and while the
-    /// connection is lost or silent.
+    /// Whether messages arrive: the channel is listened to, and the connection answers.
+    hears: bool,
+    /// Whether an initial heartbeat was heard since messages were last lost.
+    were_asked: bool,
+    /// From when on every live peer must have been heard; `None` while messages do not arrive, and until an initial heartbeat.
     known_from: Option<Instant>,
     heard: HashMap<Uid, Heard>,
+    /// When the locks were last looked at.
+    looked_at: Option<Instant>,
     /// Until when there may be peers that are not counted, as they were too many.
     uncounted_until: Option<Instant>,
 }
@@ -86,6 +120,7 @@ impl Peers {
         &mut self,
         header: &Header,
         nsp_support: NspSupport,
+        instances: &Instances,
         now: Instant,
         timeout: Duration,
     ) -> Change {
@@ -95,8 +130,10 @@ impl Peers {
                 return Change::Left;
             }
             // Adapter 0.5 does not answer one without a namespace.
-            MessageKind::InitialHeartbeat if nsp_support == NspSupport::WithNsp => {
-                self.known_from = self.known_from.map(|from| from.min(now + DISCOVERY));
+            MessageKind::InitialHeartbeat if nsp_support == NspSupport::WithNsp && self.hears => {
+                let from = now + DISCOVERY;
+                self.known_from = Some(self.known_from.map_or(from, |before| before.min(from)));
+                self.were_asked = true;
             }
             _ => {}
         }
@@ -109,12 +146,29 @@ impl Peers {
             return Change::Uncounted;
         }
         let is_start = header.kind == MessageKind::InitialHeartbeat;
-        let heard = Heard { at: now, nsp_support, has_settled: !is_start };
+        let instance = header.uid.instance();
+        let holds_lock = instance
+            .and_then(|instance| instances.standing(instance))
+            .is_some_and(|standing| matches!(standing, Standing::Fresh | Standing::Same));
+        // What was on its way while the channel was not listened to tells of a time before a gap.
+        let is_confirmed = header.kind.is_heartbeat() && self.hears;
+        let heard = Heard {
+            at: now,
+            nsp_support,
+            has_settled: !is_start,
+            is_confirmed,
+            instance,
+            proof: if holds_lock && is_confirmed { Proof::Lock } else { Proof::Messages },
+        };
         match self.heard.get_mut(&header.uid) {
             Some(known) => {
                 let before = std::mem::replace(known, heard);
                 if is_live(&before, now, timeout) {
                     known.has_settled |= before.has_settled;
+                    known.is_confirmed |= before.is_confirmed;
+                    if before.proof == Proof::Lock {
+                        known.proof = Proof::Lock;
+                    }
                     return if known.has_settled == before.has_settled {
                         Change::None
                     } else {
@@ -127,18 +181,71 @@ impl Peers {
         if is_start { Change::Started } else { Change::Found }
     }
 
+    /// Nothing arrives for now, and nothing is lost.
     pub(super) fn interrupt(&mut self) {
+        self.hears = false;
         self.known_from = None;
+    }
+
+    /// Messages are lost, and with them the goodbyes of peers.
+    pub(super) fn lose(&mut self) {
+        self.interrupt();
+        self.were_asked = false;
+        for heard in self.heard.values_mut() {
+            (heard.is_confirmed, heard.proof) = (false, Proof::Messages);
+        }
     }
 
     /// From now on nothing is missed. What live peers said meanwhile may have been, or is on its way, so that their
     /// timeouts begin anew. Those that count as gone are found again by their next message.
     pub(super) fn resume(&mut self, now: Instant, timeout: Duration) {
-        if self.known_from.is_none() {
-            self.known_from = Some(now + timeout);
-            let live = self.heard.values_mut().filter(|heard| is_live(heard, now, timeout));
+        if !std::mem::replace(&mut self.hears, true) {
+            self.known_from = self.were_asked.then(|| now + timeout);
+            // Who shows itself by a lock sends nothing that would find it again.
+            let live = self
+                .heard
+                .values_mut()
+                .filter(|heard| heard.proof != Proof::Messages || is_live(heard, now, timeout));
             live.for_each(|heard| heard.at = now);
         }
+    }
+
+    /// Takes in a look at the locks; `None` where they cannot be seen. Returns the peers whose process has ended.
+    pub(super) fn look(&mut self, instances: Option<&Instances>, now: Instant) -> Vec<Uid> {
+        self.looked_at = Some(now);
+        let mut gone = Vec::new();
+        self.heard.retain(|uid, heard| {
+            let standing = instances.map(|seen| heard.instance.and_then(|instance| seen.standing(instance)));
+            match (standing, heard.proof) {
+                (Some(Some(Standing::Fresh)), _) if heard.is_confirmed => {
+                    (heard.at, heard.proof) = (now, Proof::Lock);
+                }
+                (Some(Some(Standing::Same)), _) if heard.is_confirmed => heard.proof = Proof::Lock,
+                (Some(Some(Standing::Missing)), Proof::Lock) => heard.proof = Proof::MissingLock,
+                (Some(Some(Standing::Gone) | None), Proof::Lock | Proof::MissingLock) => {
+                    gone.push(uid.clone());
+                    return false;
+                }
+                (None, _) => heard.proof = Proof::Messages,
+                _ => {}
+            }
+            true
+        });
+        gone
+    }
+
+    /// Whether a live peer other than these shows by messages that it lives, and so expects the same of others.
+    pub(super) fn expect_heartbeats<'a>(
+        &self,
+        but: impl Iterator<Item = &'a Uid> + Clone,
+        now: Instant,
+        timeout: Duration,
+    ) -> bool {
+        self.heard.iter().any(|(uid, heard)| {
+            heard.proof == Proof::Messages
+                && is_live(heard, now, timeout)
+                && but.clone().all(|own| own != uid)
+        })
     }
 
     pub(super) fn is_known(&self, now: Instant) -> bool {
@@ -154,10 +261,11 @@ impl Peers {
     pub(super) fn live(&self, now: Instant, timeout: Duration) -> Vec<LiveNode> {
         let live = self.heard.iter().filter(|(_, heard)| is_live(heard, now, timeout));
         let mut live: Vec<_> = live
-            .map(|(uid, Heard { at, nsp_support, .. })| LiveNode {
+            .map(|(uid, Heard { at, nsp_support, proof, .. })| LiveNode {
                 uid: uid.clone(),
                 last_heard: *at,
                 nsp_support: *nsp_support,
+                liveness: if *proof == Proof::Messages { Liveness::Heartbeats } else { Liveness::Lock },
             })
             .collect();
         live.sort_by(|a, b| a.uid.cmp(&b.uid));
@@ -167,8 +275,13 @@ impl Peers {
     /// Forgets peers that are not live any more; returns them.
     pub(super) fn prune(&mut self, now: Instant, timeout: Duration) -> Vec<Uid> {
         let mut gone = Vec::new();
+        let looked_at = self.looked_at.unwrap_or(now);
         self.heard.retain(|uid, heard| {
-            let is_live = is_live(heard, now, timeout);
+            // How a lock is now, only a look tells, and this process may have had no time for one.
+            let is_live = match heard.proof {
+                Proof::Messages => is_live(heard, now, timeout),
+                Proof::Lock | Proof::MissingLock => is_live(heard, looked_at, timeout),
+            };
             if !is_live {
                 gone.push(uid.clone());
             }
@@ -186,8 +299,10 @@ fn is_live(heard: &Heard, now: Instant, timeout: Duration) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use super::*;
-    use crate::protocol::Namespace;
+    use crate::protocol::{Beat, Namespace};
 
     #[test]
     fn forged_peers_are_bounded_and_push_nobody_out() {
@@ -197,11 +312,12 @@ mod tests {
         peers.resume(start, timeout);
         let hear = |peers: &mut Peers, uid: &str, now| {
             let header = Header { uid: uid.into(), nsp: Namespace::default(), kind: MessageKind::Heartbeat };
-            peers.hear(&header, NspSupport::WithNsp, now, timeout)
+            peers.hear(&header, NspSupport::WithNsp, &Instances::default(), now, timeout)
         };
         assert_eq!(hear(&mut peers, "one that is there", start), Change::Found);
         let later = start + timeout;
         assert_eq!(hear(&mut peers, "one that is there", later), Change::None);
+        hear_start(&mut peers, start);
         assert!(peers.is_known(later));
         let uncounted = (0..50_000)
             .filter(|n| hear(&mut peers, &format!("{n:016x}"), later) == Change::Uncounted)
@@ -228,7 +344,7 @@ mod tests {
         peers.resume(at(0), timeout);
         let hear = |peers: &mut Peers, uid: &str, kind, now| {
             let header = Header { uid: uid.into(), nsp: Namespace::default(), kind };
-            peers.hear(&header, NspSupport::WithNsp, now, timeout);
+            peers.hear(&header, NspSupport::WithNsp, &Instances::default(), now, timeout);
         };
         let live = |peers: &Peers, now| -> Vec<String> {
             peers.live(now, timeout).iter().map(|node| node.uid.to_string()).collect()
@@ -242,14 +358,89 @@ mod tests {
         hear(&mut peers, "a", MessageKind::AdapterClose, at(11));
         assert!(live(&peers, at(11)).is_empty());
 
-        assert!(!peers.is_known(at(9)) && peers.is_known(at(10)));
+        assert!(!peers.is_known(at(29)), "nobody was asked");
+        hear(&mut peers, "emitter", MessageKind::InitialHeartbeat, at(29));
+        assert!(!peers.is_known(at(29)) && peers.is_known(at(30)));
         peers.interrupt();
         assert!(!peers.is_known(at(30)));
         peers.resume(at(30), timeout);
         assert!(!peers.is_known(at(39)) && peers.is_known(at(40)));
-        peers.interrupt();
+        peers.lose();
         peers.resume(at(50), timeout);
+        assert!(!peers.is_known(at(90)));
         hear(&mut peers, "emitter", MessageKind::InitialHeartbeat, at(51));
         assert!(!peers.is_known(at(51)) && peers.is_known(at(51) + DISCOVERY));
+    }
+
+    fn hear_start(peers: &mut Peers, now: Instant) {
+        let kind = MessageKind::InitialHeartbeat;
+        let header = Header { uid: Uid::emitter(), nsp: Namespace::default(), kind };
+        peers.hear(&header, NspSupport::WithNsp, &Instances::default(), now, Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_lock_keeps_a_peer_alive_that_was_heard_since_the_last_loss() {
+        let timeout = Duration::from_secs(10);
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let instance = Instance::from(7);
+        let uid = instance.uid(1);
+        let mut peers = Peers::default();
+        let instances = RefCell::new(Instances::default());
+        peers.resume(at(0), timeout);
+        let speak = |peers: &mut Peers, now| {
+            let header = Header { uid: uid.clone(), nsp: Namespace::default(), kind: MessageKind::Heartbeat };
+            peers.hear(&header, NspSupport::WithNsp, &instances.borrow(), now, timeout)
+        };
+        let is_expecting =
+            |peers: &Peers, now| peers.expect_heartbeats(std::iter::empty::<&Uid>(), now, timeout);
+        let look = |peers: &mut Peers, number: Option<u8>, now| {
+            let beats: Vec<_> = number.map(|number| Beat { instance, number }).into_iter().collect();
+            instances.borrow_mut().look(&beats);
+            peers.look(Some(&instances.borrow()), now).len()
+        };
+        assert_eq!(look(&mut peers, Some(0), at(0)), 0);
+        assert!(peers.live(at(0), timeout).is_empty(), "a lock tells no namespace");
+        speak(&mut peers, at(1));
+        assert!(!is_expecting(&peers, at(1)));
+        for second in 2..30 {
+            assert_eq!(look(&mut peers, Some(second as u8), at(second)), 0);
+        }
+        assert_eq!(peers.live(at(29), timeout)[0].liveness, Liveness::Lock);
+        assert!(!is_expecting(&peers, at(29)));
+
+        // Its session is lost, it says so, and comes back.
+        assert_eq!(look(&mut peers, None, at(31)), 0);
+        speak(&mut peers, at(32));
+        assert!(is_expecting(&peers, at(32)));
+        assert_eq!(look(&mut peers, None, at(33)), 0);
+        assert_eq!(look(&mut peers, Some(40), at(35)), 0);
+        assert!(!is_expecting(&peers, at(35)));
+
+        // A process that does nothing any more.
+        for second in 36..45 {
+            assert_eq!(look(&mut peers, Some(40), at(second)), 0);
+        }
+        assert_eq!((peers.live(at(45), timeout).len(), peers.live(at(46), timeout).len()), (1, 0));
+        speak(&mut peers, at(46));
+        assert_eq!(look(&mut peers, Some(41), at(47)), 0);
+
+        // While its lock cannot be seen, it expects heartbeats, and is not gone.
+        assert!(peers.look(None, at(48)).is_empty());
+        assert!(is_expecting(&peers, at(48)));
+        assert_eq!(look(&mut peers, Some(42), at(49)), 0);
+
+        // Its goodbye may be lost.
+        peers.lose();
+        peers.resume(at(50), timeout);
+        assert_eq!(look(&mut peers, Some(43), at(50)), 0);
+        assert_eq!((peers.live(at(60), timeout).len(), peers.live(at(61), timeout).len()), (1, 0));
+        speak(&mut peers, at(61));
+
+        // It has ended.
+        assert_eq!(look(&mut peers, Some(44), at(61)), 0);
+        assert_eq!(look(&mut peers, None, at(63)), 0);
+        assert_eq!(look(&mut peers, None, at(65)), 1);
+        assert!(peers.live(at(65), timeout).is_empty());
     }
 }

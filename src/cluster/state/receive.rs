@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use super::channels::ChannelState;
 use super::delivery::{Filled, Released, RowRead, Slot, Takers};
 use super::io::Rows;
+use super::members::Member;
 use super::peers::Change;
 use super::requests::{Parting, Requests};
 use super::{ClusterState, LookUpId, NspSupport, Output, Row, SubscriptionId};
@@ -50,7 +51,18 @@ impl ClusterState {
         interested(Some(&header));
         // Node drops what a sender on this channel says for another namespace, and counts the sender all the same.
         let nsp_support = NspSupport::of(notification.says_nsp);
-        let change = state.peers.hear(&header, nsp_support, now, self.config.heartbeat_timeout);
+        let timeout = self.config.heartbeat_timeout;
+        let change = state.peers.hear(&header, nsp_support, &self.instances, now, timeout);
+        for member in &mut state.members {
+            let is_for_it = header.nsp == state.namespace;
+            if is_for_it && member.hear(&header.uid, header.kind, now) {
+                self.pulse.wake(now);
+            }
+            if matches!(change, Change::Started | Change::Found) && header.uid != member.uid {
+                member.meet(now);
+                self.pulse.meet(now);
+            }
+        }
         let may_answer = !state.requests.is_empty() && is_answer(header.kind);
         if matches!(change, Change::Found | Change::Settled) {
             for request in &state.requests {
@@ -226,8 +238,10 @@ impl ClusterState {
     pub(super) fn missed(&mut self, now: Instant, count: u64) {
         self.lose_questions();
         self.replay_all(now, now.checked_sub(OVERFLOW).unwrap_or(now));
-        self.channels.interrupt_peers();
+        self.channels.lose_peers();
         self.channels.resume_peers(now, self.config.heartbeat_timeout);
+        self.channels.confirmed_members().for_each(Member::miss);
+        self.pulse.wake(now);
         let ids: Vec<_> = self.subscriptions.keys().copied().collect();
         for id in ids {
             let event = Event::Missed(count);

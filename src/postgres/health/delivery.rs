@@ -9,7 +9,7 @@ use super::Examiner;
 use crate::Result;
 use crate::postgres::lossy_queue::Next;
 use crate::postgres::table::quote_identifier;
-use crate::postgres::{Heard, Listener, SameServer, Session};
+use crate::postgres::{Heard, Listener, Presence, SameServer, Session};
 use crate::protocol::Namespace;
 
 /// The prefix of channels that only an examination uses.
@@ -41,8 +41,9 @@ impl Examiner {
 
         let channel = Namespace::new(&format!("{:016x}", fastrand::u64(..))).channel(PREFIX)?;
         let channels = vec![channel.clone()];
+        let presence = Presence::new(patience);
         let (_listener, mut heard) =
-            Listener::connect(self.settings.clone(), SameServer::default(), channels).await?;
+            Listener::connect(self.settings.clone(), SameServer::default(), channels, presence).await?;
         let name = channel.as_str();
         let parameters: [(&(dyn ToSql + Sync), Type); 1] = [(&name, Type::TEXT)];
         let start = Instant::now();

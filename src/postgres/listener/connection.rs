@@ -15,12 +15,20 @@ use super::Command;
 use crate::postgres::connect::PgConnection;
 use crate::postgres::same_server::SessionPlace;
 use crate::postgres::table::quote_identifier;
-use crate::postgres::{Settings, failure};
-use crate::protocol::Channel;
+use crate::postgres::{Presence, Settings, failure};
+use crate::protocol::{Beat, Channel, Look};
 use crate::{Error, Result};
 
 /// How long the server may take to confirm the channels of a new connection.
 const SET_UP_WITHIN: Duration = Duration::from_secs(5);
+
+/// The answer to a statement.
+pub(super) enum Answer {
+    /// It is done.
+    Done,
+    /// It was a ping. The session holds that lock now.
+    Looked { look: Look, held: Option<Beat> },
+}
 
 /// A connection, and the channels that it listens to.
 pub(super) struct ListeningConnection {
@@ -30,6 +38,8 @@ pub(super) struct ListeningConnection {
     pub(super) place: SessionPlace,
     /// What came between the server's commit and its answer.
     pub(super) early: Vec<AsyncMessage>,
+    /// The lock by which the others see that this process lives.
+    held: Option<Beat>,
 }
 
 impl ListeningConnection {
@@ -62,11 +72,11 @@ impl ListeningConnection {
         let get = |column| row.and_then(|row| row.try_get(column).ok().flatten());
         let place = SessionPlace::of_texts([get(0), get(1), get(2)])?;
         let channels = channels.into_iter().collect();
-        Ok(Self { client: client.into(), connection, channels, place, early })
+        Ok(Self { client: client.into(), connection, channels, place, early, held: None })
     }
 
     /// Executes a command; the answer comes while the connection is read.
-    pub(super) fn execute(&self, command: &Command) -> BoxFuture<'static, Result<()>> {
+    pub(super) fn execute(&self, command: &Command) -> BoxFuture<'static, Result<Answer>> {
         // The text is what operators see of this session, so it begins with what the session listens to.
         let remaining = self.channels.iter().rev().find(|channel| !command.unlisten.contains(channel));
         let says_again = if command.listen.is_empty() { remaining } else { None };
@@ -80,19 +90,40 @@ impl ListeningConnection {
         self.run(sql)
     }
 
-    /// Says again what holds already, for operators who look into `pg_stat_activity`.
-    pub(super) fn ping(&self) -> BoxFuture<'static, Result<()>> {
-        self.run(self.channels.last().map(listen).unwrap_or_default())
+    /// Looks which processes live, and shows that this one does. It first says again what holds already, for operators who
+    /// look into `pg_stat_activity`.
+    pub(super) fn ping(&self, presence: &Presence, may_hold: bool) -> BoxFuture<'static, Result<Answer>> {
+        let ping = presence.ping(self.held, may_hold);
+        let listen = self.channels.last().map(|channel| listen(channel) + ";").unwrap_or_default();
+        let sql = listen + &ping.sql;
+        let client = self.client.clone();
+        async move {
+            let answer = client.simple_query(&sql).await.map_err(|error| failure(&error))?;
+            let (look, held) = ping.read(&answer);
+            Ok(Answer::Looked { look, held })
+        }
+        .boxed()
+    }
+
+    /// Takes note of the lock that it holds since a ping.
+    pub(super) fn note_held(&mut self, held: Option<Beat>) {
+        self.held = held;
+    }
+
+    /// Whether it holds a lock.
+    pub(super) fn holds(&self) -> bool {
+        self.held.is_some()
     }
 
     /// Ends the session that this one takes the place of.
-    pub(super) fn end(&self, old: &SessionPlace) -> BoxFuture<'static, Result<()>> {
+    pub(super) fn end(&self, old: &SessionPlace) -> BoxFuture<'static, Result<Answer>> {
         self.run(old.termination())
     }
 
-    fn run(&self, sql: String) -> BoxFuture<'static, Result<()>> {
+    fn run(&self, sql: String) -> BoxFuture<'static, Result<Answer>> {
         let client = self.client.clone();
-        async move { client.batch_execute(&sql).await.map_err(|error| failure(&error)) }.boxed()
+        let done = async move { client.batch_execute(&sql).await.map_err(|error| failure(&error)) };
+        done.map(|outcome| outcome.map(|()| Answer::Done)).boxed()
     }
 
     /// Takes note of a command that was executed.

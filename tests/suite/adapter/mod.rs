@@ -7,6 +7,7 @@ mod errors;
 mod lifetime;
 mod liveness;
 mod panics;
+mod quiet;
 mod server_side;
 mod sockets;
 mod values;

@@ -66,7 +66,7 @@ async fn all_is_well() {
     let mut checks: Vec<_> =
         diagnosis.findings.iter().map(|finding| finding["check"].as_str().unwrap()).collect();
     let expected = "connection version primary latency clock pooler delivery queue channels prefix servers \
-        servers table columns privileges index backlog";
+        servers heartbeats table columns privileges index backlog";
     assert_eq!(checks.join(" "), expected);
     diagnosis.check("version", "ok", "PostgreSQL ", "");
     diagnosis.check("channels", "ok", "socket.io#/, socket.io#/admin", "");
@@ -90,7 +90,7 @@ async fn one_line_each_says_what_to_do() {
     let expected = "FAIL  table        socket_io_attachments does not exist: events with binary, and large ones, \
         cannot be sent \u{2192} pgio attachments init\n";
     assert!(text.stdout.ends_with(expected), "{}", text.stdout);
-    assert_eq!(text.stderr, "error: 1 of 12 checks failed\n");
+    assert_eq!(text.stderr, "error: 1 of 13 checks failed\n");
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use super::doctor;
 use crate::support::attachments::create_attachment_table;
 use crate::support::node::{AdapterVersion, NodePeer, ServerOptions};
+use crate::support::pgio_node::PgioNode;
 use crate::support::postgres::postgres;
 use crate::support::whole::whole;
 
@@ -31,4 +32,32 @@ async fn servers_of_0_3_alone_understand_each_other() {
     let peer = NodePeer::start().await;
     let _server = peer.server(ServerOptions::new(AdapterVersion::V03, postgres.url())).await;
     doctor(postgres.url(), &[]).await.check("servers", "ok", "1 is live in /, with adapter 0.3", "");
+}
+
+#[tokio::test]
+async fn heartbeats_cost_commits_while_a_server_needs_them() {
+    let postgres = postgres().await;
+    create_attachment_table(postgres.url()).await;
+    let nodes = [PgioNode::start(postgres.url()).await, PgioNode::start(postgres.url()).await];
+    for node in &nodes {
+        node.wait_for_server_count(2).await;
+    }
+    let quiet = "none, as all servers show by a lock that they live";
+    // A node takes its lock once it has heard itself.
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
+    loop {
+        let diagnosis = doctor(postgres.url(), &[]).await;
+        let found = diagnosis.findings.iter().find(|finding| finding["check"] == "heartbeats").unwrap();
+        if found["detail"] == quiet {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{found}");
+    }
+    let peer = NodePeer::start().await;
+    let server = peer.server(ServerOptions::new(AdapterVersion::V05, postgres.url())).await;
+    server.wait_for_server_count("/", 3).await;
+    // One commit of it and one of each node in each interval.
+    let expected =
+        "51,840 commits a day, each of which writes WAL; 1 server shows by no lock that it lives: ";
+    doctor(postgres.url(), &[]).await.check("heartbeats", "warn", expected, "Node servers need them");
 }

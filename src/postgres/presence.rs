@@ -1,0 +1,124 @@
+//! How a process shows the others that it lives, and sees that they do: by session advisory locks, which write no WAL.
+//!
+//! The listening session looks into `pg_locks` with every ping, and takes the lock of its next [`Beat`] in the place of the one
+//! before. Advisory locks belong to a database, and every role may read `pg_locks`. The look comes first, in the same statement:
+//! a session that may not read `pg_locks` never holds a lock, so that the others send it heartbeats.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::time::Duration;
+
+use tokio_postgres::SimpleQueryMessage;
+
+use crate::protocol::{Beat, Instance, Look};
+
+/// The longest and the shortest interval between two looks.
+const INTERVAL: (Duration, Duration) = (Duration::from_secs(2), Duration::from_millis(50));
+
+/// How many looks there are within a heartbeat timeout at least.
+const LOOKS_IN_TIMEOUT: u32 = 4;
+
+/// What a lock that was taken is called in the answer.
+const HOLDS: &str = "holds";
+
+/// The presence of one process. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Presence(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    instance: Instance,
+    is_shown: AtomicBool,
+    beat: AtomicU8,
+    interval: Duration,
+}
+
+impl Presence {
+    /// One that is not shown to the others yet.
+    pub(crate) fn new(heartbeat_timeout: Duration) -> Self {
+        let (longest, shortest) = INTERVAL;
+        Self(Arc::new(Inner {
+            instance: Instance::random(),
+            is_shown: AtomicBool::new(false),
+            beat: AtomicU8::new(0),
+            interval: (heartbeat_timeout / LOOKS_IN_TIMEOUT).clamp(shortest, longest),
+        }))
+    }
+
+    /// The instance whose uids the nodes of this process have.
+    #[cfg(feature = "adapter")]
+    pub(crate) fn instance(&self) -> Instance {
+        self.0.instance
+    }
+
+    /// From now on the listening session holds a lock.
+    #[cfg(feature = "adapter")]
+    pub(crate) fn show(&self) {
+        self.0.is_shown.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_shown(&self) -> bool {
+        self.0.is_shown.load(Ordering::Relaxed)
+    }
+
+    /// How often to look.
+    pub(super) fn interval(&self) -> Duration {
+        self.0.interval
+    }
+
+    fn next_beat(&self) -> Beat {
+        let number = self.0.beat.fetch_add(1, Ordering::Relaxed);
+        Beat { instance: self.0.instance, number }
+    }
+
+    /// The statements of the next ping of a session that holds that lock. Without `may_hold` it holds none afterwards.
+    pub(super) fn ping(&self, held: Option<Beat>, may_hold: bool) -> Ping {
+        let (first, last) = Beat::KEYS;
+        // `classid` and `objid` are the halves of a key of 64 bits, which `objsubid` tells from two keys of 32 bits.
+        let mut sql = format!(
+            "SELECT (classid::int8 << 32) | objid::int8 FROM pg_catalog.pg_locks WHERE locktype = 'advisory' \
+             AND objsubid = 1 AND granted AND classid::int8 BETWEEN {} AND {} AND database = \
+             (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())",
+            first >> 32,
+            last >> 32
+        );
+        let takes = (may_hold && self.is_shown()).then(|| self.next_beat());
+        if let Some(beat) = takes {
+            // Shared, so that no other session can be in its way.
+            sql += &format!(
+                ";SELECT CASE WHEN pg_catalog.pg_try_advisory_lock_shared({}) THEN '{HOLDS}' ELSE '' END",
+                beat.key()
+            );
+        }
+        if let Some(beat) = held {
+            sql += if takes.is_some() { ", " } else { ";SELECT '', " };
+            sql += &format!("pg_catalog.pg_advisory_unlock_shared({})", beat.key());
+        }
+        Ping { sql, takes }
+    }
+}
+
+/// A ping, and the lock that it takes.
+pub(super) struct Ping {
+    pub(super) sql: String,
+    takes: Option<Beat>,
+}
+
+impl Ping {
+    /// Reads the answer. The second value is the lock that the session holds now.
+    pub(super) fn read(&self, answer: &[SimpleQueryMessage]) -> (Look, Option<Beat>) {
+        let values = answer.iter().filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.try_get(0).ok().flatten(),
+            _ => None,
+        });
+        let (mut beats, mut holds) = (Vec::new(), false);
+        for value in values {
+            match value.parse().ok().and_then(Beat::of_key) {
+                Some(beat) => beats.push(beat),
+                None => holds |= value == HOLDS,
+            }
+        }
+        beats.sort_unstable();
+        (Look { beats: Some(beats), holds }, self.takes.filter(|_| holds))
+    }
+}

@@ -1,0 +1,117 @@
+//! The instance of a process: what the uids of all its nodes have in common, and the advisory locks that show that it lives.
+//!
+//! A uid is 16 hexadecimal digits, as that of a Node server: 10 of the instance, and 6 of the node. A process that listens
+//! holds one session advisory lock, whose key is the instance and a number that changes with every ping. So whoever reads
+//! `pg_locks` sees that the process lives, and sees a frozen process or a half-open connection by a number that stays.
+
+use super::Uid;
+
+/// How many bits an instance has.
+const INSTANCE_BITS: u32 = 40;
+
+/// How many bits the number of a node has.
+const NODE_BITS: u32 = 64 - INSTANCE_BITS;
+
+/// The first 16 bits of each key: `pg`. It keeps the keys apart from those of applications.
+const MARKER: u64 = 0x7067;
+
+/// A process that hosts nodes: a random number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Instance(u64);
+
+impl Instance {
+    /// A new one.
+    pub fn random() -> Self {
+        Self(fastrand::u64(..1 << INSTANCE_BITS))
+    }
+
+    /// The uid of the node of that number, of which the last 24 bits count.
+    pub fn uid(self, node: u32) -> Uid {
+        let node = u64::from(node) & ((1 << NODE_BITS) - 1);
+        Uid::from(&*format!("{:016x}", (self.0 << NODE_BITS) | node))
+    }
+}
+
+impl From<u64> for Instance {
+    /// The last 40 bits of the number count.
+    fn from(number: u64) -> Self {
+        Self(number & ((1 << INSTANCE_BITS) - 1))
+    }
+}
+
+impl Uid {
+    /// The instance that this is a node of, if it is a node of pgio. The uid of a Node server names one that does not exist.
+    pub fn instance(&self) -> Option<Instance> {
+        let text = self.as_str();
+        let is_hex = text.len() == 16 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        let number = u64::from_str_radix(text, 16).ok().filter(|_| is_hex)?;
+        Some(Instance(number >> NODE_BITS))
+    }
+}
+
+/// A lock of an instance: the sign of life of one ping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Beat {
+    /// Who holds it.
+    pub instance: Instance,
+    /// The number of the ping, which starts again after 255.
+    pub number: u8,
+}
+
+impl Beat {
+    /// The first and the last key of any beat.
+    pub const KEYS: (i64, i64) =
+        ((MARKER << 48).cast_signed(), ((MARKER << 48) | ((1 << 48) - 1)).cast_signed());
+
+    /// The key of its advisory lock.
+    pub fn key(self) -> i64 {
+        ((MARKER << 48) | (self.instance.0 << 8) | u64::from(self.number)).cast_signed()
+    }
+
+    /// Whose lock has that key; `None` for one of an application.
+    pub fn of_key(key: i64) -> Option<Self> {
+        let key = key.cast_unsigned();
+        let instance = Instance::from(key >> 8);
+        (key >> 48 == MARKER).then_some(Self { instance, number: (key & 0xff) as u8 })
+    }
+}
+
+/// What one look at the locks has shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Look {
+    /// The locks that there are, in order. `None` where the server does not show them to this role.
+    pub beats: Option<Vec<Beat>>,
+    /// Whether this process holds a lock that the others see.
+    pub holds: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uids_name_their_instance() {
+        let instance = Instance::from(0x01_2345_6789);
+        assert_eq!(instance.uid(0xff_00_00_2a).as_str(), "012345678900002a");
+        assert_eq!(instance.uid(7).instance(), Some(instance));
+        for other in ["emitter", "", "0123456789abcdeF", "+123456789abcdef", "0123456789abcdef0"] {
+            assert_eq!(Uid::from(other).instance(), None, "{other}");
+        }
+        let random = Instance::random();
+        assert_eq!(random.uid(0).instance(), Some(random));
+        assert_ne!(random, Instance::random());
+    }
+
+    #[test]
+    fn keys_of_beats() {
+        let beat = Beat { instance: Instance::from(0xff_ffff_ffff), number: 255 };
+        assert_eq!(beat.key(), 0x7067_ffff_ffff_ffff);
+        assert_eq!(Beat::of_key(beat.key()), Some(beat));
+        assert_eq!(Beat::KEYS.1, beat.key());
+        let first = Beat { instance: Instance::from(0), number: 0 };
+        assert_eq!((Beat::KEYS.0, Beat::of_key(first.key())), (first.key(), Some(first)));
+        for key in [0, -1, 1 << 48, i64::MAX, i64::MIN, 0x7068_0000_0000_0000] {
+            assert_eq!(Beat::of_key(key), None);
+        }
+    }
+}
