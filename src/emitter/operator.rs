@@ -54,7 +54,7 @@ impl BroadcastOperator {
     }
 
     /// The event is not lost for servers that are away for a while: it travels by the attachment table, and a pgio node, a
-    /// tail or a [`Subscription`](crate::Subscription) that does not listen when it is sent receives it afterwards, as long as
+    /// tail or a [`Subscription`](crate::cluster::Subscription) that does not listen when it is sent receives it afterwards, as long as
     /// its row is there: for [`cleanup_interval`](crate::AdapterOptions::cleanup_interval) at least. Node servers receive it
     /// as any other event. Clients get it that are connected by then.
     ///
