@@ -115,6 +115,7 @@ fn acceptor(files: &TlsFiles) -> Result<SslAcceptor> {
 
 /// What every server with TLS has.
 fn modern() -> std::result::Result<SslAcceptorBuilder, ErrorStack> {
+    // It releases the buffers of a connection that is idle (SSL_MODE_RELEASE_BUFFERS).
     let mut builder = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server())?;
     builder.set_min_proto_version(Some(SslVersion::TLS1_2))?;
     builder.set_cipher_list(SUITES)?;

@@ -9,9 +9,10 @@ use tokio_postgres::NoTls;
 use super::check::{Broken, Check};
 use super::clock::Moment;
 use super::fault::{Fault, Silent};
-use super::freeze::Frozen;
-use super::postgres::{self, Admin, FILLER, PASSWORD, Standby, VICTIM, grant};
+use super::postgres::{Admin, FILLER, PASSWORD, Standby, VICTIM, grant};
 use super::proxy::Mode;
+use super::support::freeze::Frozen;
+use super::support::frozen::postmaster;
 use super::world::{World, sessions};
 
 /// How long the old primary stands still before the standby is promoted: a node has noticed by then.
@@ -77,7 +78,7 @@ pub async fn inject(world: &mut World, fault: Fault) -> Injected {
             admin.execute(&grant(VICTIM)).await;
         }
         Fault::FreezePostgres(_) => {
-            let frozen = Frozen::server(postgres::postmaster(&world.primary), lasts);
+            let frozen = Frozen::server(postmaster(&world.primary), lasts);
             sleep(lasts).await;
             drop(frozen);
         }
@@ -171,7 +172,7 @@ async fn failover(world: &mut World, fault: Fault) -> Injected {
             None
         }
         _ => {
-            let postmaster = postgres::postmaster(&world.primary);
+            let postmaster = postmaster(&world.primary);
             let frozen = Frozen::server(postmaster, BEFORE_PROMOTION + THAWED + Duration::from_secs(60));
             sleep(BEFORE_PROMOTION).await;
             Some(frozen)

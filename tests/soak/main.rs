@@ -7,7 +7,6 @@
 mod check;
 mod clock;
 mod fault;
-mod freeze;
 mod inject;
 mod judge;
 mod lag;

@@ -87,13 +87,6 @@ pub fn grant(role: &str) -> String {
     )
 }
 
-/// The process id of the postmaster.
-pub fn postmaster(server: &PrivateServer) -> u32 {
-    let file = server.directory().join("data/postmaster.pid");
-    let text = std::fs::read_to_string(&file).expect("the server runs");
-    text.lines().next().and_then(|line| line.trim().parse().ok()).expect("a pid")
-}
-
 /// A streaming standby of a private server; killed and removed when this is dropped.
 pub struct Standby {
     port: u16,

@@ -165,6 +165,11 @@ fn matches_namespace(pattern: &str, nsp: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine;
+    use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+    use openssl::hash::MessageDigest;
+    use openssl::pkey::PKey;
+    use openssl::sign::Signer;
     use serde_json::json;
 
     use super::*;
@@ -215,6 +220,30 @@ mod tests {
             assert_eq!(check(json!("chat"), iss.clone()), Err(Refusal::Issuer), "{iss}");
         }
         assert_eq!(jwt.check(&json!({}), 0.0), Err(Refusal::Issuer));
+    }
+
+    #[test]
+    fn claims_of_any_form_are_read() {
+        let jwt = jwt(&[], &[]);
+        let admit = |claims: &str| {
+            let message = format!("eyJhbGciOiJIUzI1NiJ9.{}", BASE64_URL_SAFE_NO_PAD.encode(claims));
+            let secret = PKey::hmac(b"a secret of thirty-two characters").unwrap();
+            let mut signer = Signer::new(MessageDigest::sha256(), &secret).unwrap();
+            let code = signer.sign_oneshot_to_vec(message.as_bytes()).unwrap();
+            let token = format!("{message}.{}", BASE64_URL_SAFE_NO_PAD.encode(code));
+            jwt.admit(&token, "/").map(|admitted| admitted.data)
+        };
+        let sub = json!({ "sub": ["ada", { "team": 7 }] });
+        assert_eq!(admit(&sub.to_string()), Ok(sub.into()));
+        for (claims, refusal) in [
+            ("[]", "the token's claims are not an object"),
+            ("7", "the token's claims are not an object"),
+            (r#"{"exp":[101]}"#, "the token's exp and nbf are not numbers"),
+            (r#"{"nbf":{"a":1}}"#, "the token's exp and nbf are not numbers"),
+        ] {
+            assert_eq!(admit(claims), Err(Refusal::Claims(refusal)), "{claims}");
+        }
+        assert_eq!(admit("{"), Err(Refusal::Malformed));
     }
 
     fn jwt(audience: &[&str], issuer: &[&str]) -> Jwt {

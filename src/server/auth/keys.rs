@@ -7,17 +7,18 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use openssl::bn::BigNum;
-use openssl::ec::{EcGroup, EcKey};
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse};
+use jsonwebtoken::{Algorithm, DecodingKey};
+use openssl::bn::{BigNum, BigNumContext};
+use openssl::ec::{EcGroup, EcKey, PointConversionForm};
+use openssl::error::ErrorStack;
 use openssl::nid::Nid;
 use openssl::pkey::{Id, PKey, Public};
 use openssl::rsa::Rsa;
-use serde::Deserialize;
 use serde_json::Value as Json;
 
 use super::fingerprint::Fingerprint;
 use super::key_text::KeyText;
-use super::signature::{Algorithm, Key};
 use crate::{Error, Result};
 
 /// The largest number of keys in a set. A token without a key id is tried with each that fits its algorithm.
@@ -47,8 +48,8 @@ enum Form {
 
 /// One key.
 pub(super) struct VerifyingKey {
-    pub(super) key: Key,
-    /// Never empty.
+    pub(super) key: DecodingKey,
+    /// The algorithms that the key may verify. Never empty.
     pub(super) algorithms: Vec<Algorithm>,
     pub(super) fingerprint: Fingerprint,
     id: Option<String>,
@@ -73,6 +74,7 @@ impl JwtKey {
     }
 
     fn open(path: &Path, form: Form) -> Result<Self> {
+        choose_provider();
         let keys = RwLock::new(form.read(path)?);
         Ok(Self(Arc::new(Source { path: path.into(), form, keys })))
     }
@@ -106,51 +108,56 @@ impl VerifyingKey {
         }
     }
 
-    fn secret(secret: &[u8]) -> Result<Self, String> {
+    pub(super) fn secret(secret: &[u8]) -> Self {
         use Algorithm::{HS256, HS384, HS512};
-        let key =
-            PKey::hmac(secret).map_err(|error| format!("holds a secret that cannot be used: {error}"))?;
-        Ok(Self {
-            key: Key::Secret(key),
+        Self {
+            key: DecodingKey::from_secret(secret),
             algorithms: vec![HS256, HS384, HS512],
             fingerprint: Fingerprint::of(secret),
             id: None,
-        })
+        }
     }
 
     /// `None` for a key of a kind that is not supported.
-    fn public(key: PKey<Public>) -> Result<Option<Self>, String> {
-        let algorithms = match key.id() {
-            Id::RSA => {
-                let bits = key.bits();
-                if !RSA_BITS.contains(&bits) {
-                    let (least, most) = (RSA_BITS.start(), RSA_BITS.end());
-                    return Err(format!("holds an RSA key of {bits} bits; {least} to {most} are accepted"));
-                }
-                RSA.to_vec()
-            }
-            Id::EC => match key.ec_key().ok().and_then(|key| key.group().curve_name()) {
-                Some(Nid::X9_62_PRIME256V1) => vec![Algorithm::ES256],
-                Some(Nid::SECP384R1) => vec![Algorithm::ES384],
-                _ => return Ok(None),
-            },
-            Id::ED25519 => vec![Algorithm::EdDSA],
-            _ => return Ok(None),
-        };
-        let der =
-            key.public_key_to_der().map_err(|error| format!("holds a key that cannot be used: {error}"))?;
-        Ok(Some(Self { key: Key::Public(key), algorithms, fingerprint: Fingerprint::of(&der), id: None }))
+    fn public(key: &PKey<Public>) -> Result<Option<Self>, String> {
+        let bits = key.bits();
+        if key.id() == Id::RSA && !RSA_BITS.contains(&bits) {
+            let (least, most) = (RSA_BITS.start(), RSA_BITS.end());
+            return Err(format!("holds an RSA key of {bits} bits; {least} to {most} are accepted"));
+        }
+        Self::usable(key).map_err(|error| format!("holds a key that cannot be used: {error}"))
     }
 
-    fn single(text: &str) -> Result<Self, String> {
+    fn usable(public: &PKey<Public>) -> Result<Option<Self>, ErrorStack> {
+        let (key, algorithms) = match public.id() {
+            Id::RSA => (DecodingKey::from_rsa_der(&public.rsa()?.public_key_to_der_pkcs1()?), RSA.to_vec()),
+            Id::EC => {
+                let ec = public.ec_key()?;
+                let algorithm = match ec.group().curve_name() {
+                    Some(Nid::X9_62_PRIME256V1) => Algorithm::ES256,
+                    Some(Nid::SECP384R1) => Algorithm::ES384,
+                    _ => return Ok(None),
+                };
+                let (form, mut context) = (PointConversionForm::UNCOMPRESSED, BigNumContext::new()?);
+                let point = ec.public_key().to_bytes(ec.group(), form, &mut context)?;
+                (DecodingKey::from_ec_der(&point), vec![algorithm])
+            }
+            Id::ED25519 => (DecodingKey::from_ed_der(&public.raw_public_key()?), vec![Algorithm::EdDSA]),
+            _ => return Ok(None),
+        };
+        let fingerprint = Fingerprint::of(&public.public_key_to_der()?);
+        Ok(Some(Self { key, algorithms, fingerprint, id: None }))
+    }
+
+    pub(super) fn single(text: &str) -> Result<Self, String> {
         let pem = match KeyText::read(text)? {
-            KeyText::Secret(secret) => return Self::secret(secret.as_bytes()),
+            KeyText::Secret(secret) => return Ok(Self::secret(secret.as_bytes())),
             KeyText::Pem(pem) => pem,
         };
         let pem = pem.as_bytes();
         let pkcs1 = || Rsa::public_key_from_pem_pkcs1(pem).and_then(PKey::from_rsa);
         let key = PKey::public_key_from_pem(pem).or_else(|_| pkcs1()).ok();
-        let key = key.map(Self::public).transpose()?.flatten();
+        let key = key.as_ref().map(Self::public).transpose()?.flatten();
         key.ok_or_else(|| {
             "holds no public RSA or EC key that can be read (-----BEGIN PUBLIC KEY-----)".into()
         })
@@ -166,60 +173,53 @@ const RSA: [Algorithm; 6] = [
     Algorithm::PS512,
 ];
 
-/// A key of a set (RFC 7517, RFC 7518, RFC 8037).
-#[derive(Deserialize)]
-struct Jwk {
-    kty: String,
-    #[serde(rename = "use")]
-    purpose: Option<String>,
-    alg: Option<String>,
-    kid: Option<String>,
-    crv: Option<String>,
-    n: Option<String>,
-    e: Option<String>,
-    x: Option<String>,
-    y: Option<String>,
+/// The key of a set for signatures (RFC 7517). `None` for a key that is not for signatures, or of a kind that is not supported.
+fn key_of_set(jwk: Jwk) -> Result<Option<VerifyingKey>, String> {
+    if jwk.common.public_key_use == Some(PublicKeyUse::Encryption) {
+        return Ok(None);
+    }
+    let Some(key) = public_key(&jwk.algorithm) else { return Ok(None) };
+    let Some(mut key) = VerifyingKey::public(&key)? else { return Ok(None) };
+    if let Some(own) = jwk.common.key_algorithm {
+        // An algorithm of another kind of key leaves none.
+        let own = Algorithm::try_from(own).ok();
+        key.algorithms.retain(|algorithm| Some(*algorithm) == own);
+    }
+    key.id = jwk.common.key_id;
+    Ok((!key.algorithms.is_empty()).then_some(key))
 }
 
-impl Jwk {
-    /// `None` for a key that is not for signatures, or of a kind that is not supported.
-    fn verifying_key(self) -> Result<Option<VerifyingKey>, String> {
-        if self.purpose.as_deref() == Some("enc") {
-            return Ok(None);
+/// OpenSSL checks what jsonwebtoken takes as it is: that a point is on its curve, and the size of an RSA key.
+fn public_key(parameters: &AlgorithmParameters) -> Option<PKey<Public>> {
+    let bytes = |part: &String| BASE64_URL_SAFE_NO_PAD.decode(part).ok();
+    let number = |part| BigNum::from_slice(&bytes(part)?).ok();
+    match parameters {
+        AlgorithmParameters::RSA(key) => {
+            let key = Rsa::from_public_components(number(&key.n)?, number(&key.e)?).ok()?;
+            PKey::from_rsa(key).ok()
         }
-        let Some(key) = self.public_key() else { return Ok(None) };
-        let Some(mut key) = VerifyingKey::public(key)? else { return Ok(None) };
-        if let Some(own) = &self.alg {
-            // An algorithm of another kind of key leaves none.
-            let own = Algorithm::named(own);
-            key.algorithms.retain(|algorithm| Some(*algorithm) == own);
+        AlgorithmParameters::EllipticCurve(key) => {
+            let group = EcGroup::from_curve_name(match key.curve {
+                EllipticCurve::P256 => Nid::X9_62_PRIME256V1,
+                EllipticCurve::P384 => Nid::SECP384R1,
+                _ => return None,
+            });
+            let (x, y) = (number(&key.x)?, number(&key.y)?);
+            let key = EcKey::from_public_key_affine_coordinates(group.ok()?.as_ref(), &x, &y).ok()?;
+            PKey::from_ec_key(key).ok()
         }
-        key.id = self.kid;
-        Ok((!key.algorithms.is_empty()).then_some(key))
+        AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => {
+            PKey::public_key_from_raw_bytes(&bytes(&key.x)?, Id::ED25519).ok()
+        }
+        _ => None,
     }
+}
 
-    fn public_key(&self) -> Option<PKey<Public>> {
-        let bytes = |part: &Option<String>| BASE64_URL_SAFE_NO_PAD.decode(part.as_ref()?).ok();
-        let number = |part| BigNum::from_slice(&bytes(part)?).ok();
-        match (self.kty.as_str(), self.crv.as_deref()) {
-            ("RSA", _) => {
-                let key = Rsa::from_public_components(number(&self.n)?, number(&self.e)?).ok()?;
-                PKey::from_rsa(key).ok()
-            }
-            ("EC", Some(curve)) => {
-                let group = EcGroup::from_curve_name(match curve {
-                    "P-256" => Nid::X9_62_PRIME256V1,
-                    "P-384" => Nid::SECP384R1,
-                    _ => return None,
-                });
-                let (x, y) = (number(&self.x)?, number(&self.y)?);
-                // Refuses a point that is not on the curve.
-                let key = EcKey::from_public_key_affine_coordinates(group.ok()?.as_ref(), &x, &y).ok()?;
-                PKey::from_ec_key(key).ok()
-            }
-            ("OKP", Some("Ed25519")) => PKey::public_key_from_raw_bytes(&bytes(&self.x)?, Id::ED25519).ok(),
-            _ => None,
-        }
+/// Chooses AWS-LC for the signatures of this process, unless the application has chosen something else. Without a choice,
+/// jsonwebtoken would panic in an application that has built it with two kinds of cryptography.
+fn choose_provider() {
+    if jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default().is_err() {
+        tracing::trace!("the provider of cryptography for tokens is chosen already");
     }
 }
 
@@ -234,7 +234,7 @@ impl Form {
     }
 }
 
-fn read_set(text: &str) -> Result<Vec<VerifyingKey>, String> {
+pub(super) fn read_set(text: &str) -> Result<Vec<VerifyingKey>, String> {
     let text = text.trim_start_matches('\u{feff}');
     let no_set = |error: serde_json::Error| format!("holds no JSON Web Key Set: {error}");
     let mut set: BTreeMap<String, Json> = serde_json::from_str(text).map_err(no_set)?;
@@ -254,7 +254,7 @@ fn read_set(text: &str) -> Result<Vec<VerifyingKey>, String> {
     }
     let mut keys = Vec::new();
     for raw in raw_keys {
-        keys.extend(serde_json::from_value::<Jwk>(raw).map_err(no_set)?.verifying_key()?);
+        keys.extend(key_of_set(serde_json::from_value(raw).map_err(no_set)?)?);
     }
     if keys.is_empty() {
         return Err("holds no public RSA, EC or Ed25519 key for signatures".into());
@@ -270,7 +270,6 @@ impl fmt::Debug for JwtKey {
 
 #[cfg(test)]
 mod tests {
-    use openssl::ec::PointConversionForm;
     use serde_json::json;
 
     use super::*;
@@ -298,7 +297,7 @@ mod tests {
         let part = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
         let group = EcGroup::from_curve_name(Nid::SECP384R1).unwrap();
         let ec = EcKey::generate(&group).unwrap();
-        let mut context = openssl::bn::BigNumContext::new().unwrap();
+        let mut context = BigNumContext::new().unwrap();
         let point =
             ec.public_key().to_bytes(&group, PointConversionForm::UNCOMPRESSED, &mut context).unwrap();
         let (x, y) = (part(&point[1..49]), part(&point[49..]));

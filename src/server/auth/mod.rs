@@ -5,7 +5,6 @@ mod jwt;
 mod key_text;
 mod keys;
 pub(super) mod refusal_pace;
-mod signature;
 mod signed_token;
 mod tokens;
 

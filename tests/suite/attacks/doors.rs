@@ -3,13 +3,13 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use pgio::Emitter;
 use serde_json::json;
 use tokio::time::timeout;
 
 use super::{POLLING, Raw, ask, connect};
 use crate::support::node::{ClientOptions, NodePeer};
 use crate::support::pgio_serve::{PgioServe, command};
+use crate::support::portions::Numbered;
 use crate::support::postgres::postgres;
 use crate::support::raw_websocket::RawWebsocket;
 
@@ -49,12 +49,7 @@ async fn a_page_for_operators_knows_no_session() {
     }
     let good = serve.client(&NodePeer::start().await).await;
     good.count().await;
-    let emitter = Emitter::connect(postgres.url()).await.unwrap();
-    for portion in 0..6 {
-        let numbers = portion * 500..(portion + 1) * 500;
-        emitter.emit_all(numbers.clone().map(|n| ("n", n))).await.unwrap();
-        good.wait_for_tally("n", numbers.end, super::PATIENCE).await;
-    }
+    Numbered { count: 3000, portion: 500, padding: 0 }.emit(postgres.url(), &[&good]).await;
     serve.wait_for_metric("pgio_clients_cut_off_total{reason=\"too_slow\"}", 1.0).await;
     // Much earlier than the ping timeout.
     let ended = serve.wait_for_metric("pgio_connections{transport=\"polling\"}", 0.0);

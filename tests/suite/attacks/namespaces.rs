@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::support::jwt::{self, SECRET};
 use crate::support::pgio_serve::{PgioServe, until};
 use crate::support::postgres::{Postgres, postgres};
+use crate::support::raw_polling::RawPolling;
 use crate::support::raw_websocket::RawWebsocket;
 
 /// What `/readyz` may take while a client attacks. Tests share the machine with others.
@@ -77,21 +78,11 @@ async fn one_request_with_many_connect_packets_is_cut_short() {
         vec!["40/other,".into(); 9_000],
     ];
     for packets in bodies {
-        let (_, open) = serve.request("GET /socket.io/?EIO=4&transport=polling HTTP/1.0\r\n\r\n").await;
-        let sid = open.split("\"sid\":\"").nth(1).unwrap().split('"').next().unwrap();
-        let body = packets.join("\u{1e}");
-        let length = body.len();
-        let post = format!(
-            "POST /socket.io/?EIO=4&transport=polling&sid={sid} HTTP/1.0\r\ncontent-length: {length}\r\n\r\n{body}"
-        );
-        serve.request(&post).await;
+        let session = RawPolling::open(&serve).await;
+        session.post(&packets.join("\u{1e}")).await;
         assert_ready_soon(&serve).await;
         assert_eq!(serve.metric("pgio_channels_listening").await, 2.0);
-        until("the session is closed", async || {
-            let poll = format!("GET /socket.io/?EIO=4&transport=polling&sid={sid} HTTP/1.0\r\n\r\n");
-            serve.request(&poll).await.0.contains(" 400 ")
-        })
-        .await;
+        until("the session is closed", async || session.is_closed().await).await;
     }
     let used = serve.peak_memory().saturating_sub(before);
     assert!(used < 64 << 20, "{} MiB", used >> 20);

@@ -4,18 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use pgio::Emitter;
 use pgio::postgres::private::Shutdown;
 use serde_json::json;
 
 use crate::support::attachments::execute;
+use crate::support::frozen::{PUBLISHING, freeze_publishing, freeze_sessions};
 use crate::support::node::{AdapterVersion, ClientOptions, NodePeer, ServerOptions};
 use crate::support::pgbouncer::PgBouncer;
 use crate::support::pgio_serve::{PgioServe, until};
 use crate::support::postgres::{own_server, postgres};
-use crate::support::sql::query_text;
 
 #[tokio::test]
 async fn readiness_follows_postgres_and_local_clients_are_served_meanwhile() {
@@ -107,22 +106,12 @@ async fn a_postgres_that_answers_no_more_is_noticed() {
     let postgres = own_server().await;
     let serve = PgioServe::start(&postgres.url(), &[]).await;
     until("the lag is measured", async || serve.metric("pgio_lag_seconds").await > 0.0).await;
-    let sessions = "SELECT string_agg(pid::text, ' ') FROM pg_stat_activity WHERE application_name = 'pgio'";
-    let sessions = query_text(&postgres.url(), sessions).await;
-    let signal_all = |signal| {
-        let pids = sessions.split(' ').map(|pid| Pid::from_raw(pid.parse().unwrap()));
-        // Those that the server has replaced may be gone.
-        pids.for_each(|pid| {
-            kill(pid, signal).ok();
-        });
-    };
-
-    signal_all(Signal::SIGSTOP);
+    let frozen = freeze_sessions(&postgres.url()).await;
     serve.wait_for_ready(503).await;
     // New sessions take the place of those that answer no more.
     serve.wait_for_ready(200).await;
     until("the lag is small", async || serve.metric("pgio_lag_seconds").await < 1.0).await;
-    signal_all(Signal::SIGCONT);
+    drop(frozen);
 }
 
 #[tokio::test]
@@ -205,13 +194,6 @@ async fn a_log_that_nobody_reads_ends_nothing() {
     assert_eq!(serve.ended().await.code(), Some(0));
 }
 
-/// The processes of a server's sessions that do not listen.
-async fn publishing_sessions(url: &str) -> String {
-    let sessions = "SELECT string_agg(pid::text, ',') FROM pg_stat_activity \
-                    WHERE application_name = 'pgio' AND query NOT LIKE 'LISTEN %'";
-    query_text(url, sessions).await
-}
-
 #[tokio::test]
 async fn a_server_that_cannot_publish_is_not_ready_although_it_listens() {
     let postgres = own_server().await;
@@ -219,13 +201,9 @@ async fn a_server_that_cannot_publish_is_not_ready_although_it_listens() {
     let app = postgres.url().strip_suffix("/pgio").map(|server| format!("{server}/app")).unwrap();
     let serve = PgioServe::start(&app, &[]).await;
     serve.wait_for_ready(200).await;
-    let sessions = publishing_sessions(&postgres.url()).await;
     execute(&postgres.url(), "ALTER DATABASE app ALLOW_CONNECTIONS false").await;
-    execute(
-        &postgres.url(),
-        &format!("SELECT pg_terminate_backend(pid) FROM unnest(ARRAY[{sessions}]) AS pid"),
-    )
-    .await;
+    let terminate = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {PUBLISHING}");
+    execute(&postgres.url(), &terminate).await;
     serve.wait_for_ready(503).await;
     let (_, text) = serve.get("/readyz").await;
     assert_eq!(text, "not ready: this server cannot publish, so other servers do not hear it\n");
@@ -239,19 +217,11 @@ async fn a_server_whose_publishing_hangs_is_not_ready() {
     let postgres = own_server().await;
     let serve = PgioServe::start(&postgres.url(), &[]).await;
     serve.wait_for_ready(200).await;
-    let sessions = publishing_sessions(&postgres.url()).await;
-    let signal_all = |signal| {
-        let pids = sessions.split(',').map(|pid| Pid::from_raw(pid.parse().unwrap()));
-        // Those that the server has given up may be gone already.
-        pids.for_each(|pid| {
-            kill(pid, signal).ok();
-        });
-    };
-    signal_all(Signal::SIGSTOP);
+    let frozen = freeze_publishing(&postgres.url()).await;
     serve.wait_for_ready(503).await;
     let (_, text) = serve.get("/readyz").await;
     assert_eq!(text, "not ready: this server cannot publish, so other servers do not hear it\n");
     // Another session takes its place, while the first one stands still.
     serve.wait_for_ready(200).await;
-    signal_all(Signal::SIGCONT);
+    drop(frozen);
 }

@@ -8,7 +8,9 @@ use serde_json::json;
 
 use crate::support::node::{AdapterVersion, ClientOptions, NodePeer, ServerOptions};
 use crate::support::pgio_serve::PgioServe;
+use crate::support::portions::Numbered;
 use crate::support::postgres::postgres;
+use crate::support::raw_polling::RawPolling;
 use crate::support::raw_websocket::RawWebsocket;
 
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -51,6 +53,7 @@ async fn five_hundred_clients_get_a_thousand_events_each() {
 #[tokio::test]
 async fn a_client_that_does_not_read_is_cut_off_and_nobody_else_notices() {
     const COUNT: u64 = 20_000;
+    const PADDING: usize = 4000;
     let postgres = postgres().await;
     let serve = PgioServe::start(postgres.url(), &[]).await;
     let peer = NodePeer::start().await;
@@ -59,14 +62,8 @@ async fn a_client_that_does_not_read_is_cut_off_and_nobody_else_notices() {
     let mut slow = RawWebsocket::connect(serve.address()).await;
     assert_eq!(serve.metric("pgio_connections{transport=\"websocket\"}").await, 2.0);
 
-    let emitter = Emitter::connect(postgres.url()).await.unwrap();
-    let padding = "x".repeat(4000);
     // In portions that the good one's buffer can hold.
-    for portion in 0..COUNT / 1000 {
-        let numbers = portion * 1000..(portion + 1) * 1000;
-        emitter.emit_all(numbers.clone().map(|n| ("n", (n, &padding)))).await.unwrap();
-        good.wait_for_tally("n", numbers.end, PATIENCE).await;
-    }
+    Numbered { count: COUNT, portion: 1000, padding: PADDING }.emit(postgres.url(), &[&good]).await;
     let tally = good.wait_for_tally("n", COUNT, PATIENCE).await;
     assert_eq!((tally.count, tally.first_break), (COUNT, None));
 
@@ -78,48 +75,22 @@ async fn a_client_that_does_not_read_is_cut_off_and_nobody_else_notices() {
         (&json!("too_slow"), &json!("127.0.0.1"))
     );
     let start = Instant::now();
-    assert!(slow.read_to_end().await < (COUNT as usize) * padding.len());
+    assert!(slow.read_to_end().await < (COUNT as usize) * PADDING);
     assert!(start.elapsed() < Duration::from_secs(10), "the connection was left open");
 }
 
 #[tokio::test]
 async fn a_client_that_does_not_poll_is_cut_off_as_well() {
-    const COUNT: u64 = 3000;
     let postgres = postgres().await;
     let serve = PgioServe::start(postgres.url(), &["--client-buffer", "256kB"]).await;
-    let get = "GET /socket.io/?EIO=4&transport=polling";
-    let (_, open) = serve.request(&format!("{get} HTTP/1.0\r\n\r\n")).await;
-    let sid = open.split("\"sid\":\"").nth(1).unwrap().split('"').next().unwrap();
-    let post =
-        format!("POST /socket.io/?EIO=4&transport=polling&sid={sid} HTTP/1.0\r\ncontent-length: 2\r\n\r\n40");
-    assert_eq!(serve.request(&post).await.1, "ok");
+    let idle = RawPolling::open(&serve).await;
+    assert_eq!(idle.post("40").await.1, "ok");
     serve.wait_for_metric("pgio_connections{transport=\"polling\"}", 1.0).await;
     let good = serve.client(&NodePeer::start().await).await;
     good.count().await;
 
-    let emitter = Emitter::connect(postgres.url()).await.unwrap();
-    for portion in 0..COUNT / 500 {
-        let numbers = portion * 500..(portion + 1) * 500;
-        emitter.emit_all(numbers.clone().map(|n| ("n", n))).await.unwrap();
-        good.wait_for_tally("n", numbers.end, PATIENCE).await;
-    }
+    Numbered { count: 3000, portion: 500, padding: 0 }.emit(postgres.url(), &[&good]).await;
     serve.wait_for_metric("pgio_connections{transport=\"polling\"}", 0.0).await;
     assert_eq!(serve.metric("pgio_clients_cut_off_total{reason=\"too_slow\"}").await, 1.0);
-    let (head, _) = serve.request(&format!("{get}&sid={sid} HTTP/1.0\r\n\r\n")).await;
-    assert!(head.contains(" 400 "), "{head}");
-}
-
-#[tokio::test]
-async fn a_client_that_emits_faster_than_the_cluster_takes_is_cut_off() {
-    let postgres = postgres().await;
-    let serve = PgioServe::start(postgres.url(), &["--relay=namespace", "--client-buffer", "64KiB"]).await;
-    let mut fast = RawWebsocket::connect(serve.address()).await;
-    let event = format!("42[\"e\",\"{}\"]", "x".repeat(8000));
-    for _ in 0..2000 {
-        fast.send(&event).await;
-    }
-    fast.read_to_end().await;
-    assert_eq!(serve.metric("pgio_clients_cut_off_total{reason=\"too_fast\"}").await, 1.0);
-    let other = serve.client(&NodePeer::start().await).await;
-    other.emit_with_ack("e", json!([])).await.unwrap();
+    assert!(idle.is_closed().await);
 }

@@ -4,17 +4,15 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use pgio::cluster::{Event, Subscription};
 use pgio::protocol::{Header, MessageKind};
 use pgio::{Emitter, Namespace};
 use tokio::time::timeout;
 
+use crate::support::frozen::freeze_sessions;
 use crate::support::pgio_serve::PgioServe;
 use crate::support::postgres::{own_server, postgres};
 use crate::support::raw_websocket::RawWebsocket;
-use crate::support::sql::query_text;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -108,19 +106,14 @@ async fn a_namespace_first_asked_for_in_a_silent_outage_is_served_and_joins_the_
     let postgres = own_server().await;
     let serve = PgioServe::start(&postgres.url(), &["-n", "/", "-n", "/org/{id}"]).await;
     serve.wait_for_ready(200).await;
-    let sessions = "SELECT string_agg(pid::text, ' ') FROM pg_stat_activity WHERE application_name = 'pgio'";
-    let sessions = query_text(&postgres.url(), sessions).await;
-    let signal_all = |signal| {
-        let pids = sessions.split(' ').map(|pid| Pid::from_raw(pid.parse().unwrap()));
-        pids.for_each(|pid| kill(pid, signal).unwrap());
-    };
-    let emitter = Emitter::connect(&postgres.url()).await.unwrap();
+    // Its sessions do not stand still.
+    let emitter = Emitter::connect(&format!("{}?application_name=watcher", postgres.url())).await.unwrap();
     let nsp = Namespace::new("/org/1");
     let mut heard = emitter.cluster().subscribe(&[nsp], is_life_cycle).await.unwrap();
 
-    signal_all(Signal::SIGSTOP);
+    let frozen = freeze_sessions(&postgres.url()).await;
     let connected = timeout(Duration::from_secs(8), connect(&serve, "/org/1")).await;
-    signal_all(Signal::SIGCONT);
+    drop(frozen);
     let mut client = connected.expect("the client is connected although Postgres does not answer");
     next_header(&mut heard).await;
     emitter.of("/org/1").emit("e", 1).await.unwrap();

@@ -1,0 +1,33 @@
+//! A client that polls by hand.
+
+use super::pgio_serve::PgioServe;
+
+const PATH: &str = "/socket.io/?EIO=4&transport=polling";
+
+/// A session of Engine.IO by polling, without the library.
+pub struct RawPolling<'a> {
+    serve: &'a PgioServe,
+    path: String,
+}
+
+impl RawPolling<'_> {
+    /// Opens a session. It is in no namespace yet.
+    pub async fn open(serve: &PgioServe) -> RawPolling<'_> {
+        let (head, open) = serve.request(&format!("GET {PATH} HTTP/1.0\r\n\r\n")).await;
+        assert!(head.to_lowercase().contains("cache-control: no-store"), "{head}");
+        let sid = open.split("\"sid\":\"").nth(1).unwrap().split('"').next().unwrap();
+        RawPolling { serve, path: format!("{PATH}&sid={sid}") }
+    }
+
+    /// Sends packets: the head and the body of the response.
+    pub async fn post(&self, packets: &str) -> (String, String) {
+        let length = packets.len();
+        let head = format!("POST {} HTTP/1.0\r\ncontent-length: {length}\r\n\r\n", self.path);
+        self.serve.request(&(head + packets)).await
+    }
+
+    /// Whether the server refuses a poll, as it does when the session is closed.
+    pub async fn is_closed(&self) -> bool {
+        self.serve.request(&format!("GET {} HTTP/1.0\r\n\r\n", self.path)).await.0.contains(" 400 ")
+    }
+}
