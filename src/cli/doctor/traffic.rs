@@ -159,9 +159,10 @@ fn judge_prefix(ours: &str, listening: &[Listening]) -> Finding {
             "give all servers and pgio the same --channel-prefix (channelPrefix in Node)",
         ),
         (count, true) => Finding::ok("prefix", format!("{count} listening with the prefix {ours}")),
-        (count, false) => Finding::ok(
+        (count, false) => Finding::warn(
             "prefix",
-            format!("{count} listening with the prefix {ours}; other clusters: {others}"),
+            format!("{count} listening with the prefix {ours}; servers with {others} hear nothing of them"),
+            "give all servers the same --channel-prefix (channelPrefix in Node), unless these are two clusters",
         ),
     }
 }
@@ -187,7 +188,7 @@ mod tests {
         for (listening, status) in [
             (vec![], Status::Ok),
             (vec![on("jobs"), on("cache#1")], Status::Ok),
-            (vec![on("socket.io#/"), on("other#/")], Status::Ok),
+            (vec![on("socket.io#/"), on("other#/")], Status::Warn),
             (vec![on("other#/"), on("socket.io")], Status::Warn),
         ] {
             assert_eq!(judge_prefix("socket.io", &listening).status, status, "{listening:?}");

@@ -20,7 +20,7 @@ const INTERVAL: Duration = Duration::from_millis(500);
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long nothing may be written.
-const WINDOW: Duration = Duration::from_secs(8);
+const WINDOW: Duration = Duration::from_secs(3);
 
 /// How long a cluster may take to fall quiet.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -28,6 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 fn options() -> AdapterOptions {
     AdapterOptions::default().heartbeat_interval(INTERVAL).heartbeat_timeout(TIMEOUT)
 }
+
+/// The same for a process.
+const QUICK: [&str; 4] = ["--heartbeat-interval", "500ms", "--heartbeat-timeout", "2s"];
 
 async fn node(url: &str, options: AdapterOptions) -> PgioNode {
     PgioNode::start_with(url, options, Parser::Default, |builder| builder).await
@@ -147,8 +150,8 @@ async fn node_servers_count_quiet_nodes_in_any_order() {
 async fn the_death_of_a_quiet_node_is_noticed() {
     let postgres = own_server().await;
     create_attachment_table(&postgres.url()).await;
-    let node = node(&postgres.url(), AdapterOptions::default()).await;
-    let served = PgioServe::start(&postgres.url(), &[]).await;
+    let node = node(&postgres.url(), options()).await;
+    let served = PgioServe::start(&postgres.url(), &QUICK).await;
     node.wait_for_server_count(2).await;
     let wal = Wal::of(&postgres).await;
     wal.wait_until_quiet().await;
@@ -159,7 +162,7 @@ async fn the_death_of_a_quiet_node_is_noticed() {
     assert!(killed.elapsed() < Duration::from_secs(8), "{:?}", killed.elapsed());
 
     // Its process does nothing any more, and Postgres knows of nothing: within the heartbeat timeout.
-    let served = PgioServe::start(&postgres.url(), &[]).await;
+    let served = PgioServe::start(&postgres.url(), &QUICK).await;
     node.wait_for_server_count(2).await;
     wal.wait_until_quiet().await;
     served.signal(Signal::SIGSTOP);
@@ -194,7 +197,8 @@ async fn a_node_that_may_not_see_locks_is_sent_heartbeats() {
 #[tokio::test]
 async fn a_server_is_ready_while_it_writes_nothing() {
     let postgres = own_server().await;
-    let served = PgioServe::start(&postgres.url(), &["-n", "/", "-n", "/admin"]).await;
+    let served =
+        PgioServe::start(&postgres.url(), &[&QUICK[..], &["-n", "/", "-n", "/admin"]].concat()).await;
     let wal = Wal::of(&postgres).await;
     wal.wait_until_quiet().await;
     assert_eq!(served.get("/readyz").await.0, 200);

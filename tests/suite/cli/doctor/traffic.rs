@@ -138,5 +138,10 @@ async fn servers_with_another_prefix() {
     tail.wait_for_note("listening on").await;
     sleep(Duration::from_secs(6)).await;
     let diagnosis = doctor(postgres.url(), &[]).await;
-    diagnosis.check("prefix", "ok", "1 listening with the prefix socket.io; other clusters: chat", "");
+    diagnosis.check(
+        "prefix",
+        "warn",
+        "1 listening with the prefix socket.io; servers with chat",
+        "two clusters",
+    );
 }
