@@ -248,7 +248,13 @@ impl World {
         let needs = |(p, peer): (usize, &Peer)| {
             let is_settled = peer.member.is_some_and(|(other, life)| {
                 let machine = &self.machines[other];
+                // The server may have dropped its session, and with it the lock, before the machine knows.
+                let holds_lock = machine.session.is_some_and(|session| {
+                    let session = &self.postgres.sessions[session];
+                    session.is_alive && session.lock.is_some()
+                });
                 machine.can_see
+                    && holds_lock
                     && machine.life == life
                     && !lately(machine.looked_badly_at)
                     && !lately(machine.disturbed_at)
