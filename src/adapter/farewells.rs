@@ -57,6 +57,15 @@ impl Farewells {
     }
 }
 
+/// The cluster may live on, and shows the nodes of this process as live.
+impl Drop for Farewells {
+    fn drop(&mut self) {
+        for (node, _) in self.queue.waiting().drain(..) {
+            node.give_up_farewell();
+        }
+    }
+}
+
 impl Queue {
     fn waiting(&self) -> std::sync::MutexGuard<'_, VecDeque<(Arc<Node>, Outcome)>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)

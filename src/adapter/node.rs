@@ -92,6 +92,10 @@ impl Node {
         // Whoever closed it meanwhile may not have found it.
         if self.is_closed() {
             self.cluster.leave(&self.nsp, &self.uid).await;
+            if owes_hello {
+                // It may have gone out after the farewell.
+                self.owe_farewell().await?;
+            }
             return Err(Error::Closed);
         }
         Ok(())
@@ -125,7 +129,16 @@ impl Node {
 
     /// Closes the node: from now on it publishes nothing but its farewell. Returns whether it was open.
     pub(super) fn close(&self) -> bool {
-        !self.is_closed.swap(true, Ordering::Relaxed)
+        let was_open = !self.is_closed.swap(true, Ordering::Relaxed);
+        if was_open {
+            self.cluster.withdraw(&self.nsp, &self.uid);
+        }
+        was_open
+    }
+
+    /// Its farewell is not queued any more.
+    pub(super) fn give_up_farewell(&self) {
+        self.cluster.give_up_goodbye(&self.nsp, &self.uid);
     }
 
     /// Queues the farewell of a closed node, after whatever shows that it lives.

@@ -316,6 +316,10 @@ impl Driver {
                 self.askers.remove(&request);
                 self.state.handle(now, Input::Cancel { request });
             }
+            #[cfg(feature = "adapter")]
+            Gone::Member { channel, uid } => self.state.handle(now, Input::Leave { channel, uid }),
+            #[cfg(feature = "adapter")]
+            Gone::Goodbye { channel, uid } => self.state.handle(now, Input::OweGoodbye { channel, uid }),
         }
     }
 

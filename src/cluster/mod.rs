@@ -51,6 +51,8 @@ use crate::postgres::{
 };
 use crate::protocol::{Body, Channel, Header, Message, MessageKind, Namespace, Uid};
 use crate::{Error, Result};
+#[cfg(feature = "adapter")]
+use driver::Gone;
 use driver::{Command, DriverHandle};
 pub(crate) use state::SubscriptionId;
 use subscription::SubscriptionGuard;
@@ -390,6 +392,22 @@ impl Cluster {
     pub(crate) async fn owe_goodbye(&self, nsp: &Namespace, uid: &Uid) -> Result<()> {
         let (channel, uid) = (self.channel(nsp)?, uid.clone());
         self.driver().await?.send(Command::OweGoodbye { channel, uid }).await
+    }
+
+    /// A node ends and says goodbye itself: the end of its subscription, which follows, is no reason to say it as well.
+    #[cfg(feature = "adapter")]
+    pub(crate) fn withdraw(&self, nsp: &Namespace, uid: &Uid) {
+        if let (Ok(channel), Some(driver)) = (self.channel(nsp), self.0.driver.get()) {
+            driver.reaper.add(Gone::Member { channel, uid: uid.clone() });
+        }
+    }
+
+    /// A node that ended did not come to its goodbye.
+    #[cfg(feature = "adapter")]
+    pub(crate) fn give_up_goodbye(&self, nsp: &Namespace, uid: &Uid) {
+        if let (Ok(channel), Some(driver)) = (self.channel(nsp), self.0.driver.get()) {
+            driver.reaper.add(Gone::Goodbye { channel, uid: uid.clone() });
+        }
     }
 
     /// A node ends. When this returns, no message is queued any more that shows it live.

@@ -6,6 +6,8 @@ use tokio::sync::Notify;
 
 use crate::Result;
 use crate::cluster::state::{Reply, SubscriptionId, Summary};
+#[cfg(feature = "adapter")]
+use crate::protocol::Channel;
 use crate::protocol::{RemoteSocket, RequestId, Uid, Value};
 
 /// A part of what a request brings.
@@ -19,10 +21,22 @@ pub(in crate::cluster) enum Part {
     Finished(Result<Summary>),
 }
 
-/// A handle that was dropped.
+/// A handle that was dropped, or a node that is closed.
 pub(in crate::cluster) enum Gone {
     Subscription(SubscriptionId),
     Request(RequestId),
+    /// A node that says goodbye itself. This comes before the subscription that it drops.
+    #[cfg(feature = "adapter")]
+    Member {
+        channel: Channel,
+        uid: Uid,
+    },
+    /// A node that was to say goodbye itself, and did not come to it.
+    #[cfg(feature = "adapter")]
+    Goodbye {
+        channel: Channel,
+        uid: Uid,
+    },
 }
 
 /// Dropped handles, for the driver to forget. There are never more of them than there were handles.
