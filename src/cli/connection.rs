@@ -13,17 +13,7 @@ impl Global {
     /// The database: of the flag or `DATABASE_URL`, of libpq's variables, of the configuration file, or the private server
     /// that runs.
     pub(super) fn settings(&self) -> Result<Settings> {
-        let named = match &self.database.database_url {
-            Some(url) => Some(Settings::parse(url)?),
-            None => match Settings::from_env()? {
-                Some(settings) => Some(settings),
-                None => {
-                    let url = self.configured_url.clone().or_else(private_server);
-                    url.map(|url| Settings::parse(&url)).transpose()?
-                }
-            },
-        };
-        Ok(named.ok_or(Error::NoDatabase)?.application_name("pgio"))
+        first_settings(self.database.database_url.as_deref(), self.configured_url.clone())
     }
 
     /// Connects; for as long as `patience` says while Postgres is down.
@@ -49,12 +39,19 @@ impl Global {
 
 /// The database that a command without flags would take, but for the configuration file's.
 pub(super) fn without_flags() -> Result<Settings> {
-    let named = match std::env::var("DATABASE_URL") {
-        Ok(url) => Some(Settings::parse(&url)?),
-        Err(_) => Settings::from_env()?,
+    first_settings(std::env::var("DATABASE_URL").ok().as_deref(), None)
+}
+
+/// The database that is named, else that of libpq's variables, else the configured one, else the private server that runs.
+fn first_settings(named: Option<&str>, configured: Option<String>) -> Result<Settings> {
+    let settings = match named {
+        Some(url) => Some(Settings::parse(url)?),
+        None => match Settings::from_env()? {
+            Some(settings) => Some(settings),
+            None => configured.or_else(private_server).map(|url| Settings::parse(&url)).transpose()?,
+        },
     };
-    let named = named.map(Ok).or_else(|| private_server().map(|url| Settings::parse(&url)));
-    Ok(named.transpose()?.ok_or(Error::NoDatabase)?.application_name("pgio"))
+    Ok(settings.ok_or(Error::NoDatabase)?.application_name("pgio"))
 }
 
 /// The one deadline of a request: for connecting, and for all that follows.

@@ -27,7 +27,7 @@ pub struct AdapterOptions {
     pub table_name: TableName,
     /// From how many bytes on a message goes through the table; Postgres allows no more than 8000. Default: 8000.
     pub payload_threshold: usize,
-    /// How often old rows are deleted, and how old they are then. A durable event is kept for so long. Default: 30 s.
+    /// The interval of the cleanup, and the age of the rows that it deletes. Durable events are kept for this time. Default: 30 s.
     pub cleanup_interval: Duration,
     /// How often a node says that it is alive when it has nothing else to say. Default: 5 s.
     pub heartbeat_interval: Duration,

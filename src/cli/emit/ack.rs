@@ -67,7 +67,8 @@ impl Tally {
         Ok(())
     }
 
-    /// Says whether that was enough: all acknowledgements, or `min` of them. `target` is whom the event was for.
+    /// Says whether that was enough: all acknowledgements, or `min` of them. `target` names the sockets that
+    /// the event was for.
     pub(super) fn finish(self, global: &Global, target: &str, min: Option<u64>) -> Result<(), Failure> {
         if let (Some(_), Format::Json) = (min, global.output) {
             let mut lines = Lines::stdout();

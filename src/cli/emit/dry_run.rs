@@ -1,4 +1,4 @@
-//! `emit --from --dry-run`: what would be sent to whom.
+//! `emit --from --dry-run`: counts the events of a file by their rooms, and sends nothing.
 
 use std::collections::BTreeMap;
 

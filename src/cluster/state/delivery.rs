@@ -34,7 +34,7 @@ pub(super) enum Slot {
     Goodbye(Uid),
 }
 
-/// Who gets a message.
+/// The subscriptions that get a message.
 pub(super) enum Takers {
     /// These subscriptions.
     Known(Vec<SubscriptionId>),
