@@ -200,6 +200,10 @@ pub struct Machine {
     /// The look-up that last asked for a row since messages wait for it.
     pub asked: BTreeMap<i64, LookUpId>,
     pub expired_rows: BTreeSet<i64>,
+    /// Rows that came in this step.
+    pub read_now: BTreeSet<i64>,
+    /// How often each row was asked for again in the step in which it came, since a message was delivered.
+    pub read_in_vain: BTreeMap<i64, u32>,
     /// Messages whose row was found, or not.
     pub found: BTreeMap<usize, bool>,
     /// When anything last went wrong with its connection, or was dropped.
@@ -221,6 +225,8 @@ pub struct Machine {
     pub unlisted_at: Option<u64>,
     /// Rows that were listed.
     pub listed: BTreeSet<i64>,
+    /// Since when rows are wanted that were listed.
+    pub listed_since: BTreeMap<i64, u64>,
     /// Whether each channel was held back by events that it has missed, after the last step.
     pub was_replaying: [bool; 4],
     /// Since when each channel is held back by events that it has missed, with nothing in the way.
@@ -275,6 +281,8 @@ impl Machine {
             answered_at: None,
             asked: BTreeMap::new(),
             expired_rows: BTreeSet::new(),
+            read_now: BTreeSet::new(),
+            read_in_vain: BTreeMap::new(),
             found: BTreeMap::new(),
             disturbed_at: 0,
             deaf_at: 0,
@@ -286,6 +294,7 @@ impl Machine {
             is_listing: false,
             unlisted_at: None,
             listed: BTreeSet::new(),
+            listed_since: BTreeMap::new(),
             was_replaying: [false; 4],
             replaying_since: [None; 4],
             asked_since: [None; 4],
@@ -448,6 +457,12 @@ impl Machine {
     pub fn extend_rows(&mut self, now: u64) {
         let longest = WITHOUT_ANSWER - ROW_DEADLINE;
         self.waiting_rows.values_mut().for_each(|row| row.since = now.min(row.wanted + longest));
+    }
+
+    /// Whether what wanted a row may have given it up, so that it may be asked for while an earlier look-up is under way.
+    pub fn may_have_given_up(&self, row: i64, now: u64) -> bool {
+        let since = self.listed_since.get(&row);
+        self.expired_rows.contains(&row) || since.is_some_and(|since| now - since >= ROW_DEADLINE)
     }
 
     pub fn expire_rows(&mut self, now: u64) {

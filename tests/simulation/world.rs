@@ -462,12 +462,17 @@ impl World {
                 for (index, id) in ids.iter().enumerate() {
                     let is_under_way = machine.look_ups.values().flatten().any(|other| other == id)
                         || ids[..index].contains(id);
-                    let may_be = machine.expired_rows.contains(id) || machine.is_tight();
+                    let may_be = machine.may_have_given_up(*id, self.now) || machine.is_tight();
                     ensure!(
                         !is_under_way || may_be,
                         "rows-looked-up-once",
                         "row {id} is asked for twice at the same time"
                     );
+                    if machine.read_now.contains(id) {
+                        let count = machine.read_in_vain.entry(*id).or_default();
+                        *count += 1;
+                        ensure!(*count < 4, "rows-looked-up-once", "row {id} is asked for again and again");
+                    }
                 }
                 machine.look_ups.insert(look_up, ids.clone());
                 machine.asked.extend(ids.iter().map(|id| (*id, look_up)));
@@ -646,6 +651,7 @@ impl World {
         let machine = &mut self.machines[m];
         match event {
             Delivered::Message(received) => {
+                machine.read_in_vain.clear();
                 let is_message = matches!(received.content, Content::Message(_));
                 let seq = match (received.is_replayed, received.attachment) {
                     (true, Some(attached)) => {
@@ -1001,13 +1007,19 @@ impl World {
             machine.extend_rows(self.now);
         } else {
             for id in ids {
+                machine.listed_since.remove(id);
                 if machine.asked.get(id) == Some(&look_up) {
                     machine
                         .resolve(*id, rows.as_ref().is_ok_and(|rows| rows.contains_key(&AttachmentId(*id))));
                 }
             }
         }
-        self.give(m, Input::Rows { look_up, rows })
+        if let Ok(rows) = &rows {
+            machine.read_now = rows.keys().map(|id| id.0).collect();
+        }
+        self.give(m, Input::Rows { look_up, rows })?;
+        self.machines[m].read_now.clear();
+        Ok(())
     }
 
     pub fn publish(&mut self, m: usize, life: u32, request: String, messages: Vec<Message>, fate: Fate) {
@@ -1065,7 +1077,10 @@ impl World {
         match &rows {
             Ok(rows) => {
                 machine.listings += 1;
-                machine.listed.extend(rows.values().flatten().map(|row| row.id.0));
+                for id in rows.values().flatten().map(|row| row.id.0) {
+                    machine.listed.insert(id);
+                    machine.listed_since.entry(id).or_insert(self.now);
+                }
             }
             Err(Error::TablePrivilege { .. }) => machine.unlisted_at = Some(self.now),
             Err(_) => {}

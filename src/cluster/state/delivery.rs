@@ -3,7 +3,7 @@
 //! Owns the messages that cannot be delivered yet. Invariant: slots leave in the order in which they came, and the bytes
 //! that they hold stay within the bound, beyond which messages are dropped and counted at their place.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Instant, SystemTime};
 
 use super::replay::{Found, Replay};
@@ -79,10 +79,10 @@ pub(super) enum Filled {
     Well,
     /// There was no room for the message, which is dropped.
     Dropped,
-    /// There was no room for a durable event, which still waits: its row has to be looked up once more.
-    Again,
     /// The row is not to be had for now. If it is that of a durable event, it may be later.
     Failed,
+    /// Both: there was no room even for the failure.
+    DroppedUnread,
 }
 
 impl Slot {
@@ -126,6 +126,9 @@ pub(super) struct Queue {
     /// slots that are left.
     first: i64,
     bytes: usize,
+    /// Waiting slots of durable events that had no room when their rows came, with the room that each needs, in bytes. A row
+    /// is looked up once more as soon as there is room.
+    parked: BTreeMap<i64, (AttachmentId, usize)>,
 }
 
 impl Queue {
@@ -192,7 +195,8 @@ impl Queue {
         let others = self.bytes - slot.bytes();
         let Slot::Waiting(waiting) = std::mem::replace(slot, Slot::Missed(1)) else { return Filled::Well };
         let filled = waiting.with_row(channel, row, namespace, config.max_attachment);
-        let has_room = index == Some(0) || others + filled.bytes() <= config.max_waiting_bytes;
+        let needed = filled.bytes();
+        let has_room = index == Some(0) || others + needed <= config.max_waiting_bytes;
         let outcome = match filled {
             filled if has_room => {
                 *slot = filled;
@@ -200,12 +204,28 @@ impl Queue {
             }
             Slot::Ready { received, takers, row: Some(RowRead { id, is_once: true }) } => {
                 *slot = Slot::waiting_again(id, *received, takers);
-                Filled::Again
+                self.parked.insert(number, (id, needed));
+                Filled::Well
             }
+            _ if row.is_err() => Filled::DroppedUnread,
             _ => Filled::Dropped,
         };
         self.bytes = others + slot.bytes();
         outcome
+    }
+
+    /// The first parked slot, if there is room for its event now: its row and number. The slot is parked no longer.
+    pub(super) fn unpark(&mut self, max_bytes: usize) -> Option<(AttachmentId, i64)> {
+        let entry = self.parked.first_entry()?;
+        let (number, (id, needed)) = (*entry.key(), *entry.get());
+        let index = usize::try_from(number - self.first).ok();
+        let slot = index.and_then(|index| self.slots.get(index));
+        let has_room =
+            slot.is_none_or(|slot| index == Some(0) || self.bytes - slot.bytes() + needed <= max_bytes);
+        has_room.then(|| {
+            entry.remove();
+            (id, number)
+        })
     }
 
     /// Whether the slot of that number holds an event that was missed.

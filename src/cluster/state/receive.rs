@@ -290,8 +290,11 @@ impl ClusterState {
             match state.queue.fill(&channel, number, row, &namespace, &self.config) {
                 Filled::Well => {}
                 Filled::Dropped => self.requests.interrupt(),
-                Filled::Again => self.look_ups.want(id, &channel, epoch, number, now),
                 Filled::Failed => self.replay_later(now, &channel),
+                Filled::DroppedUnread => {
+                    self.requests.interrupt();
+                    self.replay_later(now, &channel);
+                }
             }
             self.release(now, &channel);
         }
@@ -300,6 +303,9 @@ impl ClusterState {
     pub(super) fn release(&mut self, now: Instant, channel: &Channel) {
         while let Some(state) = self.channels.get_mut(channel) {
             let Some(released) = state.queue.pop_ready() else {
+                if let Some((id, number)) = state.queue.unpark(self.config.max_waiting_bytes) {
+                    self.look_ups.want(id, channel, state.epoch, number, now);
+                }
                 match self.go_on_with_replay(now, channel) {
                     true => continue,
                     false => return,
