@@ -789,9 +789,11 @@ impl Machine {
             let Some(heard) = self.heard[channel].get(&index) else {
                 return violated("no-ghost-peers", format!("{} is called live and said goodbye", node.uid));
             };
-            // A lock shows it live until the process ends, and until a look shows it no longer.
+            // A lock shows it live until the process ends, and until a look shows it no longer. The first look after a
+            // stall shows what happened during it.
             let peer = &peers[index];
-            let shown_until = peer.stopped_at.unwrap_or(now).max(self.refreshed_at) + 2 * SECOND + SECOND / 2;
+            let shown_until = peer.stopped_at.unwrap_or(now).max(self.refreshed_at).max(self.deaf_at);
+            let shown_until = shown_until + 2 * SECOND + SECOND / 2;
             let last_sign = if peer.member.is_some() { (*heard).max(shown_until) } else { *heard };
             let alive_until = last_sign.max(self.refreshed_at) + HEARTBEAT_TIMEOUT + TICK;
             ensure!(
