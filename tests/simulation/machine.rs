@@ -191,6 +191,8 @@ pub struct Machine {
     pub refused_now: Option<usize>,
     /// When each peer was heard on each channel.
     pub heard: [BTreeMap<usize, u64>; 4],
+    /// When each peer said goodbye on each channel.
+    pub departed: [BTreeMap<usize, u64>; 4],
     /// Messages that wait for their rows, in their order, with the row.
     pub blocked: [VecDeque<(usize, i64)>; 4],
     /// Rows that messages wait for.
@@ -276,6 +278,7 @@ impl Machine {
             refused_at: [None; 4],
             refused_now: None,
             heard: Default::default(),
+            departed: Default::default(),
             blocked: Default::default(),
             waiting_rows: BTreeMap::new(),
             answered_at: None,
@@ -342,6 +345,7 @@ impl Machine {
         for channel in 0..4 {
             if wanted & (1 << channel) == 0 {
                 self.heard[channel].clear();
+                self.departed[channel].clear();
                 self.blocked[channel].clear();
                 self.listening_since[channel] = None;
                 self.asked_since[channel] = None;
@@ -394,7 +398,14 @@ impl Machine {
             match says {
                 Says::Goodbye => {
                     self.heard[channel].remove(peer);
+                    self.departed[channel].insert(*peer, now);
                 }
+                // What it published otherwise may be committed after its goodbye.
+                Says::Heartbeat | Says::InitialHeartbeat => {
+                    self.departed[channel].remove(peer);
+                    self.heard[channel].insert(*peer, now);
+                }
+                _ if self.departed[channel].get(peer).is_some_and(|at| now <= at + HEARTBEAT_TIMEOUT) => {}
                 _ => {
                     self.heard[channel].insert(*peer, now);
                 }

@@ -2,7 +2,11 @@
 //!
 //! As in Node, whatever a peer publishes counts as a heartbeat, and an emitter never counts as a peer. A peer whose instance
 //! holds a lock need not publish anything. The lock counts only for a peer with a heartbeat since messages were last lost, as
-//! the instance may serve other namespaces alone: a node sends none after its goodbye, while other messages of it may be late.
+//! the instance may serve other namespaces alone.
+//!
+//! After its goodbye a peer counts again only if it sends a heartbeat: what it published by other connections may be committed
+//! after the goodbye, and a request that waited for it would wait until its deadline.
+//!
 //! Invariant: the peers are called known only when every live one must have
 //! been heard: [`DISCOVERY`] after an initial heartbeat, which every version answers at once, and with no gap since.
 //!
@@ -108,6 +112,8 @@ pub(super) struct Peers {
     /// From when on every live peer must have been heard; `None` while messages do not arrive, and until an initial heartbeat.
     known_from: Option<Instant>,
     heard: HashMap<Uid, Heard>,
+    /// Peers that said goodbye within the heartbeat timeout, and when.
+    departed: HashMap<Uid, Instant>,
     /// When the locks were last looked at.
     looked_at: Option<Instant>,
     /// Until when there may be peers that are not counted, as they were too many.
@@ -127,6 +133,9 @@ impl Peers {
         match header.kind {
             MessageKind::AdapterClose => {
                 self.heard.remove(&header.uid);
+                if self.departed.len() < MAX_PEERS && header.uid.as_str().len() <= MAX_UID_BYTES {
+                    self.departed.insert(header.uid.clone(), now);
+                }
                 return Change::Left;
             }
             // Adapter 0.5 does not answer one without a namespace.
@@ -138,6 +147,11 @@ impl Peers {
             _ => {}
         }
         if header.uid.is_emitter() {
+            return Change::None;
+        }
+        if header.kind.is_heartbeat() {
+            self.departed.remove(&header.uid);
+        } else if self.departed.contains_key(&header.uid) {
             return Change::None;
         }
         let has_room = self.heard.len() < MAX_PEERS && header.uid.as_str().len() <= MAX_UID_BYTES;
@@ -275,6 +289,7 @@ impl Peers {
     /// Forgets peers that are not live any more; returns them.
     pub(super) fn prune(&mut self, now: Instant, timeout: Duration) -> Vec<Uid> {
         let mut gone = Vec::new();
+        self.departed.retain(|_, at| now.saturating_duration_since(*at) <= timeout);
         let looked_at = self.looked_at.unwrap_or(now);
         self.heard.retain(|uid, heard| {
             // How a lock is now, only a look tells, and this process may have had no time for one.
@@ -357,6 +372,11 @@ mod tests {
         assert_eq!(live(&peers, at(11)), ["a"]);
         hear(&mut peers, "a", MessageKind::AdapterClose, at(11));
         assert!(live(&peers, at(11)).is_empty());
+        hear(&mut peers, "a", MessageKind::FetchSockets, at(12));
+        assert!(live(&peers, at(12)).is_empty(), "it was published before the goodbye, and is late");
+        hear(&mut peers, "a", MessageKind::Heartbeat, at(13));
+        assert_eq!(live(&peers, at(13)), ["a"]);
+        hear(&mut peers, "a", MessageKind::AdapterClose, at(14));
 
         assert!(!peers.is_known(at(29)), "nobody was asked");
         hear(&mut peers, "emitter", MessageKind::InitialHeartbeat, at(29));
