@@ -56,8 +56,8 @@ pub(super) struct Member {
     has_greeted: bool,
     /// Until when others may not have heard its hello.
     uncertain_until: Instant,
-    /// When a heartbeat is due for peers that have just appeared.
-    second_word: Option<Instant>,
+    /// When heartbeats are due for peers that have just appeared: the next, and the last. They may be equal.
+    second_words: Option<(Instant, Instant)>,
 }
 
 /// What is owed; the second is more than the first.
@@ -94,7 +94,7 @@ impl Member {
             has_spoken: !owes_hello,
             has_greeted: !owes_hello,
             uncertain_until: now + timeout,
-            second_word: None,
+            second_words: None,
         }
     }
 
@@ -114,7 +114,7 @@ impl Member {
     /// A peer has appeared that holds no lock.
     pub(super) fn meet(&mut self, now: Instant) {
         let at = now + SECOND_WORD;
-        self.second_word = Some(self.second_word.map_or(at, |before| before.min(at)));
+        self.second_words = Some(self.second_words.map_or((at, at), |(next, last)| (next, last.max(at))));
     }
 
     /// It listens again after messages were lost: the others are to be asked anew.
@@ -130,7 +130,11 @@ impl Member {
         }
         (self.sending, self.last_word, self.has_spoken) = (Some(says), now, true);
         // An answer now may come before its asker listens.
-        self.second_word = self.second_word.filter(|at| *at > now);
+        self.second_words =
+            self.second_words.filter(|(_, last)| *last > now).map(|(next, last)| match next > now {
+                true => (next, last),
+                false => (last, last),
+            });
         if says == Owed::Hello {
             self.last_hello = Some(now);
         }
@@ -328,7 +332,7 @@ impl Pulse {
         let is_alarmed = self.lost_at.is_some_and(|at| now.saturating_duration_since(at) <= WITHOUT_LOCK);
         let interval = if is_alarmed { self.rhythm.quick() } else { interval };
         let due = member.last_word + interval;
-        let due = member.second_word.map_or(due, |at| at.min(due));
+        let due = member.second_words.map_or(due, |(next, _)| next.min(due));
         if due <= now { Turn::Say(Owed::Heartbeat) } else { Turn::Later(due) }
     }
 
