@@ -42,8 +42,10 @@ pub(super) struct Member {
     pub(super) uid: Uid,
     /// The subscription with which it reads its channel. It ends with it.
     pub(super) subscription: SubscriptionId,
-    /// What it has to say at once.
-    owes: Option<Owed>,
+    /// Whether it has to ask the others anew.
+    owes_hello: bool,
+    /// Whether it has to show that it is there. A hello would not do: whoever asked would take it for a node that starts.
+    owes_heartbeat: bool,
     /// What is being published.
     sending: Option<Owed>,
     /// When it last published anything, as far as it was heard or said so.
@@ -60,8 +62,8 @@ pub(super) struct Member {
     second_words: Option<(Instant, Instant)>,
 }
 
-/// What is owed; the second is more than the first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// What is owed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Owed {
     Heartbeat,
     Hello,
@@ -87,7 +89,8 @@ impl Member {
         Self {
             uid,
             subscription,
-            owes: owes_hello.then_some(Owed::Hello),
+            owes_hello,
+            owes_heartbeat: false,
             sending: None,
             last_word: now,
             last_hello: (!owes_hello).then_some(now),
@@ -105,9 +108,7 @@ impl Member {
             return false;
         }
         let asks = kind == MessageKind::InitialHeartbeat;
-        if asks {
-            self.owes = self.owes.max(Some(Owed::Heartbeat));
-        }
+        self.owes_heartbeat |= asks;
         asks
     }
 
@@ -120,14 +121,12 @@ impl Member {
     /// It listens again after messages were lost: the others are to be asked anew.
     pub(super) fn come_back(&mut self, now: Instant, timeout: Duration) {
         self.last_hello = None;
-        self.owes = Some(Owed::Hello);
+        self.owes_hello = true;
         self.uncertain_until = now + timeout;
     }
 
     fn say(&mut self, says: Owed, now: Instant) {
-        if self.owes <= Some(says) {
-            self.owes = None;
-        }
+        self.owe(says, false);
         (self.sending, self.last_word, self.has_spoken) = (Some(says), now, true);
         // An answer now may come before its asker listens.
         self.second_words =
@@ -142,12 +141,19 @@ impl Member {
 
     /// The others may have given it up, and know it again by its next heartbeat.
     pub(super) fn reappear(&mut self) {
-        self.owes = self.owes.max(Some(Owed::Heartbeat));
+        self.owes_heartbeat = true;
+    }
+
+    fn owe(&mut self, says: Owed, owes: bool) {
+        match says {
+            Owed::Heartbeat => self.owes_heartbeat = owes,
+            Owed::Hello => self.owes_hello = owes,
+        }
     }
 
     /// Messages were dropped. It asks the others anew, but not again and again: what is asked is more to read.
     pub(super) fn miss(&mut self) {
-        self.owes = Some(Owed::Hello);
+        self.owes_hello = true;
     }
 }
 
@@ -320,11 +326,14 @@ impl Pulse {
         let Rhythm { interval, is_always, .. } = self.rhythm;
         // The answers to the last hello may still come.
         let hello_at = member.last_hello.map_or(now, |at| at + interval);
-        match member.owes {
-            Some(Owed::Hello) if is_heard && hello_at <= now => return Turn::Say(Owed::Hello),
-            _ if !member.has_greeted => return Turn::Quiet,
-            Some(Owed::Heartbeat) => return Turn::Say(Owed::Heartbeat),
-            _ => {}
+        if member.has_greeted && member.owes_heartbeat {
+            return Turn::Say(Owed::Heartbeat);
+        }
+        if member.owes_hello && is_heard && hello_at <= now {
+            return Turn::Say(Owed::Hello);
+        }
+        if !member.has_greeted {
+            return Turn::Quiet;
         }
         if !is_always && self.held_at.is_some() && now >= member.uncertain_until && !is_expected {
             return Turn::Quiet;
@@ -353,7 +362,9 @@ impl Pulse {
                     if said == Some(Owed::Hello) {
                         member.last_hello = None;
                     }
-                    member.owes = member.owes.max(said);
+                    if let Some(said) = said {
+                        member.owe(said, true);
+                    }
                 }
             }
         }

@@ -55,7 +55,9 @@ impl ClusterState {
         let change = state.peers.hear(&header, nsp_support, &self.instances, now, timeout);
         for member in &mut state.members {
             let is_for_it = header.nsp == state.namespace;
-            if is_for_it && member.hear(&header.uid, header.kind, now) {
+            // A peer that does not get the row does not count the sender.
+            let may_not_count = notification.attachment.is_some() && header.uid == member.uid;
+            if is_for_it && !may_not_count && member.hear(&header.uid, header.kind, now) {
                 self.pulse.wake(now);
             }
             if matches!(change, Change::Started | Change::Found) && header.uid != member.uid {
