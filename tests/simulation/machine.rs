@@ -801,17 +801,20 @@ impl Machine {
                 return violated("no-ghost-peers", format!("{} is called live and said goodbye", node.uid));
             };
             // A lock shows it live until the process ends, and until a look shows it no longer. The first look after a
-            // stall shows what happened during it.
+            // stall, and after one that was refused, shows what happened meanwhile.
             let peer = &peers[index];
-            let shown_until = peer.stopped_at.unwrap_or(now).max(self.refreshed_at).max(self.deaf_at);
+            let last_gap = self.refreshed_at.max(self.deaf_at).max(self.looked_badly_at);
+            let shown_until = peer.stopped_at.unwrap_or(now).max(last_gap);
             let shown_until = shown_until + 2 * SECOND + SECOND / 2;
             let last_sign = if peer.member.is_some() { (*heard).max(shown_until) } else { *heard };
             let alive_until = last_sign.max(self.refreshed_at) + HEARTBEAT_TIMEOUT + TICK;
             ensure!(
                 now <= alive_until,
                 "no-ghost-peers",
-                "{} is called live long after its last word",
-                node.uid
+                "{} is called live {} us after it could have been heard, by {:?}",
+                node.uid,
+                now - alive_until.min(now),
+                node.liveness
             );
         }
         Ok(())

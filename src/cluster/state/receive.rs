@@ -68,7 +68,7 @@ impl ClusterState {
         let may_answer = !state.requests.is_empty() && is_answer(header.kind);
         if matches!(change, Change::Found | Change::Settled) {
             for request in &state.requests {
-                self.requests.peer_found(request, &header.uid, change);
+                self.requests.peer_found(now, request, &header.uid, change);
             }
         }
         if change == Change::Uncounted {
@@ -195,7 +195,7 @@ impl ClusterState {
         match content {
             Content::Message(Message { uid, body, .. }) if is_answer(body.kind()) => {
                 let Some(request) = body.request_id().cloned() else { return };
-                if let Some((reply, step)) = self.requests.answered(channel, &request, uid, body) {
+                if let Some((reply, step)) = self.requests.answered(now, channel, &request, uid, body) {
                     if let Some(reply) = reply {
                         let output = Output::Answer { request: request.clone(), node: uid.clone(), reply };
                         self.outputs.push_back(output);

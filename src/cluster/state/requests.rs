@@ -12,7 +12,9 @@ use super::{Question, Reply, Summary};
 use crate::Error;
 use crate::protocol::{Body, Channel, Message, MessageKind, RequestId, Uid};
 
-/// How long peers that have not been heard yet are given to answer an initial heartbeat, which they do at once.
+/// How long peers that have not been heard yet are given to answer an initial heartbeat, which they do at once. Where one takes
+/// longer than half of that, as on a machine that is overloaded, the others are given twice as long as it took. So they are where
+/// the first answer to the question takes longer: a Node server that collects ten thousand sockets sends its heartbeat after that.
 pub const DISCOVERY: Duration = Duration::from_millis(500);
 
 /// How many peers may have a part in a request.
@@ -76,6 +78,10 @@ struct Pending {
     heard_itself: bool,
     /// Until when peers that answer the discovery are asked as well.
     asking_until: Option<(Instant, u64)>,
+    /// Since when peers answer the discovery.
+    discovers_since: Option<Instant>,
+    /// Whether a server has answered at once, which is no client's acknowledgement and no handler's answer.
+    was_answered: bool,
     knew_peers: bool,
     /// Whether its peers were known when it was sent, without its initial heartbeat.
     knew_before: bool,
@@ -116,6 +122,8 @@ impl Requests {
             has_come: false,
             heard_itself: false,
             asking_until: None,
+            discovers_since: None,
+            was_answered: false,
             knew_peers: false,
             knew_before: false,
             was_interrupted: false,
@@ -206,9 +214,29 @@ impl Requests {
             let timer = self.timer(until, id);
             if let Some(pending) = self.pending.get_mut(id) {
                 pending.asking_until = Some(timer);
+                pending.discovers_since = Some(now);
             }
         }
         self.step(id)
+    }
+
+    /// A peer has answered the discovery. Others may be as slow, and are given twice the time, as far as the deadline allows.
+    fn extend_discovery(&mut self, now: Instant, id: &RequestId) {
+        let Some(pending) = self.pending.get(id) else { return };
+        let Some(since) = pending.discovers_since else { return };
+        let left = pending.deadline.0.saturating_duration_since(now);
+        let until = now + now.saturating_duration_since(since).min(left / 2);
+        let before = pending.asking_until;
+        if until <= before.map_or(since + DISCOVERY, |(at, _)| at) {
+            return;
+        }
+        if let Some(timer) = before {
+            self.timers.remove(&timer);
+        }
+        let timer = self.timer(until, id);
+        if let Some(pending) = self.pending.get_mut(id) {
+            pending.asking_until = Some(timer);
+        }
     }
 
     /// As [`awaits_question`](Self::awaits_question), of a message that is surely the question.
@@ -239,7 +267,10 @@ impl Requests {
     /// A peer turns out to be there. It is asked where it was there before the question: what comes before the question was
     /// committed before it. Where peers were unknown, those that were there are still found after it, by their answers to
     /// the initial heartbeat. A peer that was asked, counted as gone and is heard again is waited for again.
-    pub(super) fn peer_found(&mut self, id: &RequestId, uid: &Uid, change: Change) {
+    pub(super) fn peer_found(&mut self, now: Instant, id: &RequestId, uid: &Uid, change: Change) {
+        if change == Change::Found {
+            self.extend_discovery(now, id);
+        }
         let Some(pending) = self.pending.get_mut(id) else { return };
         // One that is slow to answer the initial heartbeat is asked as long as others are waited for.
         let is_asking = pending.stage != Stage::Subscribing
@@ -278,6 +309,7 @@ impl Requests {
     /// Takes an answer. Returns nothing where there is no such request, or where it wants another kind of answer.
     pub(super) fn answered(
         &mut self,
+        now: Instant,
         channel: &Channel,
         id: &RequestId,
         uid: &Uid,
@@ -321,6 +353,10 @@ impl Requests {
                 pending.awaited += 1;
             }
             _ => {}
+        }
+        let is_prompt = matches!(body, Body::BroadcastClientCount { .. } | Body::FetchSocketsResponse { .. });
+        if is_prompt && !std::mem::replace(&mut pending.was_answered, true) {
+            self.extend_discovery(now, id);
         }
         Some((reply, self.step(id)))
     }
@@ -445,5 +481,53 @@ fn question_of(answer: MessageKind) -> MessageKind {
         MessageKind::FetchSocketsResponse => MessageKind::FetchSockets,
         MessageKind::ServerSideEmitResponse => MessageKind::ServerSideEmit,
         _ => MessageKind::Broadcast,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{BroadcastOptions, Namespace};
+
+    /// A Node server that has many sockets to collect sends its heartbeat after that.
+    #[test]
+    fn a_slow_answer_gives_peers_that_are_as_slow_the_time_to_be_found() {
+        let start = Instant::now();
+        let at = |seconds: f32| start + Duration::from_secs_f32(seconds);
+        let (id, channel) = (RequestId::from("1"), Namespace::default().channel("socket.io").unwrap());
+        let mut requests = Requests::default();
+        let body = Body::FetchSockets { opts: BroadcastOptions::default(), request_id: id.clone() };
+        requests.insert(Question {
+            id: id.clone(),
+            channel: channel.clone(),
+            namespace: Namespace::default(),
+            asker: Uid::emitter(),
+            body,
+            deadline: at(20.0),
+        });
+        let sent = requests.send(start, &id, Duration::from_secs(10), |_| None).unwrap();
+        assert_eq!(sent.len(), 2, "with an initial heartbeat");
+        let answer = Body::FetchSocketsResponse { request_id: id.clone(), sockets: Vec::new() };
+        let ends = |step: Step| match step {
+            Step::Finish(Ok(summary)) => Some(summary),
+            Step::Finish(Err(error)) => panic!("{error}"),
+            Step::Wait => None,
+        };
+        let answered = |requests: &mut Requests, uid: &str, seconds| {
+            let (_, step) = requests.answered(at(seconds), &channel, &id, &uid.into(), &answer).unwrap();
+            ends(step)
+        };
+        assert!(ends(requests.published(&id, Ok(()))).is_none());
+        assert!(ends(requests.heard_itself(at(0.0), &id, None)).is_none());
+        requests.peer_found(at(0.01), &id, &"quick".into(), Change::Found);
+        assert_eq!(requests.next_deadline(), Some(at(0.0) + DISCOVERY));
+        assert!(ends(requests.timed_out(at(0.0) + DISCOVERY, &id)).is_none(), "its answer is to come");
+        assert!(answered(&mut requests, "quick", 3.0).is_none());
+        requests.peer_found(at(4.0), &id, &"slow".into(), Change::Found);
+        assert!(answered(&mut requests, "slow", 5.0).is_none());
+        let due = requests.due(at(8.0));
+        assert!(due.contains(&id) && requests.due(at(19.0)).is_empty());
+        let summary = ends(requests.timed_out(at(8.0), &id)).unwrap();
+        assert!(summary.is_complete() && summary.nodes == 2, "{summary:?}");
     }
 }
