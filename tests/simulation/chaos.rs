@@ -84,6 +84,7 @@ impl World {
                     self.after(pause, Event::Act);
                 }
             }
+            Event::Restart { m } => self.restart(m),
             Event::Rest => self.rest()?,
         }
         Ok(())

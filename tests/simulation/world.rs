@@ -142,6 +142,8 @@ pub enum Event {
         p: usize,
     },
     Act,
+    /// A process ends, and another begins.
+    Restart { m: usize },
     Rest,
 }
 
@@ -255,6 +257,12 @@ impl World {
         }
         let at = world.rng.u64(0..SECOND);
         world.after(at, Event::Act);
+        if is_calm && world.machines.len() > 1 && world.chance(50) {
+            // A process ends where everything else is well for long.
+            world.until = world.rng.u64(32..40) * SECOND;
+            let at = world.until - world.rng.u64(6 * SECOND..10 * SECOND);
+            world.after(at, Event::Restart { m: 0 });
+        }
         world.after(world.until, Event::Rest);
         world
     }
