@@ -143,7 +143,9 @@ pub enum Event {
     },
     Act,
     /// A process ends, and another begins.
-    Restart { m: usize },
+    Restart {
+        m: usize,
+    },
     Rest,
 }
 

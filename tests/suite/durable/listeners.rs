@@ -156,3 +156,23 @@ async fn callers_of_the_functions_before_durable_events_go_on() {
     session.execute("SELECT socket_io.emit('last', durable => true)").await;
     assert_eq!(heard.until("last").await, ["trigger", "function", "prepared", "last"]);
 }
+
+/// A function whose body Postgres has parsed holds on to the functions that it calls: the installation changes nothing, and names it.
+#[tokio::test]
+async fn a_caller_with_a_parsed_body_is_named_when_it_blocks_an_upgrade() {
+    let postgres = postgres().await;
+    let session = Session::open(postgres.url()).await;
+    session.execute(include_str!("../sql/version_1.sql")).await;
+    session
+        .execute(
+            "CREATE FUNCTION tell_all() RETURNS void LANGUAGE sql BEGIN ATOMIC
+                SELECT socket_io.emit('function', '[]', '{}', '{}', '/', false, true); END",
+        )
+        .await;
+    let install = async || run(&mut pgio(postgres.url(), &["sql", "install"])).await;
+    let refused = install().await;
+    assert_eq!(refused.status, 1, "{refused:?}");
+    assert!(refused.stderr.lines().count() == 1 && refused.stderr.contains("tell_all()"), "{refused:?}");
+    session.execute("SELECT tell_all(); DROP FUNCTION tell_all()").await;
+    install().await.succeeded();
+}

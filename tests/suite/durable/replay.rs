@@ -1,9 +1,13 @@
 //! What is replayed, in which order, and what is not.
 
+use std::collections::HashMap;
+use std::time::Duration;
+
+use futures_util::future::join_all;
 use pgio::Emitter;
 use pgio::cluster::Event;
 
-use super::{Heard, SEND, connect, document};
+use super::{Heard, SEND, connect, document, name_of};
 use crate::support::attachments::{create_attachment_table, execute};
 use crate::support::pgio_serve::until;
 use crate::support::postgres::postgres;
@@ -138,4 +142,68 @@ async fn a_subscription_that_is_made_later_gets_nothing_from_before() {
     emitter.durable().emit("last", ()).await.unwrap();
     assert_eq!(early.until("last").await, ["missed", "last"]);
     assert_eq!(late.until("last").await, ["last"]);
+}
+
+/// Writers hold their transactions open over the gaps, so that rows are committed in another order than that of their ids.
+#[tokio::test]
+async fn events_of_concurrent_writers_come_once_and_in_the_order_of_each() {
+    const WRITERS: usize = 8;
+    const GAPS: usize = 4;
+    let postgres = postgres().await;
+    create_attachment_table(postgres.url()).await;
+    let proxy = Proxy::start(postgres.url()).await;
+    let cluster = connect(proxy.url()).await;
+    let mut heard = Heard::of(&cluster, "/").await;
+    let (end, ended) = tokio::sync::watch::channel(false);
+    let write = async |writer: usize| {
+        let session = Session::open(postgres.url()).await;
+        let mut rng = fastrand::Rng::with_seed(writer as u64);
+        let mut sent = 0;
+        while !*ended.borrow() {
+            let is_kept = rng.u8(0..4) > 0;
+            session.execute("BEGIN").await;
+            for _ in 0..rng.usize(1..4) {
+                let name = if is_kept { format!("{writer} {}", sent + 1) } else { "rolled back".into() };
+                let document = document(&name, "/", "socket.io", "x");
+                session.execute_typed(SEND, &[&document, &"socket.io#/"]).await;
+                tokio::time::sleep(Duration::from_millis(rng.u64(0..30))).await;
+                sent += usize::from(is_kept);
+            }
+            session.execute(if is_kept { "COMMIT" } else { "ROLLBACK" }).await;
+        }
+        sent
+    };
+    let interrupt = async {
+        for gap in 0..GAPS {
+            proxy.set(if gap == 1 { Mode::Silent } else { Mode::Reset });
+            until("the gap is noticed", async || !cluster.is_listening()).await;
+            proxy.set(Mode::Reset);
+            tokio::time::sleep(Duration::from_millis(gap as u64 * 50)).await;
+            proxy.set(Mode::Forward);
+            until("it listens again", async || cluster.is_listening()).await;
+        }
+        end.send(true).unwrap();
+    };
+    let read = async {
+        let mut last = HashMap::new();
+        loop {
+            let name = name_of(&*heard.message().await);
+            let Some((writer, number)) = name.split_once(' ') else {
+                assert_eq!(name, "last");
+                break last;
+            };
+            let before = last.insert(writer.to_owned(), number.parse::<usize>().unwrap()).unwrap_or(0);
+            assert_eq!(number, (before + 1).to_string(), "of writer {writer}");
+        }
+    };
+    let writers = async {
+        let (sent, ()) = tokio::join!(join_all((0..WRITERS).map(write)), interrupt);
+        Emitter::new(connect(postgres.url()).await).durable().emit("last", ()).await.unwrap();
+        sent
+    };
+    let (sent, last) = tokio::join!(writers, read);
+    for (writer, sent) in sent.iter().enumerate() {
+        assert_eq!(last.get(&writer.to_string()), Some(sent).filter(|sent| **sent > 0), "of writer {writer}");
+    }
+    println!("{} events of {WRITERS} writers", sent.iter().sum::<usize>());
 }
