@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use pgio::Namespace;
-use pgio::cluster::state::{ClusterState, Config, Input, Output, Question, SubscriptionId};
+use pgio::cluster::state::{Arrival, ClusterState, Config, Input, Output, Question, SubscriptionId};
 use pgio::protocol::{Body, BroadcastOptions, EventArgs, MessageKind, RequestId, Uid};
 
 /// How many notifications each figure is the mean of.
@@ -92,7 +92,8 @@ fn measure(machine: &mut ClusterState, now: Instant, texts: &[String], messages:
 fn notify(machine: &mut ClusterState, now: Instant, text: &str) -> usize {
     thread_local!(static CHANNEL: Arc<str> = "socket.io#/".into());
     let channel = CHANNEL.with(Arc::clone);
-    machine.handle(now, Input::Notification { channel, text: text.to_owned(), time: SystemTime::UNIX_EPOCH });
+    let arrival = Arrival { time: SystemTime::UNIX_EPOCH, backend: None };
+    machine.handle(now, Input::Notification { channel, text: text.to_owned(), arrival });
     drain(machine, now)
 }
 

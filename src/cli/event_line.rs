@@ -303,6 +303,7 @@ mod tests {
             };
             let received = Received {
                 time: std::time::SystemTime::UNIX_EPOCH,
+                backend: None,
                 channel: nsp.channel("socket.io").unwrap(),
                 text: String::new(),
                 attachment: None,

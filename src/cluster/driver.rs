@@ -20,7 +20,8 @@ use tokio_postgres::Client;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::state::{
-    ClusterState, Config, Input, Interest, LiveNode, Output, Question, Rows, Statement, SubscriptionId,
+    Arrival, ClusterState, Config, Input, Interest, LiveNode, Output, Question, Rows, Statement,
+    SubscriptionId,
 };
 use super::{AdapterOptions, Event, Heartbeats};
 use crate::postgres::lossy_queue::{Next, Reader, Writer};
@@ -242,8 +243,9 @@ impl Driver {
             taken += 1;
             let input = match this {
                 Next::Missed(count) => Some(Input::Missed(count)),
-                Next::Item(Heard::Notification { channel, payload }) => {
-                    Some(Input::Notification { channel, text: payload, time })
+                Next::Item(Heard::Notification { channel, payload, backend }) => {
+                    let arrival = Arrival { time, backend: Some(backend) };
+                    Some(Input::Notification { channel, text: payload, arrival })
                 }
                 Next::Item(Heard::Connected { connection, channels }) => {
                     self.connection = connection;

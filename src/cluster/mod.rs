@@ -49,6 +49,8 @@ use crate::postgres::{
     AttachmentTable, CheckedTable, OnLoss, Presence, Publisher, Receipt, SameServer, Session, Settings,
     delete_older, server_identity,
 };
+#[cfg(feature = "cli")]
+use crate::postgres::{Backend, backends};
 use crate::protocol::{Body, Channel, Header, Message, MessageKind, Namespace, Uid};
 use crate::{Error, Result};
 #[cfg(feature = "adapter")]
@@ -273,6 +275,21 @@ impl Cluster {
     /// Those of the connection.
     pub async fn server_identity(&self) -> Result<String> {
         server_identity(&self.0.rows).await
+    }
+
+    /// Whose the sessions are that have sent messages.
+    ///
+    /// # Errors
+    /// Those of the connection, and [`Error::ConnectionLost`] where Postgres does not answer in time.
+    #[cfg(feature = "cli")]
+    pub(crate) async fn backends(&self, pids: &[i32]) -> Result<std::collections::HashMap<i32, Backend>> {
+        if pids.is_empty() {
+            return Ok(Default::default());
+        }
+        match timeout(STATUS_WITHIN, backends(&self.0.rows, pids)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Error::ConnectionLost(format!("no answer within {} s", STATUS_WITHIN.as_secs()))),
+        }
     }
 
     /// Deletes rows of the attachment table that are older than the cleanup interval, as every node does; returns how

@@ -1,9 +1,10 @@
 //! Who is there: asked as an emitter, as often as one likes, without becoming a member.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::{Cluster, Content, Event, Received, Subscription};
+use crate::postgres::Backend;
 use crate::protocol::{Body, BroadcastOptions, Header, Message, MessageKind, Namespace, RequestId, Uid};
 use crate::{Error, Result};
 
@@ -19,8 +20,15 @@ pub(crate) struct NodeName {
 /// What came in answer, or by itself.
 #[derive(Debug)]
 pub(crate) enum NodeEvent {
-    /// A node answered the initial heartbeat, so long after it was sent.
-    Answered(NodeName, Duration),
+    /// A node answered the initial heartbeat.
+    Answered {
+        /// Which one.
+        node: NodeName,
+        /// How long after it was sent.
+        round_trip: Duration,
+        /// The process of Postgres that published the answer for it.
+        backend: Option<i32>,
+    },
     /// A node has so many sockets.
     Has(NodeName, usize),
     /// A node has started, or come back to Postgres.
@@ -117,7 +125,8 @@ impl NodeMonitor {
         match body {
             Body::Heartbeat if self.answered.insert(node.clone()) => {
                 let round_trip = received.time.duration_since(self.asked.unwrap_or(received.time));
-                Some(NodeEvent::Answered(node, round_trip.unwrap_or_default()))
+                let round_trip = round_trip.unwrap_or_default();
+                Some(NodeEvent::Answered { node, round_trip, backend: received.backend })
             }
             Body::FetchSocketsResponse { request_id, sockets } if *request_id == self.request_id => {
                 Some(NodeEvent::Has(node, sockets.len()))
@@ -126,6 +135,14 @@ impl NodeMonitor {
             Body::AdapterClose => Some(NodeEvent::Closed(node)),
             _ => None,
         }
+    }
+
+    /// Whose the sessions are that have published answers.
+    ///
+    /// # Errors
+    /// Those of [`Cluster::backends`].
+    pub(crate) async fn backends(&self, pids: &[i32]) -> Result<HashMap<i32, Backend>> {
+        self.cluster.backends(pids).await
     }
 
     /// Everybody who has been heard within the heartbeat timeout, and when: by whatever they said.

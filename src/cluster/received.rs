@@ -26,6 +26,8 @@ pub enum Event {
 pub struct Received {
     /// When it arrived here.
     pub time: SystemTime,
+    /// The process id of the Postgres session that sent it, as `pg_stat_activity` has it; `None` for one that is replayed.
+    pub backend: Option<i32>,
     /// The channel on which it came.
     pub channel: Channel,
     /// The text of the notification, as it travelled.

@@ -53,6 +53,8 @@ pub(crate) enum Heard {
         channel: Arc<str>,
         /// The text.
         payload: String,
+        /// The process of Postgres whose session sent it.
+        backend: i32,
     },
     /// There is a connection, which listens to these channels. Statements name its number.
     Connected { connection: u64, channels: Vec<Channel> },
@@ -374,8 +376,9 @@ impl Owner {
                     self.last_channel = notification.channel().into();
                 }
                 let (channel, payload) = (self.last_channel.clone(), notification.payload().to_owned());
+                let backend = notification.process_id();
                 let bytes = payload.len();
-                match self.heard.push(Heard::Notification { channel, payload }, bytes) {
+                match self.heard.push(Heard::Notification { channel, payload, backend }, bytes) {
                     true => Ok(()),
                     false => Err(Error::Closed),
                 }

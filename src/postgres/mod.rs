@@ -2,6 +2,8 @@
 
 mod attachment_table;
 mod attachments;
+#[cfg(feature = "cli")]
+mod backends;
 mod batch;
 mod connect;
 mod durable_rows;
@@ -33,6 +35,8 @@ pub(crate) use attachment_table::CheckedTable;
 #[cfg(feature = "cli")]
 pub(crate) use attachment_table::{Brief, Cleaner, Deleted, Expired, OTHER_TABLE, Part, Statistics};
 pub(crate) use attachments::{delete_older, look_up};
+#[cfg(feature = "cli")]
+pub(crate) use backends::{Backend, backends};
 pub(crate) use durable_rows::list_durable;
 pub(crate) use failure::failure;
 pub(crate) use listener::{Command, Heard, Listener};

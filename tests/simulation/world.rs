@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pgio::Error;
-use pgio::cluster::state::{DurableRow, DurableRows, Input, LookUpId, Output, Row, Statement};
+use pgio::cluster::state::{Arrival, DurableRow, DurableRows, Input, LookUpId, Output, Row, Statement};
 use pgio::cluster::{Content, Event as Delivered};
 use pgio::protocol::{AttachmentId, Body, EventArgs, Instance, Message, Value};
 
@@ -939,7 +939,7 @@ impl World {
         let input = Input::Notification {
             channel: self.names[commit.channel].clone(),
             text: commit.text.clone(),
-            time: time_of(seq),
+            arrival: Arrival { time: time_of(seq), backend: None },
         };
         self.give(m, input)
     }
@@ -1277,7 +1277,7 @@ fn seq_of(time: SystemTime) -> usize {
 impl Brief for Input {
     fn brief(&self) -> Option<String> {
         match self {
-            Self::Notification { time, .. } => Some(format!("Notification #{}", seq_of(*time))),
+            Self::Notification { arrival, .. } => Some(format!("Notification #{}", seq_of(arrival.time))),
             _ => None,
         }
     }

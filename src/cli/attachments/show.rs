@@ -41,6 +41,7 @@ impl Show {
             message.map_err(|error| Failure::from(error).at(&format!("attachment {id} is no message")))?;
         let received = Received {
             time: row.created.at.map_or(SystemTime::UNIX_EPOCH, SystemTime::from),
+            backend: None,
             // Only the namespace is shown, and that is the message's.
             channel: Namespace::default().channel(&global.options.channel_prefix)?,
             text: String::new(),

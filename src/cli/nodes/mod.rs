@@ -21,7 +21,8 @@ use node_table::{Change, NodeTable};
 
 /// Show which servers are live
 ///
-/// Asks all servers to say that they are there, and shows who does, how long that took, and how many sockets each has.
+/// Asks all servers to say that they are there, and shows which do, how long that took, how many sockets each has, and from
+/// which address and under which application_name it is connected to Postgres, as far as this role may see that.
 /// Nobody notices it: pgio is no member of the cluster.
 #[derive(Args)]
 #[command(after_help = "\
@@ -85,6 +86,10 @@ impl Nodes {
         }
         cluster.ensure_loopback(self.wait)?;
         known.look(call.heard().await?);
+        match call.backends(&known.unknown_backends()).await {
+            Ok(backends) => known.know_backends(&backends),
+            Err(error) => global.warn(&format!("addresses are unknown: {error}")),
+        }
         let live: Vec<_> = known.nodes().filter(|node| node.is_live()).collect();
         let mut lines = Lines::stdout();
         match global.output {

@@ -1,12 +1,13 @@
 //! What is known of each node, and how it changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use crate::cluster::{NodeEvent, NodeName};
+use crate::postgres::Backend;
 use crate::{AdapterOptions, Error, Namespace};
 
 /// A node, live or gone.
@@ -15,6 +16,9 @@ pub(super) struct Node {
     pub(super) round_trip: Option<Duration>,
     pub(super) last_heard: Instant,
     pub(super) sockets: Option<usize>,
+    /// The process of Postgres that published its answer, until it is known whose that is.
+    published_by: Option<i32>,
+    pub(super) client: Option<Backend>,
     pub(super) gone: Option<Gone>,
 }
 
@@ -55,6 +59,16 @@ impl Node {
         self.name.uid.as_str()
     }
 
+    /// From where it is connected to Postgres, as far as that is known.
+    pub(super) fn address(&self) -> Option<&str> {
+        self.client.as_ref()?.address.as_deref()
+    }
+
+    /// What it calls itself there.
+    pub(super) fn application(&self) -> Option<&str> {
+        self.client.as_ref()?.application.as_deref()
+    }
+
     /// Writes its fields.
     pub(super) fn fields<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
         map.serialize_entry("uid", &self.name.uid)?;
@@ -62,13 +76,15 @@ impl Node {
         map.serialize_entry("rttMs", &self.round_trip.map(millis))?;
         let ago = self.last_heard.elapsed();
         map.serialize_entry("lastSeen", &in_millis(Timestamp::now() - ago))?;
-        map.serialize_entry("sockets", &self.sockets)
+        map.serialize_entry("sockets", &self.sockets)?;
+        map.serialize_entry("address", &self.address())?;
+        map.serialize_entry("application", &self.application())
     }
 }
 
 impl Serialize for Node {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(5))?;
+        let mut map = serializer.serialize_map(Some(7))?;
         self.fields(&mut map)?;
         map.end()
     }
@@ -130,10 +146,13 @@ impl NodeTable {
     /// Takes a word in.
     pub(super) fn hear(&mut self, word: NodeEvent) -> Change {
         match word {
-            NodeEvent::Answered(name, round_trip) => {
+            NodeEvent::Answered { node: name, round_trip, backend } => {
                 let has_joined = self.note(&name, Instant::now());
                 if let Some(node) = self.nodes.get_mut(&name) {
                     node.round_trip = Some(round_trip);
+                    if node.client.is_none() {
+                        node.published_by = backend;
+                    }
                 }
                 if has_joined { Change::Joined(name) } else { Change::Refreshed }
             }
@@ -180,6 +199,20 @@ impl NodeTable {
         changes
     }
 
+    /// The processes of Postgres of which it is still to be found out whose they are.
+    pub(super) fn unknown_backends(&self) -> Vec<i32> {
+        self.nodes.values().filter(|node| node.is_live()).filter_map(|node| node.published_by).collect()
+    }
+
+    /// Takes in whose they are. One that is not among them has ended; the next answer comes by another.
+    pub(super) fn know_backends(&mut self, backends: &HashMap<i32, Backend>) {
+        for node in self.nodes.values_mut() {
+            if let Some(pid) = node.published_by.take() {
+                node.client = backends.get(&pid).cloned();
+            }
+        }
+    }
+
     /// Forgets who has been gone for so long.
     pub(super) fn forget(&mut self, after: Duration) {
         self.nodes.retain(|_, node| node.gone.is_none_or(|gone| gone.since.elapsed() < after));
@@ -193,8 +226,15 @@ impl NodeTable {
                 false
             }
             _ => {
-                let (round_trip, sockets) = (None, None);
-                let node = Node { name: name.clone(), round_trip, last_heard: when, sockets, gone: None };
+                let node = Node {
+                    name: name.clone(),
+                    round_trip: None,
+                    last_heard: when,
+                    sockets: None,
+                    published_by: None,
+                    client: None,
+                    gone: None,
+                };
                 self.nodes.insert(name.clone(), node);
                 true
             }
@@ -227,9 +267,19 @@ mod tests {
     #[test]
     fn a_node_joins_changes_and_leaves_once() {
         let mut known = known(Duration::from_secs(10));
-        let answered = |uid| NodeEvent::Answered(name(uid), Duration::from_millis(2));
+        let answered = |uid| NodeEvent::Answered {
+            node: name(uid),
+            round_trip: Duration::from_millis(2),
+            backend: Some(7),
+        };
         assert!(matches!(known.hear(answered("a")), Change::Joined(_)));
         assert!(matches!(known.hear(answered("a")), Change::Refreshed));
+        assert_eq!(known.unknown_backends(), [7]);
+        let client = Backend { address: Some("10.0.0.5:4321".into()), application: None };
+        known.know_backends(&HashMap::from([(7, client)]));
+        assert!(matches!(known.hear(answered("a")), Change::Refreshed));
+        assert!(known.unknown_backends().is_empty(), "it is known");
+        assert_eq!(known.node(&name("a")).unwrap().address(), Some("10.0.0.5:4321"));
         assert!(matches!(known.hear(NodeEvent::Has(name("a"), 1)), Change::Sockets(_)));
         assert!(matches!(known.hear(NodeEvent::Has(name("a"), 1)), Change::Refreshed));
         let before = Instant::now();

@@ -11,7 +11,7 @@ const LATE: f64 = 1.5;
 
 /// The places of the columns that show by their colour how a node is.
 const LAST_SEEN: usize = 3;
-const STATE: usize = 5;
+const STATE: usize = 7;
 
 /// What the table is for.
 #[derive(Clone, Copy)]
@@ -32,6 +32,8 @@ pub(super) fn of(nodes: &[&Node], kind: Kind) -> Table {
         Column::number("RTT"),
         Column::number("LAST SEEN"),
         Column::number("SOCKETS"),
+        Column::text("ADDRESS").sharing(),
+        Column::text("APPLICATION").cut_to(14),
     ];
     if let Kind::Watch { .. } = kind {
         columns.push(Column::text("STATE"));
@@ -44,6 +46,8 @@ pub(super) fn of(nodes: &[&Node], kind: Kind) -> Table {
             cell(&node.round_trip.map_or("-".to_owned(), round_trip)),
             cell(&format!("{} ago", ago(node.last_heard.elapsed(), kind))),
             cell(&node.sockets.map_or("-".to_owned(), |count| progress::count(count as u64))),
+            cell(node.address().unwrap_or("-")),
+            cell(node.application().unwrap_or("-")),
         ];
         if let Kind::Watch { interval } = kind {
             let (state, colour) = state(node, interval);

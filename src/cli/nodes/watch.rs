@@ -56,6 +56,7 @@ async fn watch(flags: &Nodes, global: &Global, mut call: NodeMonitor) -> Result<
             }
             _ = looking.tick() => {
                 let mut changes = known.look(call.heard().await?);
+                know_backends(&call, &mut known).await?;
                 known.forget(REMEMBERED);
                 changes.push(Change::Refreshed);
                 changes
@@ -71,6 +72,20 @@ async fn watch(flags: &Nodes, global: &Global, mut call: NodeMonitor) -> Result<
         }
         view.show(&known, changes)?;
     }
+}
+
+/// Finds out whose the sessions are that have published answers. While Postgres is away there are none.
+async fn know_backends(call: &NodeMonitor, known: &mut NodeTable) -> Result<(), Failure> {
+    let unknown = known.unknown_backends();
+    if unknown.is_empty() || !known.is_listening() {
+        return Ok(());
+    }
+    match call.backends(&unknown).await {
+        Ok(backends) => known.know_backends(&backends),
+        Err(error) if error.is_disconnected() => {}
+        Err(error) => return Err(error.into()),
+    }
+    Ok(())
 }
 
 /// Asks who is there. While Postgres is away the subscription says so.

@@ -215,6 +215,7 @@ mod tests {
         let content = Content::Message(Message { uid: Uid::emitter(), nsp, body });
         Received {
             time: std::time::SystemTime::UNIX_EPOCH,
+            backend: None,
             channel,
             text: String::new(),
             attachment: None,

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Instant, SystemTime};
 
+use super::io::Arrival;
 use super::replay::{Found, Replay};
 use super::{Config, Row, SubscriptionId};
 use crate::Error;
@@ -52,7 +53,7 @@ pub(super) struct RowRead {
 
 /// A message whose row is being looked up.
 pub(super) struct Waiting {
-    time: SystemTime,
+    arrival: Arrival,
     id: AttachmentId,
     origin: Origin,
 }
@@ -87,25 +88,26 @@ pub(super) enum Filled {
 
 impl Slot {
     pub(super) fn waiting(
-        time: SystemTime,
+        arrival: Arrival,
         text: String,
         id: AttachmentId,
         header: Header,
         takers: Vec<SubscriptionId>,
     ) -> Self {
-        Self::Waiting(Waiting { time, id, origin: Origin::Notified { text, header, takers } })
+        Self::Waiting(Waiting { arrival, id, origin: Origin::Notified { text, header, takers } })
     }
 
     /// Once more the slot of a message that was read already.
     fn waiting_again(id: AttachmentId, received: Received, takers: Takers) -> Self {
-        let Received { time, text, content, .. } = received;
+        let Received { time, backend, text, content, .. } = received;
+        let arrival = Arrival { time, backend };
         let origin = match (takers, content.header()) {
             (Takers::Known(takers), Some(header)) => Origin::Notified { text, header, takers },
             (Takers::Replayed { made_at }, _) => Origin::Found { made_at },
             // A notification has a header.
             (Takers::Known(_), None) => return Self::Gone,
         };
-        Self::Waiting(Waiting { time, id, origin })
+        Self::Waiting(Waiting { arrival, id, origin })
     }
 
     fn bytes(&self) -> usize {
@@ -265,7 +267,8 @@ impl Queue {
         let rows: Vec<_> = rows.drain(..count).collect();
         for Found { id, made_at } in rows.iter().rev() {
             let origin = Origin::Found { made_at: *made_at };
-            self.slots.push_front(Slot::Waiting(Waiting { time, id: *id, origin }));
+            let arrival = Arrival { time, backend: None };
+            self.slots.push_front(Slot::Waiting(Waiting { arrival, id: *id, origin }));
             self.first -= 1;
             self.bytes += SLOT_BYTES;
         }
@@ -309,7 +312,7 @@ impl Waiting {
         namespace: &Namespace,
         max_memory: usize,
     ) -> Slot {
-        let Self { time, id, origin } = self;
+        let Self { arrival: Arrival { time, backend }, id, origin } = self;
         let (text, header, takers) = match origin {
             Origin::Notified { text, header, takers } => (text, Some(header), Takers::Known(takers)),
             Origin::Found { made_at } => (String::new(), None, Takers::Replayed { made_at }),
@@ -346,7 +349,8 @@ impl Waiting {
             Some(header) => format!("{}{id}\"}}", header.before_attachment_id()),
             None => text,
         };
-        let received = Received { time, channel: channel.clone(), text, attachment, content, is_replayed };
+        let received =
+            Received { time, backend, channel: channel.clone(), text, attachment, content, is_replayed };
         Slot::Ready { received: Box::new(received), takers, row: Some(RowRead { id, is_once }) }
     }
 }

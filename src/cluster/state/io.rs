@@ -87,6 +87,15 @@ pub struct Question {
     pub deadline: Instant,
 }
 
+/// When a notification arrived, and from whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrival {
+    /// When it arrived.
+    pub time: SystemTime,
+    /// The process of Postgres whose session sent it; `None` where there was no notification.
+    pub backend: Option<i32>,
+}
+
 /// What happened.
 pub enum Input {
     /// A handle wants to read channels. [`Output::Subscribed`] follows.
@@ -129,8 +138,8 @@ pub enum Input {
         channel: Arc<str>,
         /// The payload.
         text: String,
-        /// When it arrived.
-        time: SystemTime,
+        /// When it arrived, and from whom.
+        arrival: Arrival,
     },
     /// The reader of the connection dropped so many notifications at this place.
     Missed(u64),

@@ -43,7 +43,7 @@ use replay::Replays;
 use requests::{Parting, Requests, Step};
 
 pub use io::{
-    Config, DurableRow, DurableRows, Input, Interest, LookUpId, Output, Question, Reply, Row, Rows,
+    Arrival, Config, DurableRow, DurableRows, Input, Interest, LookUpId, Output, Question, Reply, Row, Rows,
     Statement, SubscriptionId, Summary,
 };
 pub use look_ups::LOOK_UP_DEADLINE;
@@ -146,7 +146,7 @@ impl ClusterState {
             Input::Awake => self.awake(now),
             Input::Disconnected(error) => self.disconnected(now, &error),
             Input::StatementDone(outcome) => self.statement_done(now, outcome),
-            Input::Notification { channel, text, time } => self.notification(now, &channel, text, time),
+            Input::Notification { channel, text, arrival } => self.notification(now, &channel, text, arrival),
             Input::Missed(count) => self.missed(now, count),
             Input::Rows { look_up, rows } => self.rows(now, look_up, rows),
             Input::Listed { rows, time } => self.listed(now, time, rows),

@@ -1,11 +1,11 @@
 //! From a notification to the subscribers and requests: read as far as somebody wants it, queued behind rows that are on
 //! their way, delivered in order.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use super::channels::ChannelState;
 use super::delivery::{Filled, Released, RowRead, Slot, Takers};
-use super::io::Rows;
+use super::io::{Arrival, Rows};
 use super::members::Member;
 use super::peers::Change;
 use super::requests::{Parting, Requests};
@@ -19,7 +19,7 @@ const OVERFLOW: Duration = Duration::from_secs(10);
 
 impl ClusterState {
     /// Reads as much of a notification as somebody wants to know.
-    pub(super) fn notification(&mut self, now: Instant, name: &str, text: String, time: SystemTime) {
+    pub(super) fn notification(&mut self, now: Instant, name: &str, text: String, arrival: Arrival) {
         self.has_heard = true;
         let Some(state) = self.channels.get_by_name(name) else { return };
         let channel = state.channel.clone();
@@ -43,7 +43,7 @@ impl ClusterState {
             Err(error) => {
                 interested(None);
                 let content = Content::Unreadable(None, error);
-                self.queue(now, channel, time, text, (content, None), takers);
+                self.queue(now, channel, arrival, text, (content, None), takers);
                 return;
             }
         };
@@ -105,9 +105,9 @@ impl ClusterState {
         {
             let content = Content::Unreadable(Some(header), named_before(id));
             let row = Some(RowRead { id, is_once: false });
-            self.queue(now, channel.clone(), time, text, (content, row), takers);
+            self.queue(now, channel.clone(), arrival, text, (content, row), takers);
         } else if let Some(id) = notification.attachment {
-            let slot = Slot::waiting(time, text, id, header, takers);
+            let slot = Slot::waiting(arrival, text, id, header, takers);
             if state.queue.push(slot, self.config.max_waiting_bytes) {
                 self.look_ups.want(id, &channel, state.epoch, state.queue.last(), now);
             } else {
@@ -119,7 +119,7 @@ impl ClusterState {
             let content = notification
                 .into_message()
                 .map_or_else(|error| Content::Unreadable(Some(header), error), Content::Message);
-            self.queue(now, channel.clone(), time, text, (content, None), takers);
+            self.queue(now, channel.clone(), arrival, text, (content, None), takers);
         }
         if let Some(uid) = left {
             let max_bytes = self.config.max_waiting_bytes;
@@ -136,14 +136,16 @@ impl ClusterState {
         &mut self,
         now: Instant,
         channel: Channel,
-        time: SystemTime,
+        arrival: Arrival,
         text: String,
         (content, row): (Content, Option<RowRead>),
         takers: Vec<SubscriptionId>,
     ) {
         let Some(state) = self.channels.get_mut(&channel) else { return };
         let (attachment, is_replayed) = (None, false);
-        let received = Received { time, channel: channel.clone(), text, attachment, content, is_replayed };
+        let Arrival { time, backend } = arrival;
+        let received =
+            Received { time, backend, channel: channel.clone(), text, attachment, content, is_replayed };
         if state.queue.is_empty() {
             let takers = self.deliver(now, &channel, received, takers);
             self.takers = takers;

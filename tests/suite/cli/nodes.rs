@@ -12,6 +12,7 @@ use crate::support::attachments::{create_attachment_table, execute};
 use crate::support::node::{AdapterVersion, NodePeer, ServerOptions};
 use crate::support::pgio::{Running, pgio, run};
 use crate::support::pgio_node::PgioNode;
+use crate::support::pgio_serve::PgioServe;
 use crate::support::postgres::{own_server, postgres};
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::whole::whole;
@@ -20,7 +21,11 @@ use crate::support::whole::whole;
 #[track_caller]
 fn check(node: &Value) {
     let keys: Vec<_> = node.as_object().unwrap().keys().collect();
-    assert_eq!(keys, ["uid", "namespace", "rttMs", "lastSeen", "sockets"], "{node}");
+    assert_eq!(
+        keys,
+        ["uid", "namespace", "rttMs", "lastSeen", "sockets", "address", "application"],
+        "{node}"
+    );
     assert!(node["uid"].as_str().is_some_and(|uid| uid.len() == 16), "{node}");
     assert!(node["rttMs"].as_f64().is_some_and(|millis| millis > 0.0), "{node}");
     let seen: jiff::Timestamp = node["lastSeen"].as_str().unwrap().parse().unwrap();
@@ -37,6 +42,9 @@ async fn all_versions_and_pgio_nodes_are_listed_and_nobody_notices() {
     let mut sockets: Vec<_> = nodes.iter().map(|node| node["sockets"].as_u64().unwrap()).collect();
     sockets.sort();
     assert_eq!(sockets, [1, 1, 1, 2]);
+    // The Node servers and the pgio node publish by sessions of their own.
+    let addresses: BTreeSet<_> = nodes.iter().map(|node| node["address"].as_str().unwrap()).collect();
+    assert!(addresses.len() == 4 && addresses.iter().all(|at| at.starts_with("127.0.0.1:")), "{nodes:?}");
     assert!(nodes.is_sorted_by_key(|node| node["uid"].as_str().unwrap().to_owned()));
     second.disconnect().await;
 
@@ -47,6 +55,24 @@ async fn all_versions_and_pgio_nodes_are_listed_and_nobody_notices() {
     assert!(nodes.iter().all(|node| node["sockets"].is_null()), "{nodes:?}");
 }
 
+/// A role without pg_read_all_stats sees the servers and not their addresses.
+#[tokio::test]
+async fn applications_are_named_and_addresses_are_for_those_who_may_see_them() {
+    let postgres = postgres().await;
+    create_attachment_table(postgres.url()).await;
+    let separator = if postgres.url().contains('?') { '&' } else { '?' };
+    let named = format!("{}{separator}application_name=orders", postgres.url());
+    let node = PgioServe::start(&named, &[]).await;
+    let nodes = run(&mut pgio(postgres.url(), &["nodes", "-o", "json"])).await.succeeded().json();
+    assert_eq!((nodes.len(), nodes[0]["application"].as_str()), (1, Some("orders")), "{nodes:?}");
+    execute(postgres.url(), "DROP ROLE IF EXISTS watcher; CREATE ROLE watcher LOGIN PASSWORD 'pw'").await;
+    let url = format!("postgres://watcher:pw@{}", postgres.url().rsplit_once('@').unwrap().1);
+    let nodes = run(&mut pgio(&url, &["nodes", "-o", "json"])).await.succeeded().json();
+    assert_eq!((nodes.len(), nodes[0]["application"].as_str()), (1, Some("orders")), "{nodes:?}");
+    assert!(nodes[0]["address"].is_null(), "{nodes:?}");
+    drop(node);
+}
+
 #[tokio::test]
 async fn a_table_for_eyes_without_colours_in_a_pipe() {
     let cluster = whole().await;
@@ -54,9 +80,12 @@ async fn a_table_for_eyes_without_colours_in_a_pipe() {
     let lines: Vec<_> = table.stdout.lines().collect();
     assert_eq!(lines.len(), 5, "{table:?}");
     let titles: Vec<_> = lines[0].split("  ").map(str::trim).filter(|title| !title.is_empty()).collect();
-    assert_eq!(titles, ["UID", "NAMESPACE", "RTT", "LAST SEEN", "SOCKETS"]);
+    assert_eq!(titles, ["UID", "NAMESPACE", "RTT", "LAST SEEN", "SOCKETS", "ADDRESS", "APPLICATION"]);
     for line in &lines[1..] {
-        assert!(line.contains(" ms ") && line.contains(" s ago ") && line.ends_with(" 1"), "{line}");
+        assert!(
+            line.contains(" ms ") && line.contains(" s ago ") && line.contains(" 1  127.0.0.1:"),
+            "{line}"
+        );
     }
     assert!(!table.stdout.contains('\x1b') && table.stderr.is_empty(), "{table:?}");
 }
