@@ -46,6 +46,7 @@ test-dist: ## Install each package of target/dist in an empty place and run it t
 package: ## Build the crate from what a registry gets, and from nothing else
 	@scripts/missing.sh build
 	$(CARGO) package --locked
+	$(CARGO) package --locked --features cli
 
 # How long, which choice of faults, and only these faults (such as reset,silence-10,failover).
 DURATION ?= 90s
