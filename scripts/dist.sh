@@ -1,15 +1,13 @@
 #!/usr/bin/env bash
 # Builds everything that a release has for this kind of machine, into target/dist: .deb, .rpm, a tarball with an installer, the
 # npm packages, an SBOM and SHA256SUMS. All of them hold the same binary. Builds one release binary; installs nothing.
-#
-# PGIO_DIST_GLIBC  the oldest glibc that the binary runs on (default 2.28: Debian 10, Ubuntu 18.10, RHEL 8, and the oldest that
-#                  Node.js 18 runs on)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/requirements.sh
 . scripts/requirements.sh
 export PATH=$TOOLS_PATH
-export PGIO_DIST_GLIBC=${PGIO_DIST_GLIBC:-2.28}
+# The oldest glibc that the binary runs on: that of Debian 10, Ubuntu 18.10 and RHEL 8, and the oldest that Node.js 18 runs on.
+export PGIO_DIST_GLIBC=2.28
 export PGIO_DIST=$PWD/target/dist
 export PGIO_TARGET=x86_64-unknown-linux-gnu
 

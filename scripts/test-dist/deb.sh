@@ -12,7 +12,10 @@ for suite in ${SUITES:-stable}; do
   debootstrap --variant=minbase "$suite" "$root" >"$work/log" || { cat "$work/log" >&2; exit 1; }
   cp /etc/resolv.conf "$root/etc/"
   cp "$package" "$root/root/pgio.deb"
-  inside() { chroot "$root" "$@"; }
+  # With /proc, as any container has it; the mount ends with the command.
+  # shellcheck disable=SC2016
+  enter=(unshare --mount sh -c 'mount --bind /proc "$0/proc" && exec chroot "$0" "$@"' "$root")
+  inside() { "${enter[@]}" "$@"; }
 
   inside apt-get install -y -qq --no-install-recommends /root/pgio.deb >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
   if inside sh -c 'command -v cargo || command -v openssl'; then
@@ -31,7 +34,7 @@ for suite in ${SUITES:-stable}; do
   [[ ! -e $root/etc/systemd/system/multi-user.target.wants/pgio.service ]]
 
   inside pgio --version
-  round_trip chroot "$root" pgio
+  round_trip "${enter[@]}" pgio
   # An administrator's settings outlive a new installation.
   echo '# changed' >>"$root/etc/pgio/env"
   inside dpkg --install /root/pgio.deb >/dev/null
