@@ -4,42 +4,64 @@ CARGO ?= cargo
 NODE_MODULES := tests/interop/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help build install demo test soak soak-durable simulate mutants check audit fuzz bench bench-sql bench-durable bench-state generated dependencies
+.PHONY: help setup build install demo test dist test-dist package soak soak-durable simulate mutants check lint features semver audit fuzz bench bench-sql bench-durable bench-state generated
 
 help: ## Say what there is to do
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
-build: dependencies ## Build the program: target/release/pgio
-	$(CARGO) build --release --locked
+# What to install for: build, bench, test, dist, test-dist, check or all; more than one in quotes.
+FOR ?= test
 
-install: dependencies ## Build it and install it into ~/.cargo/bin
-	$(CARGO) install --locked --path .
+setup: ## Install what building and testing need and this machine lacks; FOR=dist, check, test-dist or all installs more
+	@scripts/setup.sh $(FOR)
 
-demo: dependencies $(NODE_MODULES) ## Show it: a private Postgres, pgio serve and a Node server, and an event for the clients of both
+build: ## Build the program: target/release/pgio
+	@scripts/missing.sh build
+	$(CARGO) build --release --locked --features cli
+
+install: ## Build it and install it into ~/.cargo/bin
+	@scripts/missing.sh build
+	$(CARGO) install --locked --path . --features cli
+
+demo: setup $(NODE_MODULES) ## Show it: a private Postgres, pgio serve and a Node server, and an event for the clients of both
 	@scripts/demo.sh
 
-test: dependencies $(NODE_MODULES) ## Run all tests, against real Postgres servers and the Node packages
+# The feature cli includes all others but vendored, which builds OpenSSL from source.
+test: setup $(NODE_MODULES) ## Run all tests, against real Postgres servers and the Node packages
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
-		set -x; $(CARGO) nextest run --locked --all-features; \
+		set -x; $(CARGO) nextest run --locked --features cli; \
 	else \
-		set -x; $(CARGO) test --locked --all-features --lib --bins --tests; \
+		set -x; $(CARGO) test --locked --features cli --lib --bins --tests; \
 	fi
-	$(CARGO) test --locked --all-features --doc
+	$(CARGO) test --locked --features cli --doc
+
+dist: ## Build the packages of a release into target/dist: .deb, .rpm, tarball, npm, SBOM, SHA256SUMS
+	@scripts/missing.sh dist
+	@scripts/dist.sh
+
+test-dist: ## Install each package of target/dist in an empty place and run it there; needs root for chroots
+	@scripts/missing.sh test-dist
+	@scripts/test-dist.sh
+
+package: ## Build the crate from what a registry gets, and from nothing else
+	@scripts/missing.sh build
+	$(CARGO) package --locked
+	$(CARGO) package --locked --features cli
 
 # How long, which choice of faults, and only these faults (such as reset,silence-10,failover).
 DURATION ?= 90s
 SEED ?= $(shell date +%s)
 FAULTS ?=
 
-soak: dependencies $(NODE_MODULES) ## Run a cluster under faults and judge it: DURATION=90s SEED=1 FAULTS=reset,silence-10
-	$(CARGO) test --locked --all-features --test soak -- --duration $(DURATION) --seed $(SEED) $(if $(FAULTS),--faults $(FAULTS))
+soak: $(NODE_MODULES) ## Run a cluster under faults and judge it: DURATION=90s SEED=1 FAULTS=reset,silence-10
+	$(CARGO) test --locked --features cli --test soak -- --duration $(DURATION) --seed $(SEED) $(if $(FAULTS),--faults $(FAULTS))
 
 # How many outages, and how long the longest is in milliseconds.
 OUTAGES ?= 10
 LONGEST ?= 8000
 
-soak-durable: dependencies $(NODE_MODULES) ## Send a numbered durable stream through outages: OUTAGES=10 LONGEST=8000
-	DURABLE_OUTAGES=$(OUTAGES) DURABLE_LONGEST_MS=$(LONGEST) $(CARGO) test --locked --all-features --test suite -- \
+soak-durable: $(NODE_MODULES) ## Send a numbered durable stream through outages: OUTAGES=10 LONGEST=8000
+	DURABLE_OUTAGES=$(OUTAGES) DURABLE_LONGEST_MS=$(LONGEST) $(CARGO) test --locked --features cli --test suite -- \
 		--exact durable::stream::a_numbered_durable_stream_arrives_once_and_in_order_through_outages --nocapture
 
 # How many simulated worlds `make simulate` runs, and the first one's seed.
@@ -47,25 +69,34 @@ SEEDS ?= 20000
 FIRST ?= 1
 
 simulate: ## Run simulated clusters against the state machine: SEEDS=20000 FIRST=1
-	SIMULATION_SEEDS=$(SEEDS) SIMULATION_FIRST=$(FIRST) $(CARGO) test --locked --profile simulation --no-default-features \
+	SIMULATION_SEEDS=$(SEEDS) SIMULATION_FIRST=$(FIRST) $(CARGO) test --locked --profile simulation \
 		--test simulation -- --exact seeds --nocapture
 
 mutants: ## Break the state machine in many ways, and see that the simulation catches each
 	@scripts/mutants.sh
 
-check: dependencies ## Formatting, lints and documentation
+check: ## Formatting, lints and documentation; skips, with a line, each tool that is not installed
+	@scripts/missing.sh build
 	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
-	$(CARGO) clippy --locked --no-default-features -- -D warnings
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --all-features
+	$(CARGO) clippy --locked --all-targets --features cli -- -D warnings
+	$(CARGO) clippy --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --features cli
 	@if $(CARGO) deny --version >/dev/null 2>&1; then set -x; $(CARGO) deny --locked check; \
-	else echo 'cargo-deny is not installed: make audit installs it and checks the dependencies'; fi
+	else echo 'skipped: cargo-deny is not installed; make setup FOR=check installs it'; fi
 	@if $(CARGO) audit --version >/dev/null 2>&1; then set -x; $(CARGO) audit; \
-	else echo 'cargo-audit is not installed: make audit installs it and checks the dependencies'; fi
+	else echo 'skipped: cargo-audit is not installed; make setup FOR=check installs it'; fi
+	@scripts/lint.sh
 
-audit: ## Check the dependencies for known vulnerabilities and licences; installs cargo-deny and cargo-audit if they are missing
-	$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny
-	$(CARGO) audit --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-audit
+lint: ## Lint scripts, workflows, the container file and the Kubernetes manifests
+	@scripts/lint.sh
+
+features: ## Lint every combination of two features with cargo-hack
+	$(CARGO) hack --feature-powerset --depth 2 --exclude-features default,vendored clippy --locked --lib --bins -- -D warnings
+
+semver: ## Compare the public API with the last tag
+	@scripts/semver.sh
+
+audit: ## Check the dependencies for known vulnerabilities and licences
 	$(CARGO) deny --locked check
 	$(CARGO) audit
 
@@ -75,28 +106,26 @@ COUNT ?= 1000000
 fuzz: ## Run the fuzz targets on mutants of their corpus, with any compiler: COUNT=1000000 SEED=1
 	$(CARGO) run --release --locked --manifest-path fuzz/Cargo.toml --bin drive -- $(COUNT) $(SEED)
 
-bench: dependencies $(NODE_MODULES) ## Measure it beside the Node emitter and psql
-	$(CARGO) bench --locked --bench peers
+bench: $(NODE_MODULES) ## Measure it beside the Node emitter and psql
+	$(CARGO) bench --locked --features cli --bench peers
 
-bench-sql: dependencies ## Measure what emitting from SQL adds to a transaction
-	$(CARGO) bench --locked --profile dev --bench sql
+bench-sql: ## Measure what emitting from SQL adds to a transaction
+	$(CARGO) bench --locked --features cli --profile dev --bench sql
 
-bench-durable: dependencies ## Measure a durable event beside an inline one, and a replay
-	$(CARGO) bench --locked --profile dev --bench durable
+bench-durable: ## Measure a durable event beside an inline one, and a replay
+	$(CARGO) bench --locked --features cli --profile dev --bench durable
 
 bench-state: ## Measure what a notification costs the cluster's state machine
-	$(CARGO) bench --locked --profile simulation --no-default-features --bench state
+	$(CARGO) bench --locked --profile simulation --bench state
 
 generated: ## Write completions and manual pages anew, from what the program says of itself
-	$(CARGO) build --locked --bin pgio
+	$(CARGO) build --locked --features cli --bin pgio
 	rm -rf man && target/debug/pgio man man
 	for shell in bash:pgio.bash elvish:pgio.elv fish:pgio.fish powershell:_pgio.ps1 zsh:_pgio; do \
 		mkdir -p completions && target/debug/pgio completions "$${shell%:*}" >"completions/$${shell#*:}" || exit 1; \
 	done
 
-dependencies:
-	@scripts/install-missing.sh
-
 # What the tests talk to: the Socket.IO packages for Node, at pinned versions.
-$(NODE_MODULES): tests/interop/package-lock.json | dependencies
+$(NODE_MODULES): tests/interop/package-lock.json
+	@scripts/missing.sh bench
 	npm ci --prefix tests/interop --no-audit --no-fund --no-update-notifier --loglevel=error

@@ -1,4 +1,4 @@
-//! A Postgres server of one's own, for as long as this program runs: `cargo run --example private_postgres`.
+//! A Postgres server of one's own, for as long as this program runs: `cargo run --example private_postgres --features private`.
 //!
 //! Nothing has to be configured and nothing stays behind, however the program ends. As root, the server runs as the
 //! user `postgres` or `nobody`.

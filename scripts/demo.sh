@@ -11,7 +11,7 @@ pids=()
 
 main() {
   say "Building pgio: a debug build, as that is faster; the first takes a minute or two"
-  cargo build --locked --quiet --bin pgio
+  cargo build --locked --quiet --features cli --bin pgio
   PATH=$PWD/target/debug:$PATH
   unset DATABASE_URL ${!PG*}
   # The private server keeps its data there; as root it runs as another user, who has to get there, too.

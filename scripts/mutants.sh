@@ -20,7 +20,7 @@ cd "$scratch/tree"
 touch src/cluster/state/*.rs
 
 build() {
-	"${CARGO:-cargo}" test --locked --profile simulation --no-default-features --test simulation --no-run 2>&1
+	"${CARGO:-cargo}" test --locked --profile simulation --test simulation --no-run 2>&1
 }
 
 program() {

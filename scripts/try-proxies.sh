@@ -18,7 +18,7 @@ main() {
   for proxy in nginx haproxy caddy node; do
     command -v "$proxy" >/dev/null || { echo "error: $proxy is not installed here" >&2; exit 1; }
   done
-  cargo build --locked --quiet --bin pgio
+  cargo build --locked --quiet --features cli --bin pgio
   PATH=$PWD/target/debug:$PATH
   unset DATABASE_URL ${!PG*}
   # The private Postgres and nginx's workers run as other users, who have to get there, too.
@@ -49,7 +49,8 @@ try() {
   local way=$1 n
   start clients node tests/interop/proxies/clients.js "http://127.0.0.1:${ports[proxy]}" "$CLIENTS" "$way"
   wait_for clients '^all connected$'
-  local spread="$(connections node1) + $(connections node2)"
+  local spread
+  spread="$(connections node1) + $(connections node2)"
   [[ $spread != "0 + "* && $spread != *" + 0" ]] || fail node1 "one of the nodes has all clients: $spread"
   for n in 1 2 3; do
     pgio emit try "$n"

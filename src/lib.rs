@@ -99,12 +99,14 @@
 //! # Features
 //! | feature | brings |
 //! |---|---|
-//! | `cli` (default) | the `pgio` program, with all of the below |
+//! | `cli` | the `pgio` program, with `adapter`, `server` and `private` |
 //! | `adapter` | the adapter, with socketioxide |
 //! | `server` | what `pgio serve` runs, with axum, hyper and a recorder for metrics |
 //! | `private` | `postgres::private`: private Postgres servers from the binaries on the machine, for tests |
+//! | `vendored` | OpenSSL built from source and linked statically, for a program that runs on every distribution |
 //!
-//! With `default-features = false` there remain emitter and subscriptions, and none of those dependencies.
+//! No feature is on by default: `cargo add pgio` brings the emitter and subscriptions, and none of those dependencies.
+//! `cargo install pgio --features cli` installs the program.
 
 #![warn(missing_docs)]
 

@@ -1,6 +1,6 @@
 //! `make bench`: pgio beside the npm emitter and psql, in one run on one private Postgres.
 //!
-//! `cargo bench --bench peers -- latency` runs one part of it.
+//! `cargo bench --features cli --bench peers -- latency` runs one part of it.
 //!
 //! Every number comes from whole programs as their users run them; pgio is the release build. Rounds are interleaved, so
 //! that a machine that gets slower or faster meanwhile does it to all. Medians.

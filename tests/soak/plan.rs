@@ -58,7 +58,7 @@ impl Plan {
     pub fn command(&self) -> String {
         let Self { seed, duration, faults, .. } = self;
         match self.kind {
-            Kind::Short => format!("cargo test --all-features --test soak -- --seed {seed}"),
+            Kind::Short => format!("cargo test --features cli --test soak -- --seed {seed}"),
             Kind::Timed => format!("make soak DURATION={}s SEED={seed}", duration.as_secs()),
             Kind::Named => {
                 let names = faults.iter().map(ToString::to_string).collect::<Vec<_>>();

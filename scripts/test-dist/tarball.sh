@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# The tarball: its installer into a prefix, and its removal.
+set -euo pipefail
+. scripts/test-dist/round-trip.sh
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+tar -xzf "$PGIO_DIST"/pgio-*.tar.gz -C "$work"
+installer=$(echo "$work"/pgio-*/install.sh)
+
+"$installer" --prefix "$work/prefix" >/dev/null
+for file in bin/pgio share/man/man1/pgio-emit.1 share/bash-completion/completions/pgio share/zsh/site-functions/_pgio \
+  share/fish/vendor_completions.d/pgio.fish share/doc/pgio/systemd/pgio.service; do
+  [[ -s $work/prefix/$file ]] || { echo "error: the installer did not write $file" >&2; exit 1; }
+done
+round_trip "$work/prefix/bin/pgio"
+# Again, over a program that runs.
+"$work/prefix/bin/pgio" tail >/dev/null 2>&1 &
+"$installer" --prefix "$work/prefix" >/dev/null
+kill $!
+"$installer" --uninstall --prefix "$work/prefix" >/dev/null
+left=$(find "$work/prefix" -type f)
+[[ -z $left ]] || { echo "error: left behind: $left" >&2; exit 1; }
+echo "tarball: installed, sent and received an event, removed"
