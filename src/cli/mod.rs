@@ -40,6 +40,11 @@ mod tagged;
 mod tail;
 mod target;
 mod timestamp;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, unused_imports, reason = "the live view that shows it is the next step")
+)]
+mod traffic;
 mod values;
 
 use std::process::ExitCode;
