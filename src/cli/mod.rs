@@ -25,9 +25,11 @@ mod listing;
 mod log;
 mod man;
 mod nodes;
+mod observer;
 mod output;
 mod request;
 mod rooms;
+mod screen;
 mod serve;
 mod server_emit;
 mod signals;
@@ -40,10 +42,7 @@ mod tagged;
 mod tail;
 mod target;
 mod timestamp;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, unused_imports, reason = "the live view that shows it is the next step")
-)]
+mod top;
 mod traffic;
 mod values;
 
@@ -83,6 +82,7 @@ struct Cli {
 enum Command {
     Emit(emit::Emit),
     Tail(tail::Tail),
+    Top(top::Top),
     Serve(Box<serve::Serve>),
     Nodes(nodes::Nodes),
     Sockets(sockets::Sockets),
@@ -148,6 +148,7 @@ impl Command {
         match self {
             Self::Emit(emit) => emit.run(global).await,
             Self::Tail(tail) => exit::unless_interrupted(tail.run(global)).await,
+            Self::Top(top) => exit::unless_interrupted(top.run(global)).await,
             Self::Serve(serve) => serve.run(global).await,
             Self::Nodes(nodes) => exit::unless_interrupted(nodes.run(global)).await,
             Self::Sockets(sockets) => exit::unless_interrupted(sockets.run(global)).await,

@@ -8,7 +8,7 @@ mod ranking;
 mod ring;
 mod sketch;
 
-pub(super) use ranking::{Count, Ranking, Row};
+pub(super) use ranking::{Ranking, Row};
 pub(super) use ring::{Ring, SECONDS};
 
 use crate::cluster::{Content, Received};

@@ -21,3 +21,4 @@ mod sockets;
 mod sql;
 mod tail;
 mod terminal;
+mod top;
