@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building and testing pgio needs and this machine lacks: a C compiler, OpenSSL's headers, the programs of
-# a Postgres server, PgBouncer, tmux, Node.js 18 or later with npm, psql, psycopg for Python. Says what it installs; does
-# nothing where all is there.
+# a Postgres server, PgBouncer, tmux, Node.js 18 or later with npm, psql, psycopg for Python, Chromium, and Prometheus for
+# its promtool. Says what it installs; does nothing where all is there.
 set -euo pipefail
 
 readonly NODE_NEEDED=18
@@ -42,6 +42,8 @@ missing() {
   has npm || echo npm
   has psql || echo psql
   has_psycopg || echo psycopg
+  has chromium || echo chromium
+  has promtool || echo promtool
 }
 
 # The Debian package for one of those.
@@ -57,6 +59,8 @@ package() {
     npm) echo npm ;;
     psql) echo postgresql-client ;;
     psycopg) echo python3-psycopg ;;
+    chromium) echo chromium fonts-dejavu-core ;;
+    promtool) echo prometheus ;;
   esac
 }
 
@@ -94,6 +98,10 @@ main() {
   if [[ " ${needs[*]} " == *" pgbouncer "* ]] && has systemctl; then
     # A test starts one of its own; the package's would start with the machine.
     "${root[@]}" systemctl mask pgbouncer.service 2>/dev/null || true
+  fi
+  if [[ " ${needs[*]} " == *" promtool "* ]] && has systemctl; then
+    # Only its promtool is used.
+    "${root[@]}" systemctl mask prometheus.service 2>/dev/null || true
   fi
   "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
 

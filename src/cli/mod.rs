@@ -24,6 +24,7 @@ mod leave;
 mod listing;
 mod log;
 mod man;
+mod monitor;
 mod nodes;
 mod observer;
 mod output;
@@ -83,6 +84,7 @@ enum Command {
     Emit(emit::Emit),
     Tail(tail::Tail),
     Top(top::Top),
+    Monitor(monitor::Monitor),
     Serve(Box<serve::Serve>),
     Nodes(nodes::Nodes),
     Sockets(sockets::Sockets),
@@ -140,6 +142,7 @@ impl Command {
     fn log(&self) -> Log {
         match self {
             Self::Serve(serve) => serve.log(),
+            Self::Monitor(_) => monitor::Monitor::log(),
             _ => Log::default(),
         }
     }
@@ -149,6 +152,7 @@ impl Command {
             Self::Emit(emit) => emit.run(global).await,
             Self::Tail(tail) => exit::unless_interrupted(tail.run(global)).await,
             Self::Top(top) => exit::unless_interrupted(top.run(global)).await,
+            Self::Monitor(monitor) => monitor.run(global).await,
             Self::Serve(serve) => serve.run(global).await,
             Self::Nodes(nodes) => exit::unless_interrupted(nodes.run(global)).await,
             Self::Sockets(sockets) => exit::unless_interrupted(sockets.run(global)).await,

@@ -248,7 +248,8 @@ pub(super) fn checked_path(path: &str) -> Result<String> {
     Err(Error::Setting { setting: "path".into(), reason })
 }
 
-async fn listen(address: &str) -> Result<(TcpListener, SocketAddr)> {
+/// Binds an address; returns it with the port that the system chose for port 0.
+pub(crate) async fn listen(address: &str) -> Result<(TcpListener, SocketAddr)> {
     let failed =
         |error: std::io::Error| Error::Listen { address: address.into(), reason: without_os_code(&error) };
     let listener = TcpListener::bind(address).await.map_err(failed)?;

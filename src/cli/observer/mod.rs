@@ -6,6 +6,7 @@
 
 mod database;
 mod inventory;
+mod live;
 mod nodes;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,7 +22,8 @@ use crate::postgres::Settings;
 use crate::{Error, Namespace};
 
 pub(super) use database::Database;
-pub(super) use inventory::Inventory;
+pub(super) use inventory::{Inventory, RoomMembers, SocketView};
+pub(super) use live::{Filter, Watching};
 pub(super) use nodes::NodeView;
 
 /// How many messages are counted before readers get their turn.
@@ -61,6 +63,7 @@ pub(super) struct Shared {
     pub(super) server: String,
     pub(super) namespaces: Vec<Namespace>,
     traffic: Mutex<Traffic>,
+    live: Arc<live::Live>,
     gauges: Mutex<Ring<Gauges>>,
     link: Mutex<Link>,
     nodes: Mutex<nodes::Nodes>,
@@ -91,6 +94,7 @@ impl Observer {
             server,
             namespaces,
             traffic: Mutex::new(Traffic::new()),
+            live: Arc::default(),
             gauges: Mutex::new(Ring::new()),
             link: Mutex::default(),
             nodes: Mutex::default(),
@@ -150,10 +154,14 @@ impl Shared {
         lock(&self.traffic)
     }
 
-    #[expect(dead_code, reason = "a page will show it")]
     /// What was measured in the seconds before that one, the oldest first.
     pub(super) fn gauges(&self, second: u64, seconds: usize) -> Vec<Gauges> {
         lock(&self.gauges).before(second, seconds).collect()
+    }
+
+    /// Starts to show live traffic; `None` if there are too many viewers.
+    pub(super) fn watch(&self, filter: Filter) -> Option<Watching> {
+        self.live.watch(filter)
     }
 
     pub(super) fn link(&self) -> Link {
@@ -184,7 +192,10 @@ impl Shared {
 
     fn take(&self, traffic: &mut Traffic, second: u64, event: Event) {
         match event {
-            Event::Message(received) => traffic.count(second, &received),
+            Event::Message(received) => {
+                traffic.count(second, &received);
+                self.live.show(second, &received);
+            }
             Event::Missed(count) => traffic.miss(second, count),
             Event::Lost(error) => {
                 let mut link = lock(&self.link);

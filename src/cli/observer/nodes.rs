@@ -17,6 +17,9 @@ const ASK_EVERY: Duration = Duration::from_secs(30);
 /// How often to look which servers are live.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// What comes later is no answer, but the heartbeat of a server that started meanwhile.
+const LONGEST_ROUND_TRIP: Duration = Duration::from_secs(4);
+
 /// How long asking may take while Postgres does not answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -92,7 +95,9 @@ impl Asking {
             tokio::select! {
                 event = monitor.next() => match event {
                     Some(NodeEvent::Answered(name, round_trip)) => {
-                        lock(&shared.nodes).round_trips.insert(name, round_trip);
+                        if round_trip < LONGEST_ROUND_TRIP {
+                            lock(&shared.nodes).round_trips.insert(name, round_trip);
+                        }
                         // The first answers are shown at once.
                         look(&monitor, &shared).await?;
                     }

@@ -257,7 +257,7 @@ fn parse_address_range(text: &str) -> Result<AddressRange, String> {
 }
 
 /// Reads an address. A port alone stands for all interfaces.
-fn parse_listen(text: &str) -> Result<String, String> {
+pub(super) fn parse_listen(text: &str) -> Result<String, String> {
     let port = text.strip_prefix(':').unwrap_or(text);
     match (port.parse::<u16>(), text.rsplit_once(':')) {
         (Ok(port), _) => Ok(format!("0.0.0.0:{port}")),

@@ -1,12 +1,12 @@
 //! `pgio top`: the traffic of a cluster at a glance.
 
 mod draw;
-mod picture;
+pub(super) mod picture;
 mod sparkline;
 #[cfg(test)]
 mod tests;
 mod text;
-mod view;
+pub(super) mod view;
 
 use std::io::IsTerminal;
 use std::ops::RangeInclusive;

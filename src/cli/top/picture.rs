@@ -16,7 +16,7 @@ const TREND: usize = 60;
 
 /// The whole seconds that rates are of.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Window {
+pub(in crate::cli) enum Window {
     /// The last ones, so many.
     Last(usize),
     /// All from that one on; one where there is none.
@@ -24,43 +24,43 @@ pub(super) enum Window {
 }
 
 /// What is known at one moment.
-pub(super) struct Picture {
+pub(in crate::cli) struct Picture {
     pub(super) time: Timestamp,
     pub(super) server: String,
     pub(super) namespaces: Vec<String>,
     /// The second that is not over yet.
-    pub(super) second: u64,
+    pub(in crate::cli) second: u64,
     /// How many whole seconds the rates are of: none at the start.
     pub(super) seconds: usize,
     pub(super) link: Link,
     /// What came in these seconds.
-    pub(super) recent: Counts,
+    pub(in crate::cli) recent: Counts,
     /// Events and bytes of each of the last seconds, the oldest first.
     pub(super) events: Vec<u64>,
     pub(super) bytes: Vec<u64>,
-    pub(super) nodes: Vec<NodeView>,
+    pub(in crate::cli) nodes: Vec<NodeView>,
     pub(super) sockets: Option<usize>,
     pub(super) sockets_age: Option<Duration>,
     pub(super) database: Database,
-    pub(super) by: By,
+    pub(in crate::cli) by: By,
     /// In no order.
-    pub(super) rows: Vec<Ranked>,
-    pub(super) other: Ranked,
+    pub(in crate::cli) rows: Vec<Ranked>,
+    pub(in crate::cli) other: Ranked,
 }
 
 /// A row of a ranking.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Ranked {
-    pub(super) namespace: String,
+pub(in crate::cli) struct Ranked {
+    pub(in crate::cli) namespace: String,
     /// `None` for a broadcast to everybody, and for an event without a name.
-    pub(super) name: Option<String>,
-    pub(super) per_second: f64,
-    pub(super) bytes_per_second: f64,
+    pub(in crate::cli) name: Option<String>,
+    pub(in crate::cli) per_second: f64,
+    pub(in crate::cli) bytes_per_second: f64,
     /// In ten minutes.
-    pub(super) messages: u64,
-    pub(super) bytes: u64,
+    pub(in crate::cli) messages: u64,
+    pub(in crate::cli) bytes: u64,
     /// The messages of the last seconds, the oldest first.
-    pub(super) trend: Vec<u64>,
+    pub(in crate::cli) trend: Vec<u64>,
 }
 
 impl Ranked {
@@ -77,6 +77,13 @@ impl Ranked {
         }
     }
 
+    /// The same with the messages of each of the last seconds.
+    pub(in crate::cli) fn with_trend(&self) -> Value {
+        let mut object = self.object();
+        object["trend"] = json!(self.trend);
+        object
+    }
+
     fn object(&self) -> Value {
         json!({
             "namespace": self.namespace,
@@ -91,7 +98,7 @@ impl Ranked {
 
 impl Picture {
     /// What is known now. Rates are of these seconds, as far as they are remembered.
-    pub(super) fn take(shared: &Shared, by: By, window: Window) -> Self {
+    pub(in crate::cli) fn take(shared: &Shared, by: By, window: Window) -> Self {
         let traffic = shared.traffic();
         let second = shared.second();
         let seconds = match window {
@@ -143,12 +150,12 @@ impl Picture {
     }
 
     /// So much a second.
-    pub(super) fn per_second(&self, count: u64) -> f64 {
+    pub(in crate::cli) fn per_second(&self, count: u64) -> f64 {
         rate(count, self.seconds)
     }
 
     /// The rows that pass the filter, in order.
-    pub(super) fn sorted(&self, sort: Sort, is_reversed: bool, filter: &str) -> Vec<&Ranked> {
+    pub(in crate::cli) fn sorted(&self, sort: Sort, is_reversed: bool, filter: &str) -> Vec<&Ranked> {
         let filter = filter.to_lowercase();
         let is_shown = |row: &&Ranked| {
             filter.is_empty()
@@ -176,7 +183,7 @@ impl Picture {
     }
 
     /// For programs.
-    pub(super) fn object(&self, sort: Sort, limit: usize) -> Value {
+    pub(in crate::cli) fn object(&self, sort: Sort, limit: usize) -> Value {
         let types: serde_json::Map<_, _> = MessageKind::ALL
             .iter()
             .map(|kind| (kind.name().to_owned(), json!(self.recent.of_kind(*kind))))

@@ -10,7 +10,7 @@ const FILTER: usize = 60;
 
 /// The order of the rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub(super) enum Sort {
+pub(in crate::cli) enum Sort {
     /// Most messages a second first
     #[default]
     Rate,

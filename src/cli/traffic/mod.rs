@@ -4,10 +4,12 @@
 //! each ranking. Every message is counted. Invariant: the memory is bounded, however many events, rooms and senders there
 //! are and however long their names: a [`Ranking`] has a fixed number of rows, and counts the rest as one.
 
+mod labelled;
 mod ranking;
 mod ring;
 mod sketch;
 
+pub(super) use labelled::Labelled;
 pub(super) use ranking::{Ranking, Row};
 pub(super) use ring::{Ring, SECONDS};
 
@@ -128,6 +130,7 @@ pub(super) struct Traffic {
     by_event: Ranking,
     by_room: Ranking,
     by_sender: Ranking,
+    event_names: Labelled,
 }
 
 impl Traffic {
@@ -138,6 +141,7 @@ impl Traffic {
             by_event: Ranking::new(),
             by_room: Ranking::new(),
             by_sender: Ranking::new(),
+            event_names: Labelled::default(),
         }
     }
 
@@ -159,7 +163,9 @@ impl Traffic {
         self.by_sender.add(second, nsp, Some(uid), bytes);
         let Content::Message(message) = &received.content else { return };
         if let Body::Broadcast { event, .. } | Body::ServerSideEmit { event, .. } = &message.body {
-            self.by_event.add(second, nsp, event.event().ok().as_deref(), bytes);
+            let name = event.event().ok();
+            self.by_event.add(second, nsp, name.as_deref(), bytes);
+            self.event_names.add(name.as_deref().unwrap_or_default());
         }
         if let Body::Broadcast { opts, .. } = &message.body {
             if opts.rooms.is_empty() {
@@ -188,6 +194,11 @@ impl Traffic {
     /// The seconds before that one, the oldest first: at most so many, and none before the start.
     pub(super) fn before(&self, second: u64, seconds: usize) -> impl Iterator<Item = Counts> + '_ {
         self.seconds.before(second, seconds)
+    }
+
+    /// Events by name, for counters that never fall.
+    pub(super) fn event_names(&self) -> &Labelled {
+        &self.event_names
     }
 
     /// The ranking.

@@ -98,6 +98,7 @@ impl Row {
     }
 
     /// All since it has a row.
+    #[cfg(test)]
     pub(in crate::cli) fn total(&self) -> Count {
         self.total
     }

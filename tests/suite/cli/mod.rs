@@ -11,6 +11,7 @@ mod emit_later;
 mod errors;
 mod generated;
 mod guard_rails;
+mod monitor;
 mod move_sockets;
 mod nodes;
 mod pooler;
