@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::{Shared, lock};
 use crate::cli::exit::Failure;
@@ -13,6 +13,9 @@ use crate::{AdapterOptions, Result};
 
 /// How often the counters are read. Each look is a commit itself.
 const EVERY: Duration = Duration::from_secs(2);
+
+/// When the second look is.
+const FIRST: Duration = Duration::from_millis(900);
 
 /// How many looks there are between two at the attachment table.
 const TABLE_EVERY: u32 = 5;
@@ -46,18 +49,20 @@ impl Sampler {
     }
 
     pub(super) async fn run(mut self, shared: Arc<Shared>) -> Result<(), Failure> {
-        let mut ticks = interval(EVERY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut looks = 0_u32;
         loop {
-            ticks.tick().await;
+            match looks {
+                0 => {}
+                // Two looks make a rate.
+                1 => sleep(FIRST).await,
+                _ => sleep(EVERY).await,
+            }
             let activity = self.ask(self.examiner.activity()).await;
             let rates = self.rates(activity);
             if looks.is_multiple_of(TABLE_EVERY) {
                 let table = self.ask(self.examiner.table_gauge()).await.flatten();
                 lock(&shared.database).table = table;
             }
-            // At the second look there are rates.
             let mut database = lock(&shared.database);
             database.activity = activity;
             database.queue_usage = activity.map(|activity| activity.queue_usage);

@@ -127,7 +127,7 @@ impl Top {
             if !self.no_sockets {
                 shared.wait_for_inventory(PATIENCE).await;
             }
-            picture.refresh_nodes(&shared);
+            picture.refresh(&shared);
             picture
         };
         let picture = tokio::select! {

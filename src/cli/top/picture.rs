@@ -137,12 +137,13 @@ impl Picture {
             rows,
             other,
         };
-        picture.refresh_nodes(shared);
+        picture.refresh(shared);
         picture
     }
 
-    /// Takes in what has become known of the servers meanwhile.
-    pub(super) fn refresh_nodes(&mut self, shared: &Shared) {
+    /// Takes in what has become known of the servers and of Postgres meanwhile.
+    pub(super) fn refresh(&mut self, shared: &Shared) {
+        self.database = shared.database();
         let inventory = shared.inventory();
         self.nodes = shared.nodes();
         self.sockets = inventory.as_ref().map(|inventory| inventory.total);
