@@ -28,7 +28,6 @@ mod namespace_gc;
 mod options;
 mod origins;
 mod packet_limit;
-#[cfg(feature = "cli")]
 mod pages;
 mod patterns;
 mod posted_event;

@@ -4,17 +4,17 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
-use axum::Router;
 use axum::extract::State as Extract;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use clap::ValueEnum;
 use http::{Uri, header};
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
 use super::State;
-use crate::cli::observer::{NodeView, RoomMembers, SocketView};
+use crate::cli::observer::{NodeView, RoomMembers, Shared, SocketView};
 use crate::cli::top::picture::{Picture, Window};
 use crate::cli::top::view::Sort;
 use crate::cli::traffic::{By, SECONDS};
@@ -26,6 +26,9 @@ const WINDOW: usize = 5;
 /// The most items of a page, and how many there are by default.
 const PAGE: usize = 200;
 const USUAL_PAGE: usize = 25;
+
+/// What is watched: every route of the API has it.
+pub(super) type Watched = Extension<Arc<Shared>>;
 
 pub(super) fn routes() -> Router<Arc<State>> {
     Router::new()
@@ -101,8 +104,8 @@ impl Page {
     }
 }
 
-async fn overview(Extract(state): Extract<Arc<State>>) -> Response {
-    let shared = &state.shared;
+async fn overview(Extract(state): Extract<Arc<State>>, Extension(shared): Watched) -> Response {
+    let shared = &shared;
     let picture = Picture::take(shared, By::Event, Window::Last(WINDOW));
     let mut object = picture.object(Sort::Rate, 0);
     let inventory = shared.inventory();
@@ -117,6 +120,7 @@ async fn overview(Extract(state): Extract<Arc<State>>) -> Response {
     object["version"] = json!(env!("CARGO_PKG_VERSION"));
     object["uptimeSeconds"] = json!(shared.started().elapsed().as_secs());
     object["lost"] = json!(link.lost.map(|lost| safe_text::line(&lost).into_owned()));
+    object["problem"] = json!(link.problem.map(|problem| safe_text::line(&problem).into_owned()));
     object["interruptions"] = json!(link.interruptions);
     object["rooms"] = json!(inventory.as_ref().map(|inventory| inventory.rooms_total));
     object["socketsAgeSeconds"] = json!(inventory.map(|inventory| inventory.age().as_secs()));
@@ -126,12 +130,12 @@ async fn overview(Extract(state): Extract<Arc<State>>) -> Response {
     answer(&object)
 }
 
-async fn history(Extract(state): Extract<Arc<State>>) -> Response {
-    let traffic = state.shared.traffic();
-    let second = state.shared.second();
+async fn history(Extension(shared): Watched) -> Response {
+    let traffic = shared.traffic();
+    let second = shared.second();
     let counts: Vec<_> = traffic.before(second, SECONDS).collect();
     drop(traffic);
-    let gauges = state.shared.gauges(second, SECONDS);
+    let gauges = shared.gauges(second, SECONDS);
     let of = |read: fn(&crate::cli::traffic::Counts) -> u64| counts.iter().map(read).collect::<Vec<_>>();
     let whole = |number: f32| number.round() as u64;
     answer(&json!({
@@ -148,11 +152,11 @@ async fn history(Extract(state): Extract<Arc<State>>) -> Response {
     }))
 }
 
-async fn rates(Extract(state): Extract<Arc<State>>, uri: Uri) -> Response {
+async fn rates(Extension(shared): Watched, uri: Uri) -> Response {
     let by = parameter(&uri, "by").and_then(|by| By::from_str(&by, true).ok()).unwrap_or_default();
     let sort = parameter(&uri, "sort").and_then(|sort| Sort::from_str(&sort, true).ok()).unwrap_or_default();
     let page = Page::of(&uri);
-    let picture = Picture::take(&state.shared, by, Window::Last(WINDOW));
+    let picture = Picture::take(&shared, by, Window::Last(WINDOW));
     let rows = picture.sorted(sort, false, &page.search);
     let shown = rows.iter().skip(page.offset).take(page.limit).map(|row| row.with_trend());
     answer(&json!({
@@ -163,9 +167,9 @@ async fn rates(Extract(state): Extract<Arc<State>>, uri: Uri) -> Response {
     }))
 }
 
-async fn nodes(Extract(state): Extract<Arc<State>>, uri: Uri) -> Response {
+async fn nodes(Extension(shared): Watched, uri: Uri) -> Response {
     let page = Page::of(&uri);
-    let nodes = state.shared.nodes();
+    let nodes = shared.nodes();
     let now = Instant::now();
     let is_found = |node: &NodeView| page.has(node.name.uid.as_str()) || page.has(node.name.nsp.as_str());
     let show = |node: &NodeView| {
@@ -181,9 +185,9 @@ async fn nodes(Extract(state): Extract<Arc<State>>, uri: Uri) -> Response {
     answer(&json!({ "total": nodes.len(), "matching": matching, "nodes": shown }))
 }
 
-async fn rooms(Extract(state): Extract<Arc<State>>, uri: Uri) -> Response {
+async fn rooms(Extension(shared): Watched, uri: Uri) -> Response {
     let page = Page::of(&uri);
-    let inventory = state.shared.inventory();
+    let inventory = shared.inventory();
     let rooms = inventory.as_ref().map(|inventory| inventory.rooms.as_slice()).unwrap_or_default();
     let show = |room: &RoomMembers| {
         json!({
@@ -198,10 +202,10 @@ async fn rooms(Extract(state): Extract<Arc<State>>, uri: Uri) -> Response {
     answer(&json!({ "total": total, "matching": matching, "rooms": shown }))
 }
 
-async fn sockets(Extract(state): Extract<Arc<State>>, uri: Uri) -> Response {
+async fn sockets(Extension(shared): Watched, uri: Uri) -> Response {
     let page = Page::of(&uri);
     let (room, node) = (parameter(&uri, "room"), parameter(&uri, "node"));
-    let inventory = state.shared.inventory();
+    let inventory = shared.inventory();
     let sockets = inventory.as_ref().map(|inventory| inventory.sockets.as_slice()).unwrap_or_default();
     let is_found = |socket: &SocketView| {
         room.as_ref().is_none_or(|room| socket.rooms.iter().any(|one| **one == **room))

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::State as Extract;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use bytes::Bytes;
 use futures_util::stream;
 use http::{StatusCode, Uri, header};
@@ -15,7 +15,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::State;
-use super::api::parameter;
+use super::api::{Watched, parameter};
 use crate::cli::observer::{Filter, Watching};
 
 /// How often a viewer hears something, if only how much it missed: so a dead one is noticed.
@@ -28,13 +28,13 @@ pub(super) fn routes() -> Router<Arc<State>> {
     Router::new().route("/api/live", get(live))
 }
 
-async fn live(Extract(state): Extract<Arc<State>>, uri: Uri) -> Response {
+async fn live(Extract(state): Extract<Arc<State>>, Extension(shared): Watched, uri: Uri) -> Response {
     let text = parameter(&uri, "search").unwrap_or_default().to_lowercase();
     if text.len() > FILTER_BYTES {
         return StatusCode::BAD_REQUEST.into_response();
     }
     let heartbeats = parameter(&uri, "heartbeats").is_some_and(|value| value == "1");
-    let Some(watching) = state.shared.watch(Filter { text, heartbeats }) else {
+    let Some(watching) = shared.watch(Filter { text, heartbeats }) else {
         return (StatusCode::SERVICE_UNAVAILABLE, "too many viewers\n").into_response();
     };
     let mut ticks = interval(TICK);

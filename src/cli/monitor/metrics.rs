@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
 
-use axum::Router;
-use axum::extract::State as Extract;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Extension, Router};
 use http::header;
 
 use super::State;
+use super::api::Watched;
 use crate::cli::observer::Shared;
 use crate::protocol::MessageKind;
 
@@ -21,8 +21,8 @@ pub(super) fn routes() -> Router<Arc<State>> {
     Router::new().route("/metrics", get(metrics))
 }
 
-async fn metrics(Extract(state): Extract<Arc<State>>) -> Response {
-    let text = render(&state.shared);
+async fn metrics(Extension(shared): Watched) -> Response {
+    let text = render(&shared);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 

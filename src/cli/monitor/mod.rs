@@ -6,13 +6,15 @@ mod doctor;
 mod live;
 mod metrics;
 mod pages;
+mod watch;
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use axum::Router;
+use axum::routing::get;
 use clap::Args;
 use serde_json::json;
 use tokio::net::lookup_host;
@@ -22,12 +24,14 @@ use tokio_util::task::AbortOnDropHandle;
 use super::arguments::{Format, Global, Log, Namespaces};
 use super::connection::Patience;
 use super::exit::Failure;
-use super::observer::{Observer, Shared, Watched};
+use super::observer::{Observer, Watched};
 use super::signals::{Hangup, Signals};
-use crate::Error;
+use crate::postgres::Settings;
 use crate::server::{Tokens, listen, serve_pages};
+use crate::{Cluster, Error, Namespace};
 use access::Access;
 use doctor::Doctor;
+use watch::{OnDemand, Watch};
 
 /// Serve a web page, metrics and an API about a cluster
 ///
@@ -60,7 +64,7 @@ pub(super) struct Monitor {
 
 /// What the pages are about.
 pub(super) struct State {
-    shared: Arc<Shared>,
+    watch: Watch,
     doctor: Doctor,
     access: Access,
     /// Whether servers are asked for their sockets.
@@ -86,23 +90,20 @@ impl Monitor {
         let mut signals = Signals::listen()?;
         let mut hangup = Hangup::listen()?;
         let tokens = self.token_file.as_deref().map(Tokens::read).transpose()?;
-        if tokens.is_none() {
-            self.check_loopback().await?;
+        if tokens.is_none() && !is_loopback(&self.listen).await.map_err(|failure| failure.at("--listen"))? {
+            let reason = format!("--listen {}: others can reach this address", self.listen);
+            let hint = "--token-file requires a token; or listen on 127.0.0.1";
+            return Err(Failure::Usage(reason).with_hint(hint));
         }
         let started = tokio::select! {
             started = self.start(global, tokens.clone()) => started?,
             () = signals.next() => return Ok(()),
         };
         let Started { mut observer, closing, mut serving } = started;
-        let reload = || match tokens.as_ref().map(Tokens::reload) {
-            Some(Ok(())) => tracing::info!("tokens read again"),
-            Some(Err(error)) => tracing::error!(%error, "cannot read tokens again, so the old ones stay"),
-            None => {}
-        };
         let outcome = tokio::select! {
             failure = observer.failed() => Err(failure),
             () = signals.next() => Ok(()),
-            () = hangup.each(reload) => Ok(()),
+            () = hangup.each(|| reload(tokens.as_ref())) => Ok(()),
         };
         closing.cancel();
         if let Err(error) = (&mut serving).await {
@@ -120,7 +121,7 @@ impl Monitor {
         let observer = Observer::start(&cluster, settings.clone(), watched).await?;
         let closing = CancellationToken::new();
         let state = Arc::new(State {
-            shared: observer.shared.clone(),
+            watch: Watch::Always(observer.shared.clone()),
             doctor: Doctor::new(settings, options, namespaces),
             access: Access::new(tokens),
             has_sockets: !self.no_sockets,
@@ -130,18 +131,13 @@ impl Monitor {
         announce(address, &observer.shared.server, global);
         Ok(Started { observer, closing, serving: AbortOnDropHandle::new(serving) })
     }
+}
 
-    /// Refuses an address that others reach: without a token everybody there would see all traffic.
-    async fn check_loopback(&self) -> Result<(), Failure> {
-        let addresses = lookup_host(&self.listen).await;
-        let addresses = addresses
-            .map_err(|error| Failure::Other(format!("--listen: cannot resolve {}: {error}", self.listen)))?;
-        match addresses.into_iter().all(|address| address.ip().is_loopback()) {
-            true => Ok(()),
-            false => Err(Failure::Usage(format!("--listen {}: others can reach this address", self.listen))
-                .with_hint("--token-file requires a token; or listen on 127.0.0.1")),
-        }
-    }
+/// Whether only this machine reaches an address: elsewhere nobody without a token may see all traffic.
+async fn is_loopback(listen: &str) -> Result<bool, Failure> {
+    let addresses = lookup_host(listen).await;
+    let addresses = addresses.map_err(|error| Failure::Other(format!("cannot resolve {listen}: {error}")))?;
+    Ok(addresses.into_iter().all(|address| address.ip().is_loopback()))
 }
 
 struct Started {
@@ -155,10 +151,66 @@ fn name_flag(error: Error) -> Failure {
     Failure::from(error).at("--listen")
 }
 
-/// All pages.
-pub(super) fn router(state: Arc<State>) -> Router {
+/// All that a monitor serves.
+fn router(state: Arc<State>) -> Router {
     let api = api::routes().merge(live::routes()).merge(metrics::routes());
-    pages::with_pages(api, state)
+    pages::with_pages(api, state).route("/healthz", get(async || "ok\n"))
+}
+
+/// The page and the API of a server, beside its own `/healthz`, `/readyz` and `/metrics`.
+pub(super) struct AdminPages {
+    pub(super) router: Router,
+    tokens: Option<Tokens>,
+    closing: CancellationToken,
+    _resting: AbortOnDropHandle<()>,
+}
+
+impl AdminPages {
+    /// For the admin address of a server; `None` if others reach that and no token is required. They watch the server's own
+    /// cluster, and only while somebody looks.
+    pub(super) async fn new(
+        cluster: &Cluster,
+        settings: &Settings,
+        namespaces: Vec<Namespace>,
+        listen: &str,
+        token_file: Option<&Path>,
+    ) -> Result<Option<Self>, Failure> {
+        let tokens = token_file.map(Tokens::read).transpose()?;
+        if tokens.is_none() && !is_loopback(listen).await.map_err(|failure| failure.at("--admin-listen"))? {
+            return Ok(None);
+        }
+        let closing = CancellationToken::new();
+        let on_demand = Arc::new(OnDemand::new(cluster.clone(), settings.clone(), namespaces.clone()));
+        let state = Arc::new(State {
+            watch: Watch::OnDemand(on_demand.clone()),
+            doctor: Doctor::new(settings.clone(), cluster.options().clone(), namespaces),
+            access: Access::new(tokens.clone()),
+            has_sockets: true,
+            closing: closing.clone(),
+        });
+        let router = pages::with_pages(api::routes().merge(live::routes()), state);
+        let resting = tokio::spawn(async move { on_demand.rest().await });
+        Ok(Some(Self { router, tokens, closing, _resting: AbortOnDropHandle::new(resting) }))
+    }
+
+    /// Reads the tokens again.
+    pub(super) fn reload(&self) {
+        reload(self.tokens.as_ref());
+    }
+
+    /// Ends what is streamed.
+    pub(super) fn close(&self) {
+        self.closing.cancel();
+    }
+}
+
+/// Reads the tokens again. After an error, which is logged, all stays as it is.
+fn reload(tokens: Option<&Tokens>) {
+    match tokens.map(Tokens::reload) {
+        Some(Ok(())) => tracing::info!("tokens of the monitor read again"),
+        Some(Err(error)) => tracing::error!(%error, "cannot read tokens again, so the old ones stay"),
+        None => {}
+    }
 }
 
 /// Prints the address to stdout, for people and for scripts.

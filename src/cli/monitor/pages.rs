@@ -48,11 +48,11 @@ const HEADERS: [(HeaderName, &str); 7] = [
 /// Adds the page and the login to the routes, which need a token if there is one.
 pub(super) fn with_pages(routes: Router<Arc<State>>, state: Arc<State>) -> Router {
     let inside = routes
+        .layer(middleware::from_fn_with_state(state.clone(), watch))
         .route("/", get(async || html(INDEX.to_owned())))
         .route("/app.js", get(async || typed("text/javascript; charset=utf-8", SCRIPT)))
         .layer(middleware::from_fn_with_state(state.clone(), require_access));
     Router::new()
-        .route("/healthz", get(async || "ok\n"))
         .route("/app.css", get(async || typed("text/css; charset=utf-8", STYLE)))
         .route("/icon.svg", get(async || typed("image/svg+xml", ICON)))
         .route("/login", post(log_in))
@@ -76,6 +76,21 @@ async fn add_headers(request: Request, next: Next) -> Response {
         response.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     response
+}
+
+/// Gives a request what is watched.
+async fn watch(Extract(state): Extract<Arc<State>>, mut request: Request, next: Next) -> Response {
+    match state.watch.shared().await {
+        Ok(shared) => {
+            request.extensions_mut().insert(shared);
+            next.run(request).await
+        }
+        Err(failure) => {
+            tracing::warn!(%failure, "the cluster cannot be watched");
+            (StatusCode::SERVICE_UNAVAILABLE, "the cluster cannot be watched; the log says why\n")
+                .into_response()
+        }
+    }
 }
 
 async fn require_access(Extract(state): Extract<Arc<State>>, request: Request, next: Next) -> Response {

@@ -175,16 +175,13 @@ pub(super) async fn run(shared: Arc<Shared>, cluster: Cluster) -> Result<(), Fai
     loop {
         let asked = Instant::now();
         let mut pause = SHORTEST;
-        match ask(&shared.namespaces, &cluster).await {
-            Ok(answers) => {
-                let inventory = Inventory::new(asked, answers);
-                pause += Duration::from_secs((inventory.total / SOCKETS_A_SECOND) as u64);
-                shared.inventory.send_replace(Some(Arc::new(inventory)));
-            }
-            // The subscription says so as well.
-            Err(error) if error.is_disconnected() => tracing::debug!(%error, "sockets were not listed"),
-            Err(error) => return Err(error.into()),
-        }
+        let answers = ask(&shared.namespaces, &cluster).await;
+        let outcome = answers.map(|answers| {
+            let inventory = Inventory::new(asked, answers);
+            pause += Duration::from_secs((inventory.total / SOCKETS_A_SECOND) as u64);
+            shared.inventory.send_replace(Some(Arc::new(inventory)));
+        });
+        shared.asked(outcome);
         sleep(pause.min(LONGEST)).await;
     }
 }

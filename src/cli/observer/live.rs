@@ -119,6 +119,12 @@ impl Live {
         Some(Watching { live: self.clone(), id, lines, skipped })
     }
 
+    /// Ends what all viewers read.
+    pub(super) fn close(&self) {
+        lock(&self.viewers).clear();
+        self.count.store(0, Ordering::Relaxed);
+    }
+
     /// Shows a message to all who want it.
     pub(super) fn show(&self, second: u64, received: &Received) {
         if self.count.load(Ordering::Relaxed) == 0 {

@@ -54,6 +54,15 @@ pub(super) struct Link {
     pub(super) lost: Option<String>,
     /// How often it was.
     pub(super) interruptions: u64,
+    /// Why the servers could not be asked the last time.
+    pub(super) problem: Option<String>,
+}
+
+impl Link {
+    /// What is wrong, if anything is.
+    pub(super) fn trouble(&self) -> Option<&str> {
+        self.lost.as_deref().or(self.problem.as_deref())
+    }
 }
 
 /// What is known, as of now.
@@ -111,6 +120,11 @@ impl Observer {
         Ok(Self { shared, tasks })
     }
 
+    /// Whether it cannot go on.
+    pub(super) fn has_failed(&mut self) -> bool {
+        self.tasks.try_join_next().is_some()
+    }
+
     /// Resolves when it cannot go on.
     pub(super) async fn failed(&mut self) -> Failure {
         match self.tasks.join_next().await {
@@ -118,6 +132,13 @@ impl Observer {
             Some(Ok(Ok(()))) | None => Error::Closed.into(),
             Some(Err(error)) => Failure::Other(format!("the observer has failed: {error}")),
         }
+    }
+}
+
+impl Drop for Observer {
+    /// Viewers would wait for what does not come any more.
+    fn drop(&mut self) {
+        self.shared.live.close();
     }
 }
 
@@ -204,6 +225,20 @@ impl Shared {
             }
             Event::Restored(_) => lock(&self.link).lost = None,
         }
+    }
+
+    /// Notes whether the servers could be asked. While Postgres is away the subscription says so.
+    fn asked(&self, outcome: crate::Result<()>) {
+        let problem = match outcome {
+            Ok(()) => None,
+            Err(error) if error.is_disconnected() => return,
+            Err(error) => Some(error.to_string()),
+        };
+        let mut link = lock(&self.link);
+        if let Some(problem) = problem.as_ref().filter(|_| link.problem != problem) {
+            tracing::warn!(problem, "cannot ask the servers");
+        }
+        link.problem = problem;
     }
 
     /// Notes what is measured now.

@@ -99,7 +99,7 @@ impl Asking {
                             lock(&shared.nodes).round_trips.insert(name, round_trip);
                         }
                         // The first answers are shown at once.
-                        look(&monitor, &shared).await?;
+                        look(&monitor, &shared).await;
                     }
                     Some(NodeEvent::Restored(_)) => asking.reset_immediately(),
                     Some(_) => {}
@@ -107,11 +107,11 @@ impl Asking {
                 },
                 _ = asking.tick() => {
                     if shared.link().lost.is_none() {
-                        ask(&mut monitor).await?;
+                        ask(&mut monitor, &shared).await;
                     }
                 }
                 _ = looking.tick() => {
-                    look(&monitor, &shared).await?;
+                    look(&monitor, &shared).await;
                     shared.measure();
                 }
             }
@@ -119,16 +119,18 @@ impl Asking {
     }
 }
 
-async fn look(monitor: &NodeMonitor, shared: &Shared) -> Result<(), Failure> {
-    let heard = monitor.heard().await?;
-    lock(&shared.nodes).look(heard);
-    Ok(())
+/// Sees which servers are live. A process that is too busy to tell is asked again soon.
+async fn look(monitor: &NodeMonitor, shared: &Shared) {
+    match monitor.heard().await {
+        Ok(heard) => lock(&shared.nodes).look(heard),
+        Err(error) => tracing::debug!(%error, "which servers are live is not known"),
+    }
 }
 
-/// Asks which servers are there. While Postgres is away the subscription says so.
-async fn ask(monitor: &mut NodeMonitor) -> Result<(), Failure> {
-    match timeout(PATIENCE, monitor.ask(false)).await {
-        Ok(Err(error)) if !error.is_disconnected() => Err(error.into()),
-        _ => Ok(()),
+/// Asks which servers are there.
+async fn ask(monitor: &mut NodeMonitor, shared: &Shared) {
+    // Without an answer in time Postgres is away, which the subscription says.
+    if let Ok(outcome) = timeout(PATIENCE, monitor.ask(false)).await {
+        shared.asked(outcome);
     }
 }

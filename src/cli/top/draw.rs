@@ -107,8 +107,8 @@ fn title(frame: &mut Frame, area: Rect, picture: &Picture, view: &View, theme: T
     let time = picture.time.to_zoned(TimeZone::system()).strftime("%H:%M:%S").to_string();
     let server = safe::line(&picture.server).into_owned();
     let mut left = vec![Span::styled("pgio top  ", theme.bold())];
-    match &picture.link.lost {
-        Some(lost) => left.push(Span::styled(format!("{}; waiting for it", safe::line(lost)), theme.bad())),
+    match picture.link.trouble() {
+        Some(trouble) => left.push(Span::styled(safe::line(trouble).into_owned(), theme.bad())),
         None => left.push(Span::raw(format!("{server}  {}", picture.namespaces.join(" ")))),
     }
     let state = if view.is_paused { Span::styled("PAUSED  ", theme.bad()) } else { Span::raw("") };

@@ -27,8 +27,8 @@ pub(super) fn snapshot(
         let line: String = format!("{label:<12} {value}").chars().take(width).collect();
         lines.text(&line)?;
     }
-    if let Some(lost) = &picture.link.lost {
-        lines.text(&format!("\x1b[31m{}\x1b[0m", safe::line(lost)))?;
+    if let Some(trouble) = picture.link.trouble() {
+        lines.text(&format!("\x1b[31m{}\x1b[0m", safe::line(trouble)))?;
     }
     let rows = picture.sorted(sort, false, "");
     if rows.is_empty() {

@@ -17,6 +17,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::support::pgio::{Running, pgio, run, run_with_input};
+use crate::support::pgio_serve::{PgioServe, until};
 use crate::support::postgres::postgres;
 use crate::support::whole::whole;
 
@@ -350,7 +351,7 @@ async fn the_dashboard_and_the_alerts_ask_for_metrics_that_exist() {
     let monitor = Monitor::start(cluster.url(), &[]).await;
     monitor.wait_for("/api/overview", |now| now["sockets"] == 4 && now["commitsPerSecond"].is_number()).await;
     let (_, mut metrics) = monitor.get("/metrics").await;
-    let serve = crate::support::pgio_serve::PgioServe::start(cluster.url(), &[]).await;
+    let serve = PgioServe::start(cluster.url(), &[]).await;
     metrics += &serve.get("/metrics").await.1;
     let alerts = documents().join("prometheus/alerts.yml");
     promtool(&["check", "rules", alerts.to_str().unwrap()], "").await;
@@ -366,4 +367,78 @@ async fn the_dashboard_and_the_alerts_ask_for_metrics_that_exist() {
             assert!(documented.contains(name), "{name}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_server_has_the_same_page_on_its_admin_address() {
+    let cluster = whole().await;
+    let admin = ["--admin-listen", "127.0.0.1:0", "-n", "/", "-n", "/admin"];
+    let serve = PgioServe::start(cluster.url(), &admin).await;
+    cluster.mixed.servers[0].wait_for_server_count("/", 5).await;
+    let client = serve.client(cluster.mixed.servers[0].peer()).await;
+    let address = serve.announced["adminAddress"].as_str().unwrap().to_owned();
+    let get = async |path: &str| {
+        serve.request_at(&address, &format!("GET {path} HTTP/1.0\r\nhost: localhost\r\n\r\n")).await
+    };
+    cluster
+        .undisturbed(async {
+            let (head, page) = get("/").await;
+            assert!(
+                head.starts_with("HTTP/1.0 200") && page.contains("<title>pgio monitor</title>"),
+                "{head}"
+            );
+            until("all servers and sockets are seen", async || {
+                let now: Value = serde_json::from_str(&get("/api/overview").await.1).unwrap();
+                now["nodes"] == 10 && now["sockets"] == 5
+            })
+            .await;
+            run(&mut pgio(cluster.url(), &["emit", "-q", "chat", "hi"])).await.succeeded();
+            until("an event is counted", async || get("/api/rates").await.1.contains("\"chat\"")).await;
+        })
+        .await;
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        assert!(get(path).await.0.starts_with("HTTP/1.0 200"), "{path}");
+    }
+    assert!(get("/metrics").await.1.contains("pgio_connections"));
+    // Nothing of it is on the address of the clients.
+    for path in ["/", "/api/overview", "/app.js", "/metrics"] {
+        assert_eq!(serve.get(path).await.0, 404, "{path}");
+    }
+    drop(client);
+    let mut serve = serve;
+    serve.signal(Signal::SIGTERM);
+    assert!(serve.ended().await.success());
+}
+
+#[tokio::test]
+async fn the_page_of_a_server_that_others_reach_needs_a_token() {
+    let postgres = postgres().await;
+    let open = PgioServe::start(postgres.url(), &["--admin-listen", "0.0.0.0:0"]).await;
+    let port = |serve: &PgioServe| {
+        let address = serve.announced["adminAddress"].as_str().unwrap();
+        format!("127.0.0.1:{}", address.rsplit(':').next().unwrap())
+    };
+    let status = async |serve: &PgioServe, path: &str, header: &str| {
+        let request = format!("GET {path} HTTP/1.0\r\n{header}\r\n");
+        serve.request_at(&port(serve), &request).await.0.split(' ').nth(1).unwrap().to_owned()
+    };
+    open.wait_for_log("no page at /, since others can reach the admin address and no token is required")
+        .await;
+    assert_eq!(
+        (status(&open, "/", "").await, status(&open, "/metrics", "").await),
+        ("404".into(), "200".into())
+    );
+    let tokens = NamedTempFile::new().unwrap();
+    std::fs::write(tokens.path(), TOKEN).unwrap();
+    let file = tokens.path().to_str().unwrap();
+    let closed =
+        PgioServe::start(postgres.url(), &["--admin-listen", "0.0.0.0:0", "--admin-token-file", file]).await;
+    assert_eq!(status(&closed, "/api/overview", "").await, "401");
+    assert_eq!(status(&closed, "/", "").await, "401");
+    let bearer = format!("authorization: Bearer {TOKEN}\r\n");
+    assert_eq!(status(&closed, "/api/overview", &bearer).await, "200");
+    assert_eq!(
+        (status(&closed, "/healthz", "").await, status(&closed, "/metrics", "").await),
+        ("200".into(), "200".into())
+    );
 }

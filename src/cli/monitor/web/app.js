@@ -133,7 +133,8 @@ function drawAttachments(table) {
 async function overview() {
   const now = await ask("/api/overview");
   if (!now) return;
-  setStatus(now.connected ? "up" : "down", now.connected ? "connected" : `no database: ${now.lost}`);
+  const trouble = now.lost ? `no database: ${now.lost}` : now.problem;
+  setStatus(trouble ? "down" : "up", trouble ?? "connected");
   $("database").textContent = now.database;
   $("namespaces").textContent = now.namespaces.join(" ");
   document.body.classList.toggle("single", now.namespaces.length === 1);
@@ -442,7 +443,8 @@ function filterLive() {
   $("lines").replaceChildren();
   arrived = [];
   waiting = [];
-  connect();
+  document.addEventListener("visibilitychange", () => (document.hidden ? source.close() : connect()));
+connect();
 }
 
 function pause() {
@@ -537,4 +539,5 @@ repeat(LIST_EVERY, async () => {
 // What the servers answer first is shown at once.
 for (const delay of [1500, 4000]) setTimeout(() => Object.values(lists).forEach((list) => list.load()), delay);
 repeat(DOCTOR_EVERY, () => examine(false));
+document.addEventListener("visibilitychange", () => (document.hidden ? source.close() : connect()));
 connect();
