@@ -434,7 +434,8 @@ function connect() {
   });
   source.addEventListener("error", () => {
     // Too many viewers, or a token that is not valid any more: the browser does not try again by itself.
-    if (source.readyState === EventSource.CLOSED) setTimeout(connect, 5000);
+    if (source.readyState !== EventSource.CLOSED) return;
+    setTimeout(() => document.hidden || connect(), 5000);
   });
   say();
 }
