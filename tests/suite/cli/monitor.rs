@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use pgio::cluster::{Content, Event};
+use pgio::postgres::private::Shutdown;
 use pgio::protocol::{Body, Message, Uid};
 use pgio::{AdapterOptions, Cluster, Settings};
 use serde_json::{Value, json};
@@ -18,7 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::support::pgio::{Running, pgio, run, run_with_input};
 use crate::support::pgio_serve::{PgioServe, until};
-use crate::support::postgres::postgres;
+use crate::support::postgres::{own_server, postgres};
 use crate::support::whole::whole;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -302,6 +303,24 @@ async fn without_a_token_it_stays_on_this_machine() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.0 403"), "{answer}");
+    monitor.ends_at(Signal::SIGTERM).await;
+}
+
+#[tokio::test]
+async fn a_monitor_outlives_a_restart_of_postgres() {
+    let mut postgres = own_server().await;
+    let url = postgres.url().to_owned();
+    let monitor = Monitor::start(&url, &[]).await;
+    monitor.wait_for("/api/overview", |now| now["connected"] == true).await;
+    postgres.take_down(Shutdown::Immediate).await.unwrap();
+    let away = monitor.wait_for("/api/overview", |now| now["connected"] == false).await;
+    assert!(away["lost"].is_string() && away["interruptions"] == 1, "{away}");
+    let (status, text) = monitor.get("/metrics").await;
+    assert!(status == 200 && text.contains("pgio_cluster_listener_up 0"), "{text}");
+    postgres.start_again().await.unwrap();
+    monitor.wait_for("/api/overview", |now| now["connected"] == true && now["queueUsage"].is_number()).await;
+    run(&mut pgio(&url, &["emit", "-q", "chat", "hi"])).await.succeeded();
+    monitor.wait_for("/api/rates", |rates| rates["rows"][0]["name"] == "chat").await;
     monitor.ends_at(Signal::SIGTERM).await;
 }
 
