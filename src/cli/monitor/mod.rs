@@ -117,7 +117,7 @@ impl Monitor {
         let (settings, options) = (global.settings()?, global.adapter_options());
         let (listener, address) = listen(&self.listen).await.map_err(name_flag)?;
         let cluster = global.connect(&mut Patience::none()).await?;
-        let watched = Watched { namespaces: namespaces.clone(), sockets: !self.no_sockets };
+        let watched = Watched { namespaces: namespaces.clone(), sockets: !self.no_sockets, must_hear: false };
         let observer = Observer::start(&cluster, settings.clone(), watched).await?;
         let closing = CancellationToken::new();
         let state = Arc::new(State {

@@ -62,7 +62,7 @@ impl OnDemand {
         if let Some(running) = &*observer {
             return Ok(running.shared.clone());
         }
-        let watched = Watched { namespaces: self.namespaces.clone(), sockets: true };
+        let watched = Watched { namespaces: self.namespaces.clone(), sockets: true, must_hear: false };
         let starting = Observer::start(&self.cluster, self.settings.clone(), watched);
         let started = timeout(PATIENCE, starting).await.map_err(|_| {
             Failure::Other(format!("no answer from Postgres within {} s", PATIENCE.as_secs()))

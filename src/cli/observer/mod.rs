@@ -29,11 +29,16 @@ pub(super) use nodes::NodeView;
 /// How many messages are counted before readers get their turn.
 const BATCH: usize = 4096;
 
+/// How long the observer's own notification may take to come back.
+const LOOPBACK: Duration = Duration::from_secs(3);
+
 /// What to watch.
 pub(super) struct Watched {
     pub(super) namespaces: Vec<Namespace>,
     /// Whether servers are asked for their sockets, which makes each list all of its own.
     pub(super) sockets: bool,
+    /// Whether it is the end when no notification comes at all, not even the observer's own.
+    pub(super) must_hear: bool,
 }
 
 /// What is measured rather than counted, in a second.
@@ -93,7 +98,7 @@ impl Observer {
         settings: Settings,
         watched: Watched,
     ) -> Result<Self, Failure> {
-        let Watched { namespaces, sockets } = watched;
+        let Watched { namespaces, sockets, must_hear } = watched;
         let server = cluster.server_identity().await?;
         let database = database::Sampler::connect(settings, cluster.options()).await?;
         let heard = cluster.subscribe(&namespaces, |_| true).await?;
@@ -114,6 +119,7 @@ impl Observer {
         tasks.spawn(count(shared.clone(), heard));
         tasks.spawn(asking.run(shared.clone()));
         tasks.spawn(database.run(shared.clone()));
+        tasks.spawn(check_loopback(shared.clone(), cluster.clone(), must_hear));
         if sockets {
             tasks.spawn(inventory::run(shared.clone(), cluster.clone()));
         }
@@ -133,6 +139,18 @@ impl Observer {
             Some(Err(error)) => Failure::Other(format!("the observer has failed: {error}")),
         }
     }
+}
+
+/// Says so if nothing can be heard, as through a pooler in transaction mode: the question who is live should have come back.
+async fn check_loopback(shared: Arc<Shared>, cluster: Cluster, must_hear: bool) -> Result<(), Failure> {
+    tokio::time::sleep(LOOPBACK).await;
+    match cluster.ensure_loopback(LOOPBACK) {
+        Err(error) if must_hear => return Err(error.into()),
+        Err(error) => shared.asked(Err(error)),
+        Ok(()) => {}
+    }
+    // The end of a task is the end of the observer.
+    std::future::pending().await
 }
 
 impl Drop for Observer {
@@ -231,7 +249,9 @@ impl Shared {
     fn asked(&self, outcome: crate::Result<()>) {
         let problem = match outcome {
             Ok(()) => None,
-            Err(error) if error.is_disconnected() => return,
+            Err(error) if error.is_disconnected() && !matches!(error, Error::NotificationsNotDelivered) => {
+                return;
+            }
             Err(error) => Some(error.to_string()),
         };
         let mut link = lock(&self.link);

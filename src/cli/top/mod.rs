@@ -25,6 +25,7 @@ use super::observer::{Observer, Watched};
 use super::output::lines::Lines;
 use super::screen::Screen;
 use super::traffic::By;
+use crate::Cluster;
 use picture::{Picture, Window};
 use view::{Input, Sort, View};
 
@@ -95,11 +96,12 @@ impl Top {
     }
 
     async fn watch(&self, global: &Global) -> Result<(), Failure> {
-        let watched = Watched { namespaces: self.namespaces.list(), sockets: !self.no_sockets };
+        let watched =
+            Watched { namespaces: self.namespaces.list(), sockets: !self.no_sockets, must_hear: true };
         let cluster = global.connect(&mut Patience::none()).await?;
         let mut observer = Observer::start(&cluster, global.settings()?, watched).await?;
         if self.once {
-            return self.once(global, &mut observer).await;
+            return self.once(global, &cluster, &mut observer).await;
         }
         match global.output == Format::Text && std::io::stdout().is_terminal() {
             true => self.screen(&mut observer).await,
@@ -116,7 +118,7 @@ impl Top {
         Window::Last(usize::try_from(self.seconds()).unwrap_or(usize::MAX))
     }
 
-    async fn once(&self, global: &Global, observer: &mut Observer) -> Result<(), Failure> {
+    async fn once(&self, global: &Global, cluster: &Cluster, observer: &mut Observer) -> Result<(), Failure> {
         let window = Duration::from_secs(self.seconds()) + SETTLED;
         let end = observer.shared.started() + window;
         let shared = observer.shared.clone();
@@ -134,6 +136,7 @@ impl Top {
             picture = wait => picture,
             failure = observer.failed() => return Err(failure),
         };
+        cluster.ensure_loopback(window)?;
         let mut lines = Lines::stdout();
         match global.output {
             Format::Json => lines.json(&picture.object(self.sort, self.limit))?,

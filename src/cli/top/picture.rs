@@ -143,6 +143,7 @@ impl Picture {
 
     /// Takes in what has become known of the servers and of Postgres meanwhile.
     pub(super) fn refresh(&mut self, shared: &Shared) {
+        self.link = shared.link();
         self.database = shared.database();
         let inventory = shared.inventory();
         self.nodes = shared.nodes();
