@@ -1,4 +1,4 @@
-//! Who may ask: everybody on this machine, or whoever shows a token.
+//! Access control: every user of this machine, or every client with a token.
 //!
 //! A program shows its token in a header. A browser gets a session for it, whose id is in a cookie that no script reads and
 //! no other site sends. Neither is ever in a URL.
@@ -31,9 +31,9 @@ const ID_BYTES: usize = 32;
 const WRONG_TOKEN: Duration = Duration::from_secs(1);
 const WRONG_TOKENS: usize = 8;
 
-/// Who may ask.
+/// The access control of a monitor.
 pub(super) struct Access {
-    /// `None` if everybody may, who reaches a loopback address.
+    /// `None` if no token is required.
     tokens: Option<Tokens>,
     sessions: Mutex<VecDeque<Session>>,
     wrong: Semaphore,
@@ -47,7 +47,7 @@ struct Session {
     since: Instant,
 }
 
-/// What has become of a login.
+/// The outcome of a login.
 pub(super) enum Login {
     /// The id of the new session.
     Session(String),

@@ -1,4 +1,4 @@
-//! `/api/*`: what is known, as JSON. Every list comes in pages, however many there are.
+//! `/api/*`: the state of the observer as JSON. Every list comes in pages, however many there are.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ const WINDOW: usize = 5;
 const PAGE: usize = 200;
 const USUAL_PAGE: usize = 25;
 
-/// What is watched: every route of the API has it.
+/// The observer's state, which every route of the API gets.
 pub(super) type Watched = Extension<Arc<Shared>>;
 
 pub(super) fn routes() -> Router<Arc<State>> {

@@ -1,4 +1,4 @@
-//! What `pgio doctor` finds, for whoever asks: examined when it is asked for, and remembered for a while.
+//! The findings of `pgio doctor`: examined on request, and cached.
 
 use std::time::{Duration, Instant};
 
@@ -10,14 +10,14 @@ use crate::cli::doctor::findings;
 use crate::postgres::Settings;
 use crate::{AdapterOptions, Namespace};
 
-/// How long findings are good enough, and how long for who wants fresh ones.
+/// How long findings are cached, for usual requests and for those that want fresh ones.
 const KEPT: Duration = Duration::from_secs(300);
 const FRESH: Duration = Duration::from_secs(10);
 
 /// How long an examination may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Examines one after the other: whoever asks meanwhile waits for the same findings.
+/// Examines once at a time: requests in the meantime wait for the same findings.
 pub(super) struct Doctor {
     settings: Settings,
     options: AdapterOptions,

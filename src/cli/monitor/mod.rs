@@ -62,7 +62,7 @@ pub(super) struct Monitor {
     no_sockets: bool,
 }
 
-/// What the pages are about.
+/// The state behind the pages.
 pub(super) struct State {
     watch: Watch,
     doctor: Doctor,
@@ -198,7 +198,7 @@ impl AdminPages {
         reload(self.tokens.as_ref());
     }
 
-    /// Ends what is streamed.
+    /// Ends the streams of live traffic.
     pub(super) fn close(&self) {
         self.closing.cancel();
     }

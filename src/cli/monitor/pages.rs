@@ -21,7 +21,7 @@ const SCRIPT: &str = include_str!("web/app.js");
 const STYLE: &str = include_str!("web/app.css");
 const ICON: &str = include_str!("web/icon.svg");
 
-/// What is put into the login page after a wrong token.
+/// The message of the login page after a wrong token.
 const WRONG: &str = "<p class=\"bad\" role=\"alert\">This token is not known here.</p>";
 
 /// Where the login page shows it.
@@ -78,7 +78,7 @@ async fn add_headers(request: Request, next: Next) -> Response {
     response
 }
 
-/// Gives a request what is watched.
+/// Adds the observer's state to a request.
 async fn watch(Extract(state): Extract<Arc<State>>, mut request: Request, next: Next) -> Response {
     match state.watch.shared().await {
         Ok(shared) => {

@@ -1,4 +1,4 @@
-//! What the pages are about: an observer that always watches, or one that watches while somebody looks.
+//! The observer behind the pages: one that always runs, or one that runs on demand.
 
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,13 +14,13 @@ use crate::{Cluster, Namespace};
 /// How long after the last request watching goes on, so that ten minutes can be seen.
 const RESTS_AFTER: Duration = Duration::from_secs(600);
 
-/// How often to look whether anybody still does.
+/// How often to look whether the observer is still needed.
 const LOOK: Duration = Duration::from_secs(30);
 
 /// How long the start of an observer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What is watched.
+/// The observer behind the pages.
 pub(super) enum Watch {
     /// By an observer that runs as long as the process.
     Always(Arc<Shared>),
@@ -29,7 +29,7 @@ pub(super) enum Watch {
 }
 
 impl Watch {
-    /// What is known.
+    /// Its state. Starts the observer if it is not running.
     pub(super) async fn shared(&self) -> Result<Arc<Shared>, Failure> {
         match self {
             Self::Always(shared) => Ok(shared.clone()),

@@ -1,4 +1,4 @@
-//! Samples what Postgres says of itself: the notification queue, commits, WAL, and the attachment table.
+//! Samples the statistics of Postgres: the notification queue, commits, WAL, and the attachment table.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ const TABLE_EVERY: u32 = 5;
 /// How long a look may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What Postgres says of itself. What it does not say, or not to this role, is `None`.
+/// Statistics of Postgres. A value that is not available, or not to this role, is `None`.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(in crate::cli) struct Database {
     /// How full the notification queue is, from 0 to 1.

@@ -56,7 +56,7 @@ pub(in crate::cli) struct SocketView {
     pub(in crate::cli) address: Option<String>,
     pub(in crate::cli) transport: Option<String>,
     pub(in crate::cli) connected_at: Option<Timestamp>,
-    /// What the application keeps with it, as JSON.
+    /// The application's data, as JSON.
     pub(in crate::cli) data: String,
 }
 
@@ -69,7 +69,7 @@ pub(in crate::cli) struct RoomMembers {
     pub(in crate::cli) nodes: usize,
 }
 
-/// What the servers listed.
+/// The sockets that the servers listed.
 #[derive(Debug)]
 pub(in crate::cli) struct Inventory {
     asked: Instant,

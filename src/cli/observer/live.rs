@@ -1,6 +1,6 @@
 //! Live traffic for viewers: a short text for each message that a viewer wants, and a count of those that it missed.
 //!
-//! Each viewer has a bounded queue and a budget of messages a second. What is beyond either is counted and not shown, so that
+//! Each viewer has a bounded queue and a budget of messages a second. A message beyond either is counted and not shown, so that
 //! neither a slow viewer nor a flood holds up the counting of all traffic.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -32,7 +32,7 @@ const ROOMS: usize = 8;
 const NAME_BYTES: usize = 80;
 const TEXT_BYTES: usize = 240;
 
-/// What a viewer wants to see.
+/// The messages that a viewer wants.
 #[derive(Debug, Clone, Default)]
 pub(in crate::cli) struct Filter {
     /// Part of the event, a room, the namespace, the sender or the type, in lower case; empty for all.
@@ -82,7 +82,7 @@ struct Viewer {
     shown: u32,
 }
 
-/// What a viewer reads. Dropping it ends it.
+/// The subscription of a viewer. Dropping it ends it.
 pub(in crate::cli) struct Watching {
     live: Arc<Live>,
     id: u64,
@@ -119,13 +119,13 @@ impl Live {
         Some(Watching { live: self.clone(), id, lines, skipped })
     }
 
-    /// Ends what all viewers read.
+    /// Ends the subscriptions of all viewers.
     pub(super) fn close(&self) {
         lock(&self.viewers).clear();
         self.count.store(0, Ordering::Relaxed);
     }
 
-    /// Shows a message to all who want it.
+    /// Queues a message for every viewer that wants it.
     pub(super) fn show(&self, second: u64, received: &Received) {
         if self.count.load(Ordering::Relaxed) == 0 {
             return;

@@ -1,7 +1,7 @@
 //! Watches a cluster from outside: an observer is no member of it, and no server counts it.
 //!
 //! It owns the subscription that counts all traffic, the questions to the servers, and a session for the statistics of
-//! Postgres, each in a task of its own. What they find is in [`Shared`], which readers look at as often as they like: no
+//! Postgres, each in a task of its own. Their results are in [`Shared`], which readers look at as often as they like: no
 //! reader holds up the counting.
 
 mod database;
@@ -32,7 +32,7 @@ const BATCH: usize = 4096;
 /// How long the observer's own notification may take to come back.
 const LOOPBACK: Duration = Duration::from_secs(3);
 
-/// What to watch.
+/// The options of an observer.
 pub(super) struct Watched {
     pub(super) namespaces: Vec<Namespace>,
     /// Whether servers are asked for their sockets, which makes each list all of its own.
@@ -41,7 +41,7 @@ pub(super) struct Watched {
     pub(super) must_hear: bool,
 }
 
-/// What is measured rather than counted, in a second.
+/// The gauges of a second.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Gauges {
     pub(super) nodes: u32,
@@ -64,13 +64,13 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// What is wrong, if anything is.
+    /// The current error, if there is one.
     pub(super) fn trouble(&self) -> Option<&str> {
         self.lost.as_deref().or(self.problem.as_deref())
     }
 }
 
-/// What is known, as of now.
+/// The state of an observer.
 pub(super) struct Shared {
     started: Instant,
     /// Which database this is, without secrets.
@@ -141,7 +141,7 @@ impl Observer {
     }
 }
 
-/// Says so if nothing can be heard, as through a pooler in transaction mode: the question who is live should have come back.
+/// Reports that notifications are not delivered, as through a pooler in transaction mode: the observer's own has not come back.
 async fn check_loopback(shared: Arc<Shared>, cluster: Cluster, must_hear: bool) -> Result<(), Failure> {
     tokio::time::sleep(LOOPBACK).await;
     match cluster.ensure_loopback(LOOPBACK) {
@@ -160,7 +160,7 @@ impl Drop for Observer {
     }
 }
 
-/// Counts what comes.
+/// Counts the messages of the subscription.
 async fn count(shared: Arc<Shared>, mut heard: Subscription) -> Result<(), Failure> {
     while let Some(first) = heard.next().await {
         {
@@ -188,12 +188,12 @@ impl Shared {
         self.started
     }
 
-    /// What was counted. Counting waits for as long as this is held.
+    /// The counters. Counting waits for as long as this is held.
     pub(super) fn traffic(&self) -> MutexGuard<'_, Traffic> {
         lock(&self.traffic)
     }
 
-    /// What was measured in the seconds before that one, the oldest first.
+    /// The gauges of the seconds before that one, the oldest first.
     pub(super) fn gauges(&self, second: u64, seconds: usize) -> Vec<Gauges> {
         lock(&self.gauges).before(second, seconds).collect()
     }
@@ -224,7 +224,7 @@ impl Shared {
         tokio::time::timeout(within, inventory.wait_for(Option::is_some)).await.ok();
     }
 
-    /// What Postgres says of itself.
+    /// Statistics of Postgres.
     pub(super) fn database(&self) -> Database {
         *lock(&self.database)
     }
@@ -261,7 +261,7 @@ impl Shared {
         link.problem = problem;
     }
 
-    /// Notes what is measured now.
+    /// Stores the gauges of this second.
     fn measure(&self) {
         let nodes = lock(&self.nodes).len();
         let sockets = self.inventory().map_or(0, |inventory| inventory.total);

@@ -17,7 +17,7 @@ const ASK_EVERY: Duration = Duration::from_secs(30);
 /// How often to look which servers are live.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// What comes later is no answer, but the heartbeat of a server that started meanwhile.
+/// A later heartbeat is no answer, but that of a server that started meanwhile.
 const LONGEST_ROUND_TRIP: Duration = Duration::from_secs(4);
 
 /// How long asking may take while Postgres does not answer.

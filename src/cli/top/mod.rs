@@ -35,15 +35,15 @@ const SETTLED: Duration = Duration::from_millis(50);
 /// The intervals that there may be: no flicker, and no more than is remembered.
 const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(600);
 
-/// How long --once waits for what the servers say, besides the interval.
+/// How long --once waits for the answers of the servers, besides the interval.
 const PATIENCE: Duration = Duration::from_secs(6);
 
 /// Show the traffic of the cluster at a glance, live
 ///
 /// Counts every message: by event, room and sender, with the bytes inline and in attachments. Rates are of the last whole
-/// seconds of an interval. Commits are those of the database, WAL is that of the whole server; what this role may not see is
-/// shown as -. Servers are asked for their sockets seldom, as each then lists all of its own: every 15 s, and a second
-/// later for each 100 sockets. Nobody notices it: pgio is no member of the cluster.
+/// seconds of an interval. Commits are those of the database, WAL is that of the whole server; a value that this role may not
+/// read is shown as -. Servers are asked for their sockets seldom, as each then lists all of its own: every 15 s, and a second
+/// later for each 100 sockets. No server counts it: pgio is no member of the cluster.
 ///
 /// Keys: Tab ranks by event, room or sender; s sorts, r reverses, / filters, space pauses, ? shows all keys, q quits.
 #[derive(Args)]
@@ -57,10 +57,10 @@ Examples:
 pub(super) struct Top {
     #[command(flatten)]
     namespaces: Namespaces,
-    /// What to rank
+    /// Rank events, rooms or senders
     #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
     by: By,
-    /// What comes first
+    /// Sort the rows in this order
     #[arg(long, value_enum, default_value_t, value_name = "ORDER")]
     sort: Sort,
     /// How often to show it; rates are of whole seconds

@@ -1,4 +1,4 @@
-//! What is known at one moment, ready to be shown.
+//! A snapshot of the observer, ready to be shown.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub(in crate::cli) enum Window {
     Since(u64),
 }
 
-/// What is known at one moment.
+/// A snapshot of the observer.
 pub(in crate::cli) struct Picture {
     pub(super) time: Timestamp,
     pub(super) server: String,
@@ -33,7 +33,7 @@ pub(in crate::cli) struct Picture {
     /// How many whole seconds the rates are of: none at the start.
     pub(super) seconds: usize,
     pub(super) link: Link,
-    /// What came in these seconds.
+    /// The messages of these seconds.
     pub(in crate::cli) recent: Counts,
     /// Events and bytes of each of the last seconds, the oldest first.
     pub(super) events: Vec<u64>,
@@ -97,7 +97,7 @@ impl Ranked {
 }
 
 impl Picture {
-    /// What is known now. Rates are of these seconds, as far as they are remembered.
+    /// Takes a snapshot. Rates are of these seconds, as far as they are remembered.
     pub(in crate::cli) fn take(shared: &Shared, by: By, window: Window) -> Self {
         let traffic = shared.traffic();
         let second = shared.second();
@@ -141,7 +141,7 @@ impl Picture {
         picture
     }
 
-    /// Takes in what has become known of the servers and of Postgres meanwhile.
+    /// Updates the parts about servers, sockets and Postgres.
     pub(super) fn refresh(&mut self, shared: &Shared) {
         self.link = shared.link();
         self.database = shared.database();

@@ -1,4 +1,4 @@
-//! What is drawn, on terminals of two sizes.
+//! Drawing, on terminals of two sizes.
 
 use std::time::{Duration, Instant};
 

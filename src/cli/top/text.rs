@@ -12,7 +12,7 @@ use crate::cli::output::table::{Column, Table, cell};
 use crate::cli::traffic::By;
 use crate::safe_text as safe;
 
-/// What stands for what is not known.
+/// Stands for an unknown value.
 pub(super) const UNKNOWN: &str = "-";
 
 /// Everything, once.
@@ -59,7 +59,7 @@ pub(super) fn snapshot(
     Ok(())
 }
 
-/// What is not about one event, room or sender.
+/// The facts about the whole cluster.
 fn facts(picture: &Picture) -> Vec<(&'static str, String)> {
     let recent = &picture.recent;
     let of = |count| rate(picture.per_second(count));

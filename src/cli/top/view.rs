@@ -1,4 +1,4 @@
-//! What the user has chosen to see, and what keys do to it.
+//! The state of the view, and the keys that change it.
 
 use clap::ValueEnum;
 use crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
@@ -42,7 +42,7 @@ impl Sort {
     }
 }
 
-/// What has become of a key.
+/// The effect of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Input {
     Quit,
@@ -51,7 +51,7 @@ pub(super) enum Input {
     Taken,
 }
 
-/// What the user has chosen to see.
+/// The choices of the user.
 #[derive(Debug, Clone)]
 pub(super) struct View {
     pub(super) by: By,
@@ -100,7 +100,7 @@ impl View {
         }
         match code {
             KeyCode::Char('q' | 'Q') => return Input::Quit,
-            // Esc leaves what is open, the innermost first.
+            // Esc closes the help first, then the filter, then the view.
             KeyCode::Esc if self.has_help => self.has_help = false,
             KeyCode::Esc if !self.filter.is_empty() => self.filter.clear(),
             KeyCode::Esc => return Input::Quit,

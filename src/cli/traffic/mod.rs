@@ -22,7 +22,7 @@ const ROOMS_OF_A_MESSAGE: usize = 256;
 /// How many kinds of message there are.
 const KINDS: usize = MessageKind::ALL.len();
 
-/// What came in a second, or in all of them.
+/// Counters of one second, or of all.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     kinds: [u64; KINDS],
@@ -99,7 +99,7 @@ fn index(kind: MessageKind) -> usize {
     usize::from(kind.number()).saturating_sub(1)
 }
 
-/// What a ranking ranks.
+/// The subject of a ranking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub(super) enum By {
     /// Events, by their name

@@ -29,7 +29,7 @@ pub(in crate::cli) struct Count {
     pub(in crate::cli) bytes: u64,
 }
 
-/// The same for a second; what is more than fits counts as what fits.
+/// The same for a second; both saturate.
 #[derive(Debug, Clone, Copy, Default)]
 struct Second {
     messages: u32,
@@ -103,7 +103,7 @@ impl Row {
         self.total
     }
 
-    /// What came in the seconds before that one.
+    /// The sum of the seconds before that one.
     pub(in crate::cli) fn recent(&self, second: u64, seconds: usize) -> Count {
         self.seconds.before(second, seconds).map(Count::from).fold(Count::default(), Count::plus)
     }
@@ -204,7 +204,7 @@ impl Ranking {
         (row.weight < weight).then_some(place)
     }
 
-    /// Gives a row to the name whose key was made last. What the row had becomes part of the others.
+    /// Gives a row to the name whose key was made last. The counters of the old name are added to the others.
     fn replace(&mut self, place: usize, second: u64, bytes: u64, weight: u64) {
         let Some(row) = self.rows.get_mut(place) else { return };
         self.other.total = self.other.total.plus(row.total);

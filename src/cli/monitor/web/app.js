@@ -397,7 +397,7 @@ function drawLines() {
   lines.prepend(...arrived.slice(-LINES).reverse().map(message));
   arrived = [];
   while (lines.children.length > LINES) lines.lastChild.remove();
-  // Whoever reads further down stays where he reads.
+  // A reader further down keeps the place.
   if (!isAtTop) lines.scrollTop += lines.scrollHeight - height;
 }
 
@@ -537,7 +537,7 @@ repeat(EVERY, async () => {
 repeat(LIST_EVERY, async () => {
   await Promise.all(Object.values(lists).map((list) => list.load()));
 });
-// What the servers answer first is shown at once.
+// The first answers of the servers come within seconds.
 for (const delay of [1500, 4000]) setTimeout(() => Object.values(lists).forEach((list) => list.load()), delay);
 repeat(DOCTOR_EVERY, () => examine(false));
 document.addEventListener("visibilitychange", () => (document.hidden ? source.close() : connect()));
