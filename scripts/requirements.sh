@@ -15,7 +15,7 @@ needs_of() {
   case $1 in
     build) echo cargo compiler pkg-config openssl ;;
     bench) echo "$(needs_of build)" postgres psql node npm ;;
-    test) echo "$(needs_of bench)" pgbouncer tmux psycopg ;;
+    test) echo "$(needs_of bench)" pgbouncer tmux psycopg chromium promtool ;;
     dist) echo "$(needs_of build)" perl make objdump node npm venv cargo-deb cargo-generate-rpm cargo-cyclonedx cargo-zigbuild ;;
     test-dist) echo postgres node npm debootstrap rpm curl ;;
     check) echo npm venv cargo-deny cargo-audit cargo-hack cargo-semver-checks shellcheck actionlint hadolint kubernetes-validate prometheus-operator-schema ;;
@@ -37,6 +37,8 @@ source_of() {
     psql) echo apt postgresql-client ;;
     node) echo apt nodejs ;;
     psycopg) echo apt python3-psycopg ;;
+    chromium) echo apt chromium fonts-dejavu-core ;;
+    promtool) echo apt prometheus ;;
     objdump) echo apt binutils ;;
     venv) echo apt python3-venv ;;
     cargo-zigbuild) echo pip cargo-zigbuild==0.24.1 ziglang==0.17.1 ;;

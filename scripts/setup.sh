@@ -57,10 +57,13 @@ from_apt() {
   if [[ " $* " == *" postgresql "* ]]; then
     keep_postgres_from_starting
   fi
-  if [[ " $* " == *" pgbouncer "* ]] && command -v systemctl >/dev/null; then
-    # A test starts one of its own; the package's would start with the machine.
-    "${root[@]}" systemctl mask pgbouncer.service 2>/dev/null || true
-  fi
+  # Tests start a PgBouncer of their own, and use only promtool of Prometheus; the packages' would start with the machine.
+  local service
+  for service in pgbouncer prometheus; do
+    if [[ " $* " == *" $service "* ]] && command -v systemctl >/dev/null; then
+      "${root[@]}" systemctl mask "$service.service" 2>/dev/null || true
+    fi
+  done
   "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
 }
 

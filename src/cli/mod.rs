@@ -24,10 +24,13 @@ mod leave;
 mod listing;
 mod log;
 mod man;
+mod monitor;
 mod nodes;
+mod observer;
 mod output;
 mod request;
 mod rooms;
+mod screen;
 mod serve;
 mod server_emit;
 mod signals;
@@ -40,6 +43,8 @@ mod tagged;
 mod tail;
 mod target;
 mod timestamp;
+mod top;
+mod traffic;
 mod values;
 
 use std::process::ExitCode;
@@ -78,6 +83,8 @@ struct Cli {
 enum Command {
     Emit(emit::Emit),
     Tail(tail::Tail),
+    Top(top::Top),
+    Monitor(monitor::Monitor),
     Serve(Box<serve::Serve>),
     Nodes(nodes::Nodes),
     Sockets(sockets::Sockets),
@@ -135,6 +142,7 @@ impl Command {
     fn log(&self) -> Log {
         match self {
             Self::Serve(serve) => serve.log(),
+            Self::Monitor(_) => monitor::Monitor::log(),
             _ => Log::default(),
         }
     }
@@ -143,6 +151,8 @@ impl Command {
         match self {
             Self::Emit(emit) => emit.run(global).await,
             Self::Tail(tail) => exit::unless_interrupted(tail.run(global)).await,
+            Self::Top(top) => exit::unless_interrupted(top.run(global)).await,
+            Self::Monitor(monitor) => monitor.run(global).await,
             Self::Serve(serve) => serve.run(global).await,
             Self::Nodes(nodes) => exit::unless_interrupted(nodes.run(global)).await,
             Self::Sockets(sockets) => exit::unless_interrupted(sockets.run(global)).await,

@@ -107,16 +107,16 @@ impl Located {
     }
 
     /// As the server saw it.
-    fn address(&self) -> Option<&str> {
+    pub(super) fn address(&self) -> Option<&str> {
         self.handshake("address")?.as_str()
     }
 
     /// The transport with which the client came; it may have upgraded since.
-    fn transport(&self) -> Option<&str> {
+    pub(super) fn transport(&self) -> Option<&str> {
         self.handshake("query")?.get("transport")?.as_str()
     }
 
-    fn connected_at(&self) -> Option<Timestamp> {
+    pub(super) fn connected_at(&self) -> Option<Timestamp> {
         match self.handshake("issued")? {
             Value::Int(millis) => Timestamp::from_millisecond(*millis).ok(),
             // Beyond the integers of msgpack in JavaScript.

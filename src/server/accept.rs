@@ -37,7 +37,7 @@ use super::wire::{ConnectionHandle, Standing, Wire, Wires};
 /// The deadline of the first byte of a connection, of a TLS handshake, and of the head of a request.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The deadline of the head of an operator's request.
-const INSPECTION_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const INSPECTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause after an `accept` that failed because the system lacks resources.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// The largest head of a request, in bytes. More is answered with 431.
@@ -81,7 +81,7 @@ pub(super) async fn serve_admin(listener: TcpListener, app: Router, closing: Can
     accept_all(listener, closing, serve_one).await;
 }
 
-async fn accept_all<F>(
+pub(super) async fn accept_all<F>(
     listener: TcpListener,
     closing: CancellationToken,
     serve_one: impl Fn(TcpStream, SocketAddr) -> F,
@@ -275,7 +275,7 @@ impl Inspector {
     }
 }
 
-fn http() -> http1::Builder {
+pub(super) fn http() -> http1::Builder {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HANDSHAKE_TIMEOUT);
     // The head has to fit into the buffer with the bytes of the request before.

@@ -10,8 +10,17 @@ const PLACES: usize = 16;
 
 /// The places of a lane. A new connection takes the place of the oldest one when there is none left, so connections that only
 /// wait do not keep a health check out.
-#[derive(Clone, Default)]
-pub(super) struct Lane(Arc<Mutex<Places>>);
+#[derive(Clone)]
+pub(super) struct Lane {
+    places: Arc<Mutex<Places>>,
+    size: usize,
+}
+
+impl Default for Lane {
+    fn default() -> Self {
+        Self::new(PLACES)
+    }
+}
 
 #[derive(Default)]
 struct Places {
@@ -27,13 +36,18 @@ pub(super) struct Place {
 }
 
 impl Lane {
+    /// A lane of so many places.
+    pub(super) fn new(size: usize) -> Self {
+        Self { places: Arc::default(), size }
+    }
+
     /// Takes a place.
     pub(super) fn enter(&self) -> Place {
         let lost = CancellationToken::new();
-        let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         let number = places.next;
         places.next += 1;
-        let oldest = if places.taken.len() >= PLACES { places.taken.pop_front() } else { None };
+        let oldest = if places.taken.len() >= self.size { places.taken.pop_front() } else { None };
         places.taken.push_back((number, lost.clone()));
         drop(places);
         if let Some((_, lost)) = oldest {
@@ -52,7 +66,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut places = self.lane.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut places = self.lane.places.lock().unwrap_or_else(PoisonError::into_inner);
         places.taken.retain(|(number, _)| *number != self.number);
     }
 }
@@ -72,6 +86,6 @@ mod tests {
         assert!(places[0].lost().now_or_never().is_some());
         assert!(places[1].lost().now_or_never().is_none() && newest.lost().now_or_never().is_none());
         drop(places);
-        assert_eq!(lane.0.lock().unwrap().taken.len(), 1);
+        assert_eq!(lane.places.lock().unwrap().taken.len(), 1);
     }
 }

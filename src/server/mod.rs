@@ -28,6 +28,7 @@ mod namespace_gc;
 mod options;
 mod origins;
 mod packet_limit;
+mod pages;
 mod patterns;
 mod posted_event;
 mod quotas;
@@ -60,12 +61,18 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 pub use addresses::AddressRange;
 pub use answers::Answers;
+#[cfg(feature = "cli")]
+pub(crate) use auth::Credential;
 pub use auth::{Authentication, Jwt, JwtKey, Tokens};
 pub use doors::Door;
 pub use metrics::Metrics;
 pub use options::{CorsOrigins, Hosted, Parser, ServerOptions, TlsFiles, Transports};
 pub use origins::OriginPattern;
+#[cfg(feature = "cli")]
+pub(crate) use pages::serve_pages;
 pub use rules::{ClientRules, Relay, RoomPattern};
+#[cfg(feature = "cli")]
+pub(crate) use start::listen;
 
 use crate::adapter::{PostgresAdapter, PostgresAdapterCtr};
 use disconnect::SessionCloser;

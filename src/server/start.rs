@@ -33,6 +33,7 @@ use super::metrics::Metrics;
 use super::namespace_gc;
 use super::options::{Hosted, MIN_CLIENT_BUFFER, MIN_EVENT_BYTES, Parser, ServerOptions, Transports};
 use super::origins::OriginRule;
+use super::pages::serve_pages;
 use super::patterns::{self, HostedPatterns};
 use super::quotas::{Limits, Quotas};
 use super::rate::{Rate, RateLimits};
@@ -63,6 +64,16 @@ impl Server {
     /// [`Error::Setting`] for an invalid path or namespace pattern, and the errors of [`Cluster::subscribe`] and
     /// [`Cluster::publish`].
     pub async fn start(cluster: Cluster, options: ServerOptions, metrics: Metrics) -> Result<Self> {
+        Self::start_with_pages(cluster, options, metrics, None).await
+    }
+
+    /// The same, with more pages on the admin address.
+    pub(crate) async fn start_with_pages(
+        cluster: Cluster,
+        options: ServerOptions,
+        metrics: Metrics,
+        pages: Option<Router>,
+    ) -> Result<Self> {
         let path = checked_path(&options.path)?;
         let client_buffer = checked_client_buffer(options.client_buffer)?;
         let tls = options.tls.clone().map(TlsAcceptor::new).transpose()?.map(Arc::new);
@@ -190,8 +201,13 @@ impl Server {
         let accepting = tokio::spawn(accept::serve(listener, Arc::new(acceptor)));
         let admin_address = admin.as_ref().map(|(_, address)| *address);
         let admin = admin.map(|(listener, _)| {
-            let serving = accept::serve_admin(listener, inspection, closing.clone());
-            AbortOnDropHandle::new(tokio::spawn(serving))
+            let closing = closing.clone();
+            AbortOnDropHandle::new(tokio::spawn(async move {
+                match pages {
+                    Some(pages) => serve_pages(listener, inspection.merge(pages), closing).await,
+                    None => accept::serve_admin(listener, inspection, closing).await,
+                }
+            }))
         });
         let rest = [
             polling_disconnector.start(sessions.clone()),
@@ -248,7 +264,8 @@ pub(super) fn checked_path(path: &str) -> Result<String> {
     Err(Error::Setting { setting: "path".into(), reason })
 }
 
-async fn listen(address: &str) -> Result<(TcpListener, SocketAddr)> {
+/// Binds an address; returns it with the port that the system chose for port 0.
+pub(crate) async fn listen(address: &str) -> Result<(TcpListener, SocketAddr)> {
     let failed =
         |error: std::io::Error| Error::Listen { address: address.into(), reason: without_os_code(&error) };
     let listener = TcpListener::bind(address).await.map_err(failed)?;

@@ -17,6 +17,7 @@ use super::arguments::{Format, Global, Namespaces};
 use super::exit::Failure;
 use super::output::lines::Lines;
 use crate::cluster::Cluster;
+use crate::postgres::Settings;
 use crate::postgres::health::Examiner;
 use crate::{AdapterOptions, Error, Namespace};
 use finding::{Finding, Status};
@@ -62,13 +63,45 @@ struct Context {
 
 impl Doctor {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let options = global.adapter_options();
-        let settings = global.settings()?;
+        let mut report = Report::new(Sink::Print { lines: Lines::stdout(), global });
+        let (settings, options) = (global.settings()?, global.adapter_options());
+        if !report.examine(&settings, options, self.namespaces.list()).await? {
+            return report.end();
+        }
+        for url in &self.servers {
+            report.add_all(doors::check(url).await)?;
+        }
+        report.end()
+    }
+}
+
+/// What the checks find, as objects for programs.
+pub(super) async fn findings(
+    settings: &Settings,
+    options: AdapterOptions,
+    namespaces: Vec<Namespace>,
+) -> Result<Vec<serde_json::Value>, Failure> {
+    let mut report = Report::new(Sink::Collect(Vec::new()));
+    report.examine(settings, options, namespaces).await?;
+    match report.sink {
+        Sink::Collect(findings) => Ok(findings),
+        Sink::Print { .. } => Ok(Vec::new()),
+    }
+}
+
+impl Report<'_> {
+    /// Makes all checks of the database and the cluster; tells whether the server is one that a cluster can live on.
+    async fn examine(
+        &mut self,
+        settings: &Settings,
+        options: AdapterOptions,
+        namespaces: Vec<Namespace>,
+    ) -> Result<bool, Failure> {
+        let report = self;
         let target = settings.target();
         let examiner = Examiner::connect(settings.clone(), options.table_name.clone()).await?;
-        let context = Context { examiner, options, namespaces: self.namespaces.list() };
+        let context = Context { examiner, options, namespaces };
         let examiner = &context.examiner;
-        let mut report = Report { lines: Lines::stdout(), global, checks: 0, failed: 0, deadline: DEADLINE };
 
         // A check that fails is a finding, and the next one follows: one may explain the other.
         let about = report.facts("connection", examiner, examiner.server()).await?;
@@ -81,7 +114,7 @@ impl Doctor {
         }
         // A standby takes no notifications, and an older server knows too little of what is asked here.
         if about.as_ref().is_some_and(|about| !server::is_recent(about)) {
-            return report.end();
+            return Ok(false);
         }
         let delivery = match &about {
             Some(about) if !about.is_standby => {
@@ -105,12 +138,9 @@ impl Doctor {
                 report.check_all("servers", examiner, servers).await?;
             }
             report.check_all("table", examiner, table::check(&context, about)).await?;
-            report.check_all("sql", examiner, sql::check(&settings, &context.options)).await?;
+            report.check_all("sql", examiner, sql::check(settings, &context.options)).await?;
         }
-        for url in &self.servers {
-            report.add_all(doors::check(url).await)?;
-        }
-        report.end()
+        Ok(true)
     }
 }
 
@@ -124,16 +154,25 @@ fn advice(error: &Error) -> String {
     }
 }
 
+/// Where findings go.
+enum Sink<'a> {
+    Print { lines: Lines, global: &'a Global },
+    Collect(Vec<serde_json::Value>),
+}
+
 struct Report<'a> {
-    lines: Lines,
-    global: &'a Global,
+    sink: Sink<'a>,
     checks: usize,
     failed: usize,
     /// How long the next check may take.
     deadline: Duration,
 }
 
-impl Report<'_> {
+impl<'a> Report<'a> {
+    fn new(sink: Sink<'a>) -> Self {
+        Self { sink, checks: 0, failed: 0, deadline: DEADLINE }
+    }
+
     /// What a check has to go by; `None` after a failure, which is added as a finding.
     async fn facts<T>(
         &mut self,
@@ -184,12 +223,19 @@ impl Report<'_> {
         if finding.status == Status::Fail {
             self.failed += 1;
         }
-        match self.global.output {
-            Format::Json => self.lines.json(&finding.object())?,
-            Format::Text if self.global.quiet && finding.status == Status::Ok => {}
-            Format::Text => self.lines.text(&finding.text(self.lines.width()))?,
+        let (lines, global) = match &mut self.sink {
+            Sink::Print { lines, global } => (lines, global),
+            Sink::Collect(findings) => {
+                findings.push(finding.object());
+                return Ok(());
+            }
+        };
+        match global.output {
+            Format::Json => lines.json(&finding.object())?,
+            Format::Text if global.quiet && finding.status == Status::Ok => {}
+            Format::Text => lines.text(&finding.text(lines.width()))?,
         }
-        self.lines.flush()
+        lines.flush()
     }
 
     fn add_all(&mut self, findings: Vec<Finding>) -> Result<(), Failure> {

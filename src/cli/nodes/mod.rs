@@ -1,7 +1,6 @@
 //! `pgio nodes`: who is there.
 
 mod node_table;
-mod screen;
 mod table;
 mod watch;
 

@@ -32,8 +32,8 @@ pub(super) fn of(nodes: &[&Node], kind: Kind) -> Table {
         Column::number("RTT"),
         Column::number("LAST SEEN"),
         Column::number("SOCKETS"),
-        Column::text("ADDRESS").sharing(),
-        Column::text("APPLICATION").cut_to(14),
+        Column::text("ADDRESS").optional(),
+        Column::text("APPLICATION").optional(),
     ];
     if let Kind::Watch { .. } = kind {
         columns.push(Column::text("STATE"));

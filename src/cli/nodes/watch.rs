@@ -9,13 +9,13 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::node_table::{Change, Node, NodeTable, in_millis};
-use super::screen::{Input, Screen, Size};
 use super::{Nodes, table};
 use crate::Error;
 use crate::cli::arguments::{Format, Global};
 use crate::cli::duration::short;
 use crate::cli::exit::{self, Failure};
 use crate::cli::output::{lines::Lines, safe};
+use crate::cli::screen::{Input, Screen, Size};
 use crate::cluster::NodeMonitor;
 
 /// How often to look for who has fallen silent, and how old the figures on the screen may be.

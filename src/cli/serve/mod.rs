@@ -17,8 +17,10 @@ use serde_json::json;
 
 use super::arguments::{Format, Global, Log, Namespaces, without_setting};
 use super::exit::Failure;
+use super::monitor::AdminPages;
 use super::signals::{Hangup, Signals};
 use super::{duration, size, values};
+use crate::Namespace;
 use crate::cluster::{Cluster, Heartbeats};
 use crate::server::{
     AddressRange, Answers, Authentication, ClientRules, CorsOrigins, Hosted, Jwt, JwtKey, Metrics,
@@ -78,9 +80,14 @@ pub(super) struct Serve {
     /// counts with its size, and as 256 bytes at least.
     #[arg(long, default_value = "16MB", value_parser = size::parse, value_name = "SIZE", help_heading = LIMITS)]
     client_buffer: u64,
-    /// Serve /healthz, /readyz and /metrics on this address, and not on the address of the clients; without TLS
+    /// Serve /healthz, /readyz, /metrics and a page about the cluster on this address, and not on the address of the clients; without TLS
+    ///
+    /// The page at / is that of pgio monitor. On an address that others can reach, it needs --admin-token-file.
     #[arg(long, value_parser = parse_listen, value_name = "HOST:PORT", env = "PGIO_ADMIN_LISTEN")]
     admin_listen: Option<String>,
+    /// Require a token listed in FILE for the page and its API (one per line; # starts a comment)
+    #[arg(long, value_name = "FILE", requires = "admin_listen", help_heading = ACCESS)]
+    admin_token_file: Option<PathBuf>,
     /// Let only pages of origins that match connect, by websocket and by polling: 'https://*.example.com'. May be repeated
     ///
     /// The default is the server's own host and every --cors-origin; with a token required, or with --cors-origin '*', every
@@ -257,7 +264,7 @@ fn parse_address_range(text: &str) -> Result<AddressRange, String> {
 }
 
 /// Reads an address. A port alone stands for all interfaces.
-fn parse_listen(text: &str) -> Result<String, String> {
+pub(super) fn parse_listen(text: &str) -> Result<String, String> {
     let port = text.strip_prefix(':').unwrap_or(text);
     match (port.parse::<u16>(), text.rsplit_once(':')) {
         (Ok(port), _) => Ok(format!("0.0.0.0:{port}")),
@@ -286,7 +293,7 @@ impl Serve {
     async fn serve(self, global: &Global) -> Result<(), Failure> {
         let mut signals = Signals::listen()?;
         secrets::warn_of_arguments();
-        let files = [&self.tls_key, &self.auth_token_file, &self.jwt_key_file];
+        let files = [&self.tls_key, &self.auth_token_file, &self.jwt_key_file, &self.admin_token_file];
         files.into_iter().flatten().for_each(|path| secrets::warn_of_file(path));
         let mut hangup = Hangup::listen()?;
         let options = self.options()?;
@@ -299,8 +306,8 @@ impl Serve {
             outcome = self.serve_on(&database, options, metrics, global) => outcome,
             () = signals.next() => Ok(None),
         };
-        let server = match outcome {
-            Ok(Some(server)) => server,
+        let (server, pages) = match outcome {
+            Ok(Some(started)) => started,
             other => {
                 database.stop().await?;
                 return other.map(drop);
@@ -309,10 +316,15 @@ impl Serve {
         tokio::select! {
             () = database.supervise() => {}
             () = signals.next() => {}
-            () = hangup.each(|| server.reload()) => {}
+            () = hangup.each(|| {
+                server.reload();
+                pages.iter().for_each(AdminPages::reload);
+            }) => {}
         }
         tracing::info!("shutting down");
+        pages.iter().for_each(AdminPages::close);
         server.shut_down().await;
+        drop(pages);
         database.stop().await?;
         tracing::info!("stopped");
         Ok(())
@@ -324,7 +336,7 @@ impl Serve {
         options: ServerOptions,
         metrics: Metrics,
         global: &Global,
-    ) -> Result<Option<Server>, Failure> {
+    ) -> Result<Option<(Server, Option<AdminPages>)>, Failure> {
         let options_of_adapter = global
             .adapter_options()
             .share_headers(self.share_headers)
@@ -335,13 +347,41 @@ impl Serve {
             tracing::info!(table = %cluster.options().table_name, "attachment table created");
         }
         let server_identity = cluster.server_identity().await?;
-        let server = Server::start(cluster, options.clone(), metrics).await.map_err(name_flag)?;
+        let pages = self.admin_pages(&cluster, database, &options).await?;
+        let router = pages.as_ref().map(|pages| pages.router.clone());
+        let server =
+            Server::start_with_pages(cluster, options.clone(), metrics, router).await.map_err(name_flag)?;
         for door in options.open_doors(server.address()) {
             tracing::warn!(remedy = door.remedy(), "{}", door.description());
         }
         tracing::info!(url = server.url(), database = server_identity, "listening");
         announce(&server, &server_identity, database, global);
-        Ok(Some(server))
+        Ok(Some((server, pages)))
+    }
+
+    /// The page about the cluster, on the admin address. It is about the namespaces that are not patterns.
+    async fn admin_pages(
+        &self,
+        cluster: &Cluster,
+        database: &Database,
+        options: &ServerOptions,
+    ) -> Result<Option<AdminPages>, Failure> {
+        let Some(listen) = &self.admin_listen else { return Ok(None) };
+        let namespaces = options.namespaces.iter().filter_map(|hosted| match hosted {
+            Hosted::One(nsp) => Some(nsp.clone()),
+            _ => None,
+        });
+        let namespaces: Vec<_> = namespaces.collect();
+        let namespaces = if namespaces.is_empty() { vec![Namespace::default()] } else { namespaces };
+        let token_file = self.admin_token_file.as_deref();
+        let pages = AdminPages::new(cluster, database.settings(), namespaces, listen, token_file).await?;
+        if pages.is_none() {
+            tracing::info!(
+                remedy = "--admin-token-file",
+                "no page at /, since others can reach the admin address and no token is required"
+            );
+        }
+        Ok(pages)
     }
 
     fn authentication(&self) -> Result<Authentication, Failure> {

@@ -1,5 +1,6 @@
 //! Facts about a server that tell whether a cluster can live on it. What they mean is for others to say.
 
+mod activity;
 mod delivery;
 mod listeners;
 mod queue;
@@ -12,6 +13,7 @@ use jiff::SignedDuration;
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
+pub(crate) use activity::{Activity, TableGauge};
 pub(crate) use delivery::Delivery;
 pub(crate) use listeners::Listening;
 pub(crate) use queue::{Holder, Queue};

@@ -4,7 +4,7 @@ use openssl::sha::sha256;
 
 /// The first half of a SHA-256.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(in crate::server) struct Fingerprint([u8; 16]);
+pub(crate) struct Fingerprint([u8; 16]);
 
 impl Fingerprint {
     pub(super) fn of(bytes: &[u8]) -> Self {

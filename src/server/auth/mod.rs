@@ -55,7 +55,7 @@ pub(super) struct Admitted {
 
 /// The token or the key that admitted a client. It tells whether the client would still be admitted after the file was read again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Credential {
+pub(crate) enum Credential {
     /// A token of a list.
     Token(Fingerprint),
     /// The key that signed a JSON Web Token.

@@ -54,13 +54,13 @@ impl Tokens {
     }
 
     /// The token, if it is in the list. The time that this takes reveals only the lengths of the tokens.
-    pub(super) fn find(&self, shown: &str) -> Option<Credential> {
+    pub(crate) fn find(&self, shown: &str) -> Option<Credential> {
         let is_listed = is_among(&self.list().tokens, shown);
         is_listed.then(|| Credential::Token(Fingerprint::of(shown.as_bytes())))
     }
 
     /// Whether the token that admitted a client is still listed.
-    pub(super) fn accepts(&self, credential: &Credential) -> bool {
+    pub(crate) fn accepts(&self, credential: &Credential) -> bool {
         matches!(credential, Credential::Token(token) if self.list().fingerprints.contains(token))
     }
 }

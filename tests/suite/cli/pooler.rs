@@ -1,7 +1,9 @@
 //! Through a pooler in transaction mode, which keeps notifications: that is said, and is not taken for an empty cluster.
 
+use nix::sys::signal::Signal;
+
 use crate::support::pgbouncer::PgBouncer;
-use crate::support::pgio::{pgio, run};
+use crate::support::pgio::{Running, pgio, run};
 use crate::support::pgio_serve::PgioServe;
 use crate::support::postgres::postgres;
 
@@ -23,6 +25,8 @@ async fn who_is_asked_and_cannot_be_heard_is_not_said_to_be_absent() {
         "server-emit --ack ready",
         "emit --ack ready",
         "emit --require-nodes 1 ready",
+        "top --once",
+        "top --once --no-sockets -o json",
     ] {
         let arguments: Vec<_> = command.split(' ').collect();
         let outcome = run(&mut pgio(&pooler.url(), &arguments)).await;
@@ -30,6 +34,20 @@ async fn who_is_asked_and_cannot_be_heard_is_not_said_to_be_absent() {
         assert!(outcome.stderr.contains(&format!("error: {DEAF}")), "{command}: {outcome:?}");
         assert!(outcome.stderr.contains("pgio doctor"), "{command}: {outcome:?}");
     }
+}
+
+#[tokio::test]
+async fn a_live_view_that_hears_nothing_ends_and_a_monitor_says_so() {
+    let postgres = postgres().await;
+    let pooler = PgBouncer::start(postgres.url(), "transaction").await;
+    let top = run(&mut pgio(&pooler.url(), &["top", "-o", "json"])).await;
+    assert!(top.status == 3 && top.stderr.contains(DEAF), "{top:?}");
+    let arguments = ["monitor", "--listen", "127.0.0.1:0", "-o", "json"];
+    let mut monitor = Running::start(&mut pgio(&pooler.url(), &arguments));
+    monitor.json().await;
+    monitor.wait_for_note(DEAF).await;
+    monitor.signal(Signal::SIGTERM);
+    assert_eq!(monitor.end().await.status, 0);
 }
 
 #[tokio::test]

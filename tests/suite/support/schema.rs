@@ -42,6 +42,8 @@ pub fn of_command(arguments: &[String]) -> Option<&'static str> {
     let subcommand = arguments.get(1).map(String::as_str);
     Some(match (arguments.first()?.as_str(), subcommand) {
         ("tail", _) | ("attachments", Some("show")) => "event-line",
+        ("top", _) => "top",
+        ("monitor", _) => "monitor",
         ("emit", _) if has("--ack") => "emit-ack",
         ("emit", _) if has("--from") => "emit-from",
         ("emit", _) => "emit",

@@ -70,15 +70,25 @@ impl Screen {
         Ok(stdout.flush()?)
     }
 
-    /// What the user does next.
+    /// Whether colours are wanted.
+    pub(super) fn is_coloured(&self) -> bool {
+        self.coloured
+    }
+
+    /// What the user does next, in a view that only ends.
     pub(super) async fn input(&mut self) -> Input {
+        loop {
+            if let Some(input) = meaning(&self.event().await) {
+                return input;
+            }
+        }
+    }
+
+    /// The next key, or a new size of the terminal.
+    pub(super) async fn event(&mut self) -> Event {
         while let Some(keys) = &mut self.keys {
             match keys.next().await {
-                Some(Ok(event)) => {
-                    if let Some(input) = meaning(&event) {
-                        return input;
-                    }
-                }
+                Some(Ok(event)) => return event,
                 // The keyboard is gone; signals still work.
                 Some(Err(_)) | None => self.keys = None,
             }

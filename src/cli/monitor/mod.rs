@@ -1,0 +1,226 @@
+//! `pgio monitor`: a web page, metrics and an API beside a cluster.
+
+mod access;
+mod api;
+mod doctor;
+mod live;
+mod metrics;
+mod pages;
+mod watch;
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::get;
+use clap::Args;
+use serde_json::json;
+use tokio::net::lookup_host;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::arguments::{Format, Global, Log, Namespaces};
+use super::connection::Patience;
+use super::exit::Failure;
+use super::observer::{Observer, Watched};
+use super::signals::{Hangup, Signals};
+use crate::postgres::Settings;
+use crate::server::{Tokens, listen, serve_pages};
+use crate::{Cluster, Error, Namespace};
+use access::Access;
+use doctor::Doctor;
+use watch::{OnDemand, Watch};
+
+/// Serve a web page, metrics and an API about a cluster
+///
+/// The page shows servers with their sockets, rooms, rates over ten minutes, live traffic, the attachment table and what
+/// pgio doctor finds. /metrics is for Prometheus, /api/* is JSON, /healthz answers while the process runs. It works beside
+/// any cluster, also one of Node servers alone: it is no member of it, and no server counts it. Without a token file it listens
+/// on loopback addresses only. The token file is read again on SIGHUP.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  pgio monitor                           open http://127.0.0.1:9464/
+  pgio monitor -n / -n chat              two namespaces
+  pgio monitor --listen 0.0.0.0:9464 --token-file tokens.txt
+  curl -s http://127.0.0.1:9464/metrics  what Prometheus reads")]
+pub(super) struct Monitor {
+    /// Listen on this address; port 0 takes a free port
+    #[arg(long, default_value = "127.0.0.1:9464", value_parser = super::serve::parse_listen, value_name = "HOST:PORT")]
+    listen: String,
+    #[command(flatten)]
+    namespaces: Namespaces,
+    /// Require a token listed in FILE (one per line; # starts a comment), for everything but /healthz
+    ///
+    /// A browser shows a form for it. Programs send it as a header: authorization: Bearer TOKEN.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Do not count sockets, which makes each server list all of its own
+    #[arg(long)]
+    no_sockets: bool,
+}
+
+/// The state behind the pages.
+pub(super) struct State {
+    watch: Watch,
+    doctor: Doctor,
+    access: Access,
+    /// Whether servers are asked for their sockets.
+    has_sockets: bool,
+    closing: CancellationToken,
+}
+
+impl Monitor {
+    pub(super) fn log() -> Log {
+        Log { format: Format::Text, is_on: true }
+    }
+
+    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+        let mut signals = Signals::listen()?;
+        tokio::select! {
+            outcome = self.serve(global) => outcome,
+            // The second Ctrl-C ends the process at once.
+            () = signals.second_interrupt() => Err(Failure::Interrupted),
+        }
+    }
+
+    async fn serve(&self, global: &Global) -> Result<(), Failure> {
+        let mut signals = Signals::listen()?;
+        let mut hangup = Hangup::listen()?;
+        let tokens = self.token_file.as_deref().map(Tokens::read).transpose()?;
+        if tokens.is_none() && !is_loopback(&self.listen).await.map_err(|failure| failure.at("--listen"))? {
+            let reason = format!("--listen {}: others can reach this address", self.listen);
+            let hint = "--token-file requires a token; or listen on 127.0.0.1";
+            return Err(Failure::Usage(reason).with_hint(hint));
+        }
+        let started = tokio::select! {
+            started = self.start(global, tokens.clone()) => started?,
+            () = signals.next() => return Ok(()),
+        };
+        let Started { mut observer, closing, mut serving } = started;
+        let outcome = tokio::select! {
+            failure = observer.failed() => Err(failure),
+            () = signals.next() => Ok(()),
+            () = hangup.each(|| reload(tokens.as_ref())) => Ok(()),
+        };
+        closing.cancel();
+        if let Err(error) = (&mut serving).await {
+            tracing::error!(%error, "the accept loop failed");
+        }
+        outcome
+    }
+
+    async fn start(&self, global: &Global, tokens: Option<Tokens>) -> Result<Started, Failure> {
+        let namespaces = self.namespaces.list();
+        let (settings, options) = (global.settings()?, global.adapter_options());
+        let (listener, address) = listen(&self.listen).await.map_err(name_flag)?;
+        let cluster = global.connect(&mut Patience::none()).await?;
+        let watched = Watched { namespaces: namespaces.clone(), sockets: !self.no_sockets, must_hear: false };
+        let observer = Observer::start(&cluster, settings.clone(), watched).await?;
+        let closing = CancellationToken::new();
+        let state = Arc::new(State {
+            watch: Watch::Always(observer.shared.clone()),
+            doctor: Doctor::new(settings, options, namespaces),
+            access: Access::new(tokens),
+            has_sockets: !self.no_sockets,
+            closing: closing.clone(),
+        });
+        let serving = tokio::spawn(serve_pages(listener, router(state), closing.clone()));
+        announce(address, &observer.shared.server, global);
+        Ok(Started { observer, closing, serving: AbortOnDropHandle::new(serving) })
+    }
+}
+
+/// Whether only this machine reaches an address: elsewhere nobody without a token may see all traffic.
+async fn is_loopback(listen: &str) -> Result<bool, Failure> {
+    let addresses = lookup_host(listen).await;
+    let addresses = addresses.map_err(|error| Failure::Other(format!("cannot resolve {listen}: {error}")))?;
+    Ok(addresses.into_iter().all(|address| address.ip().is_loopback()))
+}
+
+struct Started {
+    observer: Observer,
+    closing: CancellationToken,
+    serving: AbortOnDropHandle<()>,
+}
+
+/// The error of the library names an address; the flag is missing.
+fn name_flag(error: Error) -> Failure {
+    Failure::from(error).at("--listen")
+}
+
+/// All that a monitor serves.
+fn router(state: Arc<State>) -> Router {
+    let api = api::routes().merge(live::routes()).merge(metrics::routes());
+    pages::with_pages(api, state).route("/healthz", get(async || "ok\n"))
+}
+
+/// The page and the API of a server, beside its own `/healthz`, `/readyz` and `/metrics`.
+pub(super) struct AdminPages {
+    pub(super) router: Router,
+    tokens: Option<Tokens>,
+    closing: CancellationToken,
+    _resting: AbortOnDropHandle<()>,
+}
+
+impl AdminPages {
+    /// For the admin address of a server; `None` if others reach that and no token is required. They watch the server's own
+    /// cluster, and only while somebody looks.
+    pub(super) async fn new(
+        cluster: &Cluster,
+        settings: &Settings,
+        namespaces: Vec<Namespace>,
+        listen: &str,
+        token_file: Option<&Path>,
+    ) -> Result<Option<Self>, Failure> {
+        let tokens = token_file.map(Tokens::read).transpose()?;
+        if tokens.is_none() && !is_loopback(listen).await.map_err(|failure| failure.at("--admin-listen"))? {
+            return Ok(None);
+        }
+        let closing = CancellationToken::new();
+        let on_demand = Arc::new(OnDemand::new(cluster.clone(), settings.clone(), namespaces.clone()));
+        let state = Arc::new(State {
+            watch: Watch::OnDemand(on_demand.clone()),
+            doctor: Doctor::new(settings.clone(), cluster.options().clone(), namespaces),
+            access: Access::new(tokens.clone()),
+            has_sockets: true,
+            closing: closing.clone(),
+        });
+        let router = pages::with_pages(api::routes().merge(live::routes()), state);
+        let resting = tokio::spawn(async move { on_demand.rest().await });
+        Ok(Some(Self { router, tokens, closing, _resting: AbortOnDropHandle::new(resting) }))
+    }
+
+    /// Reads the tokens again.
+    pub(super) fn reload(&self) {
+        reload(self.tokens.as_ref());
+    }
+
+    /// Ends the streams of live traffic.
+    pub(super) fn close(&self) {
+        self.closing.cancel();
+    }
+}
+
+/// Reads the tokens again. After an error, which is logged, all stays as it is.
+fn reload(tokens: Option<&Tokens>) {
+    match tokens.map(Tokens::reload) {
+        Some(Ok(())) => tracing::info!("tokens of the monitor read again"),
+        Some(Err(error)) => tracing::error!(%error, "cannot read tokens again, so the old ones stay"),
+        None => {}
+    }
+}
+
+/// Prints the address to stdout, for people and for scripts.
+fn announce(address: SocketAddr, database: &str, global: &Global) {
+    let url = format!("http://{address}/");
+    let text = match global.output {
+        Format::Json => json!({ "url": url, "address": address, "database": database }).to_string(),
+        Format::Text => format!("listening on {url} (database {})", crate::safe_text::line(database)),
+    };
+    // A closed stdout is no reason to stop.
+    let mut stdout = std::io::stdout();
+    let _ = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
+}

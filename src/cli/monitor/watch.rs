@@ -1,0 +1,84 @@
+//! The observer behind the pages: one that always runs, or one that runs on demand.
+
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Mutex;
+use tokio::time::{interval, timeout};
+
+use crate::cli::exit::Failure;
+use crate::cli::observer::{Observer, Shared, Watched};
+use crate::postgres::Settings;
+use crate::{Cluster, Namespace};
+
+/// How long after the last request watching goes on, so that ten minutes can be seen.
+const RESTS_AFTER: Duration = Duration::from_secs(600);
+
+/// How often to look whether the observer is still needed.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// How long the start of an observer may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The observer behind the pages.
+pub(super) enum Watch {
+    /// By an observer that runs as long as the process.
+    Always(Arc<Shared>),
+    /// By one that starts with the first request.
+    OnDemand(Arc<OnDemand>),
+}
+
+impl Watch {
+    /// Its state. Starts the observer if it is not running.
+    pub(super) async fn shared(&self) -> Result<Arc<Shared>, Failure> {
+        match self {
+            Self::Always(shared) => Ok(shared.clone()),
+            Self::OnDemand(on_demand) => on_demand.shared().await,
+        }
+    }
+}
+
+/// An observer that runs while somebody looks: it asks the servers for their sockets, which an idle cluster would notice.
+pub(super) struct OnDemand {
+    cluster: Cluster,
+    settings: Settings,
+    namespaces: Vec<Namespace>,
+    observer: Mutex<Option<Observer>>,
+    last: std::sync::Mutex<Instant>,
+}
+
+impl OnDemand {
+    pub(super) fn new(cluster: Cluster, settings: Settings, namespaces: Vec<Namespace>) -> Self {
+        let last = std::sync::Mutex::new(Instant::now());
+        Self { cluster, settings, namespaces, observer: Mutex::default(), last }
+    }
+
+    async fn shared(&self) -> Result<Arc<Shared>, Failure> {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        let mut observer = self.observer.lock().await;
+        if observer.as_mut().is_some_and(Observer::has_failed) {
+            *observer = None;
+        }
+        if let Some(running) = &*observer {
+            return Ok(running.shared.clone());
+        }
+        let watched = Watched { namespaces: self.namespaces.clone(), sockets: true, must_hear: false };
+        let starting = Observer::start(&self.cluster, self.settings.clone(), watched);
+        let started = timeout(PATIENCE, starting).await.map_err(|_| {
+            Failure::Other(format!("no answer from Postgres within {} s", PATIENCE.as_secs()))
+        })??;
+        Ok(observer.insert(started).shared.clone())
+    }
+
+    /// Ends the observer when nobody has looked for a while. Runs for ever.
+    pub(super) async fn rest(&self) {
+        let mut ticks = interval(LOOK);
+        loop {
+            ticks.tick().await;
+            let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
+            if last.elapsed() > RESTS_AFTER {
+                *self.observer.lock().await = None;
+            }
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! The sockets of the cluster and their rooms, as the servers list them.
+//!
+//! A server that is asked lists all of its sockets with their handshakes, about a kilobyte each, often by the attachment
+//! table. So it is asked the less often the more sockets there are. A count alone cannot be had: the protocol counts clients
+//! only for an event that they receive.
+
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio::time::sleep;
+
+use super::Shared;
+use crate::cli::exit::Failure;
+use crate::cli::socket_inventory::Located;
+use crate::cli::tagged::Tagged;
+use crate::cluster::{Answer, Cluster, Collected, NodeName};
+use crate::protocol::Uid;
+use crate::{Emitter, Namespace, RemoteSocket, Value, safe_text};
+
+/// The shortest pause between two questions.
+const SHORTEST: Duration = Duration::from_secs(15);
+
+/// The longest one.
+const LONGEST: Duration = Duration::from_secs(300);
+
+/// So many sockets make the pause a second longer.
+const SOCKETS_A_SECOND: usize = 100;
+
+/// How long the servers may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How many sockets are kept. The others are only counted.
+const KEPT: usize = 100_000;
+
+/// How many rooms of a socket are kept.
+const ROOMS_OF_A_SOCKET: usize = 1000;
+
+/// How many rooms are kept, the largest ones.
+const ROOMS: usize = 100_000;
+
+/// How many bytes of a text are kept: a name, and the data of a socket.
+const NAME_BYTES: usize = 120;
+const DATA_BYTES: usize = 200;
+
+/// A socket, with texts that may be shown.
+#[derive(Debug, Clone, PartialEq)]
+pub(in crate::cli) struct SocketView {
+    pub(in crate::cli) id: String,
+    pub(in crate::cli) node: Uid,
+    pub(in crate::cli) nsp: Namespace,
+    /// Its rooms, but for the one that has its id as its name.
+    pub(in crate::cli) rooms: Vec<Arc<str>>,
+    pub(in crate::cli) address: Option<String>,
+    pub(in crate::cli) transport: Option<String>,
+    pub(in crate::cli) connected_at: Option<Timestamp>,
+    /// The application's data, as JSON.
+    pub(in crate::cli) data: String,
+}
+
+/// A room, and how many are in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::cli) struct RoomMembers {
+    pub(in crate::cli) nsp: Namespace,
+    pub(in crate::cli) room: Arc<str>,
+    pub(in crate::cli) sockets: usize,
+    pub(in crate::cli) nodes: usize,
+}
+
+/// The sockets that the servers listed.
+#[derive(Debug)]
+pub(in crate::cli) struct Inventory {
+    asked: Instant,
+    /// All sockets, those that are not kept included.
+    pub(in crate::cli) total: usize,
+    pub(in crate::cli) sockets: Vec<SocketView>,
+    /// The largest first.
+    pub(in crate::cli) rooms: Vec<RoomMembers>,
+    /// Rooms that are not kept included.
+    pub(in crate::cli) rooms_total: usize,
+    by_node: HashMap<NodeName, usize>,
+    silent: HashSet<NodeName>,
+}
+
+impl Inventory {
+    fn new(asked: Instant, answers: Vec<(Namespace, Collected<RemoteSocket>)>) -> Self {
+        let mut inventory = Self {
+            asked,
+            total: 0,
+            sockets: Vec::new(),
+            rooms: Vec::new(),
+            rooms_total: 0,
+            by_node: HashMap::new(),
+            silent: HashSet::new(),
+        };
+        let mut rooms: HashMap<(Namespace, Arc<str>), (usize, HashSet<Uid>)> = HashMap::new();
+        let mut names: HashSet<Arc<str>> = HashSet::new();
+        for (nsp, collected) in answers {
+            let name = |uid| NodeName { nsp: nsp.clone(), uid };
+            inventory.silent.extend(collected.silent.into_iter().map(name));
+            for Answer { node, value: socket } in collected.answers {
+                inventory.total += 1;
+                *inventory.by_node.entry(NodeName { nsp: nsp.clone(), uid: node.clone() }).or_default() += 1;
+                if inventory.sockets.len() >= KEPT {
+                    continue;
+                }
+                let others = socket.rooms.iter().filter(|room| **room != socket.id);
+                let own = others.take(ROOMS_OF_A_SOCKET).map(|room| {
+                    let room = safe_text::cut(room, NAME_BYTES);
+                    let room = names.get(&*room).cloned().unwrap_or_else(|| room.into());
+                    names.insert(room.clone());
+                    room
+                });
+                let own: Vec<_> = own.collect();
+                for room in &own {
+                    let (sockets, nodes) = rooms.entry((nsp.clone(), room.clone())).or_default();
+                    *sockets += 1;
+                    nodes.insert(node.clone());
+                }
+                inventory.sockets.push(view(Located { nsp: nsp.clone(), node, socket }, own));
+            }
+        }
+        inventory.rooms_total = rooms.len();
+        let members = |((nsp, room), (sockets, nodes)): ((Namespace, Arc<str>), (usize, HashSet<Uid>))| {
+            RoomMembers { nsp, room, sockets, nodes: nodes.len() }
+        };
+        inventory.rooms = rooms.into_iter().map(members).collect();
+        inventory.rooms.sort_by(|a, b| {
+            Reverse(a.sockets)
+                .cmp(&Reverse(b.sockets))
+                .then_with(|| (&a.nsp, &a.room).cmp(&(&b.nsp, &b.room)))
+        });
+        inventory.rooms.truncate(ROOMS);
+        inventory.sockets.sort_by(|a, b| (&a.nsp, &a.node, &a.id).cmp(&(&b.nsp, &b.node, &b.id)));
+        inventory
+    }
+
+    /// How old it is.
+    pub(in crate::cli) fn age(&self) -> Duration {
+        self.asked.elapsed()
+    }
+
+    /// How many sockets a server has that is live since then; `None` if it did not answer, or was not asked.
+    pub(super) fn sockets_of(&self, node: &NodeName, since: Instant) -> Option<usize> {
+        let listed = self.by_node.get(node).copied();
+        // A server without sockets lists none.
+        let answered = (since < self.asked && !self.silent.contains(node)).then_some(0);
+        listed.or(answered)
+    }
+}
+
+fn view(located: Located, rooms: Vec<Arc<str>>) -> SocketView {
+    let cut = |text: &str| safe_text::cut(text, NAME_BYTES).into_owned();
+    let data = match &located.socket.data {
+        Value::Null => String::new(),
+        Value::Object(entries) if entries.is_empty() => String::new(),
+        value => serde_json::to_string(&Tagged(value)).unwrap_or_default(),
+    };
+    SocketView {
+        id: cut(&located.socket.id),
+        address: located.address().map(|address| cut(address.strip_prefix("::ffff:").unwrap_or(address))),
+        transport: located.transport().map(cut),
+        connected_at: located.connected_at(),
+        data: safe_text::cut(&data, DATA_BYTES).into_owned(),
+        node: located.node,
+        nsp: located.nsp,
+        rooms,
+    }
+}
+
+/// Asks from time to time.
+pub(super) async fn run(shared: Arc<Shared>, cluster: Cluster) -> Result<(), Failure> {
+    loop {
+        let asked = Instant::now();
+        let mut pause = SHORTEST;
+        let answers = ask(&shared.namespaces, &cluster).await;
+        let outcome = answers.map(|answers| {
+            let inventory = Inventory::new(asked, answers);
+            pause += Duration::from_secs((inventory.total / SOCKETS_A_SECOND) as u64);
+            shared.inventory.send_replace(Some(Arc::new(inventory)));
+        });
+        shared.asked(outcome);
+        sleep(pause.min(LONGEST)).await;
+    }
+}
+
+async fn ask(
+    namespaces: &[Namespace],
+    cluster: &Cluster,
+) -> crate::Result<Vec<(Namespace, Collected<RemoteSocket>)>> {
+    let emitter = Emitter::new(cluster.clone());
+    let mut answers = Vec::new();
+    for nsp in namespaces {
+        let collected = emitter.of(nsp.as_str()).timeout(PATIENCE).fetch_sockets().await?;
+        answers.push((nsp.clone(), collected));
+    }
+    Ok(answers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn socket(id: &str, rooms: &[&str]) -> RemoteSocket {
+        RemoteSocket {
+            id: id.into(),
+            handshake: Value::Object([("address".into(), "::ffff:10.0.0.1".into())].into_iter().collect()),
+            rooms: [id].iter().chain(rooms).map(|room| room.to_string()).collect(),
+            data: Value::Null,
+        }
+    }
+
+    fn collected(answers: Vec<(&str, RemoteSocket)>, silent: &[&str]) -> Collected<RemoteSocket> {
+        let answer = |(node, value): (&str, RemoteSocket)| Answer { node: node.into(), value };
+        Collected {
+            answers: answers.into_iter().map(answer).collect(),
+            expected: 0,
+            silent: silent.iter().map(|uid| Uid::from(*uid)).collect(),
+            nodes: 2,
+            knew_nodes: true,
+            unread: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn sockets_rooms_and_nodes_are_counted() {
+        let answers = collected(
+            vec![("a", socket("2", &["r1", "r2"])), ("b", socket("1", &["r1"])), ("a", socket("3", &[]))],
+            &["c"],
+        );
+        let nsp = Namespace::default();
+        let before = Instant::now();
+        let inventory = Inventory::new(Instant::now(), vec![(nsp.clone(), answers)]);
+        assert_eq!((inventory.total, inventory.rooms_total), (3, 2));
+        let rooms: Vec<_> =
+            inventory.rooms.iter().map(|room| (&*room.room, room.sockets, room.nodes)).collect();
+        assert_eq!(rooms, [("r1", 2, 2), ("r2", 1, 1)]);
+        let first = &inventory.sockets[0];
+        assert_eq!((first.id.as_str(), first.address.as_deref()), ("2", Some("10.0.0.1")));
+        let of =
+            |uid: &str, since| inventory.sockets_of(&NodeName { nsp: nsp.clone(), uid: uid.into() }, since);
+        assert_eq!((of("a", before), of("b", before), of("c", before)), (Some(2), Some(1), None));
+        assert_eq!((of("d", before), of("d", Instant::now())), (Some(0), None));
+    }
+
+    #[test]
+    fn hostile_texts_are_harmless() {
+        let mut hostile = socket("\u{1b}[2J", &["<script>\u{202e}", &"x".repeat(10_000)]);
+        hostile.data = Value::String("\n".repeat(10_000));
+        let answers = collected(vec![("a", hostile)], &[]);
+        let inventory = Inventory::new(Instant::now(), vec![(Namespace::default(), answers)]);
+        let socket = &inventory.sockets[0];
+        assert_eq!((socket.id.as_str(), &*socket.rooms[0]), ("\\u{1b}[2J", "<script>\\u{202e}"));
+        assert!(socket.rooms[1].len() <= NAME_BYTES + 3 && socket.data.len() <= DATA_BYTES + 3);
+    }
+}

@@ -1,0 +1,280 @@
+//! Watches a cluster from outside: an observer is no member of it, and no server counts it.
+//!
+//! It owns the subscription that counts all traffic, the questions to the servers, and a session for the statistics of
+//! Postgres, each in a task of its own. Their results are in [`Shared`], which readers look at as often as they like: no
+//! reader holds up the counting.
+
+mod database;
+mod inventory;
+mod live;
+mod nodes;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::exit::Failure;
+use super::traffic::{Ring, Traffic};
+use crate::cluster::{Cluster, Event, Subscription};
+use crate::postgres::Settings;
+use crate::{Error, Namespace};
+
+pub(super) use database::Database;
+pub(super) use inventory::{Inventory, RoomMembers, SocketView};
+pub(super) use live::{Filter, Watching};
+pub(super) use nodes::NodeView;
+
+/// How many messages are counted before readers get their turn.
+const BATCH: usize = 4096;
+
+/// How long the observer's own notification may take to come back.
+const LOOPBACK: Duration = Duration::from_secs(3);
+
+/// The options of an observer.
+pub(super) struct Watched {
+    pub(super) namespaces: Vec<Namespace>,
+    /// Whether servers are asked for their sockets, which makes each list all of its own.
+    pub(super) sockets: bool,
+    /// Whether it is the end when no notification comes at all, not even the observer's own.
+    pub(super) must_hear: bool,
+}
+
+/// The gauges of a second.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(super) struct Gauges {
+    pub(super) nodes: u32,
+    pub(super) sockets: u32,
+    /// Commits a second.
+    pub(super) commits: f32,
+    /// Bytes of WAL a second.
+    pub(super) wal_bytes: f32,
+}
+
+/// The connection to Postgres.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Link {
+    /// Why it is lost, while it is.
+    pub(super) lost: Option<String>,
+    /// How often it was.
+    pub(super) interruptions: u64,
+    /// Why the servers could not be asked the last time.
+    pub(super) problem: Option<String>,
+}
+
+impl Link {
+    /// The current error, if there is one.
+    pub(super) fn trouble(&self) -> Option<&str> {
+        self.lost.as_deref().or(self.problem.as_deref())
+    }
+}
+
+/// The state of an observer.
+pub(super) struct Shared {
+    started: Instant,
+    /// Which database this is, without secrets.
+    pub(super) server: String,
+    pub(super) namespaces: Vec<Namespace>,
+    traffic: Mutex<Traffic>,
+    live: Arc<live::Live>,
+    gauges: Mutex<Ring<Gauges>>,
+    link: Mutex<Link>,
+    nodes: Mutex<nodes::Nodes>,
+    inventory: watch::Sender<Option<Arc<Inventory>>>,
+    database: Mutex<Database>,
+}
+
+/// Watches until it is dropped.
+pub(super) struct Observer {
+    pub(super) shared: Arc<Shared>,
+    tasks: JoinSet<Result<(), Failure>>,
+}
+
+impl Observer {
+    /// Starts; from here on all is counted.
+    pub(super) async fn start(
+        cluster: &Cluster,
+        settings: Settings,
+        watched: Watched,
+    ) -> Result<Self, Failure> {
+        let Watched { namespaces, sockets, must_hear } = watched;
+        let server = cluster.server_identity().await?;
+        let database = database::Sampler::connect(settings, cluster.options()).await?;
+        let heard = cluster.subscribe(&namespaces, |_| true).await?;
+        let asking = nodes::Asking::start(cluster, &namespaces).await?;
+        let shared = Arc::new(Shared {
+            started: Instant::now(),
+            server,
+            namespaces,
+            traffic: Mutex::new(Traffic::new()),
+            live: Arc::default(),
+            gauges: Mutex::new(Ring::new()),
+            link: Mutex::default(),
+            nodes: Mutex::default(),
+            inventory: watch::Sender::new(None),
+            database: Mutex::default(),
+        });
+        let mut tasks = JoinSet::new();
+        tasks.spawn(count(shared.clone(), heard));
+        tasks.spawn(asking.run(shared.clone()));
+        tasks.spawn(database.run(shared.clone()));
+        tasks.spawn(check_loopback(shared.clone(), cluster.clone(), must_hear));
+        if sockets {
+            tasks.spawn(inventory::run(shared.clone(), cluster.clone()));
+        }
+        Ok(Self { shared, tasks })
+    }
+
+    /// Whether it cannot go on.
+    pub(super) fn has_failed(&mut self) -> bool {
+        self.tasks.try_join_next().is_some()
+    }
+
+    /// Resolves when it cannot go on.
+    pub(super) async fn failed(&mut self) -> Failure {
+        match self.tasks.join_next().await {
+            Some(Ok(Err(failure))) => failure,
+            Some(Ok(Ok(()))) | None => Error::Closed.into(),
+            Some(Err(error)) => Failure::Other(format!("the observer has failed: {error}")),
+        }
+    }
+}
+
+/// Reports that notifications are not delivered, as through a pooler in transaction mode: the observer's own has not come back.
+async fn check_loopback(shared: Arc<Shared>, cluster: Cluster, must_hear: bool) -> Result<(), Failure> {
+    tokio::time::sleep(LOOPBACK).await;
+    match cluster.ensure_loopback(LOOPBACK) {
+        Err(error) if must_hear => return Err(error.into()),
+        Err(error) => shared.asked(Err(error)),
+        Ok(()) => {}
+    }
+    // The end of a task is the end of the observer.
+    std::future::pending().await
+}
+
+impl Drop for Observer {
+    /// Viewers would wait for what does not come any more.
+    fn drop(&mut self) {
+        self.shared.live.close();
+    }
+}
+
+/// Counts the messages of the subscription.
+async fn count(shared: Arc<Shared>, mut heard: Subscription) -> Result<(), Failure> {
+    while let Some(first) = heard.next().await {
+        {
+            let mut traffic = shared.traffic();
+            let second = shared.second();
+            shared.take(&mut traffic, second, first);
+            for _ in 0..BATCH {
+                let Some(event) = heard.try_next() else { break };
+                shared.take(&mut traffic, second, event);
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+    Ok(())
+}
+
+impl Shared {
+    /// The second that it is: the first one is 0.
+    pub(super) fn second(&self) -> u64 {
+        self.started.elapsed().as_secs()
+    }
+
+    /// When the observer started.
+    pub(super) fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// The counters. Counting waits for as long as this is held.
+    pub(super) fn traffic(&self) -> MutexGuard<'_, Traffic> {
+        lock(&self.traffic)
+    }
+
+    /// The gauges of the seconds before that one, the oldest first.
+    pub(super) fn gauges(&self, second: u64, seconds: usize) -> Vec<Gauges> {
+        lock(&self.gauges).before(second, seconds).collect()
+    }
+
+    /// Starts to show live traffic; `None` if there are too many viewers.
+    pub(super) fn watch(&self, filter: Filter) -> Option<Watching> {
+        self.live.watch(filter)
+    }
+
+    pub(super) fn link(&self) -> Link {
+        lock(&self.link).clone()
+    }
+
+    /// The servers, by namespace and uid.
+    pub(super) fn nodes(&self) -> Vec<NodeView> {
+        lock(&self.nodes).view(self.inventory().as_deref())
+    }
+
+    /// The sockets, as the servers last listed them; `None` if they never did.
+    pub(super) fn inventory(&self) -> Option<Arc<Inventory>> {
+        self.inventory.borrow().clone()
+    }
+
+    /// Waits until the servers have listed their sockets once.
+    pub(super) async fn wait_for_inventory(&self, within: Duration) {
+        let mut inventory = self.inventory.subscribe();
+        // After that time it is not there.
+        tokio::time::timeout(within, inventory.wait_for(Option::is_some)).await.ok();
+    }
+
+    /// Statistics of Postgres.
+    pub(super) fn database(&self) -> Database {
+        *lock(&self.database)
+    }
+
+    fn take(&self, traffic: &mut Traffic, second: u64, event: Event) {
+        match event {
+            Event::Message(received) => {
+                traffic.count(second, &received);
+                self.live.show(second, &received);
+            }
+            Event::Missed(count) => traffic.miss(second, count),
+            Event::Lost(error) => {
+                let mut link = lock(&self.link);
+                link.interruptions += u64::from(link.lost.is_none());
+                link.lost = Some(error.to_string());
+            }
+            Event::Restored(_) => lock(&self.link).lost = None,
+        }
+    }
+
+    /// Notes whether the servers could be asked. While Postgres is away the subscription says so.
+    fn asked(&self, outcome: crate::Result<()>) {
+        let problem = match outcome {
+            Ok(()) => None,
+            Err(error) if error.is_disconnected() && !matches!(error, Error::NotificationsNotDelivered) => {
+                return;
+            }
+            Err(error) => Some(error.to_string()),
+        };
+        let mut link = lock(&self.link);
+        if let Some(problem) = problem.as_ref().filter(|_| link.problem != problem) {
+            tracing::warn!(problem, "cannot ask the servers");
+        }
+        link.problem = problem;
+    }
+
+    /// Stores the gauges of this second.
+    fn measure(&self) {
+        let nodes = lock(&self.nodes).len();
+        let sockets = self.inventory().map_or(0, |inventory| inventory.total);
+        let Database { commits_per_second, wal_per_second, .. } = self.database();
+        *lock(&self.gauges).at(self.second()) = Gauges {
+            nodes: u32::try_from(nodes).unwrap_or(u32::MAX),
+            sockets: u32::try_from(sockets).unwrap_or(u32::MAX),
+            commits: commits_per_second.unwrap_or_default() as f32,
+            wal_bytes: wal_per_second.unwrap_or_default() as f32,
+        };
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,196 @@
+//! `pgio top`: the traffic of a cluster at a glance.
+
+mod draw;
+pub(super) mod picture;
+mod sparkline;
+#[cfg(test)]
+mod tests;
+mod text;
+pub(super) mod view;
+
+use std::io::IsTerminal;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use clap::Args;
+use ratatui::Terminal;
+use ratatui::backend::CrosstermBackend;
+use tokio::time::{MissedTickBehavior, interval_at};
+
+use super::arguments::{Format, Global, Namespaces};
+use super::connection::Patience;
+use super::duration;
+use super::exit::{self, Failure};
+use super::observer::{Observer, Watched};
+use super::output::lines::Lines;
+use super::screen::Screen;
+use super::traffic::By;
+use crate::Cluster;
+use picture::{Picture, Window};
+use view::{Input, Sort, View};
+
+/// How long after the end of a second its messages are counted for sure.
+const SETTLED: Duration = Duration::from_millis(50);
+
+/// The intervals that there may be: no flicker, and no more than is remembered.
+const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(600);
+
+/// How long --once waits for the answers of the servers, besides the interval.
+const PATIENCE: Duration = Duration::from_secs(6);
+
+/// Show the traffic of the cluster at a glance, live
+///
+/// Counts every message: by event, room and sender, with the bytes inline and in attachments. Rates are of the last whole
+/// seconds of an interval. Commits are those of the database, WAL is that of the whole server; a value that this role may not
+/// read is shown as -. Servers are asked for their sockets seldom, as each then lists all of its own: every 15 s, and a second
+/// later for each 100 sockets. No server counts it: pgio is no member of the cluster.
+///
+/// Keys: Tab ranks by event, room or sender; s sorts, r reverses, / filters, space pauses, ? shows all keys, q quits.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  pgio top                           events, rooms and senders; q quits
+  pgio top --by sender -n / -n chat  who sends most, in two namespaces
+  pgio top --by room --sort bytes    the rooms with the most bytes first
+  pgio top --once --interval 10s     a snapshot of ten seconds, as text
+  pgio top -o json | jq .eventsPerSecond")]
+pub(super) struct Top {
+    #[command(flatten)]
+    namespaces: Namespaces,
+    /// Rank events, rooms or senders
+    #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
+    by: By,
+    /// Sort the rows in this order
+    #[arg(long, value_enum, default_value_t, value_name = "ORDER")]
+    sort: Sort,
+    /// How often to show it; rates are of whole seconds
+    #[arg(long, value_name = "TIME", value_parser = parse_interval, default_value = "1s")]
+    interval: Duration,
+    /// Watch for one interval, print it as text, and end
+    #[arg(long)]
+    once: bool,
+    /// How many rows to print with --once and -o json
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    limit: usize,
+    /// Do not count sockets, which makes each server list all of its own
+    #[arg(long)]
+    no_sockets: bool,
+}
+
+/// Reads an interval.
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    let interval = duration::parse_positive(text)?;
+    match INTERVALS.contains(&interval) {
+        true => Ok(interval),
+        false => Err("must be from 100ms to 10m".into()),
+    }
+}
+
+impl Top {
+    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+        tokio::select! {
+            outcome = self.watch(global) => outcome,
+            // The screen is given back with the other branch.
+            () = exit::told_to_end() => Err(Failure::Interrupted),
+        }
+    }
+
+    async fn watch(&self, global: &Global) -> Result<(), Failure> {
+        let watched =
+            Watched { namespaces: self.namespaces.list(), sockets: !self.no_sockets, must_hear: true };
+        let cluster = global.connect(&mut Patience::none()).await?;
+        let mut observer = Observer::start(&cluster, global.settings()?, watched).await?;
+        if self.once {
+            return self.once(global, &cluster, &mut observer).await;
+        }
+        match global.output == Format::Text && std::io::stdout().is_terminal() {
+            true => self.screen(&mut observer).await,
+            false => self.lines(global, &mut observer).await,
+        }
+    }
+
+    /// The interval in whole seconds, rounded up.
+    fn seconds(&self) -> u64 {
+        self.interval.as_secs() + u64::from(self.interval.subsec_nanos() > 0)
+    }
+
+    fn window(&self) -> Window {
+        Window::Last(usize::try_from(self.seconds()).unwrap_or(usize::MAX))
+    }
+
+    async fn once(&self, global: &Global, cluster: &Cluster, observer: &mut Observer) -> Result<(), Failure> {
+        let window = Duration::from_secs(self.seconds()) + SETTLED;
+        let end = observer.shared.started() + window;
+        let shared = observer.shared.clone();
+        let wait = async {
+            tokio::time::sleep_until(end.into()).await;
+            // Taken before the servers have listed their sockets, which takes longer.
+            let mut picture = Picture::take(&shared, self.by, self.window());
+            if !self.no_sockets {
+                shared.wait_for_inventory(PATIENCE).await;
+            }
+            picture.refresh(&shared);
+            picture
+        };
+        let picture = tokio::select! {
+            picture = wait => picture,
+            failure = observer.failed() => return Err(failure),
+        };
+        cluster.ensure_loopback(window)?;
+        let mut lines = Lines::stdout();
+        match global.output {
+            Format::Json => lines.json(&picture.object(self.sort, self.limit))?,
+            Format::Text => text::snapshot(&picture, self.sort, self.limit, &mut lines)?,
+        }
+        lines.flush()
+    }
+
+    async fn lines(&self, global: &Global, observer: &mut Observer) -> Result<(), Failure> {
+        let mut lines = Lines::stdout();
+        let mut ticks =
+            interval_at((observer.shared.started() + self.interval + SETTLED).into(), self.interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        if global.output == Format::Text {
+            lines.text(&text::titles())?;
+        }
+        let mut since = 0;
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                failure = observer.failed() => return Err(failure),
+            }
+            // However late a tick comes, no second is left out.
+            let picture = Picture::take(&observer.shared, self.by, Window::Since(since));
+            since = picture.second;
+            match global.output {
+                Format::Json => lines.json(&picture.object(self.sort, self.limit))?,
+                Format::Text => lines.text(&text::line(&picture))?,
+            }
+            lines.flush()?;
+        }
+    }
+
+    async fn screen(&self, observer: &mut Observer) -> Result<(), Failure> {
+        let mut screen = Screen::open()?;
+        let mut terminal = Terminal::new(CrosstermBackend::new(std::io::stdout()))?;
+        let mut view = View::new(self.by, self.sort, screen.is_coloured());
+        let mut ticks = interval_at((observer.shared.started() + SETTLED).into(), self.interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut picture = Picture::take(&observer.shared, view.by, self.window());
+        loop {
+            if !view.is_paused || picture.by != view.by {
+                picture = Picture::take(&observer.shared, view.by, self.window());
+            }
+            terminal.draw(|frame| draw::frame(frame, &picture, &mut view))?;
+            tokio::select! {
+                _ = ticks.tick() => {}
+                event = screen.event() => match view.input(&event) {
+                    Input::Quit => return Ok(()),
+                    Input::Interrupt => return Err(Failure::Interrupted),
+                    Input::Taken => {}
+                },
+                failure = observer.failed() => return Err(failure),
+            }
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! Numbers as a line of bars.
+
+const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+
+/// The last of the numbers, as so many bars; those that are missing are blank. The highest bar is the largest number.
+pub(super) fn of(numbers: &[u64], width: usize) -> String {
+    let shown = &numbers[numbers.len().saturating_sub(width)..];
+    let largest = shown.iter().copied().max().unwrap_or_default().max(1);
+    let bar = |number: &u64| match number {
+        0 => ' ',
+        // Rounded up, so that whatever is there is seen.
+        number => BARS[(number * (BARS.len() as u64)).div_ceil(largest).saturating_sub(1).min(7) as usize],
+    };
+    let blank = " ".repeat(width - shown.len());
+    blank + &shown.iter().map(bar).collect::<String>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_is_a_whole_bar_and_nothing_is_blank() {
+        assert_eq!(of(&[0, 1, 4, 8], 6), "   ▁▄█");
+        assert_eq!(of(&[9, 0, 1, 4, 8], 4), " ▁▄█");
+        assert_eq!(of(&[], 3), "   ");
+        assert_eq!(of(&[1, 1_000_000], 2), "▁█");
+        assert_eq!(of(&[0, 0], 2), "  ");
+    }
+}

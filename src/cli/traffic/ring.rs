@@ -1,0 +1,94 @@
+//! A value for each of the last seconds.
+
+/// How many seconds are remembered, besides the one that is not over yet.
+pub(in crate::cli) const SECONDS: usize = 600;
+
+/// One more than that, for the second that is not over yet.
+const SLOTS: usize = SECONDS + 1;
+
+/// A ring buffer of seconds. A second in which nothing was written has the default value.
+pub(in crate::cli) struct Ring<T> {
+    slots: Box<[T]>,
+    newest: u64,
+}
+
+impl<T: Copy + Default> Ring<T> {
+    pub(in crate::cli) fn new() -> Self {
+        Self { slots: vec![T::default(); SLOTS].into(), newest: 0 }
+    }
+
+    /// The value of a second, which becomes the newest one. A second before the newest one counts as the newest one.
+    pub(in crate::cli) fn at(&mut self, second: u64) -> &mut T {
+        let passed = second.saturating_sub(self.newest);
+        if passed > 0 {
+            let stale = usize::try_from(passed).unwrap_or(SLOTS).min(SLOTS);
+            for back in 0..stale {
+                let index = slot(second.saturating_sub(back as u64));
+                self.slots[index] = T::default();
+            }
+            self.newest = second;
+        }
+        &mut self.slots[slot(self.newest)]
+    }
+
+    fn get(&self, second: u64) -> T {
+        let is_kept = second <= self.newest && self.newest - second < SLOTS as u64;
+        if is_kept { self.slots[slot(second)] } else { T::default() }
+    }
+
+    /// The seconds before that one, the oldest first: at most so many, and none before second 0.
+    pub(in crate::cli) fn before(&self, second: u64, seconds: usize) -> impl Iterator<Item = T> + '_ {
+        (second.saturating_sub(seconds.min(SECONDS) as u64)..second).map(|second| self.get(second))
+    }
+
+    /// Adds the values of another ring, up to that second.
+    pub(super) fn absorb(&mut self, second: u64, other: &Self, plus: impl Fn(T, T) -> T) {
+        self.at(second);
+        for second in self.newest.saturating_sub(SECONDS as u64)..=self.newest {
+            let sum = &mut self.slots[slot(second)];
+            *sum = plus(*sum, other.get(second));
+        }
+    }
+
+    /// Forgets everything.
+    pub(super) fn clear(&mut self) {
+        self.slots.fill(T::default());
+    }
+}
+
+fn slot(second: u64) -> usize {
+    // Smaller than the number of slots.
+    (second % SLOTS as u64) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn before(ring: &Ring<u32>, second: u64, seconds: usize) -> Vec<u32> {
+        ring.before(second, seconds).collect()
+    }
+
+    #[test]
+    fn seconds_without_a_value_are_zero_and_old_ones_are_forgotten() {
+        let mut ring = Ring::new();
+        assert_eq!(before(&ring, 0, 10), [0; 0]);
+        *ring.at(0) += 1;
+        *ring.at(2) += 3;
+        *ring.at(1) += 4;
+        assert_eq!(before(&ring, 5, 10), [1, 0, 7, 0, 0]);
+        assert_eq!(before(&ring, 3, 2), [0, 7]);
+        let last = SECONDS as u64;
+        *ring.at(last) += 5;
+        assert_eq!(before(&ring, last, SECONDS)[..3], [1, 0, 7]);
+        *ring.at(last + 2) += 6;
+        let all = before(&ring, last + 3, 10_000);
+        assert_eq!((all.len(), all[0], all[SECONDS - 3], all[SECONDS - 1]), (SECONDS, 0, 5, 6));
+        *ring.at(10 * last) += 7;
+        assert_eq!(ring.before(10 * last + 1, SECONDS).sum::<u32>(), 7);
+        assert_eq!(ring.before(20 * last, SECONDS).sum::<u32>(), 0);
+        // The clock of a test may be anything.
+        *ring.at(u64::MAX - SLOTS as u64) += 8;
+        assert_eq!(before(&ring, u64::MAX - SLOTS as u64 + 1, 1), [8]);
+    }
+}
