@@ -17,12 +17,13 @@ pub(super) struct Filter {
 }
 
 impl Filter {
-    pub(super) fn of(tail: &Tail) -> Self {
+    /// `senders` are whole uids.
+    pub(super) fn of(tail: &Tail, senders: Vec<String>) -> Self {
         Self {
             events: tail.events.clone(),
             rooms: tail.rooms.clone(),
             types: tail.types.clone(),
-            uids: tail.uids.clone(),
+            uids: senders,
             heartbeats: tail.heartbeats,
         }
     }

@@ -2,6 +2,7 @@
 
 mod filter;
 mod save;
+mod senders;
 pub(super) mod text;
 
 use std::convert::Infallible;
@@ -52,7 +53,7 @@ pub(super) struct Tail {
     /// Only messages of this type, such as broadcast or sockets_join. May be repeated
     #[arg(short, long = "type", value_name = "TYPE", value_parser = filter::parse_kind)]
     types: Vec<MessageKind>,
-    /// Only messages of this sender: a server's uid, or emitter. May be repeated
+    /// Only messages of this sender: a server's uid or its first characters, or emitter. May be repeated
     #[arg(short, long = "uid", value_name = "UID")]
     uids: Vec<String>,
     /// Heartbeats, too
@@ -80,7 +81,8 @@ impl Tail {
         let saver = self.save.as_deref().map(Saver::new).transpose()?;
         let namespaces = self.namespaces.list();
         let cluster = global.connect(&mut Patience::none()).await?;
-        let filter = Filter::of(&self);
+        let senders = senders::complete(&cluster, &namespaces, &self.uids).await?;
+        let filter = Filter::of(&self, senders);
         let wants = filter.clone();
         let mut heard = cluster.subscribe(&namespaces, move |header| wants.wants(header)).await?;
         let prefix = &cluster.options().channel_prefix;

@@ -48,6 +48,25 @@ async fn what_servers_say_is_shown_and_nobody_counts_the_tail() {
 }
 
 #[tokio::test]
+async fn the_first_characters_of_a_uid_are_enough() {
+    let cluster = mixed().await;
+    let live = run(&mut pgio(cluster.url(), &["nodes", "-o", "json"])).await.succeeded().json();
+    let uid = live[0]["uid"].as_str().unwrap();
+    let mut tail = Running::start(&mut pgio(cluster.url(), &["tail", "-o", "json", "--uid", &uid[..8]]));
+    tail.wait_for_note("listening").await;
+    for server in &cluster.servers {
+        server.io().emit("x", json!([])).await;
+    }
+    let line = tail.json().await;
+    assert_eq!((line["event"].as_str(), line["uid"].as_str()), (Some("x"), Some(uid)));
+    let unknown = run(&mut pgio(cluster.url(), &["tail", "--uid", "nosuch"])).await;
+    assert_eq!(
+        (unknown.status, unknown.stderr.as_str()),
+        (1, "error: no live server has a uid that begins with nosuch\n")
+    );
+}
+
+#[tokio::test]
 async fn each_filter_narrows() {
     let postgres = postgres().await;
     let emitter = Emitter::connect(postgres.url()).await.unwrap();
@@ -57,7 +76,7 @@ async fn each_filter_narrows() {
         (&["--room", "r1"], "chat.one leave"),
         (&["--type", "sockets_leave", "--type", "server_side_emit"], "leave server"),
         (&["--uid", "emitter", "--event", "{other,chat.t*}"], "other chat.three"),
-        (&["--uid", "somebody"], ""),
+        (&["--uid", "6959033000000000"], ""),
         (&["-n", "admin"], "chat.admin"),
     ] {
         let mut arguments = vec!["tail", "-o", "json"];
