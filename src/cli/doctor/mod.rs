@@ -2,6 +2,7 @@
 
 mod doors;
 mod finding;
+mod rooms;
 mod server;
 mod servers;
 mod sql;
@@ -33,12 +34,15 @@ use finding::{Finding, Status};
 Examples:
   pgio doctor                           check everything
   pgio doctor -n chat -n admin          the channels of these namespaces, too
-  pgio doctor --channel-prefix app -q   with the options that your servers have
+  pgio doctor --room lobby              why does this room hear nothing?
   pgio doctor --server http://db1:3000  tokens, origins and metrics of a server
   pgio doctor -o json | jq -r 'select(.status != \"ok\").advice'")]
 pub(super) struct Doctor {
     #[command(flatten)]
     namespaces: Namespaces,
+    /// Say why this room may hear nothing: its sockets and servers, and rooms of a similar name. May be repeated
+    #[arg(short, long = "room", value_name = "ROOM", allow_hyphen_values = true)]
+    rooms: Vec<String>,
     /// Try the doors of this Socket.IO server, too: tokens, origins, metrics. May be repeated
     ///
     /// The path may follow where it is not /socket.io. Comes as a client without a token, once from a page of another origin.
@@ -67,6 +71,10 @@ impl Doctor {
         let (settings, options) = (global.settings()?, global.adapter_options());
         if !report.examine(&settings, options, self.namespaces.list()).await? {
             return report.end();
+        }
+        if !self.rooms.is_empty() {
+            let cluster = Cluster::connect(settings, global.adapter_options()).await?;
+            report.add_all(rooms::check(&cluster, &self.namespaces.list(), &self.rooms).await?)?;
         }
         for url in &self.servers {
             report.add_all(doors::check(url).await)?;

@@ -26,6 +26,27 @@ async fn a_server_of_0_3_among_newer_ones() {
 }
 
 #[tokio::test]
+async fn a_room_that_hears_nothing() {
+    let cluster = whole().await;
+    cluster.join(0, &["lobby"]).await;
+    cluster.join(1, &["lobby", "Staff"]).await;
+    let rooms = ["--room", "lobby", "--room", "staff", "--room", "nosuch", "-n", "/", "-n", "/empty"];
+    let diagnosis = cluster.undisturbed(doctor(cluster.url(), &rooms)).await;
+    let found = diagnosis.findings.iter().filter(|finding| finding["check"] == "room");
+    let found: Vec<_> =
+        found.map(|one| (one["status"].as_str().unwrap(), one["detail"].as_str().unwrap())).collect();
+    let expected = [
+        ("ok", "2 sockets on 2 servers in lobby of /"),
+        ("warn", "none of 4 sockets of / is in staff; there are rooms of a similar name: Staff (1 socket)"),
+        ("warn", "none of 4 sockets of / is in nosuch"),
+        ("warn", "no socket is in lobby, and none is connected to /empty"),
+        ("warn", "no socket is in staff, and none is connected to /empty"),
+        ("warn", "no socket is in nosuch, and none is connected to /empty"),
+    ];
+    assert_eq!(found, expected);
+}
+
+#[tokio::test]
 async fn servers_of_0_3_alone_understand_each_other() {
     let postgres = postgres().await;
     create_attachment_table(postgres.url()).await;
