@@ -804,7 +804,8 @@ impl Machine {
             // stall, and after one that was refused, shows what happened meanwhile.
             let peer = &peers[index];
             let last_gap = self.refreshed_at.max(self.deaf_at).max(self.looked_badly_at);
-            let shown_until = peer.stopped_at.unwrap_or(now).max(last_gap);
+            // Its goodbye may be late, and its process goes on.
+            let shown_until = peer.stopped_at.unwrap_or(now).max(peer.last_commit).max(last_gap);
             let shown_until = shown_until + 2 * SECOND + SECOND / 2;
             let last_sign = if peer.member.is_some() { (*heard).max(shown_until) } else { *heard };
             let alive_until = last_sign.max(self.refreshed_at) + HEARTBEAT_TIMEOUT + TICK;
