@@ -1,0 +1,95 @@
+#!/usr/bin/env bash
+# Takes the pictures of the README from a real run: `pgio top` in a terminal and the page of `pgio monitor`, beside a pgio node
+# and a Node server with clients and some traffic. Writes them to docs/pictures.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+PATIENCE=15      # seconds for each step
+TRAFFIC=75       # seconds of traffic before the pictures
+TOOLS=target/tools/pictures
+out=$PWD/docs/pictures
+logs=$(mktemp -d)
+pids=()
+
+main() {
+  cargo build --locked --quiet --features cli --bin pgio
+  PATH=$PWD/target/debug:$PATH
+  unset DATABASE_URL ${!PG*}
+  chmod 755 "$logs"
+  export PGIO_STATE_DIR=$logs/state
+  # What turns the text of a terminal into a page.
+  [[ -d $TOOLS/node_modules/ansi-to-html ]] || npm install --silent --prefix "$TOOLS" ansi-to-html@0.7.2
+
+  start serve pgio serve --listen 127.0.0.1:0 --allow-join '*'
+  wait_for serve '^private Postgres: '
+  export DATABASE_URL=${found#private Postgres: }
+  wait_for serve '^listening on '
+  local ours=${found#listening on } && ours=${ours%%/socket.io*}
+  start server node tests/interop/demo/server.js
+  wait_for server '^http://'
+  local theirs=$found n
+  for n in 1 2 3; do
+    start "ours$n" node tests/interop/demo/client.js "$ours" "room$n"
+    start "theirs$n" node tests/interop/demo/client.js "$theirs" "room$n"
+  done
+  wait_for theirs3 'in room'
+  start monitor pgio monitor --listen 127.0.0.1:0
+  wait_for monitor '^listening on '
+  local page=${found#listening on } && page=${page%% *}
+  tmux -L pgio-pictures new-session -d -x 110 -y 20 "pgio top 2>$logs/top"
+  start traffic bash -c "node tests/interop/demo/traffic.js 100000 | pgio emit --from - --rate 90/s -q"
+  sleep "$TRAFFIC"
+
+  mkdir -p "$out"
+  tmux -L pgio-pictures capture-pane -e -p >"$logs/top.ansi"
+  (cd "$TOOLS" && node -e '
+    const Convert = require("ansi-to-html");
+    const text = require("fs").readFileSync(process.argv[1], "utf8").trimEnd();
+    const convert = new Convert({ fg: "#d3d7de", bg: "#10151d", escapeXML: true });
+    console.log(`<!doctype html><meta charset="utf-8"><style>
+      body { margin: 0; padding: 12px 16px; background: #10151d; color: #d3d7de }
+      pre { margin: 0; font: 15px/19px "DejaVu Sans Mono", monospace }</style><pre>${convert.toHtml(text)}</pre>`);
+  ' "$logs/top.ansi") >"$logs/top.html"
+  node tests/interop/demo/screenshot.js "file://$logs/top.html" "$out/top.png" dark 1026 404 0
+  for theme in light dark; do
+    node tests/interop/demo/screenshot.js "$page" "$out/monitor-$theme.png" "$theme" 1280 900 6
+  done
+  ls -l "$out"
+}
+
+# Starts a program under a name, with what it prints kept.
+start() {
+  local name=$1
+  shift
+  : >"$logs/$name"
+  "$@" >>"$logs/$name" 2>&1 &
+  pids+=($!)
+}
+
+# Waits until the program of that name has printed a matching line, and puts that into `found`.
+wait_for() {
+  local name=$1 pattern=$2 deadline=$((SECONDS + PATIENCE))
+  until found=$(grep -m 1 -e "$pattern" "$logs/$name"); do
+    if ((SECONDS >= deadline)); then
+      echo "error: $name did not print $pattern within $PATIENCE s:" >&2
+      sed 's/^/  /' "$logs/$name" >&2
+      exit 1
+    fi
+    sleep 0.05
+  done
+}
+
+clean_up() {
+  local i
+  tmux -L pgio-pictures kill-server 2>/dev/null || true
+  for ((i = ${#pids[@]} - 1; i >= 0; i--)); do
+    kill "${pids[i]}" 2>/dev/null || continue
+    wait "${pids[i]}" 2>/dev/null || true
+  done
+  rm -rf "$logs"
+}
+trap clean_up EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+main
