@@ -30,6 +30,8 @@ pub(super) enum Failure {
     Usage(String),
     /// Too few nodes, sockets or acknowledgements in time.
     TooFew(String),
+    /// Nothing to add to what stdout says; the exit status.
+    Told(u8),
     /// Ctrl-C.
     Interrupted,
     /// Whoever read the output has stopped.
@@ -72,6 +74,7 @@ impl Failure {
             Self::Library(error) => status(error),
             Self::Usage(_) => 2,
             Self::TooFew(_) => 4,
+            Self::Told(status) => *status,
             Self::Interrupted => 130,
             Self::PipeClosed => 0,
             Self::Other(_) => 1,
@@ -84,7 +87,7 @@ impl Failure {
             Self::Library(error) => Some(error.to_string()),
             Self::Usage(text) | Self::TooFew(text) | Self::Other(text) => Some(text.clone()),
             Self::Advised { cause, .. } => cause.text(),
-            Self::Interrupted | Self::PipeClosed => None,
+            Self::Told(_) | Self::Interrupted | Self::PipeClosed => None,
             Self::After { done, cause } => match cause.text() {
                 Some(text) => Some(format!("{text} ({done})")),
                 None => Some(format!("interrupted ({done})")),

@@ -2,6 +2,7 @@
 
 mod attachments;
 mod bench;
+mod client;
 mod config;
 mod context;
 mod doctor;
@@ -14,6 +15,7 @@ mod guard_rails;
 mod move_sockets;
 mod nodes;
 mod pooler;
+mod probe;
 mod rooms;
 mod schemas;
 mod server_emit;
