@@ -21,6 +21,15 @@ pub(super) const STATUSES: &[(&str, &str)] = &[
     ("130", "Interrupted by Ctrl-C."),
 ];
 
+/// What those of a monitoring plugin mean.
+pub(super) const PLUGIN_STATUSES: &[(&str, &str)] = &[
+    ("0", "Ok: the event arrived in less time than --warn."),
+    ("1", "Warning: it took --warn or longer."),
+    ("2", "Critical: it took --critical or longer, or did not arrive. Also a usage error."),
+    ("3", "Unknown: the database or the server cannot be reached, or refuses."),
+    ("130", "Interrupted by Ctrl-C."),
+];
+
 /// Why a command did not do what it was asked for.
 #[derive(Debug)]
 pub(super) enum Failure {

@@ -73,7 +73,7 @@ pub(super) struct Access {
     /// How packets travel
     #[arg(long, value_name = "TRANSPORT", value_enum, default_value_t)]
     pub(super) transport: Transport,
-    /// How long the server may take to connect, and to acknowledge
+    /// How long a connection may take, and an acknowledgement
     #[arg(long, value_name = "TIME", value_parser = duration::parse_positive, default_value = "10s")]
     pub(super) timeout: Duration,
 }
@@ -129,9 +129,8 @@ impl Client {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
         let target = Target::parse(&self.url).map_err(Failure::Usage)?;
         let auth = self.access.auth()?;
-        let reply =
-            self.reply.iter().map(|text| values::parse(text).map_err(|failure| failure.at("--reply")));
-        let reply = reply.last().transpose()?;
+        let reply = self.reply.as_deref().map(values::parse).transpose();
+        let reply = reply.map_err(|failure| failure.at("--reply"))?;
         let to_send = match self.emit.split_first() {
             Some((event, args)) => Some((event.clone(), values::parse_all(args, self.string)?)),
             None => None,
@@ -142,8 +141,8 @@ impl Client {
             Run { client: &self, target, nsp, printer, to_send, answer_until: None, reply, events: 0 };
         // A time longer than a clock can tell is no deadline.
         match self.for_.and_then(|time| Instant::now().checked_add(time)) {
-            None => run.to_the_end(global, auth.as_ref()).await,
-            Some(deadline) => match timeout_at(deadline, run.to_the_end(global, auth.as_ref())).await {
+            None => run.until_done(global, auth.as_ref()).await,
+            Some(deadline) => match timeout_at(deadline, run.until_done(global, auth.as_ref())).await {
                 Ok(outcome) => outcome,
                 Err(_) => run.when_time_is_over(),
             },
@@ -153,7 +152,7 @@ impl Client {
 
 impl Run<'_> {
     /// Goes on through losses of the connection until all is done.
-    async fn to_the_end(&mut self, global: &Global, auth: Option<&Value>) -> Result<(), Failure> {
+    async fn until_done(&mut self, global: &Global, auth: Option<&Value>) -> Result<(), Failure> {
         let mut socket = self.connect(auth).await.map_err(|trouble| self.failure(trouble))?;
         loop {
             global.note(&format!("connected to {} as {}", self.target, socket.id()));

@@ -1,6 +1,5 @@
 //! The packets of Socket.IO, by the parser of socketioxide.
 
-use bytes::Bytes;
 use serde::Deserialize;
 use socketioxide_core::packet::{Packet, PacketData};
 use socketioxide_core::parser::{Parse, ParseConfig, ParseError, ParserState};
@@ -128,7 +127,7 @@ fn encode(packet: Packet) -> Outgoing {
             Outgoing { text: text.as_str().to_owned(), binaries: binaries.into_iter().flatten().collect() }
         }
         // This parser writes text only.
-        CoreValue::Bytes(bytes) => Outgoing { text: String::new(), binaries: vec![Bytes::from(bytes)] },
+        CoreValue::Bytes(bytes) => Outgoing { text: String::new(), binaries: vec![bytes] },
     }
 }
 

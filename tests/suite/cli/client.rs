@@ -2,12 +2,18 @@
 
 use std::io::Write;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use nix::sys::signal::Signal;
 use serde_json::json;
 use tempfile::{NamedTempFile, TempDir};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::support::attachments::create_attachment_table;
+use crate::support::certificates::Certified;
+use crate::support::freeze::Frozen;
 use crate::support::node::{AdapterVersion, NodePeer, Operator, PATIENCE, Server, ServerOptions, binary};
 use crate::support::pgio::{Outcome, Running, bare, pgio, run, run_with_input};
 use crate::support::pgio_serve::{PgioServe, command};
@@ -270,4 +276,115 @@ async fn what_a_client_prints_can_be_replayed() {
     let emit = run_with_input(&mut pgio(postgres.url(), &["emit", "--from", "-", "--room", &id]), line).await;
     emit.succeeded();
     assert_eq!(other.json().await["args"], json!([binary("AAEC"), 1]));
+}
+
+#[tokio::test]
+async fn pings_are_answered_and_a_server_that_stands_still_is_noticed() {
+    let postgres = postgres().await;
+    let server = ["--ping-interval", "300ms", "--ping-timeout", "300ms"];
+    let serve = PgioServe::start(postgres.url(), &server).await;
+    for transport in TRANSPORTS {
+        // Several pings long. A client that does not answer would have to connect again.
+        let stays = client(&[&serve.url(), "--transport", transport, "--for", "2s"]).await.succeeded();
+        assert_eq!(stays.stderr.lines().count(), 1, "{stays:?}");
+
+        let (mut client, _) = connected(&[&serve.url(), "--transport", transport]).await;
+        let frozen = Frozen::processes(&[serve.pid()], PATIENCE);
+        client.wait_for_note("the server has been silent for 600ms").await;
+        drop(frozen);
+        client.wait_for_notes("connected to ", 2).await;
+        client.signal(Signal::SIGINT);
+        assert_eq!(client.end().await.status, 130);
+    }
+}
+
+#[tokio::test]
+async fn tls_trusts_the_authorities_of_the_system() {
+    let postgres = postgres().await;
+    let directory = TempDir::new().unwrap();
+    let root = Certified::root("pgio test");
+    let server = root.issue("localhost");
+    let file = |name: &str, bytes: Vec<u8>| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let authority = file("root.pem", root.certificate_pem());
+    let (certificate, key) = (file("cert.pem", server.certificate_pem()), file("key.pem", server.key_pem()));
+    let serve = PgioServe::start(postgres.url(), &["--tls-cert", &certificate, "--tls-key", &key]).await;
+    let url = serve.url().replace("127.0.0.1", "localhost");
+    for transport in TRANSPORTS {
+        let arguments = ["client", url.as_str(), "--transport", transport, "--count", "0"];
+        run(bare(&arguments).env("SSL_CERT_FILE", &authority)).await.succeeded();
+        let stranger = run(&mut bare(&arguments)).await;
+        assert_eq!(stranger.status, 1, "{stranger:?}");
+        assert!(stranger.stderr.starts_with(&format!("error: {url}: TLS: ")), "{stranger:?}");
+        assert_eq!(stranger.stderr.lines().count(), 1, "{stranger:?}");
+    }
+}
+
+/// A server that gives every connection the same answer, and then bytes without end.
+async fn hostile(answer: impl Fn(&str) -> String + Send + 'static) -> (String, AbortOnDropHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let task = tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = vec![0; 8192];
+            let length = stream.read(&mut head).await.unwrap();
+            let answer = answer(std::str::from_utf8(&head[..length]).unwrap());
+            // The client may go at any time.
+            let is_taken = stream.write_all(answer.as_bytes()).await.is_ok();
+            while is_taken && stream.write_all(&[b'x'; 65_536]).await.is_ok() {}
+        }
+    });
+    (address, AbortOnDropHandle::new(task))
+}
+
+#[tokio::test]
+async fn a_hostile_server_takes_neither_memory_nor_the_terminal() {
+    const OK: &str = "HTTP/1.1 200 OK\r\n\r\n";
+    for (answer, reason) in [
+        (format!("{OK}0"), "an answer of more than 64000000 bytes"),
+        ("HTTP/1.1 200 OK\r\nx: ".into(), "message head is too large"),
+        ("HTTP/1.1 403 \x1b[2J\r\ncontent-length: 2\r\n\r\nno".into(), "error: "),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n4\x1b[2J\x1b[3J".into(), "not the Socket.IO protocol"),
+    ] {
+        let (address, _server) = hostile(move |_| answer.clone()).await;
+        let outcome = client(&[&address, "--transport", "polling"]).await;
+        assert!(outcome.status == 1 && outcome.stderr.contains(reason), "{reason}: {outcome:?}");
+        assert!(outcome.stderr.lines().count() == 1 && !outcome.stderr.contains('\x1b'), "{outcome:?}");
+    }
+    // A frame whose head announces 2^60 bytes.
+    let (address, _server) = hostile(|head| {
+        let lines = head.lines().filter_map(|line| line.split_once(": "));
+        let mut keys = lines.filter(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-key"));
+        let (_, key) = keys.next().unwrap();
+        let accept = openssl::sha::sha1(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11").as_bytes());
+        let accept = STANDARD.encode(accept);
+        let head = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade";
+        // 0x01 0x7f: a text frame that is not the last, with a length of eight bytes.
+        format!("{head}\r\nSec-WebSocket-Accept: {accept}\r\n\r\n\x01\x7f\x10\0\0\0\0\0\0\0")
+    })
+    .await;
+    let outcome = client(&[&address]).await;
+    assert!(outcome.status == 1 && outcome.stderr.contains("too long"), "{outcome:?}");
+    assert_eq!(outcome.stderr.lines().count(), 1, "{outcome:?}");
+}
+
+#[tokio::test]
+async fn a_burst_comes_whole_and_in_order_and_a_closed_pipe_ends_it() {
+    let (_postgres, node) = node(|options| options).await;
+    for transport in TRANSPORTS {
+        let arguments = [node.url(), "--transport", transport, "--count", "5000", "--for", "60s"];
+        let (client, id) = connected(&arguments).await;
+        node.io().to(&id).burst("tick", 5000).await;
+        let numbers = client.end().await.succeeded().json().into_iter().map(|line| line["args"][0].as_u64());
+        assert!(numbers.eq((0..5000).map(Some)), "{transport}");
+
+        let (client, id) = connected(&[node.url(), "--transport", transport]).await;
+        node.io().to(&id).burst("tick", 5000).await;
+        let (status, stderr) = client.end_without_reader().await;
+        assert_eq!((status, stderr.lines().count()), (0, 1), "{stderr}");
+    }
 }

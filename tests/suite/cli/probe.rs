@@ -1,7 +1,10 @@
 //! `pgio probe`, against servers of every version and of pgio.
 
+use std::io::Write;
+
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
+use tempfile::NamedTempFile;
 use tokio::net::TcpListener;
 
 use crate::support::attachments::create_attachment_table;
@@ -187,6 +190,36 @@ async fn a_probe_that_stays_sees_servers_and_databases_come_and_go() {
         running.signal(Signal::SIGINT);
         running.wait_for_end().await;
         node.stop().await;
+    }
+}
+
+/// Also where the environment and the configuration file name another format for all commands.
+#[tokio::test]
+async fn each_format_is_the_one_that_was_asked_for() {
+    let postgres = postgres().await;
+    let node = NodePeer::start().await.server(ServerOptions::new(AdapterVersion::V05, postgres.url())).await;
+    let mut file = NamedTempFile::new().unwrap();
+    file.write_all(b"output = \"json\"\n").unwrap();
+    let probe = async |configured: bool, output: &[&str]| {
+        let mut command = pgio(postgres.url(), &[&["probe", node.url()], &PATIENT[..], output].concat());
+        if configured {
+            command.env("PGIO_CONFIG", file.path());
+        }
+        run(&mut command).await.succeeded()
+    };
+    latency(&probe(true, &[]).await.json()[0]);
+    latency(&probe(false, &["-o", "json"]).await.json()[0]);
+    for configured in [false, true] {
+        assert!(probe(configured, &["-o", "text"]).await.stdout.starts_with("ok "));
+        let metrics = probe(configured, &["-o", "prometheus"]).await.stdout;
+        assert!(metrics.contains("\npgio_probe_latency_seconds{"), "{metrics}");
+        // Each sample has its HELP and its TYPE before it.
+        for sample in metrics.lines().filter(|line| !line.starts_with('#')) {
+            let (name, value) = (sample.split('{').next().unwrap(), sample.rsplit(' ').next().unwrap());
+            assert!(value.parse::<f64>().is_ok(), "{sample}");
+            assert!(metrics.contains(&format!("# HELP {name} ")), "{metrics}");
+            assert!(metrics.contains(&format!("# TYPE {name} gauge\n{name}{{")), "{metrics}");
+        }
     }
 }
 
