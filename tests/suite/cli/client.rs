@@ -378,7 +378,8 @@ async fn a_burst_comes_whole_and_in_order_and_a_closed_pipe_ends_it() {
     for transport in TRANSPORTS {
         let arguments = [node.url(), "--transport", transport, "--count", "5000", "--for", "60s"];
         let (client, id) = connected(&arguments).await;
-        node.io().to(&id).burst("tick", 5000).await;
+        // By way of Postgres the adapter itself would change the order.
+        node.io().local().to(&id).burst("tick", 5000).await;
         let numbers = client.end().await.succeeded().json().into_iter().map(|line| line["args"][0].as_u64());
         assert!(numbers.eq((0..5000).map(Some)), "{transport}");
 
