@@ -95,7 +95,7 @@ async fn events_acknowledgements_and_binary_go_both_ways_on_every_server() {
 #[tokio::test]
 async fn pgio_serve_is_a_server_like_any_other() {
     let (postgres, node) = node(|options| options).await;
-    let serve = PgioServe::start(postgres.url(), &["--allow-join", "r*"]).await;
+    let serve = PgioServe::start(postgres.url(), &["--allow-join", "r*", "--relay=namespace"]).await;
     node.wait_for_server_count("/", 2).await;
     for transport in TRANSPORTS {
         hears(&serve.url(), transport, &|id| node.io().to(id)).await;
@@ -103,6 +103,12 @@ async fn pgio_serve_is_a_server_like_any_other() {
         let url = serve.announced["url"].as_str().unwrap();
         let joined = client(&[url, "--transport", transport, "--emit", "join", "r1", "--ack"]).await;
         assert_eq!(joined.succeeded().json()[0]["args"], json!([["r1"]]));
+        // Sent before it leaves, bytes and all; the server relays it.
+        let (mut other, _) = connected(&[node.url(), "--count", "1", "--for", "30s"]).await;
+        let emit = ["--emit", "bye", r#"{"$binary":"AQI="}"#, "--count", "0"];
+        client(&[&[url, "--transport", transport], &emit[..]].concat()).await.succeeded();
+        let line = other.json().await;
+        assert_eq!((&line["event"], &line["args"]), (&json!("bye"), &json!([binary("AQI=")])), "{transport}");
     }
     node.wait_for_server_count("/", 2).await;
 }
