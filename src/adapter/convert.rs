@@ -15,7 +15,7 @@ use crate::{Error, Result};
 
 /// The parser of a namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Format {
+pub(crate) enum Format {
     /// JSON, with binary beside it.
     Json,
     /// Msgpack.
@@ -50,7 +50,7 @@ impl Format {
         self.encode(std::slice::from_ref(value))
     }
 
-    fn encode(self, values: &[Value]) -> Result<CoreValue> {
+    pub(crate) fn encode(self, values: &[Value]) -> Result<CoreValue> {
         if self == Self::Msgpack {
             let values: Vec<_> = values.iter().map(|value| ForClient { value, binaries: None }).collect();
             return Ok(CoreValue::Bytes(crate::protocol::write_msgpack(&values)?.into()));
@@ -82,7 +82,7 @@ pub(super) fn first_of(value: CoreValue) -> Result<Value> {
     Ok(decode(value)?.into_iter().next().unwrap_or_default())
 }
 
-fn decode(value: CoreValue) -> Result<Vec<Value>> {
+pub(crate) fn decode(value: CoreValue) -> Result<Vec<Value>> {
     let value = match value {
         CoreValue::Bytes(bytes) => crate::protocol::read_msgpack(&bytes)?,
         CoreValue::Str(text, None) => Value::from_json(&text)?,

@@ -28,7 +28,7 @@ mod acks;
 mod admission;
 mod application;
 mod cluster_socket;
-mod convert;
+pub(crate) mod convert;
 mod core_adapter;
 mod describe;
 mod farewells;

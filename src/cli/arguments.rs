@@ -15,7 +15,7 @@ use crate::postgres::TableName;
 use crate::{AdapterOptions, Error, Namespace};
 
 /// The heading of what every command has.
-const GLOBAL: &str = "Connection and output";
+pub(super) const GLOBAL: &str = "Connection and output";
 
 /// Flags that every command has.
 #[derive(Args)]
@@ -24,6 +24,7 @@ pub(super) struct Global {
     pub(super) database: Database,
     /// What to print: text for eyes, or json, one object a line
     #[arg(
+        id = "output",
         short,
         long,
         global = true,
@@ -34,6 +35,9 @@ pub(super) struct Global {
         hide_env = true,
         help_heading = GLOBAL
     )]
+    output_flag: OutputFlag,
+    /// The same, for commands that print text or JSON.
+    #[arg(skip)]
     pub(super) output: Format,
     /// Print only data and errors, no notes and no progress
     #[arg(short, long, global = true, help_heading = GLOBAL)]
@@ -198,6 +202,28 @@ pub(super) enum Format {
     Json,
 }
 
+/// The value of `--output`.
+#[derive(Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(super) enum OutputFlag {
+    #[default]
+    Text,
+    Json,
+    /// Only where the command says so.
+    #[value(skip)]
+    Prometheus,
+}
+
+impl OutputFlag {
+    /// The format of that name, which is one of those that the command takes.
+    pub(super) fn named(name: String) -> Self {
+        match name.as_str() {
+            "json" => Self::Json,
+            "prometheus" => Self::Prometheus,
+            _ => Self::Text,
+        }
+    }
+}
+
 impl Namespaces {
     /// At least one, each once.
     pub(super) fn list(&self) -> Vec<Namespace> {
@@ -232,6 +258,14 @@ pub(super) fn without_setting(error: Error) -> String {
 }
 
 impl Global {
+    /// Takes over what `--output` says.
+    pub(super) fn settle_output(&mut self) {
+        self.output = match self.output_flag {
+            OutputFlag::Text | OutputFlag::Prometheus => Format::Text,
+            OutputFlag::Json => Format::Json,
+        };
+    }
+
     /// The adapter's options.
     pub(super) fn adapter_options(&self) -> AdapterOptions {
         let flags = &self.options;

@@ -21,6 +21,15 @@ pub(super) const STATUSES: &[(&str, &str)] = &[
     ("130", "Interrupted by Ctrl-C."),
 ];
 
+/// What those of a monitoring plugin mean.
+pub(super) const PLUGIN_STATUSES: &[(&str, &str)] = &[
+    ("0", "Ok: the event arrived in less time than --warn."),
+    ("1", "Warning: it took --warn or longer."),
+    ("2", "Critical: it took --critical or longer, or did not arrive. Also a usage error."),
+    ("3", "Unknown: the database or the server cannot be reached, or refuses."),
+    ("130", "Interrupted by Ctrl-C."),
+];
+
 /// Why a command did not do what it was asked for.
 #[derive(Debug)]
 pub(super) enum Failure {
@@ -30,6 +39,8 @@ pub(super) enum Failure {
     Usage(String),
     /// Too few nodes, sockets or acknowledgements in time.
     TooFew(String),
+    /// Nothing to add to what stdout says; the exit status.
+    Told(u8),
     /// Ctrl-C.
     Interrupted,
     /// Whoever read the output has stopped.
@@ -72,6 +83,7 @@ impl Failure {
             Self::Library(error) => status(error),
             Self::Usage(_) => 2,
             Self::TooFew(_) => 4,
+            Self::Told(status) => *status,
             Self::Interrupted => 130,
             Self::PipeClosed => 0,
             Self::Other(_) => 1,
@@ -84,7 +96,7 @@ impl Failure {
             Self::Library(error) => Some(error.to_string()),
             Self::Usage(text) | Self::TooFew(text) | Self::Other(text) => Some(text.clone()),
             Self::Advised { cause, .. } => cause.text(),
-            Self::Interrupted | Self::PipeClosed => None,
+            Self::Told(_) | Self::Interrupted | Self::PipeClosed => None,
             Self::After { done, cause } => match cause.text() {
                 Some(text) => Some(format!("{text} ({done})")),
                 None => Some(format!("interrupted ({done})")),

@@ -73,7 +73,8 @@ fn page(command: &Command) -> std::io::Result<Vec<u8>> {
     }
     let mut roff = Roff::new();
     roff.control("SH", ["EXIT STATUS"]);
-    for (status, meaning) in exit::STATUSES {
+    let statuses = if command.get_name() == "probe" { exit::PLUGIN_STATUSES } else { exit::STATUSES };
+    for (status, meaning) in statuses {
         roff.control("TP", []);
         roff.text([bold(*status)]);
         roff.text([roman(*meaning)]);

@@ -4,6 +4,7 @@ mod arguments;
 mod attachments;
 mod bench;
 mod candidates;
+mod client;
 mod completions;
 mod config;
 mod confirm;
@@ -28,6 +29,7 @@ mod monitor;
 mod nodes;
 mod observer;
 mod output;
+mod probe;
 mod request;
 mod rooms;
 mod screen;
@@ -35,6 +37,7 @@ mod serve;
 mod server_emit;
 mod signals;
 mod size;
+mod socket;
 mod socket_inventory;
 mod sockets;
 mod sql;
@@ -97,6 +100,8 @@ enum Command {
     Sql(sql::Sql),
     Doctor(doctor::Doctor),
     Bench(bench::Bench),
+    Client(client::Client),
+    Probe(probe::Probe),
     Context(context::Contexts),
     Completions(completions::Completions),
     Man(man::Man),
@@ -106,10 +111,11 @@ enum Command {
 #[doc(hidden)]
 pub fn main() -> ExitCode {
     clap_complete::CompleteEnv::with_factory(candidates::command).var(completions::VARIABLE).complete();
-    let Cli { global, command } = match config::parse_command_line() {
+    let Cli { mut global, command } = match config::parse_command_line() {
         Ok(cli) => cli,
         Err(status) => return status,
     };
+    global.settle_output();
     global.start_log(command.log());
     if command.uses_a_database() {
         global.outranked.iter().for_each(|sentence| global.note(sentence));
@@ -136,7 +142,7 @@ impl Command {
     }
 
     fn uses_a_database(&self) -> bool {
-        !matches!(self, Self::Completions(_) | Self::Context(_) | Self::Man(_))
+        !matches!(self, Self::Client(_) | Self::Completions(_) | Self::Context(_) | Self::Man(_))
     }
 
     fn log(&self) -> Log {
@@ -165,6 +171,8 @@ impl Command {
             Self::Sql(sql) => sql.run(global).await,
             Self::Doctor(doctor) => exit::unless_interrupted(doctor.run(global)).await,
             Self::Bench(bench) => exit::unless_interrupted(bench.run(global)).await,
+            Self::Client(client) => exit::unless_interrupted(client.run(global)).await,
+            Self::Probe(probe) => exit::unless_interrupted(probe.run(global)).await,
             Self::Context(contexts) => contexts.run(global),
             Self::Completions(completions) => completions.run(),
             Self::Man(man) => man.run(),

@@ -27,7 +27,7 @@ pub(super) fn parse_all(arguments: &[String], as_strings: bool) -> Result<Vec<Va
 }
 
 /// JSON where it is JSON, else the text itself. Text that begins like an object or an array was meant to be one.
-fn parse(argument: &str) -> Result<Value, Failure> {
+pub(super) fn parse(argument: &str) -> Result<Value, Failure> {
     let quoted = || safe_text::quoted(argument);
     match Value::from_json(argument) {
         Ok(value) => tagged::untag(value).map_err(|e| Failure::Usage(format!("argument {}: {e}", quoted()))),

@@ -1,14 +1,16 @@
 //! A message in one line, for eyes.
 
+use std::time::SystemTime;
+
 use jiff::tz::TimeZone;
 use unicode_width::UnicodeWidthChar;
 
-use crate::Value;
 use crate::cli::output::{progress, safe};
 use crate::cli::tagged::Tagged;
 use crate::cli::timestamp;
 use crate::cluster::{Attached, Content, Received};
 use crate::protocol::{Body, BroadcastOptions, EventArgs, Flags, RequestId};
+use crate::{Namespace, Value};
 
 const DIM: &str = "\x1b[2m";
 const BOLD: &str = "\x1b[1m";
@@ -20,9 +22,8 @@ const BINARY_SHOWN: usize = 8;
 
 /// One line, at most so many columns wide. What matters most comes first: when, where, what, for whom, from whom.
 pub(in crate::cli) fn line(received: &Received, width: Option<usize>) -> String {
-    let time = timestamp::of(received.time).to_zoned(TimeZone::system()).strftime("%H:%M:%S%.3f").to_string();
     let mut line = Line { text: String::new(), left: width.unwrap_or(usize::MAX) };
-    line.add(DIM, &time);
+    line.add(DIM, &clock(received.time));
     let header = received.content.header();
     match &header {
         Some(header) => line.add("", &format!(" {} ", header.nsp)),
@@ -50,6 +51,30 @@ pub(in crate::cli) fn line(received: &Received, width: Option<usize>) -> String 
         None => {}
     }
     line.text
+}
+
+/// An event that a client received, or the answer to one of its own.
+pub(in crate::cli) fn client_line(
+    time: SystemTime,
+    nsp: &Namespace,
+    event: &str,
+    args: &[Value],
+    remark: &str,
+    width: Option<usize>,
+) -> String {
+    let mut line = Line { text: String::new(), left: width.unwrap_or(usize::MAX) };
+    line.add(DIM, &clock(time));
+    line.add("", &format!(" {nsp} "));
+    line.add(BOLD, event);
+    for arg in args {
+        line.add("", &format!(" {}", short(arg)));
+    }
+    line.add(DIM, remark);
+    line.text
+}
+
+fn clock(time: SystemTime) -> String {
+    timestamp::of(time).to_zoned(TimeZone::system()).strftime("%H:%M:%S%.3f").to_string()
 }
 
 fn body(line: &mut Line, body: &Body) {

@@ -38,7 +38,7 @@ class Server {
     return server;
   }
 
-  constructor(createAdapter, { version, url, port: _port, poolSize, namespaces, parser, ...options }) {
+  constructor(createAdapter, { version, url, port: _port, poolSize, namespaces, parser, token, ...options }) {
     this.channelPrefix = options.channelPrefix ?? "socket.io";
     this.pool = new ObservedPool({ url, poolSize });
     this.http = createServer();
@@ -46,7 +46,7 @@ class Server {
       adapter: createAdapter(this.pool, { ...options, errorHandler: (error) => this.errors.push(error.message) }),
       parser: parser === "msgpack" ? msgpack : undefined,
     });
-    for (const name of namespaces) this.namespaces.set(name, new Namespace(this.io.of(name)));
+    for (const name of namespaces) this.namespaces.set(name, new Namespace(this.io.of(name), token));
   }
 
   get url() {
@@ -83,21 +83,25 @@ class Namespace {
   answers = new Answers();
   changed = new Signal();
 
-  constructor(nsp) {
+  constructor(nsp, token) {
     this.nsp = nsp;
+    // With a token, clients have to show it.
+    if (token) nsp.use(({ handshake }, next) => next(handshake.auth.token === token ? undefined : refusal()));
     // Listeners have to name their event; this is what all of them pass through.
     nsp._onServerSideEmit = ([event, ...args]) => {
       this.received.push({ event, args: this.answers.take(event, args) });
       this.changed.notify();
     };
-    // What clients emit with a callback comes back to them: the arguments, as one array.
+    // What clients emit with a callback comes back to them: the arguments, as one array. "unanswered" is not answered.
     nsp.on("connection", (socket) => {
-      socket.onAny((_event, ...args) => {
-        if (typeof args.at(-1) === "function") args.pop()(args);
+      socket.onAny((event, ...args) => {
+        if (event !== "unanswered" && typeof args.at(-1) === "function") args.pop()(args);
       });
     });
   }
 }
+
+const refusal = () => Object.assign(new Error("wrong token"), { data: { code: 7 } });
 
 /** The Socket.IO namespace of a server. */
 export function namespaceOf(handle, name) {

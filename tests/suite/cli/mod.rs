@@ -2,6 +2,7 @@
 
 mod attachments;
 mod bench;
+mod client;
 mod config;
 mod context;
 mod doctor;
@@ -15,6 +16,7 @@ mod monitor;
 mod move_sockets;
 mod nodes;
 mod pooler;
+mod probe;
 mod rooms;
 mod schemas;
 mod server_emit;

@@ -144,6 +144,20 @@ impl Running {
         assert!(is_found, "{text:?} does not come; stderr: {}", *self.notes.borrow());
     }
 
+    /// Waits for a line of stderr that holds that text.
+    pub async fn wait_for_line(&mut self, text: &str) -> String {
+        self.wait_for_note(text).await;
+        let notes = self.notes.borrow();
+        notes.lines().find(|line| line.contains(text)).expect("it was found").to_owned()
+    }
+
+    /// Waits until stderr holds that text so many times.
+    pub async fn wait_for_notes(&mut self, text: &str, times: usize) {
+        let found = timeout(PATIENCE, self.notes.wait_for(|notes| notes.matches(text).count() >= times));
+        let is_found = found.await.is_ok_and(|found| found.is_ok());
+        assert!(is_found, "{text:?} does not come {times} times; stderr: {}", *self.notes.borrow());
+    }
+
     pub fn signal(&self, signal: Signal) {
         let pid = self.child.id().expect("it runs");
         kill(Pid::from_raw(pid.try_into().expect("a pid")), signal).expect("it can be signalled");

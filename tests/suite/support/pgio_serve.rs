@@ -94,6 +94,11 @@ impl PgioServe {
         peer.client(ClientOptions::new(&self.url()).auth(auth)).await
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("it runs")
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: Signal) {
         let pid = self.child.id().expect("it runs");

@@ -69,6 +69,8 @@ pub fn of_command(arguments: &[String]) -> Option<&'static str> {
         ("doctor", _) => "doctor",
         ("serve", _) => "serve",
         ("bench", _) => "bench",
+        ("client", _) => "client",
+        ("probe", _) => "probe",
         _ => return None,
     })
 }

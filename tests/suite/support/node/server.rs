@@ -93,6 +93,11 @@ impl ServerOptions {
         self.option("port", port)
     }
 
+    /// What clients have to show as `auth.token`.
+    pub fn token(self, token: &str) -> ServerOptions {
+        self.option("token", token)
+    }
+
     /// Any other option of the adapter.
     pub fn option(mut self, name: &str, value: impl Into<Value>) -> ServerOptions {
         self.adapter.insert(name.into(), value.into());

@@ -1,0 +1,282 @@
+//! `pgio client`: a Socket.IO client for operators.
+
+mod print;
+
+use std::time::Duration;
+
+use clap::Args;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::arguments::Global;
+use super::exit::Failure;
+use super::socket::{Incoming, Socket, Target, Transport, Trouble};
+use super::{duration, values};
+use crate::{Namespace, Value};
+use print::Printer;
+
+/// The id of the one event that is sent.
+const ACK: i64 = 0;
+
+/// The longest pause between two attempts to connect again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Connect to a Socket.IO server as a client, and print the events that it sends
+///
+/// Needs no database. URL is http(s)://host:port, with the path of the server where that is not /socket.io; -n names the
+/// namespace. A lost connection is made again, after 0.1 to 5 s; the event of --emit is sent once. With -o json, `pgio
+/// emit --from` reads what it prints. TLS trusts the authorities of the system, or those of SSL_CERT_FILE.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  pgio client http://localhost:3000          print what this client is sent
+  pgio client localhost:3000 -n admin --auth '{\"token\":\"t\"}' --for 30s
+  pgio client localhost:3000 --emit ask 42 --ack        ask the server
+  pgio client https://chat.example.com --count 1 --for 10s && echo alive
+  pgio client localhost:3000 --reply '{\"ok\":true}' --transport polling")]
+pub(super) struct Client {
+    /// Where the server is, such as http://localhost:3000
+    url: String,
+    /// Namespace; `admin` means `/admin`
+    #[arg(short, long, value_name = "NSP", default_value = "/")]
+    namespace: String,
+    #[command(flatten)]
+    access: Access,
+    /// Send this event once connected, with arguments as in `pgio emit`: JSON, or text, or @FILE
+    #[arg(long, value_names = ["EVENT", "ARG"], num_args = 1.., allow_negative_numbers = true)]
+    emit: Vec<String>,
+    /// Ask the server to acknowledge the event, print its answer, and exit unless --count or --for say otherwise
+    #[arg(long, requires = "emit")]
+    ack: bool,
+    /// Take every ARG as text, even if it looks like JSON or like @FILE
+    #[arg(long, requires = "emit")]
+    string: bool,
+    /// Stop after so many events; 0 sends the event of --emit and exits
+    #[arg(short, long, value_name = "N")]
+    count: Option<u64>,
+    /// Stop after so long; with --count, fewer events by then are exit status 4
+    #[arg(long = "for", value_name = "TIME", value_parser = duration::parse)]
+    for_: Option<Duration>,
+    /// Answer each event that asks for an acknowledgement with this value [default: no answer]
+    #[arg(long, value_name = "JSON", allow_negative_numbers = true)]
+    reply: Option<String>,
+    /// Print whole lines, also where they are wider than the terminal
+    #[arg(long)]
+    wide: bool,
+}
+
+/// How to be let in by a server, and how long to wait for it.
+#[derive(Args)]
+pub(super) struct Access {
+    /// What to show the server as `auth`, such as {"token":"..."}, or @FILE with that in it; $PGIO_AUTH is not seen by `ps`
+    #[arg(long, value_name = "JSON", env = "PGIO_AUTH", hide_env = true, hide_env_values = true)]
+    auth: Option<String>,
+    /// How packets travel
+    #[arg(long, value_name = "TRANSPORT", value_enum, default_value_t)]
+    pub(super) transport: Transport,
+    /// How long a connection may take, and an acknowledgement
+    #[arg(long, value_name = "TIME", value_parser = duration::parse_positive, default_value = "10s")]
+    pub(super) timeout: Duration,
+}
+
+impl Access {
+    /// What to show as `auth`.
+    pub(super) fn auth(&self) -> Result<Option<Value>, Failure> {
+        let Some(given) = &self.auth else { return Ok(None) };
+        let text = match given.strip_prefix('@') {
+            Some(file) => std::fs::read_to_string(file).map_err(|error| Failure::file(file, &error))?,
+            None => given.clone(),
+        };
+        // The text is a secret, so it is not quoted.
+        match Value::from_json(&text) {
+            Ok(auth @ Value::Object(_)) => Ok(Some(auth)),
+            Ok(_) => Err(Failure::Usage("--auth is not a JSON object".into())
+                .with_hint("write it as {\"token\":\"...\"}")),
+            Err(_) => {
+                Err(Failure::Usage("--auth is not JSON".into()).with_hint("write it as {\"token\":\"...\"}"))
+            }
+        }
+    }
+
+    /// Connects in time.
+    pub(super) async fn connect(
+        &self,
+        target: &Target,
+        nsp: &Namespace,
+        auth: Option<&Value>,
+    ) -> Result<Socket, Trouble> {
+        match timeout(self.timeout, Socket::connect(target, self.transport, nsp, auth)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Trouble::Away(format!("no connection within {:?}", self.timeout))),
+        }
+    }
+}
+
+/// What is done with one connection after the other.
+struct Run<'a> {
+    client: &'a Client,
+    target: Target,
+    nsp: Namespace,
+    printer: Printer<'a>,
+    /// The event to send, until it is sent.
+    to_send: Option<(String, Vec<Value>)>,
+    /// When the answer to it has to be there.
+    answer_until: Option<Instant>,
+    reply: Option<Value>,
+    events: u64,
+}
+
+impl Client {
+    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+        let target = Target::parse(&self.url).map_err(Failure::Usage)?;
+        let auth = self.access.auth()?;
+        let reply = self.reply.as_deref().map(values::parse).transpose();
+        let reply = reply.map_err(|failure| failure.at("--reply"))?;
+        let to_send = match self.emit.split_first() {
+            Some((event, args)) => Some((event.clone(), values::parse_all(args, self.string)?)),
+            None => None,
+        };
+        let nsp = Namespace::new(&self.namespace);
+        let printer = Printer::new(global, nsp.clone(), self.wide);
+        let mut run =
+            Run { client: &self, target, nsp, printer, to_send, answer_until: None, reply, events: 0 };
+        // A time longer than a clock can tell is no deadline.
+        match self.for_.and_then(|time| Instant::now().checked_add(time)) {
+            None => run.until_done(global, auth.as_ref()).await,
+            Some(deadline) => match timeout_at(deadline, run.until_done(global, auth.as_ref())).await {
+                Ok(outcome) => outcome,
+                Err(_) => run.when_time_is_over(),
+            },
+        }
+    }
+}
+
+impl Run<'_> {
+    /// Goes on through losses of the connection until all is done.
+    async fn until_done(&mut self, global: &Global, auth: Option<&Value>) -> Result<(), Failure> {
+        let mut socket = self.connect(auth).await.map_err(|trouble| self.failure(trouble))?;
+        loop {
+            global.note(&format!("connected to {} as {}", self.target, socket.id()));
+            match self.stay(&mut socket).await? {
+                None => {
+                    socket.close().await;
+                    return Ok(());
+                }
+                Some(trouble) if trouble.is_passing() && self.answer_until.is_none() => {
+                    global.warn(&format!("{}: {trouble}; connecting again", self.target));
+                    drop(socket);
+                    socket = self.connect_again(global, auth).await?;
+                }
+                Some(trouble) => return Err(self.failure(trouble)),
+            }
+        }
+    }
+
+    async fn connect(&self, auth: Option<&Value>) -> Result<Socket, Trouble> {
+        self.client.access.connect(&self.target, &self.nsp, auth).await
+    }
+
+    /// Tries until the server is back. Whoever does not want to wait for ever says `--for`.
+    async fn connect_again(&self, global: &Global, auth: Option<&Value>) -> Result<Socket, Failure> {
+        let mut pause = Duration::from_millis(100);
+        let mut told = None;
+        loop {
+            sleep(pause.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            match self.connect(auth).await {
+                Ok(socket) => return Ok(socket),
+                Err(trouble) if trouble.is_passing() => {
+                    if told.as_ref() != Some(&trouble) {
+                        global.warn(&format!("{}: {trouble}; trying again", self.target));
+                        told = Some(trouble);
+                    }
+                }
+                Err(trouble) => return Err(self.failure(trouble)),
+            }
+        }
+    }
+
+    /// Sends, prints and answers; the trouble, where one ends the connection before all is done.
+    async fn stay(&mut self, socket: &mut Socket) -> Result<Option<Trouble>, Failure> {
+        if let Some((event, args)) = self.to_send.take() {
+            let ack = self.client.ack.then_some(ACK);
+            if let Err(trouble) = socket.emit(&event, &args, ack).await {
+                return Ok(Some(trouble));
+            }
+            self.answer_until = ack.and_then(|_| Instant::now().checked_add(self.client.access.timeout));
+        }
+        while !self.is_done() {
+            let incoming = match self.answer_until {
+                None => socket.next().await,
+                Some(deadline) => match timeout_at(deadline, socket.next()).await {
+                    Ok(incoming) => incoming,
+                    Err(_) => return Err(self.no_answer()),
+                },
+            };
+            match incoming {
+                Ok(Incoming::Event { name, args, ack }) => {
+                    self.printer.event(&name, args, ack.is_some())?;
+                    self.events += 1;
+                    if let (Some(id), Some(reply)) = (ack, &self.reply)
+                        && let Err(trouble) = socket.acknowledge(id, std::slice::from_ref(reply)).await
+                    {
+                        return Ok(Some(trouble));
+                    }
+                }
+                Ok(Incoming::Ack { id: ACK, args }) if self.answer_until.take().is_some() => {
+                    self.printer.answer(&self.client.emit[0], &args)?;
+                }
+                // Nobody asked for it.
+                Ok(Incoming::Ack { .. }) => {}
+                Err(trouble) => return Ok(Some(trouble)),
+            }
+        }
+        Ok(None)
+    }
+
+    fn is_done(&self) -> bool {
+        let Client { count, for_, ack, .. } = self.client;
+        self.answer_until.is_none()
+            && match count {
+                Some(count) => self.events >= *count,
+                None => *ack && for_.is_none(),
+            }
+    }
+
+    fn when_time_is_over(&self) -> Result<(), Failure> {
+        if self.answer_until.is_some() {
+            return Err(self.no_answer());
+        }
+        if self.to_send.is_some() {
+            return Err(Failure::Other(format!("{}: no connection in the time of --for", self.target)));
+        }
+        match self.client.count {
+            Some(count) if self.events < count => {
+                let verb = if self.events == 1 { "event has" } else { "events have" };
+                let (target, events) = (&self.target, self.events);
+                Err(Failure::TooFew(format!("{target}: {events} of {count} {verb} come in time")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn no_answer(&self) -> Failure {
+        let event = self.client.emit.first().map_or("", String::as_str);
+        Failure::TooFew(format!("{}: no acknowledgement of {event} in time", self.target))
+    }
+
+    fn failure(&self, trouble: Trouble) -> Failure {
+        failure(&self.target, &self.nsp, &trouble)
+    }
+}
+
+/// What went wrong with a server, in one line that names it.
+pub(super) fn failure(target: &Target, nsp: &Namespace, trouble: &Trouble) -> Failure {
+    let place = if *nsp == Namespace::default() { String::new() } else { format!(", namespace {nsp}") };
+    let failure = Failure::Other(format!("{target}{place}: {trouble}"));
+    match trouble {
+        Trouble::Away(reason) if reason.starts_with("HTTP 404") => {
+            failure.with_hint("the path of the URL is the server's --path; -n names a namespace")
+        }
+        _ => failure,
+    }
+}

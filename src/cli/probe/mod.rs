@@ -1,0 +1,128 @@
+//! `pgio probe`: whether an event arrives, from Postgres to a client, and how fast.
+
+mod outcome;
+mod path;
+
+use std::time::Duration;
+
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::arguments::{Format, Global, OutputFlag};
+use super::client::Access;
+use super::duration;
+use super::exit::Failure;
+use super::output::lines::Lines;
+use super::socket::Target;
+use crate::Namespace;
+use outcome::{Limits, Measured, Status};
+use path::Path;
+
+/// Check that an event travels from Postgres to a client of a server, and how fast
+///
+/// Connects to the server at URL as a client, emits an event through Postgres to this one client, and waits for it. The
+/// first event after a connection is not measured. Works with every server of the cluster, needs nothing on it, is
+/// counted by none, and leaves nothing behind. The status is that of monitoring plugins: 0 ok, 1 warning, 2 critical, 3
+/// unknown (Postgres or the server cannot be reached, or refuses).
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  pgio probe http://localhost:3000
+  pgio probe https://chat.example.com --auth @auth.json --warn 200ms
+  pgio probe localhost:3000 --every 10s               a line every 10 s
+  pgio probe localhost:3000 -o prometheus >pgio.prom  for node_exporter")]
+pub(super) struct Probe {
+    /// Where the server is, such as http://localhost:3000
+    url: String,
+    /// Namespace; `admin` means `/admin`
+    #[arg(short, long, value_name = "NSP", default_value = "/")]
+    namespace: String,
+    #[command(flatten)]
+    access: Access,
+    /// From which latency on it is a warning
+    #[arg(long, value_name = "TIME", value_parser = duration::parse, default_value = "500ms")]
+    warn: Duration,
+    /// From which latency on it is critical; no event is waited for any longer
+    #[arg(long, value_name = "TIME", value_parser = duration::parse_positive, default_value = "5s")]
+    critical: Duration,
+    /// Stay, and check again and again with this pause
+    #[arg(long, value_name = "TIME", value_parser = duration::parse_positive)]
+    every: Option<Duration>,
+    /// Check so many times, then exit with the worst status
+    #[arg(short, long, value_name = "N", requires = "every", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// What to print: text for eyes, json, or prometheus, the text format of metrics
+    #[arg(
+        id = "output",
+        short,
+        long,
+        value_name = "FORMAT",
+        value_parser = PossibleValuesParser::new(["text", "json", "prometheus"]).map(OutputFlag::named),
+        help_heading = super::arguments::GLOBAL
+    )]
+    output: Option<OutputFlag>,
+}
+
+impl Probe {
+    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+        let target = Target::parse(&self.url).map_err(Failure::Usage)?;
+        let limits = Limits::new(self.warn, self.critical)?;
+        let auth = self.access.auth()?;
+        let is_prometheus = self.output == Some(OutputFlag::Prometheus);
+        if is_prometheus && self.every.is_some() {
+            return Err(Failure::Usage(
+                "--every does not go with -o prometheus, which prints one check".into(),
+            )
+            .with_hint("run it from cron or a timer"));
+        }
+        let nsp = Namespace::new(&self.namespace);
+        let path = Path { access: &self.access, target: &target, nsp: &nsp, auth: auth.as_ref(), limits };
+        let print = |measured: &Measured| {
+            let mut lines = Lines::stdout();
+            match global.output {
+                _ if is_prometheus => lines.raw(measured.prometheus(&target, &nsp).trim_end())?,
+                Format::Json => lines.json(measured)?,
+                Format::Text => lines.text(&measured.text())?,
+            }
+            lines.flush()
+        };
+        let worst = match self.every {
+            None => {
+                let measured = path.measure(global, &mut None).await;
+                print(&measured)?;
+                measured.status
+            }
+            Some(every) => self.repeat(global, &path, every, print).await?,
+        };
+        match worst {
+            Status::Ok => Ok(()),
+            worst => Err(Failure::Told(worst.code())),
+        }
+    }
+
+    /// Checks until `--count` is reached; the worst status.
+    async fn repeat(
+        &self,
+        global: &Global,
+        path: &Path<'_>,
+        every: Duration,
+        print: impl Fn(&Measured) -> Result<(), Failure>,
+    ) -> Result<Status, Failure> {
+        let mut worst = Status::Ok;
+        let mut open = None;
+        let mut ticks = interval(every);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut checks = 0;
+        loop {
+            path.idle_until(&mut open, ticks.tick()).await;
+            let measured = path.measure(global, &mut open).await;
+            print(&measured)?;
+            worst = worst.max(measured.status);
+            checks += 1;
+            if self.count == Some(checks) {
+                return Ok(worst);
+            }
+        }
+    }
+}

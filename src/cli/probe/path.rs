@@ -1,0 +1,125 @@
+//! The way of an event from Postgres to a client, open for as long as it works.
+
+use std::time::{Duration, Instant};
+
+use tokio::time::{timeout, timeout_at};
+
+use super::outcome::{Limits, Measured};
+use crate::cli::arguments::Global;
+use crate::cli::client::{self, Access};
+use crate::cli::connection::Deadline;
+use crate::cli::socket::{Incoming, Socket, Target, Trouble};
+use crate::{Emitter, Namespace, Value};
+
+/// Both ends of the way.
+pub(super) struct Open {
+    emitter: Emitter,
+    socket: Socket,
+}
+
+/// Which way to measure.
+pub(super) struct Path<'a> {
+    pub(super) access: &'a Access,
+    pub(super) target: &'a Target,
+    pub(super) nsp: &'a Namespace,
+    pub(super) auth: Option<&'a Value>,
+    pub(super) limits: Limits,
+}
+
+/// Why there is no latency.
+enum Lost {
+    /// The event was sent and did not arrive.
+    NotDelivered,
+    /// One of the ends is away.
+    Unknown(String),
+}
+
+impl Path<'_> {
+    /// Sends an event over the way, which is opened first where it is not open. After a failure it is closed.
+    pub(super) async fn measure(&self, global: &Global, open: &mut Option<Open>) -> Measured {
+        let outcome = async {
+            let ends = match open.take() {
+                Some(ends) => open.insert(ends),
+                None => {
+                    let ends = open.insert(self.open(global).await?);
+                    // Caches are cold, and the server may still be busy with the connection.
+                    self.send_one(ends).await?;
+                    ends
+                }
+            };
+            self.send_one(ends).await
+        };
+        let outcome = outcome.await;
+        match outcome {
+            Ok(latency) => Measured::delivered(latency, self.limits),
+            Err(lost) => {
+                *open = None;
+                match lost {
+                    Lost::NotDelivered => Measured::not_delivered(self.limits),
+                    Lost::Unknown(reason) => Measured::unknown(reason),
+                }
+            }
+        }
+    }
+
+    /// Waits while the server may send what it likes. A connection that is lost meanwhile is opened again by the next check.
+    pub(super) async fn idle_until<T>(&self, open: &mut Option<Open>, wake: impl Future<Output = T>) {
+        let mut wake = std::pin::pin!(wake);
+        loop {
+            let Some(ends) = open else {
+                wake.await;
+                return;
+            };
+            tokio::select! {
+                _ = &mut wake => return,
+                incoming = ends.socket.next() => if incoming.is_err() {
+                    *open = None;
+                },
+            }
+        }
+    }
+
+    async fn open(&self, global: &Global) -> Result<Open, Lost> {
+        let cluster = Deadline::after(self.access.timeout).connect(global).await;
+        let cluster = cluster.map_err(|failure| Lost::Unknown(failure.to_string()))?;
+        let socket = self.access.connect(self.target, self.nsp, self.auth).await;
+        let socket = socket.map_err(|trouble| self.unknown(&trouble))?;
+        Ok(Open { emitter: Emitter::new(cluster), socket })
+    }
+
+    /// Emits an event that only this client gets, and waits for it. The socket's id is the name of its room on every server.
+    async fn send_one(&self, Open { emitter, socket }: &mut Open) -> Result<Duration, Lost> {
+        let event = format!("pgio-probe-{:016x}", fastrand::u64(..));
+        let room = socket.id().to_owned();
+        let start = Instant::now();
+        let deadline = start.checked_add(self.limits.critical).map(tokio::time::Instant::from_std);
+        let emitter = emitter.clone();
+        let operator = emitter.of(self.nsp.as_str()).to(room.as_str());
+        // Postgres may be away without saying so.
+        match timeout(self.access.timeout.max(self.limits.critical), operator.emit(&event, ())).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(Lost::Unknown(error.to_string())),
+            Err(_) => return Err(Lost::Unknown("Postgres does not answer".into())),
+        }
+        let arrival = async {
+            loop {
+                match socket.next().await {
+                    Ok(Incoming::Event { name, .. }) if name == event => return Ok(start.elapsed()),
+                    Ok(_) => {}
+                    Err(trouble) => return Err(self.unknown(&trouble)),
+                }
+            }
+        };
+        match deadline {
+            Some(deadline) => match timeout_at(deadline, arrival).await {
+                Ok(outcome) => outcome,
+                Err(_) => Err(Lost::NotDelivered),
+            },
+            None => arrival.await,
+        }
+    }
+
+    fn unknown(&self, trouble: &Trouble) -> Lost {
+        Lost::Unknown(client::failure(self.target, self.nsp, trouble).to_string())
+    }
+}

@@ -1,0 +1,133 @@
+//! The task that owns a transport: it answers pings, notices a silent server, and keeps two bounded queues.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::Trouble;
+use super::engine::{EngineTransport, Outgoing, Packet};
+
+/// How many messages may wait to be sent.
+pub(super) const OUTGOING: usize = 16;
+
+/// How long a server may take to accept a packet.
+const SEND_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A running connection. It ends when this is dropped.
+pub(super) struct Driver {
+    incoming: mpsc::Receiver<Packet>,
+    /// Gone once nothing more is to be sent.
+    outgoing: Option<mpsc::Sender<Outgoing>>,
+    task: AbortOnDropHandle<Result<(), Trouble>>,
+    end: Option<Trouble>,
+}
+
+impl Driver {
+    pub(super) fn start(transport: impl EngineTransport) -> Self {
+        let (received, incoming) = mpsc::channel(1);
+        let (outgoing, to_send) = mpsc::channel(OUTGOING);
+        let task = AbortOnDropHandle::new(tokio::spawn(drive(transport, received, to_send)));
+        Self { incoming, outgoing: Some(outgoing), task, end: None }
+    }
+
+    /// The next message.
+    pub(super) async fn next(&mut self) -> Result<Packet, Trouble> {
+        match self.incoming.recv().await {
+            Some(packet) => Ok(packet),
+            None => Err(self.why().await),
+        }
+    }
+
+    /// Queues a message.
+    pub(super) async fn send(&mut self, message: Outgoing) -> Result<(), Trouble> {
+        let is_queued = match &self.outgoing {
+            Some(outgoing) => outgoing.send(message).await.is_ok(),
+            None => false,
+        };
+        if is_queued { Ok(()) } else { Err(self.why().await) }
+    }
+
+    /// Waits until all that is queued is sent, and the session ended.
+    pub(super) async fn finish(&mut self) {
+        self.outgoing = None;
+        // What still comes in is not wanted any more.
+        while self.incoming.recv().await.is_some() {}
+        self.why().await;
+    }
+
+    /// Why the task has ended.
+    async fn why(&mut self) -> Trouble {
+        if let Some(end) = &self.end {
+            return end.clone();
+        }
+        let end = match (&mut self.task).await {
+            Ok(Err(trouble)) => trouble,
+            Ok(Ok(())) => Trouble::Away("the connection is closed".into()),
+            Err(error) => Trouble::Away(format!("the connection's task failed: {error}")),
+        };
+        self.end.insert(end).clone()
+    }
+}
+
+/// Runs until the connection ends, or nothing more is to be sent.
+async fn drive(
+    mut transport: impl EngineTransport,
+    received: mpsc::Sender<Packet>,
+    mut to_send: mpsc::Receiver<Outgoing>,
+) -> Result<(), Trouble> {
+    let patience = transport.session().patience();
+    // What a server claims may be longer than a clock can tell.
+    let deadline = || Instant::now().checked_add(patience);
+    let mut silent_at = deadline();
+    let mut held = None;
+    loop {
+        tokio::select! {
+            message = to_send.recv() => match message {
+                Some(message) => {
+                    transport.session().check(&message)?;
+                    in_time(transport.send(message)).await?;
+                }
+                None => {
+                    transport.close().await;
+                    return Ok(());
+                }
+            },
+            // Delivers without keeping what is to be sent.
+            permit = received.reserve(), if held.is_some() => match (permit, held.take()) {
+                (Ok(permit), Some(packet)) => {
+                    permit.send(packet);
+                    silent_at = deadline();
+                }
+                _ => return Ok(()),
+            },
+            packet = transport.receive(), if held.is_none() => {
+                silent_at = deadline();
+                match packet? {
+                    Packet::Ping => in_time(transport.pong()).await?,
+                    Packet::Close => return Err(Trouble::Away("the server closed the connection".into())),
+                    Packet::Noop => {}
+                    message => held = Some(message),
+                }
+            }
+            () = until(silent_at), if held.is_none() => {
+                return Err(Trouble::Away(format!("the server has been silent for {patience:.0?}")));
+            }
+        }
+    }
+}
+
+async fn in_time(send: impl Future<Output = Result<(), Trouble>>) -> Result<(), Trouble> {
+    match timeout(SEND_TIMEOUT, send).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(Trouble::Away(format!("the server accepted no packet within {SEND_TIMEOUT:.0?}"))),
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}

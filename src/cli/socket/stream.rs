@@ -1,0 +1,27 @@
+//! The connection below HTTP: TCP, with TLS for https and wss.
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+use super::{Target, Trouble};
+use crate::error::without_os_code;
+
+/// A connection, encrypted or not.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// Connects. Certificates are checked against the system's authorities, or those of `SSL_CERT_FILE`.
+pub(super) async fn connect(target: &Target) -> Result<Box<dyn Stream>, Trouble> {
+    let away = |error: &dyn std::fmt::Display| Trouble::Away(without_os_code(error));
+    let stream = TcpStream::connect((target.host(), target.port())).await.map_err(|error| away(&error))?;
+    // Small packets must not wait for one another. A connection that does not take the option works without it.
+    stream.set_nodelay(true).ok();
+    if !target.is_tls() {
+        return Ok(Box::new(stream));
+    }
+    let connector = native_tls::TlsConnector::new().map_err(|error| away(&error))?;
+    let connector = tokio_native_tls::TlsConnector::from(connector);
+    let stream = connector.connect(target.host(), stream).await;
+    Ok(Box::new(stream.map_err(|error| Trouble::Away(format!("TLS: {}", without_os_code(&error))))?))
+}

@@ -1,0 +1,36 @@
+//! Why there is no connection, or none any more.
+
+use std::fmt;
+
+/// Why there is no connection, or none any more. The text does not name the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::cli) enum Trouble {
+    /// The network or the server's HTTP: the same may work later.
+    Away(String),
+    /// The namespace refused the socket (`connect_error`), with its reason.
+    Refused(String),
+    /// The server disconnected the socket from its namespace.
+    Disconnected,
+    /// The other side does not speak the protocol.
+    Protocol(String),
+    /// What is to be sent cannot be sent.
+    Unsendable(String),
+}
+
+impl Trouble {
+    /// Whether another attempt makes sense. As in the JavaScript client, a refusal and a disconnect are final.
+    pub(in crate::cli) fn is_passing(&self) -> bool {
+        matches!(self, Self::Away(_))
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Away(reason) | Self::Unsendable(reason) => f.write_str(reason),
+            Self::Refused(reason) => write!(f, "connection refused by the namespace: {reason}"),
+            Self::Disconnected => f.write_str("the server disconnected the socket"),
+            Self::Protocol(reason) => write!(f, "not the Socket.IO protocol: {reason}"),
+        }
+    }
+}
