@@ -112,7 +112,7 @@ impl Reloader {
         let Some(tls) = &self.tls else { return };
         match tls.reload() {
             Ok(()) => tracing::info!(path = %tls.files().certificate.display(), "certificate read again"),
-            Err(error) => tracing::warn!(%error, "cannot read the certificate again, so the old one stays"),
+            Err(error) => tracing::warn!(%error, "cannot reload the certificate; keeping the old one"),
         }
     }
 

@@ -75,7 +75,7 @@ impl Server {
         };
         let needs_token = !matches!(options.authentication, Authentication::Anyone);
         let origins = OriginRule::new(options.origins.clone(), &options.cors, needs_token);
-        tracing::info!(origins = %origins, "pages that may connect");
+        tracing::info!(origins = %origins, "origin check");
 
         let adapter = PostgresAdapterCtr::new(cluster.clone());
         let (service, io) = builder(&options, path.clone(), client_buffer, adapter.clone()).build_svc();
