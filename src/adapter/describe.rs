@@ -122,7 +122,7 @@ fn headers(headers: &HeaderMap, share_all: bool) -> Value {
     for (name, value) in headers.iter().filter(|(name, _)| share_all || !SECRET.contains(name)) {
         let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
         match object.entry(name.as_str().to_owned()).or_insert(Value::Null) {
-            // Node joins what is there twice.
+            // Node joins repeated headers.
             Value::String(before) => *before = format!("{before}, {value}"),
             first => *first = value.into(),
         }

@@ -1,4 +1,4 @@
-//! What a subscription gives.
+//! The events of a subscription.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -84,7 +84,7 @@ impl Content {
     pub(crate) fn failure(&self) -> String {
         match self {
             Self::Message(_) => String::new(),
-            Self::Missing(_) => "its attachment is gone".into(),
+            Self::Missing(_) => "its attachment is missing".into(),
             Self::Unreadable(_, error) => error.to_string(),
         }
     }

@@ -1,7 +1,7 @@
 //! The accept loop. It owns the listening socket and turns each TCP connection into HTTP requests.
 //!
-//! A connection first waits in the kernel: until it has sent something, and until a handshake may begin. Requests of operators
-//! do not wait.
+//! A connection first waits in the kernel: until it has sent something, and until a handshake may begin. Requests of
+//! operators do not wait.
 
 use std::future::Future;
 use std::io;
@@ -263,7 +263,7 @@ impl Inspector {
                     return;
                 }
                 () = place.lost() => {
-                    tracing::debug!(%peer, "a newer connection takes the place of this one");
+                    tracing::debug!(%peer, "evicted by a newer connection");
                     return;
                 }
                 () = self.closing.cancelled(), if !is_closing => {

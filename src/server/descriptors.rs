@@ -49,15 +49,15 @@ impl Descriptors {
 fn raised_limit() -> Option<u64> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)
-        .inspect_err(|error| tracing::warn!(%error, "cannot read the limit of file descriptors"))
+        .inspect_err(|error| tracing::warn!(%error, "cannot read the file descriptor limit"))
         .ok()?;
     if soft < hard
         && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
     {
-        tracing::warn!(%error, soft, hard, "cannot raise the limit of file descriptors");
+        tracing::warn!(%error, soft, hard, "cannot raise the file descriptor limit");
         return Some(soft);
     }
-    tracing::debug!(limit = hard, "file descriptors");
+    tracing::debug!(limit = hard, "file descriptor limit");
     Some(hard)
 }
 

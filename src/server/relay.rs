@@ -113,8 +113,8 @@ async fn run(mut events: mpsc::Receiver<RelayedEvent>, closing: CancellationToke
     while under_way.next().await.is_some() {}
 }
 
-const NOT_SENT: &str = "it reached no other server";
-const MAYBE_SENT: &str = "it may not have reached other servers";
+const NOT_SENT: &str = "not published: no other server received the event";
+const MAYBE_SENT: &str = "publish outcome unknown: other servers may not have received the event";
 
 /// Whether it is certain that a message was not published.
 fn is_certain(error: &Error) -> bool {
@@ -136,7 +136,7 @@ async fn settle(
     metrics::counter!("pgio_relay_errors_total").increment(1);
     metrics::counter!("pgio_publish_errors_total").increment(1);
     if let Some(held_back) = throttle.pass(&error.to_string()) {
-        tracing::warn!(%error, held_back, sid = %sender.id, nsp = sender.ns(), "cannot relay the events of clients");
+        tracing::warn!(%error, held_back, sid = %sender.id, nsp = sender.ns(), "cannot relay events of clients");
     }
     refuse(&sender, ack, if is_certain(&error) { NOT_SENT } else { MAYBE_SENT });
 }

@@ -1,7 +1,7 @@
 //! The byte stream of a websocket, between its connection and socketioxide.
 //!
-//! It follows the frames that a client sends, and bounds what the incomplete messages of an address hold: a message is read once
-//! there is room for it. A Socket.IO event with attachments is complete with the last of them.
+//! It follows the frames that a client sends, and bounds what the incomplete messages of an address hold: a message is
+//! read once there is room for it. A Socket.IO event with attachments is complete with the last of them.
 
 use std::future::Future;
 use std::io;
@@ -78,7 +78,7 @@ impl Room {
             self.deadline = None;
         }
         if self.deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(context).is_ready()) {
-            return Poll::Ready(Err(cut_off("a message was not completed in time")));
+            return Poll::Ready(Err(cut_off("incomplete message: timed out")));
         }
         if held <= FREE_BYTES.max(self.granted) {
             return Poll::Ready(Ok(()));
@@ -99,7 +99,7 @@ impl Room {
         self.granted = self.waiting_for;
         let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(MESSAGE_TIMEOUT)));
         if deadline.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Err(cut_off("a message was not completed in time")));
+            return Poll::Ready(Err(cut_off("incomplete message: timed out")));
         }
         Poll::Ready(Ok(()))
     }
@@ -191,7 +191,7 @@ struct Frame {
 }
 
 impl Frames {
-    /// The bytes of what is not complete.
+    /// The bytes of the incomplete message.
     fn held(&self) -> u64 {
         self.event.held().saturating_add(self.announced)
     }

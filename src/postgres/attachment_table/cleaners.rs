@@ -1,4 +1,4 @@
-//! Who deletes old rows regularly, as far as the server tells: by the last statement of each session.
+//! The servers that delete old rows regularly, inferred from the last statement of each session in pg_stat_activity.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

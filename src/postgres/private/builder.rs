@@ -1,4 +1,4 @@
-//! What a private server is to be like.
+//! The builder of a private Postgres server.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use super::log::Log;
 use super::origin::{Origin, Template};
 use super::random_hex;
 use super::server::PrivateServer;
-use super::watchdog::{Charge, Event, Watchdog};
+use super::watchdog::{Event, Watchdog, WatchedServer};
 use crate::{Error, Result};
 
 /// What a private server is to be like.
@@ -77,21 +77,21 @@ impl PrivateServerBuilder {
         let origin = match (known, self.template.take()) {
             (None, _) if is_initialised => {
                 let cluster = home.cluster().display();
-                let reason = format!("the password of {cluster} is lost; remove that directory");
+                let reason = format!("the password of {cluster} is missing; remove that directory");
                 return Err(Error::Private(reason));
             }
             (Some(state), _) if is_initialised => Origin::Existing { password: state.password },
             (_, Some(template)) => Origin::Copy(template),
             (_, None) => Origin::Initdb { password: random_hex::<16>()? },
         };
-        let charge = Charge {
+        let watched = WatchedServer {
             binaries: binaries.directory(),
             directory: home.cluster(),
             temporary: home.is_temporary(),
             server_arguments: self.server_arguments(&home),
             lock: home.lock_for_child()?,
         };
-        let mut watchdog = Watchdog::spawn(&account, charge)?;
+        let mut watchdog = Watchdog::spawn(&account, watched)?;
         if let Event::Complaint(complaint) = watchdog.event().await? {
             return Err(Error::Private(complaint));
         }

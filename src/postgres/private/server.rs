@@ -19,7 +19,7 @@ use crate::{Error, Result};
 const LOOK: Duration = Duration::from_millis(5);
 /// How long an orderly shutdown may take before it becomes an immediate one.
 const ORDERLY: Duration = Duration::from_secs(10);
-/// How many ports are tried when somebody else takes the chosen one first.
+/// The number of ports to try if another process takes the chosen one first.
 const PORT_ATTEMPTS: usize = 10;
 
 /// How a server ends.
