@@ -113,8 +113,8 @@ impl Visit {
         Self(node)
     }
 
-    /// Ends the visit of a client that was refused. Returns whether the namespace is dormant and nobody else asks for it, so
-    /// that it can be deleted.
+    /// Ends the visit of a client that was refused. Returns whether the namespace is dormant and no other client asks
+    /// for it, so that it can be deleted.
     pub(crate) fn end_refused(mut self) -> bool {
         self.0.take().is_some_and(|node| leave(&node))
     }

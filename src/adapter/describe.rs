@@ -80,8 +80,8 @@ impl Handshake {
     }
 }
 
-/// The headers that hold secrets of a client. An answer to `fetchSockets` is readable for everybody who may listen on the
-/// database, and lies in the attachment table for a while.
+/// The headers that hold secrets of a client. An answer to `fetchSockets` is readable for every role that may listen on
+/// the database, and lies in the attachment table for a while.
 const SECRET: [HeaderName; 3] = [header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::COOKIE];
 
 /// The handshake and the data of a socket; with the headers that hold secrets only where those are to be shared.

@@ -104,7 +104,7 @@ impl PostgresAdapterCtr {
         self.1.claim(&self.0).on_slow_client(handler);
     }
 
-    /// Whether other servers are heard: false while Postgres is unreachable.
+    /// Whether the node receives messages of other servers: false while Postgres is unreachable.
     pub fn is_listening(&self) -> bool {
         self.0.cluster.is_listening()
     }

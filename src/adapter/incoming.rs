@@ -17,8 +17,8 @@ use crate::cluster::{Content, Event, Received, Subscription};
 use crate::protocol::{Body, BroadcastOptions, EventArgs, Message, RequestId, Uid, Value};
 use crate::{Error, Receipt};
 
-/// How many answers and requests for acknowledgements may be in progress. Beyond that, reading goes on and requests stay
-/// unanswered: whoever asks names this server as silent.
+/// How many answers and requests for acknowledgements may be in progress. Beyond that, reading goes on and requests
+/// stay unanswered: the requesting server reports that this one did not answer.
 const ANSWERS: usize = 16_384;
 
 /// The answers of one namespace that are in progress. They end with their owner, the task that reads.

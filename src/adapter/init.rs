@@ -207,7 +207,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
     }
 }
 
-/// Answers to requests go to whoever asked, by a subscription of their own.
+/// Answers to requests of this server arrive by a separate subscription.
 fn is_for_servers(kind: MessageKind) -> bool {
     use MessageKind::*;
     match kind {

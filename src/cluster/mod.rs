@@ -201,8 +201,8 @@ impl Cluster {
     /// [`Event::Restored`] follow, once each and in the order of their ids, before what comes live.
     ///
     /// `wants` sees the header of each message before anything else of it is read (`None` where there is none that
-    /// makes sense); attachments that nobody wants are not looked up. It is called in between other work, so it must not
-    /// block.
+    /// makes sense); attachments that no filter accepts are not looked up. It is called in between other work, so it
+    /// must not block.
     ///
     /// # Errors
     /// [`Error::Connect`] where there is no listening connection and none can be had; [`Error::Namespace`];

@@ -39,7 +39,7 @@ pub struct AdapterOptions {
     /// How long a request waits for the answers of other nodes. Default: 5 s (`DEFAULT_TIMEOUT` in Node).
     pub request_timeout: Duration,
     /// Whether answers to `fetchSockets` of other servers hold the headers `authorization`, `proxy-authorization` and
-    /// `cookie` of each client, as those of Node servers do. Everybody who may connect to the database can ask for
+    /// `cookie` of each client, as those of Node servers do. Every role that may connect to the database can ask for
     /// them. Default: no.
     pub share_headers: bool,
     /// How many bytes of memory the message of an attachment may take. A row with a larger document is not fetched, and
@@ -49,7 +49,8 @@ pub struct AdapterOptions {
     /// durable: they travel by the attachment table, and a pgio node that was not listening when they were sent receives them
     /// afterwards. Volatile ones and those that ask for acknowledgements never are. Default: no.
     pub durable: bool,
-    /// Who is told of errors that no caller gets (`errorHandler` in Node). Default: nobody; they are logged in any case.
+    /// The handler of errors without a caller (`errorHandler` in Node). Default: none; the errors are logged in any
+    /// case.
     pub error_handler: Option<ErrorHandler>,
 }
 

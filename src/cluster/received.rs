@@ -60,7 +60,7 @@ impl Received {
         self.text.len() + self.attachment.map_or(0, document)
     }
 
-    /// What it says, without a copy where nobody else has it.
+    /// The content, without a copy if there is no other reference.
     #[cfg(feature = "adapter")]
     pub(crate) fn into_content(self: Arc<Self>) -> Content {
         Arc::try_unwrap(self).map_or_else(|shared| shared.content.clone(), |own| own.content)

@@ -149,7 +149,7 @@ impl Session {
         Ok(())
     }
 
-    /// The same connection, with the place where it is: whoever may have to end it later asks while it answers.
+    /// The same connection, with the place where it is: a caller that may have to end it later asks while it answers.
     pub(super) async fn placed(&self, mut live: Live) -> Result<Live> {
         if live.place.is_some() {
             return Ok(live);

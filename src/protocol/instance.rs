@@ -77,7 +77,7 @@ impl LivenessLock {
     }
 }
 
-/// What one look at the locks has shown.
+/// A snapshot of the liveness locks in `pg_locks`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LockSnapshot {
     /// The locks that there are, in order. `None` where the server does not show them to this role.

@@ -175,12 +175,12 @@ impl ClientEvents {
         let pace = usage_of(&socket).caused(&self.rates, room_bytes);
         let Some(ack) = self.keep_pace(pace, &socket, ack) else { return };
         let bytes = bytes.max(event.memory()) + room_bytes;
-        let room = match self.relay_queue.reserve(&socket, bytes) {
-            Ok(room) => room,
+        let permit = match self.relay_queue.reserve(&socket, bytes) {
+            Ok(permit) => permit,
             Err(TooMany) => return self.disconnector.disconnect_socket(&socket, Reason::TooFast),
         };
         match self.adapter.relay(socket.ns(), socket.id, rooms, event) {
-            Ok(onward) => self.relay_queue.put(RelayedEvent { sender: socket, onward, ack, room }),
+            Ok(onward) => self.relay_queue.put(RelayedEvent { sender: socket, onward, ack, permit }),
             Err(error) => refused(&socket, ack, error),
         }
     }

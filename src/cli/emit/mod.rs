@@ -121,7 +121,7 @@ pub(super) struct Emit {
     retry_for: Option<Duration>,
 }
 
-/// How often to look whether something stands in the way.
+/// The interval between checks whether the event can be sent.
 const TROUBLE: Duration = Duration::from_millis(200);
 
 /// One event, ready to be sent.

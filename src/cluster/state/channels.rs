@@ -301,7 +301,7 @@ impl Channels {
         self.wanted.values_mut().for_each(|state| state.peers.lose());
     }
 
-    /// Shows the peers of all channels a look at the locks; returns those whose process has ended, in order.
+    /// Applies a snapshot of the locks to the peers of all channels; returns those whose process has ended, in order.
     pub(super) fn look(&mut self, instances: Option<&Instances>, now: Instant) -> Vec<(Channel, Uid)> {
         let mut gone = Vec::new();
         for (channel, state) in &mut self.wanted {

@@ -192,7 +192,7 @@ impl HeartbeatSchedule {
 #[derive(Debug)]
 pub(super) struct HeartbeatTimer {
     schedule: HeartbeatSchedule,
-    /// When a look last showed that this process holds a lock.
+    /// When a snapshot last showed that this process holds a lock.
     held_at: Option<Instant>,
     /// Since when it does not, after it did.
     lost_at: Option<Instant>,
@@ -218,8 +218,8 @@ impl HeartbeatTimer {
         }
     }
 
-    /// A look has shown whether this process holds a lock. Returns true if it does again, after it did not, or had no time to
-    /// renew it: the others may have given up its nodes meanwhile.
+    /// A snapshot has shown whether this process holds a lock. Returns true if it does again, after it did not, or had
+    /// no time to renew it: the others may have given up its nodes meanwhile.
     pub(super) fn looked(&mut self, now: Instant, holds: bool) -> bool {
         if !holds || self.is_stale(now) {
             self.lose_lock(now);

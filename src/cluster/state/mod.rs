@@ -416,7 +416,7 @@ impl ClusterState {
         }
     }
 
-    /// A look at the locks: peers live whose process has renewed its own.
+    /// Applies a snapshot of the locks: peers whose process has renewed its lock are live.
     fn looked(&mut self, now: Instant, look: LockSnapshot) {
         if self.link != Link::Up {
             return;

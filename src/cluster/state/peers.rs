@@ -226,7 +226,8 @@ impl Peers {
         }
     }
 
-    /// Takes in a look at the locks; `None` where they cannot be seen. Returns the peers whose process has ended.
+    /// Applies a snapshot of the locks; `None` if `pg_locks` is not readable. Returns the peers whose process has
+    /// ended.
     pub(super) fn look(&mut self, instances: Option<&Instances>, now: Instant) -> Vec<Uid> {
         self.looked_at = Some(now);
         let mut gone = Vec::new();
@@ -301,7 +302,7 @@ impl Peers {
         self.departed.retain(|_, at| now.saturating_duration_since(*at) <= timeout);
         let looked_at = self.looked_at.unwrap_or(now);
         self.heard.retain(|uid, heard| {
-            // How a lock is now, only a look tells, and this process may have had no time for one.
+            // Only a snapshot shows the current locks, and this process may have had no time for one.
             let is_live = match heard.proof {
                 LivenessProof::Messages => is_live(heard, now, timeout),
                 LivenessProof::Lock | LivenessProof::MissingLock => is_live(heard, looked_at, timeout),

@@ -155,7 +155,7 @@ impl Requests {
         self.pending.get(id).is_some_and(|pending| pending.stage == Stage::Subscribing)
     }
 
-    /// What is to be published, now that the channel is listened to: the question, and before it an initial heartbeat
+    /// The messages to publish, now that the channel is listened to: the request, and before it an initial heartbeat
     /// where the peers are not known. The peers that are live now are asked.
     pub(super) fn send<'a>(
         &mut self,

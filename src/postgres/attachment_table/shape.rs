@@ -219,8 +219,8 @@ impl Shape {
 
     /// Fails where something makes it useless, or where its rows are not attachments.
     ///
-    /// A table with any other column is refused, also with one that no server has to fill: the rows are data of somebody
-    /// else, and a node would delete them. A table with exactly these three columns cannot be told from an attachment table.
+    /// A table with any other column is refused, also with a nullable one: the rows are data of somebody else, and a
+    /// node would delete them. A table with exactly these three columns cannot be told from an attachment table.
     pub(crate) fn check(&self, table: &TableName) -> Result<()> {
         let defects = self.defects();
         if defects.is_empty() {

@@ -22,7 +22,7 @@ pub(crate) struct Delivery {
     pub(crate) published: Duration,
     /// How long until the other connection had it; `None` where it did not come.
     pub(crate) arrived: Option<Duration>,
-    /// Whether two connections of ours, open at the same time, were the same session of the server: somebody in between
+    /// Whether two connections of ours, open at the same time, were the same session of the server: a pooler in between
     /// deals sessions out by the transaction.
     pub(crate) sessions_are_shared: bool,
 }

@@ -1,9 +1,9 @@
 //! Makes Postgres shorten a full queue of notifications.
 //!
-//! A queue that a stuck listener filled stays full after the listener left, until somebody asks how full it is. The
-//! answer can take minutes: removing a queue of 8 GB took Postgres 15 two minutes on a busy machine. Publishing is
-//! refused meanwhile, and each session that asks waits as long. So one session of its own asks, and another one only
-//! after it.
+//! A queue that a stuck listener filled stays full after the listener has left, until a session calls
+//! `pg_notification_queue_usage`. The answer can take minutes: removing a queue of 8 GB took Postgres 15 two minutes on
+//! a busy machine. Publishing is refused meanwhile, and each session that asks waits as long. So one session of its own
+//! asks, and another one only after it.
 
 use std::time::Duration;
 
