@@ -27,13 +27,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                         println!("{} {name} {args:?} to {:?}", message.nsp, opts.rooms);
                     }
                 }
-                Content::Missing(header) => println!("{}: its attachment is gone", header.nsp),
+                Content::Missing(header) => println!("{}: its attachment is missing", header.nsp),
                 Content::Unreadable(_, error) => println!("{error}"),
                 _ => {}
             },
             // The connection comes back by itself; what was sent meanwhile is not to be had.
             Event::Lost(error) => println!("{error}"),
-            Event::Restored(after) => println!("listening again, after {after:.1?}"),
+            Event::Restored(after) => println!("reconnected, after {after:.1?}"),
             Event::Missed(count) => println!("too slow: {count} messages missed"),
             _ => {}
         }

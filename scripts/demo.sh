@@ -42,12 +42,12 @@ main() {
   wait_for client2 'in room r1'
   show "$found"
 
-  step "pgio watches what the servers say to each other"
+  step "pgio tail prints the messages between the servers"
   command_line "pgio tail"
   start tail pgio tail
   wait_for tail '^listening'
 
-  step "pgio sends an event to the clients in room r1"
+  step "pgio emit sends an event to room r1"
   command_line "pgio emit --room r1 ping '<>'"
   pgio emit --room r1 ping '<>'
 

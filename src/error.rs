@@ -51,7 +51,7 @@ pub enum Error {
         reason: String,
     },
 
-    /// Nothing says which database to use.
+    /// No database is configured.
     #[error("no database is configured")]
     NoDatabase,
 
@@ -64,7 +64,7 @@ pub enum Error {
         reason: String,
     },
 
-    /// The server cannot be reached, or takes no connections for now.
+    /// The server cannot be reached, or does not accept connections at the moment (transient).
     #[error("cannot connect to {}: {}", cut(target, TEXT_BYTES), cut(reason, TEXT_BYTES))]
     #[non_exhaustive]
     Connect {
@@ -78,8 +78,8 @@ pub enum Error {
         source: Option<Cause>,
     },
 
-    /// The server can be reached, and will not have us: wrong password, no such database, a certificate that nobody
-    /// vouches for. Trying again does not help.
+    /// The server can be reached, but refuses the connection: wrong password, unknown database, an untrusted
+    /// certificate. A retry does not help.
     #[error("cannot connect to {}: {}", cut(target, TEXT_BYTES), cut(reason, TEXT_BYTES))]
     #[non_exhaustive]
     Refused {
@@ -93,14 +93,15 @@ pub enum Error {
         source: Option<Cause>,
     },
 
-    /// The connection broke while something was under way.
+    /// The connection was lost while a statement was in progress.
     #[error("lost the connection to Postgres: {0}")]
     ConnectionLost(String),
 
-    /// What is published does not come back to whoever listens, as behind a connection pooler in transaction mode.
+    /// Published notifications are not delivered to the listening session, as behind a connection pooler in transaction
+    /// mode.
     #[error(
-        "Postgres takes notifications, and none comes back: is there a pooler in transaction mode in between? \
-         LISTEN needs a session of its own"
+        "notifications are not delivered: Postgres accepts them, but this session receives none. Is there a connection \
+         pooler in transaction mode? LISTEN needs a dedicated session"
     )]
     NotificationsNotDelivered,
 
@@ -180,8 +181,9 @@ pub enum Error {
         event: String,
     },
 
-    /// The attachment of a message is larger than this reader takes ([`AdapterOptions::max_attachment`](crate::AdapterOptions)).
-    #[error("the attachment takes {bytes} bytes or more of memory, and this reader takes at most {limit}")]
+    /// The attachment of a message is larger than this reader takes
+    /// ([`AdapterOptions::max_attachment`](crate::AdapterOptions)).
+    #[error("the attachment needs {bytes} bytes of memory or more, and the limit is {limit} bytes")]
     AttachmentTooLarge {
         /// Its size in bytes, or a lower bound of it.
         bytes: u64,
@@ -190,7 +192,7 @@ pub enum Error {
     },
 
     /// A message is larger than one Postgres field can be.
-    #[error("the message has {bytes} bytes, more than the {limit} that Postgres can store in one field")]
+    #[error("the message has {bytes} bytes, and Postgres stores at most {limit} bytes in one field")]
     TooLarge {
         /// Its size in bytes, or a lower bound of it.
         bytes: u64,
@@ -198,7 +200,7 @@ pub enum Error {
         limit: u64,
     },
 
-    /// What was to be durable cannot be.
+    /// A message of this kind cannot be durable.
     #[error("{0} cannot be durable")]
     NotDurable(&'static str),
 
@@ -210,8 +212,8 @@ pub enum Error {
     #[error("cannot decode: {}", cut(.0, REASON_BYTES))]
     Decode(String),
 
-    /// A message went through the attachment table, and its row was gone before it was read.
-    #[error("the attachment of a {kind} from {} is gone", quoted(uid.as_str()))]
+    /// A message went through the attachment table, and its row was deleted before it was read.
+    #[error("the attachment of a {kind} from {} is missing: its row was deleted", quoted(uid.as_str()))]
     MissingAttachment {
         /// What the message was.
         kind: MessageKind,
@@ -219,8 +221,9 @@ pub enum Error {
         uid: Uid,
     },
 
-    /// A message went through the attachment table, which did not give its row in time: it is locked, or Postgres was away.
-    #[error("the row {id} of the attachment table was not to be had within {} s", waited.as_secs())]
+    /// A message went through the attachment table, which did not give its row in time: it is locked, or Postgres was
+    /// unreachable.
+    #[error("cannot read row {id} of the attachment table within {} s", waited.as_secs())]
     AttachmentTimeout {
         /// The row.
         id: AttachmentId,
@@ -229,11 +232,11 @@ pub enum Error {
     },
 
     /// More requests of other servers than that wait for answers of clients or of Postgres.
-    #[error("more than {0} requests of other servers are under way")]
+    #[error("request of another server dropped: more than {0} requests are in progress")]
     TooManyAnswers(usize),
 
-    /// So many messages of other servers were dropped, as there were too many at once.
-    #[error("{0} messages of other servers were dropped: too many at once")]
+    /// This many messages of other servers were dropped, since the receive queue was full.
+    #[error("{0} messages of other servers were dropped: the receive queue is full")]
     Missed(u64),
 
     /// A private Postgres server could not be started.
@@ -283,7 +286,7 @@ impl Error {
         }
     }
 
-    /// What a caught panic of the application comes to.
+    /// The error for a caught panic of the application.
     pub(crate) fn panicked(what: impl Into<String>, payload: &(dyn Any + Send)) -> Self {
         let text = payload.downcast_ref::<&str>().copied();
         let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
@@ -295,7 +298,7 @@ impl Error {
         self.is_disconnected() || matches!(self, Self::TableLocked { .. })
     }
 
-    /// Whether Postgres is away, so that the same may work once it is back.
+    /// Whether Postgres is unreachable, so a retry may succeed after the reconnect.
     pub(crate) fn is_disconnected(&self) -> bool {
         matches!(self, Self::Connect { .. } | Self::ConnectionLost(_))
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use pgio::Namespace;
-use pgio::cluster::state::{Arrival, ClusterState, Config, Input, Output, Question, SubscriptionId};
+use pgio::cluster::state::{Arrival, ClusterState, Config, Input, NewRequest, Output, SubscriptionId};
 use pgio::protocol::{Body, BroadcastOptions, EventArgs, MessageKind, RequestId, Uid};
 
 /// How many notifications each figure is the mean of.
@@ -69,7 +69,7 @@ fn machine(requests: usize) -> (ClusterState, Instant) {
         };
         let deadline = now + Duration::from_secs(3600);
         let (channel, namespace, asker) = (channel.clone(), namespace.clone(), Uid::emitter());
-        let question = Question { id: id.clone(), channel, namespace, asker, body, deadline };
+        let question = NewRequest { id: id.clone(), channel, namespace, asker, body, deadline };
         machine.handle(now, Input::Ask(question));
         drain(&mut machine, now);
         machine.handle(now, Input::Published { request: id, outcome: Ok(()) });

@@ -58,7 +58,7 @@ pub(super) struct RemoteBroadcast {
 }
 
 /// A question, and what it takes to read the answers.
-struct Question {
+struct AckRequest {
     node: Arc<Node>,
     format: Format,
     deadline: Instant,
@@ -85,11 +85,13 @@ impl<A: DeserializeOwned + Send + 'static> Acks<A> {
         let RemoteBroadcast { node, event, mut opts, wait, format } = broadcast;
         opts.flags.timeout = Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
         let deadline = Instant::now() + wait;
-        let question = Question { node: node.clone(), format, deadline };
+        let question = AckRequest { node: node.clone(), format, deadline };
         let mut asking = async move {
             let body = |id| Body::Broadcast { opts, event, request_id: Some(id) };
             let asked = timeout_at(deadline, node.ask(wait, body, client_said)).await;
-            asked.unwrap_or_else(|_| Err(Error::ConnectionLost("the servers were not asked in time".into())))
+            asked.unwrap_or_else(|_| {
+                Err(Error::ConnectionLost("cannot send the acknowledgement request in time".into()))
+            })
         }
         .boxed();
         let state = match timeout(HEAD_START, &mut asking).await {
@@ -101,13 +103,13 @@ impl<A: DeserializeOwned + Send + 'static> Acks<A> {
     }
 }
 
-impl Question {
+impl AckRequest {
     async fn next<A: DeserializeOwned>(self, mut state: State) -> Option<(AckItem<A>, (Self, State))> {
         loop {
             state = match state {
                 State::Unasked(asking) => State::Asked(asking.await.map(Box::new)),
                 State::Asked(Err(error)) => {
-                    self.node.report(&error, "clients of other servers were not asked");
+                    self.node.report(&error, "cannot request acknowledgements from clients of other servers");
                     State::Missing(1, NOT_ASKED)
                 }
                 State::Asked(Ok(mut asking)) => match self.answer(&mut asking).await {
@@ -115,7 +117,7 @@ impl Question {
                         return Some(((Sid::ZERO, Ok(value)), (self, State::Asked(Ok(asking)))));
                     }
                     Ok(Some(Err(error))) => {
-                        self.node.report(&error, "an acknowledgement that cannot be passed on");
+                        self.node.report(&error, "cannot convert an acknowledgement");
                         State::Asked(Ok(asking))
                     }
                     Ok(None) => State::Missing(asking.missing().min(MAX_MISSING), TIMEOUT),
@@ -141,8 +143,8 @@ impl Question {
     ) -> Result<Option<Result<socketioxide_core::Value>>> {
         // A request ends by its own deadline, and tells then how many answers are missing.
         let answer = timeout_at(self.deadline + SLACK, asking.next()).await;
-        let answer =
-            answer.unwrap_or_else(|_| Err(Error::ConnectionLost("the request did not end".into())))?;
+        let answer = answer
+            .unwrap_or_else(|_| Err(Error::ConnectionLost("the request missed its deadline".into())))?;
         Ok(answer.map(|answer| self.format.value_of_one(&answer.value)))
     }
 }

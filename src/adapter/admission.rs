@@ -1,8 +1,8 @@
 //! Dynamic namespaces that start with the first client that is admitted.
 //!
-//! socketioxide creates a dynamic namespace before any middleware has judged the client. Until a client is admitted, such a
-//! namespace is dormant: it exists in this process only, without LISTEN, heartbeat or farewell. Invariants: a dormant namespace
-//! publishes nothing, and no more than the limit are awake.
+//! socketioxide creates a dynamic namespace before any middleware has judged the client. Until a client is admitted,
+//! such a namespace is dormant: it exists in this process only, without LISTEN, heartbeat or goodbye. Invariants: a
+//! dormant namespace publishes nothing, and no more than the limit are awake.
 
 use std::any::Any;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -43,7 +43,7 @@ impl OnAdmission {
         let Some(limit) = self.0.get().filter(|_| node.readiness.is_dormant()) else { return Ok(false) };
         let permit = limit.free.clone().try_acquire_owned().map_err(|_| Error::Namespace {
             namespace: node.nsp.to_string(),
-            reason: format!("this server serves as many namespaces as it may, {}", limit.max),
+            reason: format!("the limit of {} namespaces of this server is reached", limit.max),
         })?;
         let is_first = node.readiness.wake();
         if is_first {
@@ -113,8 +113,8 @@ impl Visit {
         Self(node)
     }
 
-    /// Ends the visit of a client that was refused. Returns whether the namespace is dormant and nobody else asks for it, so
-    /// that it can be deleted.
+    /// Ends the visit of a client that was refused. Returns whether the namespace is dormant and no other client asks
+    /// for it, so that it can be deleted.
     pub(crate) fn end_refused(mut self) -> bool {
         self.0.take().is_some_and(|node| leave(&node))
     }

@@ -115,7 +115,7 @@ impl Shared {
         let handler = application.handlers.find(&event.namespace, &event.event)?;
         drop(application);
         server_side::call(handler, event).await.unwrap_or_else(|error| {
-            node.report(&error, "a server-side event has no answer");
+            node.report(&error, "cannot answer a server-side event");
             None
         })
     }
@@ -129,7 +129,7 @@ impl Shared {
         let told: Result<()> = catch_unwind(AssertUnwindSafe(|| handler(node.nsp.as_str(), sid)))
             .map_err(|panic| Error::panicked("the handler of slow clients", &*panic));
         if let Err(error) = &told {
-            node.report(error, "a slow client is disconnected instead");
+            node.report(error, "disconnecting the slow client instead");
         }
         told.is_ok()
     }

@@ -12,7 +12,7 @@ use crate::protocol::{Namespace, RemoteSocket, Uid, Value, client_event};
 /// like Node's `RemoteSocket`.
 ///
 /// It keeps what was found, and does not follow what happens to the socket afterwards. Its methods reach a socket of
-/// this server while Postgres is away, too.
+/// this server while Postgres is unreachable, too.
 #[derive(Debug, Clone)]
 pub struct ClusterSocket {
     /// Its id: 20 characters in Node, 16 in socketioxide.

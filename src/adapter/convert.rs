@@ -1,4 +1,4 @@
-//! Between the values of the protocol and the packets of socketioxide's two parsers.
+//! Conversion between protocol values and the packets of socketioxide's two parsers.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;

@@ -62,11 +62,11 @@ impl<E: SocketEmitter> CoreAdapter<E> for PostgresAdapter<E> {
         // Everything up to the await happens at the first poll, which is the only one when a namespace is deleted.
         self.ctr.0.registry.release(&self.node);
         self.ctr.0.adapters.remove(self);
-        let farewell = self.ctr.say_farewell(self.node.clone());
+        let goodbye = self.ctr.say_goodbye(self.node.clone());
         for task in [&self.task, &self.starting].into_iter().filter_map(|task| task.get()) {
             task.abort();
         }
-        farewell.await
+        goodbye.await
     }
 
     async fn server_count(&self) -> Result<u16> {
@@ -74,7 +74,7 @@ impl<E: SocketEmitter> CoreAdapter<E> for PostgresAdapter<E> {
         Ok(u16::try_from(others + 1).unwrap_or(u16::MAX))
     }
 
-    /// To the clients here first: they are served while Postgres is away.
+    /// To the clients here first: they are served while Postgres is unreachable.
     async fn broadcast(&self, packet: Packet, opts: CoreOptions) -> Result<(), BroadcastError> {
         let publish = match self.is_for_here_only(&opts) {
             true => None,

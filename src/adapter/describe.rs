@@ -80,8 +80,8 @@ impl Handshake {
     }
 }
 
-/// The headers that hold secrets of a client. An answer to `fetchSockets` is readable for everybody who may listen on the
-/// database, and lies in the attachment table for a while.
+/// The headers that hold secrets of a client. An answer to `fetchSockets` is readable for every role that may listen on
+/// the database, and lies in the attachment table for a while.
 const SECRET: [HeaderName; 3] = [header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::COOKIE];
 
 /// The handshake and the data of a socket; with the headers that hold secrets only where those are to be shared.
@@ -122,7 +122,7 @@ fn headers(headers: &HeaderMap, share_all: bool) -> Value {
     for (name, value) in headers.iter().filter(|(name, _)| share_all || !SECRET.contains(name)) {
         let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
         match object.entry(name.as_str().to_owned()).or_insert(Value::Null) {
-            // Node joins what is there twice.
+            // Node joins repeated headers.
             Value::String(before) => *before = format!("{before}, {value}"),
             first => *first = value.into(),
         }

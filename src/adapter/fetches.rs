@@ -1,9 +1,10 @@
 //! Requests of other servers for the sockets of this one.
 //!
 //! Owns the requests that wait and the answers that are on their way to Postgres. An answer holds the handshakes of all
-//! sockets, so a short request costs megabytes, and Node has no limit on how many a server sends. Invariants: the answers
-//! under way are bounded in bytes, apart from a single one; what waits is bounded in number and in bytes; requests for the
-//! same sockets share one description of them; the asker has given up what has waited for [`STALE_AFTER`], and gets no answer.
+//! sockets, so a short request costs megabytes, and Node has no limit on how many a server sends. Invariants: the
+//! answers in progress are bounded in bytes, apart from a single one; what waits is bounded in number and in bytes;
+//! requests for the same sockets share one description of them; the asker has given up what has waited for
+//! [`STALE_AFTER`], and gets no answer.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use super::node::Node;
 use crate::cluster::size_of_sockets;
 use crate::protocol::{Body, BroadcastOptions, RemoteSocket, RequestId, Uid};
 
-/// How many bytes of answers may be under way before further requests wait.
+/// How many bytes of answers may be in progress before further requests wait.
 const ANSWER_BYTES: usize = 16 << 20;
 
 /// What an answer counts for at least.
@@ -133,7 +134,7 @@ impl Fetches {
         !self.waiting.is_empty() && self.answer_bytes < ANSWER_BYTES
     }
 
-    /// Whether answers are under way.
+    /// Whether answers are in progress.
     pub(super) fn is_answering(&self) -> bool {
         !self.answering.is_empty()
     }

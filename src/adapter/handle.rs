@@ -8,7 +8,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::admission::OnAdmission;
 use super::application::{self, Owner, Ownership};
-use super::farewells::Farewells;
+use super::goodbyes::Goodbyes;
 use super::io_handle::IoHandle;
 use super::node::Node;
 use super::registry::Registry;
@@ -21,10 +21,10 @@ use crate::{AdapterOptions, Result};
 
 /// Makes an adapter for each namespace; the handle for what socketioxide's own API lacks. Cheap to clone.
 ///
-/// Keep a handle for as long as the server runs. The [attached io](Self::attach) and the handlers belong to the handle and its
-/// clones, and are dropped with the last of them. The adapter ends when the handles, the `SocketIo` and the layer are dropped.
-/// A handler may hold a `SocketIo`. A handler that needs a handle takes a [detached](Self::detached) one; a plain clone would
-/// keep its own handler alive until [`close`](Self::close).
+/// Keep a handle for as long as the server runs. The [attached io](Self::attach) and the handlers belong to the handle
+/// and its clones, and are dropped with the last of them. The adapter ends when the handles, the `SocketIo` and the
+/// layer are dropped. A handler may hold a `SocketIo`. A handler that needs a handle takes a [detached](Self::detached)
+/// one; a plain clone would keep its own handler alive until [`close`](Self::close).
 #[derive(Clone)]
 pub struct PostgresAdapterCtr(pub(super) Arc<Shared>, pub(super) Ownership);
 
@@ -32,7 +32,7 @@ pub struct PostgresAdapterCtr(pub(super) Arc<Shared>, pub(super) Ownership);
 pub(super) struct Shared {
     cluster: Cluster,
     pub(super) registry: Registry,
-    farewells: Farewells,
+    goodbyes: Goodbyes,
     pub(super) adapters: Adapters,
     pub(super) on_admission: OnAdmission,
     pub(super) owner: Mutex<Weak<Owner>>,
@@ -68,7 +68,7 @@ impl PostgresAdapterCtr {
         let shared = Shared {
             cluster,
             registry: Registry::default(),
-            farewells: Farewells::default(),
+            goodbyes: Goodbyes::default(),
             adapters: Adapters::default(),
             on_admission: OnAdmission::default(),
             owner: application::no_owner(),
@@ -104,7 +104,7 @@ impl PostgresAdapterCtr {
         self.1.claim(&self.0).on_slow_client(handler);
     }
 
-    /// Whether other servers are heard: false while Postgres is away.
+    /// Whether the node receives messages of other servers: false while Postgres is unreachable.
     pub fn is_listening(&self) -> bool {
         self.0.cluster.is_listening()
     }
@@ -121,10 +121,11 @@ impl PostgresAdapterCtr {
     /// Waits until a namespace listens to the other servers, for at most `patience`. Await it in the connect handler (the
     /// middleware) of a dynamic namespace, once the client is admitted: the first client creates the namespace and can be
     /// connected before it listens. Returns without an error if the time is over, since a server serves its own clients while
-    /// Postgres is away.
+    /// Postgres is unreachable.
     ///
-    /// Set [`connect_timeout`](socketioxide::SocketIoBuilder::connect_timeout) to some seconds for dynamic namespaces: when two
-    /// clients create one in the same microseconds, one of them is not answered, and reconnects after that time.
+    /// Set [`connect_timeout`](socketioxide::SocketIoBuilder::connect_timeout) to some seconds for dynamic namespaces:
+    /// when two clients create one in the same microseconds, one of them is not answered, and reconnects after that
+    /// time.
     ///
     /// # Errors
     /// [`Error::Namespace`](crate::Error::Namespace) for a namespace that can never listen, since its name is too long for a
@@ -204,7 +205,7 @@ impl PostgresAdapterCtr {
         self.1.claim(&self.0).handlers.insert(nsp.into(), event, handler);
     }
 
-    /// Removes the handler for an event. Calls under way go on. Returns false where there is none.
+    /// Removes the handler for an event. Calls in progress go on. Returns false where there is none.
     pub fn off_server_side(&self, nsp: impl Into<Namespace>, event: &str) -> bool {
         self.0.application().is_some_and(|application| application.handlers.remove(nsp.into(), event))
     }
@@ -279,7 +280,7 @@ impl PostgresAdapterCtr {
         Ok(Collected { answers, expected: expected + 1, silent, nodes: nodes + 1, knew_nodes, unread })
     }
 
-    /// Lets go of the io and of all handlers, and says farewell to the other servers in every namespace, so that they
+    /// Lets go of the io and of all handlers, and says goodbye to the other servers in every namespace, so that they
     /// do not wait for this one.
     ///
     /// # Errors
@@ -288,10 +289,10 @@ impl PostgresAdapterCtr {
         // First, as what follows waits for Postgres.
         self.0.forget_application();
         let closing: Vec<_> =
-            self.0.registry.close().into_iter().map(|node| self.say_farewell(node)).collect();
+            self.0.registry.close().into_iter().map(|node| self.say_goodbye(node)).collect();
         let mut outcome = Ok(());
-        for farewell in closing {
-            outcome = outcome.and(farewell.await);
+        for goodbye in closing {
+            outcome = outcome.and(goodbye.await);
         }
         outcome
     }
@@ -306,7 +307,7 @@ impl PostgresAdapterCtr {
                     match cluster.clean_up_attachments().await {
                         Ok(rows) => metrics::counter!("pgio_attachments_deleted_total").increment(rows),
                         Err(error) => {
-                            tracing::warn!(%error, "old attachments stay");
+                            tracing::warn!(%error, "cannot delete old attachments");
                             cluster.options().report(&error);
                         }
                     }
@@ -315,13 +316,13 @@ impl PostgresAdapterCtr {
         });
     }
 
-    /// Closes a node at once. What is returned resolves when its farewell is committed.
-    pub(super) fn say_farewell(&self, node: Arc<Node>) -> impl Future<Output = Result<()>> + Send + use<> {
+    /// Closes a node at once. What is returned resolves when its goodbye is committed.
+    pub(super) fn say_goodbye(&self, node: Arc<Node>) -> impl Future<Output = Result<()>> + Send + use<> {
         node.dormancy.release();
-        let farewell = (node.close() && node.has_spoken()).then(|| self.0.farewells.push(node));
+        let goodbye = (node.close() && node.has_spoken()).then(|| self.0.goodbyes.push(node));
         async move {
-            match farewell {
-                Some(farewell) => farewell.await,
+            match goodbye {
+                Some(goodbye) => goodbye.await,
                 None => Ok(()),
             }
         }

@@ -1,4 +1,4 @@
-//! What other servers ask of this one.
+//! Handles the messages and requests of other servers.
 
 use std::pin::pin;
 use std::sync::{Arc, Weak};
@@ -17,11 +17,11 @@ use crate::cluster::{Content, Event, Received, Subscription};
 use crate::protocol::{Body, BroadcastOptions, EventArgs, Message, RequestId, Uid, Value};
 use crate::{Error, Receipt};
 
-/// How many answers and requests for acknowledgements may be under way. Beyond that, reading goes on and requests stay
-/// unanswered: whoever asks names this server as silent.
+/// How many answers and requests for acknowledgements may be in progress. Beyond that, reading goes on and requests
+/// stay unanswered: the requesting server reports that this one did not answer.
 const ANSWERS: usize = 16_384;
 
-/// The answers of one namespace that are under way. They end with their owner, the task that reads.
+/// The answers of one namespace that are in progress. They end with their owner, the task that reads.
 #[derive(Default)]
 struct Answers {
     tasks: JoinSet<()>,
@@ -46,7 +46,7 @@ impl Answers {
 
 fn refuse(node: &Node) {
     metrics::counter!("pgio_answers_dropped_total").increment(1);
-    node.report(&Error::TooManyAnswers(ANSWERS), "a request of another server is not answered");
+    node.report(&Error::TooManyAnswers(ANSWERS), "cannot answer a request of another server");
 }
 
 /// Serves a namespace for as long as its adapter is there.
@@ -70,7 +70,7 @@ pub(super) async fn serve<E: SocketEmitter>(
             Some(ended) = answers.tasks.join_next(), if !answers.tasks.is_empty() => {
                 if let Err(error) = ended && error.is_panic() {
                     let (what, message) = ("an answer to another server".into(), error.to_string());
-                    node.report(&Error::Panicked { what, message }, "a request is not answered");
+                    node.report(&Error::Panicked { what, message }, "request dropped");
                 }
             }
             () = answers.fetches.answered(), if answers.fetches.is_answering() => {}
@@ -82,7 +82,7 @@ async fn settle(node: Arc<Node>, receipts: Vec<Receipt>) {
     for receipt in receipts {
         if let Err(error) = receipt.await {
             metrics::counter!("pgio_publish_errors_total").increment(1);
-            node.report(&error, "an answer was not published");
+            node.report(&error, "cannot publish an answer");
         }
     }
 }
@@ -93,16 +93,16 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
             Event::Message(received) => self.take_received(received, answers),
             Event::Missed(count) => {
                 metrics::counter!("pgio_messages_missed_total").increment(count);
-                tracing::error!(count, nsp = %self.node.nsp, "messages of other servers were dropped: too many at once");
+                tracing::error!(count, nsp = %self.node.nsp, "messages of other servers were dropped: the receive queue is full");
                 self.node.cluster.options().report(&Error::Missed(count));
             }
             Event::Lost(error) => {
                 metrics::gauge!("pgio_listener_up").set(0);
-                self.node.report(&error, "other servers are not heard");
+                self.node.report(&error, "lost the listening connection; reconnecting");
             }
             Event::Restored(away) => {
                 metrics::gauge!("pgio_listener_up").set(1);
-                tracing::info!(?away, nsp = %self.node.nsp, "other servers are heard again");
+                tracing::info!(?away, nsp = %self.node.nsp, "reconnected to Postgres");
             }
         }
     }
@@ -174,7 +174,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
             Ok(value) => Some(Packet::event(self.local.path().clone(), value)),
             Err(error) => {
                 metrics::counter!("pgio_messages_malformed_total").increment(1);
-                self.node.report(&error, "an event that cannot be passed on");
+                self.node.report(&error, "cannot deliver an event");
                 None
             }
         }
@@ -204,21 +204,21 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
             let mut acks = pin!(acks);
             while let Some((sid, ack)) = acks.next().await {
                 let Ok(answer) = ack else {
-                    // Whoever asked misses the answer. The client may have missed the question.
+                    // The requesting server misses the answer. The client may have missed the event.
                     if let Some(adapter) = adapter.upgrade() {
                         adapter.probe_backpressure(sid);
                     }
                     continue;
                 };
                 let answer = convert::first_of(answer).unwrap_or_else(|error| {
-                    node.report(&error, "an acknowledgement that cannot be read");
+                    node.report(&error, "cannot decode an acknowledgement");
                     Value::Null
                 });
                 let body = Body::BroadcastAck { request_id: id.clone(), answer };
                 match node.enqueue(body).await {
                     Ok(receipt) => receipts.push(receipt),
                     Err(_) if node.is_closed() => {}
-                    Err(error) => node.report(&error, "an acknowledgement was not published"),
+                    Err(error) => node.report(&error, "cannot publish an acknowledgement"),
                 }
             }
             settle(node, receipts).await;
@@ -229,7 +229,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
     async fn answer(self: Arc<Self>, from: Uid, event: EventArgs, request_id: Option<RequestId>) {
         let (name, args) = match event.into_parts() {
             Ok(parts) => parts,
-            Err(error) => return self.node.report(&error, "a server-side event was skipped"),
+            Err(error) => return self.node.report(&error, "server-side event skipped"),
         };
         let (ctr, node) = (self.ctr.clone(), self.node.clone());
         // A handler may take long, and must not keep a closed namespace alive.

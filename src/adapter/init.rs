@@ -1,4 +1,4 @@
-//! The start of a namespace's adapter: listen, then tell the other servers.
+//! The start of a namespace's adapter: listens on the channel, then announces the namespace to the other servers.
 
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
@@ -106,8 +106,8 @@ impl<E: SocketEmitter, F: FnOnce() + Send + 'static> Start for NotStarted<E, F> 
         .boxed()
     }
 
-    /// The namespace exists from here on, so that the next client finds it. It starts at once, or with the first client that is
-    /// admitted. Connect handlers can wait until it listens.
+    /// The namespace exists from here on, so that the next client finds it. It starts at once, or with the first client
+    /// that is admitted. Connect handlers can wait until it listens.
     ///
     /// socketioxide calls `init` for each client that did not find the namespace, and `on_success` inserts the object of
     /// that client, also over one that was inserted meanwhile. So only the first object for a path calls it. The client of
@@ -126,7 +126,7 @@ impl<E: SocketEmitter, F: FnOnce() + Send + 'static> Start for NotStarted<E, F> 
             Claim::Registered => {}
             Claim::Closed => return,
             Claim::Taken => {
-                tracing::debug!("another client has created the namespace");
+                tracing::debug!("another client created the namespace first");
                 #[cfg(feature = "server")]
                 shared.hooks.connect_dropped();
                 return;
@@ -152,7 +152,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
     }
 }
 
-/// Tries to subscribe until it succeeds: a namespace that is created while Postgres is away serves its own clients
+/// Tries to subscribe until it succeeds: a namespace that is created while Postgres is unreachable serves its own clients
 /// meanwhile, as all others do. Ends with the adapter.
 async fn keep_starting<E: SocketEmitter>(adapter: Weak<PostgresAdapter<E>>, node: Arc<Node>) {
     let mut is_reported = false;
@@ -164,7 +164,7 @@ async fn keep_starting<E: SocketEmitter>(adapter: Weak<PostgresAdapter<E>>, node
                 if let Err(error) = node.join(heard_id, true).await
                     && !node.is_closed()
                 {
-                    node.report(&error, "a namespace is not announced to the other servers");
+                    node.report(&error, "cannot announce a namespace to the other servers; retrying");
                 }
                 return;
             }
@@ -172,7 +172,7 @@ async fn keep_starting<E: SocketEmitter>(adapter: Weak<PostgresAdapter<E>>, node
         };
         if !is_reported {
             is_reported = true;
-            node.report(&error, "a namespace cannot listen to the other servers");
+            node.report(&error, "cannot listen on the channel of a namespace");
         }
         if matches!(error, Error::Namespace { .. }) {
             return node.readiness.fail(error);
@@ -207,7 +207,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
     }
 }
 
-/// Answers to requests go to whoever asked, by a subscription of their own.
+/// Answers to requests of this server arrive by a separate subscription.
 fn is_for_servers(kind: MessageKind) -> bool {
     use MessageKind::*;
     match kind {

@@ -1,4 +1,4 @@
-//! The way from an adapter to the sockets themselves, whatever the type of their adapter.
+//! Type-erased access from an adapter to the sockets of a namespace.
 
 use socketioxide::SocketIo;
 use socketioxide::adapter::Adapter;

@@ -63,7 +63,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         }
         if found < missed {
             metrics::counter!("pgio_packets_lost_total").increment((missed - found) as u64);
-            tracing::error!(clients = missed - found, nsp = %self.node.nsp, "slow clients missed a large packet");
+            tracing::error!(clients = missed - found, nsp = %self.node.nsp, "backpressure: a large packet was dropped for slow clients");
         }
     }
 
@@ -81,7 +81,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
     fn report_slow_client(&self, sid: Sid) {
         metrics::counter!("pgio_slow_clients_total").increment(1);
         if !self.ctr.0.tell_of_slow_client(&self.node, sid) {
-            tracing::warn!(%sid, nsp = %self.node.nsp, "a client is too slow for its buffer");
+            tracing::warn!(%sid, nsp = %self.node.nsp, "backpressure: the buffer of a client is full");
             // Fails as long as the buffer is full, and is tried again with the next packet that does not fit.
             drop(self.local.disconnect_socket(target::one(sid)));
         }

@@ -1,4 +1,4 @@
-//! One namespace of this server, as the other servers see it: a uid that speaks and is alive.
+//! One node: a namespace of this server, as a member of the cluster with its own uid.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -17,9 +17,10 @@ pub(super) struct Node {
     pub(super) meters: Meters,
     pub(super) readiness: Readiness,
     pub(super) dormancy: Dormancy,
-    /// Whether it has said farewell: another word, and the others would take it for alive again.
+    /// Whether it has said goodbye (`ADAPTER_CLOSE`): after a further message the other servers would count it as live
+    /// again.
     is_closed: AtomicBool,
-    /// Whether the other servers can know it. One that has published nothing needs no farewell.
+    /// Whether the other servers can know it. One that has published nothing needs no goodbye.
     has_spoken: AtomicBool,
 }
 
@@ -55,7 +56,7 @@ impl Node {
         if let Err(error) = self.publish(body).await
             && !self.is_closed()
         {
-            self.report(&error, &format!("a {kind} was not published"));
+            self.report(&error, &format!("cannot publish a {kind}"));
         }
     }
 
@@ -65,7 +66,7 @@ impl Node {
         self.cluster.options().report(error);
     }
 
-    /// Queues a message; the receipt tells when it is committed. After the farewell nothing goes out any more.
+    /// Queues a message; the receipt tells when it is committed. After the goodbye nothing goes out any more.
     pub(super) async fn enqueue(&self, body: Body) -> Result<Receipt> {
         match self.is_closed() {
             true => Err(Error::Closed),
@@ -89,12 +90,12 @@ impl Node {
     pub(super) async fn join(&self, heard: SubscriptionId, owes_hello: bool) -> Result<()> {
         self.has_spoken.fetch_or(owes_hello, Ordering::Relaxed);
         self.cluster.join(heard, &self.nsp, &self.uid, owes_hello).await?;
-        // Whoever closed it meanwhile may not have found it.
+        // A concurrent close may not have found it.
         if self.is_closed() {
             self.cluster.leave(&self.nsp, &self.uid).await;
             if owes_hello {
-                // It may have gone out after the farewell.
-                self.owe_farewell().await?;
+                // It may have gone out after the goodbye.
+                self.owe_goodbye().await?;
             }
             return Err(Error::Closed);
         }
@@ -117,7 +118,7 @@ impl Node {
         self.cluster.ask(self.uid.clone(), &self.nsp, wait, body, read).await
     }
 
-    /// Whether it has said farewell.
+    /// Whether it has said goodbye.
     pub(super) fn is_closed(&self) -> bool {
         self.is_closed.load(Ordering::Relaxed)
     }
@@ -127,7 +128,7 @@ impl Node {
         self.has_spoken.load(Ordering::Relaxed)
     }
 
-    /// Closes the node: from now on it publishes nothing but its farewell. Returns whether it was open.
+    /// Closes the node: from now on it publishes nothing but its goodbye. Returns whether it was open.
     pub(super) fn close(&self) -> bool {
         let was_open = !self.is_closed.swap(true, Ordering::Relaxed);
         if was_open {
@@ -136,19 +137,19 @@ impl Node {
         was_open
     }
 
-    /// Its farewell is not queued any more.
-    pub(super) fn give_up_farewell(&self) {
+    /// Its goodbye is not queued any more.
+    pub(super) fn give_up_goodbye(&self) {
         self.cluster.give_up_goodbye(&self.nsp, &self.uid);
     }
 
-    /// Queues the farewell of a closed node, after whatever shows that it lives.
-    pub(super) async fn enqueue_farewell(&self) -> Result<Receipt> {
+    /// Queues the goodbye of a closed node, after whatever shows that it lives.
+    pub(super) async fn enqueue_goodbye(&self) -> Result<Receipt> {
         self.cluster.leave(&self.nsp, &self.uid).await;
         self.send(Body::AdapterClose).await
     }
 
-    /// The farewell was not published. It is tried until it is, as the lock of this process shows its nodes as live.
-    pub(super) async fn owe_farewell(&self) -> Result<()> {
+    /// The goodbye was not published. It is tried until it is, as the lock of this process shows its nodes as live.
+    pub(super) async fn owe_goodbye(&self) -> Result<()> {
         self.cluster.owe_goodbye(&self.nsp, &self.uid).await
     }
 }

@@ -1,4 +1,4 @@
-//! Whether a namespace listens to the other servers yet. Connect handlers wait for it.
+//! The readiness of a namespace: whether it listens on its channel yet. Connect handlers wait for it.
 
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ impl Readiness {
     ///
     /// # Errors
     /// The error of a namespace that can never listen. A namespace that does not listen in time is no error: it serves its
-    /// own clients, as all namespaces do while Postgres is away.
+    /// own clients, as all namespaces do while Postgres is unreachable.
     pub(super) async fn wait(&self, patience: Duration) -> Result<()> {
         let mut states = self.0.subscribe();
         let settled =

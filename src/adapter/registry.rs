@@ -1,4 +1,4 @@
-//! Which node serves each namespace of a server: at most one for each name.
+//! The registry of nodes: at most one for each namespace of a server.
 //!
 //! socketioxide looks up a dynamic namespace and creates it in two steps, so clients that connect at the same time can
 //! create several objects for one path. Only the first object may serve it.

@@ -1,4 +1,4 @@
-//! Passing on events of clients, for a server that is built on the adapter.
+//! Relays events of clients, for a server that is built on the adapter.
 
 use std::sync::{Arc, OnceLock};
 
@@ -79,9 +79,10 @@ impl PostgresAdapterCtr {
         Ok(self.0.adapters.get(&nsp.into())?.relay(event, opts))
     }
 
-    /// Calls the handler before a dynamic namespace is created for a client, with the name that the client has sent, in the task
-    /// that has read it. If the handler refuses, nothing is created and the client gets no answer: the handler has to close the
-    /// connection. The permit is dropped when the namespace starts or is deleted. The first call counts.
+    /// Calls the handler before a dynamic namespace is created for a client, with the name that the client has sent, in
+    /// the task that has read it. If the handler refuses, nothing is created and the client gets no answer: the handler
+    /// has to close the connection. The permit is dropped when the namespace starts or is deleted. The first call
+    /// counts.
     pub(crate) fn on_creating(
         &self,
         handler: impl Fn(&str) -> Result<DormantPermit, Refused> + Send + Sync + 'static,

@@ -1,4 +1,4 @@
-//! The namespaces that this server serves, as its handle reaches them, whatever the type of their adapters.
+//! Type-erased access from the handle to the adapters of all namespaces.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};

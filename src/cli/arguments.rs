@@ -14,7 +14,7 @@ use super::{duration, size};
 use crate::postgres::TableName;
 use crate::{AdapterOptions, Error, Namespace};
 
-/// The heading of what every command has.
+/// The help heading of the flags that every command has.
 pub(super) const GLOBAL: &str = "Connection and output";
 
 /// Flags that every command has.
@@ -22,7 +22,7 @@ pub(super) const GLOBAL: &str = "Connection and output";
 pub(super) struct Global {
     #[command(flatten)]
     pub(super) database: Database,
-    /// What to print: text for eyes, or json, one object a line
+    /// Output format: text for people, or json with one object per line
     #[arg(
         id = "output",
         short,
@@ -39,7 +39,7 @@ pub(super) struct Global {
     /// The same, for commands that print text or JSON.
     #[arg(skip)]
     pub(super) output: Format,
-    /// Print only data and errors, no notes and no progress
+    /// Print only data and errors, without notes and progress
     #[arg(short, long, global = true, help_heading = GLOBAL)]
     pub(super) quiet: bool,
     /// Log what happens; -vv for more, -vvv for everything
@@ -49,10 +49,10 @@ pub(super) struct Global {
     pub(super) options: OptionFlags,
     #[command(flatten)]
     configuration: ConfigurationFlags,
-    /// The database of the configuration file, where nothing that outranks the file names one.
+    /// The database of the configuration file, unless a flag or variable overrides it.
     #[arg(skip)]
     pub(super) configured_url: Option<String>,
-    /// What a context of the configuration file sets and something else outranks, a sentence each.
+    /// A sentence for each setting of the context that a flag or variable overrides.
     #[arg(skip)]
     pub(super) outranked: Vec<String>,
 }
@@ -63,8 +63,9 @@ pub(super) struct Global {
 struct ConfigurationFlags {
     /// The configuration file [default: ~/.config/pgio/config.toml]
     ///
-    /// In TOML: flags without their dashes, such as database-url, channel-prefix or output, for all commands or in a
-    /// [context.NAME] of their own. default-context names the one to take without --context.
+    /// The file is TOML. Its keys are flags without dashes, such as database-url, channel-prefix or output. Keys in a
+    /// [context.NAME] table apply to that context, other keys to all contexts. default-context names the context to use
+    /// without --context.
     #[arg(
         long,
         global = true,
@@ -81,12 +82,13 @@ struct ConfigurationFlags {
 
 #[derive(Args)]
 pub(super) struct Database {
-    /// The database: postgres://user:password@host:port/db?sslmode=...
+    /// The Postgres database: postgres://user:password@host:port/db?sslmode=...
     ///
-    /// keyword=value pairs are taken, too. What is left out comes from libpq's variables (PGHOST, PGPORT, PGUSER,
-    /// PGPASSWORD, PGDATABASE, PGSSLMODE, PGSSLROOTCERT, PGSERVICE, ...), the service file, and ~/.pgpass. Of several
-    /// hosts, it takes the first one that can be written to, unless target_session_attrs asks for another. Without this
-    /// flag: DATABASE_URL, else those variables, else the private server of a running pgio serve.
+    /// A connection string of keyword=value pairs works as well. Missing settings come from libpq's variables (PGHOST,
+    /// PGPORT, PGUSER, PGPASSWORD, PGDATABASE, PGSSLMODE, PGSSLROOTCERT, PGSERVICE, ...), the service file, and
+    /// ~/.pgpass. If there are several hosts, pgio uses the first one that is a primary, unless target_session_attrs
+    /// says otherwise. Without this flag, pgio uses DATABASE_URL, else those variables, else the private Postgres of a
+    /// running pgio serve.
     #[arg(
         long,
         global = true,
@@ -102,7 +104,7 @@ pub(super) struct Database {
 #[derive(Args)]
 #[command(next_help_heading = "Adapter options, the same on all servers (also PGIO_CHANNEL_PREFIX, ...)")]
 pub(super) struct OptionFlags {
-    /// Prefix of the notification channels
+    /// The prefix of the notification channels
     #[arg(
         long,
         global = true,
@@ -113,7 +115,7 @@ pub(super) struct OptionFlags {
         hide_short_help = true
     )]
     pub(super) channel_prefix: String,
-    /// Table for messages that hold binary or are too large; may be schema.table
+    /// The attachment table, for messages that hold binary or are too large to notify; may be schema.table
     #[arg(
         long,
         global = true,
@@ -125,7 +127,7 @@ pub(super) struct OptionFlags {
         hide_short_help = true
     )]
     table_name: TableName,
-    /// From how many bytes on a message goes through the table (at most 8000)
+    /// Send a message through the attachment table from this size on (at most 8000)
     #[arg(
         long,
         global = true,
@@ -137,7 +139,7 @@ pub(super) struct OptionFlags {
         hide_short_help = true
     )]
     payload_threshold: u16,
-    /// How often nodes delete old rows, and how old those are
+    /// The interval at which nodes delete old rows, and the age of these rows
     #[arg(
         long,
         global = true,
@@ -149,7 +151,7 @@ pub(super) struct OptionFlags {
         hide_short_help = true
     )]
     cleanup_interval: Duration,
-    /// How often nodes say that they are alive
+    /// The interval between the heartbeats of a node
     #[arg(
         long,
         global = true,
@@ -161,7 +163,7 @@ pub(super) struct OptionFlags {
         hide_short_help = true
     )]
     heartbeat_interval: Duration,
-    /// After how long in silence a node counts as gone
+    /// The time without a message after which a node counts as dead
     #[arg(
         long,
         global = true,
@@ -173,7 +175,7 @@ pub(super) struct OptionFlags {
         hide_short_help = true
     )]
     heartbeat_timeout: Duration,
-    /// Skip messages whose attachment takes more than this in memory
+    /// Skip messages whose attachment needs more memory than this
     #[arg(
         long,
         global = true,
@@ -225,7 +227,7 @@ impl OutputFlag {
 }
 
 impl Namespaces {
-    /// At least one, each once.
+    /// The namespaces, sorted and without duplicates; `/` if none was named.
     pub(super) fn list(&self) -> Vec<Namespace> {
         let mut list: Vec<_> = self.namespaces.iter().map(|name| Namespace::new(name)).collect();
         list.sort();
@@ -286,26 +288,26 @@ impl Global {
         self.configuration.config.clone()
     }
 
-    /// A note for whoever watches, on stderr.
+    /// Prints a note on stderr.
     pub(super) fn note(&self, text: &str) {
         if !self.quiet {
             notes::line(text);
         }
     }
 
-    /// A note that only a person at a terminal cares about.
+    /// Prints a note on stderr if stderr is a terminal.
     pub(super) fn note_on_terminal(&self, text: &str) {
         if std::io::stderr().is_terminal() {
             self.note(text);
         }
     }
 
-    /// Something that went wrong without ending the command, on stderr.
+    /// Prints a warning on stderr; the command continues.
     pub(super) fn warn(&self, text: &str) {
         notes::labelled(Label::Warning, text);
     }
 
-    /// Starts logging to stderr, as verbose as was asked for. `RUST_LOG` has the last word.
+    /// Starts logging to stderr with the level of -v. `RUST_LOG` overrides it.
     pub(super) fn start_log(&self, log: Log) {
         let level = match (self.verbose, log.is_on) {
             (0, false) => "off",
@@ -314,7 +316,8 @@ impl Global {
             (1, false) => "pgio=info",
             (1, true) => "warn,pgio=debug",
             (2, false) => "pgio=debug",
-            // Not what these log: the packets of clients, with their tokens, and the parameters of statements.
+            // These crates log packets of clients, with their tokens, and parameters of statements, so they stay at
+            // info.
             _ => "debug,pgio=trace,tungstenite=info,tokio_tungstenite=info,tokio_postgres=info",
         };
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
@@ -330,6 +333,6 @@ impl Global {
 #[derive(Clone, Copy, Default)]
 pub(super) struct Log {
     pub(super) format: Format,
-    /// Whether there is one without being asked for.
+    /// Whether the command logs without -v.
     pub(super) is_on: bool,
 }

@@ -1,4 +1,4 @@
-//! `pgio bench`: what this cluster's Postgres can do for events.
+//! `pgio bench`: measures the throughput and latency of events through this cluster's Postgres.
 
 use std::time::{Duration, Instant};
 
@@ -21,9 +21,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Measure this cluster: emit rate, delivery rate, latency
 ///
-/// The events go through the real database, in a namespace of their own that no server hosts: clients get nothing of
-/// them. First as many as can be, then a steady pace. The rates are those of this program and Postgres together; other
-/// traffic goes on meanwhile, and is slowed down by it.
+/// The events go through the real database, in a separate namespace that no server hosts, so clients receive none of
+/// them. The benchmark first measures throughput at full speed, then latency at a steady rate. The rates are those of
+/// this program and Postgres together. The benchmark slows down other traffic.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -32,16 +32,16 @@ Examples:
   pgio bench --rate 5000 --for 30s        latency under that load
   pgio bench -o json | jq .latencyMs.p99")]
 pub(super) struct Bench {
-    /// How many events to send as fast as it goes
+    /// The number of events to send at full speed
     #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000), value_name = "N")]
     events: u32,
-    /// How many bytes of text each event carries
+    /// The bytes of text in each event
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(..=10_000_000), value_name = "BYTES")]
     size: u32,
-    /// The steady pace at which the latency is measured, in events a second
+    /// The steady rate for the latency, in events a second
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000_000), value_name = "N")]
     rate: u32,
-    /// How long to keep that pace
+    /// The duration of the steady rate
     #[arg(long = "for", default_value = "5s", value_parser = duration::parse_positive, value_name = "TIME")]
     for_: Duration,
 }
@@ -73,10 +73,7 @@ impl Bench {
         let nsp = Namespace::new(&format!("/pgio/bench/{}", Uid::random()));
         let heard = cluster.subscribe([&nsp], |_| true).await?;
         let mut run = Run { emitter: emitter(&cluster, &nsp), heard, text: "x".repeat(self.size as usize) };
-        global.note_on_terminal(&format!(
-            "{} events as fast as it goes ...",
-            progress::count(self.events.into())
-        ));
+        global.note_on_terminal(&format!("{} events at full speed ...", progress::count(self.events.into())));
         let (emitted_per_second, delivered_per_second) = run.flood(self.events).await?;
         global.note_on_terminal(&format!(
             "{} events/s for {:?} ...",
@@ -112,7 +109,9 @@ impl Run {
             for number in 0..events {
                 let heard = next(heard).await?;
                 if heard != u64::from(number) {
-                    return Err(Failure::Other(format!("event {number} did not come; {heard} came instead")));
+                    return Err(Failure::Other(format!(
+                        "event {number} did not arrive; {heard} arrived instead"
+                    )));
                 }
             }
             Ok(start.elapsed())
@@ -159,7 +158,7 @@ impl Run {
 /// The number that the next event carries.
 async fn next(heard: &mut Subscription) -> Result<u64, Failure> {
     let event = timeout(PATIENCE, heard.next()).await;
-    let event = event.map_err(|_| Failure::Other(format!("an event did not come within {PATIENCE:?}")))?;
+    let event = event.map_err(|_| Failure::Other(format!("an event did not arrive within {PATIENCE:?}")))?;
     match event {
         Some(Event::Message(received)) => match &received.content {
             Content::Message(message) => number(&message.body),
@@ -168,7 +167,7 @@ async fn next(heard: &mut Subscription) -> Result<u64, Failure> {
         },
         Some(Event::Lost(error)) => Err(error.into()),
         Some(Event::Missed(count)) => {
-            Err(Failure::Other(format!("{count} events were dropped: too many at once")))
+            Err(Failure::Other(format!("{count} events were dropped: the receive queue is full")))
         }
         Some(Event::Restored(_)) | None => Err(Error::Closed.into()),
     }
@@ -179,7 +178,7 @@ fn number(body: &Body) -> Result<u64, Failure> {
     let (_, args) = event.clone().into_parts()?;
     let number =
         args.first().and_then(|number| number.as_i64()).and_then(|number| u64::try_from(number).ok());
-    number.ok_or_else(|| Failure::Other("an event came back changed".into()))
+    number.ok_or_else(|| Failure::Other("an event arrived changed".into()))
 }
 
 fn print(global: &Global, measured: &Measured) -> Result<(), Failure> {

@@ -1,7 +1,7 @@
-//! What a shell may complete a value to: rooms, servers and namespaces of the live cluster, message types, time zones.
+//! Completion candidates for values: rooms, servers and namespaces of the live cluster, message types, time zones.
 //!
-//! A shell waits for the answer while somebody types, so everything of the cluster has one short deadline, and no answer
-//! is no candidate.
+//! A shell waits for the candidates while a person types, so all requests to the cluster share one short deadline, and
+//! no answer is no candidate.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::{AdapterOptions, Cluster, Emitter, Namespace, Result};
 /// How long everything together may take.
 const DEADLINE: Duration = Duration::from_millis(1500);
 
-/// How long servers may take to answer.
+/// The timeout for the answers of the servers.
 const ANSWERS: Duration = Duration::from_millis(500);
 
 /// How many values are offered.

@@ -1,4 +1,4 @@
-//! `pgio completions`: what a shell needs to complete commands, flags, and the names of contexts.
+//! `pgio completions`: prints the completion script of a shell, for commands, flags and context names.
 
 use std::io::Write;
 

@@ -1,7 +1,7 @@
 //! The configuration file: defaults for flags, and named contexts.
 //!
-//! A flag outranks a variable, and a variable outranks the file. A context that `--context` or `PGIO_CONTEXT` names is
-//! meant, and so outranks variables as well.
+//! A flag overrides a variable, and a variable overrides the file. A context that `--context` or `PGIO_CONTEXT` selects
+//! explicitly overrides variables as well.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -18,7 +18,7 @@ use super::{Cli, exit};
 use crate::error::without_os_code;
 use crate::postgres::Settings;
 
-/// What the file may set: flags of the same names.
+/// The keys of the file: the names of flags.
 pub(super) const KEYS: [&str; 8] = [
     "database-url",
     "channel-prefix",
@@ -32,8 +32,7 @@ pub(super) const KEYS: [&str; 8] = [
 pub(super) const CONTEXT: &str = "context";
 pub(super) const DEFAULT_CONTEXT: &str = "default-context";
 
-/// Parses the command line, with what the configuration file says for defaults. Where that ends the program, it is said
-/// already.
+/// Parses the command line, with the configuration file for defaults. On an error, it has already printed the message.
 pub(super) fn parse_command_line() -> Result<Cli, ExitCode> {
     let usage = |error: clap::Error| exit::usage(&error, &Cli::command());
     let matches = Cli::command().try_get_matches().map_err(usage)?;
@@ -42,7 +41,7 @@ pub(super) fn parse_command_line() -> Result<Cli, ExitCode> {
         return Cli::from_arg_matches(&matches).map_err(usage);
     };
     let command = configuration.defaults.iter().fold(Cli::command(), |command, (key, value)| {
-        // Below libpq's variables, unless it is meant.
+        // libpq's variables override it, unless the context was selected explicitly.
         if key == "database-url" && !configuration.is_meant {
             return command;
         }
@@ -152,7 +151,7 @@ impl Configuration {
             _ => None,
         };
         let outranked = keys.iter().filter_map(|key| Some((key, by(key)?)));
-        outranked.map(|(key, by)| format!("context {name}: its {key} is not used, as {by} is set")).collect()
+        outranked.map(|(key, by)| format!("context {name}: {key} is ignored, since {by} is set")).collect()
     }
 }
 
@@ -164,7 +163,7 @@ fn names_a_database() -> bool {
 
 fn no_such_context(name: &str, contexts: &Table) -> String {
     match contexts.is_empty() {
-        true => format!("no context {name:?}, nor any other"),
+        true => format!("no context {name:?}; there are no contexts"),
         false => format!(
             "no context {name:?}; there are {}",
             contexts.keys().cloned().collect::<Vec<_>>().join(", ")
@@ -175,7 +174,7 @@ fn no_such_context(name: &str, contexts: &Table) -> String {
 fn check_keys(table: &Table, known: impl Fn(&String) -> bool) -> Result<(), String> {
     match table.keys().find(|key| !known(key)) {
         None => Ok(()),
-        Some(key) => Err(format!("no such key: {key}; there are {}", KEYS.join(", "))),
+        Some(key) => Err(format!("unknown key {key}; the keys are {}", KEYS.join(", "))),
     }
 }
 

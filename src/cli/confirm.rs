@@ -1,4 +1,4 @@
-//! Asking before something that cannot be undone.
+//! The confirmation before a command that cannot be undone.
 
 use std::io::{self, IsTerminal};
 
@@ -10,22 +10,23 @@ use dialoguer::theme::ColorfulTheme;
 use super::exit::{self, Failure};
 use super::output::{notes, safe};
 
-/// The answer to the question, given in advance.
+/// The flag that skips the confirmation.
 #[derive(Args)]
 pub(super) struct Consent {
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(short, long)]
     pub(super) yes: bool,
 }
 
-/// Asks on a terminal; without one only `yes` will do. `question` is `disconnect all sockets of /`.
+/// Asks for confirmation on a terminal; without a terminal, `yes` is required. Example of `question`: `disconnect all
+/// sockets of /`.
 pub(super) async fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
     must_be_answerable(question, yes)?;
     if yes {
         return Ok(());
     }
     let prompt = capitalised(&safe::line(question));
-    // Whoever waits for a key cannot be stopped; the terminal must not stay as it is while waiting.
+    // A blocking read of a key cannot be cancelled, so the terminal is restored on a signal.
     let _as_it_was = AsItWas::note();
     // Waits for a key, which no other task should have to wait for as well.
     let asked = tokio::task::spawn_blocking(move || {
@@ -37,7 +38,7 @@ pub(super) async fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
     });
     let answer = tokio::select! {
         answer = asked => answer.map_err(|error| Failure::Other(error.to_string()))?,
-        // Not the key but the signal, which nobody else takes once the program has waited for one.
+        // Ctrl-C arrives as a signal, which the default handler no longer handles once the program has waited for one.
         () = exit::interrupted() => return Err(Failure::Interrupted),
         () = exit::told_to_end() => {
             // The question is still on the line.
@@ -47,7 +48,7 @@ pub(super) async fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
     };
     match answer {
         Ok(Some(true)) => Ok(()),
-        Ok(Some(false) | None) => Err(Failure::Other("nothing was done".into())),
+        Ok(Some(false) | None) => Err(Failure::Other("cancelled; nothing was changed".into())),
         Err(dialoguer::Error::IO(error)) if error.kind() == io::ErrorKind::Interrupted => {
             // The question is still on the line.
             notes::end_line();
@@ -57,15 +58,15 @@ pub(super) async fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
     }
 }
 
-/// Fails where nobody could answer: for who has to work before the question can be asked in full.
+/// Fails if there is no terminal to confirm on. For commands that work before they can ask the whole question.
 pub(super) fn must_be_answerable(question: &str, yes: bool) -> Result<(), Failure> {
     match yes || (io::stdin().is_terminal() && io::stderr().is_terminal()) {
         true => Ok(()),
-        false => Err(Failure::Usage(format!("{question}? Without a terminal to ask on this needs --yes"))),
+        false => Err(Failure::Usage(format!("{question}? Without a terminal to confirm on, pass --yes"))),
     }
 }
 
-/// Gives the terminal back as it was, when it is dropped.
+/// Restores the terminal settings when it is dropped.
 struct AsItWas {
     #[cfg(unix)]
     settings: Option<nix::sys::termios::Termios>,

@@ -1,4 +1,4 @@
-//! Which database, and how patiently.
+//! The connection to the database: which one, with which deadline, and with which retries.
 
 use std::time::{Duration, Instant};
 
@@ -10,13 +10,13 @@ use crate::postgres::{OnLoss, Settings};
 use crate::{Cluster, Error, Result};
 
 impl Global {
-    /// The database: of the flag or `DATABASE_URL`, of libpq's variables, of the configuration file, or the private server
-    /// that runs.
+    /// The database settings. In this order: the flag or `DATABASE_URL`, libpq's variables, the configuration file, the
+    /// running private server.
     pub(super) fn settings(&self) -> Result<Settings> {
         first_settings(self.database.database_url.as_deref(), self.configured_url.clone())
     }
 
-    /// Connects; for as long as `patience` says while Postgres is down.
+    /// Connects, with retries within the limit of `patience` while Postgres is unreachable.
     pub(super) async fn connect(&self, patience: &mut Patience) -> Result<Cluster, Failure> {
         self.connect_with(patience, OnLoss::Fail).await
     }
@@ -37,7 +37,7 @@ impl Global {
     }
 }
 
-/// The database that a command without flags would take, but for the configuration file's.
+/// The database of a command without flags and without a configuration file.
 pub(super) fn without_flags() -> Result<Settings> {
     first_settings(std::env::var("DATABASE_URL").ok().as_deref(), None)
 }
@@ -54,7 +54,7 @@ fn first_settings(named: Option<&str>, configured: Option<String>) -> Result<Set
     Ok(settings.ok_or(Error::NoDatabase)?.application_name("pgio"))
 }
 
-/// The one deadline of a request: for connecting, and for all that follows.
+/// The deadline of a request, which includes connecting.
 #[derive(Clone, Copy)]
 pub(super) struct Deadline {
     at: Instant,
@@ -62,7 +62,7 @@ pub(super) struct Deadline {
 }
 
 impl Deadline {
-    /// So long from now on.
+    /// The deadline that is this far from now.
     pub(super) fn after(within: Duration) -> Self {
         Self { at: Instant::now() + within, within }
     }
@@ -120,7 +120,7 @@ impl Patience {
             return Err(error);
         }
         if !self.told {
-            global.warn(&format!("{error}; trying again for {:.0?}", left));
+            global.warn(&format!("{error}; retrying for {:.0?}", left));
             self.told = true;
         }
         sleep(self.pause.mul_f64(0.5 + fastrand::f64()).min(left)).await;

@@ -1,4 +1,4 @@
-//! `pgio disconnect`: sockets out of the cluster.
+//! `pgio disconnect`: disconnects sockets.
 
 use clap::Args;
 
@@ -8,18 +8,19 @@ use super::request::Request;
 
 /// Disconnect sockets
 ///
-/// From their namespace; with --close their connections are closed, and with them the client's other namespaces. A client
-/// that is told to leave does not come back by itself. Exit status 0 means that Postgres has committed the request, not
-/// that a server has carried it out. Without --room and --except it asks first.
+/// Disconnects sockets from their namespace. With --close, the servers close the connections, and so
+/// disconnect the clients from all namespaces. A client that a server disconnects does not reconnect by itself. Exit
+/// status 0 means that Postgres has committed the request, not that a server has executed it. Without --room and
+/// --except, the command asks for confirmation.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  pgio disconnect --room r1              whoever is in r1
+  pgio disconnect --room r1              the sockets in r1
   pgio disconnect --close -r KqJ8bZ0fEyYpW-8dAAAB   one client, by its socket id
   pgio disconnect -n admin --except staff
-  pgio disconnect --close --yes          everybody in /, without a question")]
+  pgio disconnect --close --yes          all sockets of /, unconfirmed")]
 pub(super) struct Disconnect {
-    /// Close the connections, too
+    /// Close the connections as well
     #[arg(long)]
     close: bool,
     #[command(flatten)]

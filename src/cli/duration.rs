@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 
-/// Reads `500ms`, `5s`, `1m30s`, `2h`. A bare number other than 0 is refused: seconds or milliseconds, nobody knows.
+/// Reads `500ms`, `5s`, `1m30s`, `2h`. A number without a unit, other than 0, is refused as ambiguous: it could mean
+/// seconds or milliseconds.
 pub(super) fn parse(text: &str) -> Result<Duration, String> {
     match text.parse::<u64>() {
         Ok(0) => Ok(Duration::ZERO),
-        Ok(number) => Err(format!("a time needs its unit: {number}s, or {number}ms")),
+        Ok(number) => Err(format!("a time needs a unit: {number}s or {number}ms")),
         Err(_) => parse_with_unit(text).ok_or_else(|| "not a duration: write 500ms, 5s or 1m30s".into()),
     }
 }
@@ -58,6 +59,6 @@ mod tests {
             assert!(parse(bad).is_err() && parse_adapter_option(bad).is_err(), "{bad}");
         }
         assert_eq!(parse_adapter_option("250"), Ok(Duration::from_millis(250)));
-        assert_eq!(parse("250"), Err("a time needs its unit: 250s, or 250ms".into()));
+        assert_eq!(parse("250"), Err("a time needs a unit: 250s or 250ms".into()));
     }
 }

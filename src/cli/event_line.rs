@@ -1,4 +1,4 @@
-//! The one JSON shape for what travels: printed by `tail -o json`, read by `emit --from`.
+//! The event line: the JSON format of a message, printed by `tail -o json` and read by `emit --from`.
 
 use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
@@ -264,7 +264,7 @@ mod tests {
         }
     }
 
-    /// Any value that a broadcast can hold; an object that looks like bytes would come back as bytes.
+    /// Any value that a broadcast can hold; an object that looks like bytes would arrive as bytes.
     fn any_value() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
             Just(Value::Null),

@@ -4,7 +4,7 @@ use clap::{Command, CommandFactory, Parser};
 
 use super::Cli;
 
-/// What is not wrapped to the terminal has to fit the narrowest.
+/// Examples are not wrapped, so each line has to fit an 80-column terminal.
 const COLUMNS: usize = 80;
 
 #[test]

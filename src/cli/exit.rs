@@ -15,7 +15,7 @@ use crate::postgres::{OTHER_TABLE, TableName};
 pub(super) const STATUSES: &[(&str, &str)] = &[
     ("0", "Done."),
     ("1", "Failed; stderr says why."),
-    ("2", "The command line or the configuration makes no sense."),
+    ("2", "The command line or the configuration is invalid."),
     ("3", "The database cannot be reached, or refuses the connection."),
     ("4", "Too few nodes, sockets or acknowledgements in time."),
     ("130", "Interrupted by Ctrl-C."),
@@ -43,7 +43,7 @@ pub(super) enum Failure {
     Told(u8),
     /// Ctrl-C.
     Interrupted,
-    /// Whoever read the output has stopped.
+    /// The reader of the output has closed the pipe.
     PipeClosed,
     /// Anything else; the text says what was done before it.
     Other(String),
@@ -104,7 +104,7 @@ impl Failure {
         }
     }
 
-    /// Whether Postgres is away.
+    /// Whether Postgres is unreachable.
     pub(super) fn is_disconnected(&self) -> bool {
         matches!(self, Self::Library(error) if error.is_disconnected())
     }
@@ -122,12 +122,12 @@ impl Failure {
             Self::Library(Error::Refused { reason, .. })
                 if reason.contains("server does not support TLS") =>
             {
-                Some("sslmode=prefer goes on without TLS".into())
+                Some("sslmode=prefer connects without TLS".into())
             }
             Self::Library(Error::Refused { reason, .. }) if reason.contains("none is set") => {
-                Some("put it into ~/.pgpass, PGPASSWORD, or the URL".into())
+                Some("set it in ~/.pgpass, PGPASSWORD, or the URL".into())
             }
-            Self::Library(Error::NotificationsNotDelivered) => Some("pgio doctor looks for the cause".into()),
+            Self::Library(Error::NotificationsNotDelivered) => Some("pgio doctor finds the cause".into()),
             Self::Library(Error::MissingTable { table }) => Some(create_table(table)),
             Self::Library(Error::TableShape { remedy, .. }) if remedy == OTHER_TABLE => {
                 Some(table_remedy(remedy).into())
@@ -137,16 +137,16 @@ impl Failure {
                 Some(pid) => {
                     format!("pg_stat_activity shows what it does; SELECT pg_terminate_backend({pid}) ends it")
                 }
-                None => "try again; pg_locks shows who has locked it".into(),
+                None => "retry; pg_locks shows which session holds the lock".into(),
             }),
             Self::Library(Error::TableDefinition { .. }) => {
-                Some("it takes the owner of the table, or CREATE on its schema, which has to exist".into())
+                Some("run this as the owner of the table, or as a role with CREATE on its schema, which has to exist".into())
             }
             Self::Library(Error::TablePrivilege { table, .. }) => Some(format!(
                 "GRANT SELECT, INSERT, DELETE ON {table} TO the_role; and USAGE on the table's sequence"
             )),
             Self::Library(Error::Namespace { .. }) => Some(format!(
-                "a shorter --channel-prefix than {:?} leaves more room",
+                "choose a shorter --channel-prefix than {:?}",
                 global.options.channel_prefix
             )),
             Self::Advised { hint, .. } => Some(hint.clone()),
@@ -217,7 +217,7 @@ pub(super) fn usage(message: &clap::Error, command: &clap::Command) -> ExitCode 
     if !message.use_stderr()
         || message.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
     {
-        // With stdout closed there is nobody to tell.
+        // With stdout closed, the error cannot be reported.
         let _ = message.print();
         return ExitCode::from(u8::try_from(message.exit_code()).unwrap_or(2));
     }
@@ -227,7 +227,7 @@ pub(super) fn usage(message: &clap::Error, command: &clap::Command) -> ExitCode 
         true => suggestion::of(message, command, std::env::args_os().skip(1)),
         false => tip,
     };
-    notes::labelled(Label::Hint, hint.as_deref().unwrap_or("--help shows what there is"));
+    notes::labelled(Label::Hint, hint.as_deref().unwrap_or("--help lists the commands and flags"));
     ExitCode::from(2)
 }
 
@@ -285,7 +285,7 @@ pub(super) async fn interrupted() {
     }
 }
 
-/// Resolves when the program is told to end by another signal than Ctrl-C: for who has to give the terminal back first.
+/// Resolves on a termination signal other than Ctrl-C, for code that has to restore the terminal first.
 #[cfg(unix)]
 pub(super) async fn told_to_end() {
     use tokio::signal::unix::{SignalKind, signal};

@@ -1,4 +1,4 @@
-//! `--expect N`: nothing is sent unless so many sockets would get it.
+//! `--expect N`: sends nothing unless at least N sockets would receive the event.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// How many sockets have to be there.
 #[derive(Args)]
 pub(super) struct Expectation {
-    /// Count the sockets first; with fewer than N in the whole cluster send nothing and exit with status 4
+    /// Count the sockets first: with fewer than N in the cluster, send nothing and exit with status 4
     #[arg(long, value_name = "N")]
     expect: Option<u64>,
 }

@@ -1,4 +1,4 @@
-//! `pgio join`: sockets into rooms.
+//! `pgio join`: makes sockets join rooms.
 
 use clap::Args;
 
@@ -8,8 +8,8 @@ use super::request::Request;
 
 /// Make sockets join rooms
 ///
-/// Exit status 0 means that Postgres has committed the request, not that a server has carried it out. Sockets that
-/// connect later are not affected. Without --room and --except it asks first.
+/// Exit status 0 means that Postgres has committed the request, not that a server has executed it. Sockets that connect
+/// later are not affected. Without --room and --except, the command asks for confirmation.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -31,6 +31,6 @@ impl Join {
         let rooms = into.join(", ");
         let join = async |operator: crate::BroadcastOperator| operator.join(into.as_slice()).await;
         let question = |which: &str| format!("make {which} join {rooms}");
-        request.send(global, question, join, |which| format!("told {which} to join {rooms}")).await
+        request.send(global, question, join, |which| format!("requested that {which} join {rooms}")).await
     }
 }

@@ -1,4 +1,4 @@
-//! `pgio leave`: sockets out of rooms.
+//! `pgio leave`: makes sockets leave rooms.
 
 use clap::Args;
 
@@ -8,13 +8,13 @@ use super::request::Request;
 
 /// Make sockets leave rooms
 ///
-/// Exit status 0 means that Postgres has committed the request, not that a server has carried it out. Without
-/// --room and --except it asks first.
+/// Exit status 0 means that Postgres has committed the request, not that a server has executed it. Without --room and
+/// --except, the command asks for confirmation.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  pgio leave r1 --room r1                empties a room
-  pgio leave r1 r2 --except staff        of everybody but the staff
+  pgio leave r1 --room r1                empty a room
+  pgio leave r1 r2 --except staff        all sockets that are not in staff
   pgio leave vip --room KqJ8bZ0fEyYpW-8dAAAB   one socket, by its id
   pgio leave r1 -n / -n admin --yes      all sockets of two namespaces")]
 pub(super) struct Leave {
@@ -31,6 +31,6 @@ impl Leave {
         let rooms = out_of.join(", ");
         let leave = async |operator: crate::BroadcastOperator| operator.leave(out_of.as_slice()).await;
         let question = |which: &str| format!("make {which} leave {rooms}");
-        request.send(global, question, leave, |which| format!("told {which} to leave {rooms}")).await
+        request.send(global, question, leave, |which| format!("requested that {which} leave {rooms}")).await
     }
 }

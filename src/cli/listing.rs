@@ -9,13 +9,13 @@ use super::output::progress;
 /// Flags of the commands that print a list.
 #[derive(Args)]
 pub(super) struct Listing {
-    /// Print the first N, and how many more there are
+    /// Print the first N, and the number of the others
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// Print whole lines, also where they are wider than the terminal
+    /// Do not truncate lines to the width of the terminal
     #[arg(long)]
     wide: bool,
-    /// Exit with status 4 when there are fewer
+    /// Exit with status 4 if there are fewer than N
     #[arg(long, value_name = "N")]
     pub(super) min: Option<usize>,
 }

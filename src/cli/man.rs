@@ -14,11 +14,11 @@ use super::exit::{self, Failure};
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  pgio man | man -l -   read it
+  pgio man | man -l -   read the manual page
   pgio man > pgio.1     the page of pgio itself
   pgio man ~/.local/share/man/man1 && man pgio-emit")]
 pub(super) struct Man {
-    /// Where to write pgio.1, pgio-emit.1, ...
+    /// The directory for pgio.1, pgio-emit.1, ...
     #[arg(value_name = "DIR")]
     directory: Option<PathBuf>,
 }

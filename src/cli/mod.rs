@@ -61,8 +61,8 @@ use exit::Failure;
 /// Operate Socket.IO clusters that run on Postgres.
 ///
 /// pgio speaks the protocol of the Node packages @socket.io/postgres-adapter 0.3 to 0.5 and
-/// @socket.io/postgres-emitter: it emits to the clients of such a cluster, shows what its servers say to each other, and
-/// hosts a server of its own.
+/// @socket.io/postgres-emitter. It emits events to the clients of a cluster, prints the messages between its servers,
+/// inspects rooms and sockets, and runs a server.
 #[derive(Parser)]
 #[command(name = "pgio", version, max_term_width = 100, arg_required_else_help = true)]
 #[command(after_help = "\
@@ -70,11 +70,11 @@ Exit status: 0 done, 1 failed, 2 usage, 3 database unreachable or refused,
 4 too few nodes, sockets or acknowledgements in time, 130 interrupted.
 
 Examples:
-  pgio serve                      a server; without a database, one of its own
-  pgio emit --room r1 ping '<>'   an event for the clients in a room
-  pgio tail                       what the servers of the cluster say, live
-  pgio nodes --watch              which servers are live, as it changes
-  pgio doctor                     what is wrong with the database, if anything")]
+  pgio serve                      run a server, with a private Postgres
+  pgio emit --room r1 ping '<>'   send an event to the clients in a room
+  pgio tail                       print the messages between servers, live
+  pgio nodes --watch              list the live servers, and each change
+  pgio doctor                     check the database and the cluster")]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -107,7 +107,7 @@ enum Command {
     Man(man::Man),
 }
 
-/// Parses the command line, runs the command and tells the exit status.
+/// Parses the command line, runs the command and returns the exit status.
 #[doc(hidden)]
 pub fn main() -> ExitCode {
     clap_complete::CompleteEnv::with_factory(candidates::command).var(completions::VARIABLE).complete();
@@ -123,7 +123,7 @@ pub fn main() -> ExitCode {
     let outcome = command.runtime().enable_all().build().map_err(Failure::from);
     let outcome = outcome.and_then(|runtime| {
         let outcome = runtime.block_on(command.run(&global));
-        // A read of stdin that nobody waits for any more must not keep the program.
+        // A pending read of stdin must not delay the exit.
         runtime.shutdown_background();
         outcome
     });

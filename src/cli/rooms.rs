@@ -1,4 +1,4 @@
-//! `pgio rooms`: which rooms there are.
+//! `pgio rooms`: lists rooms.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
@@ -21,37 +21,37 @@ use crate::protocol::Uid;
 
 /// Show the rooms of the whole cluster
 ///
-/// Each with the number of its sockets, and of the servers they are on. Every socket is in a room named by its own id;
-/// these are left out unless somebody else is in them. Servers that do not answer in time are named on stderr, and the
-/// exit status is 4. Nobody notices it: pgio is no member of the cluster.
+/// Prints each room with the number of its sockets and of their servers. Every socket is in a room named by its own id;
+/// such a room is omitted unless another socket is in it. If a server does not answer before the timeout, stderr names
+/// it, and the exit status is 4. pgio is not a member of the cluster: no server counts it.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   pgio rooms                        all rooms in /, the largest first
-  pgio rooms 'chat.*' --limit 10    some of them
-  pgio rooms --room r1              which rooms are the sockets of r1 in?
-  pgio rooms -n / -n admin --count  how many rooms are there?
+  pgio rooms 'chat.*' --limit 10    filter by name
+  pgio rooms --room r1              the rooms of the sockets in r1
+  pgio rooms -n / -n admin --count  count the rooms
   pgio rooms -o json | jq -r 'select(.sockets > 100).room'")]
 pub(super) struct Rooms {
-    /// Only rooms whose name matches: * and ? and [a-z] and {a,b}
+    /// Print only rooms whose name matches: *, ?, [a-z], {a,b}
     #[arg(value_name = "GLOB", value_parser = super::glob::parse)]
     names: Vec<GlobMatcher>,
     #[command(flatten)]
     namespaces: Namespaces,
     #[command(flatten)]
     target: Target,
-    /// Rooms that are only a socket's own id, too
+    /// Print also the rooms named by a socket id
     #[arg(short, long)]
     all: bool,
-    /// What comes first
+    /// The sort order
     #[arg(long, value_enum, default_value_t, value_name = "ORDER")]
     sort: Sort,
-    /// Print only how many there are
+    /// Print only the number
     #[arg(long)]
     count: bool,
     #[command(flatten)]
     listing: Listing,
-    /// How long servers may take to answer
+    /// The timeout for the answers of the servers
     #[arg(long, value_parser = duration::parse_positive, default_value = "5s", value_name = "TIME")]
     timeout: Duration,
 }
@@ -116,7 +116,7 @@ fn count(sockets: &[Located], all: bool, several_namespaces: bool) -> Vec<Room<'
     struct Members<'a> {
         sockets: usize,
         nodes: HashSet<&'a Uid>,
-        /// Whether anybody is in it but the socket whose id it is.
+        /// Whether a socket other than the one with this id is in the room.
         has_others: bool,
     }
     let mut rooms: HashMap<(&Namespace, &str), Members<'_>> = HashMap::new();

@@ -17,32 +17,32 @@ use crate::{Emitter, Value};
 
 /// Send an event to the servers themselves, not to clients
 ///
-/// Each server of the namespace gets it (`io.on(EVENT, ...)` in Node). Exit status 0 means that Postgres has committed
-/// it, not that a server has received it. With --ack each server answers once, and those that do not are named on
-/// stderr, with exit status 4. ARG is as in `pgio emit`.
+/// Each server of the namespace receives the event (`io.on(EVENT, ...)` in Node). Exit status 0 means that Postgres has
+/// committed the event, not that a server has received it. With --ack each server answers once. If a server does not
+/// answer before the timeout, stderr names it, and the exit status is 4. ARG is as in `pgio emit`.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   pgio server-emit reload                       to every server
   pgio server-emit config '{\"limit\":10}'        with an argument
-  pgio server-emit --ack version                what does each one answer?
+  pgio server-emit --ack version                print the answer of each server
   pgio server-emit --ack stats -o json | jq .answer.memory
-  pgio server-emit -n admin --ack ready --timeout 1s && echo all are")]
+  pgio server-emit -n admin --ack ready --timeout 1s && echo ready")]
 pub(super) struct ServerEmit {
-    /// The event's name
+    /// The name of the event
     event: String,
-    /// Its arguments: JSON, or text, or @FILE
+    /// The arguments of the event: JSON, text, or @FILE
     #[arg(allow_negative_numbers = true)]
     args: Vec<String>,
     #[command(flatten)]
     namespaces: Namespaces,
-    /// Take every ARG as text, even if it looks like JSON or like @FILE
+    /// Send every ARG as text, even if it looks like JSON or @FILE
     #[arg(long)]
     string: bool,
-    /// Ask each server for an answer, and print it
+    /// Request an answer from each server, and print the answers
     #[arg(long)]
     ack: bool,
-    /// How long servers may take to answer
+    /// The timeout for the answers of the servers
     #[arg(long, value_parser = duration::parse_positive, default_value = "5s", value_name = "TIME", requires = "ack")]
     timeout: Duration,
 }

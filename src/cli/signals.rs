@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use super::exit::Failure;
 use super::output::notes;
 
-/// The signals that end a command. It sees each one from its creation on, also those that come while nobody waits.
+/// The signals that end a command. It receives each signal from its creation on, also while no task waits for one.
 pub(super) struct Signals {
     #[cfg(unix)]
     interrupt: tokio::signal::unix::Signal,

@@ -1,4 +1,4 @@
-//! The sockets of the whole cluster, and which servers did not tell theirs.
+//! The socket inventory: the sockets of the whole cluster, and the servers that did not answer.
 
 use std::time::Duration;
 
@@ -98,7 +98,7 @@ pub(super) fn missing<T>(nsp: &Namespace, collected: &Collected<T>, timeout: Dur
         format!("{} of {of} of {nsp} did not answer within {timeout:?}: {}", silent.len(), silent.join(", "));
     // The first reason is enough: as a rule it is that of all.
     if let Some(Answer { node, value: why }) = collected.unread.first() {
-        missing += &format!("; what {node} said cannot be read: {why}");
+        missing += &format!("; cannot decode the answer of {node}: {why}");
     }
     Some(missing)
 }

@@ -1,4 +1,4 @@
-//! `pgio sockets`: who is connected.
+//! `pgio sockets`: lists connected sockets.
 
 use std::cmp::Ordering;
 use std::time::Duration;
@@ -19,31 +19,30 @@ use crate::Value;
 
 /// Show the sockets of the whole cluster
 ///
-/// Asks every server for its sockets, with the rooms they are in and what the application keeps with them. Servers that
-/// do not answer in time are named on stderr, and the exit status is 4. Nobody notices it: pgio is no member of the
-/// cluster.
+/// Requests the sockets of every server, with their rooms and their data. If a server does not answer before the
+/// timeout, stderr names it, and the exit status is 4. pgio is not a member of the cluster: no server counts it.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   pgio sockets                              all sockets in /
-  pgio sockets --room r1 --except staff     some of them
+  pgio sockets --room r1 --except staff     filter by room
   pgio sockets -n / -n admin --sort age     in two namespaces, oldest first
-  pgio sockets --room r1 --count            how many are in a room?
+  pgio sockets --room r1 --count            count the sockets of a room
   pgio sockets -o json | jq -r .handshake.headers.origin | sort | uniq -c")]
 pub(super) struct Sockets {
     #[command(flatten)]
     namespaces: Namespaces,
     #[command(flatten)]
     target: Target,
-    /// What comes first
+    /// The sort order
     #[arg(long, value_enum, default_value_t, value_name = "ORDER")]
     sort: Sort,
-    /// Print only how many there are
+    /// Print only the number
     #[arg(long)]
     count: bool,
     #[command(flatten)]
     listing: Listing,
-    /// How long servers may take to answer
+    /// The timeout for the answers of the servers
     #[arg(long, value_parser = duration::parse_positive, default_value = "5s", value_name = "TIME")]
     timeout: Duration,
 }

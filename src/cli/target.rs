@@ -1,4 +1,4 @@
-//! Some sockets, as flags name them.
+//! The sockets that the flags `--room` and `--except` select.
 
 use clap::Args;
 
@@ -7,10 +7,10 @@ use crate::{BroadcastOperator, Cluster, Emitter, Namespace};
 /// Which sockets. Ids of Node begin with a hyphen now and then.
 #[derive(Args)]
 pub(super) struct Target {
-    /// Only sockets in this room, or with this id. May be repeated
+    /// Select only sockets in this room, or with this id. May be repeated
     #[arg(short, long = "room", alias = "to", value_name = "ROOM", allow_hyphen_values = true)]
     rooms: Vec<String>,
-    /// No socket in this room, or with this id. May be repeated
+    /// Exclude sockets in this room, or with this id. May be repeated
     #[arg(short = 'x', long, value_name = "ROOM", allow_hyphen_values = true)]
     except: Vec<String>,
 }
@@ -32,7 +32,7 @@ impl Target {
         let namespaces: Vec<_> = namespaces.iter().map(Namespace::as_str).collect();
         let which = match (self.rooms.is_empty(), self.except.is_empty()) {
             (true, true) => "all sockets".to_owned(),
-            (true, false) => format!("all sockets but those in {}", self.except.join(" or ")),
+            (true, false) => format!("all sockets except those in {}", self.except.join(" or ")),
             (false, true) => format!("the sockets in {}", self.rooms.join(" or ")),
             (false, false) => {
                 format!("the sockets in {} but not in {}", self.rooms.join(" or "), self.except.join(" or "))

@@ -14,7 +14,7 @@ use crate::{Error, Value, safe_text};
 pub(super) fn parse_all(arguments: &[String], as_strings: bool) -> Result<Vec<Value>, Failure> {
     let from_stdin = arguments.iter().filter(|argument| *argument == "@-").count();
     if from_stdin > 1 && !as_strings {
-        return Err(Failure::Usage("@- may be given once: stdin can be read only once".into()));
+        return Err(Failure::Usage("@- may be used only once: stdin can be read only once".into()));
     }
     arguments
         .iter()

@@ -1,11 +1,11 @@
-//! Asking all peers of a namespace, and collecting what they answer.
+//! Requests: ask all peers of a namespace, and collect their answers.
 
 use std::time::{Duration, Instant};
 
 use tokio::time::timeout_at;
 
 use super::driver::{Command, Gone, Part, Reaper};
-use super::state::{DISCOVERY, Question, Reply, Summary};
+use super::state::{DISCOVERY, NewRequest, Reply, Summary};
 use super::{Cluster, LiveNode};
 use crate::postgres::lossy_queue::{Next, Reader, lossy_queue};
 use crate::protocol::{Body, Namespace, RemoteSocket, RequestId, Uid, Value};
@@ -72,8 +72,8 @@ impl Cluster {
     /// answers and none counts. Returns as soon as `enough` are known, else after `wait`.
     ///
     /// # Errors
-    /// Those of [`Cluster::subscribe`] and [`Cluster::publish`], and
-    /// [`Error::NotificationsNotDelivered`] where not even the heartbeat itself came back.
+    /// Those of [`Cluster::subscribe`] and [`Cluster::publish`], and [`Error::NotificationsNotDelivered`] where not
+    /// even the heartbeat itself arrived.
     pub async fn nodes(
         &self,
         nsp: impl Into<Namespace>,
@@ -130,7 +130,7 @@ impl Cluster {
         let deadline = Instant::now() + wait;
         let id = RequestId::random();
         let (writer, parts) = lossy_queue(ANSWER_BYTES);
-        let question = Question {
+        let question = NewRequest {
             id: id.clone(),
             channel: self.channel(nsp)?,
             namespace: nsp.clone(),
@@ -180,7 +180,7 @@ pub(crate) fn node_listed(reply: Reply) -> Option<Vec<RemoteSocket>> {
     }
 }
 
-/// A request under way. Dropping it ends it.
+/// A pending request. Dropping it ends it.
 pub(crate) struct PendingRequest<T> {
     parts: Reader<Part>,
     summary: Option<Summary>,

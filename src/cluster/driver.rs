@@ -1,5 +1,5 @@
-//! Carries out what the state machine decides: one task between the listening session, the look-ups, the publisher and
-//! the handles of users.
+//! The driver: executes the outputs of the state machine: one task between the listening session, the look-ups, the
+//! publisher and the handles of users.
 //!
 //! It owns the machine, so there is no lock. Commands and notifications go in; events, answers and statements come out. It
 //! waits for nothing but them: what takes time is a future among others.
@@ -20,14 +20,14 @@ use tokio_postgres::Client;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::state::{
-    Arrival, ClusterState, Config, Input, Interest, LiveNode, Output, Question, Rows, Statement,
+    Arrival, ClusterState, Config, Input, Interest, LiveNode, NewRequest, Output, Rows, Statement,
     SubscriptionId,
 };
 use super::{AdapterOptions, Event, Heartbeats};
 use crate::postgres::lossy_queue::{Next, Reader, Writer};
 use crate::postgres::{
-    self, CheckedTable, Heard, Listener, Presence, Publisher, SameServer, Session, Settings, list_durable,
-    look_up,
+    self, CheckedTable, Listener, ListenerEvent, Presence, Publisher, SameServer, Session, Settings,
+    list_durable, look_up,
 };
 #[cfg(feature = "adapter")]
 use crate::protocol::Uid;
@@ -60,7 +60,7 @@ pub(super) enum Command {
         made: oneshot::Sender<Result<()>>,
     },
     Ask {
-        question: Question,
+        question: NewRequest,
         parts: Writer<Part>,
     },
     #[cfg(feature = "adapter")]
@@ -191,12 +191,12 @@ struct Driver {
     /// Those with events that are not handed over yet.
     unflushed: HashSet<SubscriptionId>,
     askers: HashMap<RequestId, Writer<Part>>,
-    /// Look-ups and publications under way.
+    /// Look-ups and publications in progress.
     jobs: FuturesUnordered<BoxFuture<'static, Input>>,
 }
 
 impl Driver {
-    async fn run(mut self, mut heard: Reader<Heard>, mut commands: mpsc::Receiver<Command>) {
+    async fn run(mut self, mut heard: Reader<ListenerEvent>, mut commands: mpsc::Receiver<Command>) {
         let mut timer = std::pin::pin!(sleep_until(tokio::time::Instant::now()));
         let mut timer_at: Option<Instant> = None;
         let reaper = self.reaper.clone();
@@ -234,8 +234,8 @@ impl Driver {
         }
     }
 
-    /// Takes what is there to be worked on at once.
-    fn hear_all(&mut self, first: Next<Heard>, heard: &mut Reader<Heard>) {
+    /// Takes all queued inputs.
+    fn hear_all(&mut self, first: Next<ListenerEvent>, heard: &mut Reader<ListenerEvent>) {
         let (now, time) = (Instant::now(), SystemTime::now());
         let mut next = Some(first);
         let mut taken = 0;
@@ -243,23 +243,23 @@ impl Driver {
             taken += 1;
             let input = match this {
                 Next::Missed(count) => Some(Input::Missed(count)),
-                Next::Item(Heard::Notification { channel, payload, backend }) => {
+                Next::Item(ListenerEvent::Notification { channel, payload, backend }) => {
                     let arrival = Arrival { time, backend: Some(backend) };
                     Some(Input::Notification { channel, text: payload, arrival })
                 }
-                Next::Item(Heard::Connected { connection, channels }) => {
+                Next::Item(ListenerEvent::Connected { connection, channels }) => {
                     self.connection = connection;
                     Some(Input::Connected { listening: channels })
                 }
-                Next::Item(Heard::Silent) => Some(Input::Silent),
-                Next::Item(Heard::Awake) => Some(Input::Awake),
-                Next::Item(Heard::Looked(look)) => Some(Input::Looked(look)),
-                Next::Item(Heard::Lost(error)) => Some(Input::Disconnected(error)),
-                Next::Item(Heard::Executed { connection, outcome }) => {
+                Next::Item(ListenerEvent::Stalled) => Some(Input::Stalled),
+                Next::Item(ListenerEvent::Resumed) => Some(Input::Resumed),
+                Next::Item(ListenerEvent::Locks(look)) => Some(Input::Locks(look)),
+                Next::Item(ListenerEvent::Lost(error)) => Some(Input::Disconnected(error)),
+                Next::Item(ListenerEvent::Executed { connection, outcome }) => {
                     (connection == self.connection).then_some(Input::StatementDone(outcome))
                 }
             };
-            if matches!(input, Some(Input::Silent | Input::Disconnected(_) | Input::Missed(_))) {
+            if matches!(input, Some(Input::Stalled | Input::Disconnected(_) | Input::Missed(_))) {
                 self.status.interruptions.fetch_add(1, Ordering::Relaxed);
             }
             if let Some(input) = input {
@@ -326,7 +326,7 @@ impl Driver {
     }
 
     fn carry_out(&mut self, now: Instant) {
-        // Before the handles are told: whoever was told that it listens finds it so.
+        // Before the handles are notified, so that a caller that was notified sees the new status.
         self.publish_status();
         while let Some(output) = self.state.poll_output(now) {
             match output {
@@ -351,7 +351,7 @@ impl Driver {
                 }
                 Output::Subscribed { id, outcome } => {
                     if let Some(made) = self.subscribers.get_mut(&id).and_then(|s| s.made.take()) {
-                        // A caller that does not wait any more drops the subscription, which says so.
+                        // A caller that no longer waits drops the subscription, which unsubscribes.
                         made.send(outcome).ok();
                     }
                 }
@@ -393,7 +393,7 @@ impl Driver {
         self.publish_status();
     }
 
-    /// Queues signs of life, before it returns; what it returns resolves when they are committed.
+    /// Queues heartbeats before it returns; the returned future resolves when they are committed.
     fn announce(&self, messages: Vec<Message>) -> impl Future<Output = Result<()>> + Send + use<> {
         let options = self.options.clone();
         let queued = messages
@@ -410,7 +410,7 @@ impl Driver {
             match &outcome {
                 Ok(()) => count_announced(&messages),
                 Err(error) => {
-                    tracing::warn!(%error, messages = messages.len(), "signs of life were not published");
+                    tracing::warn!(%error, messages = messages.len(), "cannot publish heartbeats");
                     options.report(error);
                 }
             }
@@ -427,7 +427,7 @@ impl Driver {
     fn execute(&mut self, now: Instant, Statement { listen, unlisten }: Statement) {
         let command = postgres::Command { connection: self.connection, listen, unlisten };
         if !self.listener.execute(command) {
-            let error = Error::ConnectionLost("the listening session takes no statements".into());
+            let error = Error::ConnectionLost("the listening session does not answer statements".into());
             self.state.handle(now, Input::StatementDone(Err(error)));
         }
     }
@@ -456,16 +456,18 @@ async fn list(
         async |client: &Client| list_durable(client, table.checked(client).await?, &channels, max_age).await;
     let rows = in_time(&session, listed).await;
     match &rows {
-        // Without a table, nobody has sent a durable event.
+        // Without a table, there are no durable events.
         Err(Error::MissingTable { .. }) => {}
-        Err(error) if error.is_transient() => tracing::debug!(%error, "durable events are not listed yet"),
+        Err(error) if error.is_transient() => {
+            tracing::debug!(%error, "cannot list missed durable events yet; retrying")
+        }
         Err(error) => {
-            tracing::warn!(%error, "durable events that were missed are not delivered");
+            tracing::warn!(%error, "cannot replay missed durable events");
             options.report(error);
         }
         Ok(rows) => {
             let rows: usize = rows.values().map(Vec::len).sum();
-            tracing::debug!(rows, ?max_age, "durable events are listed");
+            tracing::debug!(rows, ?max_age, "missed durable events are listed");
         }
     }
     Input::Listed { rows, time: SystemTime::now() }
@@ -512,7 +514,7 @@ fn caught(interest: Interest, options: AdapterOptions) -> Interest {
     Box::new(move |header: Option<&Header>| {
         catch_unwind(AssertUnwindSafe(|| interest(header))).unwrap_or_else(|payload| {
             let error = Error::panicked("the filter of a subscription", &*payload);
-            tracing::error!(%error, "a message is skipped");
+            tracing::error!(%error, "message skipped");
             options.report(&error);
             false
         })

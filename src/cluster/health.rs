@@ -1,8 +1,8 @@
-//! How the sessions of a cluster handle fare.
+//! The health of the sessions of a cluster handle.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::postgres::{Publishing, Trouble};
+use crate::postgres::{PublishFault, Publishing};
 
 /// What stands in the way of hearing the other servers and of being heard by them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,16 +12,16 @@ pub struct Health {
     pub is_listening: bool,
     /// Why publishing does not work; `None` while it does, as far as it was tried.
     pub publishing: Option<String>,
-    /// Whether the last notification of the loopback probe came back; `None` where none was sent.
+    /// Whether the last notification of the loopback probe arrived; `None` where none was sent.
     pub loopback: Option<bool>,
 }
 
 impl Health {
     pub(super) fn of(is_listening: bool, publishing: Publishing, loopback: &Loopback) -> Self {
         let publishing = publishing.trouble.map(|trouble| match trouble {
-            Trouble::NoAnswer => "Postgres does not answer".to_owned(),
-            Trouble::Disconnected(error) => error.to_string(),
-            Trouble::QueueFull => "the notification queue of Postgres is full".to_owned(),
+            PublishFault::NoAnswer => "Postgres does not answer".to_owned(),
+            PublishFault::Disconnected(error) => error.to_string(),
+            PublishFault::QueueFull => "the notification queue of Postgres is full".to_owned(),
         });
         Self { is_listening, publishing, loopback: loopback.last() }
     }

@@ -1,8 +1,8 @@
-//! Whether what is published comes back.
+//! The loopback probe: whether published notifications are delivered to this process.
 //!
-//! A notification is a commit that writes WAL. So one is published only where the last that came back proves nothing any more:
-//! at the start, after an interruption of the listening connection, on another publishing connection, and after anything
-//! else was published. In between, both sessions are asked whether they answer, which writes nothing.
+//! A notification is a commit that writes WAL. So one is published only where the last that arrived proves nothing
+//! any more: at the start, after an interruption of the listening connection, on another publishing connection, and
+//! after anything else was published. In between, both sessions are asked whether they answer, which writes nothing.
 
 use std::time::{Duration, Instant};
 
@@ -13,18 +13,18 @@ use super::{Cluster, Event, Subscription};
 use crate::Result;
 use crate::protocol::{Body, Message, Namespace, Uid};
 
-/// Heartbeats in a namespace that nobody else knows.
+/// The loopback probe: heartbeats in a random namespace, which the node publishes and has to receive.
 pub(crate) struct LoopbackProbe {
     cluster: Cluster,
     nsp: Namespace,
     heard: Subscription,
-    /// How many in a row did not come back.
+    /// How many in a row did not arrive.
     silences: u32,
-    /// What was so when the last one came back.
+    /// What was so when the last one arrived.
     proven: Option<Circumstances>,
 }
 
-/// What a heartbeat that came back proves something about.
+/// The circumstances that the arrival of a probe proves something about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Circumstances {
     /// How often the listening connection was interrupted.
@@ -41,11 +41,11 @@ const SILENCES: u32 = 2;
 /// What became of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ProbeOutcome {
-    /// It came back, after so long.
+    /// It arrived, after so long.
     Back(Duration),
-    /// None was published, as nothing has changed since the last one came back, and both sessions answer.
+    /// No probe was needed: nothing has changed since the last one arrived, and both sessions answer.
     Quiet,
-    /// It was published, and did not come back in time.
+    /// It was published, and did not arrive in time.
     NotDelivered,
     /// It could not be published in time.
     NotPublished,
@@ -109,7 +109,7 @@ impl LoopbackProbe {
         }
         // A pooler in between would lose it on any session.
         if self.silences >= SILENCES && !self.cluster.is_deaf() {
-            tracing::warn!("what is published does not come back: all sessions are replaced");
+            tracing::warn!("the loopback probe did not arrive; replacing all sessions");
             self.cluster.0.same_server.replace_sessions();
             self.silences = 0;
         }
@@ -135,7 +135,7 @@ impl LoopbackProbe {
                 {
                     return ProbeOutcome::Back(sent.elapsed());
                 }
-                // It was published while nobody listened, perhaps. The next one tells more.
+                // It may have been published before the session listened. The next probe decides.
                 Event::Restored(_) | Event::Missed(_) => return ProbeOutcome::Interrupted,
                 _ => {}
             }

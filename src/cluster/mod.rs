@@ -201,12 +201,13 @@ impl Cluster {
     /// [`Event::Restored`] follow, once each and in the order of their ids, before what comes live.
     ///
     /// `wants` sees the header of each message before anything else of it is read (`None` where there is none that
-    /// makes sense); attachments that nobody wants are not looked up. It is called in between other work, so it must not
-    /// block.
+    /// makes sense); attachments that no filter accepts are not looked up. It is called in between other work, so it
+    /// must not block.
     ///
     /// # Errors
     /// [`Error::Connect`] where there is no listening connection and none can be had; [`Error::Namespace`];
-    /// [`Error::TableShape`] where the attachment table holds something else; [`Error::Database`] where the server refuses to listen, as a standby does.
+    /// [`Error::TableShape`] where the attachment table holds something else; [`Error::Database`] where the server
+    /// refuses to listen, as a standby does.
     pub async fn subscribe<N: Into<Namespace>>(
         &self,
         namespaces: impl IntoIterator<Item = N>,
@@ -227,7 +228,7 @@ impl Cluster {
     }
 
     /// Whether the listening connection answers and listens to every channel that was listened to before: false while
-    /// Postgres is away, or before the first subscription.
+    /// Postgres is unreachable, or before the first subscription.
     pub fn is_listening(&self) -> bool {
         self.0.driver.get().is_some_and(|driver| driver.status.is_listening())
     }
@@ -250,7 +251,7 @@ impl Cluster {
     }
 
     /// Whether the session that publishes answers in time, which writes nothing. One that does not is for the publisher to
-    /// replace, as it knows what is under way.
+    /// replace, as it knows what is in progress.
     #[cfg(feature = "server")]
     pub(crate) async fn publishing_session_answers(&self, patience: Duration) -> bool {
         let answer =
@@ -336,7 +337,7 @@ impl Cluster {
     pub async fn check_attachment_table(&self) -> Result<()> {
         let client = self.0.publishing.client().await?;
         match timeout(STATUS_WITHIN, self.0.table.checked(&client)).await {
-            // Who cannot see the table cannot use it either.
+            // A role that cannot see the table cannot use it either.
             Ok(Err(Error::TablePrivilege { .. })) => Ok(()),
             Ok(outcome) => outcome.map(drop),
             Err(_) => Err(Error::ConnectionLost(format!("no answer within {} s", STATUS_WITHIN.as_secs()))),
@@ -365,7 +366,7 @@ impl Cluster {
         driver.get_or_try_init(start).await
     }
 
-    /// The live nodes of a namespace that somebody listens to, and whether these must be all.
+    /// The live nodes of a namespace with a subscription, and whether the list is complete.
     pub(crate) async fn live_nodes(&self, nsp: &Namespace) -> Result<(Vec<LiveNode>, bool)> {
         let channel = self.channel(nsp)?;
         let (answer, answered) = oneshot::channel();
@@ -389,9 +390,9 @@ impl Cluster {
         self.0.presence.show();
     }
 
-    /// A node serves a namespace that it has subscribed to. From now on it answers initial heartbeats, and sends heartbeats
-    /// where others need them. With `owes_hello` its own initial heartbeat is published, until that succeeds. It ends with the
-    /// subscription, with a goodbye.
+    /// A node serves a namespace that it has subscribed to. From now on it answers initial heartbeats, and sends
+    /// heartbeats where others need them. With `owes_hello` its own initial heartbeat is published, until that
+    /// succeeds. It ends with the subscription, with a goodbye.
     #[cfg(feature = "adapter")]
     pub(crate) async fn join(
         &self,

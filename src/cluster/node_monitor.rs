@@ -1,4 +1,4 @@
-//! Who is there: asked as an emitter, as often as one likes, without becoming a member.
+//! The node monitor: requests the live nodes of namespaces as an emitter, without becoming a member of the cluster.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant, SystemTime};
@@ -41,7 +41,7 @@ pub(crate) enum NodeEvent {
     Restored(Duration),
 }
 
-/// A roll call in some namespaces.
+/// Discovers the live nodes of some namespaces.
 pub(crate) struct NodeMonitor {
     cluster: Cluster,
     namespaces: Vec<Namespace>,
@@ -52,7 +52,7 @@ pub(crate) struct NodeMonitor {
 }
 
 impl NodeMonitor {
-    /// Starts to listen; nobody is asked yet.
+    /// Subscribes to the channels; no request is sent yet.
     ///
     /// # Errors
     /// Those of [`Cluster::subscribe`].
@@ -68,7 +68,7 @@ impl NodeMonitor {
         })
     }
 
-    /// Asks everybody to say that they are there, and with `sockets` which sockets they have.
+    /// Requests a heartbeat of every node, and with `sockets` the list of its sockets.
     ///
     /// # Errors
     /// Those of [`Cluster::publish`], and [`Error::NotificationsNotDelivered`] where nothing has come since the last time.
@@ -100,7 +100,7 @@ impl NodeMonitor {
         self.cluster.enqueue(&Message { uid: Uid::emitter(), nsp: nsp.clone(), body }).await
     }
 
-    /// The next word; `None` once the cluster's handle is gone.
+    /// The next event; `None` once the cluster's handle is dropped.
     pub(crate) async fn next(&mut self) -> Option<NodeEvent> {
         loop {
             let word = match self.heard.next().await? {
@@ -145,7 +145,7 @@ impl NodeMonitor {
         self.cluster.backends(pids).await
     }
 
-    /// Everybody who has been heard within the heartbeat timeout, and when: by whatever they said.
+    /// Every node that has sent any message within the heartbeat timeout, and when.
     ///
     /// # Errors
     /// Those of [`Cluster::subscribe`].

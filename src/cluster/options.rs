@@ -1,4 +1,4 @@
-//! What all members of a cluster have to agree on.
+//! The adapter options, which have to be the same for all members of a cluster.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -27,7 +27,8 @@ pub struct AdapterOptions {
     pub table_name: TableName,
     /// From how many bytes on a message goes through the table; Postgres allows no more than 8000. Default: 8000.
     pub payload_threshold: usize,
-    /// The interval of the cleanup, and the age of the rows that it deletes. Durable events are kept for this time. Default: 30 s.
+    /// The interval of the cleanup, and the age of the rows that it deletes. Durable events are kept for this time.
+    /// Default: 30 s.
     pub cleanup_interval: Duration,
     /// How often a node says that it is alive when it has nothing else to say. Default: 5 s.
     pub heartbeat_interval: Duration,
@@ -37,17 +38,19 @@ pub struct AdapterOptions {
     pub heartbeats: Heartbeats,
     /// How long a request waits for the answers of other nodes. Default: 5 s (`DEFAULT_TIMEOUT` in Node).
     pub request_timeout: Duration,
-    /// Whether answers to `fetchSockets` of other servers hold the headers `authorization`, `proxy-authorization` and `cookie`
-    /// of each client, as those of Node servers do. Everybody who may connect to the database can ask for them. Default: no.
+    /// Whether answers to `fetchSockets` of other servers hold the headers `authorization`, `proxy-authorization` and
+    /// `cookie` of each client, as those of Node servers do. Every role that may connect to the database can ask for
+    /// them. Default: no.
     pub share_headers: bool,
-    /// How many bytes of memory the message of an attachment may take. A row with a larger document is not fetched, and a document
-    /// whose values take more is not delivered: the error handler is told of both. Default: 64,000,000.
+    /// How many bytes of memory the message of an attachment may take. A row with a larger document is not fetched, and
+    /// a document whose values take more is not delivered: the error handler is told of both. Default: 64,000,000.
     pub max_attachment: usize,
     /// Whether the events that this server emits to the clients of others, and those of its clients that it relays, are
     /// durable: they travel by the attachment table, and a pgio node that was not listening when they were sent receives them
     /// afterwards. Volatile ones and those that ask for acknowledgements never are. Default: no.
     pub durable: bool,
-    /// Who is told of errors that no caller gets (`errorHandler` in Node). Default: nobody; they are logged in any case.
+    /// The handler of errors without a caller (`errorHandler` in Node). Default: none; the errors are logged in any
+    /// case.
     pub error_handler: Option<ErrorHandler>,
 }
 
@@ -55,8 +58,8 @@ pub struct AdapterOptions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Heartbeats {
-    /// While another server of the namespace needs them: a Node server, or one that cannot see `pg_locks`. Nodes of pgio see each
-    /// other live by session advisory locks, which write nothing.
+    /// While another server of the namespace needs them: a Node server, or one that cannot see `pg_locks`. Nodes of
+    /// pgio see each other live by session advisory locks, which write nothing.
     #[default]
     Auto,
     /// In every heartbeat interval, as Node servers do. The node holds no lock, so that all other servers of its namespaces

@@ -1,4 +1,4 @@
-//! What a subscription gives.
+//! The events of a subscription.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -60,7 +60,7 @@ impl Received {
         self.text.len() + self.attachment.map_or(0, document)
     }
 
-    /// What it says, without a copy where nobody else has it.
+    /// The content, without a copy if there is no other reference.
     #[cfg(feature = "adapter")]
     pub(crate) fn into_content(self: Arc<Self>) -> Content {
         Arc::try_unwrap(self).map_or_else(|shared| shared.content.clone(), |own| own.content)
@@ -84,7 +84,7 @@ impl Content {
     pub(crate) fn failure(&self) -> String {
         match self {
             Self::Message(_) => String::new(),
-            Self::Missing(_) => "its attachment is gone".into(),
+            Self::Missing(_) => "its attachment is missing".into(),
             Self::Unreadable(_, error) => error.to_string(),
         }
     }

@@ -43,7 +43,7 @@ impl Subscription {
         Some(flatten(self.events.next().await?))
     }
 
-    /// What is there already, without waiting.
+    /// The next queued event, without waiting.
     pub fn try_next(&mut self) -> Option<Event> {
         Some(flatten(self.events.try_next()?))
     }

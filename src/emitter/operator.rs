@@ -53,10 +53,10 @@ impl BroadcastOperator {
         self
     }
 
-    /// The event is not lost for servers that are away for a while: it travels by the attachment table, and a pgio node, a
-    /// tail or a [`Subscription`](crate::cluster::Subscription) that does not listen when it is sent receives it afterwards, as long as
-    /// its row is there: for [`cleanup_interval`](crate::AdapterOptions::cleanup_interval) at least. Node servers receive it
-    /// as any other event. Clients get it that are connected by then.
+    /// The event is not lost for servers that are away for a while: it travels by the attachment table, and a pgio
+    /// node, a tail or a [`Subscription`](crate::cluster::Subscription) that does not listen when it is sent receives
+    /// it afterwards, as long as its row is there: for [`cleanup_interval`](crate::AdapterOptions::cleanup_interval) at
+    /// least. Node servers receive it as any other event. Clients get it that are connected by then.
     ///
     /// Only events for clients are durable: with [`volatile`](Self::volatile), [`emit_with_ack`](Self::emit_with_ack),
     /// [`join`](Self::join) and the others, it is an error.
@@ -204,7 +204,7 @@ impl BroadcastOperator {
     }
 
     async fn publish(&self, body: Body) -> Result<()> {
-        self.check_not_durable("what is no event")?;
+        self.check_not_durable("a message that is not an event")?;
         self.cluster.publish_as_emitter(&self.nsp, body).await
     }
 }

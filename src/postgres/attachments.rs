@@ -50,7 +50,7 @@ fn read_row(row: &tokio_postgres::Row, max_bytes: i64) -> Result<(AttachmentId, 
 
 /// Deletes rows older than that; returns how many there were.
 pub(crate) async fn delete_older(client: &Client, table: &TableName, age: Duration) -> Result<u64> {
-    // Node's very words: `pgio attachments stats` knows a server that cleans up by them.
+    // The same text as Node's statement: `pgio attachments stats` recognises a cleanup by it.
     let (table_name, millis) = (table.as_sql(), age.as_millis());
     let sql = format!("DELETE FROM {table_name} WHERE created_at < now() - interval '{millis} milliseconds'");
     client.execute_typed(&sql, &[]).await.map_err(|e| table_failure(&e, table))

@@ -1,4 +1,4 @@
-//! Whose a session of Postgres is.
+//! The clients of Postgres sessions: address and application_name by backend pid.
 
 use std::collections::HashMap;
 

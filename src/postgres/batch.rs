@@ -1,4 +1,4 @@
-//! Messages that go out in one transaction.
+//! A batch: messages that are published in one transaction.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -124,7 +124,8 @@ pub(super) async fn transaction_status(client: &Client, number: &str) -> Result<
     rows.first().map_or(Ok(None), |row| row.try_get(0))
 }
 
-/// Sends messages in one transaction, which has begun already or begins here. Nobody else may use the client meanwhile.
+/// Sends messages in one transaction, which has begun already or begins here. The caller has exclusive use of the
+/// client.
 pub(super) async fn send(
     client: &Client,
     jobs: &[Job],
@@ -206,7 +207,7 @@ async fn in_one_transaction(
     future::join_all(sent).await.into_iter().collect()
 }
 
-/// What a statement takes, with the types, so that nobody has to ask the server for them.
+/// The parameters of a statement with their types, so the driver need not ask the server for them.
 type Parameters<'a> = &'a [(&'a (dyn ToSql + Sync), Type)];
 
 /// One statement.

@@ -1,4 +1,4 @@
-//! Connecting as the settings say: one host after the other, with TLS or without.
+//! Connects according to the settings: tries the hosts in order, with or without TLS.
 
 use std::future::poll_fn;
 use std::task::Poll;

@@ -1,4 +1,4 @@
-//! Which rows of the attachment table hold durable events: found by the channel that their documents name.
+//! Lists the durable events in the attachment table: found by the channel that their documents name.
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What an error of the driver means, in one line.
+//! Classifies errors of the driver (transient or permanent), and describes them in one line.
 
 use std::error::Error as _;
 use std::io;
@@ -98,7 +98,7 @@ fn reason(error: &tokio_postgres::Error) -> String {
         }
     }
     match cause.to_string().as_str() {
-        "password missing" => "the server asks for a password, and none is set".into(),
+        "password missing" => "the server requires a password, and none is set".into(),
         text => of_openssl(&one_line(text)),
     }
 }

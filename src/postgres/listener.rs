@@ -1,4 +1,4 @@
-//! The session that listens, and does nothing else.
+//! The listener: the session that only listens, with its reconnects.
 //!
 //! One task owns the connection. Statements go in; notifications and the state of the connection come out, in their order.
 //! A connection that stops answering is kept until another one listens to the same channels: if it wakes up before,
@@ -19,7 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::lossy_queue::{Reader, Writer, lossy_queue};
 use super::same_server::{SameServer, SessionPlace};
 use super::{Presence, Settings};
-use crate::protocol::{Channel, Look};
+use crate::protocol::{Channel, LockSnapshot};
 use crate::{Error, Result};
 use connection::{Answer, ListeningConnection, next_message};
 
@@ -29,7 +29,8 @@ const FIRST_PING: Duration = Duration::from_millis(200);
 /// The same after a later one, whose lock the others miss.
 const NEXT_PING: Duration = Duration::from_millis(20);
 
-/// How long the server may take to answer. As a ping comes every two seconds at least, a dead connection is noticed within five.
+/// How long the server may take to answer. As a ping comes every two seconds at least, a dead connection is noticed
+/// within five.
 const ANSWER_WITHIN: Duration = Duration::from_millis(2800);
 
 /// How long a silent connection is read once more when another one could take its place.
@@ -46,7 +47,7 @@ const QUEUE_BYTES: usize = 256 << 20;
 
 /// What the listener has to say.
 #[derive(Debug)]
-pub(crate) enum Heard {
+pub(crate) enum ListenerEvent {
     /// A notification.
     Notification {
         /// The channel's name.
@@ -59,15 +60,15 @@ pub(crate) enum Heard {
     /// There is a connection, which listens to these channels. Statements name its number.
     Connected { connection: u64, channels: Vec<Channel> },
     /// The connection does not answer. It is kept, as it may wake up.
-    Silent,
+    Stalled,
     /// It answers again, and nothing is lost.
-    Awake,
-    /// The connection is gone, with the statements that were under way. What is sent meanwhile is missed.
+    Resumed,
+    /// The connection is lost, with the statements in progress. Notifications are missed until the reconnect.
     Lost(Error),
     /// A statement has ended on that connection.
     Executed { connection: u64, outcome: Result<()> },
     /// Which processes live, as a ping has shown.
-    Looked(Look),
+    Locks(LockSnapshot),
 }
 
 /// LISTEN and UNLISTEN for one connection.
@@ -92,7 +93,7 @@ impl Listener {
         same_server: SameServer,
         channels: Vec<Channel>,
         presence: Presence,
-    ) -> Result<(Self, Reader<Heard>)> {
+    ) -> Result<(Self, Reader<ListenerEvent>)> {
         let live = ListeningConnection::open(&settings, channels).await?;
         let (heard, reader) = lossy_queue(QUEUE_BYTES);
         let (commands, receiver) = mpsc::channel(64);
@@ -135,7 +136,7 @@ struct Owner {
     same_server: SameServer,
     presence: Presence,
     commands: mpsc::Receiver<Command>,
-    heard: Writer<Heard>,
+    heard: Writer<ListenerEvent>,
     /// That of the last notification, as the next one is most likely on the same.
     last_channel: Arc<str>,
     /// Whether any notification ever came. Where none does, as behind a pooler that deals sessions out by the transaction, a
@@ -162,7 +163,7 @@ impl Owner {
             self.same_server.listen_on(&live.place.server);
             let generation = self.same_server.agreed().generation;
             let channels = live.channels.iter().cloned().collect();
-            if !self.heard.push_always(Heard::Connected { connection: self.connection, channels }) {
+            if !self.heard.push_always(ListenerEvent::Connected { connection: self.connection, channels }) {
                 return;
             }
             for message in std::mem::take(&mut live.early) {
@@ -175,18 +176,18 @@ impl Owner {
                 End::Dropped => return,
                 End::Lost(error, replacing) => (error, replacing, None),
                 End::Replaced(next) => {
-                    let why = "the server did not answer on it any more".into();
+                    let why = "the server stopped answering".into();
                     (Error::ConnectionLost(why), None, Some(next))
                 }
             };
             let since = Instant::now();
             match live.channels.is_empty() {
-                // Nobody misses anything.
-                true => tracing::debug!(%error, "the listening connection is lost"),
-                false => tracing::warn!(%error, "the listening connection is lost"),
+                // There are no subscriptions that could miss messages.
+                true => tracing::debug!(%error, "lost the listening connection; reconnecting"),
+                false => tracing::warn!(%error, "lost the listening connection; reconnecting"),
             }
             self.same_server.set_listening(false);
-            if !self.heard.push_always(Heard::Lost(error)) {
+            if !self.heard.push_always(ListenerEvent::Lost(error)) {
                 return;
             }
             live = match ready {
@@ -202,11 +203,11 @@ impl Owner {
                     }
                 }
             };
-            tracing::info!(after = ?since.elapsed(), "listening again");
+            tracing::info!(after = ?since.elapsed(), "reconnected and listening");
         }
     }
 
-    /// Works until the connection is lost or replaced, or nobody is interested any more.
+    /// Runs until the connection is lost or replaced, or the last handle is dropped.
     async fn serve(
         &mut self,
         live: &mut ListeningConnection,
@@ -216,7 +217,7 @@ impl Owner {
         let end = |old: SessionPlace| Running { answer: live.end(&old), command: None };
         let mut running: Option<Running> = silent.map(end);
         let mut replacing: Option<Replacing> = None;
-        // When the statement under way should have been answered.
+        // When the statement in progress should have been answered.
         let mut due = Instant::now() + ANSWER_WITHIN;
         let mut ping_at = Instant::now() + if self.has_heard { NEXT_PING } else { FIRST_PING };
         let same_server = self.same_server.clone();
@@ -228,7 +229,7 @@ impl Owner {
                     if let Err(error) = message.and_then(|first| self.hear_all(first, live)) {
                         return if matches!(error, Error::Closed) { End::Dropped } else { End::Lost(error, replacing) };
                     }
-                    // Whatever comes is a sign of life. In a flood, an answer is somewhere behind it.
+                    // Any message proves liveness. In a flood, the answer is queued behind other messages.
                     due = Instant::now() + ANSWER_WITHIN;
                     self.wake(&mut replacing);
                     if is_idle && self.has_heard && self.presence.is_shown() && !live.holds() {
@@ -248,7 +249,7 @@ impl Owner {
                                 live.note(&command);
                             }
                             let (connection, outcome) = (self.connection, outcome.map(drop));
-                            self.heard.push_always(Heard::Executed { connection, outcome });
+                            self.heard.push_always(ListenerEvent::Executed { connection, outcome });
                         }
                         None => self.take_ping(outcome, live),
                     }
@@ -267,9 +268,9 @@ impl Owner {
                     ping_at = Instant::now() + self.presence.interval();
                 }
                 () = sleep_until(due.into()), if !is_idle && replacing.is_none() => {
-                    tracing::warn!("Postgres does not answer on the listening connection; making another one");
+                    tracing::warn!("Postgres does not answer on the listening connection; opening another one");
                     self.same_server.set_listening(false);
-                    self.heard.push_always(Heard::Silent);
+                    self.heard.push_always(ListenerEvent::Stalled);
                     replacing = Some(self.replace(live));
                 }
                 next = made(&mut replacing) => {
@@ -286,7 +287,7 @@ impl Owner {
                     }
                 }
                 () = &mut replaced => {
-                    let why = "it is replaced, as another session reached another server or heard nothing of it";
+                    let why = "another session reached another server, or received no notifications from it";
                     return End::Lost(Error::ConnectionLost(why.into()), None);
                 }
             }
@@ -296,26 +297,26 @@ impl Owner {
     /// Hands on what a ping has shown.
     fn take_ping(&mut self, outcome: Result<Answer>, live: &mut ListeningConnection) {
         let look = match outcome {
-            Ok(Answer::Looked { look, held }) => {
+            Ok(Answer::Locks { look, held }) => {
                 live.note_held(held);
                 look
             }
             // An old session was ended.
             Ok(Answer::Done) => return,
             Err(error) => {
-                tracing::debug!(%error, "cannot see by their locks which servers live");
-                Look { beats: None, holds: false }
+                tracing::debug!(%error, "cannot read pg_locks, so heartbeats decide liveness");
+                LockSnapshot { beats: None, holds: false }
             }
         };
-        self.heard.push_always(Heard::Looked(look));
+        self.heard.push_always(ListenerEvent::Locks(look));
     }
 
-    /// A silent connection has given a sign of life.
+    /// A stalled connection has answered again.
     fn wake(&mut self, replacing: &mut Option<Replacing>) {
         if replacing.take().is_some() {
             tracing::info!("Postgres answers again on the listening connection");
             self.same_server.set_listening(true);
-            self.heard.push_always(Heard::Awake);
+            self.heard.push_always(ListenerEvent::Resumed);
         }
     }
 
@@ -378,7 +379,7 @@ impl Owner {
                 let (channel, payload) = (self.last_channel.clone(), notification.payload().to_owned());
                 let backend = notification.process_id();
                 let bytes = payload.len();
-                match self.heard.push(Heard::Notification { channel, payload, backend }, bytes) {
+                match self.heard.push(ListenerEvent::Notification { channel, payload, backend }, bytes) {
                     true => Ok(()),
                     false => Err(Error::Closed),
                 }
@@ -392,7 +393,7 @@ impl Owner {
     }
 }
 
-/// The answer to the statement under way; never, if there is none.
+/// The answer to the statement in progress; never, if there is none.
 async fn answer_of(running: &mut Option<Running>) -> Result<Answer> {
     match running {
         Some(running) => (&mut running.answer).await,

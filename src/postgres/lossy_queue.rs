@@ -1,4 +1,4 @@
-//! A queue that is bounded in bytes, and drops and counts what does not fit instead of making its writer wait.
+//! A lossy queue: bounded in bytes. It drops and counts items that do not fit, instead of blocking its writer.
 //!
 //! A session that stops reading notifications makes the server keep them for everyone, until the server's queue is full
 //! and all publishing fails. So there is no backpressure: a reader that is too slow loses the newest items, and is told
@@ -79,7 +79,7 @@ pub(crate) struct Writer<T> {
 
 impl<T> Writer<T> {
     /// Adds an item that holds so many bytes, or counts it as missed. The reader gets it with the next
-    /// [`flush`](Self::flush). False when nobody reads any more.
+    /// [`flush`](Self::flush). False if the reader is gone.
     pub(crate) fn push(&mut self, item: T, bytes: usize) -> bool {
         let bytes = self.batch.bytes + bytes + ENTRY;
         let (queued, has_reader) = {
@@ -103,7 +103,7 @@ impl<T> Writer<T> {
         self.flush()
     }
 
-    /// Lets the reader have what was added. False when nobody reads any more.
+    /// Lets the reader have what was added. False if the reader is gone.
     pub(crate) fn flush(&mut self) -> bool {
         self.tell_missed();
         if self.batch.items.is_empty() {

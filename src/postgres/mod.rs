@@ -1,4 +1,4 @@
-//! The only room that knows SQL: connecting, listening, publishing, and the attachment table.
+//! The only module with SQL: connecting, listening, publishing, and the attachment table.
 
 mod attachment_table;
 mod attachments;
@@ -39,9 +39,9 @@ pub(crate) use attachments::{delete_older, look_up};
 pub(crate) use backends::{Backend, backends};
 pub(crate) use durable_rows::list_durable;
 pub(crate) use failure::failure;
-pub(crate) use listener::{Command, Heard, Listener};
+pub(crate) use listener::{Command, Listener, ListenerEvent};
 pub(crate) use presence::Presence;
-pub(crate) use publisher::{OnLoss, Publisher, Publishing, Trouble};
+pub(crate) use publisher::{OnLoss, PublishFault, Publisher, Publishing};
 pub(crate) use same_server::SameServer;
 pub(crate) use server_identity::server_identity;
 pub(crate) use session::Session;

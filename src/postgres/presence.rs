@@ -1,8 +1,9 @@
-//! How a process shows the others that it lives, and sees that they do: by session advisory locks, which write no WAL.
+//! Liveness of processes by session advisory locks, which write no WAL.
 //!
-//! The listening session looks into `pg_locks` with every ping, and takes the lock of its next [`Beat`] in the place of the one
-//! before. Advisory locks belong to a database, and every role may read `pg_locks`. The look comes first, in the same statement:
-//! a session that may not read `pg_locks` never holds a lock, so that the others send it heartbeats.
+//! The listening session looks into `pg_locks` with every ping, and takes the lock of its next [`LivenessLock`] in the
+//! place of the one before. Advisory locks belong to a database, and every role may read `pg_locks`. The look comes
+//! first, in the same statement: a session that may not read `pg_locks` never holds a lock, so that the others send it
+//! heartbeats.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use tokio_postgres::SimpleQueryMessage;
 
-use crate::protocol::{Beat, Instance, Look};
+use crate::protocol::{Instance, LivenessLock, LockSnapshot};
 
 /// The longest and the shortest interval between two looks.
 const INTERVAL: (Duration, Duration) = (Duration::from_secs(2), Duration::from_millis(50));
@@ -66,14 +67,14 @@ impl Presence {
         self.0.interval
     }
 
-    fn next_beat(&self) -> Beat {
+    fn next_beat(&self) -> LivenessLock {
         let number = self.0.beat.fetch_add(1, Ordering::Relaxed);
-        Beat { instance: self.0.instance, number }
+        LivenessLock { instance: self.0.instance, number }
     }
 
     /// The statements of the next ping of a session that holds that lock. Without `may_hold` it holds none afterwards.
-    pub(super) fn ping(&self, held: Option<Beat>, may_hold: bool) -> Ping {
-        let (first, last) = Beat::KEYS;
+    pub(super) fn ping(&self, held: Option<LivenessLock>, may_hold: bool) -> Ping {
+        let (first, last) = LivenessLock::KEYS;
         // `classid` and `objid` are the halves of a key of 64 bits, which `objsubid` tells from two keys of 32 bits.
         let mut sql = format!(
             "SELECT (classid::int8 << 32) | objid::int8 FROM pg_catalog.pg_locks WHERE locktype = 'advisory' \
@@ -101,24 +102,24 @@ impl Presence {
 /// A ping, and the lock that it takes.
 pub(super) struct Ping {
     pub(super) sql: String,
-    takes: Option<Beat>,
+    takes: Option<LivenessLock>,
 }
 
 impl Ping {
     /// Reads the answer. The second value is the lock that the session holds now.
-    pub(super) fn read(&self, answer: &[SimpleQueryMessage]) -> (Look, Option<Beat>) {
+    pub(super) fn read(&self, answer: &[SimpleQueryMessage]) -> (LockSnapshot, Option<LivenessLock>) {
         let values = answer.iter().filter_map(|message| match message {
             SimpleQueryMessage::Row(row) => row.try_get(0).ok().flatten(),
             _ => None,
         });
         let (mut beats, mut holds) = (Vec::new(), false);
         for value in values {
-            match value.parse().ok().and_then(Beat::of_key) {
+            match value.parse().ok().and_then(LivenessLock::of_key) {
                 Some(beat) => beats.push(beat),
                 None => holds |= value == HOLDS,
             }
         }
         beats.sort_unstable();
-        (Look { beats: Some(beats), holds }, self.takes.filter(|_| holds))
+        (LockSnapshot { beats: Some(beats), holds }, self.takes.filter(|_| holds))
     }
 }

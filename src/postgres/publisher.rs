@@ -1,8 +1,8 @@
-//! Group commit: what is queued while a statement is under way goes out with the next one.
+//! The publisher, with group commit: messages that are queued while a statement is in progress go out with the next one.
 //!
 //! One task owns the order: messages go out as they were queued, as many in one transaction as have come together, so
-//! that a lone message waits for nobody and a flood shares commits. Messages for a locked attachment table are held back
-//! with those behind them on the same channel; all others pass.
+//! that a lone message is not delayed and a flood shares commits (group commit). Messages for a locked attachment table
+//! are held back with those behind them on the same channel; all others pass.
 
 mod held;
 mod queue_relief;
@@ -34,7 +34,7 @@ const ANNOUNCEMENTS: usize = 2;
 #[derive(Clone)]
 pub(crate) struct Publisher {
     jobs: mpsc::Sender<Job>,
-    /// Signs of life, which go out together and before all others.
+    /// Heartbeats, which go out together and before all others.
     announcements: mpsc::Sender<Vec<Job>>,
     room: Arc<Semaphore>,
     /// How many messages were queued.
@@ -47,14 +47,14 @@ pub(crate) struct Publisher {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Publishing {
     /// What stands in its way; `None` while it works.
-    pub(crate) trouble: Option<Trouble>,
+    pub(crate) trouble: Option<PublishFault>,
     /// How many messages were sent again that may have been sent before.
     pub(crate) maybe_twice: u64,
 }
 
 /// What stands in the way of publishing.
 #[derive(Debug, Clone)]
-pub(crate) enum Trouble {
+pub(crate) enum PublishFault {
     /// The server does not answer.
     NoAnswer,
     /// There is no connection.
@@ -199,7 +199,7 @@ async fn run(mut queue: mpsc::Receiver<Job>, mut announced: mpsc::Receiver<Vec<J
                 biased;
                 Some(jobs) = announced.recv() => batch = send_full(&mut sender, batch, jobs).await,
                 job = queue.recv() => match job {
-                    // What was announced before must not come later: a goodbye is the last word.
+                    // Earlier announcements must not be published later: a goodbye is the last message of a node.
                     Some(job) => {
                         if let Ok(jobs) = announced.try_recv() {
                             batch = send_full(&mut sender, batch, jobs).await;

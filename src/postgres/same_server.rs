@@ -1,7 +1,8 @@
-//! All sessions of a cluster handle stay on one server.
+//! Keeps all sessions of a cluster handle on the same Postgres server.
 //!
-//! After a failover an old primary that was frozen may wake up. A session that stayed there would publish to nobody. So
-//! the listening session decides: the server that it is on is the server of the others, and when it moves, so do they.
+//! After a failover an old primary that was frozen may wake up. A session that stayed there would publish to no
+//! listener. So the listening session decides: the server that it is on is the server of the others, and when it moves,
+//! so do they.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -38,7 +39,7 @@ impl SessionPlace {
             (Some(server), Some(Ok(backend)), Some(started)) => {
                 Ok(Self { server: ServerIdentity(server.into()), backend, started: started.into() })
             }
-            _ => Err(Error::ConnectionLost("the server does not say which one it is".into())),
+            _ => Err(Error::ConnectionLost("the server does not report its identity".into())),
         }
     }
 

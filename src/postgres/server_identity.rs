@@ -1,4 +1,4 @@
-//! Which database a connection has led to.
+//! The identity of the database that a connection has reached.
 
 use super::{Session, failure};
 use crate::Result;

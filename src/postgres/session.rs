@@ -1,4 +1,4 @@
-//! A session that makes statements; opened again when it is needed after a loss, on the server of the listening session.
+//! A session for statements. After a lost connection it reconnects on demand, to the server of the listening session.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -118,8 +118,8 @@ impl Session {
         self.connections.fetch_add(1, Ordering::Relaxed);
         let driver = tokio::spawn(async move {
             if let Err(error) = connection.await {
-                // Whoever waits for an answer gets an error of its own.
-                tracing::debug!(%error, "a connection to Postgres broke");
+                // Each pending statement gets its own error.
+                tracing::debug!(%error, "lost a connection to Postgres");
             }
         });
         let driver = Arc::new(AbortOnDropHandle::new(driver));
@@ -141,7 +141,7 @@ impl Session {
                 // Which of the two is right, the listening session finds out by connecting again.
                 self.same_server.replace_generation(agreed.generation);
                 return Err(Error::ConnectionLost(
-                    "the connection led to another server than the listening one".into(),
+                    "the connection reached another server than the listening connection".into(),
                 ));
             }
         }
@@ -149,7 +149,7 @@ impl Session {
         Ok(())
     }
 
-    /// The same connection, with the place where it is: whoever may have to end it later asks while it answers.
+    /// The same connection, with the place where it is: a caller that may have to end it later asks while it answers.
     pub(super) async fn placed(&self, mut live: Live) -> Result<Live> {
         if live.place.is_some() {
             return Ok(live);
@@ -167,7 +167,7 @@ impl Session {
         self.same_server.changed_from(&live.agreed).await;
     }
 
-    /// Drops a connection that has stopped answering, so that whoever comes next gets another one.
+    /// Drops a connection that has stopped answering, so that the next caller gets another one.
     pub(crate) async fn abandon(&self, client: &Arc<Client>) {
         let mut live = self.live.lock().await;
         if live.as_ref().is_some_and(|live| Arc::ptr_eq(&live.client, client)) {
@@ -201,9 +201,9 @@ async fn place_of(client: &Client) -> Result<SessionPlace> {
 /// Ends another session of the same role.
 async fn end(client: &Client, old: &SessionPlace) {
     match timeout(CONNECT_WITHIN, client.batch_execute(&old.termination())).await {
-        Ok(Ok(())) => tracing::debug!("ended a session that did not answer"),
-        Ok(Err(error)) => tracing::debug!(%error, "a session that did not answer was not ended"),
-        Err(_) => tracing::debug!("a session that did not answer was not ended in time"),
+        Ok(Ok(())) => tracing::debug!("ended an unresponsive session"),
+        Ok(Err(error)) => tracing::debug!(%error, "cannot end an unresponsive session"),
+        Err(_) => tracing::debug!("cannot end an unresponsive session in time"),
     }
 }
 

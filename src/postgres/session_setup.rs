@@ -1,7 +1,7 @@
 //! Settings of our sessions: timeouts of the role or the database that would end a session which is idle by nature.
 //!
-//! Each statement goes out behind the handshake, together with what the caller sends next. Nobody waits for its answer,
-//! so that it costs no round trip. A startup option would cost none either, but PgBouncer refuses it.
+//! Each statement goes out behind the handshake, together with what the caller sends next. No task waits for its
+//! answer, so that it costs no round trip. A startup option would cost none either, but PgBouncer refuses it.
 
 use futures_util::FutureExt;
 use tokio_postgres::Client;

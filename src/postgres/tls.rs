@@ -104,7 +104,7 @@ fn identity(settings: &TlsSettings) -> Result<Option<Identity>> {
     let chain = read(certificate)?;
     let metadata = fs::metadata(key).map_err(|error| Error::file(key, &error))?;
     if super::settings::is_readable_by_others(&metadata) {
-        return Err(wrong(key, "others may read this key; chmod 600"));
+        return Err(wrong(key, "this key is readable by other users; use chmod 600"));
     }
     let key_pem = in_pkcs8(&read(key)?, settings.key_password.as_deref())
         .ok_or_else(|| wrong(key, "no private key in PEM form, or sslpassword does not open it"))?;

@@ -38,7 +38,9 @@ impl Namespace {
         let name = format!("{prefix}#{self}");
         let refuse = |reason: String| Err(Error::Namespace { namespace: self.to_string(), reason });
         if name.contains('\0') {
-            return refuse("it holds a NUL character, which Postgres does not take in a channel name".into());
+            return refuse(
+                "it contains a NUL character, which Postgres does not accept in a channel name".into(),
+            );
         }
         if name.len() > MAX_CHANNEL_BYTES {
             let bytes = name.len();

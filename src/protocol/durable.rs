@@ -60,7 +60,7 @@ fn check(body: &Body) -> Result<()> {
         Body::Broadcast { request_id: Some(_), .. } => "an event that asks for acknowledgements",
         Body::Broadcast { opts, .. } if opts.flags.volatile == Some(true) => "a volatile event",
         Body::Broadcast { .. } => return Ok(()),
-        _ => "a message that is no event for clients",
+        _ => "a message that is not an event for clients",
     };
     Err(Error::NotDurable(reason))
 }

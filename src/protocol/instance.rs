@@ -1,8 +1,9 @@
 //! The instance of a process: what the uids of all its nodes have in common, and the advisory locks that show that it lives.
 //!
-//! A uid is 16 hexadecimal digits, as that of a Node server: 10 of the instance, and 6 of the node. A process that listens
-//! holds one session advisory lock, whose key is the instance and a number that changes with every ping. So whoever reads
-//! `pg_locks` sees that the process lives, and sees a frozen process or a half-open connection by a number that stays.
+//! A uid is 16 hexadecimal digits, as that of a Node server: 10 of the instance, and 6 of the node. A process that
+//! listens holds one session advisory lock, whose key is the instance and a number that changes with every ping. So
+//! every node that reads `pg_locks` sees that the process lives, and sees a frozen process or a half-open connection by
+//! a number that stays.
 
 use super::Uid;
 
@@ -49,16 +50,16 @@ impl Uid {
     }
 }
 
-/// A lock of an instance: the sign of life of one ping.
+/// The liveness lock of an instance, replaced with each ping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Beat {
-    /// Who holds it.
+pub struct LivenessLock {
+    /// The instance that holds it.
     pub instance: Instance,
     /// The number of the ping, which starts again after 255.
     pub number: u8,
 }
 
-impl Beat {
+impl LivenessLock {
     /// The first and the last key of any beat.
     pub const KEYS: (i64, i64) =
         ((MARKER << 48).cast_signed(), ((MARKER << 48) | ((1 << 48) - 1)).cast_signed());
@@ -76,11 +77,11 @@ impl Beat {
     }
 }
 
-/// What one look at the locks has shown.
+/// A snapshot of the liveness locks in `pg_locks`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Look {
+pub struct LockSnapshot {
     /// The locks that there are, in order. `None` where the server does not show them to this role.
-    pub beats: Option<Vec<Beat>>,
+    pub beats: Option<Vec<LivenessLock>>,
     /// Whether this process holds a lock that the others see.
     pub holds: bool,
 }
@@ -104,14 +105,14 @@ mod tests {
 
     #[test]
     fn keys_of_beats() {
-        let beat = Beat { instance: Instance::from(0xff_ffff_ffff), number: 255 };
+        let beat = LivenessLock { instance: Instance::from(0xff_ffff_ffff), number: 255 };
         assert_eq!(beat.key(), 0x7067_ffff_ffff_ffff);
-        assert_eq!(Beat::of_key(beat.key()), Some(beat));
-        assert_eq!(Beat::KEYS.1, beat.key());
-        let first = Beat { instance: Instance::from(0), number: 0 };
-        assert_eq!((Beat::KEYS.0, Beat::of_key(first.key())), (first.key(), Some(first)));
+        assert_eq!(LivenessLock::of_key(beat.key()), Some(beat));
+        assert_eq!(LivenessLock::KEYS.1, beat.key());
+        let first = LivenessLock { instance: Instance::from(0), number: 0 };
+        assert_eq!((LivenessLock::KEYS.0, LivenessLock::of_key(first.key())), (first.key(), Some(first)));
         for key in [0, -1, 1 << 48, i64::MAX, i64::MIN, 0x7068_0000_0000_0000] {
-            assert_eq!(Beat::of_key(key), None);
+            assert_eq!(LivenessLock::of_key(key), None);
         }
     }
 }

@@ -99,7 +99,7 @@ impl FromStr for MessageKind {
     fn from_str(name: &str) -> Result<Self, Error> {
         Self::ALL.iter().copied().find(|kind| kind.name() == name).ok_or_else(|| Error::Setting {
             setting: "type".into(),
-            reason: format!("{name:?} is no kind of message"),
+            reason: format!("{name:?} is not a message type"),
         })
     }
 }

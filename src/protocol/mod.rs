@@ -34,7 +34,7 @@ pub use envelope::{AttachmentId, Header, Notification};
 pub use event::EventArgs;
 #[cfg(feature = "adapter")]
 pub(crate) use event::PLACEHOLDER;
-pub use instance::{Beat, Instance, Look};
+pub use instance::{Instance, LivenessLock, LockSnapshot};
 pub use kind::MessageKind;
 pub use message::{Body, Message, RemoteSocket};
 #[cfg(feature = "adapter")]

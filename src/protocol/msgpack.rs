@@ -27,7 +27,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Value> {
 /// [`Error::AttachmentTooLarge`] beyond that, and [`Error::Decode`] for what is not msgpack.
 pub(crate) fn read_bounded(bytes: &[u8], max_memory: usize) -> Result<(Value, usize)> {
     let mut deserializer = rmp_serde::Deserializer::new(Cursor::new(bytes));
-    // A value bounds its own depth, and says so better; each level costs the library two of its own.
+    // The value checks its own depth with a better error; each of its levels costs the library two levels.
     deserializer.set_max_depth(MAX_DEPTH * 3);
     let bounded = value::bounded(&mut deserializer, max_memory).map_err(|error| {
         let reason = error.to_string();

@@ -1,4 +1,4 @@
-//! How a message goes out: inline in the notification, or through the attachment table.
+//! The encoding of a message for publishing: inline in the notification, or for the attachment table.
 
 use serde::Serialize;
 

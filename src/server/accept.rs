@@ -1,7 +1,7 @@
 //! The accept loop. It owns the listening socket and turns each TCP connection into HTTP requests.
 //!
-//! A connection first waits in the kernel: until it has sent something, and until a handshake may begin. Requests of operators
-//! do not wait.
+//! A connection first waits in the kernel: until it has sent something, and until a handshake may begin. Requests of
+//! operators do not wait.
 
 use std::future::Future;
 use std::io;
@@ -27,7 +27,7 @@ use tokio_util::task::TaskTracker;
 use tower_service::Service;
 
 use super::addresses::AddressKey;
-use super::descriptors::{Descriptors, Room};
+use super::descriptors::{Availability, Descriptors};
 use super::first_bytes::{self, FirstRequest, INSPECTION_PATHS};
 use super::front::{Front, Link};
 use super::lane::{Lane, Place};
@@ -64,8 +64,8 @@ pub(super) struct Acceptor {
 pub(super) async fn serve(listener: TcpListener, acceptor: Arc<Acceptor>) {
     let closing = acceptor.closing.clone();
     let serve_one = |stream: TcpStream, peer| {
-        let room = acceptor.descriptors.room(&stream);
-        serve_client(stream, peer, room, acceptor.clone())
+        let descriptors = acceptor.descriptors.availability(&stream);
+        serve_client(stream, peer, descriptors, acceptor.clone())
     };
     accept_all(listener, closing, serve_one).await;
 }
@@ -126,16 +126,21 @@ enum Admission {
     None,
 }
 
-async fn serve_client(stream: TcpStream, peer: SocketAddr, room: Room, acceptor: Arc<Acceptor>) {
+async fn serve_client(
+    stream: TcpStream,
+    peer: SocketAddr,
+    descriptors: Availability,
+    acceptor: Arc<Acceptor>,
+) {
     let address = acceptor.front.quotas.address(AddressKey::of(peer.ip()));
     let is_proxy = acceptor.front.proxies.contains(peer.ip());
     let _count = match acceptor.front.quotas.connection(&address) {
         Ok(count) => Some(count),
-        Err(_) if is_proxy || room != Room::Enough => None,
+        Err(_) if is_proxy || descriptors != Availability::Enough => None,
         Err(refused) => return acceptor.front.count_refusal(refused, peer),
     };
     let admission = async {
-        if room != Room::Enough {
+        if descriptors != Availability::Enough {
             if acceptor.inspection.is_some() {
                 return Admission::Inspect(acceptor.lane.enter());
             }
@@ -263,7 +268,7 @@ impl Inspector {
                     return;
                 }
                 () = place.lost() => {
-                    tracing::debug!(%peer, "a newer connection takes the place of this one");
+                    tracing::debug!(%peer, "evicted by a newer connection");
                     return;
                 }
                 () = self.closing.cancelled(), if !is_closing => {

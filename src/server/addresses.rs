@@ -59,7 +59,7 @@ impl FromStr for AddressRange {
     fn from_str(text: &str) -> Result<Self, Error> {
         let wrong = || Error::Setting {
             setting: "trusted_proxies".into(),
-            reason: format!("{text:?} is not a range of addresses such as 10.0.0.0/8, nor an address"),
+            reason: format!("{text:?} is neither an address nor an address range such as 10.0.0.0/8"),
         };
         let (network, bits) = match text.split_once('/') {
             Some((network, bits)) => (network, Some(bits)),
@@ -189,7 +189,7 @@ mod tests {
             client("10.0.0.1", "forwarded", "for=6.6.6.6, For=\"[fd00::7]:80\";proto=https"),
             "fd00::7"
         );
-        // Nobody but a proxy may say who a client is.
+        // Only a trusted proxy may set the address of a client.
         assert_eq!(client("5.5.5.5", X_FORWARDED_FOR, "1.2.3.4"), "5.5.5.5");
         assert_eq!(client("10.0.0.1", "other", "1.2.3.4"), "10.0.0.1");
     }

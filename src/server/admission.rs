@@ -25,7 +25,7 @@ use super::{ClusterAdapter, ClusterIo, ClusterSocket};
 use crate::adapter::{Connection, PostgresAdapterCtr, SocketData, Visit};
 
 /// How long a client waits for its namespace to listen to the other servers. After that it is connected all the same: while
-/// Postgres is away, a server serves its own clients.
+/// Postgres is unreachable, a server serves its own clients.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The longest reason for a refusal that a client is told, in bytes.
@@ -66,8 +66,8 @@ pub(super) fn handler(
 }
 
 impl AdmissionControl {
-    /// Does everything that must happen before the client is told that it is connected. Nothing of a namespace reaches the other
-    /// servers before its first client is admitted.
+    /// Does everything that must happen before the client is told that it is connected. Nothing of a namespace reaches
+    /// the other servers before its first client is admitted.
     async fn admit(
         self: Arc<Self>,
         socket: &ClusterSocket,
@@ -93,7 +93,7 @@ impl AdmissionControl {
         }
     }
 
-    /// Looks again at what may have changed while the client was connecting.
+    /// Checks again whether the namespace was deleted or the token revoked while the client was connecting.
     fn check_connected(&self, socket: ClusterSocket, io: &ClusterIo) {
         if is_deleted(&socket, io) {
             // The client reconnects to a new namespace.
@@ -116,8 +116,8 @@ impl AdmissionControl {
         Ok((admitted, slot.admit()))
     }
 
-    /// Counts a refusal, deletes a namespace that only refused clients have asked for, and disconnects a client that is refused
-    /// again and again.
+    /// Counts a refusal, deletes a namespace that only refused clients have asked for, and disconnects a client with
+    /// too many refusals.
     fn note_refusal(&self, socket: &ClusterSocket, io: &ClusterIo, visit: Visit, refusal: &Refusal) {
         metrics::counter!("pgio_connections_refused_total", "reason" => refusal.reason()).increment(1);
         if visit.end_refused() {

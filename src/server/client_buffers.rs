@@ -1,9 +1,9 @@
-//! How many bytes wait for each client.
+//! Counts the bytes that are queued for each client (backpressure).
 //!
-//! socketioxide bounds the packets of a client's queue, not their bytes. So the bytes of each event and acknowledgement are added
-//! here before the packet is queued, and subtracted when they are written to the client's connection. What the connection carries
-//! besides (frame headers, pings, answers to connect requests) is subtracted as well, so the sum is never too high, and too low by a
-//! few per cent while packets wait.
+//! socketioxide bounds the packets of a client's queue, not their bytes. So the bytes of each event and acknowledgement
+//! are added here before the packet is queued, and subtracted when they are written to the client's connection. What
+//! the connection carries besides (frame headers, pings, answers to connect requests) is subtracted as well, so the sum
+//! is never too high, and too low by a few per cent while packets wait.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};

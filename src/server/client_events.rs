@@ -1,7 +1,7 @@
 //! The events that clients emit: rooms to join and leave, and events to relay.
 //!
-//! An event and its acknowledgement go in; a change of rooms, an event for the relay queue or a refusal comes out. A client that emits
-//! faster than it may is refused, then disconnected.
+//! An event and its acknowledgement go in; a change of rooms, an event for the relay queue or a refusal comes out. A
+//! client that emits faster than it may is refused, then disconnected.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -70,7 +70,7 @@ impl ClientEvents {
             Pace::Kept => return Some(ack),
             Pace::Exceeded => {
                 metrics::counter!("pgio_events_refused_total").increment(1);
-                refuse(socket, ack, "too many events: the client emits faster than it may");
+                refuse(socket, ack, "rate limit exceeded: too many events");
             }
             Pace::Ignored => self.disconnector.disconnect_socket(socket, Reason::TooFast),
         }
@@ -122,27 +122,27 @@ impl ClientEvents {
         let new: HashSet<&str> =
             rooms.iter().map(String::as_str).filter(|room| !held.contains(*room)).collect();
         if !new.is_empty() && held.len() + new.len() > self.max_rooms {
-            return Err(format!("a client may be in {} rooms at most", self.max_rooms));
+            return Err(format!("a client may be in at most {} rooms", self.max_rooms));
         }
         Ok(())
     }
 
     fn allow(&self, room: &str, socket: &ClusterSocket, io: &ClusterIo) -> Result<(), String> {
         if room.len() > MAX_ROOM_BYTES {
-            return Err(format!("the name of a room has {MAX_ROOM_BYTES} bytes at most"));
+            return Err(format!("the name of a room may have at most {MAX_ROOM_BYTES} bytes"));
         }
         let claims = socket.extensions.get::<SocketData>().unwrap_or_default().0;
         self.rules.may_join(room, socket.id.as_str(), &claims).map_err(|why| match why {
             NotAllowed::NoPattern => format!("room {room:?} is not allowed"),
             NotAllowed::LooksLikeId => {
-                format!("room {room:?} is not allowed: it looks like the id of a client")
+                format!("room {room:?} is not allowed: it looks like a socket id")
             }
         })?;
         // A room that is named like a socket id receives the messages of that socket.
         let other = room.parse::<Sid>().ok().filter(|sid| *sid != socket.id);
         let nsp = || io.of(socket.ns());
         match other.and_then(|sid| nsp()?.get_socket(sid)) {
-            Some(_) => Err(format!("room {room:?} is that of another client")),
+            Some(_) => Err(format!("room {room:?} belongs to another client")),
             None => Ok(()),
         }
     }
@@ -152,7 +152,7 @@ impl ClientEvents {
         let rooms = match self.rules.relay {
             Relay::Off => {
                 metrics::counter!("pgio_events_refused_total").increment(1);
-                return refuse(&socket, ack, "this server takes no events of clients");
+                return refuse(&socket, ack, "this server does not accept events of clients");
             }
             Relay::Namespace => Vec::new(),
             Relay::Rooms => match rooms_held(&socket) {
@@ -175,12 +175,12 @@ impl ClientEvents {
         let pace = usage_of(&socket).caused(&self.rates, room_bytes);
         let Some(ack) = self.keep_pace(pace, &socket, ack) else { return };
         let bytes = bytes.max(event.memory()) + room_bytes;
-        let room = match self.relay_queue.reserve(&socket, bytes) {
-            Ok(room) => room,
+        let permit = match self.relay_queue.reserve(&socket, bytes) {
+            Ok(permit) => permit,
             Err(TooMany) => return self.disconnector.disconnect_socket(&socket, Reason::TooFast),
         };
         match self.adapter.relay(socket.ns(), socket.id, rooms, event) {
-            Ok(onward) => self.relay_queue.put(RelayedEvent { sender: socket, onward, ack, room }),
+            Ok(onward) => self.relay_queue.put(RelayedEvent { sender: socket, onward, ack, permit }),
             Err(error) => refused(&socket, ack, error),
         }
     }

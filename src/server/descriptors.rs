@@ -5,9 +5,9 @@ use tokio::net::TcpStream;
 /// How many descriptors are kept for everything but clients, where the limit allows that many.
 const RESERVE: u64 = 64;
 
-/// What may be done with a new connection.
+/// Whether file descriptors are left for a new connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Room {
+pub(super) enum Availability {
     /// Everything.
     Enough,
     /// Requests of operators, such as health checks, but no new client.
@@ -28,19 +28,19 @@ impl Descriptors {
         Self { limit: raised_limit().unwrap_or(u64::MAX) }
     }
 
-    /// What may be done with a connection. The system gives each new descriptor the lowest free number, so its number says
+    /// Whether descriptors are left. The system gives each new descriptor the lowest free number, so its number says
     /// how many are in use.
-    pub(super) fn room(self, stream: &TcpStream) -> Room {
-        self.room_from(number(stream))
+    pub(super) fn availability(self, stream: &TcpStream) -> Availability {
+        self.availability_from(number(stream))
     }
 
-    fn room_from(self, number: u64) -> Room {
+    fn availability_from(self, number: u64) -> Availability {
         let left = self.limit.saturating_sub(number);
         let reserve = RESERVE.min(self.limit / 4);
         match left {
-            _ if left <= reserve / 2 => Room::None,
-            _ if left <= reserve => Room::Scarce,
-            _ => Room::Enough,
+            _ if left <= reserve / 2 => Availability::None,
+            _ if left <= reserve => Availability::Scarce,
+            _ => Availability::Enough,
         }
     }
 }
@@ -49,15 +49,15 @@ impl Descriptors {
 fn raised_limit() -> Option<u64> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)
-        .inspect_err(|error| tracing::warn!(%error, "cannot read the limit of file descriptors"))
+        .inspect_err(|error| tracing::warn!(%error, "cannot read the file descriptor limit"))
         .ok()?;
     if soft < hard
         && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
     {
-        tracing::warn!(%error, soft, hard, "cannot raise the limit of file descriptors");
+        tracing::warn!(%error, soft, hard, "cannot raise the file descriptor limit");
         return Some(soft);
     }
-    tracing::debug!(limit = hard, "file descriptors");
+    tracing::debug!(limit = hard, "file descriptor limit");
     Some(hard)
 }
 
@@ -83,11 +83,14 @@ mod tests {
 
     #[test]
     fn the_last_descriptors_are_kept() {
-        let of = |limit, number| Descriptors { limit }.room_from(number);
-        assert_eq!(of(1024, 959), Room::Enough);
-        assert_eq!((of(1024, 960), of(1024, 991)), (Room::Scarce, Room::Scarce));
-        assert_eq!((of(1024, 992), of(1024, 1023)), (Room::None, Room::None));
-        assert_eq!((of(200, 149), of(200, 150), of(200, 175)), (Room::Enough, Room::Scarce, Room::None));
-        assert_eq!(of(u64::MAX, 1 << 20), Room::Enough);
+        let of = |limit, number| Descriptors { limit }.availability_from(number);
+        assert_eq!(of(1024, 959), Availability::Enough);
+        assert_eq!((of(1024, 960), of(1024, 991)), (Availability::Scarce, Availability::Scarce));
+        assert_eq!((of(1024, 992), of(1024, 1023)), (Availability::None, Availability::None));
+        assert_eq!(
+            (of(200, 149), of(200, 150), of(200, 175)),
+            (Availability::Enough, Availability::Scarce, Availability::None)
+        );
+        assert_eq!(of(u64::MAX, 1 << 20), Availability::Enough);
     }
 }

@@ -107,8 +107,8 @@ impl Disconnector {
         self.cut_off(socket, reason, None);
     }
 
-    /// Disconnects a socket that may no longer be connected. The client is told, as after `socket.disconnect()` in Node, and does
-    /// not reconnect with the same token by itself.
+    /// Disconnects a socket that may no longer be connected. The client is told, as after `socket.disconnect()` in
+    /// Node, and does not reconnect with the same token by itself.
     pub(super) fn expel(&self, socket: ClusterSocket, reason: Reason) {
         let label = reason.label();
         metrics::counter!("pgio_clients_cut_off_total", "reason" => label).increment(1);
@@ -127,7 +127,7 @@ impl Disconnector {
         }
     }
 
-    /// Returns whether somebody else takes a stranded socket out of its namespace.
+    /// Returns whether another task removes a stranded socket from its namespace.
     fn cut_off(&self, socket: &ClusterSocket, reason: Reason, stranded: Option<ClusterSocket>) -> bool {
         if socket.extensions.insert(Disconnecting).is_some() {
             return false;
@@ -202,7 +202,7 @@ impl PollingDisconnector {
 /// Takes a socket out of its namespace. Its connection is closed or is being closed, so that no disconnect packet is sent.
 fn leave_namespace(socket: &ClusterSocket) {
     if let Err(error) = socket.clone().disconnect() {
-        tracing::debug!(%error, sid = %socket.id, "a socket stays in a deleted namespace");
+        tracing::debug!(%error, sid = %socket.id, "cannot remove a socket from a deleted namespace");
     }
 }
 

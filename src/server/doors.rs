@@ -1,4 +1,4 @@
-//! The doors that the options of a server leave open to everybody who reaches its address.
+//! Warnings at the start: the endpoints that the options leave unprotected on a public address.
 
 use std::net::SocketAddr;
 
@@ -6,7 +6,7 @@ use super::auth::Authentication;
 use super::options::ServerOptions;
 use super::origins::OriginRule;
 
-/// A door that is open to everybody who reaches the server's address.
+/// An endpoint that every program that reaches the server's address may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Door {
@@ -19,16 +19,16 @@ pub enum Door {
 }
 
 impl Door {
-    /// What the door lets in.
+    /// Which access is unprotected, for the log.
     pub fn description(self) -> &'static str {
         match self {
-            Self::NoToken => "every client may connect: no token is required",
-            Self::AnyOrigin => "pages of every origin may connect",
-            Self::PublicMetrics => "everybody may read /metrics, which is on the port of the clients",
+            Self::NoToken => "no authentication: every client may connect without a token",
+            Self::AnyOrigin => "no origin check: pages of every origin may connect",
+            Self::PublicMetrics => "/metrics is public: it shares the port of the clients",
         }
     }
 
-    /// What closes it.
+    /// The flags that protect it.
     pub fn remedy(self) -> &'static str {
         match self {
             Self::NoToken => "--jwt-key-file or --auth-token-file",
@@ -39,14 +39,15 @@ impl Door {
 }
 
 impl ServerOptions {
-    /// The doors that a server with these options leaves open on an address. None is open on a loopback address, which only
-    /// this machine reaches.
+    /// The endpoints that a server with these options leaves unprotected on an address. A loopback address counts as
+    /// protected, since only this machine reaches it.
     pub fn open_doors(&self, address: SocketAddr) -> Vec<Door> {
         if address.ip().is_loopback() {
             return Vec::new();
         }
         let has_no_token = matches!(self.authentication, Authentication::Anyone);
-        // A page of another origin can do no more than any other program, so it is a door only where that is much.
+        // A page of another origin can do no more than any other program, so the origin check matters only without
+        // tokens.
         let origins = OriginRule::new(self.origins.clone(), &self.cors, !has_no_token);
         let doors = [
             (Door::NoToken, has_no_token),

@@ -15,7 +15,7 @@ use super::disconnect::{Disconnector, Reason};
 use super::shared_io::SharedIo;
 use crate::adapter::Sid;
 
-/// The longest wait between two looks at the clock, which somebody may set.
+/// The longest wait between two reads of the clock, which an administrator may set.
 const MAX_WAIT: Duration = Duration::from_secs(30);
 
 /// The expiries of the sockets. Cheap to clone.

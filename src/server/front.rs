@@ -70,8 +70,8 @@ pub(super) struct Link {
     pub(super) secure: bool,
 }
 
-/// The client of a session, in the extensions of its first request. There are few extensions, since socketioxide keeps them for as
-/// long as the client is connected.
+/// The client of a session, in the extensions of its first request. There are few extensions, since socketioxide keeps
+/// them for as long as the client is connected.
 #[derive(Clone)]
 pub(super) struct Client {
     /// The connection of the first request.
@@ -273,7 +273,7 @@ impl Front {
                     let stream = Websocket::new(TokioIo::new(upgraded), quotas, address, upgrading, at_end);
                     websockets(stream, head);
                 }
-                Err(error) => tracing::debug!(%error, "a connection did not become a websocket"),
+                Err(error) => tracing::debug!(%error, "websocket upgrade failed"),
             }
         });
         response
@@ -325,7 +325,7 @@ impl Front {
             };
             tracing::warn!(
                 origin = ?short(header::ORIGIN), host = ?short(header::HOST), allowed = %self.origins, held_back,
-                "refusing a page of another origin; --origin lists the origins that may connect"
+                "origin check: refusing a page of another origin"
             );
         }
         status(StatusCode::FORBIDDEN)
@@ -333,7 +333,7 @@ impl Front {
 
     fn refuse_body(&self, code: StatusCode) -> Response {
         if let Some(held_back) = self.throttle.pass(code.as_str()) {
-            tracing::info!(status = code.as_u16(), held_back, "refusing the body of a request");
+            tracing::info!(status = code.as_u16(), held_back, "refusing a request body");
         }
         let mut response = status(code);
         // The rest of the body is not read.

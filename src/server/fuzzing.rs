@@ -1,4 +1,4 @@
-//! What the fuzz targets reach of the server: the parts that read what strangers send. Not part of the public API.
+//! Entry points for the fuzz targets: the parsers of untrusted input. Not part of the public API.
 
 use std::collections::VecDeque;
 
@@ -34,7 +34,8 @@ pub fn quoted(identifier: &str) -> String {
     quote_identifier(identifier)
 }
 
-/// Takes the head of a request through what happens to it: its handshake as other servers see it. `None` where it is not HTTP.
+/// Takes the head of a request through what happens to it: its handshake as other servers see it. `None` where it is
+/// not HTTP.
 pub fn handshake(target: &[u8], headers: &[(&[u8], &[u8])]) -> Option<Value> {
     let mut request = Request::get(std::str::from_utf8(target).ok()?).body(()).ok()?;
     for (name, value) in headers {

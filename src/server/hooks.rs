@@ -1,4 +1,4 @@
-//! What the adapter tells the server about clients, and what the server then does: it disconnects the client, or refuses it.
+//! The hooks that the adapter calls, by which the server disconnects or refuses a client.
 
 use std::sync::Arc;
 
@@ -44,7 +44,7 @@ pub(super) fn disconnect_dropped_connects(
 ) {
     adapter.on_connect_dropped(move || match readers.current() {
         Some(handle) => disconnector.disconnect_connection(&handle, Reason::NamespaceCreated),
-        None => tracing::warn!("a client has to wait until its session times out"),
+        None => tracing::warn!("cannot end a session, so it ends at its timeout"),
     });
 }
 
@@ -57,7 +57,7 @@ pub(super) fn limit_undecided(
 ) {
     adapter.on_creating(move |nsp| {
         let Some(handle) = readers.current() else {
-            tracing::warn!("a client asks for a namespace outside of its connection");
+            tracing::warn!("cannot attribute a namespace request to a connection");
             return Err(Refused);
         };
         let max = if nsp.len() > MAX_NAMESPACE_BYTES { 0 } else { max };

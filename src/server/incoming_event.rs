@@ -1,6 +1,7 @@
-//! How far a client is with an event that has attachments.
+//! The progress of a client's event with attachments.
 //!
-//! socketioxide keeps such an event until its last attachment has come. Messages go in, and how many bytes it keeps comes out.
+//! socketioxide keeps such an event until its last attachment has come. Messages go in, and how many bytes it keeps
+//! comes out.
 
 /// The longest start of a text that matters: `451234-`.
 pub(super) const START_BYTES: usize = 8;
@@ -15,7 +16,8 @@ pub(super) struct IncomingEvent {
 }
 
 impl IncomingEvent {
-    /// A text of so many bytes has come, which starts like this. Where attachments are missing, socketioxide ends the session.
+    /// A text of so many bytes has come, which starts like this. Where attachments are missing, socketioxide ends the
+    /// session.
     pub(super) fn text(&mut self, start: &[u8], bytes: u64) {
         self.missing = attachments(start);
         self.held = if self.missing == 0 { 0 } else { bytes };

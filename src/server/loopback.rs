@@ -1,4 +1,4 @@
-//! The loopback probe: every few seconds it sees whether a notification would come back, and publishes one where that is not
+//! The loopback probe: every few seconds it checks whether notifications arrive, and publishes one if that is not
 //! known. It measures how long one takes.
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,20 +12,20 @@ use crate::{Error, Result};
 /// The interval between two probes, and the deadline of each.
 const INTERVAL: Duration = Duration::from_millis(2500);
 
-/// The pause after a probe that did not come back.
+/// The pause after a probe that did not arrive.
 const RETRY: Duration = Duration::from_millis(200);
 
 /// What the last probe has shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Loopback {
-    /// It came back, or none has ended yet.
+    /// The last probe arrived, or none has ended yet.
     #[default]
     Healthy,
     /// It could not be published.
     NotPublished,
-    /// Two in a row were published and did not come back in time, but notifications did before.
+    /// Two probes in a row did not arrive in time, but earlier notifications did.
     Late,
-    /// No notification has ever come back. This happens behind a connection pooler in transaction mode, which drops
+    /// No notification has ever arrived. This happens behind a connection pooler in transaction mode, which drops
     /// notifications.
     NotDelivered,
 }
@@ -48,9 +48,9 @@ impl LoopbackHealth {
             return;
         }
         match now {
-            Loopback::Healthy => tracing::info!("notifications come back again"),
-            Loopback::NotPublished => tracing::warn!("cannot publish, so other servers do not hear this one"),
-            Loopback::Late => tracing::warn!("notifications do not come back in time"),
+            Loopback::Healthy => tracing::info!("loopback probe: notifications arrive again"),
+            Loopback::NotPublished => tracing::warn!("loopback probe: cannot publish to Postgres"),
+            Loopback::Late => tracing::warn!("loopback probe: notifications do not arrive in time"),
             Loopback::NotDelivered => tracing::error!("{}", Error::NotificationsNotDelivered),
         }
     }

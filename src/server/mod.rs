@@ -83,7 +83,8 @@ type ClusterAdapter = PostgresAdapter<Emitter>;
 type ClusterIo = SocketIo<ClusterAdapter>;
 type ClusterSocket = SocketRef<ClusterAdapter>;
 
-/// A running server. Dropping it ends it at once; [`shut_down`](Self::shut_down) tells the clients and the other servers first.
+/// A running server. Dropping it ends it at once; [`shut_down`](Self::shut_down) tells the clients and the other
+/// servers first.
 pub struct Server {
     address: SocketAddr,
     admin_address: Option<SocketAddr>,

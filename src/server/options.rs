@@ -45,7 +45,7 @@ pub struct ServerOptions {
     pub cors: CorsOrigins,
     /// The interval of the pings that the server sends to each client. Default: 25 s.
     pub ping_interval: Duration,
-    /// How long a client may take to answer a ping before it is disconnected. Default: 20 s.
+    /// The time a client has to answer a ping before it is disconnected. Default: 20 s.
     pub ping_timeout: Duration,
     /// The largest message of a client, in bytes. Default: 1,000,000.
     pub max_payload: u64,
@@ -54,22 +54,22 @@ pub struct ServerOptions {
     pub client_buffer: u64,
     /// `host:port` for `/healthz`, `/readyz` and `/metrics`, which `listen` then does not serve. Without TLS. Default: none.
     pub admin_listen: Option<String>,
-    /// Pages of which origins may connect, by websocket and by polling. Default: none given, which means pages of the server's
-    /// own host and of the `cors` origins; with `cors` for every origin or with a token required, all pages.
+    /// Pages of which origins may connect, by websocket and by polling. Default: none given, which means pages of the
+    /// server's own host and of the `cors` origins; with `cors` for every origin or with a token required, all pages.
     pub origins: Vec<OriginPattern>,
     /// The proxies whose `Forwarded` and `X-Forwarded-For` headers say which address a client has. Default: none.
     pub trusted_proxies: Vec<AddressRange>,
-    /// How many clients may be connected. Default: 65,536.
+    /// The number of clients that may be connected. Default: 65,536.
     pub max_clients: usize,
-    /// How many clients of one address may be connected; the first 64 bits of an IPv6 address count. An address may begin as many
-    /// handshakes at once, and 200 more each second. Default: 10,000.
+    /// The number of clients of one address that may be connected; the first 64 bits of an IPv6 address count. An
+    /// address may begin as many handshakes at once, and 200 more each second. Default: 10,000.
     pub max_clients_per_address: usize,
-    /// How long a client may take from its handshake to its connection to a namespace. Default: 5 s.
+    /// The deadline for a client to connect to a namespace after its handshake. Default: 5 s.
     pub connect_timeout: Duration,
     /// How many rooms a client may join by itself. Default: 1,000.
     pub max_rooms_per_client: usize,
-    /// How many events a client may emit a second, with five seconds' worth at once. Events above it are refused; a client that
-    /// goes on is disconnected. Default: 1,000.
+    /// How many events a client may emit a second, with five seconds' worth at once. Events above it are refused; a
+    /// client that goes on is disconnected. Default: 1,000.
     pub client_rate: u32,
     /// How many bytes of events a client may emit a second, in the same way. One event of `max_payload` may always come.
     /// Default: 4,000,000.
@@ -77,21 +77,21 @@ pub struct ServerOptions {
     /// How many namespaces of patterns this server serves at once; a client that asks for another one is refused. Each costs
     /// a LISTEN and heartbeats to all servers. Default: 10,000.
     pub max_namespaces: usize,
-    /// How many namespaces a client may join over its connection; a namespace that the client has left counts for another 20 s.
-    /// Default: 100.
+    /// How many namespaces a client may join over its connection; a namespace that the client has left counts for
+    /// another 20 s. Default: 100.
     pub max_namespaces_per_client: usize,
     /// The files for TLS. Default: none, which means plain HTTP.
     pub tls: Option<TlsFiles>,
     /// Which clients may connect. Default: every client.
     pub authentication: Authentication,
-    /// Whether a client is disconnected when its token expires, or when its token or the key of its token is no longer listed.
-    /// Default: true.
+    /// Whether a client is disconnected when its token expires, or when its token or the key of its token is no longer
+    /// listed. Default: true.
     pub disconnect_expired: bool,
     /// What clients may do. Default: receive events and acknowledge them.
     pub rules: ClientRules,
     /// The response to `serverSideEmitWithAck` of other servers. Default: the uid and version of this server.
     pub answers: Answers,
-    /// The deadline of a shutdown. Default: 5 s.
+    /// The deadline of a graceful shutdown. Default: 5 s.
     pub grace: Duration,
 }
 

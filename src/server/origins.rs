@@ -13,7 +13,8 @@ use crate::{Error, Result};
 
 const X_FORWARDED_HOST: &str = "x-forwarded-host";
 
-/// A pattern of origins, such as `https://*.example.com`. `*` stands for any text without a slash, `*` alone for every origin.
+/// A pattern of origins, such as `https://*.example.com`. `*` stands for any text without a slash, `*` alone for every
+/// origin.
 #[derive(Debug, Clone)]
 pub struct OriginPattern(GlobMatcher);
 
@@ -25,7 +26,7 @@ impl FromStr for OriginPattern {
     fn from_str(pattern: &str) -> Result<Self> {
         let wrong = |reason: String| Error::Setting { setting: "origins".into(), reason };
         if pattern != "*" && pattern != "null" && !pattern.contains("://") {
-            let reason = format!("{pattern:?} matches no origin: origins look like https://app.example.com");
+            let reason = format!("{pattern:?} matches no origin; write it like https://app.example.com");
             return Err(wrong(reason));
         }
         let pattern = if pattern == "*" { "**" } else { pattern };

@@ -1,9 +1,9 @@
 //! Bounds the packets in one request of a client that polls.
 //!
-//! engineioxide handles all packets of a request before anything else runs, and each may start a task. So a request with very many
-//! short packets would take much memory at once. Its session ends instead.
+//! engineioxide handles all packets of a request before anything else runs, and each may start a task. So a request
+//! with very many short packets would take much memory at once. Its session ends instead.
 
-/// How many packets one request may have. A browser sends what was emitted while its last request was under way.
+/// How many packets one request may have. A browser sends what was emitted while its last request was in progress.
 const MAX_PACKETS: usize = 10_000;
 
 /// What separates the packets of a request.

@@ -1,7 +1,8 @@
-//! Which namespaces belong to a pattern that is hosted.
+//! The patterns of hosted namespaces.
 //!
-//! socketioxide gets one route for all dynamic namespaces, so that the server itself refuses the names that belong to no pattern:
-//! a route for each pattern would leave those to socketioxide where a pattern excludes a catch-all route beside it.
+//! socketioxide gets one route for all dynamic namespaces, so that the server itself refuses the names that belong to
+//! no pattern: a route for each pattern would leave those to socketioxide where a pattern excludes a catch-all route
+//! beside it.
 
 use matchit::Router;
 

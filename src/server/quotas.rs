@@ -12,8 +12,8 @@ use tokio::time::timeout;
 
 use super::addresses::AddressKey;
 
-/// How many handshakes may be under way: connections that have sent no complete request, and sessions that are not connected to
-/// a namespace. Each takes up to 28 KiB. More of them wait; what they have sent waits in the kernel.
+/// How many handshakes may be in progress: connections that have sent no complete request, and sessions that are not
+/// connected to a namespace. Each takes up to 28 KiB. More of them wait; what they have sent waits in the kernel.
 const HANDSHAKES_OF_ADDRESS: usize = 512;
 const HANDSHAKES: usize = 1024;
 
@@ -48,7 +48,7 @@ pub(super) enum Refused {
     ClientsOfAddress,
     /// The address begins handshakes too fast.
     Rate,
-    /// Too many handshakes were under way for too long.
+    /// Too many handshakes were in progress for too long.
     Handshakes,
     /// The address has too many connections.
     Connections,
@@ -105,7 +105,7 @@ struct Bucket {
     since: Instant,
 }
 
-/// The right to a handshake that is under way.
+/// The right to a handshake that is in progress.
 pub(super) struct Handshake {
     _of_all: OwnedSemaphorePermit,
     _of_address: OwnedSemaphorePermit,
@@ -202,7 +202,8 @@ impl Quotas {
         Ok(count)
     }
 
-    /// Waits for the room for a message. Nothing if there is none for long. A message that is larger than the room takes all of it.
+    /// Waits for the room for a message. Nothing if there is none for long. A message that is larger than the room
+    /// takes all of it.
     pub(super) async fn incomplete(&self, address: &Arc<Address>, bytes: u64) -> Option<Incomplete> {
         let bytes = u32::try_from(bytes.min(INCOMPLETE_OF_ADDRESS as u64)).ok()?;
         let both = async {

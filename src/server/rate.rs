@@ -1,4 +1,4 @@
-//! How much a client may emit a second.
+//! The rate limit for the events of a client.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! Which connection each task reads.
+//! The connection that each task reads.
 //!
 //! socketioxide calls the adapter for a client's connect request in the task that has read the request, but does not say
 //! which client it is. This is how the server finds out.

@@ -1,4 +1,4 @@
-//! What `/readyz` says: whether this server takes part in the cluster, and if not, why.
+//! The readiness of the server (`/readyz`): whether it is a connected member of the cluster, and if not, why.
 
 use super::loopback::Loopback;
 
@@ -38,11 +38,15 @@ impl Readiness {
         match self {
             Self::Ready => "ready\n",
             Self::ShuttingDown => "not ready: shutting down\n",
-            Self::NotListening => "not ready: no connection to Postgres, so other servers are not heard\n",
-            Self::NotPublishing => "not ready: this server cannot publish, so other servers do not hear it\n",
-            Self::Late => "not ready: notifications do not come back in time\n",
+            Self::NotListening => {
+                "not ready: no connection to Postgres, so no events of other servers arrive\n"
+            }
+            Self::NotPublishing => {
+                "not ready: cannot publish, so other servers receive no events of this one\n"
+            }
+            Self::Late => "not ready: the loopback probe did not arrive in time\n",
             Self::NotDelivered => {
-                "not ready: notifications do not come back; is there a connection pooler in transaction mode?\n"
+                "not ready: the loopback probe did not arrive; is there a connection pooler in transaction mode?\n"
             }
         }
     }

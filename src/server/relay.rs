@@ -29,11 +29,11 @@ pub(super) struct RelayedEvent {
     /// Publishes the event to the other servers.
     pub(super) onward: Enqueuing,
     pub(super) ack: AckSender<ClusterAdapter>,
-    pub(super) room: Room,
+    pub(super) permit: QueuePermit,
 }
 
-/// The room of an event in the queue, until Postgres has committed the event.
-pub(super) struct Room {
+/// The share of an event in the queue quotas, until Postgres has committed the event.
+pub(super) struct QueuePermit {
     _of_client: OwnedSemaphorePermit,
     _of_all: OwnedSemaphorePermit,
 }
@@ -46,11 +46,11 @@ pub(super) struct RelayQueue {
     total: Arc<Semaphore>,
 }
 
-/// The room that is left to a client; kept with its socket.
+/// The queue quota of a client, in bytes; kept with its socket.
 #[derive(Clone)]
-struct ClientRoom(Arc<Semaphore>);
+struct ClientQuota(Arc<Semaphore>);
 
-/// There is no room for the event of a client.
+/// The relay queue is full for the event of a client (backpressure).
 pub(super) struct TooMany;
 
 impl RelayQueue {
@@ -62,19 +62,19 @@ impl RelayQueue {
         (Self { events, client_bytes, total }, tokio::spawn(run(receiver, closing)))
     }
 
-    /// Reserves room for an event.
-    pub(super) fn reserve(&self, sender: &ClusterSocket, bytes: usize) -> Result<Room, TooMany> {
-        let ClientRoom(client) = sender.extensions.get::<ClientRoom>().unwrap_or_else(|| {
-            let room = ClientRoom(Arc::new(Semaphore::new(self.client_bytes)));
-            sender.extensions.insert(room.clone());
-            room
+    /// Reserves space in the relay queue for an event.
+    pub(super) fn reserve(&self, sender: &ClusterSocket, bytes: usize) -> Result<QueuePermit, TooMany> {
+        let ClientQuota(client) = sender.extensions.get::<ClientQuota>().unwrap_or_else(|| {
+            let quota = ClientQuota(Arc::new(Semaphore::new(self.client_bytes)));
+            sender.extensions.insert(quota.clone());
+            quota
         });
-        // An event larger than the room takes all of it.
-        let reserve = |room: &Arc<Semaphore>, limit: usize| {
+        // An event larger than the quota takes all of it.
+        let reserve = |quota: &Arc<Semaphore>, limit: usize| {
             let bytes = u32::try_from(bytes.max(MIN_EVENT_BYTES).min(limit)).unwrap_or(u32::MAX);
-            room.clone().try_acquire_many_owned(bytes).map_err(|_| TooMany)
+            quota.clone().try_acquire_many_owned(bytes).map_err(|_| TooMany)
         };
-        Ok(Room {
+        Ok(QueuePermit {
             _of_client: reserve(&client, self.client_bytes)?,
             _of_all: reserve(&self.total, TOTAL_BYTES)?,
         })
@@ -87,7 +87,7 @@ impl RelayQueue {
             Err(TrySendError::Closed(event)) => {
                 refuse(&event.sender, event.ack, "the server is shutting down")
             }
-            // Cannot happen: an event with room has a place.
+            // Cannot happen: an event with a permit has space.
             Err(TrySendError::Full(event)) => refuse(&event.sender, event.ack, NOT_SENT),
         }
     }
@@ -99,10 +99,10 @@ async fn run(mut events: mpsc::Receiver<RelayedEvent>, closing: CancellationToke
     loop {
         tokio::select! {
             event = events.recv(), if under_way.len() < UNDER_WAY => match event {
-                Some(RelayedEvent { sender, onward, ack, room }) => {
+                Some(RelayedEvent { sender, onward, ack, permit }) => {
                     // One after the other, which keeps their order.
                     let queued = onward.await;
-                    under_way.push(settle(sender, queued, ack, room, &throttle));
+                    under_way.push(settle(sender, queued, ack, permit, &throttle));
                 }
                 None => break,
             },
@@ -113,8 +113,8 @@ async fn run(mut events: mpsc::Receiver<RelayedEvent>, closing: CancellationToke
     while under_way.next().await.is_some() {}
 }
 
-const NOT_SENT: &str = "it reached no other server";
-const MAYBE_SENT: &str = "it may not have reached other servers";
+const NOT_SENT: &str = "not published: no other server received the event";
+const MAYBE_SENT: &str = "publish outcome unknown: other servers may not have received the event";
 
 /// Whether it is certain that a message was not published.
 fn is_certain(error: &Error) -> bool {
@@ -125,7 +125,7 @@ async fn settle(
     sender: ClusterSocket,
     queued: Result<Receipt>,
     ack: AckSender<ClusterAdapter>,
-    _room: Room,
+    _permit: QueuePermit,
     throttle: &Throttle,
 ) {
     let outcome = match queued {
@@ -136,7 +136,7 @@ async fn settle(
     metrics::counter!("pgio_relay_errors_total").increment(1);
     metrics::counter!("pgio_publish_errors_total").increment(1);
     if let Some(held_back) = throttle.pass(&error.to_string()) {
-        tracing::warn!(%error, held_back, sid = %sender.id, nsp = sender.ns(), "cannot relay the events of clients");
+        tracing::warn!(%error, held_back, sid = %sender.id, nsp = sender.ns(), "cannot relay events of clients");
     }
     refuse(&sender, ack, if is_certain(&error) { NOT_SENT } else { MAYBE_SENT });
 }

@@ -1,7 +1,7 @@
 //! Reads the files of a running server again: those of keys or tokens, and those of TLS.
 //!
-//! It owns the watch for changes. A file that cannot be used changes nothing, and the log names it. Clients whose token or key is no
-//! longer listed are disconnected.
+//! It owns the watch for changes. A file that cannot be used changes nothing, and the log names it. Clients whose token
+//! or key is no longer listed are disconnected.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -71,7 +71,7 @@ impl Reloader {
             read = now;
             let this = self.clone();
             if let Err(error) = tokio::task::spawn_blocking(move || this.reload_files(files)).await {
-                tracing::error!(%error, "the files of the server could not be read again");
+                tracing::error!(%error, "cannot reload the files of the server");
             }
         }
     }
@@ -101,18 +101,18 @@ impl Reloader {
         let Some(path) = self.authentication.path() else { return };
         match self.authentication.reload() {
             Ok(()) => {
-                tracing::info!(path = %path.display(), "keys or tokens read again");
+                tracing::info!(path = %path.display(), "keys or tokens reloaded");
                 self.disconnect_revoked();
             }
-            Err(error) => tracing::error!(%error, "cannot read keys or tokens again, so the old ones stay"),
+            Err(error) => tracing::error!(%error, "cannot reload keys or tokens; keeping the old ones"),
         }
     }
 
     fn reload_certificate(&self) {
         let Some(tls) = &self.tls else { return };
         match tls.reload() {
-            Ok(()) => tracing::info!(path = %tls.files().certificate.display(), "certificate read again"),
-            Err(error) => tracing::warn!(%error, "cannot read the certificate again, so the old one stays"),
+            Ok(()) => tracing::info!(path = %tls.files().certificate.display(), "certificate reloaded"),
+            Err(error) => tracing::warn!(%error, "cannot reload the certificate; keeping the old one"),
         }
     }
 

@@ -1,4 +1,4 @@
-//! What clients may do: join rooms, and have their events relayed.
+//! The permissions of clients: which rooms they may join, and which events are relayed.
 
 mod pattern;
 

@@ -39,7 +39,7 @@ pub(super) struct Session {
 struct Polling {
     /// The id that the client knows.
     secret: Sid,
-    /// The id that socketioxide knows, and everybody else.
+    /// The socket id, which socketioxide and other clients know.
     public: Sid,
     connections: Arc<AtomicUsize>,
     polls: AtomicUsize,
@@ -129,8 +129,8 @@ impl Session {
         Some(self.polling.get()?.event.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Adds the bytes of a post. False if the client has posted more than `limit` bytes without a poll: what the server answers
-    /// waits in memory.
+    /// Adds the bytes of a post. False if the client has posted more than `limit` bytes without a poll: what the server
+    /// answers waits in memory.
     pub(super) fn post(&self, bytes: usize, limit: usize) -> bool {
         let Some(polling) = self.polling.get() else { return true };
         if polling.polls.load(Ordering::Relaxed) > 0 {

@@ -1,4 +1,4 @@
-//! The namespaces of a server, for what outlives them.
+//! The namespaces of a server, for tasks that may outlive them.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

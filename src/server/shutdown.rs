@@ -7,8 +7,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::Server;
 
 impl Server {
-    /// Stops accepting clients, tells the other servers that this one leaves, disconnects all clients, and waits until they have
-    /// closed their connections. After the grace period the remaining connections are closed by force.
+    /// Stops accepting clients, tells the other servers that this one leaves, disconnects all clients, and waits until
+    /// they have closed their connections. After the grace period the remaining connections are closed by force.
     pub async fn shut_down(mut self) {
         let deadline = Instant::now() + self.grace;
         self.closing.cancel();
@@ -19,10 +19,10 @@ impl Server {
         }
         match timeout(step, self.adapter.close()).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "cannot tell the other servers that this one leaves"),
+            Ok(Err(error)) => tracing::warn!(%error, "cannot announce the departure of this server"),
             Err(_) => {
                 tracing::warn!(
-                    "cannot tell the other servers that this one leaves: no answer from Postgres in time"
+                    "cannot announce the departure of this server: no answer from Postgres in time"
                 );
             }
         }
@@ -42,10 +42,7 @@ impl Server {
             self.open.wait().await;
         };
         if timeout_at(deadline, disconnect_clients).await.is_err() {
-            tracing::warn!(
-                connections = self.open.len(),
-                "closing the connections of clients that did not leave in time"
-            );
+            tracing::warn!(connections = self.open.len(), "closing connections after the shutdown deadline");
         }
     }
 }
@@ -65,7 +62,7 @@ impl Drop for Server {
         // Websockets end with their connections. A polling session ends at the first poll of this, since nothing waits.
         for socket in sockets.iter().filter(|socket| socket.transport_type() == TransportType::Polling) {
             if self.sessions.close(socket.id).now_or_never().is_none() {
-                tracing::debug!(sid = %socket.id, "a polling session ends with its ping timeout");
+                tracing::debug!(sid = %socket.id, "cannot end a polling session, so it ends at its ping timeout");
             }
         }
     }

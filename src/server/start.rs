@@ -60,9 +60,9 @@ impl Server {
     /// Starts a server on a cluster. When this returns, the server is a member of the cluster and accepts clients.
     ///
     /// # Errors
-    /// [`Error::TableShape`] if the attachment table holds something else, [`Error::Listen`] if the address cannot be bound, [`Error::File`] for an unreadable or invalid TLS file,
-    /// [`Error::Setting`] for an invalid path or namespace pattern, and the errors of [`Cluster::subscribe`] and
-    /// [`Cluster::publish`].
+    /// [`Error::TableShape`] if the attachment table holds something else, [`Error::Listen`] if the address cannot be
+    /// bound, [`Error::File`] for an unreadable or invalid TLS file, [`Error::Setting`] for an invalid path or
+    /// namespace pattern, and the errors of [`Cluster::subscribe`] and [`Cluster::publish`].
     pub async fn start(cluster: Cluster, options: ServerOptions, metrics: Metrics) -> Result<Self> {
         Self::start_with_pages(cluster, options, metrics, None).await
     }
@@ -86,7 +86,7 @@ impl Server {
         };
         let needs_token = !matches!(options.authentication, Authentication::Anyone);
         let origins = OriginRule::new(options.origins.clone(), &options.cors, needs_token);
-        tracing::info!(origins = %origins, "pages that may connect");
+        tracing::info!(origins = %origins, "origin check");
 
         let adapter = PostgresAdapterCtr::new(cluster.clone());
         let (service, io) = builder(&options, path.clone(), client_buffer, adapter.clone()).build_svc();
@@ -170,7 +170,7 @@ impl Server {
             websockets: Arc::new(move |stream, head| {
                 // Fails for a head that was refused before.
                 if let Err(error) = Service::call(&mut service.clone(), (stream, head)).into_inner() {
-                    tracing::debug!(%error, "a websocket was not opened");
+                    tracing::debug!(%error, "cannot open a websocket");
                 }
             }),
             open: open.clone(),
@@ -241,7 +241,7 @@ impl Server {
 
 fn checked_client_buffer(bytes: u64) -> Result<usize> {
     if bytes < MIN_CLIENT_BUFFER {
-        let reason = format!("{bytes} bytes are too few: the least is {MIN_CLIENT_BUFFER}");
+        let reason = format!("{bytes} bytes are too few: the minimum is {MIN_CLIENT_BUFFER}");
         return Err(Error::Setting { setting: "client_buffer".into(), reason });
     }
     Ok(usize::try_from(bytes).unwrap_or(usize::MAX).min(u32::MAX as usize))
@@ -258,7 +258,7 @@ pub(super) fn checked_path(path: &str) -> Result<String> {
         return Ok(trimmed.to_owned());
     }
     let reason = match is_taken {
-        true => format!("{path:?} is used by the server itself"),
+        true => format!("{path:?} is reserved for the server"),
         false => format!("{path:?} is not a path such as /socket.io"),
     };
     Err(Error::Setting { setting: "path".into(), reason })
@@ -302,8 +302,8 @@ fn builder(
     }
 }
 
-/// Hosts the namespaces. Names that belong to no pattern have a handler as well, which refuses them: socketioxide would answer
-/// however often a client asks and however long the name is.
+/// Hosts the namespaces. Names that belong to no pattern have a handler as well, which refuses them: socketioxide would
+/// answer however often a client asks and however long the name is.
 async fn host(io: &ClusterIo, hosted: &[Hosted], control: &Arc<AdmissionControl>) -> Result<()> {
     let patterns = Arc::new(HostedPatterns::new(hosted)?);
     for nsp in hosted {

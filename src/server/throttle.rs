@@ -1,4 +1,4 @@
-//! Keeps a log readable that would repeat itself.
+//! Limits repeated log messages.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

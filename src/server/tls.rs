@@ -32,7 +32,7 @@ const SUITES: &str = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:
     ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305";
 
 /// How many sessions may be resumed. The server keeps them itself: tickets would all be encrypted with one key, so that
-/// whoever learns the key could decrypt the connections of the past.
+/// with that key, an attacker could decrypt past connections (no forward secrecy).
 const SESSIONS: i32 = 256;
 
 /// What a session belongs to. OpenSSL resumes no session with a client certificate without it.
@@ -64,7 +64,7 @@ impl TlsAcceptor {
         Ok(())
     }
 
-    /// The files, for whoever watches them.
+    /// The files, for the task that watches them.
     pub(super) fn files(&self) -> &TlsFiles {
         &self.files
     }

@@ -1,6 +1,6 @@
-//! Namespaces that were created for clients of one connection on which the server has not decided yet.
+//! Pending namespaces of a connection: created for clients whose authentication has not finished.
 //!
-//! socketioxide creates a dynamic namespace before it asks whether the client is admitted. A connection that asks for many at
+//! socketioxide creates a dynamic namespace before the client is authenticated. A connection that requests too many at
 //! once is closed before they use up memory.
 
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! The byte stream of a websocket, between its connection and socketioxide.
 //!
-//! It follows the frames that a client sends, and bounds what the incomplete messages of an address hold: a message is read once
-//! there is room for it. A Socket.IO event with attachments is complete with the last of them.
+//! It follows the frames that a client sends, and bounds what the incomplete messages of an address hold: a message is
+//! read once there is room for it. A Socket.IO event with attachments is complete with the last of them.
 
 use std::future::Future;
 use std::io;
@@ -28,15 +28,15 @@ const MAX_HEAD: usize = 14;
 pub(super) struct Websocket<S> {
     stream: S,
     frames: Frames,
-    room: Room,
+    quota: MessageQuota,
     /// The session that upgrades from polling. An event that it has posted in part may go on here.
     polling: Option<Arc<Session>>,
     /// Called when the websocket ends.
     at_end: Option<Box<dyn FnOnce() + Send>>,
 }
 
-/// The room for the messages of a client that are not complete.
-struct Room {
+/// The quota for the incomplete messages of a client.
+struct MessageQuota {
     quotas: Arc<Quotas>,
     address: Arc<Address>,
     /// How many bytes there is room for.
@@ -56,7 +56,7 @@ impl<S> Websocket<S> {
         polling: Option<Arc<Session>>,
         at_end: Option<Box<dyn FnOnce() + Send>>,
     ) -> Self {
-        let room = Room {
+        let quota = MessageQuota {
             quotas,
             address,
             granted: 0,
@@ -65,11 +65,11 @@ impl<S> Websocket<S> {
             waiting_for: 0,
             deadline: None,
         };
-        Self { stream, frames: Frames::default(), room, polling, at_end }
+        Self { stream, frames: Frames::default(), quota, polling, at_end }
     }
 }
 
-impl Room {
+impl MessageQuota {
     /// Waits until there is room for so many bytes.
     fn poll_for(&mut self, held: u64, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if held == 0 && self.granted > 0 {
@@ -78,7 +78,7 @@ impl Room {
             self.deadline = None;
         }
         if self.deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(context).is_ready()) {
-            return Poll::Ready(Err(cut_off("a message was not completed in time")));
+            return Poll::Ready(Err(cut_off("incomplete message: timed out")));
         }
         if held <= FREE_BYTES.max(self.granted) {
             return Poll::Ready(Ok(()));
@@ -99,7 +99,7 @@ impl Room {
         self.granted = self.waiting_for;
         let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(MESSAGE_TIMEOUT)));
         if deadline.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Err(cut_off("a message was not completed in time")));
+            return Poll::Ready(Err(cut_off("incomplete message: timed out")));
         }
         Poll::Ready(Ok(()))
     }
@@ -117,7 +117,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Websocket<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        ready!(this.room.poll_for(this.frames.held(), context))?;
+        ready!(this.quota.poll_for(this.frames.held(), context))?;
         let before = buffer.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
         let polling = &this.polling;
@@ -191,7 +191,7 @@ struct Frame {
 }
 
 impl Frames {
-    /// The bytes of what is not complete.
+    /// The bytes of the incomplete message.
     fn held(&self) -> u64 {
         self.event.held().saturating_add(self.announced)
     }

@@ -1,7 +1,7 @@
 //! The byte stream of one connection. It counts the bytes, and fails once the connection is aborted.
 //!
-//! It bounds what a client can make the server hold: from a client that does not read, no more than a little is read; a client
-//! that has not read for long is disconnected; and so is one that sends much before it is admitted.
+//! It bounds what a client can make the server hold: from a client that does not read, no more than a little is read; a
+//! client that has not read for long is disconnected; and so is one that sends much before it is admitted.
 
 use std::io;
 use std::net::SocketAddr;
@@ -261,7 +261,7 @@ impl<S> Wire<S> {
                 metrics::counter!("pgio_clients_cut_off_total", "reason" => "unadmitted").increment(1);
                 return Err(io::Error::new(
                     io::ErrorKind::QuotaExceeded,
-                    "too much from a client that is not admitted",
+                    "too many bytes before the client is connected to a namespace",
                 ));
             }
         }

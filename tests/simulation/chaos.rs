@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use pgio::cluster::state::{Input, Question, SubscriptionId};
+use pgio::cluster::state::{Input, NewRequest, SubscriptionId};
 use pgio::protocol::{Body, BroadcastOptions, EventArgs, RequestId, Uid, Value};
 
 use crate::machine::{Checked, Link, Machine, Req, Sub, Taste, ensure};
@@ -40,7 +40,7 @@ impl World {
                 }
             }
             Event::Announce { m, life, messages, fate } => self.announced(m, life, messages, fate)?,
-            Event::Look { m, session } => self.look(m, session),
+            Event::LockSnapshot { m, session } => self.look(m, session),
             Event::DropSession { session } => self.drop_session(session),
             Event::Connect { m, number } => self.accept(m, number),
             Event::Connected { m, number, session, listening } => {
@@ -55,9 +55,9 @@ impl World {
                 let is_silent = self.postgres.sessions[session].is_paused;
                 let machine = &mut self.machines[m];
                 if is_silent && machine.session == Some(session) && machine.link == Link::Up {
-                    machine.link = Link::Silent;
+                    machine.link = Link::Stalled;
                     machine.disturbed_at = self.now;
-                    self.give(m, Input::Silent)?;
+                    self.give(m, Input::Stalled)?;
                 }
             }
             Event::Heal { session } => {
@@ -407,7 +407,7 @@ impl World {
             was_lossy: false,
         };
         self.machines[m].requests.insert(id, req);
-        let question = Question {
+        let question = NewRequest {
             id: request,
             channel: channel(number),
             namespace: NAMESPACES[number].into(),

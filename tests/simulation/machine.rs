@@ -96,7 +96,7 @@ pub fn is_answer(kind: MessageKind) -> bool {
 pub enum Link {
     Down,
     Up,
-    Silent,
+    Stalled,
 }
 
 pub struct Sub {

@@ -2,7 +2,7 @@
 
 use pgio::Error;
 use pgio::cluster::state::{Input, SubscriptionId};
-use pgio::protocol::{Beat, Look, Message, MessageKind, Uid};
+use pgio::protocol::{LivenessLock, LockSnapshot, Message, MessageKind, Uid};
 
 use crate::machine::{Checked, HEARTBEAT_TIMEOUT, Host, Link, Machine, Taste, ensure, violated};
 use crate::peer::{Life, Peer};
@@ -14,8 +14,8 @@ use crate::world::{Event, Fate, MILLI, World};
 /// How often a machine looks at the locks.
 const LOOK_INTERVAL: u64 = 2 * SECOND;
 
-/// How long both have to be well before one must count the other: a heartbeat interval, and what a failed message and a failed
-/// look cost.
+/// How long both have to be well before one must count the other: a heartbeat interval, and what a failed message and a
+/// failed look cost.
 const SETTLED: u64 = 16 * SECOND;
 
 /// How soon a server that has just started counts those that were there.
@@ -151,7 +151,7 @@ impl World {
         if self.is_over() || machine.session != Some(session) || !self.postgres.sessions[session].is_alive {
             return;
         }
-        self.after(LOOK_INTERVAL, Event::Look { m, session });
+        self.after(LOOK_INTERVAL, Event::LockSnapshot { m, session });
         if self.postgres.sessions[session].is_paused {
             return;
         }
@@ -161,19 +161,19 @@ impl World {
             if is_refused {
                 machine.looked_badly_at = self.now;
             }
-            Look { beats: None, holds: false }
+            LockSnapshot { beats: None, holds: false }
         } else {
             let alive = self.postgres.sessions.iter().filter(|session| session.is_alive);
-            let mut beats: Vec<Beat> = alive.filter_map(|session| session.lock).collect();
+            let mut beats: Vec<LivenessLock> = alive.filter_map(|session| session.lock).collect();
             beats.sort_unstable();
             machine.beat = machine.beat.wrapping_add(1);
-            let lock = Beat { instance: machine.instance, number: machine.beat };
+            let lock = LivenessLock { instance: machine.instance, number: machine.beat };
             self.postgres.sessions[session].lock = Some(lock);
-            Look { beats: Some(beats), holds: true }
+            LockSnapshot { beats: Some(beats), holds: true }
         };
         let at = self.postgres.sessions[session].last_arrival.max(self.now + self.rng.u64(200..20 * MILLI));
         self.postgres.sessions[session].last_arrival = at;
-        self.after(at - self.now, Event::Arrive { session, item: Item::Looked(look) });
+        self.after(at - self.now, Event::Arrive { session, item: Item::Locks(look) });
     }
 
     /// A machine publishes signs of life.

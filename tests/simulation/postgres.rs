@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use pgio::cluster::state::Statement;
-use pgio::protocol::{Beat, Look};
+use pgio::protocol::{LivenessLock, LockSnapshot};
 use pgio::{Error, Namespace};
 
 use crate::wire::Says;
@@ -60,7 +60,7 @@ pub enum Owner {
 pub enum Item {
     Commit(usize),
     Done { number: u64, listen: Vec<usize>, outcome: Result<(), Error> },
-    Looked(Look),
+    Locks(LockSnapshot),
 }
 
 /// A listening session.
@@ -75,7 +75,7 @@ pub struct Session {
     /// What waits until the network heals.
     pub held: Vec<Item>,
     /// The advisory lock that it holds.
-    pub lock: Option<Beat>,
+    pub lock: Option<LivenessLock>,
     /// When the last item arrives: the next one arrives no earlier.
     pub last_arrival: u64,
 }

@@ -91,7 +91,7 @@ pub enum Event {
         messages: Vec<Message>,
         fate: Fate,
     },
-    Look {
+    LockSnapshot {
         m: usize,
         session: usize,
     },
@@ -834,7 +834,7 @@ impl World {
         }
         machine.forget_unwanted();
         let listening = listening.iter().map(|number| channel(*number)).collect();
-        self.after(50 * MILLI, Event::Look { m, session });
+        self.after(50 * MILLI, Event::LockSnapshot { m, session });
         self.give(m, Input::Connected { listening })
     }
 
@@ -872,19 +872,19 @@ impl World {
                 if self.machines[m].session != Some(session) {
                     return Ok(());
                 }
-                if self.machines[m].link == Link::Silent {
+                if self.machines[m].link == Link::Stalled {
                     let machine = &mut self.machines[m];
                     machine.link = Link::Up;
                     machine.disturbed_at = self.now;
                     machine.refreshed_at = self.now;
                     machine.restart_rows(self.now);
-                    self.give(m, Input::Awake)?;
+                    self.give(m, Input::Resumed)?;
                 }
                 match item {
                     Item::Done { number, listen, outcome } => {
                         self.statement_done(m, number, &listen, outcome)
                     }
-                    Item::Looked(look) => self.give(m, Input::Looked(look)),
+                    Item::Locks(look) => self.give(m, Input::Locks(look)),
                     Item::Commit(seq) => {
                         self.notify(m, seq)?;
                         let host = self.machines[m].hosts.get(&self.postgres.commits[seq].channel);

@@ -128,9 +128,9 @@ async fn the_modes_on_a_server_with_tls() {
         ),
         (
             "sslmode=verify-ca".into(),
-            Err("sslmode: to verify the server's certificate takes sslrootcert=FILE"),
+            Err("sslmode: verifying the server's certificate needs sslrootcert=FILE"),
         ),
-        (format!("sslmode=verify-full {named}"), Err("sslmode: to verify the server's certificate takes")),
+        (format!("sslmode=verify-full {named}"), Err("sslmode: verifying the server's certificate needs")),
         (format!("sslmode=verify-full sslrootcert=system {named}"), Err("certificate verify failed")),
         (format!("sslmode=verify-full {right} {named}"), Ok(true)),
         (
@@ -220,7 +220,7 @@ async fn client_certificates_in_every_form() {
     fs::set_permissions(Path::new(open), fs::Permissions::from_mode(0o644)).unwrap();
     let outcome = server.is_encrypted(&format!("{common} sslkey={open}")).await;
     assert!(
-        outcome.clone().is_err_and(|e| e.ends_with("others may read this key; chmod 600")),
+        outcome.clone().is_err_and(|e| e.ends_with("this key is readable by other users; use chmod 600")),
         "{outcome:?}"
     );
 
@@ -260,7 +260,7 @@ async fn refusals_say_where_and_why() {
 
     let no_password = format!("host=127.0.0.1 port={port} user={user} dbname=pgio passfile=/dev/null");
     let error = refusal(&no_password).await;
-    assert!(error.to_string().ends_with("the server asks for a password, and none is set"), "{error}");
+    assert!(error.to_string().ends_with("the server requires a password, and none is set"), "{error}");
 
     // Bound, and not listening any more: nobody else gets the port meanwhile.
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -302,7 +302,7 @@ async fn the_first_of_several_hosts_that_will_do() {
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     let database = two.get_dbname().unwrap();
     let user = one.get_user().unwrap();
-    // Both servers have the database; only one of them can be written to.
+    // Both servers have the database; only one of them accepts writes.
     execute(&first.url(), &format!("CREATE DATABASE {database}")).await;
     execute(&first.url(), &format!("ALTER DATABASE {database} SET default_transaction_read_only = on")).await;
 

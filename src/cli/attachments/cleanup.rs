@@ -1,4 +1,4 @@
-//! `pgio attachments cleanup`: deletes what nobody needs any more.
+//! `pgio attachments cleanup`: deletes expired rows.
 
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -21,35 +21,36 @@ use crate::postgres::{AttachmentTable, Deleted};
 /// How long to pause after a batch, as a multiple of what it took: publishers get nine tenths of what this would take.
 const PAUSE: u32 = 9;
 
-/// From how many bytes on the space that stays with the table is worth a word.
+/// The number of bytes from which the note about VACUUM is printed.
 const WORTH_A_VACUUM: u64 = 16 << 20;
 
-/// Delete old rows, in small batches, while publishing goes on
+/// Delete old rows in small batches, without blocking publishers
 ///
-/// Every server does this for itself, in one go, each --cleanup-interval. This is for a table that has grown while no
-/// server ran, or could not. Each batch is a transaction of its own, and is followed by a pause nine times as long, so
-/// that publishers hardly notice. Any number may run it at once; no two work on the same rows.
+/// Every server deletes old rows in one statement at each --cleanup-interval. This command is for a table that has
+/// grown while no server ran, or none had the privilege. Each batch is a separate transaction, followed by a pause nine
+/// times as long, so publishers are hardly slowed down. Several may run at the same time: they skip rows that another
+/// one has locked.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  pgio attachments cleanup                         older than 30s; asks first
-  pgio attachments cleanup --dry-run               how many would that be?
+  pgio attachments cleanup                         older than 30s; confirm first
+  pgio attachments cleanup --dry-run               count them only
   pgio attachments cleanup --older-than 1h --yes   for a crontab
-  pgio attachments cleanup --batch-size 50         large messages, a busy server")]
+  pgio attachments cleanup --batch-size 50         for large messages")]
 pub(super) struct Cleanup {
     /// Delete rows older than this [default: --cleanup-interval, which is 30s by default]
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     older_than: Option<Duration>,
-    /// Delete nothing, only say how much it would be
+    /// Delete nothing, and print how many rows would be deleted
     #[arg(long)]
     dry_run: bool,
-    /// How many rows to delete in one transaction
+    /// The number of rows to delete in one transaction
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     batch_size: u32,
-    /// Do not pause between batches: ten times as fast, where publishers may wait
+    /// Do not pause between batches: ten times as fast, but publishers have to wait
     #[arg(long)]
     no_pause: bool,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(short, long)]
     yes: bool,
 }
@@ -61,7 +62,7 @@ impl Cleanup {
             must_be_answerable(&format!("delete old rows from {}", table.name()), self.yes)?;
         }
         if table.existing_shape().await?.unindexed().any(|column| column == "created_at") {
-            global.warn("there is no index on created_at, and each batch reads the whole table: pgio attachments init adds one");
+            global.warn("there is no index on created_at, so each batch scans the whole table; pgio attachments init adds the index");
         }
         let expired = exit::unless_interrupted(async { Ok(table.expired(age_limit).await?) }).await?;
         let described = format!(
@@ -82,7 +83,7 @@ impl Cleanup {
                 age_limit,
                 counted,
                 0,
-                &format!("nothing older than {} to delete", age(age_limit)),
+                &format!("no rows older than {}", age(age_limit)),
             );
         }
         confirm(&format!("delete {described}"), self.yes).await?;
@@ -101,12 +102,12 @@ impl Cleanup {
         let by_others = expired.rows.saturating_sub(deleted.rows);
         let done = match by_others {
             0 => done,
-            rows => format!("{done}; servers have deleted the other {}, or hold them", count(rows)),
+            rows => format!("{done}; servers have deleted or locked the other {}", count(rows)),
         };
         self.tell(global, table, age_limit, deleted, by_others, &done)?;
         if expired.bytes >= WORTH_A_VACUUM {
             global.note(&format!(
-                "Postgres keeps the space for new rows; VACUUM FULL {} gives it back to the disk and locks the table",
+                "VACUUM makes the space of dead rows available for new rows; VACUUM FULL {} returns it to the disk, but locks the table",
                 table.name()
             ));
         }
@@ -130,7 +131,7 @@ impl Cleanup {
                 let mut next = pin!(cleanup.next());
                 tokio::select! {
                     batch = &mut next => batch,
-                    // The batch that is under way counts, too.
+                    // The batch that is in progress counts, too.
                     () = signals.next_on_terminal() => {
                         is_interrupted = true;
                         next.await

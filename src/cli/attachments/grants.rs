@@ -1,4 +1,4 @@
-//! `pgio attachments grants`: what a role needs, as SQL.
+//! `pgio attachments grants`: prints the privileges that a role needs, as SQL.
 
 use clap::{Args, ValueEnum};
 use serde_json::json;
@@ -11,9 +11,9 @@ use crate::postgres::{AttachmentTable, Part};
 
 /// Print the privileges that a role needs, as SQL
 ///
-/// Grants nothing itself: read the statements, then give them to psql as the owner of the table. They are all that the
-/// role needs. NOTIFY and LISTEN need no privilege but CONNECT on the database, which every role has until it is revoked
-/// from PUBLIC.
+/// Changes nothing: read the statements, then run them with psql as the owner of the table. The role needs no other
+/// privileges. NOTIFY and LISTEN need only CONNECT on the database, which every role has until it is revoked from
+/// PUBLIC.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -24,7 +24,7 @@ pub(super) struct Grants {
     /// The role that gets the privileges
     #[arg(long, value_name = "ROLE", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     role: String,
-    /// What the role does
+    /// The part that the role has in the cluster
     #[arg(long = "for", value_enum, value_name = "PART")]
     part: PartName,
 }
@@ -33,7 +33,7 @@ pub(super) struct Grants {
 enum PartName {
     /// Publishes events
     Emitter,
-    /// Reads everything, and publishes only questions
+    /// Reads all messages, and publishes only requests
     Observer,
     /// Is a server: publishes, reads and cleans up
     Node,

@@ -1,4 +1,4 @@
-//! `pgio attachments init`: the table as the protocol needs it.
+//! `pgio attachments init`: creates the attachment table and its indexes.
 
 use clap::Args;
 use serde_json::json;
@@ -9,11 +9,11 @@ use crate::cli::output::lines::Lines;
 use crate::cli::output::safe;
 use crate::postgres::{AttachmentTable, Change, Storage};
 
-/// Create the attachment table, or complete the one that is there
+/// Create the attachment table, or add its missing indexes
 ///
-/// Adds an index on created_at, by which rows are cleaned up, and one on id, where they are missing: concurrently, so
-/// that publishing goes on meanwhile. Columns are checked, and never changed. Does nothing where nothing is missing, and
-/// any number may run it at once.
+/// Adds the index on created_at, which the cleanup uses, and the index on id if they are missing. It creates them
+/// concurrently, so publishing is not blocked. It checks the columns, and never changes them. The command is
+/// idempotent, and several may run at the same time.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -22,11 +22,11 @@ Examples:
   pgio attachments init --unlogged             faster, and empty after a crash
   pgio attachments init -o json | jq .created  for scripts")]
 pub(super) struct Init {
-    /// Do not write rows to the server's log: half the work. A crash of the server empties the table, and standbys have
-    /// nothing in it. Rewrites a table that is there; publishers of attachments wait until that is done
+    /// Make the table unlogged: rows write no WAL, which is half the work. A crash of Postgres empties the table, and
+    /// standbys have no rows. Rewrites an existing table, and blocks publishers of attachments meanwhile
     #[arg(long)]
     unlogged: bool,
-    /// Write rows to the server's log again, if they were not
+    /// Make an unlogged table logged: rows write WAL again
     #[arg(long, conflicts_with = "unlogged")]
     logged: bool,
 }

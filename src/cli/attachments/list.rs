@@ -1,4 +1,4 @@
-//! `pgio attachments list`: the newest rows, and what they are about.
+//! `pgio attachments list`: lists the newest rows with a summary of their messages.
 
 use std::time::Duration;
 
@@ -20,16 +20,16 @@ const PAGE: u32 = 50;
 
 /// List the newest rows of the attachment table
 ///
-/// Ages are yellow where the row has expired. Reads the first 64 KiB of each message; what is not in there is left out.
-/// Servers with adapter 0.3 write no namespace.
+/// The age of an expired row is yellow. Only the first 64 KiB of each message are read and shown. Servers with adapter
+/// 0.3 write no namespace.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   pgio attachments list                           the newest 20
   pgio attachments list --limit 1000 | less       more of them
-  pgio attachments list -o json | jq .event       what are they about?")]
+  pgio attachments list -o json | jq .event       the names of the events")]
 pub(super) struct List {
-    /// How many rows at most, the newest first
+    /// The maximum number of rows, the newest first
     #[arg(short, long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
 }

@@ -1,4 +1,4 @@
-//! `pgio attachments`: the table that holds what does not fit into a notification.
+//! `pgio attachments`: manages the attachment table.
 
 mod cleanup;
 mod grants;
@@ -16,18 +16,18 @@ use super::arguments::Global;
 use super::exit::{self, Failure};
 use crate::postgres::AttachmentTable;
 
-/// Look after the attachment table: create it, look into it, clean it up
+/// Manage the attachment table: create it, inspect it, clean it up
 ///
-/// Messages that hold binary, or are too large for a notification, travel through this table (--table-name). Its rows
-/// are needed for moments only, and every server deletes those older than --cleanup-interval.
+/// Messages that hold binary, or are too large for a notification, go through this table (--table-name). Servers need
+/// its rows only for a moment, and delete rows older than --cleanup-interval.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  pgio attachments init                     create the table, or complete it
-  pgio attachments stats                    how much is in it, how old is it?
+  pgio attachments init                     create the table and its indexes
+  pgio attachments stats                    rows, size and age
   pgio attachments list --limit 5           the newest rows
   pgio attachments show 4711                the message in one row
-  pgio attachments cleanup --older-than 5m  delete what nobody needs any more")]
+  pgio attachments cleanup --older-than 5m  delete old rows")]
 pub(super) struct Attachments {
     #[command(subcommand)]
     command: Command,

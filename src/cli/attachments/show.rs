@@ -13,18 +13,18 @@ use crate::cluster::{Attached, Content, Received};
 use crate::postgres::AttachmentTable;
 use crate::protocol::{AttachmentId, Message};
 
-/// Show the message in one row, as tail would
+/// Show the message in one row, in the format of tail
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  pgio attachments show 4711           as much as fits into the terminal's width
-  pgio attachments show 4711 -v        all of it
+  pgio attachments show 4711           truncated to the width of the terminal
+  pgio attachments show 4711 -v        not truncated
   pgio attachments show 4711 -o json   as an event line
   pgio attachments show 4711 -o json | pgio emit --from -   send it again")]
 pub(super) struct Show {
-    /// The row's id
+    /// The id of the row
     id: i64,
-    /// Namespace of the message, if it does not say: adapter 0.3 leaves it out
+    /// The namespace of a message without one (of adapter 0.3)
     #[arg(short, long, value_name = "NSP", default_value = "/")]
     namespace: String,
 }
@@ -38,7 +38,7 @@ impl Show {
         };
         let message = Message::decode_document(&row.document, &namespace);
         let message =
-            message.map_err(|error| Failure::from(error).at(&format!("attachment {id} is no message")))?;
+            message.map_err(|error| Failure::from(error).at(&format!("attachment {id} is not a message")))?;
         let received = Received {
             time: row.created.at.map_or(SystemTime::UNIX_EPOCH, SystemTime::from),
             backend: None,

@@ -1,4 +1,4 @@
-//! `pgio attachments stats`: how much is in the table, and for how long.
+//! `pgio attachments stats`: the number, size and age of the rows, dead rows, and the next cleanup.
 
 use std::time::Duration;
 
@@ -32,23 +32,23 @@ const BAR: u64 = 30;
 /// So many of those who clean up are named.
 const CLEANERS: usize = 5;
 
-/// Say how much is in the attachment table, and how old it is
+/// Show the number, size and age of the rows in the attachment table
 ///
-/// Rows older than --cleanup-interval are expired: a server deletes them when its interval is over. Dead rows are deleted
-/// ones whose room is not free yet, as Postgres estimates them.
+/// Rows older than --cleanup-interval are expired: a server deletes them at its next cleanup. Dead rows (dead tuples)
+/// are deleted rows whose space VACUUM has not freed yet; their number is an estimate of Postgres.
 ///
-/// Which server cleans up next is known where the last statement of one of its sessions was the last cleanup: until its
-/// next message, so --wait looks for longer. Sessions of other users show it to superusers and members of
-/// pg_read_all_stats.
+/// The next cleanup of a server is known only while the cleanup is the last statement of one of its sessions in
+/// pg_stat_activity. So --wait watches for longer. To see sessions of other users, the role has to be a superuser or a
+/// member of pg_read_all_stats.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   pgio attachments stats                            rows by age, and their size
-  pgio attachments stats --wait 35s                 and who cleans up next
+  pgio attachments stats --wait 35s                 and the next cleanup
   pgio attachments stats --cleanup-interval 5m      servers keep rows longer
-  pgio attachments stats -o json | jq .expiredRows  for a monitor")]
+  pgio attachments stats -o json | jq .expiredRows  for monitoring")]
 pub(super) struct Stats {
-    /// How long to look for servers that clean up
+    /// The time to watch for servers that clean up [default: one look]
     #[arg(long, value_name = "TIME", value_parser = duration::parse, default_value = "0s", hide_default_value = true)]
     wait: Duration,
 }
@@ -194,8 +194,8 @@ impl Report<'_> {
     fn print_cleaners(&self, lines: &mut Lines) -> Result<(), Failure> {
         let Some(next) = self.cleaners.first() else {
             let text = match self.waited {
-                Duration::ZERO => "not known: no session shows it now (--wait 35s looks for longer)".into(),
-                waited => format!("not known: no session showed it within {}", age(waited)),
+                Duration::ZERO => "unknown: no cleanup is visible now (--wait 35s watches for longer)".into(),
+                waited => format!("unknown: no cleanup was visible within {}", age(waited)),
             };
             return lines.text(&format!("cleanup    {text}"));
         };

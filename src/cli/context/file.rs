@@ -75,7 +75,7 @@ impl ConfigFile {
         });
         found.ok_or_else(|| match name {
             Some(name) => self.missing(name),
-            None => Failure::Usage("there is no default context: name one".into()),
+            None => Failure::Usage("no default context is set: name a context".into()),
         })
     }
 
@@ -157,7 +157,7 @@ impl ConfigFile {
     fn missing(&self, name: &str) -> Failure {
         let names: Vec<_> = self.contexts().into_iter().map(|context| context.name).collect();
         Failure::Usage(match names.as_slice() {
-            [] => format!("no context {name:?}, nor any other in {}", self.path.display()),
+            [] => format!("no context {name:?}; there are no contexts in {}", self.path.display()),
             names => format!("no context {name:?}; there are {}", names.join(", ")),
         })
     }
@@ -185,6 +185,6 @@ pub(super) fn parse_setting(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("write it as KEY=VALUE")?;
     match KEYS.contains(&key) {
         true => Ok((key.to_owned(), value.to_owned())),
-        false => Err(format!("no such key: {key}; there are {}", KEYS.join(", "))),
+        false => Err(format!("unknown key {key}; the keys are {}", KEYS.join(", "))),
     }
 }

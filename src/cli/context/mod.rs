@@ -16,17 +16,18 @@ use file::{ConfigFile, Context};
 
 /// Manage the named clusters of the configuration file
 ///
-/// A context holds a database URL and adapter options under a name. `--context NAME` or PGIO_CONTEXT takes it for one
-/// command, and outranks DATABASE_URL; `pgio context use NAME` makes it the default, which DATABASE_URL outranks. The file
-/// is that of --config or PGIO_CONFIG, else ~/.config/pgio/config.toml. What else is in it stays as it is, with its comments.
+/// A context is a named set of a database URL and adapter options. `--context NAME` or PGIO_CONTEXT selects it for one
+/// command, and overrides DATABASE_URL. `pgio context use NAME` makes it the default, which DATABASE_URL overrides. The
+/// file is that of --config or PGIO_CONFIG, else ~/.config/pgio/config.toml. Other content of the file stays unchanged,
+/// including comments.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   pgio context add prod postgres://app@db.example.com/app
   pgio context add old postgres://app@db/app --set channel-prefix=chat
-  pgio context list                 which there are, and the default
-  pgio context use prod             the default from now on
-  pgio nodes --context old          for one command")]
+  pgio context list                 list contexts; * marks the default
+  pgio context use prod             change the default
+  pgio nodes --context old          select a context for one command")]
 pub(super) struct Contexts {
     #[command(subcommand)]
     command: Command,
@@ -43,7 +44,7 @@ Examples:
   pgio context list -o json | jq -r .name
   pgio context list --config ./pgio.toml")]
     List,
-    /// Show what a context sets, without passwords
+    /// Show the settings of a context, without passwords
     #[command(after_help = "\
 Examples:
   pgio context show                 the default
@@ -56,8 +57,8 @@ Examples:
     },
     /// Add a context, or change one
     ///
-    /// A file that is created is readable by its owner only, as URLs may hold passwords; ~/.pgpass is a better place for
-    /// these.
+    /// A new file is readable by its owner only, since URLs may hold passwords; ~/.pgpass is a better place for
+    /// passwords.
     #[command(after_help = "\
 Examples:
   pgio context add prod postgres://app@db.example.com/app
@@ -67,12 +68,12 @@ Examples:
         /// The context
         #[arg(value_parser = file::parse_name)]
         name: String,
-        /// Its database: a URL, or keyword=value pairs
+        /// The database: a URL, or keyword=value pairs
         url: Option<String>,
         /// Set a key, such as channel-prefix=chat. May be repeated
         #[arg(long = "set", value_name = "KEY=VALUE", value_parser = file::parse_setting)]
         settings: Vec<(String, String)>,
-        /// Make it the default
+        /// Make this context the default
         #[arg(long = "use")]
         is_default: bool,
     },
@@ -80,13 +81,13 @@ Examples:
     #[command(after_help = "\
 Examples:
   pgio context use prod
-  pgio context use --none           no default any more
+  pgio context use --none           remove the default
   pgio context use dev --config ./pgio.toml")]
     Use {
         /// The context
         #[arg(required_unless_present = "none", add = ArgValueCandidates::new(contexts))]
         name: Option<String>,
-        /// Have no default
+        /// Remove the default
         #[arg(long, conflicts_with = "name")]
         none: bool,
     },
@@ -106,8 +107,8 @@ Examples:
 impl Contexts {
     pub(super) fn run(self, global: &Global) -> Result<(), Failure> {
         let path = global.configuration_file().or_else(config::usual_path);
-        let path = path
-            .ok_or_else(|| Failure::Usage("there is no home directory: name a file with --config".into()))?;
+        let path =
+            path.ok_or_else(|| Failure::Usage("no home directory: name a file with --config".into()))?;
         let mut file = ConfigFile::open(path)?;
         match self.command {
             Command::List => list(global, &file),

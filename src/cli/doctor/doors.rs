@@ -1,4 +1,4 @@
-//! The doors of a Socket.IO server, tried from outside: whether it asks for a token, looks at origins, and shows its metrics.
+//! Checks the access control of a Socket.IO server from outside: tokens, origin check, metrics.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How much of an answer is read.
 const ANSWER_BYTES: usize = 64 << 10;
 
-/// An origin that nobody lets in by name.
+/// An origin that no server allows explicitly.
 const ELSEWHERE: &str = "https://elsewhere.invalid";
 
 /// Where the server is.
@@ -90,7 +90,7 @@ pub(super) async fn check(url: &Url) -> Vec<Finding> {
             format!("{url} connects clients without a token"),
             "--jwt-key-file or --auth-token-file; in Node a middleware",
         ),
-        Ok(Reception::Refused) => Finding::ok("tokens", format!("{url} connects no client without a token")),
+        Ok(Reception::Refused) => Finding::ok("tokens", format!("{url} refuses clients without a token")),
         Ok(Reception::NotOpened(line)) => {
             Finding::warn("tokens", format!("{url} opens no websocket: {line}"), "see the server's log")
         }
@@ -98,20 +98,20 @@ pub(super) async fn check(url: &Url) -> Vec<Finding> {
     });
     findings.push(match is_any_origin {
         true if needs_token => {
-            Finding::ok("origins", format!("{url} asks pages of every origin for a token"))
+            Finding::ok("origins", format!("{url} requires a token from pages of every origin"))
         }
         true => Finding::warn(
             "origins",
-            format!("{url} opens websockets to pages of every origin"),
+            format!("{url} accepts websockets of pages of every origin"),
             "--origin, or a proxy that checks the Origin header; or require a token",
         ),
-        false => Finding::ok("origins", format!("{url} opens no websocket to pages of other origins")),
+        false => Finding::ok("origins", format!("{url} refuses websockets of pages of other origins")),
     });
     findings.push(match url.shows_metrics().await {
-        Ok(false) => Finding::ok("metrics", format!("{url} does not show /metrics")),
+        Ok(false) => Finding::ok("metrics", format!("{url} does not serve /metrics")),
         Ok(true) => Finding::warn(
             "metrics",
-            format!("{url} shows /metrics to everybody"),
+            format!("{url} serves /metrics to every client"),
             "--admin-listen, or a proxy that forwards the Socket.IO path only",
         ),
         Err(reason) => Finding::warn("metrics", format!("{url}: {reason}"), "see the server's log"),

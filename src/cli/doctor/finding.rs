@@ -1,4 +1,4 @@
-//! What a check found, and how it is told.
+//! The result of a check, and how it is printed.
 
 use serde_json::json;
 use unicode_width::UnicodeWidthStr;

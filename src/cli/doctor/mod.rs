@@ -23,29 +23,30 @@ use crate::postgres::health::Examiner;
 use crate::{AdapterOptions, Error, Namespace};
 use finding::{Finding, Status};
 
-/// Check the database for everything that can go wrong
+/// Check the database, the channels and the servers for problems
 ///
-/// Looks at the server, what may stand between, the attachment table and its privileges, the notification queue, who
-/// listens, and which Socket.IO servers answer. Changes nothing; it publishes the question who is live, and a
-/// notification on a channel of its own. A line says ok, warn (works, and will cause trouble) or FAIL (does not work),
-/// and what to do. Exit status 1 if a check fails.
+/// Checks Postgres, connection poolers, the attachment table and its privileges, the notification queue, the listening
+/// sessions, and which Socket.IO servers answer. It changes nothing, but publishes a request for the live servers and a
+/// loopback probe on a separate channel. Each line is ok, warn (works, but will cause problems) or FAIL (does not
+/// work), with a hint. The exit status is 1 if a check fails.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   pgio doctor                           check everything
-  pgio doctor -n chat -n admin          the channels of these namespaces, too
-  pgio doctor --room lobby              why does this room hear nothing?
+  pgio doctor -n chat -n admin          check these namespaces
+  pgio doctor --room lobby              why does this room receive nothing?
   pgio doctor --server http://db1:3000  tokens, origins and metrics of a server
   pgio doctor -o json | jq -r 'select(.status != \"ok\").advice'")]
 pub(super) struct Doctor {
     #[command(flatten)]
     namespaces: Namespaces,
-    /// Say why this room may hear nothing: its sockets and servers, and rooms of a similar name. May be repeated
+    /// Check why this room receives nothing: its sockets and servers, and rooms with a similar name. May be repeated
     #[arg(short, long = "room", value_name = "ROOM", allow_hyphen_values = true)]
     rooms: Vec<String>,
-    /// Try the doors of this Socket.IO server, too: tokens, origins, metrics. May be repeated
+    /// Check the access control of this Socket.IO server as well: tokens, origins, metrics. May be repeated
     ///
-    /// The path may follow where it is not /socket.io. Comes as a client without a token, once from a page of another origin.
+    /// Add the path to the URL if it is not /socket.io. The check connects without a token, once with the Origin of
+    /// another site.
     #[arg(long = "server", value_name = "URL", value_parser = doors::parse_url)]
     servers: Vec<doors::Url>,
 }
@@ -158,7 +159,7 @@ fn advice(error: &Error) -> String {
         Error::Connect { sqlstate: Some(code), .. } if code == TOO_MANY_CONNECTIONS => {
             "raise max_connections of the server, or the connection limit of the user or database".into()
         }
-        _ => "see the other lines, and the server's log".into(),
+        _ => "check the other lines, and the log of Postgres".into(),
     }
 }
 
@@ -196,7 +197,7 @@ impl<'a> Report<'a> {
                 // One long wait is enough to know.
                 self.deadline = NEXT_DEADLINE;
                 examiner.abandon_session().await;
-                Finding::fail(check, detail, "see whether the server hangs, or the network loses packets")
+                Finding::fail(check, detail, "check whether the server hangs, or the network drops packets")
             }
         };
         self.add(finding)?;

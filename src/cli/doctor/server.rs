@@ -1,4 +1,4 @@
-//! The server itself: its version, whether it can be written to, its distance and its clock.
+//! The server itself: its version, whether it is a primary, its round trip time and its clock.
 
 use std::time::Duration;
 
@@ -54,17 +54,21 @@ fn judge_version(major: i32, version: &str, today: Date) -> Finding {
 pub(super) fn primary(server: &Server) -> Finding {
     let advice = "connect to the primary: name all servers in the URL, without target_session_attrs or with target_session_attrs=read-write";
     if server.is_standby {
-        return Finding::fail("primary", "this is a standby, which takes neither LISTEN nor NOTIFY", advice);
+        return Finding::fail(
+            "primary",
+            "this is a standby, which accepts neither LISTEN nor NOTIFY",
+            advice,
+        );
     }
     if server.is_read_only {
-        let detail = "transactions are read-only, so that no attachment can be written";
+        let detail = "transactions are read-only, so attachments cannot be written";
         return Finding::fail(
             "primary",
             detail,
             "set default_transaction_read_only to off for this user and database",
         );
     }
-    Finding::ok("primary", "can be written to")
+    Finding::ok("primary", "accepts writes")
 }
 
 pub(super) async fn latency(examiner: &Examiner) -> Result<Finding> {
@@ -75,7 +79,7 @@ pub(super) async fn latency(examiner: &Examiner) -> Result<Finding> {
         false => Finding::warn(
             "latency",
             detail,
-            "run the servers near the database: each message takes this long",
+            "run the servers near the database: each message takes at least this round trip",
         ),
     })
 }
@@ -89,7 +93,7 @@ pub(super) async fn clock(examiner: &Examiner) -> Result<Finding> {
         Finding::warn(
             "clock",
             format!("the server's clock is {} {direction} this machine's", short(size)),
-            "let NTP set both clocks; the ages of attachments go by the server's",
+            "synchronize both clocks with NTP; the ages of attachments depend on the server's clock",
         )
     } else {
         let within = size.max(doubt).max(Duration::from_millis(1));

@@ -30,8 +30,8 @@ fn judge_heartbeats(namespaces: &[Vec<LiveNode>], interval: Duration) -> Finding
     let loud: Vec<_> = namespaces.iter().flatten().filter(is_loud).map(|node| node.uid.as_str()).collect();
     if loud.is_empty() {
         let detail = match namespaces.iter().all(Vec::is_empty) {
-            true => "none, as no server is live",
-            false => "none, as all servers show by a lock that they live",
+            true => "none, since no server is live",
+            false => "none needed: all servers hold an advisory lock",
         };
         return Finding::ok("heartbeats", detail);
     }
@@ -46,13 +46,13 @@ fn judge_heartbeats(namespaces: &[Vec<LiveNode>], interval: Duration) -> Finding
     let each = Duration::from_hours(24).as_secs_f64() / interval.as_secs_f64().max(0.001);
     let commits = thousands((loud.len() + answering.len()) as f64 * each);
     let who = match loud.len() {
-        1 => format!("1 server shows by no lock that it lives: {}", loud[0]),
-        count => format!("{count} servers show by no lock that they live: {}", some(&loud)),
+        1 => format!("1 server holds no advisory lock: {}", loud[0]),
+        count => format!("{count} servers hold no advisory lock: {}", some(&loud)),
     };
     Finding::warn(
         "heartbeats",
-        format!("{commits} commits a day, each of which writes WAL; {who}"),
-        "Node servers need them; run pgio serve there without --heartbeats always, with a role that may read pg_locks",
+        format!("heartbeats cost {commits} commits a day, which write WAL; {who}"),
+        "Node servers need heartbeats; run pgio serve without --heartbeats always, with a role that may read pg_locks",
     )
 }
 

@@ -8,7 +8,7 @@ use crate::cli::output::progress::count;
 use crate::postgres::health::{Backlog, Server};
 use crate::{Error, Result};
 
-/// How many rows may be left over without anybody noticing.
+/// The number of expired rows up to which the check passes.
 const MANY: u64 = 10_000;
 
 /// Further than this is not counted.
@@ -42,7 +42,7 @@ pub(super) async fn check(context: &Context, server: &Server) -> Result<Vec<Find
         findings.push(Finding::fail("columns", reason, table_remedy(&remedy)));
         return Ok(findings);
     }
-    findings.push(Finding::ok("columns", "id, created_at and payload are as they should be"));
+    findings.push(Finding::ok("columns", "id, created_at and payload are correct"));
 
     let missing = examiner.missing_privileges(&shape).await?;
     let may_read = !missing.iter().any(|privilege| privilege.starts_with("SELECT"));
@@ -57,10 +57,10 @@ pub(super) async fn check(context: &Context, server: &Server) -> Result<Vec<Find
 
     let unindexed: Vec<_> = shape.unindexed().collect();
     findings.push(match unindexed.as_slice() {
-        [] => Finding::ok("index", "id and created_at have one each"),
+        [] => Finding::ok("index", "id and created_at are indexed"),
         columns => {
             let detail = format!(
-                "no index on {}: each server reads the whole table again and again",
+                "no index on {}: every cleanup or look-up scans the whole table",
                 columns.join(" and ")
             );
             Finding::warn("index", detail, create_table(table.as_sql()))
@@ -75,7 +75,7 @@ pub(super) async fn check(context: &Context, server: &Server) -> Result<Vec<Find
 async fn backlog(context: &Context) -> Result<Finding> {
     let age = context.options.cleanup_interval.saturating_mul(INTERVALS);
     let advice =
-        "pgio attachments cleanup; then see why no server does it (cleanupInterval, DELETE privilege)";
+        "pgio attachments cleanup; then find out why no server cleans up (cleanupInterval, DELETE privilege)";
     Ok(match context.examiner.backlog(age, LIMIT).await? {
         Backlog::Rows(rows) if rows < MANY => {
             Finding::ok("backlog", format!("{} rows are older than {}", count(rows), short(age)))
@@ -89,11 +89,11 @@ async fn backlog(context: &Context) -> Result<Finding> {
             )
         }
         Backlog::Unknown => {
-            let detail = "the rows could not be counted in time: there are too many, or the table is locked";
+            let detail = "cannot count the rows in time: there are too many, or the table is locked";
             Finding::warn(
                 "backlog",
                 detail,
-                "pgio attachments stats, which waits; pg_locks says who has locked it",
+                "pgio attachments stats has no time limit; pg_locks shows which session holds the lock",
             )
         }
     })

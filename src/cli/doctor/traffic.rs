@@ -1,4 +1,4 @@
-//! Notifications: whether they arrive, what keeps them, and who listens where.
+//! Notifications: whether they arrive, which session blocks the queue, and which sessions listen on which channels.
 
 use std::time::Duration;
 
@@ -22,28 +22,28 @@ const LONG: Duration = Duration::from_secs(2);
 const SOME: f64 = 0.01;
 const MUCH: f64 = 0.5;
 
-/// Whether somebody stands between, and whether what is published arrives.
+/// Checks for a connection pooler, and whether published notifications arrive.
 pub(super) async fn delivery(context: &Context) -> Result<Vec<Finding>> {
     let Delivery { published, arrived, sessions_are_shared } = context.examiner.delivery(PATIENCE).await?;
     let published = short(published);
     let pooler = match sessions_are_shared {
         true => Finding::fail(
             "pooler",
-            "a connection pooler in transaction mode stands between, and LISTEN does not survive it",
-            "connect to Postgres itself, or to a pool with pool_mode = session",
+            "there is a connection pooler in transaction mode, which drops notifications",
+            "connect to Postgres directly, or through a pooler with pool_mode = session",
         ),
-        false => Finding::ok("pooler", "each connection has a session of its own"),
+        false => Finding::ok("pooler", "each connection has a dedicated session"),
     };
     let delivery = match arrived {
         None => Finding::fail(
             "delivery",
             format!("a notification was published in {published}, and did not arrive within {PATIENCE:?}"),
-            "connect to Postgres itself; if a connection pooler is in between, it must pool whole sessions",
+            "connect to Postgres directly, or through a pooler in session mode",
         ),
         Some(time) if time > SLOW => Finding::warn(
             "delivery",
             format!("a notification was published in {published}, and arrived after {}", short(time)),
-            "look at the server's load, and at the queue",
+            "check the load of Postgres, and the notification queue",
         ),
         Some(time) => {
             Finding::ok("delivery", format!("published in {published}, arrived after {}", short(time)))
@@ -58,14 +58,14 @@ pub(super) async fn queue(context: &Context) -> Result<Finding> {
 
 fn judge_queue(queue: Queue) -> Finding {
     let Queue { usage, holders, hidden } = queue;
-    // What is a billionth of the queue is a page that nobody could read yet.
+    // A billionth of the queue is one page that no session could have read yet.
     let detail = format!("the notification queue is {} full", percent(usage));
     if usage == 0.0 || (usage < SOME && holders.is_empty()) {
         return Finding::ok("queue", detail);
     }
     let suspects = holders.iter().take(3).map(describe).collect::<Vec<_>>().join("; ");
     let detail = match holders.len() {
-        0 => format!("{detail}, as some session that listens does not read"),
+        0 => format!("{detail}: a listening session does not read its notifications"),
         1..4 => format!("{detail}, and a session in a long transaction reads nothing: {suspects}"),
         count => format!("{detail}, and {count} sessions in long transactions read nothing: {suspects}; ..."),
     };
@@ -75,7 +75,7 @@ fn judge_queue(queue: Queue) -> Finding {
                 "end that transaction, or SELECT pg_terminate_backend({pid}); listen on connections of their own"
             )
         }
-        None => "look for a client that has stopped reading".into(),
+        None => "find a listening client that has stopped reading".into(),
     };
     if hidden > 0 {
         advice =
@@ -83,7 +83,7 @@ fn judge_queue(queue: Queue) -> Finding {
     }
     match usage < MUCH {
         true => Finding::warn("queue", detail, advice),
-        false => Finding::fail("queue", format!("{detail} (at 100% all publishing fails)"), advice),
+        false => Finding::fail("queue", format!("{detail} (at 100% every NOTIFY fails)"), advice),
     }
 }
 
@@ -130,7 +130,7 @@ pub(super) async fn listeners(context: &Context) -> Result<Vec<Finding>> {
         Finding::fail(
             "listeners",
             format!(
-                "a server listens on {channel:?}: {} bytes, of which Postgres keeps {MAX_CHANNEL_BYTES}, so that it hears nothing",
+                "a server listens on {channel:?}, which has {} bytes; Postgres truncates it to {MAX_CHANNEL_BYTES}, so the server receives nothing",
                 channel.len()
             ),
             "shorten the namespace, or the channelPrefix of all servers",
@@ -152,16 +152,16 @@ fn judge_prefix(ours: &str, listening: &[Listening]) -> Finding {
     }
     let others = others.join(", ");
     match (sessions, others.is_empty()) {
-        (0, true) => Finding::ok("prefix", format!("nobody was seen listening on {ours}#/...")),
+        (0, true) => Finding::ok("prefix", format!("no session was seen listening on {ours}#/...")),
         (0, false) => Finding::warn(
             "prefix",
-            format!("nobody was seen listening with the prefix {ours}, but servers do with {others}"),
+            format!("no session was seen listening with the prefix {ours}, but servers listen with {others}"),
             "give all servers and pgio the same --channel-prefix (channelPrefix in Node)",
         ),
         (count, true) => Finding::ok("prefix", format!("{count} listening with the prefix {ours}")),
         (count, false) => Finding::warn(
             "prefix",
-            format!("{count} listening with the prefix {ours}; servers with {others} hear nothing of them"),
+            format!("{count} listening with the prefix {ours}; servers with {others} are another cluster"),
             "give all servers the same --channel-prefix (channelPrefix in Node), unless these are two clusters",
         ),
     }

@@ -1,4 +1,4 @@
-//! `emit --ack`: what the clients answer.
+//! `emit --ack`: requests and prints the acknowledgements of clients.
 
 use std::time::Duration;
 
@@ -91,7 +91,7 @@ impl Tally {
             _ => {}
         }
         if self.expected == 0 && self.missing.is_empty() {
-            global.warn(&format!("nobody received it: no client is in {target}"));
+            global.warn(&format!("no client received the event: no client is in {target}"));
         } else {
             let servers = if self.servers == 1 { "server" } else { "servers" };
             global.note_on_terminal(&format!("{} acknowledged, on {} {servers}", self.acks, self.servers));

@@ -1,4 +1,4 @@
-//! `emit --cron`: when the event is due, by the clock on the wall.
+//! `emit --cron`: computes when the event is due, in wall-clock time.
 //!
 //! The clock may be set, and a machine may sleep. So nothing is computed ahead but the next moment, and the clock is
 //! read again every second until it has come.
@@ -89,7 +89,7 @@ pub(super) fn parse_cron(text: &str) -> Result<Box<Cron>, String> {
 
 /// Reads the name of a time zone.
 pub(super) fn parse_zone(name: &str) -> Result<TimeZone, String> {
-    TimeZone::get(name).map_err(|_| "no such time zone (write it like Europe/Madrid)".into())
+    TimeZone::get(name).map_err(|_| "unknown time zone (write it like Europe/Madrid)".into())
 }
 
 #[cfg(test)]

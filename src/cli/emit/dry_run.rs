@@ -82,11 +82,11 @@ impl Counts {
             }
         }
         lines.flush()?;
-        global.note(&format!("{} events would be sent; nothing was", progress::count(self.events)));
+        global.note(&format!("dry run: {} events would be sent", progress::count(self.events)));
         match self.bad {
             0 => Ok(()),
-            1 => Err(Failure::Other("1 bad line".into())),
-            bad => Err(Failure::Other(format!("{bad} bad lines"))),
+            1 => Err(Failure::Other("1 invalid line".into())),
+            bad => Err(Failure::Other(format!("{bad} invalid lines"))),
         }
     }
 }

@@ -32,96 +32,96 @@ const NODES_WAIT: Duration = Duration::from_secs(2);
 
 /// Send an event to the clients of the cluster
 ///
-/// Exit status 0 means that Postgres has committed it, not that a client has received it; --ack asks the clients. An ARG
-/// that is JSON is that value, anything else is the text itself; @FILE is the bytes of a file, @- those of stdin;
-/// {"$binary":"<base64>"} is bytes at any depth.
+/// Exit status 0 means that Postgres has committed the event, not that a client has received it; --ack requests
+/// acknowledgements. An ARG that is JSON is sent as that value, any other ARG as text. @FILE sends the bytes of a file,
+/// @- those of stdin. {"$binary":"<base64>"} is binary, at any depth.
 #[derive(Args)]
 #[command(group = ArgGroup::new("what").required(true).args(["event", "from"]))]
 #[command(group = ArgGroup::new("repeat").args(["every", "cron"]))]
 #[command(after_help = "\
 Examples:
   pgio emit --room r1 ping '<>' '{\"a\":1}'          text and an object, to a room
-  pgio emit --ack --timeout 3s question 42         what do the clients answer?
-  pgio emit --from events.jsonl --rate 1000/s      many, and not too fast
-  pgio emit --durable -r r1 --expect 1 paid 7      for absent servers, too
+  pgio emit --ack --timeout 3s question 42         print the acknowledgements
+  pgio emit --from events.jsonl --rate 1000/s      many events, rate limited
+  pgio emit --durable -r r1 --expect 1 paid 7      replayed after a reconnect
   pgio emit --require-nodes 2 --retry-for 30s up   for a crontab")]
 pub(super) struct Emit {
-    /// The event's name
+    /// The name of the event
     event: Option<String>,
-    /// Its arguments: JSON, or text, or @FILE
+    /// The arguments of the event: JSON, text, or @FILE
     #[arg(allow_negative_numbers = true, requires = "event")]
     args: Vec<String>,
     #[command(flatten)]
     namespaces: Namespaces,
-    /// Only sockets in this room, or with this id. May be repeated
+    /// Select only sockets in this room, or with this id. May be repeated
     #[arg(short, long = "room", alias = "to", value_name = "ROOM", allow_hyphen_values = true)]
     rooms: Vec<String>,
-    /// No socket in this room, or with this id. May be repeated
+    /// Exclude sockets in this room, or with this id. May be repeated
     #[arg(short = 'x', long, value_name = "ROOM", allow_hyphen_values = true)]
     except: Vec<String>,
-    /// May be lost for clients that are not ready to receive
+    /// Let servers drop the event for clients that are not ready to receive (volatile)
     #[arg(long)]
     volatile: bool,
-    /// Keep the event for pgio servers and tails that are away when it is sent [default: no]
+    /// Store the event, so that pgio serve and pgio tail replay it after a reconnect [default: no]
     #[arg(long, conflicts_with_all = ["ack", "volatile"])]
     durable: bool,
-    /// Whether the transport should compress the event
+    /// Set whether the transport compresses the event
     #[arg(long, value_name = "BOOL")]
     compress: Option<bool>,
-    /// Take every ARG as text, even if it looks like JSON or like @FILE
+    /// Send every ARG as text, even if it looks like JSON or @FILE
     #[arg(long)]
     string: bool,
-    /// Ask the clients to acknowledge, and print their answers; exit status 4 if some are missing
+    /// Request acknowledgements, and print them; exit with status 4 if some are missing
     #[arg(long, conflicts_with = "from")]
     ack: bool,
-    /// How long to wait for acknowledgements
+    /// The acknowledgement timeout
     #[arg(long, value_parser = duration::parse, default_value = "5s", value_name = "TIME", requires = "ack")]
     timeout: Duration,
-    /// Read events from a file, or from stdin (-): one event line, or one ["event", ...args], a line
+    /// Read events from a file, or from stdin (-): per line, an event line or ["event", ...args]
     #[arg(long, value_name = "FILE", conflicts_with_all = ["event", "string"])]
     from: Option<String>,
-    /// Skip bad lines, and exit with status 1 at the end
+    /// Skip invalid lines, and exit with status 1 at the end
     #[arg(long, conflicts_with = "event")]
     keep_going: bool,
-    /// Read everything, send nothing, and say what would be sent to whom
+    /// Print which events would be sent to which rooms, and send nothing
     #[arg(long, conflicts_with_all = ["event", "rate", "speed"])]
     dry_run: bool,
-    /// Send to room B what a line sends to room A. May be repeated
+    /// Replace room A by room B in event lines. May be repeated
     #[arg(long = "map-room", value_name = "A=B", value_parser = room_map::parse, conflicts_with = "event")]
     room_map: Vec<room_map::Renamed>,
-    /// Send no faster than this: 100/s, 30/m
+    /// Limit the rate: 100/s, 30/m [default: no limit]
     #[arg(long, value_name = "N/s", value_parser = source::parse_rate, conflicts_with = "event")]
     rate: Option<f64>,
-    /// Keep the pauses between events by their "time", so many times as fast: 1 is as recorded
+    /// Replay at the recorded pace (by the "time" of the lines) times this factor: 2 is twice as fast
     #[arg(long, value_name = "FACTOR", value_parser = source::parse_speed, conflicts_with_all = ["event", "rate"])]
     speed: Option<f64>,
-    /// Stay, and send the event again and again with this pause, at once for the first time
+    /// Send the event now, and again at this interval, until the command is interrupted
     #[arg(long, value_name = "TIME", value_parser = duration::parse_positive, conflicts_with = "from")]
     every: Option<Duration>,
-    /// Stay, and send the event whenever this crontab expression says
+    /// Send the event at the times of this crontab expression, until the command is interrupted
     #[arg(long, value_name = "EXPR", value_parser = cron::parse_cron, conflicts_with = "from")]
     cron: Option<Box<croner::Cron>>,
     /// The time zone of --cron, such as Europe/Madrid [default: local time]
     #[arg(long, value_name = "ZONE", value_parser = cron::parse_zone, requires = "cron")]
     tz: Option<jiff::tz::TimeZone>,
-    /// Send so many times, then exit
+    /// Exit after sending this many times
     #[arg(long, value_name = "N", requires = "repeat", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
-    /// Be content with N acknowledgements: exit status 0 with at least so many, and 4 with fewer
+    /// Exit with status 0 after at least N acknowledgements, and with status 4 after fewer
     #[arg(long, value_name = "N", requires = "ack")]
     min_acks: Option<u64>,
     #[command(flatten)]
     expectation: Expectation,
-    /// Send nothing and exit with status 4 when fewer servers are live
+    /// Send nothing and exit with status 4 if fewer than N servers are live
     #[arg(long, value_name = "N")]
     require_nodes: Option<usize>,
-    /// Keep trying for so long while Postgres is down. An event that is not durable may go out twice if the connection
-    /// breaks at the wrong moment
+    /// Retry for this time while Postgres is unreachable. A retry may send an event twice, unless it is durable
+    /// [default: no retry]
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     retry_for: Option<Duration>,
 }
 
-/// How often to look whether something stands in the way.
+/// The interval between checks whether the event can be sent.
 const TROUBLE: Duration = Duration::from_millis(200);
 
 /// One event, ready to be sent.
@@ -135,7 +135,7 @@ impl Emit {
         if let Some(file) = &self.from {
             if self.expectation.is_given() {
                 return Err(Failure::Usage(
-                    "--expect does not go with --from, whose lines may name their rooms".into(),
+                    "--expect cannot be combined with --from, since each line may name its rooms".into(),
                 ));
             }
             let source = source::Source::open(file)?;
@@ -195,7 +195,7 @@ impl Emit {
             sleep(TROUBLE).await;
             let trouble = cluster.health().publishing;
             if let (Some(trouble), Some(time), false) = (&trouble, self.retry_for, is_told) {
-                global.warn(&format!("{trouble}; trying again for {time:.0?}"));
+                global.warn(&format!("{trouble}; retrying for {time:.0?}"));
             }
             is_told = trouble.is_some();
         }
@@ -252,10 +252,9 @@ impl Emit {
     fn warn_of_doubles(&self, global: &Global, count: u64) {
         match count {
             0 => {}
-            1 => global
-                .warn("1 event was sent again after a loss of the connection, and may have gone out twice"),
+            1 => global.warn("1 event was retried after a lost connection, and may have been sent twice"),
             n => global.warn(&format!(
-                "{} events were sent again after a loss of the connection, and may have gone out twice",
+                "{} events were retried after a lost connection, and may have been sent twice",
                 progress::count(n)
             )),
         }

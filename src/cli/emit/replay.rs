@@ -1,4 +1,4 @@
-//! `emit --from`: many events, one a line.
+//! `emit --from`: sends the events of a file or of stdin, one for each line.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ const UNDER_WAY: usize = 8192;
 /// How often the progress is redrawn, in lines.
 const REDRAW: u64 = 512;
 
-/// How long it waits for Postgres at the end before it says so.
+/// How long it waits for Postgres at the end before it prints a note.
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// Sends what the source has.
@@ -43,7 +43,7 @@ pub(super) async fn run(
         () = emit.warn_of_trouble(global, &watched) => Ok(()),
         () = signals.next_on_terminal() => Err(Failure::Interrupted),
     };
-    // What is under way is still counted, and a failure of it told.
+    // Events in progress still count, and their errors are reported.
     while !replay.under_way.is_empty() {
         tokio::select! {
             settled = replay.settle(0) => outcome = outcome.and(settled),
@@ -63,7 +63,7 @@ pub(super) async fn run(
 /// Never ends.
 async fn tell_of_silence(global: &Global) {
     sleep(SILENCE).await;
-    global.note("waiting for Postgres to answer; Ctrl-C ends it at once");
+    global.note("waiting for Postgres; Ctrl-C again stops at once");
     std::future::pending().await
 }
 
@@ -77,7 +77,7 @@ struct Replay<'a> {
     start: Instant,
     lines: u64,
     sent: u64,
-    /// Those that were under way when the connection broke: Postgres may have committed them.
+    /// Those that were in progress when the connection broke: Postgres may have committed them.
     lost: u64,
     bad: u64,
     other: u64,
@@ -184,7 +184,7 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// Waits until at most so many are under way. The publisher sends again what a loss of the connection concerns, in its
+    /// Waits until at most so many are in progress. The publisher sends again what a loss of the connection concerns, in its
     /// order, for as long as it was asked to.
     async fn settle(&mut self, at_most: usize) -> Result<(), Failure> {
         while self.under_way.len() > at_most
@@ -208,7 +208,7 @@ impl<'a> Replay<'a> {
     fn summary(&self) -> String {
         let unknown = match self.under_way.len() as u64 + self.lost {
             0 => String::new(),
-            n => format!(", {} not known", progress::count(n)),
+            n => format!(", {} unknown", progress::count(n)),
         };
         format!("{} sent{unknown}", progress::count(self.sent))
     }
@@ -224,20 +224,20 @@ impl<'a> Replay<'a> {
             let sent = progress::count(self.sent);
             let mut text = format!("{sent} sent in {took:.1?} ({}/s)", progress::count(rate as u64));
             if self.other > 0 {
-                text += &format!("; {} lines that are no broadcasts skipped", progress::count(self.other));
+                text += &format!("; {} lines that are not broadcasts skipped", progress::count(self.other));
             }
             self.global.note(&text);
         }
         if self.outranked > 0 {
             let lines = progress::count(self.outranked);
             self.global.note(&format!(
-                "--room was not used for {lines} lines with rooms of their own; --map-room renames these"
+                "--room was ignored for {lines} lines that name rooms; --map-room replaces rooms of lines"
             ));
         }
         match self.bad {
             0 => Ok(()),
-            1 => Err(Failure::Other(format!("1 bad line of {} skipped", self.lines))),
-            bad => Err(Failure::Other(format!("{bad} bad lines of {} skipped", self.lines))),
+            1 => Err(Failure::Other(format!("1 invalid line of {} skipped", self.lines))),
+            bad => Err(Failure::Other(format!("{bad} invalid lines of {} skipped", self.lines))),
         }
     }
 }

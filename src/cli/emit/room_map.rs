@@ -1,4 +1,4 @@
-//! `emit --from --map-room A=B`: rooms of a recording under other names.
+//! `emit --from --map-room A=B`: renames rooms of a recording.
 
 use std::borrow::Cow;
 
@@ -15,7 +15,7 @@ pub(super) fn parse(text: &str) -> Result<Renamed, String> {
         Some((from, to)) if !from.is_empty() && !to.is_empty() => {
             Ok(Renamed { from: from.to_owned(), to: to.to_owned() })
         }
-        _ => Err("write it as A=B, two names of rooms".into()),
+        _ => Err("write it as A=B, with two room names".into()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! `emit --every` and `emit --cron`: stay, and send the event when it is time.
+//! `emit --every` and `emit --cron`: send the event repeatedly, on a schedule.
 
 use std::time::{Duration, Instant};
 
@@ -108,7 +108,7 @@ struct Rounds<'a> {
     /// None after a round that got no answer: the next one connects anew.
     cluster: Option<Cluster>,
     sent: u64,
-    /// Events that Postgres may have committed or not; the one that is under way is among them.
+    /// Events that Postgres may have committed or not; the one that is in progress is among them.
     unknown: u64,
 }
 
@@ -121,7 +121,7 @@ impl Rounds<'_> {
             }
             is_first = false;
             if schedule.wait().await.is_err() {
-                return Err(Failure::Other("--cron is never due again".into()));
+                return Err(Failure::Other("the --cron expression has no further time".into()));
             }
             match self.round().await {
                 Ok(()) => self.emit.tell_one(self.global, self.event)?,
@@ -183,7 +183,7 @@ impl Rounds<'_> {
     fn summary(&self) -> String {
         let unknown = match self.unknown {
             0 => String::new(),
-            n => format!(", {} not known", progress::count(n)),
+            n => format!(", {} unknown", progress::count(n)),
         };
         format!("{} sent{unknown}", progress::count(self.sent))
     }

@@ -1,4 +1,4 @@
-//! Where `emit --from` gets its lines, and how fast they may go.
+//! The input of `emit --from`, and its rate limit.
 
 use std::time::{Duration, Instant};
 

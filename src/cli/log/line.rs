@@ -32,7 +32,7 @@ pub(in crate::cli) enum Style {
 pub(super) struct Fields {
     message: String,
     others: Vec<(&'static str, FieldValue)>,
-    /// Where it comes from, where the event says so itself.
+    /// The source location, if the event names it.
     target: Option<String>,
 }
 

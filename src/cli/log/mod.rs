@@ -84,7 +84,7 @@ impl<S: Subscriber> Layer<S> for ToStderr {
     }
 }
 
-/// With stderr closed there is nobody to tell.
+/// Errors of a closed stderr are ignored.
 fn write(line: &str) {
     let _ = std::io::stderr().lock().write_all(line.as_bytes());
 }

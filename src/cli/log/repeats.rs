@@ -1,4 +1,4 @@
-//! Lines of one kind that are too many: the first are written, the others are counted.
+//! The rate limit of log lines: writes the first lines with the same message, and counts the others.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! `pgio nodes`: who is there.
+//! `pgio nodes`: lists the live nodes.
 
 mod node_table;
 mod table;
@@ -20,33 +20,33 @@ use node_table::{Change, NodeTable};
 
 /// Show which servers are live
 ///
-/// Asks all servers to say that they are there, and shows which do, how long that took, how many sockets each has, and from
-/// which address and under which application_name it is connected to Postgres, as far as this role may see that.
-/// Nobody notices it: pgio is no member of the cluster.
+/// Sends a request to all servers, and lists those that answer: the round-trip time, the number of sockets, and the
+/// address and application_name of the connection to Postgres, as far as this role may see them. pgio is not a member
+/// of the cluster: no server counts it.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  pgio nodes                        who is live in /
+  pgio nodes                        list the live servers of /
   pgio nodes -n / -n admin          in two namespaces
-  pgio nodes --min 3 -q >/dev/null  a probe: status 4 when fewer are live
-  pgio nodes --watch                a live table; q quits
-  pgio nodes --watch -o json        who comes and who goes, for programs")]
+  pgio nodes --min 3 -q >/dev/null  health probe: status 4 if fewer are live
+  pgio nodes --watch                live table; q quits
+  pgio nodes --watch -o json        one line for each change, for programs")]
 pub(super) struct Nodes {
     #[command(flatten)]
     namespaces: Namespaces,
-    /// How long to wait for answers
+    /// The time to wait for answers
     #[arg(long, value_name = "TIME", value_parser = duration::parse_positive, default_value = "1s")]
     wait: Duration,
-    /// Exit with status 4 when fewer servers are live, in any of the namespaces
+    /// Exit with status 4 if fewer than N servers are live in any of the namespaces
     #[arg(long, value_name = "N", conflicts_with = "watch")]
     min: Option<usize>,
-    /// Do not count sockets, which makes each server list all of its own
+    /// Do not count sockets, which makes each server send a list of its sockets
     #[arg(long)]
     no_sockets: bool,
-    /// Stay, and show how it changes: a table on a terminal, else a line for each change
+    /// Keep running, and show changes: a live table on a terminal, else one line for each change
     #[arg(long)]
     watch: bool,
-    /// How often --watch asks
+    /// The interval between the requests of --watch
     #[arg(long, value_name = "TIME", value_parser = duration::parse_positive, default_value = "5s", requires = "watch")]
     every: Duration,
 }

@@ -1,4 +1,4 @@
-//! What is known of each node, and how it changes.
+//! The table of nodes: the state of each node, and its changes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
@@ -10,19 +10,19 @@ use crate::cluster::{NodeEvent, NodeName};
 use crate::postgres::Backend;
 use crate::{AdapterOptions, Error, Namespace};
 
-/// A node, live or gone.
+/// A node, live or departed.
 pub(super) struct Node {
     name: NodeName,
     pub(super) round_trip: Option<Duration>,
     pub(super) last_heard: Instant,
     pub(super) sockets: Option<usize>,
-    /// The process of Postgres that published its answer, until it is known whose that is.
+    /// The backend process that published its answer, until the client of that backend is known.
     published_by: Option<i32>,
     pub(super) client: Option<Backend>,
     pub(super) gone: Option<Gone>,
 }
 
-/// Since when a node is gone, and how that is known.
+/// When a node departed, and why it counts as departed.
 #[derive(Clone, Copy)]
 pub(super) struct Gone {
     pub(super) since: Instant,
@@ -116,7 +116,7 @@ pub(super) enum Change {
 pub(super) struct NodeTable {
     nodes: BTreeMap<NodeName, Node>,
     timeout: Duration,
-    /// From when on silence means something; `None` while the database is away.
+    /// Since when the heartbeat timeout counts; `None` while the database is unreachable.
     listening_since: Option<Instant>,
 }
 
@@ -143,7 +143,7 @@ impl NodeTable {
         self.nodes.get(name)
     }
 
-    /// Takes a word in.
+    /// Updates the table with an event of the node monitor.
     pub(super) fn hear(&mut self, word: NodeEvent) -> Change {
         match word {
             NodeEvent::Answered { node: name, round_trip, backend } => {
@@ -181,11 +181,11 @@ impl NodeTable {
         }
     }
 
-    /// Takes in who has been heard, and finds out who has not been for too long.
+    /// Updates the table with the nodes that were heard, and marks nodes whose heartbeat timeout has passed.
     pub(super) fn look(&mut self, heard: Vec<(NodeName, Instant)>) -> Vec<Change> {
         let mut changes = Vec::new();
         for (name, when) in heard {
-            // What was heard before a goodbye is no return.
+            // A message from before the departure does not make the node live again.
             let is_old =
                 self.nodes.get(&name).and_then(|node| node.gone).is_some_and(|gone| when <= gone.since);
             if !is_old && self.note(&name, when) {
@@ -199,12 +199,12 @@ impl NodeTable {
         changes
     }
 
-    /// The processes of Postgres of which it is still to be found out whose they are.
+    /// The backend processes whose clients are still unknown.
     pub(super) fn unknown_backends(&self) -> Vec<i32> {
         self.nodes.values().filter(|node| node.is_live()).filter_map(|node| node.published_by).collect()
     }
 
-    /// Takes in whose they are. One that is not among them has ended; the next answer comes by another.
+    /// Sets the clients of these backends. A backend that is missing has ended; the next answer comes from another one.
     pub(super) fn know_backends(&mut self, backends: &HashMap<i32, Backend>) {
         for node in self.nodes.values_mut() {
             if let Some(pid) = node.published_by.take() {
@@ -213,7 +213,7 @@ impl NodeTable {
         }
     }
 
-    /// Forgets who has been gone for so long.
+    /// Removes the nodes that departed this long ago.
     pub(super) fn forget(&mut self, after: Duration) {
         self.nodes.retain(|_, node| node.gone.is_none_or(|gone| gone.since.elapsed() < after));
     }

@@ -1,4 +1,4 @@
-//! `pgio nodes --watch`: who comes and who goes.
+//! `pgio nodes --watch`: shows nodes that join, leave or change.
 
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -18,13 +18,13 @@ use crate::cli::output::{lines::Lines, safe};
 use crate::cli::screen::{Input, Screen, Size};
 use crate::cluster::NodeMonitor;
 
-/// How often to look for who has fallen silent, and how old the figures on the screen may be.
+/// The interval of the liveness check, and the maximum age of the figures on the screen.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// How long who is gone stays in sight.
+/// How long a departed node stays listed.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
-/// How long asking may take while Postgres does not answer.
+/// The deadline for publishing a request while Postgres does not answer.
 const ASKING: Duration = Duration::from_secs(2);
 
 pub(super) async fn run(flags: &Nodes, global: &Global, call: NodeMonitor) -> Result<(), Failure> {
@@ -74,7 +74,7 @@ async fn watch(flags: &Nodes, global: &Global, mut call: NodeMonitor) -> Result<
     }
 }
 
-/// Finds out whose the sessions are that have published answers. While Postgres is away there are none.
+/// Looks up the sessions that have published answers. During an outage of Postgres there are none.
 async fn know_backends(call: &NodeMonitor, known: &mut NodeTable) -> Result<(), Failure> {
     let unknown = known.unknown_backends();
     if unknown.is_empty() || !known.is_listening() {
@@ -88,7 +88,7 @@ async fn know_backends(call: &NodeMonitor, known: &mut NodeTable) -> Result<(), 
     Ok(())
 }
 
-/// Asks who is there. While Postgres is away the subscription says so.
+/// Publishes a request to all nodes. During an outage of Postgres, the subscription reports the lost connection.
 async fn ask(call: &mut NodeMonitor, sockets: bool) -> Result<(), Failure> {
     match timeout(ASKING, call.ask(sockets)).await {
         Ok(Err(error)) if error.is_disconnected() => Ok(()),
@@ -135,8 +135,8 @@ impl<'a> View<'a> {
             Self::Lines { lines, global } => {
                 for change in &changes {
                     match change {
-                        Change::Lost(error) => global.warn(&format!("{error}; waiting for it to come back")),
-                        Change::Restored(away) => global.warn(&format!("listening again after {away:.1?}")),
+                        Change::Lost(error) => global.warn(&format!("{error}; reconnecting")),
+                        Change::Restored(away) => global.warn(&format!("reconnected after {away:.1?}")),
                         _ => {}
                     }
                     let Some(line) = Line::of(known, change) else { continue };
@@ -162,7 +162,7 @@ fn frame(known: &NodeTable, interval: Duration, lost: Option<&str>, size: Size) 
     let now = Zoned::now().strftime("%H:%M:%S").to_string();
     let mut lines = vec![format!("\x1b[1m{title}\x1b[0m  \x1b[2m{now}  q quits\x1b[0m")];
     if let Some(error) = lost {
-        lines.push(format!("\x1b[31m{}; waiting for it to come back\x1b[0m", safe::line(error)));
+        lines.push(format!("\x1b[31m{}; reconnecting\x1b[0m", safe::line(error)));
     }
     lines.push(String::new());
     let nodes: Vec<_> = known.nodes().collect();

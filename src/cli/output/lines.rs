@@ -1,4 +1,4 @@
-//! Lines on stdout, written as fast as they come and seen at once.
+//! Buffered lines on stdout: batched under load, flushed at once when idle.
 
 use std::io::{self, BufWriter, IsTerminal, Write};
 

@@ -1,4 +1,4 @@
-//! What is said on stderr. With stderr closed there is nobody to tell, and the work goes on.
+//! Notes, warnings and errors on stderr. If stderr is closed, they are dropped, and the command continues.
 
 use std::io::Write;
 

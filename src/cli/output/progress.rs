@@ -9,7 +9,7 @@ use crate::cli::arguments::Global;
 const WITH_TOTAL: &str = "{bar:24} {percent:>3}%  {msg}  {elapsed} ({eta} left)";
 const WITHOUT_TOTAL: &str = "{spinner} {msg}  {elapsed}";
 
-/// A bar over so many bytes, or a spinner where nobody knows how many. Invisible unless stderr is a terminal.
+/// A progress bar over this many bytes, or a spinner if the total is unknown. Hidden unless stderr is a terminal.
 pub(in crate::cli) fn bytes(global: &Global, total: Option<u64>) -> ProgressBar {
     let (template, bar) = match total {
         Some(total) => (WITH_TOTAL, ProgressBar::new(total)),

@@ -1,4 +1,4 @@
-//! Tables for eyes: one line a row, however hostile the text and however narrow the terminal.
+//! Tables as text: one line a row, however hostile the text and however narrow the terminal.
 
 use comfy_table::{Attribute, CellAlignment, ColumnConstraint, Row, TableStyle, Width};
 

@@ -35,15 +35,15 @@ const LIMITS: &str = "Limits";
 
 /// Host a Socket.IO server that is a member of the cluster
 ///
-/// If no database is configured, this command starts a private Postgres, prints its URL, and stops it on exit. Other pgio
-/// commands find the private Postgres by themselves. GET /healthz answers while the process runs, /readyz while it is
-/// connected to the cluster, and /metrics serves metrics for Prometheus.
+/// If no database is configured, this command starts a private Postgres, prints its URL, and stops it on exit. Other
+/// pgio commands find the private Postgres without configuration. GET /healthz answers while the process runs, /readyz
+/// while it is connected to the cluster, and /metrics serves metrics for Prometheus.
 ///
 /// A slow client is disconnected once its buffer is full. It then reconnects by itself, with a new id and without its rooms.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  pgio serve                                      start a private Postgres, too
+  pgio serve                                      with a private Postgres
   pgio serve --listen :8080 -n / -n '/org/{id}'   create namespaces on demand
   pgio serve --jwt-key-file key.pem               require { auth: { token } }
   pgio serve --allow-join 'chat:*' --relay        relay events between clients")]
@@ -68,16 +68,16 @@ pub(super) struct Serve {
     /// The interval between two pings to a client
     #[arg(long, default_value = "25s", value_parser = duration::parse_positive, value_name = "TIME", help_heading = LIMITS)]
     ping_interval: Duration,
-    /// How long a client may take to answer a ping
+    /// The time a client has to answer a ping
     #[arg(long, default_value = "20s", value_parser = duration::parse_positive, value_name = "TIME", help_heading = LIMITS)]
     ping_timeout: Duration,
     /// The largest message that a client may send
     #[arg(long, default_value = "1MB", value_parser = size::parse, value_name = "SIZE", help_heading = LIMITS)]
     max_payload: u64,
-    /// Disconnect a client when more than this waits for it, at least 64KiB
+    /// Disconnect a slow client (backpressure) when its queue exceeds this size, at least 64KiB
     ///
-    /// The limit holds for the events that the client has not read, and for its own events that wait to be relayed. An event
-    /// counts with its size, and as 256 bytes at least.
+    /// The limit applies to the queue of events that the client has not read, and to the queue of its own events that
+    /// wait to be relayed. An event counts with its size, and as at least 256 bytes.
     #[arg(long, default_value = "16MB", value_parser = size::parse, value_name = "SIZE", help_heading = LIMITS)]
     client_buffer: u64,
     /// Serve /healthz, /readyz, /metrics and a page about the cluster on this address, and not on the address of the clients; without TLS
@@ -94,46 +94,49 @@ pub(super) struct Serve {
     /// origin. A client that is not a browser sends no origin, and may connect.
     #[arg(long = "origin", value_name = "GLOB", num_args = 1.., value_parser = parse_origin_pattern, help_heading = ACCESS)]
     origins: Vec<OriginPattern>,
-    /// Believe the Forwarded or X-Forwarded-For header of these proxies: 10.0.0.0/8. May be repeated
+    /// Trust the Forwarded or X-Forwarded-For header of these proxies: 10.0.0.0/8. May be repeated
     ///
-    /// The limits for an address then hold for the address of the client, not for that of the proxy.
+    /// The limits per address then apply to the address of the client, not to that of the proxy.
     #[arg(long = "trusted-proxy", value_name = "CIDR", num_args = 1.., value_parser = parse_address_range, help_heading = LIMITS)]
     trusted_proxies: Vec<AddressRange>,
-    /// How many clients may be connected
+    /// The number of clients that may be connected
     #[arg(long, default_value = "65536", value_name = "N", help_heading = LIMITS)]
     max_clients: usize,
-    /// How many clients of one address may be connected
+    /// The number of clients of one address that may be connected
     ///
-    /// Of an IPv6 address the first 64 bits count. An address may begin as many handshakes at once, and 200 more each second.
+    /// For IPv6, an address is the first 64 bits. The handshakes of an address are rate limited: a burst of N, then 200
+    /// a second.
     #[arg(long, default_value = "10000", value_name = "N", help_heading = LIMITS)]
     max_clients_per_address: usize,
-    /// How long a client may take from its handshake to its connection to a namespace
+    /// The deadline for a client to connect to a namespace after its handshake
     #[arg(long, default_value = "5s", value_parser = duration::parse_positive, value_name = "TIME", help_heading = LIMITS)]
     connect_timeout: Duration,
-    /// How many rooms a client may join by itself
+    /// The number of rooms that a client may join by itself (--allow-join)
     #[arg(long, default_value = "1000", value_name = "N", help_heading = LIMITS)]
     max_rooms_per_client: usize,
-    /// Let a client emit at most so many events a second
+    /// The rate limit for the events that a client emits, a second
     ///
-    /// Five seconds' worth may come at once. Events above it are refused; a client that goes on is disconnected.
+    /// A burst of five seconds' worth is allowed. Events above the limit are refused; a client that continues is
+    /// disconnected.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..), value_name = "N", help_heading = LIMITS)]
     client_rate: u32,
-    /// Let a client emit at most so many bytes of events a second
+    /// The rate limit for the bytes of events that a client emits, a second
     ///
-    /// Five seconds' worth may come at once, and at least one message of --max-payload.
+    /// A burst of five seconds' worth is allowed, and at least one message of --max-payload.
     #[arg(long, default_value = "4MB", value_parser = size::parse, value_name = "SIZE", help_heading = LIMITS)]
     client_bytes: u64,
-    /// Serve at most so many namespaces of patterns at once
+    /// The number of dynamic namespaces (of patterns) that exist at a time
     ///
     /// A client that asks for another one is refused. Each namespace costs a LISTEN and heartbeats to all servers.
     #[arg(long, default_value_t = 10_000, value_name = "N", help_heading = LIMITS)]
     max_namespaces: usize,
-    /// Let a client join at most so many namespaces over its connection
+    /// The number of namespaces that a client may connect to over one connection
     #[arg(long, default_value_t = 100, value_name = "N", help_heading = LIMITS)]
     max_namespaces_per_client: usize,
-    /// When to send heartbeats, which write WAL: auto (while a server of the namespace needs them, as Node servers do) or always
+    /// When to send heartbeats, which write WAL: auto (while a server of the namespace needs them, as Node servers do)
+    /// or always
     ///
-    /// With auto, pgio nodes see by session advisory locks that the others live, and write nothing while they are idle.
+    /// With auto, pgio nodes use session advisory locks for liveness, and write no WAL while they are idle.
     #[arg(long, value_enum, default_value_t, value_name = "WHEN", env = "PGIO_HEARTBEATS")]
     heartbeats: HeartbeatsWhen,
     /// Serve TLS with this certificate, followed by the intermediate certificates, in PEM
@@ -154,9 +157,9 @@ pub(super) struct Serve {
     auth_token_file: Option<PathBuf>,
     /// Require a JSON Web Token signed with the key in FILE: a secret (HS256 ...) or a public key in PEM (RS256, ES256 ...)
     ///
-    /// A secret is one line of at least 32 bytes. The claims become the socket's data. The client joins the rooms of the rooms
-    /// claim. A namespaces claim limits the token to these namespaces (* stands for one segment). The file is read again when it
-    /// changes, and on SIGHUP.
+    /// A secret is one line of at least 32 bytes. The claims become the socket's data. The client joins the rooms of
+    /// the rooms claim. A namespaces claim limits the token to these namespaces (* stands for one segment). The file is
+    /// read again when it changes, and on SIGHUP.
     #[arg(long, value_name = "FILE", group = "jwt", help_heading = ACCESS)]
     jwt_key_file: Option<PathBuf>,
     /// Require a JSON Web Token signed with a key of the JSON Web Key Set in FILE
@@ -173,16 +176,16 @@ pub(super) struct Serve {
     /// Disconnect a client when its token expires, or when its token or key is no longer listed
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", value_name = "BOOL", help_heading = ACCESS)]
     disconnect_expired: bool,
-    /// Let clients emit join and leave for rooms that match: * and ? and [a-z] and {a,b}. May be repeated
+    /// Let clients emit join and leave for rooms that match: *, ?, [a-z], {a,b}. May be repeated
     ///
-    /// Both events take a room or an array of rooms. The acknowledgement is the list of the client's rooms, or {error}. {sub}
-    /// stands for the claim sub of the client's token, and so on: user:{sub}.
+    /// Both events take a room or an array of rooms. The acknowledgement is the list of the client's rooms, or {error}.
+    /// {sub} is replaced by the claim sub of the client's token, and so on: user:{sub}.
     #[arg(long, value_name = "GLOB", num_args = 1.., value_parser = parse_room_pattern, help_heading = PERMISSIONS)]
     allow_join: Vec<RoomPattern>,
     /// Let clients join rooms whose names look like the id of a client (16 or 20 letters, digits, - and _)
     ///
-    /// A client in the room of another client's id receives that client's private messages. A pattern without wildcards allows
-    /// its room in any case.
+    /// A client in the room of another client's id receives the private messages of that client. A pattern without
+    /// wildcards allows its room even without this flag.
     #[arg(long, requires = "allow_join", help_heading = PERMISSIONS)]
     allow_id_rooms: bool,
     /// Relay the events of clients to their rooms, or to all others in the namespace
@@ -197,13 +200,13 @@ pub(super) struct Serve {
     /// Let other servers see the headers authorization, proxy-authorization and cookie of clients, in fetchSockets
     #[arg(long)]
     share_headers: bool,
-    /// Keep the events that clients emit to others for pgio nodes that are away [default: no]
+    /// Store the events that clients emit to others, so that pgio nodes replay them after a reconnect [default: no]
     #[arg(long)]
     durable: bool,
     /// Do not create the attachment table if it is missing
     #[arg(long)]
     no_init: bool,
-    /// The deadline of a shutdown
+    /// The deadline of a graceful shutdown
     #[arg(long, default_value = "5s", value_parser = duration::parse, value_name = "TIME")]
     grace: Duration,
     /// The format of the log on stderr

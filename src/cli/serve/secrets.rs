@@ -7,7 +7,7 @@ use std::path::Path;
 pub(super) fn warn_of_arguments() {
     if has_password(std::env::args_os()) {
         tracing::warn!(
-            "the password of --database-url is in the arguments, where ps shows it; DATABASE_URL or ~/.pgpass hide it"
+            "the password in --database-url is visible in the process list; use DATABASE_URL or ~/.pgpass"
         );
     }
 }
@@ -49,7 +49,7 @@ pub(super) fn warn_of_file(path: &Path) {
     let mode = metadata.permissions().mode();
     if metadata.is_file() && mode & OTHERS != 0 {
         let mode = format!("{:o}", mode & 0o777);
-        tracing::warn!(path = %path.display(), mode, "others may read this file; chmod 600 keeps its secret");
+        tracing::warn!(path = %path.display(), mode, "this file is readable by other users; use chmod 600");
     }
 }
 

@@ -1,4 +1,4 @@
-//! `pgio sql check`: whether the functions are there, and as they are to be.
+//! `pgio sql check`: compares the installed functions with those of this pgio.
 
 use clap::Args;
 use serde_json::json;
@@ -19,7 +19,7 @@ use crate::postgres::sql_emitter::{Difference, Installed, SqlEmitter, difference
 #[command(after_help = "\
 Examples:
   pgio sql check                         the functions in schema socket_io
-  pgio sql check --grant app             and whether the role app may emit
+  pgio sql check --grant app             and the privileges of the role app
   pgio sql check -o json | jq .differences")]
 pub(super) struct Check {
     #[command(flatten)]
@@ -42,8 +42,7 @@ impl Check {
             (Format::Text, None) => {}
             (Format::Text, Some(installed)) if found.is_empty() => {
                 let version = installed.version;
-                let text =
-                    format!("the functions in schema {schema} are as they should be, version {version}");
+                let text = format!("the functions in schema {schema} are unchanged, version {version}");
                 lines.text(&safe::line(&text))?;
             }
             (Format::Text, Some(_)) => {
@@ -64,7 +63,7 @@ impl Check {
                     1 => format!("1 difference in schema {schema}"),
                     _ => format!("{count} differences in schema {schema}"),
                 });
-                Err(failure.with_hint("pgio sql install makes the functions what they should be"))
+                Err(failure.with_hint("pgio sql install restores the functions"))
             }
         }
     }

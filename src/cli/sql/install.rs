@@ -1,4 +1,4 @@
-//! `pgio sql install`: the functions into the database.
+//! `pgio sql install`: installs or upgrades the functions.
 
 use clap::Args;
 use serde_json::json;
@@ -10,18 +10,17 @@ use crate::cli::output::lines::Lines;
 use crate::cli::output::safe;
 use crate::postgres::sql_emitter::{Outcome, SqlEmitter, VERSION};
 
-/// Install the functions, or bring those that are there up to date
+/// Install the functions, or upgrade them
 ///
-/// Runs the output of pgio sql print in one transaction: all of it is done, or nothing. It creates the schema and the
-/// attachment table where they are missing, and replaces functions that are older or were changed. The functions use
-/// --channel-prefix, --table-name and --payload-threshold, which have to be those of the servers. Roles keep their
-/// privileges; --grant adds to them.
+/// Runs the output of pgio sql print in one transaction. It creates the schema and the attachment table if they do not
+/// exist, and replaces functions that are older or were changed. The functions use --channel-prefix, --table-name and
+/// --payload-threshold, which have to match those of the servers. Roles keep their privileges; --grant adds to them.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  pgio sql install                           only this role may emit
-  pgio sql install --grant app --grant jobs  and two others
-  pgio sql install --schema events           another schema than socket_io
+  pgio sql install                           only the owner may emit
+  pgio sql install --grant app --grant jobs  two roles may emit as well
+  pgio sql install --schema events           in schema events
   pgio sql install --channel-prefix chat     for servers with that prefix")]
 pub(super) struct Install {
     #[command(flatten)]
@@ -36,7 +35,7 @@ impl Install {
         let outcome = emitter.install(global.settings()?, &self.grants.roles).await?;
         if let Some(owner) = outcome.after.superuser() {
             global.warn(&format!(
-                "the functions run with the rights of the superuser {owner}; the owner of {} would be enough",
+                "the functions run with the privileges of the superuser {owner}; install as the owner of {} instead",
                 outcome.after.table_name
             ));
         }

@@ -14,18 +14,18 @@ use crate::postgres::sql_emitter::{Name, SqlEmitter};
 /// Emit from SQL: install functions that any database client and any trigger can call
 ///
 /// The functions emit, join, leave, disconnect and server_side_emit are for statements, and broadcast_change is for
-/// triggers. What a transaction emits goes out when it commits, and never after a rollback. They are plain SQL and
-/// PL/pgSQL for PostgreSQL 12 and later, and need no extension. docs/sql.md is the manual.
+/// triggers. The events of a transaction are sent at its commit, and never after a rollback. The functions are plain
+/// SQL and PL/pgSQL for PostgreSQL 12 and later, and need no extension. docs/sql.md is the manual.
 ///
-/// The functions take the channel prefix, the table and the payload threshold of the servers when they are installed. They
-/// run with the rights of the role that installs them: install as the owner of the attachment table rather than as a
-/// superuser.
+/// The installation stores the channel prefix, the table and the payload threshold of the servers. The functions run
+/// with the privileges of the role that installs them (SECURITY DEFINER): install as the owner of the attachment table
+/// rather than as a superuser.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   pgio sql install --grant app     install, and let the role app emit
   pgio sql print >V7__emit.sql     the same as a migration
-  pgio sql check                   is it installed, and unchanged?
+  pgio sql check                   compare the installed functions
   psql -c \"SELECT socket_io.emit('price', '{\\\"EUR\\\": 42.5}')\"")]
 pub(super) struct Sql {
     #[command(subcommand)]
@@ -59,10 +59,10 @@ struct Schema {
     schema: Name,
 }
 
-/// Who may call them.
+/// The roles that may call the functions.
 #[derive(Args)]
 struct Grants {
-    /// A role that may call the functions; may be repeated [default: the owner alone]
+    /// Let this role call the functions. May be repeated [default: only the owner]
     #[arg(long = "grant", value_name = "ROLE")]
     roles: Vec<Name>,
 }

@@ -1,4 +1,4 @@
-//! `pgio sql print`: the functions as a file.
+//! `pgio sql print`: prints the functions as a migration.
 
 use clap::Args;
 
@@ -10,7 +10,8 @@ use crate::cli::output::lines::Lines;
 /// Print the SQL that installs the functions, as a migration for any tool
 ///
 /// Needs no database. The output is one migration: run it in one transaction, as Flyway, sqlx, Prisma and others do. It
-/// creates the attachment table too, where there is none. Running it again, or that of a newer pgio, upgrades in place.
+/// creates the attachment table if it does not exist. The migration is idempotent; that of a newer pgio upgrades in
+/// place.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

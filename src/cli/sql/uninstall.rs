@@ -1,4 +1,4 @@
-//! `pgio sql uninstall`: the functions out of the database.
+//! `pgio sql uninstall`: removes the functions.
 
 use clap::Args;
 use serde_json::json;
@@ -12,18 +12,19 @@ use crate::cli::output::safe;
 
 /// Remove the functions, their settings and their schema
 ///
-/// Refuses while a trigger uses them, and says which. The attachment table stays, as the servers need it; the schema stays
-/// where it holds anything else. Asks first on a terminal, and needs --yes without one.
+/// Refuses while a trigger uses the functions, and names the trigger. The attachment table stays, since the servers
+/// need it. The schema stays if it contains other objects. Asks for confirmation on a terminal, and needs --yes without
+/// one.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  pgio sql uninstall                     asks first
+  pgio sql uninstall                     with a confirmation
   pgio sql uninstall --yes               for scripts
-  pgio sql uninstall --schema events -y  those in another schema")]
+  pgio sql uninstall --schema events -y  in schema events")]
 pub(super) struct Uninstall {
     #[command(flatten)]
     schema: Schema,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(short, long)]
     yes: bool,
 }

@@ -1,4 +1,4 @@
-//! Which messages `tail` shows.
+//! The filters of `tail`.
 
 use globset::GlobMatcher;
 
@@ -72,6 +72,6 @@ impl Filter {
 pub(super) fn parse_kind(name: &str) -> Result<MessageKind, String> {
     name.parse().map_err(|_| {
         let names: Vec<_> = MessageKind::ALL.iter().map(|kind| kind.name()).collect();
-        format!("no such type; there are {}", names.join(", "))
+        format!("unknown type; the types are {}", names.join(", "))
     })
 }

@@ -1,4 +1,4 @@
-//! `pgio tail`: what the servers of a cluster say to each other, live.
+//! `pgio tail`: prints the messages between the servers of a cluster, live.
 
 mod filter;
 mod save;
@@ -31,47 +31,47 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Show the live traffic of the cluster, with attachments decoded
 ///
-/// Nobody notices it: a tail is no member of the cluster. It goes on after a restart of Postgres, and says on stderr
-/// what it may have missed.
+/// The tail is not a member of the cluster: no server counts it or waits for it. It reconnects after a restart of
+/// Postgres, and reports on stderr that it may have missed messages.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   pgio tail -n / -n admin --type broadcast   broadcasts, in two namespaces
-  pgio tail --event 'chat.*' --room r1       only some events, for one room
+  pgio tail --event 'chat.*' --room r1       filter by event and room
   pgio tail -o json | jq .args               event lines for programs
-  pgio tail -o json --for 1h > hour.jsonl    to be replayed with emit --from
-  pgio tail --save photos                    what attachments hold, as files")]
+  pgio tail -o json --for 1h > hour.jsonl    record, to replay with emit --from
+  pgio tail --save photos                    save attachments as files")]
 pub(super) struct Tail {
     #[command(flatten)]
     namespaces: Namespaces,
-    /// Only events whose name matches: * and ? and [a-z] and {a,b}. May be repeated
+    /// Print only events whose name matches: *, ?, [a-z], {a,b}. May be repeated
     #[arg(short, long = "event", value_name = "GLOB", value_parser = glob::parse)]
     events: Vec<globset::GlobMatcher>,
-    /// Only what is addressed to this room, or to a socket with this id. May be repeated
+    /// Print only messages to this room, or to the socket with this id. May be repeated
     #[arg(short, long = "room", value_name = "ROOM", allow_hyphen_values = true)]
     rooms: Vec<String>,
-    /// Only messages of this type, such as broadcast or sockets_join. May be repeated
+    /// Print only messages of this type, such as broadcast or sockets_join. May be repeated
     #[arg(short, long = "type", value_name = "TYPE", value_parser = filter::parse_kind)]
     types: Vec<MessageKind>,
-    /// Only messages of this sender: a server's uid or its first characters, or emitter. May be repeated
+    /// Print only messages of this sender: the uid of a server or its first characters, or emitter. May be repeated
     #[arg(short, long = "uid", value_name = "UID")]
     uids: Vec<String>,
-    /// Heartbeats, too
+    /// Print heartbeats as well
     #[arg(long)]
     heartbeats: bool,
-    /// Stop after so many messages
+    /// Stop after this many messages
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
-    /// Stop after so long
+    /// Stop after this time
     #[arg(long = "for", value_name = "TIME", value_parser = duration::parse)]
     for_: Option<Duration>,
-    /// Write each message that came as an attachment into this directory: ID.json, and its binary values as ID.1.bin, ...
+    /// Save each attachment in this directory: the message as ID.json, its binary values as ID.1.bin, ...
     #[arg(long, value_name = "DIR")]
     save: Option<PathBuf>,
-    /// Print whole lines, also where they are wider than the terminal
+    /// Do not truncate lines to the width of the terminal
     #[arg(long)]
     wide: bool,
-    /// Print the notifications as they travel: the channel, a tab, and the text
+    /// Print the raw notifications: the channel, a tab, and the payload
     #[arg(long)]
     raw: bool,
 }
@@ -154,12 +154,15 @@ fn tell(global: &Global, event: &Event) {
     match event {
         Event::Message(_) => {}
         Event::Missed(count) => {
-            global
-                .warn(&format!("{count} messages were dropped here: whoever reads this output is too slow"));
+            global.warn(&format!(
+                "{count} messages were dropped: the reader of this output is too slow (backpressure)"
+            ));
         }
-        Event::Lost(error) => global.warn(&format!("{error}; waiting for it to come back")),
+        Event::Lost(error) => global.warn(&format!("{error}; reconnecting")),
         Event::Restored(away) => {
-            global.warn(&format!("listening again after {away:.1?}; what was sent meanwhile is not shown, but for durable events"));
+            global.warn(&format!(
+                "reconnected after {away:.1?}; messages of this gap are missing, except durable events"
+            ));
         }
     }
 }

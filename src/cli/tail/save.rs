@@ -1,4 +1,4 @@
-//! `tail --save`: what travels in attachments, as files.
+//! `tail --save`: saves attachments as files.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! A message in one line, for eyes.
+//! A message as one line of text.
 
 use std::time::SystemTime;
 
@@ -20,7 +20,7 @@ const PLAIN: &str = "\x1b[0m";
 /// How much of a binary value is worth showing.
 const BINARY_SHOWN: usize = 8;
 
-/// One line, at most so many columns wide. What matters most comes first: when, where, what, for whom, from whom.
+/// One line, at most so many columns wide. The order is: time, namespace, message, recipients, sender.
 pub(in crate::cli) fn line(received: &Received, width: Option<usize>) -> String {
     let mut line = Line { text: String::new(), left: width.unwrap_or(usize::MAX) };
     line.add(DIM, &clock(received.time));
@@ -33,7 +33,7 @@ pub(in crate::cli) fn line(received: &Received, width: Option<usize>) -> String 
         Content::Message(message) => body(&mut line, &message.body),
         Content::Missing(header) => {
             line.add(BOLD, header.kind.name());
-            line.add(RED, " its attachment is missing: some server cleaned up first");
+            line.add(RED, " its attachment is missing: a server deleted the row first");
         }
         Content::Unreadable(header, error) => {
             line.add(BOLD, header.as_ref().map_or("malformed", |header| header.kind.name()));

@@ -1,7 +1,7 @@
-//! Which channels are wanted, and which the server has confirmed.
+//! The channels in use, and those for which the server has confirmed `LISTEN`.
 //!
-//! Owns both sets and the one statement that may be under way. Handles want and release channels; the server's answers
-//! come in; statements and confirmations come out. Invariant: with no statement under way and none to come, the wanted
+//! Owns both sets and the one statement that may be in progress. Handles want and release channels; the server's answers
+//! come in; statements and confirmations come out. Invariant: with no statement in progress and none to come, the wanted
 //! set equals the confirmed set.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
@@ -13,7 +13,7 @@ use super::delivery::Queue;
 use super::instances::Instances;
 use super::members::Member;
 use super::peers::Peers;
-use super::replay::Memory;
+use super::replay::DeliveredIds;
 use super::{Statement, SubscriptionId};
 use crate::Error;
 use crate::protocol::{Channel, Namespace, RequestId, Uid};
@@ -24,7 +24,7 @@ const AT_ONCE: usize = 256;
 /// How long to wait before a channel that the server refused is tried again, for those who have read it before.
 const RETRY_REFUSED: Duration = Duration::from_secs(1);
 
-/// A channel that somebody wants.
+/// A channel with subscriptions or requests.
 pub(super) struct ChannelState {
     pub(super) channel: Channel,
     pub(super) namespace: Namespace,
@@ -34,7 +34,7 @@ pub(super) struct ChannelState {
     /// The nodes of this process: one as a rule.
     pub(super) members: Vec<Member>,
     pub(super) queue: Queue,
-    pub(super) memory: Memory,
+    pub(super) memory: DeliveredIds,
     /// Tells this state from an earlier one of the same channel.
     pub(super) epoch: u64,
 }
@@ -147,13 +147,13 @@ impl Channels {
                 peers,
                 members: Vec::new(),
                 queue: Queue::default(),
-                memory: Memory::new(now, is_confirmed),
+                memory: DeliveredIds::new(now, is_confirmed),
                 epoch: *epoch,
             }
         })
     }
 
-    /// Takes a wish back. A channel that nobody wants is forgotten.
+    /// Removes one use of a channel. An unused channel is removed.
     pub(super) fn release(&mut self, channel: &Channel, take_back: impl FnOnce(&mut ChannelState)) {
         let Some(state) = self.wanted.get_mut(channel) else { return };
         take_back(state);
@@ -176,7 +176,7 @@ impl Channels {
         })
     }
 
-    /// The next statement, if none is under way and there is a difference to work off.
+    /// The next statement, if none is in progress and there is a difference to work off.
     pub(super) fn next_statement(&mut self) -> Option<Statement> {
         if self.under_way.is_some() {
             return None;
@@ -301,7 +301,7 @@ impl Channels {
         self.wanted.values_mut().for_each(|state| state.peers.lose());
     }
 
-    /// Shows the peers of all channels a look at the locks; returns those whose process has ended, in order.
+    /// Applies a snapshot of the locks to the peers of all channels; returns those whose process has ended, in order.
     pub(super) fn look(&mut self, instances: Option<&Instances>, now: Instant) -> Vec<(Channel, Uid)> {
         let mut gone = Vec::new();
         for (channel, state) in &mut self.wanted {
@@ -379,7 +379,7 @@ mod tests {
         listen(&mut channels);
         assert!(channels.misses_nothing());
 
-        // Nobody misses what nobody wants.
+        // A channel without subscriptions misses nothing.
         channels.disconnected();
         let main = Namespace::default().channel("socket.io").unwrap();
         channels.release(&main, |state| state.subscribers.clear());

@@ -1,4 +1,4 @@
-//! The order of one channel: a message whose row is on its way holds back those behind it.
+//! In-order delivery of one channel: a message whose row is being fetched blocks the messages behind it.
 //!
 //! Owns the messages that cannot be delivered yet. Invariant: slots leave in the order in which they came, and the bytes
 //! that they hold stay within the bound, beyond which messages are dropped and counted at their place.
@@ -24,7 +24,7 @@ pub(super) enum Slot {
     /// Its row is being looked up.
     Waiting(Waiting),
     /// It can be delivered.
-    Ready { received: Box<Received>, takers: Takers, row: Option<RowRead> },
+    Ready { received: Box<Received>, recipients: Recipients, row: Option<RowRead> },
     /// The durable events that were missed before this place, as far as they are not in slots of their own.
     Replay(Replay),
     /// A durable event that was missed, and whose row is not there any more.
@@ -36,7 +36,7 @@ pub(super) enum Slot {
 }
 
 /// The subscriptions that get a message.
-pub(super) enum Takers {
+pub(super) enum Recipients {
     /// These subscriptions.
     Known(Vec<SubscriptionId>),
     /// Those that want it and were made before it was.
@@ -61,14 +61,14 @@ pub(super) struct Waiting {
 /// How it is known that there is such a message.
 enum Origin {
     /// By a notification.
-    Notified { text: String, header: Header, takers: Vec<SubscriptionId> },
+    Notified { text: String, header: Header, recipients: Vec<SubscriptionId> },
     /// Its row was found after a gap.
     Found { made_at: Instant },
 }
 
 /// What may be delivered.
 pub(super) enum Released {
-    Message { received: Box<Received>, takers: Takers, row: Option<RowRead> },
+    Message { received: Box<Received>, recipients: Recipients, row: Option<RowRead> },
     Missed(u64),
     Goodbye(Uid),
 }
@@ -92,20 +92,20 @@ impl Slot {
         text: String,
         id: AttachmentId,
         header: Header,
-        takers: Vec<SubscriptionId>,
+        recipients: Vec<SubscriptionId>,
     ) -> Self {
-        Self::Waiting(Waiting { arrival, id, origin: Origin::Notified { text, header, takers } })
+        Self::Waiting(Waiting { arrival, id, origin: Origin::Notified { text, header, recipients } })
     }
 
     /// Once more the slot of a message that was read already.
-    fn waiting_again(id: AttachmentId, received: Received, takers: Takers) -> Self {
+    fn waiting_again(id: AttachmentId, received: Received, recipients: Recipients) -> Self {
         let Received { time, backend, text, content, .. } = received;
         let arrival = Arrival { time, backend };
-        let origin = match (takers, content.header()) {
-            (Takers::Known(takers), Some(header)) => Origin::Notified { text, header, takers },
-            (Takers::Replayed { made_at }, _) => Origin::Found { made_at },
+        let origin = match (recipients, content.header()) {
+            (Recipients::Known(recipients), Some(header)) => Origin::Notified { text, header, recipients },
+            (Recipients::Replayed { made_at }, _) => Origin::Found { made_at },
             // A notification has a header.
-            (Takers::Known(_), None) => return Self::Gone,
+            (Recipients::Known(_), None) => return Self::Gone,
         };
         Self::Waiting(Waiting { arrival, id, origin })
     }
@@ -204,8 +204,8 @@ impl Queue {
                 *slot = filled;
                 if row.is_ok() { Filled::Well } else { Filled::Failed }
             }
-            Slot::Ready { received, takers, row: Some(RowRead { id, is_once: true }) } => {
-                *slot = Slot::waiting_again(id, *received, takers);
+            Slot::Ready { received, recipients, row: Some(RowRead { id, is_once: true }) } => {
+                *slot = Slot::waiting_again(id, *received, recipients);
                 self.parked.insert(number, (id, needed));
                 Filled::Well
             }
@@ -238,7 +238,7 @@ impl Queue {
 
     /// Adds the place of the events that were missed before those to come. It takes no room.
     pub(super) fn push_replay(&mut self) {
-        // A listing that nobody has asked for yet will cover this as well.
+        // A listing that has not started yet will cover this as well.
         if !self.slots.iter().any(|slot| matches!(slot, Slot::Replay(Replay::Wanted))) {
             self.bytes += SLOT_BYTES;
             self.slots.push_back(Slot::Replay(Replay::Wanted));
@@ -296,7 +296,9 @@ impl Queue {
             return match slot {
                 Slot::Gone => continue,
                 Slot::Waiting(_) | Slot::Replay(_) => None,
-                Slot::Ready { received, takers, row } => Some(Released::Message { received, takers, row }),
+                Slot::Ready { received, recipients, row } => {
+                    Some(Released::Message { received, recipients, row })
+                }
                 Slot::Missed(count) => Some(Released::Missed(count)),
                 Slot::Goodbye(uid) => Some(Released::Goodbye(uid)),
             };
@@ -313,9 +315,11 @@ impl Waiting {
         max_memory: usize,
     ) -> Slot {
         let Self { arrival: Arrival { time, backend }, id, origin } = self;
-        let (text, header, takers) = match origin {
-            Origin::Notified { text, header, takers } => (text, Some(header), Takers::Known(takers)),
-            Origin::Found { made_at } => (String::new(), None, Takers::Replayed { made_at }),
+        let (text, header, recipients) = match origin {
+            Origin::Notified { text, header, recipients } => {
+                (text, Some(header), Recipients::Known(recipients))
+            }
+            Origin::Found { made_at } => (String::new(), None, Recipients::Replayed { made_at }),
         };
         let (mut bytes, mut memory, mut is_once) = (None, 0, header.is_none());
         let content = match row {
@@ -343,7 +347,7 @@ impl Waiting {
             Err(error) => Content::Unreadable(header, error.clone()),
         };
         let attachment = Some(Attached { id, bytes, memory });
-        let is_replayed = matches!(takers, Takers::Replayed { .. });
+        let is_replayed = matches!(recipients, Recipients::Replayed { .. });
         let text = match content.header().filter(|_| is_replayed) {
             // As its notification would have said it.
             Some(header) => format!("{}{id}\"}}", header.before_attachment_id()),
@@ -351,6 +355,6 @@ impl Waiting {
         };
         let received =
             Received { time, backend, channel: channel.clone(), text, attachment, content, is_replayed };
-        Slot::Ready { received: Box::new(received), takers, row: Some(RowRead { id, is_once }) }
+        Slot::Ready { received: Box::new(received), recipients, row: Some(RowRead { id, is_once }) }
     }
 }

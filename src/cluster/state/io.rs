@@ -1,4 +1,4 @@
-//! What goes into the machine, and what comes out.
+//! The inputs and outputs of the state machine.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -9,7 +9,8 @@ use bytes::Bytes;
 
 use crate::cluster::Event;
 use crate::protocol::{
-    AttachmentId, Body, Channel, Header, Look, Message, Namespace, RemoteSocket, RequestId, Uid, Value,
+    AttachmentId, Body, Channel, Header, LockSnapshot, Message, Namespace, RemoteSocket, RequestId, Uid,
+    Value,
 };
 use crate::{Error, Result};
 
@@ -72,7 +73,7 @@ pub struct LookUpId(pub u64);
 
 /// A request to all peers of a namespace.
 #[derive(Debug, Clone)]
-pub struct Question {
+pub struct NewRequest {
     /// Its id, which its answers carry.
     pub id: RequestId,
     /// The channel to ask on.
@@ -87,7 +88,7 @@ pub struct Question {
     pub deadline: Instant,
 }
 
-/// When a notification arrived, and from whom.
+/// When a notification arrived, and its sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Arrival {
     /// When it arrived.
@@ -113,7 +114,7 @@ pub enum Input {
         id: SubscriptionId,
     },
     /// A handle asks all peers. [`Output::Finished`] follows, by the deadline.
-    Ask(Question),
+    Ask(NewRequest),
     /// The caller no longer waits. Nothing follows.
     Cancel {
         /// The request.
@@ -125,10 +126,10 @@ pub enum Input {
         listening: Vec<Channel>,
     },
     /// The listening connection has not answered in time. It is kept, as it may wake up.
-    Silent,
+    Stalled,
     /// The silent connection answers again. Nothing was lost.
-    Awake,
-    /// The listening connection is lost, and with it every statement under way.
+    Resumed,
+    /// The listening connection is lost, and with it every statement in progress.
     Disconnected(Error),
     /// The answer to the last [`Output::Execute`].
     StatementDone(Result<()>),
@@ -138,13 +139,13 @@ pub enum Input {
         channel: Arc<str>,
         /// The payload.
         text: String,
-        /// When it arrived, and from whom.
+        /// When it arrived, and its sender.
         arrival: Arrival,
     },
     /// The reader of the connection dropped so many notifications at this place.
     Missed(u64),
-    /// A node of this process serves the namespace of a channel that a subscription reads. It ends with the subscription, with
-    /// a goodbye unless [`Input::Leave`] came before.
+    /// A node of this process serves the namespace of a channel that a subscription reads. It ends with the
+    /// subscription, with a goodbye unless [`Input::Leave`] came before.
     Join {
         /// The subscription.
         subscription: SubscriptionId,
@@ -170,7 +171,7 @@ pub enum Input {
         uid: Uid,
     },
     /// Which processes hold a lock.
-    Looked(Look),
+    Locks(LockSnapshot),
     /// The answer to an [`Output::Announce`].
     Announced(Result<()>),
     /// The answer to an [`Output::LookUp`].
@@ -231,7 +232,7 @@ pub struct Summary {
     pub knew_peers: bool,
 }
 
-/// What is to be done.
+/// The effects that the driver has to execute.
 pub enum Output {
     /// Execute this on the listening connection. [`Input::StatementDone`] is to follow before the next one comes.
     Execute(Statement),
@@ -257,7 +258,7 @@ pub enum Output {
         /// The messages.
         messages: Vec<Message>,
     },
-    /// Publish these signs of life, in one transaction. [`Input::Announced`] is to follow before the next ones come.
+    /// Publish these heartbeats in one transaction. [`Input::Announced`] has to follow before the next ones.
     Announce(Vec<Message>),
     /// A subscription is made, or refused.
     Subscribed {
@@ -310,8 +311,8 @@ impl fmt::Debug for Input {
             Self::Ask(question) => write!(f, "Ask {} on {}", question.id, question.channel),
             Self::Cancel { request } => write!(f, "Cancel {request}"),
             Self::Connected { listening } => write!(f, "Connected {listening:?}"),
-            Self::Silent => f.write_str("Silent"),
-            Self::Awake => f.write_str("Awake"),
+            Self::Stalled => f.write_str("Stalled"),
+            Self::Resumed => f.write_str("Resumed"),
             Self::Disconnected(error) => write!(f, "Disconnected: {error}"),
             Self::StatementDone(outcome) => write!(f, "StatementDone {outcome:?}"),
             Self::Notification { channel, text, .. } => write!(f, "Notification {channel} {text}"),
@@ -319,7 +320,7 @@ impl fmt::Debug for Input {
             Self::Join { channel, uid, .. } => write!(f, "Join {uid} on {channel}"),
             Self::OweGoodbye { channel, uid } => write!(f, "OweGoodbye {uid} on {channel}"),
             Self::Leave { channel, uid } => write!(f, "Leave {uid} on {channel}"),
-            Self::Looked(look) => write!(f, "{look:?}"),
+            Self::Locks(look) => write!(f, "{look:?}"),
             Self::Announced(outcome) => write!(f, "Announced {outcome:?}"),
             Self::Rows { look_up, rows } => {
                 write!(f, "Rows {look_up:?} {:?}", rows.as_ref().map(|rows| rows.keys().collect::<Vec<_>>()))

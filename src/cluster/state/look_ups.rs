@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use super::LookUpId;
 use crate::protocol::{AttachmentId, Channel};
 
-/// How long a message waits for its row while Postgres answers look-ups. Servers delete rows after 30 s unless told otherwise.
-/// While Postgres is away altogether, rows are not deleted either, and nothing else could be delivered.
+/// How long a message waits for its row while Postgres answers look-ups. Servers delete rows after 30 s unless told
+/// otherwise. While Postgres is unreachable, rows are not deleted either, and nothing else could be delivered.
 pub const LOOK_UP_DEADLINE: Duration = Duration::from_secs(10);
 
 /// How long it waits at most while notifications come and look-ups get no answer, as when the network loses what goes to the
@@ -22,7 +22,7 @@ const WITHOUT_ANSWER: Duration = Duration::from_secs(40);
 /// How long after an answer no message gives up: where many rows are waited for, its own has not been asked for yet.
 const AFTER_ANSWER: Duration = Duration::from_secs(2);
 
-/// How many statements may be under way at once.
+/// How many statements may be in progress at once.
 const AT_ONCE: usize = 4;
 
 /// How many rows one statement asks for at most. The server bounds their bytes.

@@ -1,12 +1,13 @@
-//! The nodes of this process: what each owes the other servers, and when.
+//! The nodes of this process: which heartbeats each has to publish, and when.
 //!
-//! A member says hello once it listens, answers the hello of others, and sends heartbeats while anybody may need them. Owns what
-//! is owed; what was heard, the looks and time come in; messages come out, those of all channels together. Invariants:
+//! A member publishes an initial heartbeat (hello) once it listens, answers the initial heartbeat of others, and sends
+//! heartbeats while another server may need them. Owns the pending announcements of all channels. In: received
+//! messages, snapshots of the advisory locks, time. Out: messages to publish in one commit. Invariants:
 //!
-//! - A hello, an answer and a goodbye are owed until they are committed: no later heartbeat would make up for them, and the
-//!   lock of this process shows all its nodes as live.
-//! - Heartbeats are due in every interval while this process holds no lock that was renewed lately, for a heartbeat timeout
-//!   after each hello, and while a live peer holds no lock, as it may be a server that knows of none.
+//! - A hello, an answer and a goodbye (adapter close) stay pending until they are committed: a later heartbeat does not
+//!   replace them, and the lock of this process shows all its nodes as live.
+//! - Heartbeats are due in every interval while this process holds no recently renewed lock, for a heartbeat timeout
+//!   after each hello, and while a live peer holds no lock, since it may be a server that does not read locks.
 //! - Nothing is due otherwise.
 
 use std::collections::BTreeMap;
@@ -16,24 +17,24 @@ use super::SubscriptionId;
 use super::channels::Channels;
 use crate::protocol::{Body, Channel, Message, MessageKind, Namespace, Uid};
 
-/// How often it is looked whether a heartbeat is due, at most and at least.
-const PULSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+/// The shortest and the longest interval between two checks whether a heartbeat is due.
+const TIMER_BOUNDS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
-/// How soon a heartbeat follows on the appearance of a peer that holds no lock: an adapter before 0.5 may say hello before it
-/// listens.
-const SECOND_WORD: Duration = Duration::from_millis(800);
+/// The delay of the second heartbeat for a new peer without a lock: an adapter before 0.5 may publish its initial
+/// heartbeat before it listens.
+const FOLLOWUP_DELAY: Duration = Duration::from_millis(800);
 
-/// For how long heartbeats come once a second after this process has lost its lock, so that one of them falls between any two
-/// looks of the others.
+/// How long heartbeats are sent every second after this process has lost its lock, so that at least one falls between
+/// two lock snapshots of every other node.
 const WITHOUT_LOCK: Duration = Duration::from_secs(5);
 
-/// The pause before what could not be published is tried again.
+/// The back-off before a failed announcement is retried.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// How many messages one commit holds.
 const AT_ONCE: usize = 1000;
 
-/// How many goodbyes may wait. Beyond that the others see nodes that have ended, until this process ends.
+/// The bound of the queue of goodbyes. Beyond it, other servers count departed nodes until this process ends.
 const MAX_GOODBYES: usize = 1 << 17;
 
 /// A node of this process in a channel.
@@ -42,34 +43,36 @@ pub(super) struct Member {
     pub(super) uid: Uid,
     /// The subscription with which it reads its channel. It ends with it.
     pub(super) subscription: SubscriptionId,
-    /// Whether it has to ask the others anew.
-    owes_hello: bool,
-    /// Whether it has to show that it is there. A hello would not do: whoever asked would take it for a node that starts.
-    owes_heartbeat: bool,
+    /// Whether it has to publish an initial heartbeat.
+    hello_pending: bool,
+    /// Whether it has to publish a heartbeat. An initial heartbeat would not do: its receiver would take this node for
+    /// a new one.
+    heartbeat_pending: bool,
     /// What is being published.
-    sending: Option<Owed>,
-    /// When it last published anything, as far as it was heard or said so.
-    last_word: Instant,
-    /// When it last said hello; `None` while it may say it again at once.
+    sending: Option<Announcement>,
+    /// When it last published a message, as far as known.
+    last_published: Instant,
+    /// When it last published an initial heartbeat; `None` while it may publish one at once.
     last_hello: Option<Instant>,
-    /// Whether the others may know of it.
+    /// Whether other servers may know of it.
     pub(super) has_spoken: bool,
-    /// Whether its first hello is committed. Before that it sends no heartbeats: whose first word is one, was there before.
-    has_greeted: bool,
-    /// Until when others may not have heard its hello.
+    /// Whether its first initial heartbeat is committed. Before that it sends no plain heartbeats: they would make it
+    /// look like a node that was there before.
+    hello_committed: bool,
+    /// Until when other servers may have missed its initial heartbeat.
     uncertain_until: Instant,
-    /// When heartbeats are due for peers that have just appeared: the next, and the last. They may be equal.
-    second_words: Option<(Instant, Instant)>,
+    /// When the next and the last heartbeat for new peers are due. They may be equal.
+    followup_heartbeats: Option<(Instant, Instant)>,
 }
 
-/// What is owed.
+/// An announcement that has to be published.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Owed {
+enum Announcement {
     Heartbeat,
     Hello,
 }
 
-impl Owed {
+impl Announcement {
     fn body(self) -> Body {
         match self {
             Self::Heartbeat => Body::Heartbeat,
@@ -82,78 +85,79 @@ impl Member {
     pub(super) fn new(
         uid: Uid,
         subscription: SubscriptionId,
-        owes_hello: bool,
+        hello_pending: bool,
         now: Instant,
         timeout: Duration,
     ) -> Self {
         Self {
             uid,
             subscription,
-            owes_hello,
-            owes_heartbeat: false,
+            hello_pending,
+            heartbeat_pending: false,
             sending: None,
-            last_word: now,
-            last_hello: (!owes_hello).then_some(now),
-            has_spoken: !owes_hello,
-            has_greeted: !owes_hello,
+            last_published: now,
+            last_hello: (!hello_pending).then_some(now),
+            has_spoken: !hello_pending,
+            hello_committed: !hello_pending,
             uncertain_until: now + timeout,
-            second_words: None,
+            followup_heartbeats: None,
         }
     }
 
-    /// A message of its channel was heard. Returns whether it owes an answer.
+    /// Handles a message of its channel. Returns whether it has to answer.
     pub(super) fn hear(&mut self, uid: &Uid, kind: MessageKind, now: Instant) -> bool {
         if *uid == self.uid {
-            self.last_word = self.last_word.max(now);
+            self.last_published = self.last_published.max(now);
             return false;
         }
         let asks = kind == MessageKind::InitialHeartbeat;
-        self.owes_heartbeat |= asks;
+        self.heartbeat_pending |= asks;
         asks
     }
 
     /// A peer has appeared that holds no lock.
-    pub(super) fn meet(&mut self, now: Instant) {
-        let at = now + SECOND_WORD;
-        self.second_words = Some(self.second_words.map_or((at, at), |(next, last)| (next, last.max(at))));
+    pub(super) fn on_peer_without_lock(&mut self, now: Instant) {
+        let at = now + FOLLOWUP_DELAY;
+        self.followup_heartbeats =
+            Some(self.followup_heartbeats.map_or((at, at), |(next, last)| (next, last.max(at))));
     }
 
-    /// It listens again after messages were lost: the others are to be asked anew.
-    pub(super) fn come_back(&mut self, now: Instant, timeout: Duration) {
+    /// It listens again after a gap: it has to discover the peers again.
+    pub(super) fn on_reconnect(&mut self, now: Instant, timeout: Duration) {
         self.last_hello = None;
-        self.owes_hello = true;
+        self.hello_pending = true;
         self.uncertain_until = now + timeout;
     }
 
-    fn say(&mut self, says: Owed, now: Instant) {
+    fn say(&mut self, says: Announcement, now: Instant) {
         self.owe(says, false);
-        (self.sending, self.last_word, self.has_spoken) = (Some(says), now, true);
+        (self.sending, self.last_published, self.has_spoken) = (Some(says), now, true);
         // An answer now may come before its asker listens.
-        self.second_words =
-            self.second_words.filter(|(_, last)| *last > now).map(|(next, last)| match next > now {
+        self.followup_heartbeats =
+            self.followup_heartbeats.filter(|(_, last)| *last > now).map(|(next, last)| match next > now {
                 true => (next, last),
                 false => (last, last),
             });
-        if says == Owed::Hello {
+        if says == Announcement::Hello {
             self.last_hello = Some(now);
         }
     }
 
     /// The others may have given it up, and know it again by its next heartbeat.
     pub(super) fn reappear(&mut self) {
-        self.owes_heartbeat = true;
+        self.heartbeat_pending = true;
     }
 
-    fn owe(&mut self, says: Owed, owes: bool) {
+    fn owe(&mut self, says: Announcement, owes: bool) {
         match says {
-            Owed::Heartbeat => self.owes_heartbeat = owes,
-            Owed::Hello => self.owes_hello = owes,
+            Announcement::Heartbeat => self.heartbeat_pending = owes,
+            Announcement::Hello => self.hello_pending = owes,
         }
     }
 
     /// Messages were dropped. It asks the others anew, but not again and again: what is asked is more to read.
     pub(super) fn miss(&mut self) {
-        self.owes_hello = true;
+        self.hello_pending = true;
     }
 }
 
@@ -161,23 +165,23 @@ impl Member {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Turn {
     /// It has to say that now.
-    Say(Owed),
+    Say(Announcement),
     /// It sends heartbeats, and the next one is due then.
     Later(Instant),
-    /// Nobody needs its heartbeats.
+    /// No other server needs its heartbeats.
     Quiet,
 }
 
 /// How often members speak.
 #[derive(Debug, Clone)]
-pub(super) struct Rhythm {
+pub(super) struct HeartbeatSchedule {
     pub(super) interval: Duration,
     pub(super) timeout: Duration,
-    /// Whether heartbeats are sent whoever is there.
+    /// Whether heartbeats are always sent.
     pub(super) is_always: bool,
 }
 
-impl Rhythm {
+impl HeartbeatSchedule {
     /// The interval after this process has lost its lock: shorter than that between two looks of the others.
     fn quick(&self) -> Duration {
         self.interval.min(self.timeout / 8).min(Duration::from_secs(1))
@@ -186,9 +190,9 @@ impl Rhythm {
 
 /// When the members speak.
 #[derive(Debug)]
-pub(super) struct Pulse {
-    rhythm: Rhythm,
-    /// When a look last showed that this process holds a lock.
+pub(super) struct HeartbeatTimer {
+    schedule: HeartbeatSchedule,
+    /// When a snapshot last showed that this process holds a lock.
     held_at: Option<Instant>,
     /// Since when it does not, after it did.
     lost_at: Option<Instant>,
@@ -201,10 +205,10 @@ pub(super) struct Pulse {
     retry_at: Option<Instant>,
 }
 
-impl Pulse {
-    pub(super) fn new(rhythm: Rhythm) -> Self {
+impl HeartbeatTimer {
+    pub(super) fn new(schedule: HeartbeatSchedule) -> Self {
         Self {
-            rhythm,
+            schedule,
             held_at: None,
             lost_at: None,
             goodbyes: BTreeMap::new(),
@@ -214,8 +218,8 @@ impl Pulse {
         }
     }
 
-    /// A look has shown whether this process holds a lock. Returns true if it does again, after it did not, or had no time to
-    /// renew it: the others may have given up its nodes meanwhile.
+    /// A snapshot has shown whether this process holds a lock. Returns true if it does again, after it did not, or had
+    /// no time to renew it: the others may have given up its nodes meanwhile.
     pub(super) fn looked(&mut self, now: Instant, holds: bool) -> bool {
         if !holds || self.is_stale(now) {
             self.lose_lock(now);
@@ -228,10 +232,10 @@ impl Pulse {
 
     /// Whether the lock was not renewed for so long that the others may soon give up the nodes of this process.
     fn is_stale(&self, now: Instant) -> bool {
-        self.held_at.is_some_and(|at| now.saturating_duration_since(at) > self.rhythm.timeout / 2)
+        self.held_at.is_some_and(|at| now.saturating_duration_since(at) > self.schedule.timeout / 2)
     }
 
-    /// The lock is gone, or nobody may count on it any longer.
+    /// The lock is lost, or is too old to prove liveness.
     pub(super) fn lose_lock(&mut self, now: Instant) {
         if self.held_at.take().is_some() {
             self.lost_at = Some(now);
@@ -245,8 +249,8 @@ impl Pulse {
     }
 
     /// A peer that expects heartbeats has appeared.
-    pub(super) fn meet(&mut self, now: Instant) {
-        self.wake(now + SECOND_WORD);
+    pub(super) fn on_peer_without_lock(&mut self, now: Instant) {
+        self.wake(now + FOLLOWUP_DELAY);
     }
 
     /// A node has ended, and its goodbye is still to be published.
@@ -268,9 +272,9 @@ impl Pulse {
         Some(self.retry_at.map_or(next, |retry| next.max(retry)))
     }
 
-    /// What is to be published now, in one commit. [`published`](Self::published) has to follow, if it is anything.
+    /// The messages to publish now, in one commit. If there are any, [`published`](Self::published) has to follow.
     pub(super) fn collect(&mut self, now: Instant, channels: &mut Channels) -> Vec<Message> {
-        let (shortest, longest) = PULSE;
+        let (shortest, longest) = TIMER_BOUNDS;
         self.retry_at = None;
         if self.is_stale(now) {
             self.lose_lock(now);
@@ -279,7 +283,7 @@ impl Pulse {
         let mut turns = Vec::new();
         for (state, is_heard) in channels.with_members() {
             let uids = state.members.iter().map(|member| &member.uid);
-            let is_expected = state.peers.expect_heartbeats(uids, now, self.rhythm.timeout);
+            let is_expected = state.peers.expect_heartbeats(uids, now, self.schedule.timeout);
             for member in &state.members {
                 self.wake(now + longest);
                 let turn = self.turn(member, is_expected, is_heard, now);
@@ -291,9 +295,9 @@ impl Pulse {
                 }
             }
         }
-        // Whoever is due soon goes with the others, and with them from then on.
-        let is_any_due = turns.iter().any(|(_, _, turn)| *turn == Turn::Say(Owed::Heartbeat));
-        let soon = now + self.rhythm.interval / 2;
+        // Heartbeats that are due soon join this commit, so that later ones are due together.
+        let is_any_due = turns.iter().any(|(_, _, turn)| *turn == Turn::Say(Announcement::Heartbeat));
+        let soon = now + self.schedule.interval / 2;
         turns.retain(|(_, _, turn)| match turn {
             Turn::Later(at) => is_any_due && *at <= soon,
             _ => true,
@@ -313,7 +317,7 @@ impl Pulse {
         for (channel, uid, turn) in turns {
             let Some(state) = channels.get_mut(&channel) else { continue };
             let Some(member) = state.members.iter_mut().find(|member| member.uid == uid) else { continue };
-            let says = if let Turn::Say(owed) = turn { owed } else { Owed::Heartbeat };
+            let says = if let Turn::Say(owed) = turn { owed } else { Announcement::Heartbeat };
             member.say(says, now);
             let body = says.body();
             self.under_way.push((channel, uid.clone(), body.kind()));
@@ -323,26 +327,26 @@ impl Pulse {
     }
 
     fn turn(&self, member: &Member, is_expected: bool, is_heard: bool, now: Instant) -> Turn {
-        let Rhythm { interval, is_always, .. } = self.rhythm;
+        let HeartbeatSchedule { interval, is_always, .. } = self.schedule;
         // The answers to the last hello may still come.
         let hello_at = member.last_hello.map_or(now, |at| at + interval);
-        if member.has_greeted && member.owes_heartbeat {
-            return Turn::Say(Owed::Heartbeat);
+        if member.hello_committed && member.heartbeat_pending {
+            return Turn::Say(Announcement::Heartbeat);
         }
-        if member.owes_hello && is_heard && hello_at <= now {
-            return Turn::Say(Owed::Hello);
+        if member.hello_pending && is_heard && hello_at <= now {
+            return Turn::Say(Announcement::Hello);
         }
-        if !member.has_greeted {
+        if !member.hello_committed {
             return Turn::Quiet;
         }
         if !is_always && self.held_at.is_some() && now >= member.uncertain_until && !is_expected {
             return Turn::Quiet;
         }
         let is_alarmed = self.lost_at.is_some_and(|at| now.saturating_duration_since(at) <= WITHOUT_LOCK);
-        let interval = if is_alarmed { self.rhythm.quick() } else { interval };
-        let due = member.last_word + interval;
-        let due = member.second_words.map_or(due, |(next, _)| next.min(due));
-        if due <= now { Turn::Say(Owed::Heartbeat) } else { Turn::Later(due) }
+        let interval = if is_alarmed { self.schedule.quick() } else { interval };
+        let due = member.last_published + interval;
+        let due = member.followup_heartbeats.map_or(due, |(next, _)| next.min(due));
+        if due <= now { Turn::Say(Announcement::Heartbeat) } else { Turn::Later(due) }
     }
 
     /// What became of what was collected last.
@@ -357,9 +361,9 @@ impl Pulse {
             let members = channels.get_mut(&channel).map(|state| &mut state.members);
             if let Some(member) = members.and_then(|all| all.iter_mut().find(|member| member.uid == uid)) {
                 let said = member.sending.take();
-                member.has_greeted |= is_committed && said == Some(Owed::Hello);
+                member.hello_committed |= is_committed && said == Some(Announcement::Hello);
                 if !is_committed {
-                    if said == Some(Owed::Hello) {
+                    if said == Some(Announcement::Hello) {
                         member.last_hello = None;
                     }
                     if let Some(said) = said {

@@ -11,9 +11,9 @@
 //! 4. The messages of a channel are delivered in the order of their notifications, once. A slow look-up delays its own
 //!    channel only, and no longer than [`LOOK_UP_DEADLINE`].
 //!
-//! Limits: [`Input::Silent`] has to come before a peer's heartbeat timeout can pass unheard, at the latest a heartbeat
+//! Limits: [`Input::Stalled`] has to come before a peer's heartbeat timeout can pass unheard, at the latest a heartbeat
 //! timeout less a heartbeat interval after the connection fell silent. A connection that falls silent within the
-//! [`DISCOVERY`] of a request, after the question came back, is noticed too late for that request: peers that it did not
+//! [`DISCOVERY`] of a request, after the question arrived, is noticed too late for that request: peers that it did not
 //! know yet are missing, and it is called complete.
 
 #![forbid(unsafe_code)]
@@ -34,17 +34,17 @@ use std::time::{Duration, Instant};
 
 use super::Event;
 use crate::Error;
-use crate::protocol::{Channel, Look, RequestId, Uid};
+use crate::protocol::{Channel, LockSnapshot, RequestId, Uid};
 use channels::{ChannelState, Channels, Confirmation};
 use instances::Instances;
 use look_ups::LookUps;
-use members::{Member, Pulse, Rhythm};
+use members::{HeartbeatSchedule, HeartbeatTimer, Member};
 use replay::Replays;
-use requests::{Parting, Requests, Step};
+use requests::{Departure, RequestStep, Requests};
 
 pub use io::{
-    Arrival, Config, DurableRow, DurableRows, Input, Interest, LookUpId, Output, Question, Reply, Row, Rows,
-    Statement, SubscriptionId, Summary,
+    Arrival, Config, DurableRow, DurableRows, Input, Interest, LookUpId, NewRequest, Output, Reply, Row,
+    Rows, Statement, SubscriptionId, Summary,
 };
 pub use look_ups::LOOK_UP_DEADLINE;
 pub use peers::{LiveNode, Liveness, NspSupport};
@@ -60,9 +60,9 @@ enum Link {
     Unopened,
     /// It answers.
     Up,
-    /// It is open, and has not answered in time. What was sent meanwhile may still come.
-    Silent,
-    /// It is lost. What is sent meanwhile is missed.
+    /// It is open, but stalled. Messages of the stall may still arrive.
+    Stalled,
+    /// It is lost. Messages are missed until the reconnect.
     Lost,
 }
 
@@ -70,20 +70,20 @@ enum Link {
 struct Subscription {
     channels: Vec<Channel>,
     interest: Interest,
-    /// The channels that the server has not confirmed; empty while it is [`Standing::Made`].
+    /// The channels that the server has not confirmed; empty while it is [`SubscriptionState::Subscribed`].
     unconfirmed: HashSet<Channel>,
-    standing: Standing,
+    standing: SubscriptionState,
     /// When it was made first: events from before that are not for it.
     made_at: Option<Instant>,
 }
 
 /// How far a subscription has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Standing {
+enum SubscriptionState {
     /// Its subscriber waits for [`Output::Subscribed`].
-    Making,
-    /// Nothing is missed without a word.
-    Made,
+    Subscribing,
+    /// Every gap is reported to the subscription.
+    Subscribed,
     /// Its subscriber knows of a loss since that moment, and is to be told of its end.
     Lost(Instant),
 }
@@ -101,17 +101,17 @@ pub struct ClusterState {
     /// Since when the connection is silent, while it is.
     silent_since: Option<Instant>,
     instances: Instances,
-    pulse: Pulse,
+    heartbeat_timer: HeartbeatTimer,
     outputs: VecDeque<Output>,
     next_tick: Option<Instant>,
     /// Reused from one notification to the next.
-    takers: Vec<SubscriptionId>,
+    recipients: Vec<SubscriptionId>,
 }
 
 impl ClusterState {
     /// A machine without a connection.
     pub fn new(config: Config) -> Self {
-        let rhythm = Rhythm {
+        let schedule = HeartbeatSchedule {
             interval: config.heartbeat_interval,
             timeout: config.heartbeat_timeout,
             is_always: config.always_heartbeats,
@@ -127,10 +127,10 @@ impl ClusterState {
             replays: Replays::default(),
             silent_since: None,
             instances: Instances::default(),
-            pulse: Pulse::new(rhythm),
+            heartbeat_timer: HeartbeatTimer::new(schedule),
             outputs: VecDeque::new(),
             next_tick: None,
-            takers: Vec::new(),
+            recipients: Vec::new(),
         }
     }
 
@@ -142,8 +142,8 @@ impl ClusterState {
             Input::Ask(question) => self.ask(now, question),
             Input::Cancel { request } => self.end_request(&request),
             Input::Connected { listening } => self.connected(now, listening),
-            Input::Silent => self.silent(now),
-            Input::Awake => self.awake(now),
+            Input::Stalled => self.silent(now),
+            Input::Resumed => self.awake(now),
             Input::Disconnected(error) => self.disconnected(now, &error),
             Input::StatementDone(outcome) => self.statement_done(now, outcome),
             Input::Notification { channel, text, arrival } => self.notification(now, &channel, text, arrival),
@@ -160,11 +160,11 @@ impl ClusterState {
             }
             Input::OweGoodbye { channel, uid } => {
                 let namespace = channel.namespace(&self.config.channel_prefix).unwrap_or_default();
-                self.pulse.owe_goodbye(now, channel, namespace, uid);
+                self.heartbeat_timer.owe_goodbye(now, channel, namespace, uid);
             }
-            Input::Looked(look) => self.looked(now, look),
+            Input::Locks(look) => self.looked(now, look),
             Input::Announced(outcome) => {
-                self.pulse.published(now, outcome.is_ok(), &mut self.channels);
+                self.heartbeat_timer.published(now, outcome.is_ok(), &mut self.channels);
             }
             Input::Published { request, outcome } => {
                 let step = self.requests.published(&request, outcome);
@@ -179,7 +179,7 @@ impl ClusterState {
             self.next_tick = self.channels.has_any().then(|| now + TICK);
             if self.link == Link::Up {
                 for (channel, uid) in self.channels.prune_peers(now, self.config.heartbeat_timeout) {
-                    self.peer_left(&channel, &uid, Parting::Silence);
+                    self.peer_left(&channel, &uid, Departure::TimedOut);
                 }
             }
         }
@@ -201,8 +201,8 @@ impl ClusterState {
 
     /// Publishes what the nodes of this process owe.
     fn announce(&mut self, now: Instant) {
-        if self.pulse.next_deadline().is_some_and(|at| at <= now) {
-            let messages = self.pulse.collect(now, &mut self.channels);
+        if self.heartbeat_timer.next_deadline().is_some_and(|at| at <= now) {
+            let messages = self.heartbeat_timer.collect(now, &mut self.channels);
             if !messages.is_empty() {
                 self.outputs.push_back(Output::Announce(messages));
             }
@@ -217,7 +217,7 @@ impl ClusterState {
             self.look_ups.next_deadline(self.link == Link::Up),
             self.replays.next_deadline(self.link == Link::Up),
             self.channels.next_retry(),
-            self.pulse.next_deadline(),
+            self.heartbeat_timer.next_deadline(),
         ];
         all.into_iter().flatten().min()
     }
@@ -227,7 +227,7 @@ impl ClusterState {
         if let Some(output) = self.outputs.pop_front() {
             return Some(output);
         }
-        if matches!(self.link, Link::Up | Link::Silent)
+        if matches!(self.link, Link::Up | Link::Stalled)
             && let Some(statement) = self.channels.next_statement()
         {
             return Some(Output::Execute(statement));
@@ -278,12 +278,12 @@ impl ClusterState {
             subscriptions: self.subscriptions.len(),
             requests: self.requests.len(),
             look_ups: self.look_ups.len(),
-            goodbyes: self.pulse.goodbyes(),
+            goodbyes: self.heartbeat_timer.goodbyes(),
             waiting_bytes: self.channels.waiting_bytes(),
         }
     }
 
-    /// The channels that somebody wants, and those that the server has confirmed.
+    /// The channels with subscriptions, and those that the server has confirmed.
     pub fn channel_sets(&self) -> (Vec<Channel>, Vec<Channel>) {
         self.channels.sets()
     }
@@ -303,11 +303,11 @@ impl ClusterState {
         self.next_tick.get_or_insert(now + TICK);
         let standing = if unconfirmed.is_empty() {
             self.outputs.push_back(Output::Subscribed { id, outcome: Ok(()) });
-            Standing::Made
+            SubscriptionState::Subscribed
         } else {
-            Standing::Making
+            SubscriptionState::Subscribing
         };
-        let made_at = (standing == Standing::Made).then_some(now);
+        let made_at = (standing == SubscriptionState::Subscribed).then_some(now);
         let subscription = Subscription { channels, interest, unconfirmed, standing, made_at };
         self.subscriptions.insert(id, subscription);
     }
@@ -322,7 +322,12 @@ impl ClusterState {
             if let Some(state) = self.channels.get_mut(channel) {
                 for member in state.members.extract_if(.., |member| member.subscription == id) {
                     if member.has_spoken {
-                        self.pulse.owe_goodbye(now, channel.clone(), state.namespace.clone(), member.uid);
+                        self.heartbeat_timer.owe_goodbye(
+                            now,
+                            channel.clone(),
+                            state.namespace.clone(),
+                            member.uid,
+                        );
                     }
                 }
             }
@@ -337,7 +342,7 @@ impl ClusterState {
         }
     }
 
-    fn ask(&mut self, now: Instant, question: Question) {
+    fn ask(&mut self, now: Instant, question: NewRequest) {
         let channel = question.channel.clone();
         let hears = self.hears(now);
         let state = self.channels.want(now, &channel, &self.config.channel_prefix, hears);
@@ -358,10 +363,10 @@ impl ClusterState {
         }
     }
 
-    fn take_step(&mut self, request: RequestId, step: Step) {
+    fn take_step(&mut self, request: RequestId, step: RequestStep) {
         match step {
-            Step::Wait => {}
-            Step::Finish(outcome) => {
+            RequestStep::Wait => {}
+            RequestStep::Finish(outcome) => {
                 self.end_request(&request);
                 self.outputs.push_back(Output::Finished { request, outcome });
             }
@@ -376,11 +381,11 @@ impl ClusterState {
         }
     }
 
-    fn peer_left(&mut self, channel: &Channel, uid: &Uid, parting: Parting) {
+    fn peer_left(&mut self, channel: &Channel, uid: &Uid, departure: Departure) {
         let Some(state) = self.channels.get(channel) else { return };
         let asked: Vec<_> = state.requests.iter().cloned().collect();
         for request in asked {
-            let step = self.requests.peer_left(&request, uid, parting);
+            let step = self.requests.peer_left(&request, uid, departure);
             self.take_step(request, step);
         }
     }
@@ -407,18 +412,18 @@ impl ClusterState {
         if state.subscribers.contains(&subscription) && state.members.iter().all(|member| member.uid != uid) {
             let timeout = self.config.heartbeat_timeout;
             state.members.push(Member::new(uid, subscription, owes_hello, now, timeout));
-            self.pulse.wake(now);
+            self.heartbeat_timer.wake(now);
         }
     }
 
-    /// A look at the locks: peers live whose process has renewed its own.
-    fn looked(&mut self, now: Instant, look: Look) {
+    /// Applies a snapshot of the locks: peers whose process has renewed its lock are live.
+    fn looked(&mut self, now: Instant, look: LockSnapshot) {
         if self.link != Link::Up {
             return;
         }
-        if self.pulse.looked(now, look.holds) {
+        if self.heartbeat_timer.looked(now, look.holds) {
             self.channels.members().for_each(Member::reappear);
-            self.pulse.wake(now);
+            self.heartbeat_timer.wake(now);
         }
         let instances = match look.beats {
             Some(beats) => {
@@ -428,22 +433,22 @@ impl ClusterState {
             None => None,
         };
         for (channel, uid) in self.channels.look(instances, now) {
-            self.peer_left(&channel, &uid, Parting::Silence);
+            self.peer_left(&channel, &uid, Departure::TimedOut);
         }
     }
 
     fn silent(&mut self, now: Instant) {
         if self.link == Link::Up {
-            self.link = Link::Silent;
+            self.link = Link::Stalled;
             self.silent_since = Some(now);
-            self.pulse.lose_lock(now);
+            self.heartbeat_timer.lose_lock(now);
             self.channels.interrupt_peers();
             self.requests.interrupt();
         }
     }
 
     fn awake(&mut self, now: Instant) {
-        if self.link == Link::Silent {
+        if self.link == Link::Stalled {
             self.link = Link::Up;
             self.silent_since = None;
             self.look_ups.restart_deadlines(now);
@@ -456,13 +461,13 @@ impl ClusterState {
         self.link = Link::Lost;
         let since = self.silent_since.take().unwrap_or(now);
         self.channels.interrupted(since);
-        self.pulse.lose_lock(now);
+        self.heartbeat_timer.lose_lock(now);
         self.channels.disconnected();
         self.lose_questions();
         for (id, subscription) in &mut self.subscriptions {
             // A second loss before the first was made good belongs to the first.
-            if subscription.standing == Standing::Made && !subscription.channels.is_empty() {
-                subscription.standing = Standing::Lost(now);
+            if subscription.standing == SubscriptionState::Subscribed && !subscription.channels.is_empty() {
+                subscription.standing = SubscriptionState::Lost(now);
                 let event = Event::Lost(error.clone());
                 self.outputs.push_back(Output::Deliver { subscription: *id, event, bytes: 0 });
             }
@@ -481,8 +486,8 @@ impl ClusterState {
             if outcome.is_ok() && self.link == Link::Up {
                 state.peers.resume(now, self.config.heartbeat_timeout);
                 for member in &mut state.members {
-                    member.come_back(now, self.config.heartbeat_timeout);
-                    self.pulse.wake(now);
+                    member.on_reconnect(now, self.config.heartbeat_timeout);
+                    self.heartbeat_timer.wake(now);
                 }
             }
             let ends_gap = outcome.is_ok() && state.memory.hears(now);
@@ -500,7 +505,7 @@ impl ClusterState {
                 }
                 match &outcome {
                     Ok(()) => self.send_request(now, &request),
-                    Err(error) => self.take_step(request, Step::Finish(Err(error.clone()))),
+                    Err(error) => self.take_step(request, RequestStep::Finish(Err(error.clone()))),
                 }
             }
         }
@@ -520,19 +525,19 @@ impl ClusterState {
                 if !subscription.unconfirmed.is_empty() {
                     return;
                 }
-                match std::mem::replace(&mut subscription.standing, Standing::Made) {
-                    Standing::Making => {
+                match std::mem::replace(&mut subscription.standing, SubscriptionState::Subscribed) {
+                    SubscriptionState::Subscribing => {
                         subscription.made_at = Some(now);
                         self.outputs.push_back(Output::Subscribed { id, outcome: Ok(()) });
                     }
-                    Standing::Made => {}
-                    Standing::Lost(since) => {
+                    SubscriptionState::Subscribed => {}
+                    SubscriptionState::Lost(since) => {
                         let event = Event::Restored(now.saturating_duration_since(since));
                         self.outputs.push_back(Output::Deliver { subscription: id, event, bytes: 0 });
                     }
                 }
             }
-            Err(error) if subscription.standing == Standing::Making => {
+            Err(error) if subscription.standing == SubscriptionState::Subscribing => {
                 self.outputs.push_back(Output::Subscribed { id, outcome: Err(error.clone()) });
                 self.unsubscribe(now, id);
             }
@@ -545,13 +550,13 @@ impl ClusterState {
 /// What a machine still holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Remains {
-    /// Channels that somebody wants.
+    /// Channels with subscriptions.
     pub wanted: usize,
     /// Channels that the server has confirmed.
     pub confirmed: usize,
     /// Subscriptions.
     pub subscriptions: usize,
-    /// Requests under way.
+    /// Pending requests.
     pub requests: usize,
     /// Rows that are wanted or being looked up.
     pub look_ups: usize,

@@ -4,19 +4,20 @@
 //! holds a lock need not publish anything. The lock counts only for a peer with a heartbeat since messages were last lost, as
 //! the instance may serve other namespaces alone.
 //!
-//! After its goodbye a peer counts again only if it sends a heartbeat: what it published by other connections may be committed
-//! after the goodbye, and a request that waited for it would wait until its deadline.
+//! After its goodbye a peer counts again only if it sends a heartbeat: what it published by other connections may be
+//! committed after the goodbye, and a request that waited for it would wait until its deadline.
 //!
 //! Invariant: the peers are called known only when every live one must have
 //! been heard: [`DISCOVERY`] after an initial heartbeat, which every version answers at once, and with no gap since.
 //!
-//! Anybody who may publish can do so under any number of names, so the peers are bounded: those that were there first
-//! stay, further ones are not counted, and the peers are not called known until a heartbeat timeout after the last of these.
+//! A program that may publish can forge any number of uids, so the number of peers is bounded: the first ones stay,
+//! further ones are not counted, and the peers are not called known until a heartbeat timeout after the last uncounted
+//! message.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::instances::{Instances, Standing};
+use super::instances::{Instances, LockStatus};
 use super::requests::DISCOVERY;
 use crate::protocol::{Header, Instance, MessageKind, Uid};
 
@@ -35,14 +36,14 @@ pub struct LiveNode {
     pub last_heard: Instant,
     /// Whether its messages name their namespace.
     pub nsp_support: NspSupport,
-    /// How it shows that it lives.
+    /// How it proves its liveness.
     pub liveness: Liveness,
 }
 
-/// How a peer shows that it lives.
+/// How a peer proves its liveness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Liveness {
-    /// By what it publishes. It expects the same of the others.
+    /// By heartbeats and other messages. It expects the same of other servers.
     Heartbeats,
     /// By an advisory lock of its session, which writes nothing.
     Lock,
@@ -64,20 +65,20 @@ impl NspSupport {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Heard {
+struct PeerState {
     at: Instant,
     nsp_support: NspSupport,
-    /// Whether it has said more than that it starts.
+    /// Whether it has sent a message after its initial heartbeat.
     has_settled: bool,
     /// Whether a heartbeat of it was heard since messages were last lost.
     is_confirmed: bool,
     instance: Option<Instance>,
-    proof: Proof,
+    proof: LivenessProof,
 }
 
-/// What shows that a peer lives.
+/// The proof of liveness of a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Proof {
+enum LivenessProof {
     /// Its messages.
     Messages,
     /// The lock of its instance.
@@ -86,15 +87,15 @@ enum Proof {
     MissingLock,
 }
 
-/// What a message changes in who is there.
+/// How a message changes the set of live peers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Change {
     None,
     /// A peer has just started.
     Started,
-    /// A peer was there before, and is heard for the first time, or for the first time after it counted as gone.
+    /// A message of an existing peer: the first one, or the first one after the peer counted as dead.
     Found,
-    /// A peer that has started says its second message.
+    /// The second message of a peer that has just started.
     Settled,
     /// A peer said goodbye.
     Left,
@@ -109,9 +110,10 @@ pub(super) struct Peers {
     hears: bool,
     /// Whether an initial heartbeat was heard since messages were last lost.
     were_asked: bool,
-    /// From when on every live peer must have been heard; `None` while messages do not arrive, and until an initial heartbeat.
+    /// From when on every live peer must have been heard; `None` while messages do not arrive, and until an initial
+    /// heartbeat.
     known_from: Option<Instant>,
-    heard: HashMap<Uid, Heard>,
+    heard: HashMap<Uid, PeerState>,
     /// Peers that said goodbye within the heartbeat timeout, and when.
     departed: HashMap<Uid, Instant>,
     /// When the locks were last looked at.
@@ -162,17 +164,17 @@ impl Peers {
         let is_start = header.kind == MessageKind::InitialHeartbeat;
         let instance = header.uid.instance();
         let holds_lock = instance
-            .and_then(|instance| instances.standing(instance))
-            .is_some_and(|standing| matches!(standing, Standing::Fresh | Standing::Same));
+            .and_then(|instance| instances.lock_status(instance))
+            .is_some_and(|lock_status| matches!(lock_status, LockStatus::Fresh | LockStatus::Same));
         // What was on its way while the channel was not listened to tells of a time before a gap.
         let is_confirmed = header.kind.is_heartbeat() && self.hears;
-        let heard = Heard {
+        let heard = PeerState {
             at: now,
             nsp_support,
             has_settled: !is_start,
             is_confirmed,
             instance,
-            proof: if holds_lock && is_confirmed { Proof::Lock } else { Proof::Messages },
+            proof: if holds_lock && is_confirmed { LivenessProof::Lock } else { LivenessProof::Messages },
         };
         match self.heard.get_mut(&header.uid) {
             Some(known) => {
@@ -180,8 +182,8 @@ impl Peers {
                 if is_live(&before, now, timeout) {
                     known.has_settled |= before.has_settled;
                     known.is_confirmed |= before.is_confirmed;
-                    if before.proof == Proof::Lock {
-                        known.proof = Proof::Lock;
+                    if before.proof == LivenessProof::Lock {
+                        known.proof = LivenessProof::Lock;
                     }
                     return if known.has_settled == before.has_settled {
                         Change::None
@@ -206,7 +208,7 @@ impl Peers {
         self.interrupt();
         self.were_asked = false;
         for heard in self.heard.values_mut() {
-            (heard.is_confirmed, heard.proof) = (false, Proof::Messages);
+            (heard.is_confirmed, heard.proof) = (false, LivenessProof::Messages);
         }
     }
 
@@ -215,32 +217,36 @@ impl Peers {
     pub(super) fn resume(&mut self, now: Instant, timeout: Duration) {
         if !std::mem::replace(&mut self.hears, true) {
             self.known_from = self.were_asked.then(|| now + timeout);
-            // Who shows itself by a lock sends nothing that would find it again.
+            // A peer with a lock sends no heartbeats by which it could be found again.
             let live = self
                 .heard
                 .values_mut()
-                .filter(|heard| heard.proof != Proof::Messages || is_live(heard, now, timeout));
+                .filter(|heard| heard.proof != LivenessProof::Messages || is_live(heard, now, timeout));
             live.for_each(|heard| heard.at = now);
         }
     }
 
-    /// Takes in a look at the locks; `None` where they cannot be seen. Returns the peers whose process has ended.
+    /// Applies a snapshot of the locks; `None` if `pg_locks` is not readable. Returns the peers whose process has
+    /// ended.
     pub(super) fn look(&mut self, instances: Option<&Instances>, now: Instant) -> Vec<Uid> {
         self.looked_at = Some(now);
         let mut gone = Vec::new();
         self.heard.retain(|uid, heard| {
-            let standing = instances.map(|seen| heard.instance.and_then(|instance| seen.standing(instance)));
-            match (standing, heard.proof) {
-                (Some(Some(Standing::Fresh)), _) if heard.is_confirmed => {
-                    (heard.at, heard.proof) = (now, Proof::Lock);
+            let lock_status =
+                instances.map(|seen| heard.instance.and_then(|instance| seen.lock_status(instance)));
+            match (lock_status, heard.proof) {
+                (Some(Some(LockStatus::Fresh)), _) if heard.is_confirmed => {
+                    (heard.at, heard.proof) = (now, LivenessProof::Lock);
                 }
-                (Some(Some(Standing::Same)), _) if heard.is_confirmed => heard.proof = Proof::Lock,
-                (Some(Some(Standing::Missing)), Proof::Lock) => heard.proof = Proof::MissingLock,
-                (Some(Some(Standing::Gone) | None), Proof::Lock | Proof::MissingLock) => {
+                (Some(Some(LockStatus::Same)), _) if heard.is_confirmed => heard.proof = LivenessProof::Lock,
+                (Some(Some(LockStatus::Missing)), LivenessProof::Lock) => {
+                    heard.proof = LivenessProof::MissingLock
+                }
+                (Some(Some(LockStatus::Gone) | None), LivenessProof::Lock | LivenessProof::MissingLock) => {
                     gone.push(uid.clone());
                     return false;
                 }
-                (None, _) => heard.proof = Proof::Messages,
+                (None, _) => heard.proof = LivenessProof::Messages,
                 _ => {}
             }
             true
@@ -256,7 +262,7 @@ impl Peers {
         timeout: Duration,
     ) -> bool {
         self.heard.iter().any(|(uid, heard)| {
-            heard.proof == Proof::Messages
+            heard.proof == LivenessProof::Messages
                 && is_live(heard, now, timeout)
                 && but.clone().all(|own| own != uid)
         })
@@ -271,15 +277,19 @@ impl Peers {
         self.known_from.map(|from| self.uncounted_until.map_or(from, |until| from.max(until)))
     }
 
-    /// Who is live, in the order of their uids.
+    /// The live peers, in the order of their uids.
     pub(super) fn live(&self, now: Instant, timeout: Duration) -> Vec<LiveNode> {
         let live = self.heard.iter().filter(|(_, heard)| is_live(heard, now, timeout));
         let mut live: Vec<_> = live
-            .map(|(uid, Heard { at, nsp_support, proof, .. })| LiveNode {
+            .map(|(uid, PeerState { at, nsp_support, proof, .. })| LiveNode {
                 uid: uid.clone(),
                 last_heard: *at,
                 nsp_support: *nsp_support,
-                liveness: if *proof == Proof::Messages { Liveness::Heartbeats } else { Liveness::Lock },
+                liveness: if *proof == LivenessProof::Messages {
+                    Liveness::Heartbeats
+                } else {
+                    Liveness::Lock
+                },
             })
             .collect();
         live.sort_by(|a, b| a.uid.cmp(&b.uid));
@@ -292,10 +302,10 @@ impl Peers {
         self.departed.retain(|_, at| now.saturating_duration_since(*at) <= timeout);
         let looked_at = self.looked_at.unwrap_or(now);
         self.heard.retain(|uid, heard| {
-            // How a lock is now, only a look tells, and this process may have had no time for one.
+            // Only a snapshot shows the current locks, and this process may have had no time for one.
             let is_live = match heard.proof {
-                Proof::Messages => is_live(heard, now, timeout),
-                Proof::Lock | Proof::MissingLock => is_live(heard, looked_at, timeout),
+                LivenessProof::Messages => is_live(heard, now, timeout),
+                LivenessProof::Lock | LivenessProof::MissingLock => is_live(heard, looked_at, timeout),
             };
             if !is_live {
                 gone.push(uid.clone());
@@ -308,7 +318,7 @@ impl Peers {
     }
 }
 
-fn is_live(heard: &Heard, now: Instant, timeout: Duration) -> bool {
+fn is_live(heard: &PeerState, now: Instant, timeout: Duration) -> bool {
     now.saturating_duration_since(heard.at) <= timeout
 }
 
@@ -317,7 +327,7 @@ mod tests {
     use std::cell::RefCell;
 
     use super::*;
-    use crate::protocol::{Beat, Namespace};
+    use crate::protocol::{LivenessLock, Namespace};
 
     #[test]
     fn forged_peers_are_bounded_and_push_nobody_out() {
@@ -415,7 +425,7 @@ mod tests {
         let is_expecting =
             |peers: &Peers, now| peers.expect_heartbeats(std::iter::empty::<&Uid>(), now, timeout);
         let look = |peers: &mut Peers, number: Option<u8>, now| {
-            let beats: Vec<_> = number.map(|number| Beat { instance, number }).into_iter().collect();
+            let beats: Vec<_> = number.map(|number| LivenessLock { instance, number }).into_iter().collect();
             instances.borrow_mut().look(&beats);
             peers.look(Some(&instances.borrow()), now).len()
         };
@@ -429,7 +439,7 @@ mod tests {
         assert_eq!(peers.live(at(29), timeout)[0].liveness, Liveness::Lock);
         assert!(!is_expecting(&peers, at(29)));
 
-        // Its session is lost, it says so, and comes back.
+        // Its session is lost; it sends heartbeats, and comes back.
         assert_eq!(look(&mut peers, None, at(31)), 0);
         speak(&mut peers, at(32));
         assert!(is_expecting(&peers, at(32)));

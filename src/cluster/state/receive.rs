@@ -1,14 +1,14 @@
-//! From a notification to the subscribers and requests: read as far as somebody wants it, queued behind rows that are on
-//! their way, delivered in order.
+//! From a notification to the subscriptions and requests: decoded as far as a subscription needs it, queued behind rows
+//! that are on their way, delivered in order.
 
 use std::time::{Duration, Instant};
 
 use super::channels::ChannelState;
-use super::delivery::{Filled, Released, RowRead, Slot, Takers};
+use super::delivery::{Filled, Recipients, Released, RowRead, Slot};
 use super::io::{Arrival, Rows};
 use super::members::Member;
 use super::peers::Change;
-use super::requests::{Parting, Requests};
+use super::requests::{Departure, Requests};
 use super::{ClusterState, LookUpId, NspSupport, Output, Row, SubscriptionId};
 use crate::Error;
 use crate::cluster::{Content, Event, Received};
@@ -18,7 +18,7 @@ use crate::protocol::{AttachmentId, Channel, Header, Message, MessageKind, Notif
 const OVERFLOW: Duration = Duration::from_secs(10);
 
 impl ClusterState {
-    /// Reads as much of a notification as somebody wants to know.
+    /// Decodes as much of a notification as the subscriptions need.
     pub(super) fn notification(&mut self, now: Instant, name: &str, text: String, arrival: Arrival) {
         self.has_heard = true;
         let Some(state) = self.channels.get_by_name(name) else { return };
@@ -29,12 +29,12 @@ impl ClusterState {
         }
         let keep = self.remembered();
         let Some(state) = self.channels.get_mut(&channel) else { return };
-        let mut takers = std::mem::take(&mut self.takers);
-        takers.clear();
+        let mut recipients = std::mem::take(&mut self.recipients);
+        recipients.clear();
         let mut interested = |header: Option<&Header>| {
             for id in &state.subscribers {
                 if self.subscriptions.get(id).is_some_and(|subscription| (subscription.interest)(header)) {
-                    takers.push(*id);
+                    recipients.push(*id);
                 }
             }
         };
@@ -43,7 +43,7 @@ impl ClusterState {
             Err(error) => {
                 interested(None);
                 let content = Content::Unreadable(None, error);
-                self.queue(now, channel, arrival, text, (content, None), takers);
+                self.queue(now, channel, arrival, text, (content, None), recipients);
                 return;
             }
         };
@@ -58,11 +58,11 @@ impl ClusterState {
             // A peer that does not get the row does not count the sender.
             let may_not_count = notification.attachment.is_some() && header.uid == member.uid;
             if is_for_it && !may_not_count && member.hear(&header.uid, header.kind, now) {
-                self.pulse.wake(now);
+                self.heartbeat_timer.wake(now);
             }
             if matches!(change, Change::Started | Change::Found) && header.uid != member.uid {
-                member.meet(now);
-                self.pulse.meet(now);
+                member.on_peer_without_lock(now);
+                self.heartbeat_timer.on_peer_without_lock(now);
             }
         }
         let may_answer = !state.requests.is_empty() && is_answer(header.kind);
@@ -72,7 +72,7 @@ impl ClusterState {
             }
         }
         if change == Change::Uncounted {
-            // Whoever answers a request now may not be all.
+            // The peers that answer a request now may not be all.
             self.requests.interrupt();
         }
         let left = (change == Change::Left && !state.requests.is_empty()).then(|| header.uid.clone());
@@ -84,30 +84,30 @@ impl ClusterState {
         let is_own = !state.requests.is_empty()
             && is_question(header.kind)
             && may_be_question(state, &mut self.requests, &notification);
-        let is_wanted = !takers.is_empty();
+        let is_wanted = !recipients.is_empty();
         if let Some(id) = notification.attachment {
             // A row that was replayed is not for those who have it.
             let made_at = |id: &SubscriptionId| {
                 self.subscriptions.get(id).and_then(|subscription| subscription.made_at)
             };
-            takers.retain(|taker| !state.memory.has_given(id, made_at(taker)));
+            recipients.retain(|taker| !state.memory.has_given(id, made_at(taker)));
         }
-        if takers.is_empty() && !answers && !is_own {
+        if recipients.is_empty() && !answers && !is_own {
             if let Some(id) = notification.attachment
                 && !is_wanted
                 && !state.subscribers.is_empty()
             {
                 state.memory.skip(id, now, keep);
             }
-            self.takers = takers;
+            self.recipients = recipients;
         } else if let Some(id) = notification.attachment
             && self.look_ups.was_found(id, now)
         {
             let content = Content::Unreadable(Some(header), named_before(id));
             let row = Some(RowRead { id, is_once: false });
-            self.queue(now, channel.clone(), arrival, text, (content, row), takers);
+            self.queue(now, channel.clone(), arrival, text, (content, row), recipients);
         } else if let Some(id) = notification.attachment {
-            let slot = Slot::waiting(arrival, text, id, header, takers);
+            let slot = Slot::waiting(arrival, text, id, header, recipients);
             if state.queue.push(slot, self.config.max_waiting_bytes) {
                 self.look_ups.want(id, &channel, state.epoch, state.queue.last(), now);
             } else {
@@ -119,14 +119,14 @@ impl ClusterState {
             let content = notification
                 .into_message()
                 .map_or_else(|error| Content::Unreadable(Some(header), error), Content::Message);
-            self.queue(now, channel.clone(), arrival, text, (content, None), takers);
+            self.queue(now, channel.clone(), arrival, text, (content, None), recipients);
         }
         if let Some(uid) = left {
             let max_bytes = self.config.max_waiting_bytes;
             let waits =
                 self.channels.get_mut(&channel).is_some_and(|s| s.queue.push_goodbye(&uid, max_bytes));
             if !waits {
-                self.peer_left(&channel, &uid, Parting::Goodbye);
+                self.peer_left(&channel, &uid, Departure::Goodbye);
             }
         }
     }
@@ -139,7 +139,7 @@ impl ClusterState {
         arrival: Arrival,
         text: String,
         (content, row): (Content, Option<RowRead>),
-        takers: Vec<SubscriptionId>,
+        recipients: Vec<SubscriptionId>,
     ) {
         let Some(state) = self.channels.get_mut(&channel) else { return };
         let (attachment, is_replayed) = (None, false);
@@ -147,8 +147,8 @@ impl ClusterState {
         let received =
             Received { time, backend, channel: channel.clone(), text, attachment, content, is_replayed };
         if state.queue.is_empty() {
-            let takers = self.deliver(now, &channel, received, takers);
-            self.takers = takers;
+            let recipients = self.deliver(now, &channel, received, recipients);
+            self.recipients = recipients;
             return;
         }
         let question = match &received.content {
@@ -160,11 +160,12 @@ impl ClusterState {
                 .cloned(),
             _ => None,
         };
-        let slot = Slot::Ready { received: Box::new(received), takers: Takers::Known(takers), row };
+        let slot =
+            Slot::Ready { received: Box::new(received), recipients: Recipients::Known(recipients), row };
         if !state.queue.push(slot, self.config.max_waiting_bytes) {
             self.requests.interrupt();
             if let Some(request) = question {
-                let step = self.requests.question_dropped(&request);
+                let step = self.requests.request_dropped(&request);
                 self.take_step(request, step);
             }
         }
@@ -176,21 +177,21 @@ impl ClusterState {
         now: Instant,
         channel: &Channel,
         received: Received,
-        mut takers: Vec<SubscriptionId>,
+        mut recipients: Vec<SubscriptionId>,
     ) -> Vec<SubscriptionId> {
         self.answer(now, channel, &received.content);
         let bytes = received.memory();
-        takers.retain(|id| self.subscriptions.contains_key(id));
-        if let Some(last) = takers.pop() {
+        recipients.retain(|id| self.subscriptions.contains_key(id));
+        if let Some(last) = recipients.pop() {
             let received = std::sync::Arc::new(received);
-            for id in takers.drain(..) {
+            for id in recipients.drain(..) {
                 let event = Event::Message(received.clone());
                 self.outputs.push_back(Output::Deliver { subscription: id, event, bytes });
             }
             let event = Event::Message(received);
             self.outputs.push_back(Output::Deliver { subscription: last, event, bytes });
         }
-        takers
+        recipients
     }
 
     pub(super) fn answer(&mut self, now: Instant, channel: &Channel, content: &Content) {
@@ -211,7 +212,7 @@ impl ClusterState {
                 if state.requests.contains(request)
                     && self.requests.awaits_question(request, uid, body.kind())
                 {
-                    let step = self.requests.heard_itself(now, request, state.peers.known_from());
+                    let step = self.requests.on_loopback(now, request, state.peers.known_from());
                     self.take_step(request.clone(), step);
                 }
             }
@@ -245,7 +246,7 @@ impl ClusterState {
         self.channels.lose_peers();
         self.channels.resume_peers(now, self.config.heartbeat_timeout);
         self.channels.confirmed_members().for_each(Member::miss);
-        self.pulse.wake(now);
+        self.heartbeat_timer.wake(now);
         let ids: Vec<_> = self.subscriptions.keys().copied().collect();
         for id in ids {
             let event = Event::Missed(count);
@@ -316,11 +317,11 @@ impl ClusterState {
                 }
             };
             match released {
-                Released::Message { received, takers, row } => {
-                    let takers = self.takers_of(now, channel, &received, takers, row);
-                    self.deliver(now, channel, *received, takers);
+                Released::Message { received, recipients, row } => {
+                    let recipients = self.takers_of(now, channel, &received, recipients, row);
+                    self.deliver(now, channel, *received, recipients);
                 }
-                Released::Goodbye(uid) => self.peer_left(channel, &uid, Parting::Goodbye),
+                Released::Goodbye(uid) => self.peer_left(channel, &uid, Departure::Goodbye),
                 Released::Missed(count) => {
                     let subscribers = state.subscribers.clone();
                     for id in subscribers {
@@ -346,7 +347,7 @@ fn may_be_question(state: &ChannelState, requests: &mut Requests, notification: 
 
 /// Why a message has no content that names a large row after another message has.
 fn named_before(id: AttachmentId) -> Error {
-    Error::Decode(format!("another message has named the row {id} of the attachment table before"))
+    Error::Decode(format!("another message has already used row {id} of the attachment table"))
 }
 
 fn is_question(kind: MessageKind) -> bool {

@@ -12,7 +12,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::delivery::{RowRead, Takers};
+use super::delivery::{Recipients, RowRead};
 use super::look_ups::LOOK_UP_DEADLINE;
 use super::{ClusterState, DurableRow, DurableRows, Output, SubscriptionId};
 use crate::Error;
@@ -36,7 +36,7 @@ const LATER: Duration = Duration::from_secs(5);
 /// How long such a listing may hold the channel back.
 const HELD_AGAIN: Duration = Duration::from_secs(1);
 
-/// How long a listing may be under way before the server takes its time.
+/// How long a listing may be in progress before the server takes its time.
 const UNDER_WAY: Duration = Duration::from_secs(10);
 
 /// How many channels one listing is for.
@@ -45,7 +45,7 @@ const CHANNELS_AT_ONCE: usize = 1024;
 /// The events that were missed before a place in a channel's queue.
 #[derive(Debug)]
 pub(super) enum Replay {
-    /// Nobody knows them yet.
+    /// They are not known yet.
     Wanted,
     /// Their rows are being listed.
     Listing,
@@ -63,17 +63,17 @@ pub(super) struct Found {
 
 /// What became of a row that is remembered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
+enum RowOutcome {
     /// To all who wanted it then. After a gap, to those only who had subscribed before it was made.
     Delivered(Option<Instant>),
-    /// Nobody wanted the message that named it.
+    /// No subscription wanted the message that named it.
     Unwanted,
 }
 
 /// What a channel remembers of its durable events.
 #[derive(Debug)]
-pub(super) struct Memory {
-    rows: HashMap<AttachmentId, Fate>,
+pub(super) struct DeliveredIds {
+    rows: HashMap<AttachmentId, RowOutcome>,
     /// In the order in which they came.
     order: VecDeque<(Instant, AttachmentId)>,
     /// Since when there is such a channel: no event before that was missed.
@@ -88,7 +88,7 @@ pub(super) struct Memory {
     is_deaf: bool,
 }
 
-impl Memory {
+impl DeliveredIds {
     /// `listens` where the server has confirmed the channel before.
     pub(super) fn new(now: Instant, listens: bool) -> Self {
         Self {
@@ -118,16 +118,16 @@ impl Memory {
 
     /// Takes note of a row that is delivered now.
     fn deliver(&mut self, id: AttachmentId, made_at: Option<Instant>, now: Instant, keep: Duration) {
-        if self.rows.insert(id, Fate::Delivered(made_at)).is_none() {
+        if self.rows.insert(id, RowOutcome::Delivered(made_at)).is_none() {
             self.order.push_back((now, id));
             self.forget(now, keep);
         }
     }
 
-    /// Takes note of a row that nobody wants. It may be durable.
+    /// Records a row that no subscription wants. It may be durable.
     pub(super) fn skip(&mut self, id: AttachmentId, now: Instant, keep: Duration) {
         if let Entry::Vacant(entry) = self.rows.entry(id) {
-            entry.insert(Fate::Unwanted);
+            entry.insert(RowOutcome::Unwanted);
             self.order.push_back((now, id));
             self.forget(now, keep);
         }
@@ -136,9 +136,11 @@ impl Memory {
     /// Whether a row was delivered before to a subscription that was made at that time, if it was.
     pub(super) fn has_given(&self, id: AttachmentId, subscribed_at: Option<Instant>) -> bool {
         match self.rows.get(&id) {
-            Some(Fate::Delivered(None)) => true,
-            Some(Fate::Delivered(Some(made_at))) => subscribed_at.is_some_and(|since| since <= *made_at),
-            Some(Fate::Unwanted) | None => false,
+            Some(RowOutcome::Delivered(None)) => true,
+            Some(RowOutcome::Delivered(Some(made_at))) => {
+                subscribed_at.is_some_and(|since| since <= *made_at)
+            }
+            Some(RowOutcome::Unwanted) | None => false,
         }
     }
 
@@ -178,7 +180,7 @@ impl Memory {
 pub(super) struct Replays {
     /// Channels whose first slot waits for a listing, and since when.
     due: BTreeMap<Channel, Instant>,
-    /// The listing under way: its channels with their epochs, and when it was asked for.
+    /// The listing in progress: its channels with their epochs, and when it was asked for.
     under_way: Option<(Instant, Vec<(Channel, u64)>)>,
     retry_at: Option<Instant>,
     /// Channels to be listed again later.
@@ -258,7 +260,7 @@ impl ClusterState {
         false
     }
 
-    /// The next listing, if one is due and none is under way.
+    /// The next listing, if one is due and none is in progress.
     pub(super) fn next_listing(&mut self, now: Instant) -> Option<Output> {
         if self.replays.under_way.is_some() || self.replays.retry_at.is_some_and(|at| now < at) {
             return None;
@@ -362,21 +364,21 @@ impl ClusterState {
         }
     }
 
-    /// Who gets a message now. A row is given to nobody a second time.
+    /// The recipients of a message. A row is delivered to each only once.
     pub(super) fn takers_of(
         &mut self,
         now: Instant,
         channel: &Channel,
         received: &Received,
-        takers: Takers,
+        recipients: Recipients,
         row: Option<RowRead>,
     ) -> Vec<SubscriptionId> {
         let keep = self.remembered();
         let Some(state) = self.channels.get_mut(channel) else { return Vec::new() };
         let made_at_of = |id: &SubscriptionId| self.subscriptions.get(id).and_then(|sub| sub.made_at);
-        let (mut takers, made_at) = match takers {
-            Takers::Known(takers) => (takers, None),
-            Takers::Replayed { made_at } => {
+        let (mut recipients, made_at) = match recipients {
+            Recipients::Known(recipients) => (recipients, None),
+            Recipients::Replayed { made_at } => {
                 let header = received.content.header();
                 let wants = |id: &SubscriptionId| {
                     self.subscriptions
@@ -384,16 +386,16 @@ impl ClusterState {
                         .is_some_and(|subscription| (subscription.interest)(header.as_ref()))
                 };
                 let was_there = |id: &SubscriptionId| made_at_of(id).is_some_and(|since| since <= made_at);
-                let takers = state.subscribers.iter().filter(|id| was_there(id) && wants(id));
-                (takers.copied().collect(), Some(made_at))
+                let recipients = state.subscribers.iter().filter(|id| was_there(id) && wants(id));
+                (recipients.copied().collect(), Some(made_at))
             }
         };
         if let Some(RowRead { id, is_once }) = row {
-            takers.retain(|taker| !state.memory.has_given(id, made_at_of(taker)));
+            recipients.retain(|taker| !state.memory.has_given(id, made_at_of(taker)));
             if is_once {
                 state.memory.deliver(id, made_at, now, keep);
             }
         }
-        takers
+        recipients
     }
 }

@@ -1,4 +1,4 @@
-//! Requests under way: who was asked, what was promised, what came.
+//! Pending requests: which peers were asked, how many answers each has promised, and how many have arrived.
 //!
 //! Owns every pending request, found by its id. Answers, departures and the passing of time come in; whether the request
 //! has ended comes out. Invariant: each request ends once, at its deadline at the latest, and is complete only if every
@@ -8,41 +8,42 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use super::peers::{Change, Peers};
-use super::{Question, Reply, Summary};
+use super::{NewRequest, Reply, Summary};
 use crate::Error;
 use crate::protocol::{Body, Channel, Message, MessageKind, RequestId, Uid};
 
-/// How long peers that have not been heard yet are given to answer an initial heartbeat, which they do at once. Where one takes
-/// longer than half of that, as on a machine that is overloaded, the others are given twice as long as it took. So they are where
-/// the first answer to the question takes longer: a Node server that collects ten thousand sockets sends its heartbeat after that.
+/// How long peers that have not been heard yet are given to answer an initial heartbeat, which they do at once. Where
+/// one takes longer than half of that, as on a machine that is overloaded, the others are given twice as long as it
+/// took. So they are where the first answer to the question takes longer: a Node server that collects ten thousand
+/// sockets sends its heartbeat after that.
 pub const DISCOVERY: Duration = Duration::from_millis(500);
 
-/// How many peers may have a part in a request.
+/// The maximum number of peers of a request.
 const MAX_PEERS: usize = 4 * super::peers::MAX_PEERS;
 
-/// What becomes of a request.
-pub(super) enum Step {
-    /// It goes on.
+/// The next step of a request.
+pub(super) enum RequestStep {
+    /// It waits for more answers.
     Wait,
     /// It has ended.
     Finish(Result<Summary, Error>),
 }
 
-/// How a peer left.
+/// How a peer departed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Parting {
+pub(super) enum Departure {
     /// It said goodbye.
     Goodbye,
     /// It was not heard within the heartbeat timeout, and may be heard again.
-    Silence,
+    TimedOut,
 }
 
-/// How far one peer has come.
+/// The progress of one peer: its promised and received answers.
 #[derive(Debug, Default)]
 struct Progress {
     /// Whether the end of the request waits for it.
     is_awaited: bool,
-    /// Whether it has said goodbye. What it published before may still come after that.
+    /// Whether it has said goodbye (adapter close). Its earlier messages may still arrive after that.
     has_closed: bool,
     promised: Option<u64>,
     came: u64,
@@ -67,20 +68,20 @@ enum Stage {
 struct Pending {
     channel: Channel,
     stage: Stage,
-    /// What is to be sent, until it is.
+    /// The message to publish, until it is published.
     unsent: Option<Message>,
     asker: Uid,
     wants: MessageKind,
     deadline: (Instant, u64),
-    /// Whether the question itself came back: whatever was committed before it has come, too.
-    has_come: bool,
-    /// Whether what came before the question is delivered, too.
-    heard_itself: bool,
+    /// Whether the request itself was received (loopback): every message committed before it was received as well.
+    loopback_received: bool,
+    /// Whether the messages before the request are delivered as well.
+    loopback_delivered: bool,
     /// Until when peers that answer the discovery are asked as well.
     asking_until: Option<(Instant, u64)>,
-    /// Since when peers answer the discovery.
+    /// When the first peer answered the discovery.
     discovers_since: Option<Instant>,
-    /// Whether a server has answered at once, which is no client's acknowledgement and no handler's answer.
+    /// Whether a server has answered immediately, that is, without waiting for a client or a handler.
     was_answered: bool,
     knew_peers: bool,
     /// Whether its peers were known when it was sent, without its initial heartbeat.
@@ -88,7 +89,7 @@ struct Pending {
     /// Whether messages may have been lost since it was sent.
     was_interrupted: bool,
     of: HashMap<Uid, Progress>,
-    /// How many peers the end waits for.
+    /// The number of peers that the request still waits for.
     awaited: usize,
 }
 
@@ -104,8 +105,8 @@ impl Requests {
         self.pending.len()
     }
 
-    pub(super) fn insert(&mut self, question: Question) {
-        let Question { id, channel, namespace, asker, body, deadline } = question;
+    pub(super) fn insert(&mut self, question: NewRequest) {
+        let NewRequest { id, channel, namespace, asker, body, deadline } = question;
         let wants = match body.kind() {
             MessageKind::FetchSockets => MessageKind::FetchSocketsResponse,
             MessageKind::ServerSideEmit => MessageKind::ServerSideEmitResponse,
@@ -119,8 +120,8 @@ impl Requests {
             asker,
             wants,
             deadline,
-            has_come: false,
-            heard_itself: false,
+            loopback_received: false,
+            loopback_delivered: false,
             asking_until: None,
             discovers_since: None,
             was_answered: false,
@@ -154,7 +155,7 @@ impl Requests {
         self.pending.get(id).is_some_and(|pending| pending.stage == Stage::Subscribing)
     }
 
-    /// What is to be published, now that the channel is listened to: the question, and before it an initial heartbeat
+    /// The messages to publish, now that the channel is listened to: the request, and before it an initial heartbeat
     /// where the peers are not known. The peers that are live now are asked.
     pub(super) fn send<'a>(
         &mut self,
@@ -188,22 +189,28 @@ impl Requests {
         Some(messages)
     }
 
-    pub(super) fn published(&mut self, id: &RequestId, outcome: Result<(), Error>) -> Step {
-        let Some(pending) = self.pending.get_mut(id) else { return Step::Wait };
+    pub(super) fn published(&mut self, id: &RequestId, outcome: Result<(), Error>) -> RequestStep {
+        let Some(pending) = self.pending.get_mut(id) else { return RequestStep::Wait };
         if let Err(error) = outcome {
-            return Step::Finish(Err(error));
+            return RequestStep::Finish(Err(error));
         }
         pending.stage = Stage::Waiting;
         self.step(id)
     }
 
-    /// The question came back. Peers that are not known yet have from now on the time of [`DISCOVERY`].
-    pub(super) fn heard_itself(&mut self, now: Instant, id: &RequestId, known_from: Option<Instant>) -> Step {
-        let Some(pending) = self.pending.get_mut(id) else { return Step::Wait };
-        if pending.stage == Stage::Subscribing || std::mem::replace(&mut pending.heard_itself, true) {
-            return Step::Wait;
+    /// The request itself was received (loopback). Peers that are not known yet have the time of [`DISCOVERY`] from now
+    /// on.
+    pub(super) fn on_loopback(
+        &mut self,
+        now: Instant,
+        id: &RequestId,
+        known_from: Option<Instant>,
+    ) -> RequestStep {
+        let Some(pending) = self.pending.get_mut(id) else { return RequestStep::Wait };
+        if pending.stage == Stage::Subscribing || std::mem::replace(&mut pending.loopback_delivered, true) {
+            return RequestStep::Wait;
         }
-        pending.has_come = true;
+        pending.loopback_received = true;
         // Whatever was delayed before it has come.
         pending.was_interrupted = false;
         if known_from.is_some_and(|from| from <= now) {
@@ -243,24 +250,24 @@ impl Requests {
     pub(super) fn question_came(&mut self, id: &RequestId, uid: &Uid, kind: MessageKind) -> bool {
         let is_question = self.awaits_question(id, uid, kind);
         if is_question && let Some(pending) = self.pending.get_mut(id) {
-            pending.has_come = true;
+            pending.loopback_received = true;
         }
         is_question
     }
 
-    /// The question came back and was dropped, as too much waits before it. Its peers are not known then.
-    pub(super) fn question_dropped(&mut self, id: &RequestId) -> Step {
+    /// The request itself was received and dropped, since the queue before it was full. Its peers are not known then.
+    pub(super) fn request_dropped(&mut self, id: &RequestId) -> RequestStep {
         if let Some(pending) = self.pending.get_mut(id) {
-            (pending.has_come, pending.heard_itself) = (true, true);
+            (pending.loopback_received, pending.loopback_delivered) = (true, true);
             pending.knew_peers = false;
         }
         self.step(id)
     }
 
-    /// Whether that request waits for its question to come back, and such a message may be it.
+    /// Whether that request waits for its own loopback, and such a message may be it.
     pub(super) fn awaits_question(&self, id: &RequestId, uid: &Uid, kind: MessageKind) -> bool {
         self.pending.get(id).is_some_and(|pending| {
-            !pending.heard_itself && pending.asker == *uid && question_of(pending.wants) == kind
+            !pending.loopback_delivered && pending.asker == *uid && question_of(pending.wants) == kind
         })
     }
 
@@ -274,7 +281,7 @@ impl Requests {
         let Some(pending) = self.pending.get_mut(id) else { return };
         // One that is slow to answer the initial heartbeat is asked as long as others are waited for.
         let is_asking = pending.stage != Stage::Subscribing
-            && (!pending.has_come || (!pending.knew_before && change == Change::Found))
+            && (!pending.loopback_received || (!pending.knew_before && change == Change::Found))
             && *uid != pending.asker;
         if !is_asking && !pending.of.contains_key(uid) {
             return;
@@ -287,13 +294,13 @@ impl Requests {
     }
 
     /// A peer has left. After a goodbye the request never waits for it again.
-    pub(super) fn peer_left(&mut self, id: &RequestId, uid: &Uid, parting: Parting) -> Step {
-        let Some(pending) = self.pending.get_mut(id) else { return Step::Wait };
+    pub(super) fn peer_left(&mut self, id: &RequestId, uid: &Uid, departure: Departure) -> RequestStep {
+        let Some(pending) = self.pending.get_mut(id) else { return RequestStep::Wait };
         if pending.was_interrupted {
             // It may be live all the same, and its answer lost.
             pending.knew_peers = false;
         }
-        if parting == Parting::Goodbye
+        if departure == Departure::Goodbye
             && let Some(progress) = pending.progress(uid)
         {
             progress.has_closed = true;
@@ -314,7 +321,7 @@ impl Requests {
         id: &RequestId,
         uid: &Uid,
         body: &Body,
-    ) -> Option<(Option<Reply>, Step)> {
+    ) -> Option<(Option<Reply>, RequestStep)> {
         let pending = self.pending.get_mut(id).filter(|pending| pending.channel == *channel)?;
         let wants = pending.wants;
         let progress = pending.progress(uid)?;
@@ -347,7 +354,7 @@ impl Requests {
                 progress.is_awaited = false;
                 pending.awaited -= 1;
             }
-            // A peer that nobody knew has promised answers.
+            // An unknown peer has promised answers.
             (false, false) if progress.promised.is_some() && !was_complete => {
                 progress.is_awaited = true;
                 pending.awaited += 1;
@@ -383,8 +390,8 @@ impl Requests {
         self.interrupt();
         let mut unheard = Vec::new();
         for (id, pending) in &mut self.pending {
-            if pending.stage != Stage::Subscribing && !pending.heard_itself {
-                (pending.has_come, pending.heard_itself) = (true, true);
+            if pending.stage != Stage::Subscribing && !pending.loopback_delivered {
+                (pending.loopback_received, pending.loopback_delivered) = (true, true);
                 pending.knew_peers = false;
                 unheard.push((pending.deadline.1, id.clone()));
             }
@@ -394,7 +401,7 @@ impl Requests {
     }
 
     /// What a request has come to.
-    pub(super) fn look(&self, id: &RequestId) -> Step {
+    pub(super) fn look(&self, id: &RequestId) -> RequestStep {
         self.step(id)
     }
 
@@ -413,8 +420,8 @@ impl Requests {
         due
     }
 
-    pub(super) fn timed_out(&mut self, now: Instant, id: &RequestId) -> Step {
-        let Some(pending) = self.pending.get_mut(id) else { return Step::Wait };
+    pub(super) fn timed_out(&mut self, now: Instant, id: &RequestId) -> RequestStep {
+        let Some(pending) = self.pending.get_mut(id) else { return RequestStep::Wait };
         if let Some((at, _)) = pending.asking_until
             && at <= now
         {
@@ -425,26 +432,26 @@ impl Requests {
             return self.step(id);
         }
         match pending.stage {
-            Stage::Subscribing => {
-                Step::Finish(Err(Error::ConnectionLost("no connection in time for the request".into())))
-            }
-            Stage::Publishing => {
-                Step::Finish(Err(Error::ConnectionLost("the request was not confirmed in time".into())))
-            }
-            Stage::Waiting => Step::Finish(Ok(pending.summary())),
+            Stage::Subscribing => RequestStep::Finish(Err(Error::ConnectionLost(
+                "no connection in time for the request".into(),
+            ))),
+            Stage::Publishing => RequestStep::Finish(Err(Error::ConnectionLost(
+                "the request was not confirmed in time".into(),
+            ))),
+            Stage::Waiting => RequestStep::Finish(Ok(pending.summary())),
         }
     }
 
-    fn step(&self, id: &RequestId) -> Step {
+    fn step(&self, id: &RequestId) -> RequestStep {
         match self.pending.get(id) {
-            Some(pending) if pending.is_over() => Step::Finish(Ok(pending.summary())),
-            _ => Step::Wait,
+            Some(pending) if pending.is_over() => RequestStep::Finish(Ok(pending.summary())),
+            _ => RequestStep::Wait,
         }
     }
 }
 
 impl Pending {
-    /// How far a peer has come. `None` if that would be one too many: somebody makes up uids.
+    /// How far a peer has come. `None` if there are too many peers, as with forged uids.
     fn progress(&mut self, uid: &Uid) -> Option<&mut Progress> {
         if self.of.len() >= MAX_PEERS && !self.of.contains_key(uid) {
             self.knew_peers = false;
@@ -454,7 +461,10 @@ impl Pending {
     }
 
     fn is_over(&self) -> bool {
-        self.stage == Stage::Waiting && self.heard_itself && self.awaited == 0 && self.asking_until.is_none()
+        self.stage == Stage::Waiting
+            && self.loopback_delivered
+            && self.awaited == 0
+            && self.asking_until.is_none()
     }
 
     fn summary(&self) -> Summary {
@@ -470,7 +480,7 @@ impl Pending {
             expected: self.of.values().map(|progress| progress.promised.unwrap_or(progress.came)).sum(),
             nodes: self.of.values().filter(|progress| progress.is_complete()).count(),
             silent,
-            knew_peers: self.knew_peers && self.heard_itself && self.asking_until.is_none(),
+            knew_peers: self.knew_peers && self.loopback_delivered && self.asking_until.is_none(),
         }
     }
 }
@@ -497,7 +507,7 @@ mod tests {
         let (id, channel) = (RequestId::from("1"), Namespace::default().channel("socket.io").unwrap());
         let mut requests = Requests::default();
         let body = Body::FetchSockets { opts: BroadcastOptions::default(), request_id: id.clone() };
-        requests.insert(Question {
+        requests.insert(NewRequest {
             id: id.clone(),
             channel: channel.clone(),
             namespace: Namespace::default(),
@@ -508,17 +518,17 @@ mod tests {
         let sent = requests.send(start, &id, Duration::from_secs(10), |_| None).unwrap();
         assert_eq!(sent.len(), 2, "with an initial heartbeat");
         let answer = Body::FetchSocketsResponse { request_id: id.clone(), sockets: Vec::new() };
-        let ends = |step: Step| match step {
-            Step::Finish(Ok(summary)) => Some(summary),
-            Step::Finish(Err(error)) => panic!("{error}"),
-            Step::Wait => None,
+        let ends = |step: RequestStep| match step {
+            RequestStep::Finish(Ok(summary)) => Some(summary),
+            RequestStep::Finish(Err(error)) => panic!("{error}"),
+            RequestStep::Wait => None,
         };
         let answered = |requests: &mut Requests, uid: &str, seconds| {
             let (_, step) = requests.answered(at(seconds), &channel, &id, &uid.into(), &answer).unwrap();
             ends(step)
         };
         assert!(ends(requests.published(&id, Ok(()))).is_none());
-        assert!(ends(requests.heard_itself(at(0.0), &id, None)).is_none());
+        assert!(ends(requests.on_loopback(at(0.0), &id, None)).is_none());
         requests.peer_found(at(0.01), &id, &"quick".into(), Change::Found);
         assert_eq!(requests.next_deadline(), Some(at(0.0) + DISCOVERY));
         assert!(ends(requests.timed_out(at(0.0) + DISCOVERY, &id)).is_none(), "its answer is to come");

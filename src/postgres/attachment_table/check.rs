@@ -17,7 +17,7 @@ pub(crate) struct CheckedTable {
 }
 
 impl CheckedTable {
-    /// A table that nobody has looked at yet.
+    /// A table that was not checked yet.
     pub(crate) fn new(name: TableName) -> Self {
         Self { name, is_checked: AtomicBool::new(false) }
     }

@@ -27,7 +27,7 @@ pub(crate) struct Cleanup<'a> {
     /// How many rows at a time.
     size: i64,
     /// Up to here everything is deleted: going over the same part of the index again and again would take longer and
-    /// longer, until somebody vacuums it.
+    /// longer, until VACUUM.
     done: Option<SystemTime>,
 }
 

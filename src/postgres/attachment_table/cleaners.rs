@@ -1,4 +1,4 @@
-//! Who deletes old rows regularly, as far as the server tells: by the last statement of each session.
+//! The servers that delete old rows regularly, inferred from the last statement of each session in pg_stat_activity.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -42,9 +42,9 @@ impl Cleaner {
 }
 
 impl AttachmentTable {
-    /// The sessions whose last statement, at some moment of so long a time, was a server's regular cleanup; who is next
-    /// comes first. Those of users whose statements we may not see are missing, and so is who has said something else
-    /// since.
+    /// The sessions whose last statement, at some moment during this time, was a server's regular cleanup; the session
+    /// that is next comes first. Those of users whose statements we may not see are missing, and so is who has said
+    /// something else since.
     pub(crate) async fn cleaners(&self, wait: Duration) -> Result<Vec<Cleaner>> {
         let start = Instant::now();
         let mut is_ours = HashMap::from([(self.name.to_string(), true)]);

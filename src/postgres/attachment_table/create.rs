@@ -1,4 +1,4 @@
-//! Creating the attachment table, and bringing one that is there up to date.
+//! Creates the attachment table, or adds what is missing.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// How long publishers may have to wait behind a change that waits for its turn itself.
 const LOCK_TIMEOUT: &str = "2s";
 
-/// How often to begin anew because somebody else was faster.
+/// The number of retries after another session changed the table concurrently.
 const ROUNDS: usize = 5;
 
 /// Whether Postgres writes the rows to its log.
@@ -92,7 +92,7 @@ impl AttachmentTable {
             }
         };
         if !is_complete(&shape, storage) {
-            let turn = self.wait_for_turn().await?;
+            let turn = self.wait_for_setup_lock().await?;
             self.complete(storage, &mut changes).await?;
             turn.end().await?;
         }
@@ -132,9 +132,9 @@ impl AttachmentTable {
         Ok(true)
     }
 
-    /// Waits until no other one of us changes the table. Asks again and again: who waits in the server holds a snapshot,
-    /// and CREATE INDEX CONCURRENTLY waits for everybody who does.
-    async fn wait_for_turn(&self) -> Result<Turn> {
+    /// Waits until no other one of us changes the table. Asks again and again: who waits in the server holds a
+    /// snapshot, and CREATE INDEX CONCURRENTLY waits for every such transaction.
+    async fn wait_for_setup_lock(&self) -> Result<SetupLock> {
         let session = Session::open(self.settings.clone()).await?;
         let client = session.client().await?;
         loop {
@@ -150,7 +150,7 @@ impl AttachmentTable {
                 _ => false,
             });
             if is_locked {
-                return Ok(Turn { session });
+                return Ok(SetupLock { session });
             }
             client.batch_execute("ROLLBACK").await.map_err(|error| failure(&error))?;
             sleep(LOOK).await;
@@ -172,7 +172,7 @@ impl AttachmentTable {
         }
     }
 
-    /// Changes what is to be changed. Only who has the turn does this.
+    /// Makes the changes. Only the holder of the setup lock calls this.
     async fn complete(&self, storage: Option<Storage>, changes: &mut Vec<Change>) -> Result<()> {
         let table = self.name.as_sql();
         let shape = self.existing_shape().await?;
@@ -208,18 +208,18 @@ impl AttachmentTable {
 }
 
 /// The right to change the table.
-struct Turn {
+struct SetupLock {
     session: Session,
 }
 
-impl Turn {
+impl SetupLock {
     async fn end(self) -> Result<()> {
         let client = self.session.client().await?;
         client.batch_execute("COMMIT").await.map_err(|error| failure(&error))
     }
 }
 
-/// Why an attempt failed, before anybody has asked what it means.
+/// Why an attempt failed, before the error is classified.
 enum TryError {
     Known(Error),
     Postgres(PgError),
@@ -256,7 +256,7 @@ fn is_about_existing(error: &PgError) -> bool {
     error.code().is_some_and(|code| codes.contains(code))
 }
 
-/// Whether somebody builds an index on the table, which looks like a broken one until it is finished.
+/// Whether another session builds an index on the table, which looks like an invalid index until it is finished.
 async fn is_building_an_index(client: &Client, shape: &Shape) -> bool {
     let building = "SELECT FROM pg_catalog.pg_stat_progress_create_index WHERE relid = $1";
     let rows = client.query_typed(building, &[(&shape.oid, Type::OID)]).await;

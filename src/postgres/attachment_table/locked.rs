@@ -1,4 +1,4 @@
-//! A table that another session has locked: nobody waits for it for ever.
+//! A table that another session has locked: every wait for it has a deadline.
 
 use tokio_postgres::Error as PgError;
 use tokio_postgres::error::SqlState;

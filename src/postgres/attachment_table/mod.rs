@@ -83,7 +83,7 @@ fn definition_failure(error: &tokio_postgres::Error, table: &TableName) -> Error
         }
         Some(db) if *db.code() == SqlState::LOCK_NOT_AVAILABLE => Error::TableDefinition {
             table: table.to_string(),
-            reason: "others use the table without a pause; nothing is changed".into(),
+            reason: "the table is in constant use by other sessions; nothing was changed".into(),
         },
         _ => super::failure(error),
     }

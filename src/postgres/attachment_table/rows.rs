@@ -1,4 +1,4 @@
-//! Rows of the attachment table, for people who look into it.
+//! Rows of the attachment table, for inspection.
 
 use std::time::{Duration, SystemTime};
 

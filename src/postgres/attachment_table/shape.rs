@@ -1,4 +1,4 @@
-//! How the attachment table is made, and what is wrong with that.
+//! The shape of the attachment table: expected columns and indexes, and the defects of an existing table.
 
 use std::fmt;
 
@@ -91,29 +91,29 @@ pub(crate) enum Defect {
     WrongType { column: &'static str, found: String, wanted: &'static str },
     /// Nothing fills the column.
     NoDefault { column: &'static str, wanted: &'static str },
-    /// It has a column that no attachment table has, so its rows are somebody else's data.
+    /// It has a column that no attachment table has, so its rows are data of another application.
     UnknownColumn { column: String },
-    /// A foreign key of another table refers to it, so its rows are somebody else's data.
+    /// A foreign key of another table references it, so its rows are data of another application.
     Referred { table: String },
 }
 
 impl fmt::Display for Defect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoTable => f.write_str("it is no table"),
+            Self::NoTable => f.write_str("it is not a table"),
             Self::MissingColumn { column, .. } => write!(f, "it has no column {column}"),
             Self::WrongType { column, found, wanted } => write!(f, "{column} is {found}, not {wanted}"),
             Self::NoDefault { column, wanted } => write!(f, "{column} has no default ({wanted})"),
             Self::UnknownColumn { column } => {
                 write!(f, "it has a column {column:?}, which no attachment table has")
             }
-            Self::Referred { table } => write!(f, "a foreign key of {table} refers to it"),
+            Self::Referred { table } => write!(f, "a foreign key of {table} references it"),
         }
     }
 }
 
 impl Defect {
-    /// Whether it tells that the table holds data of somebody else.
+    /// Whether the defect shows that the table belongs to another application.
     fn is_foreign(&self) -> bool {
         matches!(self, Self::NoTable | Self::UnknownColumn { .. } | Self::Referred { .. })
     }
@@ -219,15 +219,15 @@ impl Shape {
 
     /// Fails where something makes it useless, or where its rows are not attachments.
     ///
-    /// A table with any other column is refused, also with one that no server has to fill: the rows are data of somebody
-    /// else, and a node would delete them. A table with exactly these three columns cannot be told from an attachment table.
+    /// A table with any other column is refused, also with a nullable one: the rows are data of somebody else, and a
+    /// node would delete them. A table with exactly these three columns cannot be told from an attachment table.
     pub(crate) fn check(&self, table: &TableName) -> Result<()> {
         let defects = self.defects();
         if defects.is_empty() {
             return Ok(());
         }
         let remedy = match defects.iter().any(Defect::is_foreign) {
-            // Nobody should change a table of somebody else.
+            // A table of another application must not be changed.
             true => OTHER_TABLE.into(),
             false => defects.iter().map(|defect| defect.remedy(table)).collect::<Vec<_>>().join("; "),
         };

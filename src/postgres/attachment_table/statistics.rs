@@ -1,4 +1,4 @@
-//! How much is in the attachment table, and for how long.
+//! Statistics of the attachment table: number, size and age of its rows.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,7 +12,7 @@ use crate::Result;
 /// What the table holds.
 #[derive(Debug)]
 pub(crate) struct Statistics {
-    /// From the youngest to the oldest; the last one holds rows whose age nobody knows.
+    /// From the youngest to the oldest; the last one holds rows of unknown age.
     pub(crate) ages: Vec<AgeGroup>,
     pub(crate) oldest: Option<Timestamp>,
     pub(crate) oldest_age: Option<Duration>,

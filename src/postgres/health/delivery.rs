@@ -1,4 +1,4 @@
-//! Whether what one connection publishes arrives at another one that listens.
+//! Checks delivery: whether a notification of one connection arrives at another one.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use super::Examiner;
 use crate::Result;
 use crate::postgres::lossy_queue::Next;
 use crate::postgres::table::quote_identifier;
-use crate::postgres::{Heard, Listener, Presence, SameServer, Session};
+use crate::postgres::{Listener, ListenerEvent, Presence, SameServer, Session};
 use crate::protocol::Namespace;
 
 /// The prefix of channels that only an examination uses.
@@ -22,13 +22,13 @@ pub(crate) struct Delivery {
     pub(crate) published: Duration,
     /// How long until the other connection had it; `None` where it did not come.
     pub(crate) arrived: Option<Duration>,
-    /// Whether two connections of ours, open at the same time, were the same session of the server: somebody in between
+    /// Whether two connections of ours, open at the same time, were the same session of the server: a pooler in between
     /// deals sessions out by the transaction.
     pub(crate) sessions_are_shared: bool,
 }
 
 impl Examiner {
-    /// Publishes on a channel that nobody else knows, and waits so long for it.
+    /// The loopback probe: publishes on a random channel, and waits for the notification.
     pub(crate) async fn delivery(&self, patience: Duration) -> Result<Delivery> {
         let other = Session::open(self.settings.clone()).await?;
         let pid = "SELECT pg_catalog.pg_backend_pid()";
@@ -55,7 +55,8 @@ impl Examiner {
         };
         let arrive = timeout(patience, async {
             while let Some(next) = heard.next().await {
-                if matches!(next, Next::Item(Heard::Notification { channel, .. }) if *channel == *name) {
+                if matches!(next, Next::Item(ListenerEvent::Notification { channel, .. }) if *channel == *name)
+                {
                     return Some(start.elapsed());
                 }
             }
@@ -64,7 +65,7 @@ impl Examiner {
         let (published, arrived) = tokio::join!(publish, arrive);
         let (published, arrived) = (published?, arrived.ok().flatten());
         if arrived.is_none() {
-            // Perhaps this reaches the session that listens now without anybody behind it.
+            // With a pooler, this may reach the session that still listens after its client has left.
             let client = self.session.client().await?;
             let unlisten = format!("UNLISTEN {}", quote_identifier(name));
             client.batch_execute(&unlisten).await.map_err(|error| crate::postgres::failure(&error))?;

@@ -1,4 +1,4 @@
-//! Who listens on what, as far as the server tells: by the last statement of each session.
+//! The listening sessions and their channels, inferred from the last statement of each session in pg_stat_activity.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Facts about a server that tell whether a cluster can live on it. What they mean is for others to say.
+//! Facts about a Postgres server that matter for a cluster. The callers interpret them.
 
 mod activity;
 mod delivery;

@@ -1,4 +1,4 @@
-//! The server's queue of notifications, which all databases share, and who keeps it from being emptied.
+//! The notification queue of the server, which all databases share, and the sessions that keep it from being emptied.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::Result;
 /// How full the queue is.
 #[derive(Debug)]
 pub(crate) struct Queue {
-    /// From 0 to 1. At 1 nobody can publish any more.
+    /// From 0 to 1. At 1 every NOTIFY fails.
     pub(crate) usage: f64,
     /// Sessions that have been in one transaction for a while, the longest first: a session that listens reads nothing as
     /// long as it is in one.

@@ -1,4 +1,4 @@
-//! The attachment table, seen by who is going to use it.
+//! The attachment table, as the current role may use it.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) enum Backlog {
     /// So many; the limit where there are more.
     Rows(u64),
-    /// It takes too long to count them, or somebody has locked the table.
+    /// Counting takes too long, or another session has locked the table.
     Unknown,
 }
 

@@ -1,4 +1,4 @@
-//! A connection that listens: made with its channels, and read message by message.
+//! A listening connection: opened with its channels, and read message by message.
 
 use std::collections::BTreeSet;
 use std::future::poll_fn;
@@ -16,7 +16,7 @@ use crate::postgres::connect::PgConnection;
 use crate::postgres::same_server::SessionPlace;
 use crate::postgres::table::quote_identifier;
 use crate::postgres::{Presence, Settings, failure};
-use crate::protocol::{Beat, Channel, Look};
+use crate::protocol::{Channel, LivenessLock, LockSnapshot};
 use crate::{Error, Result};
 
 /// How long the server may take to confirm the channels of a new connection.
@@ -27,7 +27,7 @@ pub(super) enum Answer {
     /// It is done.
     Done,
     /// It was a ping. The session holds that lock now.
-    Looked { look: Look, held: Option<Beat> },
+    Locks { look: LockSnapshot, held: Option<LivenessLock> },
 }
 
 /// A connection, and the channels that it listens to.
@@ -39,7 +39,7 @@ pub(super) struct ListeningConnection {
     /// What came between the server's commit and its answer.
     pub(super) early: Vec<AsyncMessage>,
     /// The lock by which the others see that this process lives.
-    held: Option<Beat>,
+    held: Option<LivenessLock>,
 }
 
 impl ListeningConnection {
@@ -100,13 +100,13 @@ impl ListeningConnection {
         async move {
             let answer = client.simple_query(&sql).await.map_err(|error| failure(&error))?;
             let (look, held) = ping.read(&answer);
-            Ok(Answer::Looked { look, held })
+            Ok(Answer::Locks { look, held })
         }
         .boxed()
     }
 
     /// Takes note of the lock that it holds since a ping.
-    pub(super) fn note_held(&mut self, held: Option<Beat>) {
+    pub(super) fn note_held(&mut self, held: Option<LivenessLock>) {
         self.held = held;
     }
 

@@ -1,4 +1,4 @@
-//! The user that the server runs as: ourselves, or somebody with fewer rights when we are root.
+//! The user that the private server runs as: the current user, or an unprivileged user if that is root.
 
 use std::env;
 use std::io::{self, Write};
@@ -38,12 +38,12 @@ impl Account {
         let user = INSTEAD_OF_ROOT.iter().find_map(|name| User::from_name(name).ok().flatten());
         let user = user.ok_or_else(|| {
             let names = INSTEAD_OF_ROOT.join(" or ");
-            Error::Private(format!("Postgres refuses to run as root, and there is no user {names} to run it"))
+            Error::Private(format!("Postgres refuses to run as root, and no user {names} exists to run it"))
         })?;
         Ok(Self { other: Some((user.uid.as_raw(), user.gid.as_raw())) })
     }
 
-    /// Whether the server's user is somebody else.
+    /// Whether the server runs as another user.
     pub(super) fn is_other(&self) -> bool {
         self.other.is_some()
     }

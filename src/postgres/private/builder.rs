@@ -1,4 +1,4 @@
-//! What a private server is to be like.
+//! The builder of a private Postgres server.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use super::log::Log;
 use super::origin::{Origin, Template};
 use super::random_hex;
 use super::server::PrivateServer;
-use super::watchdog::{Charge, Event, Watchdog};
+use super::watchdog::{Event, Watchdog, WatchedServer};
 use crate::{Error, Result};
 
 /// What a private server is to be like.
@@ -43,7 +43,7 @@ impl PrivateServerBuilder {
         self
     }
 
-    /// A line of `pg_hba.conf`, before the one that asks everybody on this machine for a password.
+    /// A line of `pg_hba.conf`, before the line that requires a password from every local user.
     pub fn access(mut self, line: &str) -> Self {
         self.access.push(line.to_owned());
         self
@@ -62,7 +62,7 @@ impl PrivateServerBuilder {
     /// Starts the server; returns when it takes connections. Dropping the future stops what was started.
     ///
     /// # Errors
-    /// [`Error::Private`] where the programs are missing, somebody else uses the directory, or the server does not
+    /// [`Error::Private`] if the programs are missing, another process uses the directory, or the server does not
     /// start: with the last lines of its log. [`Error::File`] where a directory or file cannot be used.
     pub async fn start(mut self) -> Result<PrivateServer> {
         let binaries = Binaries::find(self.binaries.as_deref())?;
@@ -77,21 +77,21 @@ impl PrivateServerBuilder {
         let origin = match (known, self.template.take()) {
             (None, _) if is_initialised => {
                 let cluster = home.cluster().display();
-                let reason = format!("the password of {cluster} is lost; remove that directory");
+                let reason = format!("the password of {cluster} is missing; remove that directory");
                 return Err(Error::Private(reason));
             }
             (Some(state), _) if is_initialised => Origin::Existing { password: state.password },
             (_, Some(template)) => Origin::Copy(template),
             (_, None) => Origin::Initdb { password: random_hex::<16>()? },
         };
-        let charge = Charge {
+        let watched = WatchedServer {
             binaries: binaries.directory(),
             directory: home.cluster(),
             temporary: home.is_temporary(),
             server_arguments: self.server_arguments(&home),
             lock: home.lock_for_child()?,
         };
-        let mut watchdog = Watchdog::spawn(&account, charge)?;
+        let mut watchdog = Watchdog::spawn(&account, watched)?;
         if let Event::Complaint(complaint) = watchdog.event().await? {
             return Err(Error::Private(complaint));
         }
@@ -108,7 +108,7 @@ impl PrivateServerBuilder {
         PrivateServer::start(home, watchdog, log, origin.password().to_owned(), port).await
     }
 
-    /// Who may connect: what was asked for, then everybody on this machine with a password.
+    /// The lines of `pg_hba.conf`: the requested ones, then every local user with a password.
     fn access_file(&self) -> String {
         let rest = "host all,replication all 127.0.0.1/32 scram-sha-256";
         self.access.iter().map(String::as_str).chain([rest]).map(|line| format!("{line}\n")).collect()

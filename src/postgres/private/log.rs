@@ -1,4 +1,4 @@
-//! The last words of a server that died.
+//! The last lines in the log of a server that has ended.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};

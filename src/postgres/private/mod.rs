@@ -25,7 +25,7 @@ pub use state::{running, running_in, state_directory};
 
 use crate::{Error, Result};
 
-/// `N` bytes that nobody can guess, in hexadecimal.
+/// `N` random bytes of a cryptographic generator, in hexadecimal.
 fn random_hex<const N: usize>() -> Result<String> {
     let source = Path::new("/dev/urandom");
     let mut bytes = [0; N];

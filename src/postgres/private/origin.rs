@@ -1,4 +1,4 @@
-//! How a server gets its data directory.
+//! Creates the data directory of a server.
 
 use std::fmt;
 use std::path::{Path, PathBuf};

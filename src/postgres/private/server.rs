@@ -15,11 +15,11 @@ use super::state::url;
 use super::watchdog::{Event, Watchdog};
 use crate::{Error, Result};
 
-/// How often to look whether a starting server takes connections.
+/// The interval between checks whether a starting server accepts connections.
 const LOOK: Duration = Duration::from_millis(5);
 /// How long an orderly shutdown may take before it becomes an immediate one.
 const ORDERLY: Duration = Duration::from_secs(10);
-/// How many ports are tried when somebody else takes the chosen one first.
+/// The number of ports to try if another process takes the chosen one first.
 const PORT_ATTEMPTS: usize = 10;
 
 /// How a server ends.
@@ -89,8 +89,8 @@ impl PrivateServer {
         Ok(server)
     }
 
-    /// The URL with which anybody on this machine who knows it may connect, as superuser. A persistent directory
-    /// keeps it, unless the port is taken at the next start.
+    /// The URL, with which every local process that knows it may connect as superuser. A persistent directory keeps it,
+    /// unless the port is taken at the next start.
     pub fn url(&self) -> String {
         url(&self.password, self.port)
     }

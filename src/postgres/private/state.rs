@@ -1,4 +1,4 @@
-//! What a persistent directory remembers, and how other commands find the server that runs in it.
+//! The state file of a persistent directory, by which other commands find the running server.
 
 use std::env;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -42,7 +42,7 @@ pub fn running() -> Option<String> {
 pub fn running_in(directory: &Path) -> Option<String> {
     let state = State::read(directory).ok()??;
     state.live_owner()?;
-    // Somebody else may have got the owner's process id since, but not the lock.
+    // Another process may have got the owner's process id since, but not the lock.
     match File::open(directory.join(LOCK_FILE)).ok()?.try_lock_shared() {
         Err(TryLockError::WouldBlock) => Some(url(&state.password, state.port)),
         _ => None,

@@ -1,4 +1,4 @@
-//! The small process between us and the server: it outlives us for just as long as cleaning up takes.
+//! The watchdog: a small process that stops the private server and cleans up when pgio ends.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
@@ -14,7 +14,7 @@ use crate::{Error, Result};
 const SCRIPT: &str = include_str!("watchdog.sh");
 
 /// What the watchdog is told once and for all.
-pub(super) struct Charge<'a> {
+pub(super) struct WatchedServer<'a> {
     pub binaries: &'a Path,
     /// Where the server's files live. A temporary one must not exist yet.
     pub directory: &'a Path,
@@ -58,23 +58,23 @@ pub(super) struct Watchdog {
 }
 
 impl Watchdog {
-    pub(super) fn spawn(account: &Account, charge: Charge<'_>) -> Result<Self> {
-        Self::try_spawn(account, charge)
+    pub(super) fn spawn(account: &Account, watched: WatchedServer<'_>) -> Result<Self> {
+        Self::try_spawn(account, watched)
             .map_err(|error| Error::Private(format!("no watchdog process: {error}")))
     }
 
-    fn try_spawn(account: &Account, charge: Charge<'_>) -> io::Result<Self> {
+    fn try_spawn(account: &Account, watched: WatchedServer<'_>) -> io::Result<Self> {
         let mut child = account
             .command("sh")
             .args(["-c", SCRIPT, "pgio-watchdog"])
-            .args([charge.binaries, charge.directory])
-            .arg(if charge.temporary { "remove" } else { "keep" })
-            .args(charge.server_arguments)
+            .args([watched.binaries, watched.directory])
+            .arg(if watched.temporary { "remove" } else { "keep" })
+            .args(watched.server_arguments)
             // Ctrl-C in our terminal is for us; the server has to outlast our last statements.
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(charge.lock)
+            .stderr(watched.lock)
             .spawn()?;
         let (Some(orders), Some(answers)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(io::Error::other("no pipe"));
@@ -111,7 +111,7 @@ fn gone() -> Error {
 /// Passes on what the watchdog says until it ends, and reaps it.
 fn listen(mut child: Child, answers: ChildStdout, sender: &mpsc::Sender<Event>) {
     for line in BufReader::new(answers).lines().map_while(io::Result::ok) {
-        // Fails when nobody is interested any more; the process still has to be reaped.
+        // Fails if the receiver is dropped; the process still has to be reaped.
         sender.blocking_send(Event::parse(line)).ok();
     }
     if let Err(error) = child.wait() {

@@ -28,7 +28,7 @@ pub(super) struct Held {
 }
 
 /// What becomes of a message that comes while others are held.
-pub(super) enum Passage {
+pub(super) enum HoldOutcome {
     /// It does not concern them.
     Free(Job),
     /// It is held as well.
@@ -38,16 +38,16 @@ pub(super) enum Passage {
 }
 
 impl Held {
-    pub(super) fn pass(&mut self, job: Job) -> Passage {
+    pub(super) fn pass(&mut self, job: Job) -> HoldOutcome {
         if job.is_heartbeat || !self.channels.contains(&job.channel) {
-            return Passage::Free(job);
+            return HoldOutcome::Free(job);
         }
         if self.bytes + job.bytes() > HELD_BYTES {
-            return Passage::Full(job);
+            return HoldOutcome::Full(job);
         }
         self.bytes += job.bytes();
         self.jobs.push_back(job);
-        Passage::Held
+        HoldOutcome::Held
     }
 
     /// Holds the messages of a batch that the lock concerns; returns the others.
@@ -58,10 +58,10 @@ impl Held {
         let mut free = Vec::new();
         for job in jobs {
             match self.pass(job) {
-                Passage::Free(job) => free.push(job),
-                Passage::Held => {}
+                HoldOutcome::Free(job) => free.push(job),
+                HoldOutcome::Held => {}
                 // A batch is smaller than the room; a message that is not would wait for ever.
-                Passage::Full(job) => {
+                HoldOutcome::Full(job) => {
                     self.bytes += job.bytes();
                     self.jobs.push_back(job);
                 }

@@ -1,4 +1,4 @@
-//! Sends batches, and decides what becomes of those that fail.
+//! Sends batches, and decides whether a failed batch is retried.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,9 +7,9 @@ use tokio::sync::watch;
 use tokio::time::{sleep, sleep_until, timeout};
 use tokio_postgres::error::SqlState;
 
-use super::held::{Held, Passage};
+use super::held::{Held, HoldOutcome};
 use super::queue_relief::QueueRelief;
-use super::{Job, OnLoss, Publishing, Trouble};
+use super::{Job, OnLoss, PublishFault, Publishing};
 use crate::postgres::CheckedTable;
 use crate::postgres::attachments::table_failure;
 use crate::postgres::batch::{self, Batch, LockPatience};
@@ -52,12 +52,12 @@ enum Failed {
     QueueFull(Error),
     /// It was never sent.
     NotSent(Error),
-    /// The connection was lost while it was under way.
-    InDoubt(Error, Option<Doubt>),
+    /// The connection was lost while it was in progress.
+    InDoubt(Error, Option<UnknownOutcome>),
 }
 
 /// A transaction whose outcome is not known, and the server that knows it.
-struct Doubt {
+struct UnknownOutcome {
     transaction: String,
     live: Live,
 }
@@ -75,9 +75,9 @@ impl Sender {
     /// Holds a message back that has to stay behind others; gives it back where it may go.
     pub(super) fn pass(&mut self, job: Job) -> Option<Job> {
         match self.held.pass(job) {
-            Passage::Free(job) => Some(job),
-            Passage::Held => None,
-            Passage::Full(job) => {
+            HoldOutcome::Free(job) => Some(job),
+            HoldOutcome::Held => None,
+            HoldOutcome::Full(job) => {
                 job.finish(Err(self.locked_for_long()));
                 None
             }
@@ -167,7 +167,7 @@ impl Sender {
                     }
                 }
                 Failed::QueueFull(error) => {
-                    self.trouble(Trouble::QueueFull);
+                    self.trouble(PublishFault::QueueFull);
                     if start.elapsed() >= QUEUE_FULL_FOR {
                         return finish_all(jobs, &Err(error));
                     }
@@ -176,12 +176,12 @@ impl Sender {
                     pause = longest.min(pause * 2);
                 }
                 Failed::NotSent(error) | Failed::InDoubt(error, None) if self.on_loss == OnLoss::Fail => {
-                    self.trouble(Trouble::Disconnected(error.clone()));
+                    self.trouble(PublishFault::Disconnected(error.clone()));
                     return finish_all(jobs, &Err(error));
                 }
                 Failed::NotSent(error) => {
                     reached_the_server_at_once = false;
-                    self.trouble(Trouble::Disconnected(error.clone()));
+                    self.trouble(PublishFault::Disconnected(error.clone()));
                     if self.is_hopeless(start, &error) {
                         return finish_all(jobs, &Err(error));
                     }
@@ -189,7 +189,7 @@ impl Sender {
                     pause = longest.min(pause * 2);
                 }
                 Failed::InDoubt(error, doubt) => {
-                    self.trouble(Trouble::Disconnected(error.clone()));
+                    self.trouble(PublishFault::Disconnected(error.clone()));
                     if self.is_hopeless(start, &error) {
                         return finish_all(jobs, &Err(error));
                     }
@@ -227,8 +227,8 @@ impl Sender {
 
     /// Asks the server whether a transaction was committed. `None` where it cannot tell: it is another one, or has been
     /// restarted, and its numbers may have been used again.
-    async fn find_out(&self, doubt: Option<Doubt>, at_once: bool) -> Option<bool> {
-        let Doubt { transaction, live: old } = doubt.filter(|_| at_once)?;
+    async fn find_out(&self, doubt: Option<UnknownOutcome>, at_once: bool) -> Option<bool> {
+        let UnknownOutcome { transaction, live: old } = doubt.filter(|_| at_once)?;
         let live = self.session.replace(&old).await.ok()?;
         if old.place.as_ref()?.server != live.place.as_ref()?.server {
             return None;
@@ -248,8 +248,8 @@ impl Sender {
     /// Asks the server whether a transaction with a durable event was committed, for as long as events are sent again. The
     /// session that was lost is ended first, as it may commit later. Also a server that was restarted, or has taken the
     /// place of another one, knows the row.
-    async fn find_row(&self, doubt: Option<Doubt>, identity: &[u8], start: Instant) -> Option<bool> {
-        let Doubt { transaction, live: old } = doubt?;
+    async fn find_row(&self, doubt: Option<UnknownOutcome>, identity: &[u8], start: Instant) -> Option<bool> {
+        let UnknownOutcome { transaction, live: old } = doubt?;
         loop {
             let error = match self.find_row_now(&transaction, &old, identity).await {
                 Ok(found) => return found,
@@ -328,7 +328,8 @@ impl Sender {
         };
         let sent = batch::send(&live.client, jobs, self.table.unchecked(), transaction.is_some(), lock);
         let in_doubt = |error: Error| {
-            let doubt = transaction.clone().map(|transaction| Doubt { transaction, live: live.clone() });
+            let doubt =
+                transaction.clone().map(|transaction| UnknownOutcome { transaction, live: live.clone() });
             Failed::InDoubt(error, doubt)
         };
         match self.answer(&live, patience(jobs), sent).await {
@@ -361,7 +362,7 @@ impl Sender {
             answer = answer => Ok(answer),
             () = self.session.moved_from(live) => {
                 self.session.abandon(&live.client).await;
-                Err(Error::ConnectionLost("the sessions move to another server".into()))
+                Err(Error::ConnectionLost("moving all sessions to another server".into()))
             }
             () = self.replace_silent(live, patience) => {
                 Err(Error::ConnectionLost(format!("no answer within {} s", patience.as_secs())))
@@ -374,9 +375,9 @@ impl Sender {
         sleep(patience).await;
         tracing::warn!(
             ?patience,
-            "Postgres does not answer on the publishing connection; making another one"
+            "Postgres does not answer on the publishing connection; opening another one"
         );
-        self.trouble(Trouble::NoAnswer);
+        self.trouble(PublishFault::NoAnswer);
         let replaced = async {
             let mut said = None;
             while let Err(error) = self.session.replace(live).await {
@@ -393,7 +394,7 @@ impl Sender {
         }
     }
 
-    fn trouble(&self, trouble: Trouble) {
+    fn trouble(&self, trouble: PublishFault) {
         self.health.send_modify(|health| health.trouble = Some(trouble));
     }
 

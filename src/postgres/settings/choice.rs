@@ -1,4 +1,4 @@
-//! The settings that are one of several words.
+//! The settings with an enumerated value.
 
 use tokio_postgres::config::ChannelBinding;
 

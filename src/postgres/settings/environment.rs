@@ -1,4 +1,4 @@
-//! Where settings come from that the user did not write here.
+//! The sources of settings outside of the connection string: environment and home directory.
 
 use std::collections::HashMap;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! What the user has set, and where, so that an error can name it.
+//! The raw settings as the user wrote them, with their source, so that an error can name it.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -84,14 +84,14 @@ impl Given {
         Ok(())
     }
 
-    /// Sets what is not set yet.
+    /// Sets a setting unless it is set.
     pub(super) fn set_default(&mut self, keyword: &str, text: &str, origin: String) -> Result<()> {
         let known = known(keyword).ok_or_else(|| unknown(&origin, "no such setting"))?;
         self.0.entry(known).or_insert(Value { text: text.to_owned(), origin });
         Ok(())
     }
 
-    /// Takes what is not set yet from libpq's variables.
+    /// Fills missing settings from libpq's variables.
     pub(super) fn add_environment(&mut self, environment: &Environment) {
         for &(keyword, variable) in SETTINGS {
             if let Some(text) = environment.variable(variable) {
@@ -117,7 +117,7 @@ impl Given {
             .map(|text| {
                 text.trim()
                     .parse()
-                    .map_err(|_| self.wrong(keyword, format!("{text:?} is not a number it can be")))
+                    .map_err(|_| self.wrong(keyword, format!("{text:?} is not a valid number")))
             })
             .transpose()
     }
@@ -129,7 +129,7 @@ impl Given {
             Some((_, meaning)) => Ok(Some(*meaning)),
             None => {
                 let words: Vec<_> = choice.iter().map(|(word, _)| *word).collect();
-                Err(self.wrong(keyword, format!("{text:?} is none of {}", words.join(", "))))
+                Err(self.wrong(keyword, format!("{text:?} is not one of {}", words.join(", "))))
             }
         }
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::given::Given;
 use crate::Result;
 
-/// Where Debian's libpq, and nearly everybody's, looks for the server's socket.
+/// The default directory of the server's socket, in Debian's libpq and most others.
 const SOCKET_DIRECTORY: &str = "/var/run/postgresql";
 
 /// One server that may be the one.

@@ -36,7 +36,7 @@ const NEXT_HOST_AFTER: Duration = Duration::from_secs(2);
 
 /// How to reach Postgres.
 ///
-/// A list of hosts means the first one that can be written to, as a standby takes no notifications;
+/// A list of hosts means the first one that is a primary, as a standby takes no notifications;
 /// `target_session_attrs=any` asks for the first one that answers, as libpq does by default.
 ///
 /// ```

@@ -31,7 +31,10 @@ fn read(path: &Path) -> Result<Option<String>> {
         _ => return Ok(None),
     };
     if is_readable_by_others(&metadata) {
-        tracing::warn!("the password file {} is not used: others may read it (chmod 600)", path.display());
+        tracing::warn!(
+            "the password file {} is ignored: it is readable by other users (use chmod 600)",
+            path.display()
+        );
         return Ok(None);
     }
     let unreadable = |error: std::io::Error| Error::file(path, &error);

@@ -9,7 +9,7 @@ use crate::{Error, Result};
 /// Where Debian keeps the file for the whole machine, unless `PGSYSCONFDIR` says otherwise.
 const SYSTEM_DIRECTORY: &str = "/etc/postgresql-common";
 
-/// Takes what is not set yet from the service, if one is named.
+/// Fills missing settings from the service, if one is named.
 pub(super) fn apply(given: &mut Given, environment: &Environment) -> Result<()> {
     let (name, origin) = match (given.text("service"), environment.variable("PGSERVICE")) {
         (Some(name), _) => (name.to_owned(), "service"),

@@ -1,4 +1,4 @@
-//! What settings are read from, and who wins.
+//! The sources of settings, and their precedence.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -8,8 +8,8 @@ use tempfile::TempDir;
 
 use super::*;
 
-const NO_ROOTS: &str = "sslmode: to verify the server's certificate takes sslrootcert=FILE or ~/.postgresql/root.crt with the \
-     certificates to trust, or sslrootcert=system with sslmode=verify-full";
+const NO_ROOTS: &str = "sslmode: verifying the server's certificate needs sslrootcert=FILE or ~/.postgresql/root.crt, or \
+    sslrootcert=system with sslmode=verify-full";
 
 const REQUIRE_AUTH: &str =
     "require_auth: only scram-sha-256 can be required, together with channel_binding=require";
@@ -82,7 +82,7 @@ fn errors_name_the_setting_and_show_no_password() {
     let cases = [
         (
             "postgres://u@h/d?sslmode=full",
-            "sslmode: \"full\" is none of disable, allow, prefer, require, verify-ca, verify-full",
+            "sslmode: \"full\" is not one of disable, allow, prefer, require, verify-ca, verify-full",
         ),
         ("postgres://u@h/d?colour=red", "colour: no such setting"),
         ("postgres://u@h/d?port", "the database URL: \"port\" has no value"),
@@ -94,30 +94,33 @@ fn errors_name_the_setting_and_show_no_password() {
             "the database URL: a password with / or ? in it must be percent-encoded",
         ),
         ("postgres://u@[::1/d", "the database URL: a [ has no ] after the address"),
-        ("mysql://u:secret@h/d", "the database URL: it must begin with postgres:// or postgresql://"),
+        ("mysql://u:secret@h/d", "the database URL: it has to begin with postgres:// or postgresql://"),
         ("secret", "the connection string: it is neither a postgres:// URL nor keyword=value pairs"),
         ("host=h password='secret", "the connection string: a quote is not closed"),
         ("host=a,b port=1,2,3 user=u", "port: 3 ports for 2 hosts"),
         ("host=a,b hostaddr=10.0.0.1 user=u", "hostaddr: 1 entries for 2 hosts"),
         ("host=a hostaddr=b user=u", "hostaddr: \"b\" is not an IP address"),
-        ("host=h user=u connect_timeout=soon", "connect_timeout: \"soon\" is not a number it can be"),
+        ("host=h user=u connect_timeout=soon", "connect_timeout: \"soon\" is not a valid number"),
         (
             "host=h user=u target_session_attrs=best",
-            "target_session_attrs: \"best\" is none of any, read-write, read-only, primary, standby, prefer-standby",
+            "target_session_attrs: \"best\" is not one of any, read-write, read-only, primary, standby, prefer-standby",
         ),
         ("host=h user=u gssencmode=require", "gssencmode: not supported"),
         ("host=h user=u client_encoding=latin1", "client_encoding: \"latin1\" is not supported, only UTF8"),
-        ("host=h user=u sslrootcert=system sslmode=require", "sslmode: sslrootcert=system wants verify-full"),
+        (
+            "host=h user=u sslrootcert=system sslmode=require",
+            "sslmode: sslrootcert=system needs sslmode=verify-full",
+        ),
         ("host=h user=u sslmode=verify-ca", NO_ROOTS),
         ("host=h user=u sslmode=verify-full", NO_ROOTS),
         (
             "host=h user=u ssl_min_protocol_version=TLSv1.1",
-            "ssl_min_protocol_version: \"TLSv1.1\" is none of TLSv1.2, TLSv1.3",
+            "ssl_min_protocol_version: \"TLSv1.1\" is not one of TLSv1.2, TLSv1.3",
         ),
         ("host=h user=u require_auth=scram-sha-256", REQUIRE_AUTH),
         ("host=h user=u require_auth=password channel_binding=require", REQUIRE_AUTH),
         ("host=h user=u require_auth=!scram-sha-256 channel_binding=require", REQUIRE_AUTH),
-        ("host=h user=u sslnegotiation=direct", "sslnegotiation: direct wants sslmode=require or stronger"),
+        ("host=h user=u sslnegotiation=direct", "sslnegotiation: direct needs sslmode=require or stronger"),
     ];
     for (text, expected) in cases {
         assert_eq!(complaint(text), expected);
@@ -154,7 +157,7 @@ fn the_environment_fills_what_is_left_out() {
 
     let wrong = environment(&[("PGHOST", "h"), ("PGUSER", "u"), ("PGSSLMODE", "on")]);
     let complaint = Settings::from_env_in(&wrong).unwrap_err().to_string();
-    assert!(complaint.starts_with("PGSSLMODE: \"on\" is none of"), "{complaint}");
+    assert!(complaint.starts_with("PGSSLMODE: \"on\" is not one of"), "{complaint}");
 }
 
 #[test]
@@ -172,7 +175,7 @@ fn defaults() {
     assert_eq!(parameters.target_session, TargetSession::Any);
     assert_eq!(parameters.application_name(), Some("pgio"));
     assert!(parameters.keepalives.is_some());
-    // Whoever lists several servers means the one that can be written to.
+    // A list of several servers means the primary among them.
     let target = |text: &str| parse(text).parameters().target_session;
     assert_eq!(target("host=h,i user=u"), TargetSession::ReadWrite);
     assert_eq!(target("hostaddr=10.0.0.1,10.0.0.2 user=u"), TargetSession::ReadWrite);

@@ -1,4 +1,4 @@
-//! What the settings say of TLS.
+//! The TLS settings.
 
 use std::fs::Metadata;
 use std::path::PathBuf;
@@ -35,9 +35,9 @@ pub(in crate::postgres) enum Roots {
 
 /// Older versions are broken, and are not spoken.
 const PROTOCOL: Choice<Protocol> = &[("TLSv1.2", Protocol::Tlsv12), ("TLSv1.3", Protocol::Tlsv13)];
-/// What is missing where a certificate is to be verified, and nothing says by what.
-const NO_ROOTS: &str = "to verify the server's certificate takes sslrootcert=FILE or ~/.postgresql/root.crt with the \
-     certificates to trust, or sslrootcert=system with sslmode=verify-full";
+/// The error if the certificate has to be verified, and no root certificates are configured.
+const NO_ROOTS: &str = "verifying the server's certificate needs sslrootcert=FILE or ~/.postgresql/root.crt, or \
+     sslrootcert=system with sslmode=verify-full";
 
 const SWITCH: Choice<bool> = &[("1", true), ("0", false)];
 const DIRECT: Choice<bool> = &[("postgres", false), ("direct", true)];
@@ -59,14 +59,14 @@ impl TlsSettings {
         let asks_for_system = given.text("sslrootcert") == Some("system");
         let mode = given.choice("sslmode", choice::SSL_MODE)?;
         let mode = match mode {
-            // Anybody can get a certificate that the system's roots vouch for, so only the name tells.
+            // Any attacker can get a certificate signed by the system's roots, so the host name has to be verified.
             Some(mode) if asks_for_system && mode != SslMode::VerifyFull => {
-                return Err(given.wrong("sslmode", "sslrootcert=system wants verify-full".into()));
+                return Err(given.wrong("sslmode", "sslrootcert=system needs sslmode=verify-full".into()));
             }
             None if asks_for_system => SslMode::VerifyFull,
             // As in libpq: a file of roots is there to be used.
             Some(SslMode::Require) if matches!(roots, Some(Roots::File(_))) => SslMode::VerifyCa,
-            // As in libpq: the system's roots vouch for any host of anybody, so they are taken only where they are named.
+            // As in libpq: the system's roots sign certificates for any host, so they are used only if configured.
             Some(SslMode::VerifyCa | SslMode::VerifyFull) if roots.is_none() && any_by_tcp => {
                 return Err(given.wrong("sslmode", NO_ROOTS.into()));
             }
@@ -75,7 +75,7 @@ impl TlsSettings {
         };
         let direct = given.choice("sslnegotiation", DIRECT)?.unwrap_or(false);
         if direct && matches!(mode, SslMode::Disable | SslMode::Allow | SslMode::Prefer) {
-            return Err(given.wrong("sslnegotiation", "direct wants sslmode=require or stronger".into()));
+            return Err(given.wrong("sslnegotiation", "direct needs sslmode=require or stronger".into()));
         }
         Ok(Self {
             mode,

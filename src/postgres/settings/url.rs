@@ -15,7 +15,7 @@ pub(super) fn is_url(text: &str) -> bool {
 /// Reads it. Nothing of a part that may hold a password is ever shown.
 pub(super) fn parse(text: &str) -> Result<Given> {
     let Some(rest) = SCHEMES.iter().find_map(|scheme| text.trim().strip_prefix(scheme)) else {
-        return Err(malformed("it must begin with postgres:// or postgresql://"));
+        return Err(malformed("it has to begin with postgres:// or postgresql://"));
     };
     let mut given = Given::default();
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -70,7 +70,7 @@ fn set(given: &mut Given, keyword: &str, encoded: &str) -> Result<()> {
 
 fn decode(encoded: &str) -> Result<String> {
     let text = percent_decode_str(encoded).decode_utf8();
-    let text = text.map_err(|_| malformed("a percent-encoded part is no UTF-8"))?;
+    let text = text.map_err(|_| malformed("a percent-encoded part is not UTF-8"))?;
     if text.contains('\0') { Err(malformed("it holds a NUL character")) } else { Ok(text.into_owned()) }
 }
 

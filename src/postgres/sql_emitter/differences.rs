@@ -1,4 +1,4 @@
-//! What differs between the functions as they are to be and as they are.
+//! The differences between the installed functions and the expected ones.
 
 use super::functions::FUNCTIONS;
 use super::installed::Installed;
@@ -22,7 +22,7 @@ impl Difference {
     }
 }
 
-/// Compares what is installed with what is to be, for roles that are to emit.
+/// Compares the installed functions with the expected ones, and the privileges of the given roles.
 pub(crate) fn differences(wanted: &SqlEmitter, installed: &Installed, roles: &[Name]) -> Vec<Difference> {
     let mut found = of_settings(wanted, installed);
     found.extend(of_table(installed));
@@ -69,7 +69,7 @@ pub(crate) fn differences(wanted: &SqlEmitter, installed: &Installed, roles: &[N
         |signature: &String| FUNCTIONS.iter().any(|expected| expected.signature() == *signature);
     for (signature, function) in &installed.functions {
         if function.is_marked && !is_expected(signature) {
-            found.push(Difference::new(signature.clone(), "it is no function of this version"));
+            found.push(Difference::new(signature.clone(), "it is not a function of this version"));
         }
     }
     found
@@ -87,7 +87,7 @@ pub(crate) fn out_of_reach(wanted: &SqlEmitter, installed: &Installed) -> Vec<Di
 fn of_settings(wanted: &SqlEmitter, installed: &Installed) -> Vec<Difference> {
     let mut found = Vec::new();
     let mut differ = |name: &str, is: &str, wanted: &str| {
-        found.push(Difference::new(name, format!("the functions have {is}, and this pgio {wanted}")));
+        found.push(Difference::new(name, format!("the functions have {is}, and this pgio has {wanted}")));
     };
     if installed.channel_prefix != wanted.channel_prefix {
         let (is, wanted) = (&installed.channel_prefix, &wanted.channel_prefix);

@@ -1,4 +1,4 @@
-//! What is installed in a database, as its catalogs say.
+//! The installed functions, as read from the catalogs.
 
 use std::collections::BTreeMap;
 

@@ -75,7 +75,7 @@ impl fmt::Display for Name {
 
 /// What an installation has found, and left behind.
 pub(crate) struct Outcome {
-    /// What was there before; `None` where nothing was.
+    /// The previous installation, if there was one.
     pub(crate) before: Option<Installed>,
     pub(crate) after: Installed,
 }

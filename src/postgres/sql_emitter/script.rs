@@ -170,7 +170,7 @@ mod tests {
         assert!(odd.contains("'@body@' || '#'") && odd.contains(r#"TO "@version@";"#), "{odd}");
     }
 
-    /// A changed text without a new version would be found changed by somebody else.
+    /// A changed text without a new version would be reported as a manual change.
     #[test]
     fn each_change_of_the_functions_has_a_version() {
         let script = emitter("socket_io", "socket.io", "socket_io_attachments").script(&[]);

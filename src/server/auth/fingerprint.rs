@@ -1,4 +1,4 @@
-//! What stands for a token or a key where it is remembered for long: a part of its hash.
+//! The fingerprint of a token or key, a part of its hash, by which it is remembered.
 
 use openssl::sha::sha256;
 

@@ -1,7 +1,7 @@
 //! What the text of a key file is: a public key, or the secret of the HMAC algorithms.
 //!
-//! A public key is known to everyone, so it must never be taken for a secret. Whatever looks like a key in another form is refused
-//! with what to do.
+//! A public key is known to everyone, so it must never be taken for a secret. Whatever looks like a key in another form
+//! is refused with what to do.
 
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
@@ -48,7 +48,7 @@ impl KeyText {
 fn pem(text: &str) -> Result<KeyText, String> {
     let label = text.lines().next().unwrap_or_default();
     if label.contains("PRIVATE KEY") {
-        return Err("holds a private key; use the public key that belongs to it".into());
+        return Err("holds a private key; use its public key".into());
     }
     if label.contains("CERTIFICATE") {
         return Err("holds a certificate; use its public key (openssl x509 -in FILE -pubkey -noout)".into());
@@ -65,7 +65,7 @@ fn secret(text: &str) -> Result<KeyText, String> {
     }
     if text.len() < MIN_SECRET_BYTES {
         return Err(format!(
-            "holds a secret of {} bytes, and at least {MIN_SECRET_BYTES} are needed (openssl rand -hex 32)",
+            "holds a secret of {} bytes, but needs at least {MIN_SECRET_BYTES} (openssl rand -hex 32)",
             text.len()
         ));
     }
@@ -78,7 +78,7 @@ fn other_form(text: &str) -> Option<&'static str> {
     // `{"`, `-----BEGIN` and `---- BEGIN` in base64.
     const ENCODED: [&str; 3] = ["eyJ", "LS0tLS1CRUdJTi", "LS0tLSBCRUdJTi"];
     if text.starts_with(['{', '[']) {
-        return Some("holds JSON; a JSON Web Key Set is given as --jwks FILE");
+        return Some("holds JSON; pass a JSON Web Key Set with --jwks FILE");
     }
     if SSH.iter().any(|kind| text.starts_with(kind) || text.contains(&format!("\n{kind}"))) {
         return Some("holds an SSH key; convert it to PEM (ssh-keygen -e -m PKCS8 -f FILE)");

@@ -27,8 +27,8 @@ const MAX_KEYS: usize = 100;
 /// The sizes of an RSA key, in bits. RFC 7518 requires the least; the largest bounds what a signature costs.
 const RSA_BITS: std::ops::RangeInclusive<u32> = 2048..=8192;
 
-/// The keys that verify JSON Web Tokens, with the file that they come from. The accepted algorithms follow from the kind of the
-/// key, never from the token. Clones share the keys.
+/// The keys that verify JSON Web Tokens, with the file that they come from. The accepted algorithms follow from the
+/// kind of the key, never from the token. Clones share the keys.
 #[derive(Clone)]
 pub struct JwtKey(Arc<Source>);
 
@@ -56,8 +56,9 @@ pub(super) struct VerifyingKey {
 }
 
 impl JwtKey {
-    /// Reads a key: the PEM file of a public RSA key (RS and PS algorithms), EC key (ES) or Ed25519 key (EdDSA); or a secret of at
-    /// least 32 bytes in one line (HS), without the line break at its end. What looks like a key in another form is no secret.
+    /// Reads a key: the PEM file of a public RSA key (RS and PS algorithms), EC key (ES) or Ed25519 key (EdDSA); or a
+    /// secret of at least 32 bytes in one line (HS), without the line break at its end. What looks like a key in
+    /// another form is no secret.
     ///
     /// # Errors
     /// [`Error::File`] if the file cannot be read or holds no usable key.
@@ -173,7 +174,8 @@ const RSA: [Algorithm; 6] = [
     Algorithm::PS512,
 ];
 
-/// The key of a set for signatures (RFC 7517). `None` for a key that is not for signatures, or of a kind that is not supported.
+/// The key of a set for signatures (RFC 7517). `None` for a key that is not for signatures, or of a kind that is not
+/// supported.
 fn key_of_set(jwk: Jwk) -> Result<Option<VerifyingKey>, String> {
     if jwk.common.public_key_use == Some(PublicKeyUse::Encryption) {
         return Ok(None);
@@ -219,7 +221,7 @@ fn public_key(parameters: &AlgorithmParameters) -> Option<PKey<Public>> {
 /// jsonwebtoken would panic in an application that has built it with two kinds of cryptography.
 fn choose_provider() {
     if jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default().is_err() {
-        tracing::trace!("the provider of cryptography for tokens is chosen already");
+        tracing::trace!("another JWT crypto provider is already installed");
     }
 }
 
@@ -242,9 +244,7 @@ pub(super) fn read_set(text: &str) -> Result<Vec<VerifyingKey>, String> {
         return Err("holds no JSON Web Key Set: keys is missing".into());
     };
     if raw_keys.iter().any(|key| key["kty"] == "oct") {
-        return Err(
-            "holds a secret; a key set is for public keys (a secret is given as --jwt-key-file)".into()
-        );
+        return Err("holds a secret; a key set is for public keys (pass a secret with --jwt-key-file)".into());
     }
     if raw_keys.iter().any(|key| key.get("d").is_some()) {
         return Err("holds a private key; use the public keys".into());

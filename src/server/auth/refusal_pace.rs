@@ -1,4 +1,4 @@
-//! Slows the guessing of tokens down: the refusals of one address are answered one after the other.
+//! The rate limit against brute force of tokens: delays the refusals of an address.
 //!
 //! Clients with a valid token never wait, also behind the address of an attacker.
 

@@ -48,7 +48,10 @@ async fn the_handler_is_told_what_no_caller_is() {
     say(r#"{"uid":"x","type":3,"nsp":"/","data":{"packet":{"data":[7]}}}"#).await;
     wait_for(&mut errors, |error| matches!(error, Error::Decode(_))).await;
     say(r#"{"uid":"x","type":3,"nsp":"/","attachmentId":"999999"}"#).await;
-    wait_for(&mut errors, |error| error.to_string() == "the attachment of a broadcast from x is gone").await;
+    wait_for(&mut errors, |error| {
+        error.to_string() == "the attachment of a broadcast from x is missing: its row was deleted"
+    })
+    .await;
 
     server.take_down(Shutdown::Immediate).await.unwrap();
     wait_for(&mut errors, |error| matches!(error, Error::ConnectionLost(_))).await;

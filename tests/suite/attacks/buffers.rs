@@ -33,7 +33,7 @@ async fn the_rooms_of_a_client_are_limited() {
         websocket.read_text().await
     };
     assert_eq!(answer("420[\"join\",[\"a\",\"b\",\"b\"]]").await, "430[[\"a\",\"b\"]]");
-    let refused = "430[{\"error\":\"a client may be in 3 rooms at most\"}]";
+    let refused = "430[{\"error\":\"a client may be in at most 3 rooms\"}]";
     assert_eq!(answer("420[\"join\",[\"c\",\"d\"]]").await, refused);
     assert_eq!(answer("420[\"join\",[\"c\",\"a\"]]").await, "430[[\"a\",\"b\",\"c\"]]");
     assert_eq!(answer("420[\"join\",\"d\"]").await, refused);

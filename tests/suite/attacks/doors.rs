@@ -104,7 +104,7 @@ async fn secrets_that_others_can_read_are_warned_about() {
     let directory = tempfile::tempdir().unwrap();
     let tokens = directory.path().join("tokens");
     std::fs::write(&tokens, "a-secret-token-of-32-characters-x\n").unwrap();
-    let message = "others may read this file; chmod 600 keeps its secret";
+    let message = "this file is readable by other users; use chmod 600";
     let start = async |mode| {
         std::fs::set_permissions(&tokens, std::fs::Permissions::from_mode(mode)).unwrap();
         PgioServe::start(postgres.url(), &["--auth-token-file", tokens.to_str().unwrap()]).await
@@ -118,7 +118,8 @@ async fn secrets_that_others_can_read_are_warned_about() {
     };
     assert!(!says(&serve, message));
 
-    let password = "the password of --database-url is in the arguments, where ps shows it; DATABASE_URL or ~/.pgpass hide it";
+    let password =
+        "the password in --database-url is visible in the process list; use DATABASE_URL or ~/.pgpass";
     serve.wait_for_log(password).await;
     let mut command = command(["serve", "--listen", "127.0.0.1:0"]);
     command.env("DATABASE_URL", postgres.url());

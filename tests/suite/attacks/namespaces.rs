@@ -131,7 +131,7 @@ async fn the_namespaces_of_one_client_and_of_all_are_bounded() {
     second.send("40/org/5,").await;
     assert!(second.hears("40/org/5,{\"sid\"").await);
     second.send("40/org/6,").await;
-    assert!(second.hears("this server serves as many namespaces as it may, 4\"}").await);
+    assert!(second.hears("the limit of 4 namespaces of this server is reached\"}").await);
     // Those that exist are open to all.
     second.send("40/org/1,").await;
     assert!(second.hears("40/org/1,{\"sid\"").await);

@@ -19,7 +19,7 @@ async fn pages_of_other_origins_cannot_connect() {
     ];
     for (flags, rule, expected) in cases {
         let serve = PgioServe::start(postgres.url(), flags).await;
-        let line = serve.wait_for_log("pages that may connect").await;
+        let line = serve.wait_for_log("origin check").await;
         assert_eq!(line["fields"]["origins"], rule);
         let host = serve.address().to_owned();
         for (origin, expected) in [a, b, own].into_iter().zip(expected) {

@@ -8,7 +8,7 @@ use crate::support::pgio_serve::PgioServe;
 use crate::support::postgres::postgres;
 use crate::support::raw_websocket::RawWebsocket;
 
-const REFUSED: &str = "[{\"error\":\"too many events: the client emits faster than it may\"}]";
+const REFUSED: &str = "[{\"error\":\"rate limit exceeded: too many events\"}]";
 
 #[tokio::test]
 async fn a_client_that_floods_is_refused_and_then_disconnected() {

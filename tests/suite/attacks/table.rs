@@ -28,13 +28,13 @@ const TABLES: [(&str, &str, &str); 4] = [
         "files",
         "CREATE TABLE files (id bigserial PRIMARY KEY, created_at timestamptz DEFAULT now(), payload bytea);
          CREATE TABLE owners (file bigint REFERENCES files ON DELETE CASCADE)",
-        "a foreign key of owners refers to it",
+        "a foreign key of owners references it",
     ),
     (
         "recent",
         "CREATE TABLE hidden (id bigserial, created_at timestamptz DEFAULT now(), payload bytea);
          CREATE VIEW recent AS SELECT * FROM hidden",
-        "it is no table",
+        "it is not a table",
     ),
 ];
 

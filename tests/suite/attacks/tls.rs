@@ -156,7 +156,7 @@ async fn a_new_certificate_is_shown_to_new_connections_and_a_broken_one_to_none(
     assert_eq!(request(&mut old), "HTTP/1.1 200 OK");
 
     files.file("cert", b"-----BEGIN CERTIFICATE-----\nbroken\n-----END CERTIFICATE-----\n");
-    let warning = serve.wait_for_log("cannot read the certificate again, so the old one stays").await;
+    let warning = serve.wait_for_log("cannot reload the certificate; keeping the old one").await;
     assert_eq!(warning["level"], "WARN");
     let error = warning["fields"]["error"].as_str().unwrap();
     assert!(error.contains(&certificate) && error.contains("holds no certificate in PEM"), "{error}");

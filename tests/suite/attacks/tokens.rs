@@ -144,7 +144,7 @@ async fn a_key_set_is_read_again_when_it_changes() {
     assert_eq!(refusal(&serve, &peer, "/", &token("old", &new)).await, bad_signature);
 
     write(directory.path(), "keys", json!({ "keys": [jwk(&new, "new"), jwk(&old, "old")] }).to_string());
-    serve.wait_for_log("keys or tokens read again").await;
+    serve.wait_for_log("keys or tokens reloaded").await;
     come(&serve, &peer, "/", &token("new", &new)).await.unwrap();
     come(&serve, &peer, "/", &token("old", &old)).await.unwrap();
 
@@ -169,7 +169,7 @@ async fn the_list_of_tokens_has_comments_and_is_read_again() {
     refusal(&serve, &peer, "/", "first").await;
     // A file without tokens would lock everybody out.
     write(directory.path(), "tokens", "# none\n");
-    serve.wait_for_log("cannot read keys or tokens again, so the old ones stay").await;
+    serve.wait_for_log("cannot reload keys or tokens; keeping the old ones").await;
     come(&serve, &peer, "/", "second").await.unwrap();
 }
 
@@ -220,7 +220,7 @@ async fn a_client_is_disconnected_when_its_token_is_no_longer_listed() {
     }
     let told = serve.wait_for_log("disconnecting a client whose token is no longer valid").await;
     assert_eq!(told["fields"]["reason"], "revoked");
-    keeping.wait_for_log("keys or tokens read again").await;
+    keeping.wait_for_log("keys or tokens reloaded").await;
     for client in &staying {
         assert_eq!(client.lifecycle().await.len(), 1);
     }
@@ -228,7 +228,7 @@ async fn a_client_is_disconnected_when_its_token_is_no_longer_listed() {
     assert_eq!(keeping.metric("pgio_clients_cut_off_total{reason=\"revoked\"}").await, 0.0);
     // A file that cannot be used revokes nothing.
     write(directory.path(), "tokens", "# none\n");
-    serve.wait_for_log("cannot read keys or tokens again, so the old ones stay").await;
+    serve.wait_for_log("cannot reload keys or tokens; keeping the old ones").await;
     assert_eq!(staying[0].lifecycle().await.len(), 1);
 }
 

@@ -89,7 +89,7 @@ async fn every_key_is_the_flag_of_its_name() {
 #[tokio::test]
 async fn what_is_wrong_is_said_in_one_line() {
     let cases = [
-        ("colour = 'red'", "no such key: colour; there are database-url, "),
+        ("colour = 'red'", "unknown key colour; the keys are database-url, "),
         ("[context.a]\ncolour = 'red'", ""),
         ("x = = 1", "line 1: "),
         ("\n\nchannel-prefix = ", "line 3: "),
@@ -115,7 +115,7 @@ async fn what_is_wrong_is_said_in_one_line() {
     let directory = configured("[context.a]\ncolour = 'red'");
     let mut command = bare(&["emit", "x", "--context", "a"]);
     let outcome = run(command.env("XDG_CONFIG_HOME", directory.path())).await;
-    assert!(outcome.stderr.contains("context a: no such key: colour"), "{outcome:?}");
+    assert!(outcome.stderr.contains("context a: unknown key colour"), "{outcome:?}");
     let missing = run(&mut bare(&["emit", "x", "--config", "/no/such.toml"])).await;
     assert_eq!(
         (missing.status, missing.stderr.as_str()),
@@ -177,19 +177,16 @@ async fn a_context_of_a_variable_outranks_database_url_and_what_outranks_a_conte
 
     let mut default = pgio(url, &["emit", "x"]);
     let outcome = run(default.env("XDG_CONFIG_HOME", home)).await.succeeded();
-    assert_eq!(outcome.stderr, "context prod: its database-url is not used, as DATABASE_URL is set\n");
+    assert_eq!(outcome.stderr, "context prod: database-url is ignored, since DATABASE_URL is set\n");
     let mut quiet = pgio(url, &["emit", "-q", "x"]);
     assert_eq!(run(quiet.env("XDG_CONFIG_HOME", home)).await.succeeded().stderr, "");
 
     let mut flag = bare(&["emit", "x", "--context", "prod", "--database-url", url, "--channel-prefix", "p"]);
     let outcome = run(flag.env("XDG_CONFIG_HOME", home)).await.succeeded();
-    let expected = "context prod: its database-url is not used, as --database-url is set\n\
-                    context prod: its channel-prefix is not used, as --channel-prefix is set\n";
+    let expected = "context prod: database-url is ignored, since --database-url is set\n\
+                    context prod: channel-prefix is ignored, since --channel-prefix is set\n";
     assert_eq!(outcome.stderr, expected);
     let mut libpq = bare(&["emit", "x"]);
     let outcome = run(libpq.env("XDG_CONFIG_HOME", home).env("PGHOST", "127.0.0.1").env("PGPORT", "1")).await;
-    assert!(
-        outcome.stderr.starts_with("context prod: its database-url is not used, as PGHOST"),
-        "{outcome:?}"
-    );
+    assert!(outcome.stderr.starts_with("context prod: database-url is ignored, since PGHOST"), "{outcome:?}");
 }

@@ -45,7 +45,10 @@ async fn contexts_are_added_used_and_removed() {
     context(&home, &["remove", "prod"]).await.succeeded();
     assert_eq!(context(&home, &["list", "-o", "json"]).await.succeeded().json().len(), 1);
     let none = context(&home, &["show"]).await;
-    assert_eq!((none.status, none.stderr.as_str()), (2, "error: there is no default context: name one\n"));
+    assert_eq!(
+        (none.status, none.stderr.as_str()),
+        (2, "error: no default context is set: name a context\n")
+    );
     assert!(!text(&home).contains("default-context"), "{}", text(&home));
 }
 
@@ -81,7 +84,7 @@ async fn slips_change_nothing() {
         (&["show", "b"], "error: no context \"b\"; there are a\n"),
         (&["add", "b"], "error: context b: a URL or --set KEY=VALUE is missing\n"),
         (&["add", "b", "nonsense"], "neither a postgres:// URL nor keyword=value pairs"),
-        (&["add", "b", "--set", "colour=red"], "no such key: colour; there are "),
+        (&["add", "b", "--set", "colour=red"], "unknown key colour; the keys are "),
         (&["add", "b", "--set", "output"], "write it as KEY=VALUE"),
         (&["add", "a b", "postgres://u@h/d"], "a name has letters, digits, -, _ and ."),
         (&["use"], "required"),

@@ -63,7 +63,7 @@ async fn a_dry_run_sends_nothing_and_rooms_have_other_names() {
         "        1  to lobby of / except staging\n        1  to r1 of /\n        1  to staging of /\n";
     assert_eq!(
         (outcome.stdout.as_str(), outcome.stderr.as_str()),
-        (expected, "3 events would be sent; nothing was\n")
+        (expected, "dry run: 3 events would be sent\n")
     );
     let mut bad = pgio("postgres://u@127.0.0.1:1/d", &[&flags[..], &["--dry-run", "-o", "json"]].concat());
     let outcome = run_with_input(&mut bad, "[\"ok\"]\nnonsense\n").await;
@@ -71,7 +71,7 @@ async fn a_dry_run_sends_nothing_and_rooms_have_other_names() {
     assert!(outcome.stderr.starts_with("error: line 2: "), "{outcome:?}");
 
     let outcome = run_with_input(&mut pgio(cluster.url(), &flags), lines).await.succeeded();
-    let note = "--room was not used for 2 lines with rooms of their own; --map-room renames these\n";
+    let note = "--room was ignored for 2 lines that name rooms; --map-room replaces rooms of lines\n";
     assert!(outcome.stderr.ends_with(note), "{outcome:?}");
     for client in &cluster.clients {
         assert_eq!(client.wait_for(1).await, [event("own", json!([]))]);
@@ -135,7 +135,7 @@ async fn a_bad_line_ends_it_and_says_what_was_sent() {
     ] {
         assert!(outcome.stderr.contains(line), "{outcome:?}");
     }
-    assert!(outcome.stderr.ends_with("error: 3 bad lines of 5 skipped\n"), "{outcome:?}");
+    assert!(outcome.stderr.ends_with("error: 3 invalid lines of 5 skipped\n"), "{outcome:?}");
 }
 
 #[tokio::test]
@@ -229,10 +229,10 @@ async fn an_interrupt_waits_for_what_is_under_way_and_a_second_one_does_not() {
         stdin.write_all(b"[\"b\",{\"$binary\":\"AA==\"}]\n").await.unwrap();
         lock.wait_for_others().await;
         emit.signal(signal);
-        emit.wait_for_note("waiting for Postgres to answer").await;
+        emit.wait_for_note("waiting for Postgres").await;
         let summary = if again {
             emit.signal(signal);
-            "error: interrupted (1 sent, 1 not known)"
+            "error: interrupted (1 sent, 1 unknown)"
         } else {
             lock.release().await;
             "error: interrupted (2 sent)"
@@ -255,13 +255,13 @@ async fn a_restart_of_postgres_loses_nothing_where_retrying_was_asked_for() {
     stdin.write_all(b"[\"before\"]\n").await.unwrap();
     assert_eq!(tail.json().await["event"], "before");
     server.take_down(pgio::postgres::private::Shutdown::Immediate).await.unwrap();
-    tail.wait_for_note("waiting for it to come back").await;
+    tail.wait_for_note("reconnecting").await;
     stdin.write_all(b"[\"after\",1]\n[\"after\",2]\n").await.unwrap();
-    emit.wait_for_note("trying again").await;
+    emit.wait_for_note("retrying").await;
     server.start_again().await.unwrap();
     drop(stdin);
     assert_eq!(emit.end().await.succeeded().json(), [json!({"sent": 3, "bad": 0, "skipped": 0})]);
-    tail.wait_for_note("listening again").await;
+    tail.wait_for_note("reconnected after").await;
 }
 
 #[tokio::test]
@@ -325,6 +325,6 @@ async fn without_retrying_a_loss_ends_it_with_status_3() {
     let outcome = emit.end().await;
     assert_eq!(outcome.status, 3, "{outcome:?}");
     // Whether it was on its way when the connection broke is a race.
-    let ends = ["(1 sent)\n", "(1 sent, 1 not known)\n"];
+    let ends = ["(1 sent)\n", "(1 sent, 1 unknown)\n"];
     assert!(ends.iter().any(|end| outcome.stderr.ends_with(end)), "{outcome:?}");
 }

@@ -36,7 +36,10 @@ async fn by_a_crontab_expression() {
     assert_eq!(tail.json().await["event"], "each second");
 
     let never = run(&mut pgio(postgres.url(), &["emit", "--cron", "0 0 30 2 *", "never"])).await;
-    assert_eq!((never.status, never.stderr.as_str()), (1, "error: --cron is never due again (0 sent)\n"));
+    assert_eq!(
+        (never.status, never.stderr.as_str()),
+        (1, "error: the --cron expression has no further time (0 sent)\n")
+    );
 }
 
 #[tokio::test]
@@ -64,7 +67,7 @@ async fn patience_while_postgres_is_down() {
     assert_eq!(too_short.status, 3);
 
     let mut patient = Running::start(&mut pgio(&url, &["emit", "--retry-for", "60s", "-o", "json", "x"]));
-    patient.wait_for_note("trying again").await;
+    patient.wait_for_note("retrying").await;
     server.start_again().await.unwrap();
     assert_eq!(patient.end().await.succeeded().json(), [json!({"sent": 1})]);
 

@@ -63,7 +63,7 @@ async fn acknowledgements_may_be_few_and_nobody_is_mentioned() {
     assert_eq!((too_few.status, too_few.stderr.as_str()), (4, expected));
 
     let nobody = cluster.run(&["emit", "--ack", "-r", "nosuch", "q"]).await.succeeded();
-    assert_eq!(nobody.stderr, "warning: nobody received it: no client is in room nosuch of /\n");
+    assert_eq!(nobody.stderr, "warning: no client received the event: no client is in room nosuch of /\n");
     let nobody = cluster.run(&["emit", "--ack", "-r", "nosuch", "--min-acks", "1", "q"]).await;
     assert_eq!(nobody.status, 4, "{nobody:?}");
 }
@@ -103,12 +103,12 @@ async fn slips_of_the_command_line_are_refused_with_the_right_hint() {
     for (arguments, error, hint) in [
         (
             &["emit", "--ack", "--timeout", "5", "x"][..],
-            "invalid value '5' for '--timeout <TIME>': a time needs its unit: 5s, or 5ms",
-            "--help shows what there is",
+            "invalid value '5' for '--timeout <TIME>': a time needs a unit: 5s or 5ms",
+            "--help lists the commands and flags",
         ),
         (&["emit", "--romm", "r1", "x"], "unexpected argument '--romm' found", "did you mean --room?"),
         (&["emti", "x"], "unrecognized subcommand 'emti'", "did you mean emit?"),
-        (&["watch"], "unrecognized subcommand 'watch'", "--help shows what there is"),
+        (&["watch"], "unrecognized subcommand 'watch'", "--help lists the commands and flags"),
     ] {
         let outcome = run(&mut bare(arguments)).await;
         assert_eq!(outcome.status, 2, "{outcome:?}");

@@ -101,7 +101,7 @@ async fn disconnecting_everyone_needs_a_yes() {
         assert_eq!((refused.status, refused.stdout.as_str()), (2, ""));
         let expected = format!("error: {question} on {database} at 127.0.0.1:");
         assert!(refused.stderr.starts_with(&expected), "{refused:?}");
-        assert!(refused.stderr.contains("? Without a terminal to ask on this needs --yes\n"), "{refused:?}");
+        assert!(refused.stderr.contains("? Without a terminal to confirm on, pass --yes\n"), "{refused:?}");
     }
     assert_eq!(members(&cluster, "vip").await, [0; 0]);
     for client in cluster.clients() {

@@ -218,7 +218,7 @@ async fn a_watch_outlives_a_restart_of_postgres() {
     assert!(lost["error"].as_str().unwrap().starts_with("lost the connection to Postgres"), "{lost}");
     server.start_again().await.unwrap();
     assert!(next(&mut watch, "restored").await["awayMs"].is_u64());
-    watch.wait_for_note("warning: listening again after ").await;
+    watch.wait_for_note("warning: reconnected after ").await;
     // Nobody has left: the same node goes on, and what is new of it is seen.
     let client = node.client(&NodePeer::start().await, "/").await;
     loop {

@@ -7,8 +7,7 @@ use crate::support::pgio::{Running, pgio, run};
 use crate::support::pgio_serve::PgioServe;
 use crate::support::postgres::postgres;
 
-const DEAF: &str =
-    "Postgres takes notifications, and none comes back: is there a pooler in transaction mode in between?";
+const DEAF: &str = "notifications are not delivered: Postgres accepts them, but this session receives none.";
 
 #[tokio::test]
 async fn who_is_asked_and_cannot_be_heard_is_not_said_to_be_absent() {

@@ -135,7 +135,7 @@ async fn a_role_that_may_not_read_the_answers_is_told_so() {
     let blind = format!("postgres://blind:pw@{}", cluster.url().rsplit_once('@').unwrap().1);
     let outcome = run(&mut pgio(&blind, &["sockets", "--timeout", "1s"])).await;
     assert_eq!((outcome.status, outcome.stdout.as_str()), (4, ""));
-    let expected = " cannot be read: no privilege on the attachment table socket_io_attachments: ";
+    let expected = ": no privilege on the attachment table socket_io_attachments: ";
     assert!(outcome.stderr.starts_with("error: 3 of 3 servers of / did not"), "{outcome:?}");
     assert!(outcome.stderr.contains(expected), "{outcome:?}");
 }

@@ -26,7 +26,7 @@ async fn differences(url: &str, arguments: &[&str]) -> Vec<String> {
         assert_eq!(text.stdout.lines().collect::<Vec<_>>(), list);
         let count =
             if list.len() == 1 { "1 difference".into() } else { format!("{} differences", list.len()) };
-        let hint = "hint: pgio sql install makes the functions what they should be";
+        let hint = "hint: pgio sql install restores the functions";
         assert_eq!(text.stderr, format!("error: {count} in schema socket_io\n{hint}\n"));
     }
     list
@@ -49,8 +49,8 @@ async fn installed_twice_and_removed() {
 
     let first = sql(url, &["install"]).await.succeeded();
     assert_eq!(first.stdout, format!("installed the functions in schema socket_io, version {VERSION}\n"));
-    let superuser = "warning: the functions run with the rights of the superuser pgio; the owner of \
-        public.socket_io_attachments would be enough\n";
+    let superuser = "warning: the functions run with the privileges of the superuser pgio; install as \
+        the owner of public.socket_io_attachments instead\n";
     assert_eq!(first.stderr, superuser);
     let second = sql(url, &["install"]).await.succeeded();
     assert_eq!(
@@ -136,9 +136,9 @@ async fn settings_that_are_not_those_of_the_command_line() {
     assert_eq!(differences(url, &options).await, [""; 0]);
     // The table of that name is another one than the functions use, or none.
     let expected = [
-        "channel_prefix: the functions have \"chat\", and this pgio \"socket.io\"",
-        "table_name: the functions have app.files, and this pgio socket_io_attachments",
-        "payload_threshold: the functions have 4000, and this pgio 8000",
+        "channel_prefix: the functions have \"chat\", and this pgio has \"socket.io\"",
+        "table_name: the functions have app.files, and this pgio has socket_io_attachments",
+        "payload_threshold: the functions have 4000, and this pgio has 8000",
     ];
     assert_eq!(differences(url, &[]).await, expected);
     // A name that leads to the same table is the same.
@@ -275,7 +275,7 @@ async fn doctor_compares_them_with_the_servers() {
     );
     assert_eq!(
         detail,
-        "functions in schema other one: channel_prefix: the functions have \"chat\", and this pgio \"socket.io\""
+        "functions in schema other one: channel_prefix: the functions have \"chat\", and this pgio has \"socket.io\""
     );
     let (status, detail, _) = text(&both[1]);
     assert_eq!(status, "ok");

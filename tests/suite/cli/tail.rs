@@ -158,7 +158,7 @@ async fn it_goes_on_after_a_restart_and_after_being_cut_off() {
         "warning: lost the connection to Postgres: terminating connection due to administrator command",
     )
     .await;
-    tail.wait_for_note("warning: listening again after ").await;
+    tail.wait_for_note("warning: reconnected after ").await;
     emit("two").await;
     assert_eq!(tail.json().await["event"], "two");
 

@@ -120,9 +120,9 @@ async fn what_was_done_is_said_to_a_person() {
     for (arguments, expected) in [
         (
             &["join", "r1", "r2", "-x", "staff"][..],
-            "told all sockets but those in staff of / to join r1, r2\n",
+            "requested that all sockets except those in staff of / join r1, r2\n",
         ),
-        (&["leave", "r2", "-r", "r1"], "told the sockets in r1 of / to leave r2\n"),
+        (&["leave", "r2", "-r", "r1"], "requested that the sockets in r1 of / leave r2\n"),
         (&["disconnect", "-r", "r\u{1b}7"], "disconnected the sockets in r\\u{1b}7 of /\n"),
         (&["server-emit", "reload"], "sent reload to all servers of /\n"),
         (&["rooms", "none"], "no rooms\n"),

@@ -58,8 +58,8 @@ async fn clients_of_a_node_and_a_tail_that_were_away_get_what_was_sent_meanwhile
     assert_eq!(reader.drain().await, [event("before", json!([]))]);
 
     proxy.set(Mode::Reset);
-    away.wait_for_log("other servers are not heard").await;
-    tail.wait_for_note("waiting for it to come back").await;
+    away.wait_for_log("lost the listening connection; reconnecting").await;
+    tail.wait_for_note("reconnecting").await;
     writer.emit("relayed", json!([1])).await;
     near.wait_for_metric(r#"pgio_messages_published_total{type="broadcast"}"#, 1.0).await;
     until("the relayed event is committed", async || {
@@ -78,8 +78,8 @@ async fn clients_of_a_node_and_a_tail_that_were_away_get_what_was_sent_meanwhile
     )
     .await;
     proxy.set(Mode::Forward);
-    away.wait_for_log("other servers are heard again").await;
-    tail.wait_for_note("listening again").await;
+    away.wait_for_log("reconnected to Postgres").await;
+    tail.wait_for_note("reconnected after").await;
     emitter.emit("last", ()).await.unwrap();
     reader.wait_for_event("last").await;
     let names: Vec<_> = reader.drain().await.into_iter().map(|received| received.event).collect();
@@ -102,7 +102,7 @@ async fn what_cannot_be_durable_says_so() {
     assert_eq!(refused(durable().volatile().emit("e", ()).await), "a volatile event cannot be durable");
     let asked = durable().emit_with_ack::<i32>("e", ()).await.map(drop);
     assert_eq!(refused(asked), "an event that asks for acknowledgements cannot be durable");
-    assert_eq!(refused(durable().join("r").await), "what is no event cannot be durable");
+    assert_eq!(refused(durable().join("r").await), "a message that is not an event cannot be durable");
     assert_eq!(refused(durable().fetch_sockets().await.map(drop)), "a request cannot be durable");
     for flag in ["--ack", "--volatile"] {
         let outcome = run(&mut pgio(url, &["emit", "--durable", flag, "e"])).await;
@@ -157,7 +157,8 @@ async fn callers_of_the_functions_before_durable_events_go_on() {
     assert_eq!(heard.until("last").await, ["trigger", "function", "prepared", "last"]);
 }
 
-/// A function whose body Postgres has parsed holds on to the functions that it calls: the installation changes nothing, and names it.
+/// A function whose body Postgres has parsed holds on to the functions that it calls: the installation changes nothing,
+/// and names it.
 #[tokio::test]
 async fn a_caller_with_a_parsed_body_is_named_when_it_blocks_an_upgrade() {
     let postgres = postgres().await;

@@ -120,7 +120,7 @@ async fn a_pooler_that_keeps_notifications_is_found_out() {
     let pooler = PgBouncer::start(postgres.url(), "transaction").await;
     let deaf = PgioServe::start(&pooler.url(), &[]).await;
     deaf.wait_for_ready(503).await;
-    assert!(deaf.get("/readyz").await.1.starts_with("not ready: notifications do not come back;"));
+    assert!(deaf.get("/readyz").await.1.starts_with("not ready: the loopback probe did not arrive;"));
     let said = deaf.log().into_iter().filter(|line| line["level"] == "ERROR").count();
     assert_eq!(said, 1);
 
@@ -206,7 +206,7 @@ async fn a_server_that_cannot_publish_is_not_ready_although_it_listens() {
     execute(&postgres.url(), &terminate).await;
     serve.wait_for_ready(503).await;
     let (_, text) = serve.get("/readyz").await;
-    assert_eq!(text, "not ready: this server cannot publish, so other servers do not hear it\n");
+    assert_eq!(text, "not ready: cannot publish, so other servers receive no events of this one\n");
     assert_eq!(serve.metric("pgio_listener_up").await, 1.0);
     execute(&postgres.url(), "ALTER DATABASE app ALLOW_CONNECTIONS true").await;
     serve.wait_for_ready(200).await;
@@ -220,7 +220,7 @@ async fn a_server_whose_publishing_hangs_is_not_ready() {
     let frozen = freeze_publishing(&postgres.url()).await;
     serve.wait_for_ready(503).await;
     let (_, text) = serve.get("/readyz").await;
-    assert_eq!(text, "not ready: this server cannot publish, so other servers do not hear it\n");
+    assert_eq!(text, "not ready: cannot publish, so other servers receive no events of this one\n");
     // Another session takes its place, while the first one stands still.
     serve.wait_for_ready(200).await;
     drop(frozen);

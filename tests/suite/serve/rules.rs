@@ -21,7 +21,7 @@ async fn by_default_clients_may_do_nothing() {
     let answer = one.emit_with_ack("join", json!(["r1"])).await.unwrap();
     assert_eq!(answer, json!({ "error": "room \"r1\" is not allowed" }));
     let answer = one.emit_with_ack("e", json!([1])).await.unwrap();
-    assert_eq!(answer, json!({ "error": "this server takes no events of clients" }));
+    assert_eq!(answer, json!({ "error": "this server does not accept events of clients" }));
     let emitter = Emitter::connect(postgres.url()).await.unwrap();
     emitter.to("r1").emit("for r1", 1).await.unwrap();
     emitter.emit("for all", 1).await.unwrap();
@@ -63,7 +63,7 @@ async fn nobody_joins_the_room_of_anothers_id() {
     let (client, other) = (serve.client(&peer).await, serve.client(&peer).await);
     for room in [other.id(), "sixteenletters16"] {
         let answer = client.emit_with_ack("join", json!([room])).await.unwrap();
-        let refused = format!("room {room:?} is not allowed: it looks like the id of a client");
+        let refused = format!("room {room:?} is not allowed: it looks like a socket id");
         assert_eq!(answer, json!({ "error": refused }));
     }
     assert_eq!(client.emit_with_ack("join", json!([client.id()])).await.unwrap(), json!([]));
@@ -71,7 +71,7 @@ async fn nobody_joins_the_room_of_anothers_id() {
     let serve = PgioServe::start(postgres.url(), &["--allow-join", "*", "--allow-id-rooms"]).await;
     let (client, other) = (serve.client(&peer).await, serve.client(&peer).await);
     let answer = client.emit_with_ack("join", json!([other.id()])).await.unwrap();
-    assert_eq!(answer, json!({ "error": format!("room {:?} is that of another client", other.id()) }));
+    assert_eq!(answer, json!({ "error": format!("room {:?} belongs to another client", other.id()) }));
     let answer = client.emit_with_ack("join", json!(["sixteenletters16"])).await.unwrap();
     assert_eq!(answer, json!(["sixteenletters16"]));
 }
@@ -160,19 +160,30 @@ async fn the_acknowledgement_of_a_relayed_event_says_what_is_known() {
     client.send("422[\"e\"]").await;
     serve.wait_for_metric("pgio_events_received_total", 2.0).await;
     signal_all(Signal::SIGKILL);
-    assert!(client.hears("432[{\"error\":\"it may not have reached other servers\"}]").await);
+    assert!(
+        client
+            .hears(
+                "432[{\"error\":\"publish outcome unknown: other servers may not have received the event\"}]"
+            )
+            .await
+    );
 
     postgres.take_down(Shutdown::Immediate).await.unwrap();
     serve.wait_for_ready(503).await;
     let before = serve.metric("pgio_publish_errors_total").await;
     for id in 10..60 {
         client.send(&format!("42{id}[\"e\"]")).await;
-        assert!(client.hears(&format!("43{id}[{{\"error\":\"it reached no other server\"}}]")).await);
+        assert!(
+            client
+                .hears(&format!(
+                    "43{id}[{{\"error\":\"not published: no other server received the event\"}}]"
+                ))
+                .await
+        );
     }
     assert!(serve.metric("pgio_publish_errors_total").await >= before + 50.0);
     assert_eq!(serve.metric("pgio_relay_errors_total").await, 51.0);
-    let logged =
-        |line: &&serde_json::Value| line["fields"]["message"] == "cannot relay the events of clients";
+    let logged = |line: &&serde_json::Value| line["fields"]["message"] == "cannot relay events of clients";
     let log = serve.log();
     let logged: Vec<_> = log.iter().filter(logged).collect();
     assert!((1..10).contains(&logged.len()), "{logged:?}");

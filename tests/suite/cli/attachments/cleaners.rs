@@ -36,11 +36,11 @@ async fn who_cleans_up_next_comes_first() {
     create_attachment_table(postgres.url()).await;
     let nobody = attachments(postgres.url(), &["stats"]).await.succeeded().stdout;
     assert!(
-        nobody.contains("\ncleanup    not known: no session shows it now (--wait 35s looks for longer)\n"),
+        nobody.contains("\ncleanup    unknown: no cleanup is visible now (--wait 35s watches for longer)\n"),
         "{nobody}"
     );
     let nobody = attachments(postgres.url(), &["stats", "--wait", "50ms"]).await.succeeded().stdout;
-    assert!(nobody.contains("\ncleanup    not known: no session showed it within 50ms\n"), "{nobody}");
+    assert!(nobody.contains("\ncleanup    unknown: no cleanup was visible within 50ms\n"), "{nobody}");
 
     let cleanup = |table: &str, interval: &str| {
         format!("DELETE FROM {table} WHERE created_at < now() - interval '{interval} milliseconds'")

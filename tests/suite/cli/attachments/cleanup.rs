@@ -50,7 +50,7 @@ async fn what_is_old_goes_and_what_is_young_stays() {
     assert_eq!(
         nobody.stderr.lines().next(),
         Some(
-            "error: delete old rows from socket_io_attachments? Without a terminal to ask on this needs --yes"
+            "error: delete old rows from socket_io_attachments? Without a terminal to confirm on, pass --yes"
         )
     );
     assert_eq!(rows(&postgres).await, 2510);
@@ -60,7 +60,7 @@ async fn what_is_old_goes_and_what_is_young_stays() {
     assert!(done.stderr.is_empty(), "{done:?}");
     assert_eq!(rows(&postgres).await, 10);
     let again = attachments(postgres.url(), &["cleanup", "-y"]).await.succeeded();
-    assert_eq!(again.stdout, "nothing older than 30s to delete\n");
+    assert_eq!(again.stdout, "no rows older than 30s\n");
     let all =
         attachments(postgres.url(), &["cleanup", "-y", "--older-than", "0", "-o", "json"]).await.succeeded();
     assert_eq!((&all.json()[0]["rows"], &all.json()[0]["dryRun"]), (&json!(10), &json!(false)));

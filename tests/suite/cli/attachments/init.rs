@@ -220,7 +220,7 @@ async fn tables_that_are_something_else() {
             "it has a column \"the owner\", which no attachment table has",
             "hint: choose another --table-name\n",
         ),
-        ("CREATE VIEW t AS SELECT 1 AS id", "it is no table", "hint: choose another --table-name\n"),
+        ("CREATE VIEW t AS SELECT 1 AS id", "it is not a table", "hint: choose another --table-name\n"),
     ];
     for (create, reason, remedy) in cases {
         execute(postgres.url(), create).await;

@@ -133,7 +133,7 @@ async fn rows_that_are_not_there_or_make_no_sense() {
     let id = insert_hex(postgres.url(), "c1c1").await;
     let nonsense = attachments(postgres.url(), &["show", &id]).await;
     assert_eq!(nonsense.status, 1);
-    assert!(nonsense.stderr.starts_with("error: attachment 1 is no message: "), "{nonsense:?}");
+    assert!(nonsense.stderr.starts_with("error: attachment 1 is not a message: "), "{nonsense:?}");
     execute(
         postgres.url(),
         "INSERT INTO socket_io_attachments (created_at) VALUES (NULL), ('infinity'), ('-infinity'), ('2999-01-01')",

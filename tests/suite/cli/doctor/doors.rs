@@ -13,7 +13,7 @@ async fn doors_that_are_open_and_closed() {
     let url = open.url();
     let diagnosis = doctor(postgres.url(), &["--server", &url]).await;
     diagnosis.check("tokens", "warn", &format!("{url} connects clients without a token"), "--jwt-key-file");
-    diagnosis.check("metrics", "warn", "shows /metrics to everybody", "proxy");
+    diagnosis.check("metrics", "warn", "serves /metrics to every client", "proxy");
     assert!(diagnosis.has("origins"), "{diagnosis:?}");
 
     let tokens = tempfile::NamedTempFile::new().unwrap();
@@ -21,7 +21,12 @@ async fn doors_that_are_open_and_closed() {
     let closed = ["--auth-token-file", tokens.path().to_str().unwrap(), "--path", "/chat"];
     let closed = PgioServe::start(postgres.url(), &closed).await;
     let url = format!("http://{}/chat", closed.address());
-    doctor(postgres.url(), &["--server", &url]).await.check("tokens", "ok", "no client without a token", "");
+    doctor(postgres.url(), &["--server", &url]).await.check(
+        "tokens",
+        "ok",
+        "refuses clients without a token",
+        "",
+    );
 
     let nobody = doctor(postgres.url(), &["--server", "http://127.0.0.1:1"]).await;
     nobody.check("doors", "fail", "cannot reach http://127.0.0.1:1: Connection refused", "start the server");
@@ -35,12 +40,12 @@ async fn a_server_says_at_its_start_which_doors_are_open() {
     let here = PgioServe::start(postgres.url(), &[]).await;
     let public = ["serve", "--listen", "0.0.0.0:0", "--database-url", postgres.url()];
     let public = PgioServe::spawn(command(public)).await;
-    let line = public.wait_for_log("every client may connect: no token is required").await;
+    let line = public.wait_for_log("no authentication: every client may connect without a token").await;
     assert_eq!(
         (&line["level"], &line["fields"]["remedy"]),
         (&"WARN".into(), &"--jwt-key-file or --auth-token-file".into())
     );
-    public.wait_for_log("everybody may read /metrics, which is on the port of the clients").await;
+    public.wait_for_log("/metrics is public: it shares the port of the clients").await;
     // The tests give the password as an argument.
     let of_arguments = "pgio::cli::serve::secrets";
     let mut warnings = here.log().into_iter().filter(|line| line["level"] == "WARN");

@@ -20,7 +20,7 @@ async fn a_pooler_in_transaction_mode() {
     let bouncer = PgBouncer::start(postgres.url(), "transaction").await;
     let diagnosis = doctor(&bouncer.url(), &[]).await;
     diagnosis.check("pooler", "fail", "in transaction mode", "pool_mode = session");
-    diagnosis.check("delivery", "fail", "did not arrive", "connect to Postgres itself");
+    diagnosis.check("delivery", "fail", "did not arrive", "connect to Postgres directly");
     // Only these two.
     assert!(diagnosis.stderr.starts_with("error: 2 of "), "{diagnosis:?}");
     let sessions = PgBouncer::start(postgres.url(), "session").await;
@@ -117,20 +117,30 @@ async fn channels_that_are_too_long() {
     let options = ServerOptions::new(AdapterVersion::V05, postgres.url()).namespace(&format!("/{long}"));
     let _server = peer.server(options).await;
     let diagnosis = doctor(postgres.url(), &[]).await;
-    diagnosis.check("listeners", "fail", "71 bytes, of which Postgres keeps 63", "shorten the namespace");
+    diagnosis.check("listeners", "fail", "71 bytes; Postgres truncates it to 63", "shorten the namespace");
 }
 
 #[tokio::test]
 async fn servers_with_another_prefix() {
     let postgres = postgres().await;
     create_attachment_table(postgres.url()).await;
-    doctor(postgres.url(), &[]).await.check("prefix", "ok", "nobody was seen listening on socket.io#/", "");
+    doctor(postgres.url(), &[]).await.check(
+        "prefix",
+        "ok",
+        "no session was seen listening on socket.io#/",
+        "",
+    );
     let peer = NodePeer::start().await;
     for version in AdapterVersion::ALL {
         peer.server(ServerOptions::new(version, postgres.url()).channel_prefix("chat")).await;
     }
     let diagnosis = doctor(postgres.url(), &[]).await;
-    diagnosis.check("prefix", "warn", "the prefix socket.io, but servers do with chat", "--channel-prefix");
+    diagnosis.check(
+        "prefix",
+        "warn",
+        "the prefix socket.io, but servers listen with chat",
+        "--channel-prefix",
+    );
     doctor(postgres.url(), &["--channel-prefix", "chat"]).await.check("prefix", "ok", "3 listening", "");
 
     // A listener of ours is still seen after it has tried its connection.

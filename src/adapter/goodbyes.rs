@@ -1,7 +1,7 @@
-//! The farewells (`ADAPTER_CLOSE`) of closed namespaces.
+//! Announces closed namespaces to the other servers (`ADAPTER_CLOSE`).
 //!
 //! socketioxide polls `CoreAdapter::close` once and drops it when it deletes a namespace. So `close` only hands the node
-//! over to the task here, which publishes one farewell after the other.
+//! over to the task here, which publishes one goodbye after the other.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -12,14 +12,14 @@ use tokio_util::task::AbortOnDropHandle;
 use super::node::Node;
 use crate::{Error, Result};
 
-/// How many farewells may wait. Beyond that they are dropped, and the other servers notice when this process ends.
+/// How many goodbyes may wait. Beyond that they are dropped, and the other servers notice when this process ends.
 const LIMIT: usize = 1 << 17;
 
 type Outcome = oneshot::Sender<Result<()>>;
 
-/// The queue of farewells, and the task that publishes them.
+/// The queue of goodbyes, and the task that publishes them.
 #[derive(Default)]
-pub(super) struct Farewells {
+pub(super) struct Goodbyes {
     queue: Arc<Queue>,
     task: OnceLock<AbortOnDropHandle<()>>,
 }
@@ -30,8 +30,8 @@ struct Queue {
     added: Notify,
 }
 
-impl Farewells {
-    /// Queues the farewell of a node at once. What is returned resolves when the farewell is committed, and need not be
+impl Goodbyes {
+    /// Queues the goodbye of a node at once. What is returned resolves when the goodbye is committed, and need not be
     /// awaited for that.
     pub(super) fn push(&self, node: Arc<Node>) -> impl Future<Output = Result<()>> + Send + use<> {
         let (outcome, told) = oneshot::channel();
@@ -50,7 +50,7 @@ impl Farewells {
         } else {
             tracing::warn!(
                 limit = LIMIT,
-                "too many namespaces close at once, other servers notice when this process ends"
+                "too many namespaces close at once; other servers detect the departure when this process ends"
             );
         }
         async move { told.await.unwrap_or(Err(Error::Closed)) }
@@ -58,10 +58,10 @@ impl Farewells {
 }
 
 /// The cluster may live on, and shows the nodes of this process as live.
-impl Drop for Farewells {
+impl Drop for Goodbyes {
     fn drop(&mut self) {
         for (node, _) in self.queue.waiting().drain(..) {
-            node.give_up_farewell();
+            node.give_up_goodbye();
         }
     }
 }
@@ -73,7 +73,7 @@ impl Queue {
 }
 
 async fn run(queue: Arc<Queue>) {
-    // Receipts are awaited together, so that many farewells share a commit.
+    // Receipts are awaited together, so that many goodbyes share a commit.
     let mut commits = tokio::task::JoinSet::new();
     loop {
         let next = queue.waiting().pop_front();
@@ -84,16 +84,16 @@ async fn run(queue: Arc<Queue>) {
             }
             continue;
         };
-        let queued = node.enqueue_farewell().await;
+        let queued = node.enqueue_goodbye().await;
         commits.spawn(async move {
             let told = match queued {
                 Ok(receipt) => receipt.await,
                 Err(error) => Err(error),
             };
             if let Err(error) = &told {
-                tracing::debug!(%error, nsp = %node.nsp, "a farewell was not published");
-                if let Err(error) = node.owe_farewell().await {
-                    tracing::debug!(%error, nsp = %node.nsp, "a farewell is given up");
+                tracing::debug!(%error, nsp = %node.nsp, "cannot announce the departure of a namespace");
+                if let Err(error) = node.owe_goodbye().await {
+                    tracing::debug!(%error, nsp = %node.nsp, "giving up the announcement of a departure");
                 }
             }
             // The caller may not wait for the outcome.
