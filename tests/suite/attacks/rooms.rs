@@ -19,7 +19,7 @@ async fn the_private_messages_of_a_client_on_another_server_stay_private() {
     for victim in [server.client("/").await, second.client(&peer).await] {
         let answer = spy.emit_with_ack("join", json!([["r1", victim.id()]])).await.unwrap();
         assert!(
-            answer["error"].as_str().is_some_and(|error| error.contains("looks like the id")),
+            answer["error"].as_str().is_some_and(|error| error.contains("looks like a socket id")),
             "{answer}"
         );
         server.io().to(victim.id()).emit("private", json!([])).await;
