@@ -86,11 +86,11 @@ fn seeds() {
 }
 
 /// Worlds that broke an invariant once: a peer's message after its goodbye (twice), a question dropped from a full queue, a
-/// durable event without room whose second look-up was refused, a heartbeat for a new peer that an older one hid, and a
-/// hello in place of an answer.
+/// durable event without room whose second look-up was refused, a heartbeat for a new peer that an older one hid, a hello
+/// in place of an answer, and a quiet peer that was forgotten in a stall.
 #[test]
 fn worlds_that_broke_once() {
-    for seed in [19_926, 5_000_426, 713_838, 31_007_778, 40_016_979, 40_059_388] {
+    for seed in [19_926, 5_000_426, 713_838, 31_007_778, 40_016_979, 40_059_388, 987_663_733] {
         if let Err(Violation { invariant, why }) = run(seed, false).0 {
             panic!("seed {seed} breaks `{invariant}`: {why}");
         }

@@ -292,8 +292,8 @@ impl Channels {
         channels
     }
 
-    pub(super) fn interrupt_peers(&mut self) {
-        self.wanted.values_mut().for_each(|state| state.peers.interrupt());
+    pub(super) fn stall_peers(&mut self, now: Instant) {
+        self.wanted.values_mut().for_each(|state| state.peers.stall(now));
     }
 
     /// Messages of all channels are lost.

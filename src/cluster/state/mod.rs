@@ -442,7 +442,7 @@ impl ClusterState {
             self.link = Link::Stalled;
             self.silent_since = Some(now);
             self.heartbeat_timer.lose_lock(now);
-            self.channels.interrupt_peers();
+            self.channels.stall_peers(now);
             self.requests.interrupt();
         }
     }

@@ -116,6 +116,8 @@ pub(super) struct Peers {
     heard: HashMap<Uid, PeerState>,
     /// Peers that said goodbye within the heartbeat timeout, and when.
     departed: HashMap<Uid, Instant>,
+    /// Since when nothing arrives, where nothing is lost.
+    stalled_at: Option<Instant>,
     /// When the locks were last looked at.
     looked_at: Option<Instant>,
     /// Until when there may be peers that are not counted, as they were too many.
@@ -197,15 +199,18 @@ impl Peers {
         if is_start { Change::Started } else { Change::Found }
     }
 
-    /// Nothing arrives for now, and nothing is lost.
-    pub(super) fn interrupt(&mut self) {
-        self.hears = false;
+    /// Nothing arrives for now, and nothing is lost. Peers that are live now are so when it ends: only what they publish
+    /// meanwhile, and what arrives late, tells more.
+    pub(super) fn stall(&mut self, now: Instant) {
+        if std::mem::replace(&mut self.hears, false) {
+            self.stalled_at = Some(now);
+        }
         self.known_from = None;
     }
 
     /// Messages are lost, and with them the goodbyes of peers.
     pub(super) fn lose(&mut self) {
-        self.interrupt();
+        (self.hears, self.stalled_at, self.known_from) = (false, None, None);
         self.were_asked = false;
         for heard in self.heard.values_mut() {
             (heard.is_confirmed, heard.proof) = (false, LivenessProof::Messages);
@@ -218,10 +223,10 @@ impl Peers {
         if !std::mem::replace(&mut self.hears, true) {
             self.known_from = self.were_asked.then(|| now + timeout);
             // A peer with a lock sends no heartbeats by which it could be found again.
-            let live = self
-                .heard
-                .values_mut()
-                .filter(|heard| heard.proof != LivenessProof::Messages || is_live(heard, now, timeout));
+            let heard_until = self.stalled_at.take().unwrap_or(now);
+            let live = self.heard.values_mut().filter(|heard| {
+                heard.proof != LivenessProof::Messages || is_live(heard, heard_until, timeout)
+            });
             live.for_each(|heard| heard.at = now);
         }
     }
@@ -301,10 +306,11 @@ impl Peers {
         let mut gone = Vec::new();
         self.departed.retain(|_, at| now.saturating_duration_since(*at) <= timeout);
         let looked_at = self.looked_at.unwrap_or(now);
+        let heard_until = self.stalled_at.unwrap_or(now);
         self.heard.retain(|uid, heard| {
             // Only a snapshot shows the current locks, and this process may have had no time for one.
             let is_live = match heard.proof {
-                LivenessProof::Messages => is_live(heard, now, timeout),
+                LivenessProof::Messages => is_live(heard, heard_until, timeout),
                 LivenessProof::Lock | LivenessProof::MissingLock => is_live(heard, looked_at, timeout),
             };
             if !is_live {
@@ -391,7 +397,7 @@ mod tests {
         assert!(!peers.is_known(at(29)), "nobody was asked");
         hear(&mut peers, "emitter", MessageKind::InitialHeartbeat, at(29));
         assert!(!peers.is_known(at(29)) && peers.is_known(at(30)));
-        peers.interrupt();
+        peers.stall(at(30));
         assert!(!peers.is_known(at(30)));
         peers.resume(at(30), timeout);
         assert!(!peers.is_known(at(39)) && peers.is_known(at(40)));
