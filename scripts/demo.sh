@@ -5,9 +5,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-PATIENCE=15 # seconds for each step
-logs=$(mktemp -d)
-pids=()
+# shellcheck source=scripts/programs.sh
+. scripts/programs.sh
 
 main() {
   say "Building pgio: a debug build, as that is faster; the first takes a minute or two"
@@ -61,36 +60,6 @@ main() {
   say "One event, one cluster: through Postgres to both servers and their clients."
 }
 
-# Starts a program under a name, with what it prints kept.
-start() {
-  local name=$1
-  shift
-  : >"$logs/$name"
-  "$@" >>"$logs/$name" 2>&1 &
-  pids+=($!)
-  eval "pid_of_$name=$!"
-}
-
-# Waits until the program of that name has printed a matching line, and puts that into `found`.
-wait_for() {
-  local name=$1 pattern=$2 pid_variable=pid_of_$1 deadline=$((SECONDS + PATIENCE))
-  until found=$(grep -m 1 -e "$pattern" "$logs/$name"); do
-    if ! kill -0 "${!pid_variable}" 2>/dev/null; then
-      fail "$name ended:"
-    elif ((SECONDS >= deadline)); then
-      fail "$name did not print $pattern within $PATIENCE s:"
-    fi
-    sleep 0.05
-  done
-}
-
-# Shows what that program has printed.
-fail() {
-  echo "error: $1" >&2
-  sed 's/^/  /' "$logs/$name" >&2
-  exit 1
-}
-
 steps=0
 step() { printf '\n%s%d  %s%s\n' "$bold" $((++steps)) "$1" "$plain"; }
 command_line() { printf '   %s$ %s%s\n' "$dim" "$1" "$plain"; }
@@ -101,18 +70,5 @@ bold='' dim='' plain=''
 if [[ -t 1 && -z ${NO_COLOR:-} ]]; then
   bold=$'\e[1m' dim=$'\e[2m' plain=$'\e[0m'
 fi
-
-# The last that was started ends first. With its owner gone the private Postgres stops and takes its data along.
-clean_up() {
-  local i
-  for ((i = ${#pids[@]} - 1; i >= 0; i--)); do
-    kill "${pids[i]}" 2>/dev/null || continue
-    wait "${pids[i]}" 2>/dev/null || true
-  done
-  rm -rf "$logs"
-}
-trap clean_up EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
 
 main

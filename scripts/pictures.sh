@@ -4,12 +4,12 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-PATIENCE=15      # seconds for each step
-TRAFFIC=75       # seconds of traffic before the pictures
+# shellcheck source=scripts/programs.sh
+. scripts/programs.sh
+
+TRAFFIC=75 # seconds of traffic before the pictures
 TOOLS=target/tools/pictures
 out=$PWD/docs/pictures
-logs=$(mktemp -d)
-pids=()
 
 main() {
   cargo build --locked --quiet --features cli --bin pgio
@@ -57,39 +57,6 @@ main() {
   ls -l "$out"
 }
 
-# Starts a program under a name, with what it prints kept.
-start() {
-  local name=$1
-  shift
-  : >"$logs/$name"
-  "$@" >>"$logs/$name" 2>&1 &
-  pids+=($!)
-}
-
-# Waits until the program of that name has printed a matching line, and puts that into `found`.
-wait_for() {
-  local name=$1 pattern=$2 deadline=$((SECONDS + PATIENCE))
-  until found=$(grep -m 1 -e "$pattern" "$logs/$name"); do
-    if ((SECONDS >= deadline)); then
-      echo "error: $name did not print $pattern within $PATIENCE s:" >&2
-      sed 's/^/  /' "$logs/$name" >&2
-      exit 1
-    fi
-    sleep 0.05
-  done
-}
-
-clean_up() {
-  local i
-  tmux -L pgio-pictures kill-server 2>/dev/null || true
-  for ((i = ${#pids[@]} - 1; i >= 0; i--)); do
-    kill "${pids[i]}" 2>/dev/null || continue
-    wait "${pids[i]}" 2>/dev/null || true
-  done
-  rm -rf "$logs"
-}
-trap clean_up EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
+trap 'tmux -L pgio-pictures kill-server 2>/dev/null || true; clean_up' EXIT
 
 main

@@ -73,7 +73,7 @@ pub(in crate::cli) struct RoomMembers {
 #[derive(Debug)]
 pub(in crate::cli) struct Inventory {
     asked: Instant,
-    /// All sockets, those that are not kept included.
+    /// How many sockets there are, including the sockets beyond the limit of the list.
     pub(in crate::cli) total: usize,
     pub(in crate::cli) sockets: Vec<SocketView>,
     /// The largest first.

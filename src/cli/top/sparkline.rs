@@ -2,7 +2,7 @@
 
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// The last of the numbers, as so many bars; those that are missing are blank. The highest bar is the largest number.
+/// Draws the last numbers as bars, one for each column. A missing number is a blank. The highest bar is the largest number.
 pub(super) fn of(numbers: &[u64], width: usize) -> String {
     let shown = &numbers[numbers.len().saturating_sub(width)..];
     let largest = shown.iter().copied().max().unwrap_or_default().max(1);

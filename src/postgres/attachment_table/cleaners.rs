@@ -43,8 +43,8 @@ impl Cleaner {
 
 impl AttachmentTable {
     /// The sessions whose last statement, at some moment during this time, was a server's regular cleanup; the session
-    /// that is next comes first. Those of users whose statements we may not see are missing, and so is who has said
-    /// something else since.
+    /// whose cleanup is due next comes first. A session is missing if this role may not see its statements, or if it has
+    /// executed another statement since.
     pub(crate) async fn cleaners(&self, wait: Duration) -> Result<Vec<Cleaner>> {
         let start = Instant::now();
         let mut is_ours = HashMap::from([(self.name.to_string(), true)]);
