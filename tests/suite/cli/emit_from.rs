@@ -301,12 +301,12 @@ async fn breaks_in_the_middle_of_batches_cost_neither_order_nor_events() {
     let outcome = emit.end().await.succeeded();
     assert!(outcome.stderr.contains("60,000 sent"), "{}", outcome.stderr);
     // Where the server can tell what it has committed, nothing goes out twice; where not, the program says how many.
-    let told = outcome.stderr.lines().find(|line| line.contains("may have gone out twice"));
+    let told = outcome.stderr.lines().find(|line| line.contains("may have been sent twice"));
     let told = told.map_or(0, |line| {
         let digits: String = line.chars().filter(char::is_ascii_digit).collect();
         digits.parse::<usize>().unwrap()
     });
-    println!("{again} came again, {told} were said to");
+    println!("{again} came again, {told} were announced");
     assert!(again <= told, "{again} came again: {}", outcome.stderr);
 }
 
