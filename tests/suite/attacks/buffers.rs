@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::{POLLING, ask, assert_unharmed, connect};
+use super::{POLLING, ask, assert_unharmed, connect, poll_for};
 use crate::support::pgio_serve::{PgioServe, until};
 use crate::support::postgres::postgres;
 use crate::support::raw_websocket::RawWebsocket;
@@ -172,8 +172,7 @@ async fn events_that_many_clients_post_in_part_hold_little_memory() {
     // A complete event makes room for another one.
     let (session, _) = holding[0];
     assert_eq!(post(session, "bAAAA").await, 200);
-    let (_, packets) = ask(&serve, "GET", &format!("{POLLING}&sid={session}"), "", "").await;
-    assert!(packets.contains("437["), "{packets}");
+    poll_for(&serve, session, "437[").await;
     let good = connect(&serve, "").await.0;
     assert_eq!(post(&good, &part).await, 200);
     assert_eq!(post(&good, "bAAAA").await, 200);

@@ -93,19 +93,23 @@ async fn open(serve: &PgioServe, more: &str) -> String {
     body.split("\"sid\":\"").nth(1).unwrap().split('"').next().unwrap().to_owned()
 }
 
+/// Polls until packets come that contain the text. A ping may come before them.
+async fn poll_for(serve: &PgioServe, session: &str, text: &str) -> String {
+    loop {
+        let (status, packets) = ask(serve, "GET", &format!("{POLLING}&sid={session}"), "", "").await;
+        assert_eq!(status, 200, "{packets}");
+        if packets.contains(text) {
+            return packets;
+        }
+    }
+}
+
 /// Opens a session by polling and connects it to the main namespace: its id, and that of its socket.
 async fn connect(serve: &PgioServe, auth: &str) -> (String, String) {
     let session = open(serve, "").await;
     let path = format!("{POLLING}&sid={session}");
     assert_eq!(ask(serve, "POST", &path, "", &format!("40{auth}")).await.1, "ok");
-    // A ping may come before it.
-    let connected = loop {
-        let (status, packets) = ask(serve, "GET", &path, "", "").await;
-        assert_eq!(status, 200, "{packets}");
-        if packets.contains("40{") {
-            break packets;
-        }
-    };
+    let connected = poll_for(serve, &session, "40{").await;
     let socket = connected.split("40{\"sid\":\"").nth(1).unwrap_or_else(|| panic!("{connected}"));
     (session, socket.split('"').next().unwrap().to_owned())
 }
