@@ -35,6 +35,10 @@ const STATS_EVERY: Duration = Duration::from_secs(2);
 /// all sockets, and would forget what it was told before.
 const CHANGES_EVERY: Duration = Duration::from_secs(1);
 
+/// How long no changes are told after a reconnect: a Node server waits up to 3 s before it listens again, and does not hear
+/// what was sent before.
+const HOLD_AFTER_RECONNECT: Duration = Duration::from_secs(5);
+
 /// How many changes are told at a time.
 const CHANGES: usize = 1000;
 
@@ -83,6 +87,7 @@ pub(in crate::server) async fn start(
         shown: Shown::default(),
         stats_at: now,
         changes_at: now,
+        held_until: now,
         throttle: Throttle::default(),
     };
     Ok(AbortOnDropHandle::new(tokio::spawn(broadcaster.run(heard, closing))))
@@ -106,6 +111,8 @@ struct Broadcaster {
     shown: Shown,
     stats_at: Instant,
     changes_at: Instant,
+    /// No changes are told before.
+    held_until: Instant,
     throttle: Throttle,
 }
 
@@ -152,23 +159,28 @@ impl Broadcaster {
                 self.watching = Watching::Nothing;
                 return;
             }
-            Event::Restored(_) => return,
+            Event::Restored(_) => {
+                self.held_until = now + HOLD_AFTER_RECONNECT;
+                return;
+            }
         }
         let before = self.watching;
         self.watch(now);
         match arrival {
             Some(Arrival::Now { namespaces }) => {
                 if before == Watching::Sockets {
-                    self.tell_changes().await;
-                    self.shown.retain(&namespaces);
+                    if self.held_until <= now {
+                        self.tell_changes().await;
+                    }
+                    self.shown.doubt_all_but(&namespaces);
                 } else if let Some(io) = self.sources.io.get() {
                     self.shown = Shown::given(snapshot(&io), &namespaces);
                 }
-                self.changes_at = now + CHANGES_EVERY;
+                self.changes_at = (now + CHANGES_EVERY).max(self.held_until);
             }
             Some(Arrival::Before) => {
                 self.shown.doubt();
-                self.changes_at = now;
+                self.changes_at = now.max(self.held_until);
             }
             None => {}
         }
@@ -189,7 +201,7 @@ impl Broadcaster {
         let shows_sockets = self.watching == Watching::Sockets;
         self.sources.departures.keep(shows_sockets);
         if shows_sockets {
-            self.changes_at = now;
+            self.changes_at = now.max(self.held_until);
         } else {
             self.shown.clear();
         }

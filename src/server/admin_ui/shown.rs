@@ -61,24 +61,28 @@ struct Entry {
 pub(super) struct Shown(BTreeMap<String, BTreeMap<Sid, Entry>>);
 
 impl Shown {
-    /// A UI was given these sockets, as far as their namespaces are in the list.
+    /// The first UI was given the sockets of these namespaces. It may show the others, if the list is incomplete.
     pub(super) fn given(now: Snapshot, namespaces: &[String]) -> Self {
-        let given = now.into_iter().filter(|(nsp, _)| namespaces.contains(nsp));
         let listed = |(sid, Present { transport, rooms })| {
             let rooms = with_own(sid, rooms);
             (sid, Entry { listing: Listing::Listed, transport, rooms })
         };
-        Self(given.map(|(nsp, sockets)| (nsp, sockets.into_iter().map(listed).collect())).collect())
+        let of_nsp =
+            |(nsp, sockets): (String, BTreeMap<_, _>)| (nsp, sockets.into_iter().map(listed).collect());
+        let mut shown = Self(now.into_iter().map(of_nsp).collect());
+        shown.doubt_all_but(namespaces);
+        shown
     }
 
-    /// Another UI was given the sockets of these namespaces: all others have to be announced to it.
-    pub(super) fn retain(&mut self, namespaces: &[String]) {
-        self.0.retain(|nsp, _| namespaces.contains(nsp));
-    }
-
-    /// It is no longer certain what the UIs show.
+    /// It is not certain what the UIs show.
     pub(super) fn doubt(&mut self) {
-        for entry in self.0.values_mut().flat_map(BTreeMap::values_mut) {
+        self.doubt_all_but(&[]);
+    }
+
+    /// Another UI was given the sockets of these namespaces: it is not certain whether it shows the others.
+    pub(super) fn doubt_all_but(&mut self, namespaces: &[String]) {
+        let doubtful = self.0.iter_mut().filter(|(nsp, _)| !namespaces.contains(nsp));
+        for entry in doubtful.flat_map(|(_, sockets)| sockets.values_mut()) {
             if entry.listing == Listing::Listed {
                 entry.listing = Listing::Unsure;
             }
@@ -197,20 +201,21 @@ impl Changes {
         let Some(entry) = shown else {
             return self.push(nsp, sid, What::Connected(socket.clone()));
         };
-        let is_listed = entry.listing == Listing::Listed;
-        if !is_listed {
-            self.push(nsp, sid, What::Connected(socket.clone()));
-        } else if entry.transport != socket.transport {
-            self.push(nsp, sid, What::Upgraded(socket.transport));
-        }
         let own = sid.as_str();
-        for room in entry.rooms.iter().filter(|room| *room != own && !socket.rooms.contains(*room)) {
-            self.push(nsp, sid, What::Left(room.clone()));
-        }
-        if is_listed {
+        // A UI that shows the socket keeps it as it is when it connects again. So it is told what has changed before.
+        if entry.listing != Listing::Unlisted {
+            if entry.transport != socket.transport {
+                self.push(nsp, sid, What::Upgraded(socket.transport));
+            }
             for room in socket.rooms.iter().filter(|room| *room != own && !entry.rooms.contains(*room)) {
                 self.push(nsp, sid, What::Joined(room.clone()));
             }
+        }
+        if entry.listing != Listing::Listed {
+            self.push(nsp, sid, What::Connected(socket.clone()));
+        }
+        for room in entry.rooms.iter().filter(|room| *room != own && !socket.rooms.contains(*room)) {
+            self.push(nsp, sid, What::Left(room.clone()));
         }
     }
 }
@@ -257,7 +262,7 @@ mod tests {
             assert_eq!(told[0], What::Upgraded("polling"));
             assert_eq!(
                 told[1..],
-                [What::Left("a".into()), What::Joined("b".into()), What::Joined("c".into())]
+                [What::Joined("b".into()), What::Joined("c".into()), What::Left("a".into())]
             );
             let told = tell(&mut shown, &Snapshot::new(), max);
             assert_eq!(told[0], What::Disconnected);
@@ -288,9 +293,12 @@ mod tests {
         let mut shown = Shown::given(now.clone(), &["/".into(), "/admin".into()]);
         assert_eq!(tell(&mut shown, &now, ALL), [What::Connected(present(&[]))]);
         // Another one.
-        shown.retain(&["/".into()]);
+        shown.doubt_all_but(&["/".into()]);
         let changes = shown.changes(&now, ALL);
         assert_eq!((changes.len(), changes[0].nsp.as_str(), changes[0].sid), (1, "/ours", two));
+        // Without a list, everything is told.
+        assert_eq!(Shown::given(now.clone(), &[]).changes(&now, ALL).len(), 2);
+        assert_eq!(Shown::given(now.clone(), &[]).changes(&Snapshot::new(), ALL).len(), 5);
         // What was given goes with all its rooms.
         assert_eq!(tell(&mut shown, &of("/ours", &[(two, present(&[]))]), ALL).len(), 4);
     }
@@ -305,6 +313,7 @@ mod tests {
         let expected = [
             What::Disconnected,
             What::Left(goes.to_string()),
+            What::Joined("c".into()),
             What::Connected(present(&["b", "c"])),
             What::Left("a".into()),
         ];
