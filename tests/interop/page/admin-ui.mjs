@@ -111,18 +111,22 @@ try {
   });
 
   await step("join and disconnect", async () => {
+    const { id } = after;
     await open("sockets");
-    await row(after.id).click();
-    await page.getByText(after.id).first().waitFor();
+    await row(id).click();
     await page.getByLabel("Join a room").fill("vip");
-    await page.keyboard.press("Enter");
+    await page.locator("form", { hasText: "Join a room" }).locator("button[type=submit]").click();
     await page.locator("tbody tr", { hasText: "vip" }).waitFor();
     await picture("socket");
     await open("sockets");
     const ended = once(after, "disconnect");
-    await row(after.id).getByRole("button").click();
+    await row(id).getByRole("button").click();
     assert.deepEqual((await ended)[0], "io server disconnect");
-    await row(after.id).waitFor({ state: "detached" });
+    // The click has opened the details as well.
+    await page.getByText("disconnected").first().waitFor();
+    await open("sockets");
+    await rows(3);
+    assert.equal(await row(id).count(), 0);
     await open("rooms");
     await row("r1").filter({ has: page.getByRole("cell", { name: "1", exact: true }) }).waitFor();
     await row("vip").waitFor({ state: "detached" });
