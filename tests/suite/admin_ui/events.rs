@@ -8,6 +8,8 @@ use crate::support::attachments::create_attachment_table;
 use crate::support::node::{AdapterVersion, ClientOptions};
 use crate::support::pgio_serve::{PgioServe, until};
 use crate::support::postgres::postgres;
+use crate::support::raw_polling::RawPolling;
+use crate::support::raw_websocket::RawWebsocket;
 
 /// The keys of an object, which a client of Node has as well.
 fn keys(value: &Value) -> Vec<String> {
@@ -66,13 +68,20 @@ async fn a_node_is_told_of(version: AdapterVersion) {
     ui.wait_for_event("room_joined", &joined("from-node")).await;
 
     // An upgrade.
-    let both = ClientOptions::new(&shown.serve.url()).transports(&["polling", "websocket"]);
-    let upgrading = shown.peer.client(both).await;
-    let first = ui.wait_for_connected(upgrading.id()).await;
-    if first["transport"] == "polling" {
-        let updated = json!({"id": upgrading.id(), "nsp": "/", "transport": "websocket"});
-        ui.wait_for_event("socket_updated", &[updated]).await;
-    }
+    let polling = RawPolling::open(&shown.serve).await;
+    assert_eq!(polling.post("40").await.1, "ok");
+    let find = |name: &str, args: &[Value]| {
+        let is_it = name == "socket_connected" && args[0]["transport"] == "polling";
+        is_it.then(|| args[0]["id"].clone())
+    };
+    let id = ui.wait_for("a socket that polls", find).await;
+    ui.wait_for_stats(&shown.serve, |stats| stats["pollingClientsCount"] == 1).await;
+    let mut websocket = RawWebsocket::try_upgrade(shown.serve.address(), polling.session_id()).await.unwrap();
+    websocket.send("2probe").await;
+    assert_eq!(websocket.read_text().await, "3probe");
+    websocket.send("5").await;
+    let updated = json!({"id": id, "nsp": "/", "transport": "websocket"});
+    ui.wait_for_event("socket_updated", &[updated]).await;
 
     // Departures, with the rooms that are left.
     client.disconnect().await;
