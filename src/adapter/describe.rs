@@ -85,7 +85,7 @@ impl Handshake {
 const SECRET: [HeaderName; 3] = [header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::COOKIE];
 
 /// The handshake and the data of a socket; with the headers that hold secrets only where those are to be shared.
-pub(super) fn socket<A: Adapter>(socket: &SocketRef<A>, share_headers: bool) -> (Value, Value) {
+pub(crate) fn socket<A: Adapter>(socket: &SocketRef<A>, share_headers: bool) -> (Value, Value) {
     let request = socket.req_parts();
     let data = socket.extensions.get::<SocketData>().map(|SocketData(data)| data);
     let handshake = Handshake {

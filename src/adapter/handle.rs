@@ -97,6 +97,16 @@ impl PostgresAdapterCtr {
         self.1.claim(&self.0).attach(|| IoHandle::to(io.clone(), self.0.cluster.options().share_headers));
     }
 
+    /// The same as [`attach`](Self::attach), with data from which the Admin UI of Node servers knows the client of a socket.
+    #[cfg(feature = "server")]
+    pub(crate) fn attach_for_admin_ui<A: socketioxide::adapter::Adapter>(
+        &self,
+        io: &socketioxide::SocketIo<A>,
+    ) {
+        let share_headers = self.0.cluster.options().share_headers;
+        self.1.claim(&self.0).attach(|| IoHandle::for_admin_ui(io.clone(), share_headers));
+    }
+
     /// Tells of clients that are too slow for their buffer and have missed a packet: the namespace and the socket's
     /// id. Without it they are disconnected from the namespace as soon as there is room to tell them; with it, to end
     /// them is the handler's work. It must not block. The first call counts.

@@ -3,6 +3,8 @@
 use socketioxide::SocketIo;
 use socketioxide::adapter::Adapter;
 
+#[cfg(feature = "server")]
+use super::admin_data::with_admin;
 use super::{Sid, describe};
 use crate::protocol::Value;
 
@@ -21,6 +23,22 @@ impl IoHandle {
             let socket = other.of(nsp)?.get_socket(sid)?;
             Some(describe::socket(&socket, share_headers))
         };
+        Self::with(io, Box::new(describe))
+    }
+
+    /// The same, with data from which the Admin UI of Node servers knows the client of a socket.
+    #[cfg(feature = "server")]
+    pub(super) fn for_admin_ui<A: Adapter>(io: SocketIo<A>, share_headers: bool) -> Self {
+        let other = io.clone();
+        let describe = move |nsp: &str, sid| {
+            let socket = other.of(nsp)?.get_socket(sid)?;
+            let (handshake, data) = describe::socket(&socket, share_headers);
+            Some((handshake, with_admin(data, sid, socket.transport_type())))
+        };
+        Self::with(io, Box::new(describe))
+    }
+
+    fn with<A: Adapter>(io: SocketIo<A>, describe: Describe) -> Self {
         let disconnect = move |nsp: &str, sid| {
             for other in io.nsps().into_iter().filter(|other| other.ns_path() != nsp) {
                 // A socket has the same id in every namespace of its connection.
@@ -31,7 +49,7 @@ impl IoHandle {
                 }
             }
         };
-        Self { describe: Box::new(describe), disconnect: Box::new(disconnect) }
+        Self { describe, disconnect: Box::new(disconnect) }
     }
 
     /// The handshake and the data of a socket.

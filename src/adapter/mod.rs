@@ -25,6 +25,8 @@
 //! the rooms.
 
 mod acks;
+#[cfg(feature = "server")]
+mod admin_data;
 mod admission;
 mod application;
 mod cluster_socket;
@@ -52,12 +54,14 @@ mod target;
 
 pub use acks::Acks;
 #[cfg(feature = "server")]
+pub(crate) use admin_data::{client_id, transport_name};
+#[cfg(feature = "server")]
 pub(crate) use admission::{DormantPermit, Visit};
 pub use cluster_socket::ClusterSocket;
 pub use core_adapter::PostgresAdapter;
-#[cfg(feature = "server")]
-pub(crate) use describe::handshake_of;
 pub use describe::{Connection, SocketData};
+#[cfg(feature = "server")]
+pub(crate) use describe::{handshake_of, socket as describe_socket};
 pub use handle::PostgresAdapterCtr;
 use handle::Shared;
 pub use init::Init;

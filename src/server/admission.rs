@@ -12,6 +12,7 @@ use socketioxide::socket::DisconnectReason;
 use tokio::time::sleep;
 
 use super::ack::Account;
+use super::admin_ui::Departures;
 use super::auth::refusal_pace::RefusalPace;
 use super::auth::{Admitted, Authentication, Credentials, Refusal};
 use super::client_buffers::ClientBuffers;
@@ -42,6 +43,7 @@ pub(super) struct AdmissionControl {
     pub(super) disconnector: Disconnector,
     pub(super) buffers: Arc<ClientBuffers>,
     pub(super) adapter: PostgresAdapterCtr,
+    pub(super) departures: Arc<Departures>,
 }
 
 /// The connect handler that socketioxide calls for each client of a namespace. `is_hosted` tells the names that are hosted.
@@ -158,7 +160,7 @@ impl AdmissionControl {
         }
         socket.extensions.insert(SocketData(admitted.data));
         socket.join(admitted.rooms);
-        let events = self.events.clone();
+        let (events, departures) = (self.events.clone(), self.departures.clone());
         // One handler for all events, since each handler costs memory for every client. Handlers run in the order of the
         // events up to their first await, so this one has none.
         socket.on_fallback(move |socket, io, name: EventName, event, ack| {
@@ -168,6 +170,7 @@ impl AdmissionControl {
         // Async, so that it runs in a task of its own: socketioxide calls it under the lock that `io.of` takes.
         socket.on_disconnect(
             move |socket: ClusterSocket, io: ClusterIo, reason: DisconnectReason| async move {
+                departures.add(socket.ns(), socket.id, reason);
                 on_disconnect(&disconnector, &socket, &io, reason);
             },
         );

@@ -3,6 +3,7 @@
 mod accept;
 mod ack;
 mod addresses;
+mod admin_ui;
 mod admission;
 mod answers;
 mod auth;
@@ -44,6 +45,7 @@ mod shutdown;
 mod start;
 mod throttle;
 mod tls;
+mod traffic;
 mod undecided;
 mod websocket;
 mod wire;
@@ -60,6 +62,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 pub use addresses::AddressRange;
+pub use admin_ui::AdminUi;
 pub use answers::Answers;
 #[cfg(feature = "cli")]
 pub(crate) use auth::Credential;
@@ -103,6 +106,8 @@ pub struct Server {
     open: TaskTracker,
     accepting: AbortOnDropHandle<()>,
     admin: Option<AbortOnDropHandle<()>>,
+    /// Tells the Admin UIs of Node servers.
+    admin_ui: Option<AbortOnDropHandle<()>>,
     relaying: AbortOnDropHandle<()>,
     reloader: Arc<Reloader>,
     _rest: [AbortOnDropHandle<()>; 4],

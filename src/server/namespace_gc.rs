@@ -14,11 +14,16 @@ pub(super) const EMPTY_FOR: Duration = Duration::from_secs(10);
 
 /// Starts the task; dropping the handle ends it. Namespaces that are hosted by name are never deleted.
 pub(super) fn start(io: SharedIo, hosted: &[Hosted]) -> AbortOnDropHandle<()> {
+    AbortOnDropHandle::new(tokio::spawn(run(io, hosted_by_name(hosted))))
+}
+
+/// The namespaces that are there from the start.
+pub(super) fn hosted_by_name(hosted: &[Hosted]) -> HashSet<String> {
     let names = hosted.iter().filter_map(|hosted| match hosted {
         Hosted::One(nsp) => Some(nsp.to_string()),
         Hosted::Pattern(_) => None,
     });
-    AbortOnDropHandle::new(tokio::spawn(run(io, names.collect())))
+    names.collect()
 }
 
 async fn run(io: SharedIo, permanent: HashSet<String>) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::HeaderValue;
 
 use super::addresses::AddressRange;
+use super::admin_ui::AdminUi;
 use super::answers::Answers;
 use super::auth::Authentication;
 use super::origins::OriginPattern;
@@ -91,6 +92,8 @@ pub struct ServerOptions {
     pub rules: ClientRules,
     /// The response to `serverSideEmitWithAck` of other servers. Default: the uid and version of this server.
     pub answers: Answers,
+    /// How the server shows in the Admin UI of Node servers, which costs traffic while a UI is connected. Default: not at all.
+    pub admin_ui: Option<AdminUi>,
     /// The deadline of a graceful shutdown. Default: 5 s.
     pub grace: Duration,
 }
@@ -122,6 +125,7 @@ setters!(ServerOptions {
     disconnect_expired: bool,
     rules: ClientRules,
     answers: Answers,
+    admin_ui: impl Into<Option<AdminUi>>,
     grace: Duration,
 });
 
@@ -154,6 +158,7 @@ impl Default for ServerOptions {
             disconnect_expired: true,
             rules: ClientRules::default(),
             answers: Answers::Identity,
+            admin_ui: None,
             grace: Duration::from_secs(5),
         }
     }

@@ -202,6 +202,11 @@ impl Quotas {
         Ok(count)
     }
 
+    /// How many clients there are, handshakes in progress included.
+    pub(super) fn clients_now(&self) -> usize {
+        self.clients.load(Ordering::Relaxed)
+    }
+
     /// Waits for the room for a message. Nothing if there is none for long. A message that is larger than the room
     /// takes all of it.
     pub(super) async fn incomplete(&self, address: &Arc<Address>, bytes: u64) -> Option<Incomplete> {

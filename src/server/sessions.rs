@@ -14,14 +14,18 @@ use http::uri::PathAndQuery;
 use super::client_usage::ClientUsage;
 use super::posted_event::PostedEvent;
 use super::quotas::{ClientCount, Handshake};
+use super::traffic::Traffic;
 use crate::adapter::Sid;
 
 /// How many connections a session may have beside the limits for handshakes. A client that polls has two.
 const CONNECTIONS: usize = 4;
 
-/// The sessions that were opened by polling, by their secret id.
-#[derive(Default)]
-pub(super) struct Sessions(Mutex<HashMap<Sid, Weak<Session>>>);
+/// The sessions of a server.
+pub(super) struct Sessions {
+    /// Those that were opened by polling, by their secret id.
+    polling: Mutex<HashMap<Sid, Weak<Session>>>,
+    traffic: Arc<Traffic>,
+}
 
 /// A session. socketioxide keeps it with the head of the first request, for as long as the client is connected.
 pub(super) struct Session {
@@ -55,8 +59,14 @@ pub(super) struct Claim(Arc<AtomicUsize>);
 pub(super) struct Poll<'a>(&'a Polling);
 
 impl Sessions {
+    /// No sessions yet. Each is counted when it opens and when it ends.
+    pub(super) fn new(traffic: Arc<Traffic>) -> Self {
+        Self { polling: Mutex::default(), traffic }
+    }
+
     /// A session whose client is not admitted yet.
     pub(super) fn open(self: &Arc<Self>, handshake: Handshake, count: ClientCount) -> Arc<Session> {
+        self.traffic.connected();
         Arc::new(Session {
             sessions: Arc::downgrade(self),
             handshake: Mutex::new(Some(handshake)),
@@ -89,7 +99,7 @@ impl Sessions {
     }
 
     fn sessions(&self) -> MutexGuard<'_, HashMap<Sid, Weak<Session>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.polling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -142,7 +152,9 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if let (Some(polling), Some(sessions)) = (self.polling.get(), self.sessions.upgrade()) {
+        let Some(sessions) = self.sessions.upgrade() else { return };
+        sessions.traffic.disconnected();
+        if let Some(polling) = self.polling.get() {
             sessions.sessions().remove(&polling.secret);
         }
     }

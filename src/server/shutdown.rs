@@ -17,6 +17,11 @@ impl Server {
         if timeout(step, &mut self.relaying).await.is_err() {
             tracing::warn!("events of clients were not relayed in time");
         }
+        if let Some(admin_ui) = &mut self.admin_ui
+            && timeout(step, admin_ui).await.is_err()
+        {
+            tracing::warn!("cannot tell the Admin UI in time that the clients leave");
+        }
         match timeout(step, self.adapter.close()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "cannot announce the departure of this server"),

@@ -15,6 +15,7 @@ use tower_service::Service;
 
 use super::accept::{self, Acceptor};
 use super::addresses::TrustedProxies;
+use super::admin_ui::{self, Departures};
 use super::admission::{self, AdmissionControl};
 use super::auth::Authentication;
 use super::auth::refusal_pace::RefusalPace;
@@ -40,9 +41,11 @@ use super::rate::{Rate, RateLimits};
 use super::readers::Readers;
 use super::relay::RelayQueue;
 use super::reload::{Reloader, Revocation};
+use super::sessions::Sessions;
 use super::shared_io::IoOwner;
 use super::throttle::Throttle;
 use super::tls::TlsAcceptor;
+use super::traffic::Traffic;
 use super::wire::Wires;
 use super::{ClusterAdapter, ClusterIo, Server};
 use crate::adapter::PostgresAdapterCtr;
@@ -90,16 +93,21 @@ impl Server {
 
         let adapter = PostgresAdapterCtr::new(cluster.clone());
         let (service, io) = builder(&options, path.clone(), client_buffer, adapter.clone()).build_svc();
-        adapter.attach(&io);
+        match options.admin_ui {
+            Some(_) => adapter.attach_for_admin_ui(&io),
+            None => adapter.attach(&io),
+        }
         options.answers.install(&adapter);
         let io_owner = IoOwner::new(io.clone());
         let shared_io = io_owner.share();
 
         let (closing, abort_all, open) =
             (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
+        let traffic = Arc::new(Traffic::default());
         let wires = Wires {
             upgraded: Arc::new(UpgradedConnections::default()),
             readers: Arc::new(Readers::default()),
+            traffic: traffic.clone(),
         };
         let buffers = ClientBuffers::new(client_buffer);
         let (disconnector, polling_disconnector) = disconnect::disconnector(wires.upgraded.clone());
@@ -134,6 +142,7 @@ impl Server {
             // The handlers of the io hold this, and the io belongs to the handle.
             adapter: adapter.detached(),
         };
+        let departures = Arc::new(Departures::default());
         let admission_control = Arc::new(AdmissionControl {
             authentication,
             refusal_pace: RefusalPace::default(),
@@ -143,6 +152,7 @@ impl Server {
             disconnector: disconnector.clone(),
             buffers: buffers.clone(),
             adapter: adapter.detached(),
+            departures: departures.clone(),
         });
         host(&io, &options.namespaces, &admission_control).await?;
 
@@ -161,6 +171,20 @@ impl Server {
         };
         let app = inspection::forbid_caching(public.fallback_service(service.clone()), path.clone());
         let app = inspection::count_refusals(inspection::allow_origins(app, options.cors));
+        let quotas = Arc::new(Quotas::new(Limits {
+            clients: options.max_clients,
+            clients_of_address: options.max_clients_per_address,
+        }));
+        let admin_ui = match options.admin_ui {
+            Some(shown) => {
+                let (quotas, traffic) = (quotas.clone(), traffic.clone());
+                let hosted = namespace_gc::hosted_by_name(&options.namespaces);
+                let io = shared_io.clone();
+                let sources = admin_ui::Sources { io, hosted, quotas, traffic, departures };
+                Some(admin_ui::start(cluster.clone(), shown, sources, closing.clone()).await?)
+            }
+            None => None,
+        };
         let sessions = SessionCloser::new(app.clone(), path.clone());
         let front = Front {
             app,
@@ -174,11 +198,8 @@ impl Server {
                 }
             }),
             open: open.clone(),
-            quotas: Arc::new(Quotas::new(Limits {
-                clients: options.max_clients,
-                clients_of_address: options.max_clients_per_address,
-            })),
-            sessions: Arc::default(),
+            quotas,
+            sessions: Arc::new(Sessions::new(traffic)),
             upgraded: wires.upgraded.clone(),
             buffers,
             disconnector,
@@ -230,6 +251,7 @@ impl Server {
             open,
             accepting: AbortOnDropHandle::new(accepting),
             admin,
+            admin_ui,
             relaying: AbortOnDropHandle::new(relaying),
             reloader,
             _rest: rest,

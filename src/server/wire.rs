@@ -23,6 +23,7 @@ use super::disconnect::UpgradedConnections;
 use super::quotas::Handshake;
 use super::readers::Readers;
 use super::sessions::{Claim, Session};
+use super::traffic::Traffic;
 use super::undecided::UndecidedNamespaces;
 use crate::adapter::Sid;
 
@@ -141,6 +142,7 @@ impl ConnectionHandle {
 pub(super) struct Wires {
     pub(super) upgraded: Arc<UpgradedConnections>,
     pub(super) readers: Arc<Readers>,
+    pub(super) traffic: Arc<Traffic>,
 }
 
 /// Whether the client reads, as far as it can be seen.
@@ -254,6 +256,7 @@ impl<S> Wire<S> {
     /// Counts what was read. Fails for a client that sends too much before it is admitted.
     fn count_received(&mut self, bytes: usize) -> io::Result<()> {
         self.received.increment(bytes as u64);
+        self.wires.traffic.received(bytes);
         self.backpressure.read(bytes);
         if self.handle.is_unadmitted() {
             self.unadmitted = self.unadmitted.saturating_add(bytes);
@@ -289,6 +292,7 @@ impl<S> Wire<S> {
 
     fn count_sent(&self, bytes: usize) {
         self.sent.increment(bytes as u64);
+        self.wires.traffic.sent(bytes);
         if let Some(buffer) = self.handle.buffer.get() {
             buffer.sent(bytes);
         }

@@ -1,6 +1,7 @@
 //! The integration tests: one binary, against real Postgres servers and the real Node packages.
 
 mod adapter;
+mod admin_ui;
 mod attacks;
 mod cli;
 mod cluster;

@@ -23,7 +23,7 @@ use super::{duration, size, values};
 use crate::Namespace;
 use crate::cluster::{Cluster, Heartbeats};
 use crate::server::{
-    AddressRange, Answers, Authentication, ClientRules, CorsOrigins, Hosted, Jwt, JwtKey, Metrics,
+    AddressRange, AdminUi, Answers, Authentication, ClientRules, CorsOrigins, Hosted, Jwt, JwtKey, Metrics,
     OriginPattern, Parser, Relay, RoomPattern, Server, ServerOptions, TlsFiles, Tokens, Transports,
 };
 use database::Database;
@@ -80,6 +80,12 @@ pub(super) struct Serve {
     /// wait to be relayed. An event counts with its size, and as at least 256 bytes.
     #[arg(long, default_value = "16MB", value_parser = size::parse, value_name = "SIZE", help_heading = LIMITS)]
     client_buffer: u64,
+    /// Show this server in the Admin UI of instrumented Node servers, in namespace NSP [default: no; NSP: /admin]
+    ///
+    /// The UI lists the server with its sockets and rooms, and can move and disconnect them. While a UI is connected, the
+    /// server publishes its statistics every 2 s, and each change of a socket. Otherwise it publishes nothing for it.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "/admin", value_name = "NSP")]
+    admin_ui: Option<String>,
     /// Serve /healthz, /readyz, /metrics and a page about the cluster on this address, and not on the address of the clients; without TLS
     ///
     /// The page at / is that of pgio monitor. On an address that others can reach, it needs --admin-token-file.
@@ -468,6 +474,7 @@ impl Serve {
                 },
             },
             answers,
+            admin_ui: self.admin_ui.as_deref().map(|nsp| AdminUi::default().namespace(nsp)),
             grace: self.grace,
         })
     }

@@ -33,18 +33,24 @@ class Server {
     if (!VERSIONS.has(options.version)) throw new Error(`there is no adapter ${options.version}`);
     const { createAdapter } = await import(`adapter-${options.version}`);
     const server = new Server(createAdapter, options);
+    if (options.adminUi) {
+      const { instrument } = await import("@socket.io/admin-ui");
+      instrument(server.io, { auth: false, ...options.adminUi });
+    }
     server.http.listen(options.port ?? 0, "127.0.0.1");
     await Promise.all([once(server.http, "listening"), server.listening(10_000)]);
     return server;
   }
 
-  constructor(createAdapter, { version, url, port: _port, poolSize, namespaces, parser, token, ...options }) {
+  constructor(createAdapter, { version, url, port: _port, poolSize, namespaces, parser, token, adminUi, ...options }) {
     this.channelPrefix = options.channelPrefix ?? "socket.io";
     this.pool = new ObservedPool({ url, poolSize });
     this.http = createServer();
     this.io = new SocketIo(this.http, {
       adapter: createAdapter(this.pool, { ...options, errorHandler: (error) => this.errors.push(error.message) }),
       parser: parser === "msgpack" ? msgpack : undefined,
+      // The page of the Admin UI is served elsewhere.
+      cors: adminUi && { origin: true, credentials: true },
     });
     for (const name of namespaces) this.namespaces.set(name, new Namespace(this.io.of(name), token));
   }

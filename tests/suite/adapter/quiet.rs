@@ -199,9 +199,13 @@ async fn a_server_is_ready_while_it_writes_nothing() {
     let postgres = own_server().await;
     let served =
         PgioServe::start(&postgres.url(), &[&QUICK[..], &["-n", "/", "-n", "/admin"]].concat()).await;
+    // The UI of Node servers, of which there is none, costs nothing.
+    let shown = PgioServe::start(&postgres.url(), &[&QUICK[..], &["--admin-ui"]].concat()).await;
     let wal = Wal::of(&postgres).await;
     wal.wait_until_quiet().await;
     assert_eq!(served.get("/readyz").await.0, 200);
+    assert_eq!(shown.get("/readyz").await.0, 200);
+    drop(shown);
     // The session that publishes is lost while nothing is published: the probe makes another one, and it is proven.
     let pids = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_notify%' \
         AND pid <> pg_backend_pid()";

@@ -19,6 +19,11 @@ impl RawPolling<'_> {
         RawPolling { serve, path: format!("{PATH}&sid={sid}") }
     }
 
+    /// The id in the requests of the session, which is not the socket's.
+    pub fn session_id(&self) -> &str {
+        self.path.rsplit('=').next().unwrap()
+    }
+
     /// Sends packets: the head and the body of the response.
     pub async fn post(&self, packets: &str) -> (String, String) {
         let length = packets.len();

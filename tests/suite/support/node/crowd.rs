@@ -7,7 +7,12 @@ use super::NodePeer;
 impl NodePeer {
     /// Connects so many clients to the server at `url`, with one connection each; returns their sockets' ids.
     pub async fn crowd(&self, url: &str, count: usize) -> Vec<String> {
-        self.call("crowd.connect", json!({ "url": url, "count": count })).await
+        self.crowd_in(url, "/", count).await
+    }
+
+    /// The same, in a namespace.
+    pub async fn crowd_in(&self, url: &str, nsp: &str, count: usize) -> Vec<String> {
+        self.call("crowd.connect", json!({ "url": url, "nsp": nsp, "count": count })).await
     }
 
     /// Makes each of these sockets join the room at its place; the server has to live in the same process.

@@ -98,6 +98,11 @@ impl ServerOptions {
         self.option("token", token)
     }
 
+    /// `instrument(io, …)` of `@socket.io/admin-ui`, without authentication; `/admin` has to be one of the namespaces.
+    pub fn admin_ui(self, options: Value) -> ServerOptions {
+        self.option("adminUi", options)
+    }
+
     /// Any other option of the adapter.
     pub fn option(mut self, name: &str, value: impl Into<Value>) -> ServerOptions {
         self.adapter.insert(name.into(), value.into());

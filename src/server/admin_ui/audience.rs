@@ -1,0 +1,275 @@
+//! Who watches: the instrumented Node servers, and the Admin UIs that are connected to them.
+//!
+//! What those servers broadcast in the namespace of the Admin UI goes in; whether anything has to be sent comes out. An
+//! instrumented server broadcasts `server_stats` every 2 s, with the number of clients of its Admin UI namespace. So this
+//! server sends nothing to learn whether a UI is connected.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use crate::protocol::{EventArgs, Uid, Value};
+
+/// How long a server counts after its last broadcast: five statistics.
+const SILENT_AFTER: Duration = Duration::from_secs(10);
+
+/// How many servers are remembered. Any program that may publish can make up more.
+const SERVERS: usize = 256;
+
+/// The events that an instrumented server broadcasts in development mode only.
+const VERBOSE: [&str; 7] = [
+    "socket_connected",
+    "socket_updated",
+    "socket_disconnected",
+    "room_joined",
+    "room_left",
+    "event_received",
+    "event_sent",
+];
+
+/// What a broadcast in the namespace of the Admin UI says about its audience.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// The statistics of a server: how many UIs are connected to it, and its namespaces.
+    Stats { uis: usize, namespaces: Vec<String> },
+    /// A UI has connected to the server.
+    Opened,
+    /// A UI has disconnected from the server.
+    Closed,
+    /// Any other event of a server in development mode.
+    Verbose,
+}
+
+impl Heard {
+    /// Reads an event. `admin` is the namespace of the Admin UI.
+    pub(super) fn of(event: &EventArgs, admin: &str) -> Option<Self> {
+        let name = event.event().ok()?;
+        if !matches!(&*name, "server_stats" | "socket_connected" | "socket_disconnected") {
+            // There may be many of them, and nothing else in them matters.
+            return VERBOSE.contains(&&*name).then_some(Self::Verbose);
+        }
+        let (name, args) = event.clone().into_parts().ok()?;
+        match (name.as_str(), args.first()) {
+            ("server_stats", stats) => stats.map(|stats| Self::stats(stats, admin)),
+            ("socket_connected", Some(socket)) if names(socket.get("nsp"), admin) => Some(Self::Opened),
+            ("socket_disconnected", nsp) if names(nsp, admin) => Some(Self::Closed),
+            _ => Some(Self::Verbose),
+        }
+    }
+
+    fn stats(stats: &Value, admin: &str) -> Self {
+        let Some(listed) = stats.get("namespaces").and_then(Value::as_array) else {
+            // A version that does not tell: a UI may be there.
+            return Self::Stats { uis: 1, namespaces: Vec::new() };
+        };
+        let of_admin = listed.iter().find(|namespace| names(namespace.get("name"), admin));
+        let uis = of_admin.and_then(|namespace| namespace.get("socketsCount")?.as_i64()).unwrap_or(0);
+        let namespaces =
+            listed.iter().filter_map(|namespace| Some(namespace.get("name")?.as_str()?.to_owned()));
+        Self::Stats { uis: usize::try_from(uis).unwrap_or(0), namespaces: namespaces.collect() }
+    }
+}
+
+fn names(value: Option<&Value>, name: &str) -> bool {
+    value.and_then(Value::as_str) == Some(name)
+}
+
+/// What the Admin UIs that are connected show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Watching {
+    /// There is no UI.
+    Nothing,
+    /// Servers only, since the server of each UI is in production mode.
+    Servers,
+    /// Servers, sockets and rooms.
+    Sockets,
+}
+
+/// A UI that shows sockets has connected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Arrival {
+    /// At this moment. Its server fetches the sockets of these namespaces for it.
+    Now { namespaces: Vec<String> },
+    /// Some time before, so that it is not known which sockets it shows.
+    Before,
+}
+
+/// The mode of an instrumented server, which it does not tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Unknown,
+    Development,
+    Production,
+}
+
+#[derive(Debug)]
+struct Instrumented {
+    heard_at: Instant,
+    mode: Mode,
+    uis: usize,
+    namespaces: Vec<String>,
+}
+
+/// The instrumented servers that are live.
+#[derive(Debug, Default)]
+pub(super) struct Audience(HashMap<Uid, Instrumented>);
+
+impl Audience {
+    /// Takes notice of a broadcast.
+    pub(super) fn hear(&mut self, now: Instant, uid: &Uid, heard: Heard) -> Option<Arrival> {
+        if !self.0.contains_key(uid) && self.0.len() >= SERVERS {
+            self.forget_silent(now);
+            if self.0.len() >= SERVERS {
+                return None;
+            }
+        }
+        let is_new = !self.0.contains_key(uid);
+        let server = self.0.entry(uid.clone()).or_insert_with(|| Instrumented {
+            heard_at: now,
+            mode: Mode::Unknown,
+            uis: 0,
+            namespaces: Vec::new(),
+        });
+        server.heard_at = now;
+        match heard {
+            Heard::Stats { uis, namespaces } => {
+                server.namespaces = namespaces;
+                let has_risen = uis > server.uis;
+                server.uis = uis;
+                if has_risen && !is_new && server.mode == Mode::Unknown {
+                    // In development mode, it would have announced the UI.
+                    server.mode = Mode::Production;
+                }
+                (has_risen && server.mode != Mode::Production).then_some(Arrival::Before)
+            }
+            Heard::Opened => {
+                server.mode = Mode::Development;
+                server.uis += 1;
+                Some(Arrival::Now { namespaces: server.namespaces.clone() })
+            }
+            Heard::Closed => {
+                server.mode = Mode::Development;
+                server.uis = server.uis.saturating_sub(1);
+                None
+            }
+            Heard::Verbose => {
+                let was_known = server.mode != Mode::Production;
+                server.mode = Mode::Development;
+                (!was_known && server.uis > 0).then_some(Arrival::Before)
+            }
+        }
+    }
+
+    /// A server has left.
+    pub(super) fn leave(&mut self, uid: &Uid) {
+        self.0.remove(uid);
+    }
+
+    /// Broadcasts may have been missed: nothing is known any more.
+    pub(super) fn forget(&mut self) {
+        self.0.clear();
+    }
+
+    /// What has to be sent now.
+    pub(super) fn watching(&mut self, now: Instant) -> Watching {
+        self.forget_silent(now);
+        let of_server = |server: &Instrumented| match (server.uis, server.mode) {
+            (0, _) => Watching::Nothing,
+            (_, Mode::Production) => Watching::Servers,
+            _ => Watching::Sockets,
+        };
+        self.0.values().map(of_server).max().unwrap_or(Watching::Nothing)
+    }
+
+    fn forget_silent(&mut self, now: Instant) {
+        self.0.retain(|_, server| now.saturating_duration_since(server.heard_at) < SILENT_AFTER);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn stats(uis: usize) -> Heard {
+        Heard::Stats { uis, namespaces: vec!["/".into()] }
+    }
+
+    /// What is watched after these, and the last arrival.
+    fn after(heard: &[Heard]) -> (Watching, Option<Arrival>) {
+        let (mut audience, now, uid) = (Audience::default(), Instant::now(), Uid::random());
+        let mut arrival = None;
+        for heard in heard {
+            arrival = audience.hear(now, &uid, heard.clone());
+        }
+        (audience.watching(now), arrival)
+    }
+
+    #[test]
+    fn events_are_read_as_the_package_sends_them() {
+        let read = |event: &str, args: serde_json::Value| {
+            let args: Vec<Value> = args.as_array().unwrap().iter().cloned().map(Value::from).collect();
+            Heard::of(&EventArgs::new(event, args), "/admin")
+        };
+        let namespaces = json!([{"name": "/", "socketsCount": 7}, {"name": "/admin", "socketsCount": 2}]);
+        assert_eq!(
+            read("server_stats", json!([{"serverId": "a", "namespaces": namespaces}])),
+            Some(Heard::Stats { uis: 2, namespaces: vec!["/".into(), "/admin".into()] })
+        );
+        assert_eq!(read("server_stats", json!([{}])), Some(Heard::Stats { uis: 1, namespaces: vec![] }));
+        assert_eq!(read("socket_connected", json!([{"nsp": "/admin"}, "now"])), Some(Heard::Opened));
+        assert_eq!(read("socket_connected", json!([{"nsp": "/"}])), Some(Heard::Verbose));
+        assert_eq!(read("socket_disconnected", json!(["/admin", "id", "why"])), Some(Heard::Closed));
+        assert_eq!(read("socket_disconnected", json!([])), Some(Heard::Verbose));
+        assert_eq!(read("event_received", json!(["/", "id", ["news"]])), Some(Heard::Verbose));
+        assert_eq!(read("server_stats", json!([])), None);
+        assert_eq!(read("config", json!([])), None);
+        // Forged numbers.
+        let forged = json!([{"namespaces": [{"name": "/admin", "socketsCount": -1}, 7, null]}]);
+        assert_eq!(
+            read("server_stats", forged),
+            Some(Heard::Stats { uis: 0, namespaces: vec!["/admin".into()] })
+        );
+    }
+
+    #[test]
+    fn a_ui_in_development_mode_watches_sockets_until_it_leaves() {
+        let now = Some(Arrival::Now { namespaces: vec!["/".into()] });
+        assert_eq!(after(&[stats(0)]), (Watching::Nothing, None));
+        assert_eq!(after(&[stats(0), Heard::Opened]), (Watching::Sockets, now));
+        assert_eq!(after(&[stats(0), Heard::Opened, stats(1)]), (Watching::Sockets, None));
+        assert_eq!(after(&[stats(0), Heard::Opened, stats(1), Heard::Closed]), (Watching::Nothing, None));
+        assert_eq!(after(&[stats(0), Heard::Opened, stats(0)]), (Watching::Nothing, None));
+        assert_eq!(after(&[Heard::Closed]), (Watching::Nothing, None));
+    }
+
+    #[test]
+    fn a_ui_in_production_mode_watches_servers() {
+        assert_eq!(after(&[stats(0), stats(1)]), (Watching::Servers, None));
+        assert_eq!(after(&[stats(0), stats(1), stats(2)]), (Watching::Servers, None));
+        let was_wrong = [stats(0), stats(1), Heard::Verbose];
+        assert_eq!(after(&was_wrong), (Watching::Sockets, Some(Arrival::Before)));
+    }
+
+    #[test]
+    fn a_ui_that_was_there_before_is_told_everything() {
+        assert_eq!(after(&[stats(1)]), (Watching::Sockets, Some(Arrival::Before)));
+        assert_eq!(after(&[Heard::Verbose, stats(1)]), (Watching::Sockets, Some(Arrival::Before)));
+    }
+
+    #[test]
+    fn silent_servers_are_forgotten_and_forged_ones_bounded() {
+        let (mut audience, start) = (Audience::default(), Instant::now());
+        for _ in 0..SERVERS * 2 {
+            audience.hear(start, &Uid::random(), stats(1));
+        }
+        assert_eq!(audience.0.len(), SERVERS);
+        assert_eq!(audience.watching(start), Watching::Sockets);
+        let later = start + SILENT_AFTER;
+        let uid = Uid::random();
+        assert_eq!(audience.hear(later, &uid, stats(0)), None);
+        assert_eq!((audience.0.len(), audience.watching(later)), (1, Watching::Nothing));
+        audience.leave(&uid);
+        assert!(audience.0.is_empty());
+    }
+}

@@ -1,0 +1,91 @@
+//! Why sockets have left, for the Admin UIs: kept only while one is connected, and until it was told.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use socketioxide::socket::DisconnectReason;
+
+use crate::adapter::Sid;
+
+/// How many reasons are kept. For others, the UI is told the most frequent one.
+const REASONS: usize = 10_000;
+
+/// The reasons by namespace and socket.
+#[derive(Default)]
+pub(in crate::server) struct Departures {
+    is_on: AtomicBool,
+    reasons: Mutex<HashMap<(String, Sid), DisconnectReason>>,
+}
+
+impl Departures {
+    /// Keeps the reasons from now on, or no longer.
+    pub(super) fn keep(&self, is_on: bool) {
+        self.is_on.store(is_on, Ordering::Relaxed);
+        if !is_on {
+            *self.reasons() = HashMap::new();
+        }
+    }
+
+    /// A socket has left a namespace.
+    pub(in crate::server) fn add(&self, nsp: &str, sid: Sid, reason: DisconnectReason) {
+        if !self.is_on.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut reasons = self.reasons();
+        if reasons.len() < REASONS {
+            reasons.insert((nsp.to_owned(), sid), reason);
+        }
+    }
+
+    /// Why a socket has left, in Node's words.
+    pub(super) fn reason(&self, nsp: &str, sid: Sid) -> &'static str {
+        let reason = self.reasons().get(&(nsp.to_owned(), sid)).copied();
+        in_words_of_node(reason.unwrap_or(DisconnectReason::TransportClose))
+    }
+
+    /// The UIs were told.
+    pub(super) fn forget(&self, nsp: &str, sid: Sid) {
+        self.reasons().remove(&(nsp.to_owned(), sid));
+    }
+
+    fn reasons(&self) -> MutexGuard<'_, HashMap<(String, Sid), DisconnectReason>> {
+        self.reasons.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(super) fn in_words_of_node(reason: DisconnectReason) -> &'static str {
+    match reason {
+        DisconnectReason::TransportClose => "transport close",
+        DisconnectReason::TransportError | DisconnectReason::MultipleHttpPollingError => "transport error",
+        DisconnectReason::PacketParsingError => "parse error",
+        DisconnectReason::HeartbeatTimeout => "ping timeout",
+        DisconnectReason::ClientNSDisconnect => "client namespace disconnect",
+        DisconnectReason::ServerNSDisconnect => "server namespace disconnect",
+        DisconnectReason::ClosingServer => "server shutting down",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_kept_while_they_are_wanted() {
+        let (departures, sid) = (Departures::default(), Sid::new());
+        departures.add("/", sid, DisconnectReason::HeartbeatTimeout);
+        assert_eq!(departures.reason("/", sid), "transport close");
+        departures.keep(true);
+        departures.add("/", sid, DisconnectReason::HeartbeatTimeout);
+        assert_eq!(departures.reason("/", sid), "ping timeout");
+        assert_eq!(departures.reason("/other", sid), "transport close");
+        departures.forget("/", sid);
+        assert_eq!(departures.reason("/", sid), "transport close");
+        for _ in 0..REASONS * 2 {
+            departures.add("/", Sid::new(), DisconnectReason::ClosingServer);
+        }
+        assert_eq!(departures.reasons().len(), REASONS);
+        departures.keep(false);
+        assert!(departures.reasons().is_empty());
+    }
+}

@@ -1,0 +1,334 @@
+//! What the Admin UIs show of this server's sockets, and how that differs from what is there.
+//!
+//! A snapshot of the sockets goes in; the changes that the UIs have to be told come out, at most so many at a time. So
+//! whatever moves a socket is seen, and a socket that comes and goes between two snapshots costs nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::adapter::Sid;
+
+/// The sockets of this server at a moment, by namespace.
+pub(super) type Snapshot = BTreeMap<String, BTreeMap<Sid, Present>>;
+
+/// A socket that is connected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Present {
+    /// `websocket` or `polling`.
+    pub(super) transport: &'static str,
+    /// Without the room of its own id.
+    pub(super) rooms: BTreeSet<String>,
+}
+
+/// Something that the UIs have to be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Change {
+    pub(super) nsp: String,
+    pub(super) sid: Sid,
+    pub(super) what: What,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum What {
+    /// With the rooms that it is in.
+    Connected(Present),
+    /// Its transport is another one.
+    Upgraded(&'static str),
+    Joined(String),
+    Left(String),
+    /// It leaves its rooms afterwards, one by one.
+    Disconnected,
+}
+
+/// Whether the UIs list a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Listing {
+    Listed,
+    /// They may do so.
+    Unsure,
+    /// No longer, but some of its rooms.
+    Unlisted,
+}
+
+#[derive(Debug)]
+struct Entry {
+    listing: Listing,
+    transport: &'static str,
+    rooms: BTreeSet<String>,
+}
+
+/// What the UIs show.
+#[derive(Debug, Default)]
+pub(super) struct Shown(BTreeMap<String, BTreeMap<Sid, Entry>>);
+
+impl Shown {
+    /// The first UI was given the sockets of these namespaces. It may show the others, if the list is incomplete.
+    pub(super) fn given(now: Snapshot, namespaces: &[String]) -> Self {
+        let listed = |(sid, Present { transport, rooms })| {
+            let rooms = with_own(sid, rooms);
+            (sid, Entry { listing: Listing::Listed, transport, rooms })
+        };
+        let of_nsp =
+            |(nsp, sockets): (String, BTreeMap<_, _>)| (nsp, sockets.into_iter().map(listed).collect());
+        let mut shown = Self(now.into_iter().map(of_nsp).collect());
+        shown.doubt_all_but(namespaces);
+        shown
+    }
+
+    /// It is not certain what the UIs show.
+    pub(super) fn doubt(&mut self) {
+        self.doubt_all_but(&[]);
+    }
+
+    /// Another UI was given the sockets of these namespaces: it is not certain whether it shows the others.
+    pub(super) fn doubt_all_but(&mut self, namespaces: &[String]) {
+        let doubtful = self.0.iter_mut().filter(|(nsp, _)| !namespaces.contains(nsp));
+        for entry in doubtful.flat_map(|(_, sockets)| sockets.values_mut()) {
+            if entry.listing == Listing::Listed {
+                entry.listing = Listing::Unsure;
+            }
+        }
+    }
+
+    /// Forgets everything: there is no UI.
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// What the UIs have to be told so that they show `now`, at most `max` changes. The rest follows with the next call.
+    pub(super) fn changes(&self, now: &Snapshot, max: usize) -> Vec<Change> {
+        let mut changes = Changes { list: Vec::new(), max };
+        // First, as these make the others smaller.
+        for (nsp, shown) in &self.0 {
+            let present = now.get(nsp);
+            for (sid, entry) in shown {
+                if changes.is_full() {
+                    return changes.list;
+                }
+                if present.is_none_or(|present| !present.contains_key(sid)) {
+                    changes.disconnect(nsp, *sid, entry);
+                }
+            }
+        }
+        for (nsp, present) in now {
+            let shown = self.0.get(nsp);
+            for (sid, socket) in present {
+                if changes.is_full() {
+                    return changes.list;
+                }
+                changes.update(nsp, *sid, shown.and_then(|shown| shown.get(sid)), socket);
+            }
+        }
+        changes.list
+    }
+
+    /// The UIs were told of a change.
+    pub(super) fn told(&mut self, Change { nsp, sid, what }: Change) {
+        let sockets = self.0.entry(nsp.clone()).or_default();
+        match what {
+            What::Connected(Present { transport, rooms }) => {
+                let rooms = with_own(sid, rooms);
+                let entry = sockets.entry(sid).or_insert_with(|| Entry {
+                    listing: Listing::Listed,
+                    transport,
+                    rooms: BTreeSet::new(),
+                });
+                (entry.listing, entry.transport) = (Listing::Listed, transport);
+                entry.rooms.extend(rooms);
+            }
+            What::Upgraded(transport) => {
+                if let Some(entry) = sockets.get_mut(&sid) {
+                    entry.transport = transport;
+                }
+            }
+            What::Joined(room) => {
+                if let Some(entry) = sockets.get_mut(&sid) {
+                    entry.rooms.insert(room);
+                }
+            }
+            What::Left(room) => {
+                if let Some(entry) = sockets.get_mut(&sid) {
+                    entry.rooms.remove(&room);
+                    if entry.listing == Listing::Unlisted && entry.rooms.is_empty() {
+                        sockets.remove(&sid);
+                    }
+                }
+            }
+            What::Disconnected => {
+                if let Some(entry) = sockets.get_mut(&sid) {
+                    entry.listing = Listing::Unlisted;
+                }
+            }
+        }
+        if sockets.is_empty() {
+            self.0.remove(&nsp);
+        }
+    }
+}
+
+/// In Node a socket is in a room of its own id.
+fn with_own(sid: Sid, mut rooms: BTreeSet<String>) -> BTreeSet<String> {
+    rooms.insert(sid.to_string());
+    rooms
+}
+
+struct Changes {
+    list: Vec<Change>,
+    max: usize,
+}
+
+impl Changes {
+    fn is_full(&self) -> bool {
+        self.list.len() >= self.max
+    }
+
+    fn push(&mut self, nsp: &str, sid: Sid, what: What) {
+        if !self.is_full() {
+            self.list.push(Change { nsp: nsp.to_owned(), sid, what });
+        }
+    }
+
+    /// In the order of Node: the socket, then its rooms.
+    fn disconnect(&mut self, nsp: &str, sid: Sid, entry: &Entry) {
+        if entry.listing != Listing::Unlisted {
+            self.push(nsp, sid, What::Disconnected);
+        }
+        for room in &entry.rooms {
+            self.push(nsp, sid, What::Left(room.clone()));
+        }
+    }
+
+    fn update(&mut self, nsp: &str, sid: Sid, shown: Option<&Entry>, socket: &Present) {
+        let Some(entry) = shown else {
+            return self.push(nsp, sid, What::Connected(socket.clone()));
+        };
+        let own = sid.as_str();
+        // A UI that shows the socket keeps it as it is when it connects again. So it is told what has changed before.
+        if entry.listing != Listing::Unlisted {
+            if entry.transport != socket.transport {
+                self.push(nsp, sid, What::Upgraded(socket.transport));
+            }
+            for room in socket.rooms.iter().filter(|room| *room != own && !entry.rooms.contains(*room)) {
+                self.push(nsp, sid, What::Joined(room.clone()));
+            }
+        }
+        if entry.listing != Listing::Listed {
+            self.push(nsp, sid, What::Connected(socket.clone()));
+        }
+        for room in entry.rooms.iter().filter(|room| *room != own && !socket.rooms.contains(*room)) {
+            self.push(nsp, sid, What::Left(room.clone()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: usize = usize::MAX;
+
+    fn present(rooms: &[&str]) -> Present {
+        Present { transport: "websocket", rooms: rooms.iter().map(|room| (*room).to_owned()).collect() }
+    }
+
+    fn of(nsp: &str, sockets: &[(Sid, Present)]) -> Snapshot {
+        Snapshot::from([(nsp.to_owned(), sockets.iter().cloned().collect())])
+    }
+
+    /// Tells everything, some changes at a time; returns what was told.
+    fn tell(shown: &mut Shown, now: &Snapshot, max: usize) -> Vec<What> {
+        let mut told = Vec::new();
+        loop {
+            let changes = shown.changes(now, max);
+            assert!(changes.len() <= max);
+            if changes.is_empty() {
+                return told;
+            }
+            for change in changes {
+                told.push(change.what.clone());
+                shown.told(change);
+            }
+        }
+    }
+
+    #[test]
+    fn a_socket_comes_moves_and_goes() {
+        for max in [1, 2, 3, ALL] {
+            let (sid, mut shown) = (Sid::new(), Shown::default());
+            let own = sid.to_string();
+            let first = present(&["a"]);
+            assert_eq!(tell(&mut shown, &of("/", &[(sid, first.clone())]), max), [What::Connected(first)]);
+            let second = Present { transport: "polling", ..present(&["b", "c"]) };
+            let told = tell(&mut shown, &of("/", &[(sid, second)]), max);
+            assert_eq!(told[0], What::Upgraded("polling"));
+            assert_eq!(
+                told[1..],
+                [What::Joined("b".into()), What::Joined("c".into()), What::Left("a".into())]
+            );
+            let told = tell(&mut shown, &Snapshot::new(), max);
+            assert_eq!(told[0], What::Disconnected);
+            let rooms: BTreeSet<_> = [own, "b".into(), "c".into()].into();
+            let left = told[1..].iter().map(|what| match what {
+                What::Left(room) => room.clone(),
+                other => panic!("{other:?}"),
+            });
+            assert_eq!(left.collect::<BTreeSet<_>>(), rooms);
+            assert!(shown.0.is_empty());
+        }
+    }
+
+    #[test]
+    fn nothing_is_told_twice_and_a_change_that_was_not_told_comes_again() {
+        let (sid, mut shown) = (Sid::new(), Shown::default());
+        let now = of("/", &[(sid, present(&["a"]))]);
+        assert_eq!(shown.changes(&now, ALL), shown.changes(&now, ALL));
+        tell(&mut shown, &now, ALL);
+        assert!(shown.changes(&now, ALL).is_empty());
+    }
+
+    #[test]
+    fn a_ui_that_was_given_the_sockets_is_told_the_rest() {
+        let (one, two) = (Sid::new(), Sid::new());
+        let mut now = of("/", &[(one, present(&["a"]))]);
+        now.extend(of("/ours", &[(two, present(&[]))]));
+        let mut shown = Shown::given(now.clone(), &["/".into(), "/admin".into()]);
+        assert_eq!(tell(&mut shown, &now, ALL), [What::Connected(present(&[]))]);
+        // Another one.
+        shown.doubt_all_but(&["/".into()]);
+        let changes = shown.changes(&now, ALL);
+        assert_eq!((changes.len(), changes[0].nsp.as_str(), changes[0].sid), (1, "/ours", two));
+        // Without a list, everything is told.
+        assert_eq!(Shown::given(now.clone(), &[]).changes(&now, ALL).len(), 2);
+        assert_eq!(Shown::given(now.clone(), &[]).changes(&Snapshot::new(), ALL).len(), 5);
+        // What was given goes with all its rooms.
+        assert_eq!(tell(&mut shown, &of("/ours", &[(two, present(&[]))]), ALL).len(), 4);
+    }
+
+    #[test]
+    fn after_a_doubt_everything_is_told_again_and_departures_too() {
+        let (stays, goes) = (Sid::new(), Sid::new());
+        let mut shown = Shown::default();
+        tell(&mut shown, &of("/", &[(stays, present(&["a", "b"])), (goes, present(&[]))]), ALL);
+        shown.doubt();
+        let told = tell(&mut shown, &of("/", &[(stays, present(&["b", "c"]))]), 1);
+        let expected = [
+            What::Disconnected,
+            What::Left(goes.to_string()),
+            What::Joined("c".into()),
+            What::Connected(present(&["b", "c"])),
+            What::Left("a".into()),
+        ];
+        assert_eq!(told, expected);
+    }
+
+    #[test]
+    fn a_socket_that_returns_while_its_rooms_are_being_left_is_connected_again() {
+        let (sid, mut shown) = (Sid::new(), Shown::default());
+        let before = of("/", &[(sid, present(&["a"]))]);
+        tell(&mut shown, &before, ALL);
+        for change in shown.changes(&Snapshot::new(), 1) {
+            shown.told(change);
+        }
+        let now = of("/", &[(sid, present(&["b"]))]);
+        assert_eq!(tell(&mut shown, &now, 1), [What::Connected(present(&["b"])), What::Left("a".into())]);
+    }
+}
