@@ -10,8 +10,8 @@ use clap::{Arg, Command, CommandFactory};
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 use tokio::time::timeout;
 
+use super::namespaces::Finder;
 use super::{Cli, connection};
-use crate::postgres::health::Examiner;
 use crate::protocol::MessageKind;
 use crate::{AdapterOptions, Cluster, Emitter, Namespace, Result};
 
@@ -77,13 +77,8 @@ fn uids() -> Vec<CompletionCandidate> {
 
 fn namespaces() -> Vec<CompletionCandidate> {
     of_cluster(async |cluster| {
-        let table = cluster.options().table_name.clone();
-        let examiner = Examiner::connect(connection::without_flags()?, table).await?;
-        let prefix = format!("{}#", cluster.options().channel_prefix);
-        let channels = examiner.listening().await?.into_iter();
-        let names =
-            channels.filter_map(|listening| Some(listening.channel.strip_prefix(&prefix)?.to_owned()));
-        Ok(names.filter(|name| name.starts_with('/')).collect())
+        let found = Finder::connect(connection::without_flags()?, cluster).await?.find().await?;
+        Ok(found.namespaces().map(ToString::to_string).collect())
     })
 }
 

@@ -3,7 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
-use super::arguments::{Format, Global, Namespaces};
+use super::arguments::{Format, Global, TargetNamespaces};
 use super::confirm::{Consent, confirm};
 use super::connection::Patience;
 use super::exit::Failure;
@@ -16,7 +16,7 @@ use crate::{BroadcastOperator, Result};
 #[derive(Args)]
 pub(super) struct Request {
     #[command(flatten)]
-    namespaces: Namespaces,
+    namespaces: TargetNamespaces,
     #[command(flatten)]
     target: Target,
     #[command(flatten)]

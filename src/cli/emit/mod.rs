@@ -14,7 +14,7 @@ use std::time::Duration;
 use clap::{ArgGroup, Args};
 use tokio::time::sleep;
 
-use super::arguments::{Format, Global, Namespaces};
+use super::arguments::{Format, Global, TargetNamespaces};
 use super::connection::{Deadline, Patience};
 use super::event_line::Wanted;
 use super::exit::{self, Failure};
@@ -52,7 +52,7 @@ pub(super) struct Emit {
     #[arg(allow_negative_numbers = true, requires = "event")]
     args: Vec<String>,
     #[command(flatten)]
-    namespaces: Namespaces,
+    namespaces: TargetNamespaces,
     /// Select only sockets in this room, or with this id. May be repeated
     #[arg(short, long = "room", alias = "to", value_name = "ROOM", allow_hyphen_values = true)]
     rooms: Vec<String>,

@@ -91,6 +91,7 @@ impl Asking {
         let (mut asking, mut looking) = (interval(ASK_EVERY), interval(LOOK_EVERY));
         asking.set_missed_tick_behavior(MissedTickBehavior::Delay);
         looking.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut namespaces = shared.namespaces.subscribe();
         loop {
             tokio::select! {
                 event = monitor.next() => match event {
@@ -105,6 +106,14 @@ impl Asking {
                     Some(_) => {}
                     None => return Ok(()),
                 },
+                Ok(()) = namespaces.changed() => {
+                    let all = namespaces.borrow_and_update().clone();
+                    match monitor.add(&all).await {
+                        Ok(new) if new.is_empty() => {}
+                        Ok(_) => asking.reset_immediately(),
+                        Err(error) => tracing::debug!(%error, "cannot subscribe to more namespaces yet; retrying"),
+                    }
+                }
                 _ = asking.tick() => {
                     if shared.link().lost.is_none() {
                         ask(&mut monitor, &shared).await;
