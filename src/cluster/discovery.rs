@@ -5,6 +5,7 @@
 //!
 //! Question and answer have the form of a server-side event and its response, from the emitter, which no node counts.
 
+#[cfg(feature = "cli")]
 use std::collections::BTreeSet;
 #[cfg(feature = "cli")]
 use std::time::Duration;
@@ -14,9 +15,9 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Cluster, Content, Event, Received, Subscription};
 use crate::Result;
-use crate::protocol::{
-    Body, Channel, EventArgs, Header, Message, MessageKind, Namespace, RequestId, Uid, Value,
-};
+#[cfg(feature = "cli")]
+use crate::protocol::EventArgs;
+use crate::protocol::{Body, Channel, Header, Message, MessageKind, Namespace, RequestId, Uid, Value};
 
 /// The event of a question.
 const QUESTION: &str = "namespaces";

@@ -105,6 +105,7 @@ impl Channel {
     ///
     /// # Errors
     /// [`Error::Namespace`] where the prefix is too long, or has a NUL character.
+    #[cfg(feature = "adapter")]
     pub(crate) fn discovery(prefix: &str) -> Result<Self> {
         let nsp = Namespace::default().channel(prefix)?;
         let name = format!("{prefix}{DISCOVERY}");
@@ -150,7 +151,7 @@ impl fmt::Display for Channel {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "adapter"))]
 mod tests {
     use super::*;
 
