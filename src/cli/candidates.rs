@@ -39,6 +39,7 @@ fn offer(arg: Arg) -> Arg {
     let value = arg.get_value_names().and_then(|names| names.first()).map(ToString::to_string);
     match (arg.get_id().as_str(), value.as_deref()) {
         ("rooms" | "except" | "into" | "out_of", _) => arg.add(ArgValueCandidates::new(rooms)),
+        ("sockets", Some("ID")) => arg.add(ArgValueCandidates::new(sockets)),
         ("uids", _) => arg.add(ArgValueCandidates::new(uids)),
         ("namespaces", _) => arg.add(ArgValueCandidates::new(namespaces)),
         ("types", _) => arg.add(ArgValueCandidates::new(types)),
@@ -65,6 +66,13 @@ fn rooms() -> Vec<CompletionCandidate> {
             socket.rooms.iter().filter(|room| **room != socket.id).cloned()
         });
         Ok(rooms.collect())
+    })
+}
+
+fn sockets() -> Vec<CompletionCandidate> {
+    of_cluster(async |cluster| {
+        let sockets = Emitter::new(cluster.clone()).timeout(ANSWERS).fetch_sockets().await?;
+        Ok(sockets.answers.into_iter().map(|answer| answer.value.id).collect())
     })
 }
 

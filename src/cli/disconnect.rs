@@ -16,7 +16,7 @@ use super::request::Request;
 #[command(after_help = "\
 Examples:
   pgio disconnect --room r1              the sockets in r1
-  pgio disconnect --close -r KqJ8bZ0fEyYpW-8dAAAB   one client, by its socket id
+  pgio disconnect --close --socket KqJ8   one client, by its socket id
   pgio disconnect -n admin --except staff
   pgio disconnect --close --yes          all sockets of /, unconfirmed")]
 pub(super) struct Disconnect {

@@ -40,6 +40,7 @@ mod server_emit;
 mod signals;
 mod size;
 mod socket;
+mod socket_ids;
 mod socket_inventory;
 mod sockets;
 mod sql;

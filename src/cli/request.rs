@@ -29,20 +29,22 @@ impl Request {
     /// Sends it, after a question where it is for all sockets. `ask` is the question for such sockets, `done` what to say
     /// at the end.
     pub(super) async fn send(
-        &self,
+        mut self,
         global: &Global,
         ask: impl Fn(&str) -> String,
         send: impl AsyncFn(BroadcastOperator) -> Result<()>,
         done: impl Fn(&str) -> String,
     ) -> Result<(), Failure> {
         let namespaces = self.namespaces.list();
-        let which = self.target.describe(&namespaces);
         if self.target.is_everyone() {
+            let which = self.target.describe(&namespaces);
             let settings = global.settings()?;
             let question = format!("{} on {} at {}", ask(&which), settings.database(), settings.target());
             confirm(&question, self.consent.yes).await?;
         }
         let cluster = global.connect(&mut Patience::none()).await?;
+        self.target.complete(&cluster, &namespaces).await?;
+        let which = self.target.describe(&namespaces);
         let targets: Vec<_> =
             namespaces.iter().map(|nsp| (nsp.clone(), self.target.operator(&cluster, nsp))).collect();
         self.expectation.check(&targets, &which).await?;

@@ -81,7 +81,7 @@ struct Room<'a> {
 impl Rooms {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
         let several = self.namespaces.may_be_several();
-        let inventory = socket_inventory::take(global, &self.namespaces, &self.target, self.timeout).await?;
+        let inventory = socket_inventory::take(global, &self.namespaces, self.target, self.timeout).await?;
         let is_wanted =
             |room: &str| self.names.is_empty() || self.names.iter().any(|glob| glob.is_match(room));
         let mut rooms = count(&inventory.sockets, self.all, several);

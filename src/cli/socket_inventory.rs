@@ -33,12 +33,13 @@ pub(super) struct SocketInventory {
 pub(super) async fn take(
     global: &Global,
     namespaces: &ObservedNamespaces,
-    target: &Target,
+    mut target: Target,
     timeout: Duration,
 ) -> Result<SocketInventory, Failure> {
     let deadline = Deadline::after(timeout);
     let cluster = deadline.connect(global).await?;
     let observed = namespaces.find(global, &cluster).await?;
+    target.complete(&cluster, &observed.list).await?;
     let operators: Vec<_> =
         observed.list.iter().map(|nsp| target.operator(&cluster, nsp).timeout(deadline.left())).collect();
     let all = try_join_all(operators.iter().map(|operator| operator.fetch_sockets())).await?;

@@ -67,7 +67,7 @@ impl Sockets {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
         let several = self.namespaces.may_be_several();
         let mut inventory =
-            socket_inventory::take(global, &self.namespaces, &self.target, self.timeout).await?;
+            socket_inventory::take(global, &self.namespaces, self.target, self.timeout).await?;
         inventory.sockets.sort_by(|a, b| a.nsp.cmp(&b.nsp).then_with(|| self.sort.compare(a, b)));
         let mut lines = self.listing.lines();
         let (total, shown) = (inventory.sockets.len(), self.listing.shown(&inventory.sockets));

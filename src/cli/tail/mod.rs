@@ -11,6 +11,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::arguments::{Format, Global};
@@ -21,6 +22,7 @@ use super::exit::Failure;
 use super::glob;
 use super::namespaces::ObservedNamespaces;
 use super::output::lines::Lines;
+use super::socket_ids;
 use crate::cluster::{Cluster, Event, GrowingSubscription, LoopbackProbe, ProbeOutcome, Received};
 use crate::protocol::MessageKind;
 use crate::{Error, Namespace};
@@ -51,6 +53,9 @@ pub(super) struct Tail {
     /// Print only messages to this room, or to the socket with this id. May be repeated
     #[arg(short, long = "room", value_name = "ROOM", allow_hyphen_values = true)]
     rooms: Vec<String>,
+    /// Print only messages to the socket with this id, or with an id that begins so. May be repeated
+    #[arg(long = "socket", value_name = "ID", value_parser = NonEmptyStringValueParser::new(), allow_hyphen_values = true)]
+    sockets: Vec<String>,
     /// Print only messages of this type, such as broadcast or sockets_join. May be repeated
     #[arg(short, long = "type", value_name = "TYPE", value_parser = filter::parse_kind)]
     types: Vec<MessageKind>,
@@ -78,11 +83,12 @@ pub(super) struct Tail {
 }
 
 impl Tail {
-    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+    pub(super) async fn run(mut self, global: &Global) -> Result<(), Failure> {
         let saver = self.save.as_deref().map(Saver::new).transpose()?;
         let cluster = global.connect(&mut Patience::none()).await?;
         let observed = self.namespaces.find(global, &cluster).await?;
         let senders = senders::complete(&cluster, &observed.list, &self.uids).await?;
+        self.rooms.extend(socket_ids::complete(&cluster, &observed.list, &self.sockets).await?);
         let filter = Filter::of(&self, senders);
         let wants = filter.clone();
         let mut heard =
