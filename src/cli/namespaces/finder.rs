@@ -87,7 +87,7 @@ impl Finder {
         let examine = async {
             // One session, one query after the other.
             let listening = timeout(PATIENCE, self.examiner.listening()).await;
-            let documents = timeout(PATIENCE, self.examiner.namespaces_in_table()).await;
+            let documents = timeout(PATIENCE, self.examiner.documents()).await;
             if listening.is_err() || documents.is_err() {
                 self.examiner.abandon_session().await;
             }
@@ -106,7 +106,7 @@ impl Finder {
         let Discovered { namespaces, is_cut } = available(discovered)?.unwrap_or_default();
         found.is_cut = is_cut;
         namespaces.into_iter().for_each(|nsp| found.add(nsp, Source::Nodes));
-        for name in available(documents)?.unwrap_or_default() {
+        for name in available(documents)?.unwrap_or_default().namespaces {
             found.add(Namespace::new(&name), Source::Attachments);
         }
         if !found.namespaces.is_empty() {

@@ -1,4 +1,4 @@
-//! The namespaces that documents in the attachment table name.
+//! The latest documents in the attachment table: which namespaces they name, and which name none.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -19,13 +19,25 @@ const BYTES: usize = 160;
 /// How long the server may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The key of the namespace in msgpack.
+/// The key of the namespace in msgpack: that of the message, or that of the packet in it, which is the same.
 const NSP: &[u8] = b"\xa3nsp";
 
+/// The sender of emitters in msgpack.
+const EMITTER: &[u8] = b"\xa3uid\xa7emitter";
+
+/// What the latest documents tell.
+#[derive(Debug, Default)]
+pub(crate) struct Documents {
+    /// The namespaces that they name. A document tells no channel prefix, so these may be those of another cluster with the
+    /// same table.
+    pub(crate) namespaces: BTreeSet<String>,
+    /// How many of emitters name none, which servers with adapter 0.4 and later drop.
+    pub(crate) of_old_emitters: usize,
+}
+
 impl Examiner {
-    /// The namespaces of the latest rows in the attachment table. A document tells no channel prefix, so these may be those of
-    /// another cluster with the same table.
-    pub(crate) async fn namespaces_in_table(&self) -> Result<BTreeSet<String>> {
+    /// Reads the begin and the end of the latest rows in the attachment table.
+    pub(crate) async fn documents(&self) -> Result<Documents> {
         let (table, patience) = (self.table.as_sql(), PATIENCE.as_millis());
         // Simple statements share a transaction, and the setting ends with it.
         let sql = format!(
@@ -36,16 +48,24 @@ impl Examiner {
         );
         let answers = self.session.client().await?.simple_query(&sql).await;
         let answers = answers.map_err(|error| failure(&error))?;
-        let mut namespaces = BTreeSet::new();
+        let mut documents = Documents::default();
         for answer in &answers {
             let SimpleQueryMessage::Row(row) = answer else { continue };
-            let part = |column| row.try_get(column).ok().flatten().and_then(from_hex);
-            namespaces.extend(part(0).and_then(|head| namespace_of(&head)));
-            if row.len() > 1 {
-                namespaces.extend(part(1).and_then(|tail| namespace_of(&tail)));
+            // The first statement has one column.
+            if row.len() == 2 {
+                let part = |column| row.try_get(column).ok().flatten().and_then(from_hex).unwrap_or_default();
+                documents.take(&part(0), &part(1));
             }
         }
-        Ok(namespaces)
+        Ok(documents)
+    }
+}
+
+impl Documents {
+    fn take(&mut self, head: &[u8], tail: &[u8]) {
+        // What adapters send goes on with the namespace, and pgio begins with the sender.
+        self.of_old_emitters += usize::from(tail.ends_with(EMITTER));
+        self.namespaces.extend([head, tail].into_iter().filter_map(namespace_of));
     }
 }
 
@@ -86,6 +106,14 @@ mod tests {
             seen += 1;
         }
         assert!(seen >= 12, "{seen}");
+        let captures: Vec<serde_json::Value> =
+            serde_json::from_str(include_str!("../../../tests/fixtures/emitter-wire.json")).unwrap();
+        let rows = captures.iter().filter_map(|capture| from_hex(capture["attachment_hex"].as_str()?));
+        let mut documents = Documents::default();
+        rows.for_each(|row| {
+            documents.take(&row[..row.len().min(BYTES)], &row[row.len().saturating_sub(BYTES)..])
+        });
+        assert_eq!(documents.of_old_emitters, 2);
         for (part, expected) in [
             (&b"\xa3nsp\xa6/admin\xa4type"[..], Some("/admin")),
             (b"\xa3nsp\xd9\x06/admin", Some("/admin")),
