@@ -121,7 +121,8 @@ bench-state: ## Measure what a notification costs the cluster's state machine
 recipes: $(NODE_MODULES) ## Run the commands of docs/recipes.md and write what they print into it; needs psql, tmux and jq
 	@scripts/recipes.sh
 
-pictures: $(NODE_MODULES) ## Take the pictures of the README from a real run; needs Chromium and tmux
+pictures: $(NODE_MODULES) ## Take the pictures of the README and its cast from real runs; needs Chromium and tmux
+	@scripts/cast.sh
 	@scripts/pictures.sh
 
 generated: ## Write completions and manual pages anew, from what the program says of itself
