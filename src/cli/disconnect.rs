@@ -32,6 +32,8 @@ impl Disconnect {
         let Self { close, request } = self;
         let disconnect = async |operator: crate::BroadcastOperator| operator.disconnect(close).await;
         let question = |which: &str| format!("disconnect {which}");
-        request.send(global, question, disconnect, |which| format!("disconnected {which}")).await
+        request
+            .send(global, question, disconnect, |which| format!("requested that {which} be disconnected"))
+            .await
     }
 }

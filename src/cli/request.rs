@@ -7,7 +7,7 @@ use super::arguments::{Format, Global, TargetNamespaces};
 use super::confirm::{Consent, confirm};
 use super::connection::Patience;
 use super::exit::Failure;
-use super::expect::Expectation;
+use super::expect::{Expectation, warn_of_nobody};
 use super::output::lines::Lines;
 use super::target::Target;
 use crate::{BroadcastOperator, Result};
@@ -48,6 +48,9 @@ impl Request {
         let targets: Vec<_> =
             namespaces.iter().map(|nsp| (nsp.clone(), self.target.operator(&cluster, nsp))).collect();
         self.expectation.check(&targets, &which).await?;
+        if !self.expectation.is_given() && !self.target.is_everyone() {
+            warn_of_nobody(global, &targets, &which).await;
+        }
         let count = targets.len();
         for (_, operator) in targets {
             send(operator).await?;
