@@ -4,7 +4,7 @@ CARGO ?= cargo
 NODE_MODULES := tests/interop/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build install demo test dist test-dist package soak soak-durable simulate mutants check lint features semver audit fuzz bench bench-sql bench-durable bench-state pictures generated
+.PHONY: help setup build install demo test dist test-dist package soak soak-durable simulate mutants check lint features semver audit fuzz bench bench-sql bench-durable bench-state recipes pictures generated
 
 help: ## Say what there is to do
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -118,7 +118,11 @@ bench-durable: ## Measure a durable event beside an inline one, and a replay
 bench-state: ## Measure what a notification costs the cluster's state machine
 	$(CARGO) bench --locked --profile simulation --bench state
 
-pictures: $(NODE_MODULES) ## Take the pictures of the README from a real run; needs Chromium and tmux
+recipes: $(NODE_MODULES) ## Run the commands of docs/recipes.md and write what they print into it; needs psql, tmux and jq
+	@scripts/recipes.sh
+
+pictures: $(NODE_MODULES) ## Take the pictures of the README and its cast from real runs; needs Chromium and tmux
+	@scripts/cast.sh
 	@scripts/pictures.sh
 
 generated: ## Write completions and manual pages anew, from what the program says of itself

@@ -1,5 +1,5 @@
-# Starts programs in the background, waits for what they print, and ends them with the script. Sourced by demo.sh and
-# pictures.sh.
+# Starts programs in the background, waits for what they print, and ends them with the script. Sourced by demo.sh,
+# pictures.sh and recipes.sh.
 # shellcheck shell=bash disable=SC2034
 
 PATIENCE=15 # seconds for each step

@@ -30,7 +30,7 @@ pub struct PostgresAdapterCtr(pub(super) Arc<Shared>, pub(super) Ownership);
 
 /// The state that the adapters of all namespaces of one server share.
 pub(super) struct Shared {
-    cluster: Cluster,
+    pub(super) cluster: Cluster,
     pub(super) registry: Registry,
     goodbyes: Goodbyes,
     pub(super) adapters: Adapters,
@@ -39,6 +39,7 @@ pub(super) struct Shared {
     #[cfg(feature = "server")]
     pub(super) hooks: super::relay::Hooks,
     cleanup: OnceLock<AbortOnDropHandle<()>>,
+    discovery: OnceLock<AbortOnDropHandle<()>>,
 }
 
 impl Shared {
@@ -75,6 +76,7 @@ impl PostgresAdapterCtr {
             #[cfg(feature = "server")]
             hooks: super::relay::Hooks::default(),
             cleanup: OnceLock::new(),
+            discovery: OnceLock::new(),
         };
         Self(Arc::new(shared), Ownership::default())
     }
@@ -323,6 +325,13 @@ impl PostgresAdapterCtr {
                     }
                 }
             }))
+        });
+    }
+
+    /// Answers observers that look for namespaces, one task for all namespaces.
+    pub(super) fn be_discoverable(&self) {
+        self.0.discovery.get_or_init(|| {
+            AbortOnDropHandle::new(tokio::spawn(super::discovery::answer(Arc::downgrade(&self.0))))
         });
     }
 

@@ -202,6 +202,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         }
         self.ctr.0.adapters.insert(self);
         self.ctr.clean_up_regularly();
+        self.ctr.be_discoverable();
         self.node.readiness.succeed();
         Ok(())
     }

@@ -33,6 +33,7 @@ mod cluster_socket;
 pub(crate) mod convert;
 mod core_adapter;
 mod describe;
+mod discovery;
 mod fetches;
 mod goodbyes;
 mod handle;

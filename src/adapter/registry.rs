@@ -58,6 +58,15 @@ impl Registry {
         live(self.nodes().by_namespace.get(nsp))
     }
 
+    /// The namespaces whose nodes the other servers know, in order.
+    pub(super) fn namespaces(&self) -> Vec<Namespace> {
+        let nodes: Vec<_> = self.nodes().by_namespace.values().filter_map(|node| live(Some(node))).collect();
+        let mut namespaces: Vec<_> =
+            nodes.iter().filter(|node| node.has_spoken()).map(|node| node.nsp.clone()).collect();
+        namespaces.sort();
+        namespaces
+    }
+
     /// Removes all nodes and returns them. No other node is registered from now on.
     pub(super) fn close(&self) -> Vec<Arc<Node>> {
         let mut nodes = self.nodes();

@@ -197,6 +197,14 @@ pub(super) struct Namespaces {
     namespaces: Vec<String>,
 }
 
+/// Those of a command that reaches clients or servers, which takes no glob.
+#[derive(Args)]
+pub(super) struct TargetNamespaces {
+    /// Namespace; `admin` means `/admin`. May be repeated [default: /]
+    #[arg(short, long = "namespace", value_name = "NSP", value_parser = parse_namespace)]
+    namespaces: Vec<String>,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(super) enum Format {
     #[default]
@@ -229,20 +237,39 @@ impl OutputFlag {
 impl Namespaces {
     /// The namespaces, sorted and without duplicates; `/` if none was named.
     pub(super) fn list(&self) -> Vec<Namespace> {
-        let mut list: Vec<_> = self.namespaces.iter().map(|name| Namespace::new(name)).collect();
-        list.sort();
-        list.dedup();
-        if list.is_empty() { vec![Namespace::default()] } else { list }
+        listed(&self.namespaces)
     }
 
     /// As they were written; empty where none was named.
     pub(super) fn as_given(&self) -> &[String] {
         &self.namespaces
     }
+}
+
+impl TargetNamespaces {
+    /// The namespaces, sorted and without duplicates; `/` if none was named.
+    pub(super) fn list(&self) -> Vec<Namespace> {
+        listed(&self.namespaces)
+    }
 
     /// Whether any was named.
     pub(super) fn is_given(&self) -> bool {
         !self.namespaces.is_empty()
+    }
+}
+
+fn listed(names: &[String]) -> Vec<Namespace> {
+    let mut list: Vec<_> = names.iter().map(|name| Namespace::new(name)).collect();
+    list.sort();
+    list.dedup();
+    if list.is_empty() { vec![Namespace::default()] } else { list }
+}
+
+/// Reads the name of a namespace, which is no glob.
+fn parse_namespace(text: &str) -> Result<String, String> {
+    match text.contains('*') {
+        true => Err("not a name; only commands that observe take a glob, as pgio namespaces does".into()),
+        false => Ok(text.to_owned()),
     }
 }
 

@@ -10,8 +10,8 @@ use clap::{Arg, Command, CommandFactory};
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 use tokio::time::timeout;
 
+use super::namespaces::Finder;
 use super::{Cli, connection};
-use crate::postgres::health::Examiner;
 use crate::protocol::MessageKind;
 use crate::{AdapterOptions, Cluster, Emitter, Namespace, Result};
 
@@ -39,6 +39,7 @@ fn offer(arg: Arg) -> Arg {
     let value = arg.get_value_names().and_then(|names| names.first()).map(ToString::to_string);
     match (arg.get_id().as_str(), value.as_deref()) {
         ("rooms" | "except" | "into" | "out_of", _) => arg.add(ArgValueCandidates::new(rooms)),
+        ("sockets", Some("ID")) => arg.add(ArgValueCandidates::new(sockets)),
         ("uids", _) => arg.add(ArgValueCandidates::new(uids)),
         ("namespaces", _) => arg.add(ArgValueCandidates::new(namespaces)),
         ("types", _) => arg.add(ArgValueCandidates::new(types)),
@@ -68,6 +69,13 @@ fn rooms() -> Vec<CompletionCandidate> {
     })
 }
 
+fn sockets() -> Vec<CompletionCandidate> {
+    of_cluster(async |cluster| {
+        let sockets = Emitter::new(cluster.clone()).timeout(ANSWERS).fetch_sockets().await?;
+        Ok(sockets.answers.into_iter().map(|answer| answer.value.id).collect())
+    })
+}
+
 fn uids() -> Vec<CompletionCandidate> {
     of_cluster(async |cluster| {
         let nodes = cluster.nodes(Namespace::default(), ANSWERS, usize::MAX).await?;
@@ -77,13 +85,8 @@ fn uids() -> Vec<CompletionCandidate> {
 
 fn namespaces() -> Vec<CompletionCandidate> {
     of_cluster(async |cluster| {
-        let table = cluster.options().table_name.clone();
-        let examiner = Examiner::connect(connection::without_flags()?, table).await?;
-        let prefix = format!("{}#", cluster.options().channel_prefix);
-        let channels = examiner.listening().await?.into_iter();
-        let names =
-            channels.filter_map(|listening| Some(listening.channel.strip_prefix(&prefix)?.to_owned()));
-        Ok(names.filter(|name| name.starts_with('/')).collect())
+        let found = Finder::connect(connection::without_flags()?, cluster).await?.find().await?;
+        Ok(found.namespaces().map(ToString::to_string).collect())
     })
 }
 

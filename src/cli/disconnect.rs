@@ -16,7 +16,7 @@ use super::request::Request;
 #[command(after_help = "\
 Examples:
   pgio disconnect --room r1              the sockets in r1
-  pgio disconnect --close -r KqJ8bZ0fEyYpW-8dAAAB   one client, by its socket id
+  pgio disconnect --close --socket KqJ8   one client, by its socket id
   pgio disconnect -n admin --except staff
   pgio disconnect --close --yes          all sockets of /, unconfirmed")]
 pub(super) struct Disconnect {
@@ -32,6 +32,8 @@ impl Disconnect {
         let Self { close, request } = self;
         let disconnect = async |operator: crate::BroadcastOperator| operator.disconnect(close).await;
         let question = |which: &str| format!("disconnect {which}");
-        request.send(global, question, disconnect, |which| format!("disconnected {which}")).await
+        request
+            .send(global, question, disconnect, |which| format!("requested that {which} be disconnected"))
+            .await
     }
 }

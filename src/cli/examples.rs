@@ -26,11 +26,23 @@ fn check(name: &str, command: &Command) {
     }
 }
 
+#[test]
+fn each_command_of_the_recipes_is_taken() {
+    let recipes = include_str!("../../docs/recipes.md");
+    let commands: Vec<_> = recipes.lines().filter_map(|line| line.strip_prefix("$ ")).collect();
+    assert!(commands.len() > 40, "{}", commands.len());
+    commands.into_iter().for_each(take_code);
+}
+
 /// Parses each pgio of a line of shell, which ends where two spaces are.
 fn take(example: &str) {
-    let code = example.split("  ").next().unwrap_or_default();
+    take_code(example.split("  ").next().unwrap_or_default());
+}
+
+fn take_code(code: &str) {
     let words = shlex::split(code).unwrap_or_else(|| panic!("no shell takes {code}"));
-    let commands = words.split(|word| ["|", "&&"].contains(&word.as_str()) || word.starts_with('>'));
+    let ends = |word: &String| ["|", "&&", "||"].contains(&word.as_str()) || word.starts_with(['>', '<']);
+    let commands = words.split(ends);
     for command in commands.filter(|words| words.first().is_some_and(|word| word == "pgio")) {
         if let Err(error) = Cli::try_parse_from(command) {
             panic!("{code}: {error}");

@@ -1,10 +1,12 @@
 //! `--expect N`: sends nothing unless at least N sockets would receive the event.
 
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use clap::Args;
 use futures_util::future::try_join_all;
 
+use super::arguments::Global;
 use super::exit::Failure;
 use super::output::progress;
 use super::socket_inventory;
@@ -12,6 +14,9 @@ use crate::{BroadcastOperator, Namespace};
 
 /// How long servers may take to list their sockets.
 const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The same where nobody has asked for it.
+const GLANCE: Duration = Duration::from_secs(2);
 
 /// How many sockets have to be there.
 #[derive(Args)]
@@ -55,5 +60,21 @@ impl Expectation {
             }
         }
         Err(Failure::TooFew(reason))
+    }
+}
+
+/// Says that no socket is in what the operators target, on a terminal: there a slip of the fingers is likely, and half a second
+/// matters little. Call it before the request is sent.
+pub(super) async fn warn_of_nobody(global: &Global, targets: &[(Namespace, BroadcastOperator)], which: &str) {
+    if global.quiet || !std::io::stderr().is_terminal() {
+        return;
+    }
+    let operators: Vec<_> = targets.iter().map(|(_, operator)| operator.clone().timeout(GLANCE)).collect();
+    match try_join_all(operators.iter().map(BroadcastOperator::fetch_sockets)).await {
+        Ok(lists) if lists.iter().all(|list| list.answers.is_empty() && list.is_complete()) => {
+            global.warn(&format!("there are no sockets that match: {which}"));
+        }
+        Ok(_) => {}
+        Err(error) => tracing::debug!(%error, "which sockets match is not known"),
     }
 }

@@ -14,7 +14,7 @@ use super::request::Request;
 #[command(after_help = "\
 Examples:
   pgio join --room r1 r2                 whoever is in r1 is in r2 as well
-  pgio join vip --room KqJ8bZ0fEyYpW-8dAAAB   one socket, by its id
+  pgio join vip --socket KqJ8            the socket whose id begins so
   pgio join everyone -n admin --yes      all sockets of a namespace
   pgio join a b --room r1 --except a     into two rooms")]
 pub(super) struct Join {

@@ -22,10 +22,12 @@ mod expect;
 mod glob;
 mod join;
 mod leave;
+mod list_namespaces;
 mod listing;
 mod log;
 mod man;
 mod monitor;
+mod namespaces;
 mod nodes;
 mod observer;
 mod output;
@@ -38,6 +40,7 @@ mod server_emit;
 mod signals;
 mod size;
 mod socket;
+mod socket_ids;
 mod socket_inventory;
 mod sockets;
 mod sql;
@@ -90,6 +93,7 @@ enum Command {
     Monitor(monitor::Monitor),
     Serve(Box<serve::Serve>),
     Nodes(nodes::Nodes),
+    Namespaces(list_namespaces::ListNamespaces),
     Sockets(sockets::Sockets),
     Rooms(rooms::Rooms),
     Join(join::Join),
@@ -161,6 +165,7 @@ impl Command {
             Self::Monitor(monitor) => monitor.run(global).await,
             Self::Serve(serve) => serve.run(global).await,
             Self::Nodes(nodes) => exit::unless_interrupted(nodes.run(global)).await,
+            Self::Namespaces(namespaces) => exit::unless_interrupted(namespaces.run(global)).await,
             Self::Sockets(sockets) => exit::unless_interrupted(sockets.run(global)).await,
             Self::Rooms(rooms) => exit::unless_interrupted(rooms.run(global)).await,
             Self::Join(join) => exit::unless_interrupted(join.run(global)).await,

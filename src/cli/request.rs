@@ -3,11 +3,11 @@
 use clap::Args;
 use serde_json::json;
 
-use super::arguments::{Format, Global, Namespaces};
+use super::arguments::{Format, Global, TargetNamespaces};
 use super::confirm::{Consent, confirm};
 use super::connection::Patience;
 use super::exit::Failure;
-use super::expect::Expectation;
+use super::expect::{Expectation, warn_of_nobody};
 use super::output::lines::Lines;
 use super::target::Target;
 use crate::{BroadcastOperator, Result};
@@ -16,7 +16,7 @@ use crate::{BroadcastOperator, Result};
 #[derive(Args)]
 pub(super) struct Request {
     #[command(flatten)]
-    namespaces: Namespaces,
+    namespaces: TargetNamespaces,
     #[command(flatten)]
     target: Target,
     #[command(flatten)]
@@ -29,23 +29,28 @@ impl Request {
     /// Sends it, after a question where it is for all sockets. `ask` is the question for such sockets, `done` what to say
     /// at the end.
     pub(super) async fn send(
-        &self,
+        mut self,
         global: &Global,
         ask: impl Fn(&str) -> String,
         send: impl AsyncFn(BroadcastOperator) -> Result<()>,
         done: impl Fn(&str) -> String,
     ) -> Result<(), Failure> {
         let namespaces = self.namespaces.list();
-        let which = self.target.describe(&namespaces);
         if self.target.is_everyone() {
+            let which = self.target.describe(&namespaces);
             let settings = global.settings()?;
             let question = format!("{} on {} at {}", ask(&which), settings.database(), settings.target());
             confirm(&question, self.consent.yes).await?;
         }
         let cluster = global.connect(&mut Patience::none()).await?;
+        self.target.complete(&cluster, &namespaces).await?;
+        let which = self.target.describe(&namespaces);
         let targets: Vec<_> =
             namespaces.iter().map(|nsp| (nsp.clone(), self.target.operator(&cluster, nsp))).collect();
         self.expectation.check(&targets, &which).await?;
+        if !self.expectation.is_given() && !self.target.is_everyone() {
+            warn_of_nobody(global, &targets, &which).await;
+        }
         let count = targets.len();
         for (_, operator) in targets {
             send(operator).await?;

@@ -8,10 +8,11 @@ use clap::{Args, ValueEnum};
 use globset::GlobMatcher;
 use serde::Serialize;
 
-use super::arguments::{Format, Global, Namespaces};
+use super::arguments::{Format, Global};
 use super::duration;
 use super::exit::Failure;
 use super::listing::Listing;
+use super::namespaces::ObservedNamespaces;
 use super::output::progress;
 use super::output::table::{Column, Table, cell};
 use super::socket_inventory::{self, Located};
@@ -37,7 +38,7 @@ pub(super) struct Rooms {
     #[arg(value_name = "GLOB", value_parser = super::glob::parse)]
     names: Vec<GlobMatcher>,
     #[command(flatten)]
-    namespaces: Namespaces,
+    namespaces: ObservedNamespaces,
     #[command(flatten)]
     target: Target,
     /// Print also the rooms named by a socket id
@@ -79,11 +80,11 @@ struct Room<'a> {
 
 impl Rooms {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let namespaces = self.namespaces.list();
-        let inventory = socket_inventory::take(global, &namespaces, &self.target, self.timeout).await?;
+        let several = self.namespaces.may_be_several();
+        let inventory = socket_inventory::take(global, &self.namespaces, self.target, self.timeout).await?;
         let is_wanted =
             |room: &str| self.names.is_empty() || self.names.iter().any(|glob| glob.is_match(room));
-        let mut rooms = count(&inventory.sockets, self.all, namespaces.len() > 1);
+        let mut rooms = count(&inventory.sockets, self.all, several);
         rooms.retain(|room| is_wanted(room.room));
         rooms.sort_by(|a, b| {
             let order = match self.sort {
@@ -100,7 +101,7 @@ impl Rooms {
             (Format::Text, true) => lines.text(&total.to_string())?,
             (Format::Json, false) => shown.iter().try_for_each(|room| lines.json(room))?,
             (Format::Text, false) if shown.is_empty() => {}
-            (Format::Text, false) => table(shown, namespaces.len() > 1).print(&mut lines)?,
+            (Format::Text, false) => table(shown, several).print(&mut lines)?,
         }
         lines.flush()?;
         if !self.count {

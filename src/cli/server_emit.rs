@@ -6,7 +6,7 @@ use clap::Args;
 use futures_util::future::try_join_all;
 use serde_json::json;
 
-use super::arguments::{Format, Global, Namespaces};
+use super::arguments::{Format, Global, TargetNamespaces};
 use super::connection::{Deadline, Patience};
 use super::exit::Failure;
 use super::output::{lines::Lines, safe};
@@ -35,7 +35,7 @@ pub(super) struct ServerEmit {
     #[arg(allow_negative_numbers = true)]
     args: Vec<String>,
     #[command(flatten)]
-    namespaces: Namespaces,
+    namespaces: TargetNamespaces,
     /// Send every ARG as text, even if it looks like JSON or @FILE
     #[arg(long)]
     string: bool,

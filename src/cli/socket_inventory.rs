@@ -7,6 +7,7 @@ use futures_util::future::try_join_all;
 use super::arguments::Global;
 use super::connection::Deadline;
 use super::exit::Failure;
+use super::namespaces::ObservedNamespaces;
 use super::output::progress;
 use super::target::Target;
 use crate::cluster::{Answer, Collected};
@@ -31,18 +32,21 @@ pub(super) struct SocketInventory {
 /// Asks all servers of each namespace at the same time.
 pub(super) async fn take(
     global: &Global,
-    namespaces: &[Namespace],
-    target: &Target,
+    namespaces: &ObservedNamespaces,
+    mut target: Target,
     timeout: Duration,
 ) -> Result<SocketInventory, Failure> {
     let deadline = Deadline::after(timeout);
     let cluster = deadline.connect(global).await?;
+    let observed = namespaces.find(global, &cluster).await?;
+    target.complete(&cluster, &observed.list).await?;
     let operators: Vec<_> =
-        namespaces.iter().map(|nsp| target.operator(&cluster, nsp).timeout(deadline.left())).collect();
+        observed.list.iter().map(|nsp| target.operator(&cluster, nsp).timeout(deadline.left())).collect();
     let all = try_join_all(operators.iter().map(|operator| operator.fetch_sockets())).await?;
     let mut inventory = SocketInventory { sockets: Vec::new(), empty: Vec::new(), missing: Vec::new() };
-    for (nsp, collected) in namespaces.iter().zip(all) {
+    for (nsp, collected) in observed.list.iter().zip(all) {
         match collected.nodes + collected.silent.len() {
+            0 if collected.is_complete() && !observed.is_named(nsp) => {}
             0 if collected.is_complete() => inventory.empty.push(nsp.clone()),
             _ => inventory.missing.extend(missing(nsp, &collected, timeout)),
         }

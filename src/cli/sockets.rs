@@ -7,10 +7,11 @@ use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use super::arguments::{Format, Global, Namespaces};
+use super::arguments::{Format, Global};
 use super::duration;
 use super::exit::Failure;
 use super::listing::Listing;
+use super::namespaces::ObservedNamespaces;
 use super::output::table::{Column, Table, cell};
 use super::socket_inventory::{self, Located};
 use super::tagged::Tagged;
@@ -31,7 +32,7 @@ Examples:
   pgio sockets -o json | jq -r .handshake.headers.origin | sort | uniq -c")]
 pub(super) struct Sockets {
     #[command(flatten)]
-    namespaces: Namespaces,
+    namespaces: ObservedNamespaces,
     #[command(flatten)]
     target: Target,
     /// The sort order
@@ -64,8 +65,9 @@ enum Sort {
 
 impl Sockets {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let namespaces = self.namespaces.list();
-        let mut inventory = socket_inventory::take(global, &namespaces, &self.target, self.timeout).await?;
+        let several = self.namespaces.may_be_several();
+        let mut inventory =
+            socket_inventory::take(global, &self.namespaces, self.target, self.timeout).await?;
         inventory.sockets.sort_by(|a, b| a.nsp.cmp(&b.nsp).then_with(|| self.sort.compare(a, b)));
         let mut lines = self.listing.lines();
         let (total, shown) = (inventory.sockets.len(), self.listing.shown(&inventory.sockets));
@@ -74,7 +76,7 @@ impl Sockets {
             (Format::Text, true) => lines.text(&total.to_string())?,
             (Format::Json, false) => shown.iter().try_for_each(|one| lines.json(one))?,
             (Format::Text, false) if shown.is_empty() => {}
-            (Format::Text, false) => table(shown, namespaces.len() > 1).print(&mut lines)?,
+            (Format::Text, false) => table(shown, several).print(&mut lines)?,
         }
         lines.flush()?;
         if !self.count {

@@ -1,7 +1,10 @@
 //! The sockets that the flags `--room` and `--except` select.
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 
+use super::exit::Failure;
+use super::socket_ids;
 use crate::{BroadcastOperator, Cluster, Emitter, Namespace};
 
 /// Which sockets. Ids of Node begin with a hyphen now and then.
@@ -10,6 +13,9 @@ pub(super) struct Target {
     /// Select only sockets in this room, or with this id. May be repeated
     #[arg(short, long = "room", alias = "to", value_name = "ROOM", allow_hyphen_values = true)]
     rooms: Vec<String>,
+    /// Select only the socket with this id, or with an id that begins so. May be repeated
+    #[arg(long = "socket", value_name = "ID", value_parser = NonEmptyStringValueParser::new(), allow_hyphen_values = true)]
+    sockets: Vec<String>,
     /// Exclude sockets in this room, or with this id. May be repeated
     #[arg(short = 'x', long, value_name = "ROOM", allow_hyphen_values = true)]
     except: Vec<String>,
@@ -18,7 +24,20 @@ pub(super) struct Target {
 impl Target {
     /// Whether no flag narrows it.
     pub(super) fn is_everyone(&self) -> bool {
-        self.rooms.is_empty() && self.except.is_empty()
+        self.rooms.is_empty() && self.sockets.is_empty() && self.except.is_empty()
+    }
+
+    /// Looks up the sockets of which the first characters of the id were given. What follows needs it.
+    ///
+    /// # Errors
+    /// Those of [`socket_ids::complete`].
+    pub(super) async fn complete(
+        &mut self,
+        cluster: &Cluster,
+        namespaces: &[Namespace],
+    ) -> Result<(), Failure> {
+        self.rooms.extend(socket_ids::complete(cluster, namespaces, &self.sockets).await?);
+        Ok(())
     }
 
     /// The sockets, in one namespace.

@@ -11,7 +11,7 @@ use tokio::time::timeout_at;
 
 use super::{Cluster, Event, Subscription};
 use crate::Result;
-use crate::protocol::{Body, Message, Namespace, Uid};
+use crate::protocol::{Body, Message, Namespace, PROBES, Uid};
 
 /// The loopback probe: heartbeats in a random namespace, which the node publishes and has to receive.
 pub(crate) struct LoopbackProbe {
@@ -59,7 +59,7 @@ impl LoopbackProbe {
     /// # Errors
     /// Those of [`Cluster::subscribe`].
     pub(crate) async fn listen(cluster: &Cluster) -> Result<Self> {
-        let nsp = Namespace::new(&format!("/pgio/echo/{}", Uid::random()));
+        let nsp = Namespace::new(&format!("{PROBES}{}", Uid::random()));
         let heard = cluster.subscribe([&nsp], |_| true).await?;
         Ok(Self { cluster: cluster.clone(), nsp, heard, silences: 0, proven: None })
     }

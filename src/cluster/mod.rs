@@ -3,7 +3,11 @@
 //! [`Cluster`] is the handle. The [state machine](state) decides, the driver carries out.
 
 mod ask;
+#[cfg(feature = "adapter")]
+mod discovery;
 mod driver;
+#[cfg(feature = "cli")]
+mod growing;
 mod health;
 #[cfg(feature = "server")]
 mod loopback_probe;
@@ -28,8 +32,12 @@ use tokio::time::timeout;
 pub(crate) use ask::PendingRequest;
 pub use ask::{Answer, Collected};
 pub(crate) use ask::{client_said, node_listed, server_said};
+#[cfg(feature = "cli")]
+pub(crate) use discovery::Discovered;
 #[cfg(feature = "adapter")]
 pub(crate) use driver::size_of_sockets;
+#[cfg(feature = "cli")]
+pub(crate) use growing::GrowingSubscription;
 pub use health::Health;
 #[cfg(feature = "server")]
 pub(crate) use loopback_probe::{LoopbackProbe, ProbeOutcome};
@@ -215,6 +223,15 @@ impl Cluster {
     ) -> Result<Subscription> {
         let prefix = &self.0.options.channel_prefix;
         let channels = namespaces.into_iter().map(|nsp| nsp.into().channel(prefix)).collect::<Result<_>>()?;
+        self.subscribe_to(channels, wants).await
+    }
+
+    /// The same for channels, which may be of no namespace.
+    async fn subscribe_to(
+        &self,
+        channels: Vec<Channel>,
+        wants: impl Fn(Option<&Header>) -> bool + Send + Sync + 'static,
+    ) -> Result<Subscription> {
         let driver = self.driver().await?;
         let id = SubscriptionId(self.0.next_subscription.fetch_add(1, Ordering::Relaxed));
         let (writer, events) = lossy_queue(SUBSCRIBER_BYTES);

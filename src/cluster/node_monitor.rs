@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{Cluster, Content, Event, Received, Subscription};
+use super::{Cluster, Content, Event, GrowingSubscription, Received};
 use crate::postgres::Backend;
 use crate::protocol::{Body, BroadcastOptions, Header, Message, MessageKind, Namespace, RequestId, Uid};
 use crate::{Error, Result};
@@ -44,8 +44,7 @@ pub(crate) enum NodeEvent {
 /// Discovers the live nodes of some namespaces.
 pub(crate) struct NodeMonitor {
     cluster: Cluster,
-    namespaces: Vec<Namespace>,
-    heard: Subscription,
+    heard: GrowingSubscription,
     request_id: RequestId,
     asked: Option<SystemTime>,
     answered: HashSet<NodeName>,
@@ -57,15 +56,22 @@ impl NodeMonitor {
     /// # Errors
     /// Those of [`Cluster::subscribe`].
     pub(crate) async fn listen(cluster: &Cluster, namespaces: &[Namespace]) -> Result<Self> {
-        let heard = cluster.subscribe(namespaces, is_of_interest).await?;
+        let heard = GrowingSubscription::start(cluster, namespaces, is_of_interest).await?;
         Ok(Self {
             cluster: cluster.clone(),
-            namespaces: namespaces.to_vec(),
             heard,
             request_id: RequestId::random(),
             asked: None,
             answered: HashSet::new(),
         })
+    }
+
+    /// Subscribes to those of these namespaces that are new, and returns them; no request is sent yet.
+    ///
+    /// # Errors
+    /// Those of [`GrowingSubscription::add`].
+    pub(crate) async fn add(&mut self, namespaces: &[Namespace]) -> Result<Vec<Namespace>> {
+        self.heard.add(namespaces).await
     }
 
     /// Requests a heartbeat of every node, and with `sockets` the list of its sockets.
@@ -81,11 +87,11 @@ impl NodeMonitor {
         self.request_id = RequestId::random();
         self.asked = Some(SystemTime::now());
         let mut receipts = Vec::new();
-        for nsp in &self.namespaces {
+        for nsp in self.heard.namespaces() {
             receipts.push(self.enqueue(nsp, Body::InitialHeartbeat).await?);
         }
         // After the heartbeats, so that long answers to this do not delay those to them.
-        for nsp in self.namespaces.iter().filter(|_| sockets) {
+        for nsp in self.heard.namespaces().filter(|_| sockets) {
             let opts = BroadcastOptions::default();
             let body = Body::FetchSockets { opts, request_id: self.request_id.clone() };
             receipts.push(self.enqueue(nsp, body).await?);
@@ -151,7 +157,7 @@ impl NodeMonitor {
     /// Those of [`Cluster::subscribe`].
     pub(crate) async fn heard(&self) -> Result<Vec<(NodeName, Instant)>> {
         let mut heard = Vec::new();
-        for nsp in &self.namespaces {
+        for nsp in self.heard.namespaces() {
             let (live, _) = self.cluster.live_nodes(nsp).await?;
             heard.extend(
                 live.into_iter().map(|node| (NodeName { nsp: nsp.clone(), uid: node.uid }, node.last_heard)),

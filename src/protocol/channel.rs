@@ -9,6 +9,12 @@ use crate::{Error, Result};
 /// `LISTEN` silently truncates it, so that a Node server listens on a channel without messages.
 pub const MAX_CHANNEL_BYTES: usize = 63;
 
+/// What follows the prefix in the name of the [discovery channel](Channel::discovery). A namespace begins with a slash.
+const DISCOVERY: &str = "#pgio";
+
+/// How the namespaces of loopback probes begin, which no server serves.
+pub(crate) const PROBES: &str = "/pgio/echo/";
+
 /// A Socket.IO namespace: `/`, `/admin`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Namespace(Arc<str>);
@@ -94,6 +100,29 @@ impl fmt::Display for Namespace {
 pub struct Channel(Arc<str>);
 
 impl Channel {
+    /// The discovery channel of a cluster, on which pgio nodes are asked for their namespaces. It is that of no namespace, so
+    /// no Node server listens to it.
+    ///
+    /// # Errors
+    /// [`Error::Namespace`] where the prefix is too long, or has a NUL character.
+    #[cfg(feature = "adapter")]
+    pub(crate) fn discovery(prefix: &str) -> Result<Self> {
+        let nsp = Namespace::default().channel(prefix)?;
+        let name = format!("{prefix}{DISCOVERY}");
+        match name.len() > MAX_CHANNEL_BYTES {
+            true => Err(Error::Namespace {
+                namespace: nsp.to_string(),
+                reason: format!("no room for {DISCOVERY} in a channel name of {MAX_CHANNEL_BYTES} bytes"),
+            }),
+            false => Ok(Self(name.into())),
+        }
+    }
+
+    /// Whether it is one of pgio's own, and of no namespace that a server serves.
+    pub(crate) fn is_internal(&self) -> bool {
+        is_internal(&self.0)
+    }
+
     /// The name, unquoted.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -105,6 +134,11 @@ impl Channel {
     }
 }
 
+/// Whether a channel of that name is one of pgio's own, and of no namespace that a server serves.
+pub(crate) fn is_internal(channel: &str) -> bool {
+    channel.ends_with(DISCOVERY) || channel.contains(&format!("#{PROBES}"))
+}
+
 impl std::borrow::Borrow<str> for Channel {
     fn borrow(&self) -> &str {
         &self.0
@@ -114,5 +148,23 @@ impl std::borrow::Borrow<str> for Channel {
 impl fmt::Display for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+#[cfg(all(test, feature = "adapter"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_discovery_channel_is_that_of_no_namespace() {
+        let discovery = Channel::discovery("socket.io").unwrap();
+        assert_eq!(discovery.as_str(), "socket.io#pgio");
+        for name in ["pgio", "/pgio", "", "#pgio", "/x#pgio"] {
+            assert_ne!(Namespace::new(name).channel("socket.io").unwrap(), discovery, "{name}");
+        }
+        assert!(
+            discovery.is_internal() && !Namespace::new("pgio").channel("socket.io").unwrap().is_internal()
+        );
+        assert!(Channel::discovery(&"p".repeat(59)).is_err());
     }
 }

@@ -29,6 +29,10 @@ mod value;
 mod wire;
 
 pub use args::Args;
+#[cfg(feature = "server")]
+pub(crate) use channel::PROBES;
+#[cfg(feature = "cli")]
+pub(crate) use channel::is_internal;
 pub use channel::{Channel, MAX_CHANNEL_BYTES, Namespace};
 pub use envelope::{AttachmentId, Header, Notification};
 pub use event::EventArgs;

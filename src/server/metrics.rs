@@ -118,7 +118,7 @@ fn describe() {
     );
     metrics::describe_gauge!(
         "pgio_channels_listening",
-        "Channels that the listening session listens to: one for each namespace, and that of the loopback probe."
+        "Channels that the listening session listens to: one for each namespace, and those of the loopback probe and of discovery."
     );
     metrics::describe_gauge!(
         "pgio_lag_seconds",

@@ -21,8 +21,11 @@ use crate::postgres::{AttachmentTable, Deleted};
 /// How long to pause after a batch, as a multiple of what it took: publishers get nine tenths of what this would take.
 const PAUSE: u32 = 9;
 
-/// The number of bytes from which the note about VACUUM is printed.
+/// The number of bytes on disk from which the note about VACUUM is printed.
 const WORTH_A_VACUUM: u64 = 16 << 20;
+
+/// What a row takes on disk besides its document: its header, and its entries in both indexes.
+const ROW_BYTES: u64 = 80;
 
 /// Delete old rows in small batches, without blocking publishers
 ///
@@ -105,7 +108,7 @@ impl Cleanup {
             rows => format!("{done}; servers have deleted or locked the other {}", count(rows)),
         };
         self.tell(global, table, age_limit, deleted, by_others, &done)?;
-        if expired.bytes >= WORTH_A_VACUUM {
+        if expired.bytes + expired.rows * ROW_BYTES >= WORTH_A_VACUUM {
             global.note(&format!(
                 "VACUUM makes the space of dead rows available for new rows; VACUUM FULL {} returns it to the disk, but locks the table",
                 table.name()

@@ -214,7 +214,7 @@ impl Run<'_> {
             };
             match incoming {
                 Ok(Incoming::Event { name, args, ack }) => {
-                    self.printer.event(&name, args, ack.is_some())?;
+                    self.printer.event(&name, &args, ack.is_some())?;
                     self.events += 1;
                     if let (Some(id), Some(reply)) = (ack, &self.reply)
                         && let Err(trouble) = socket.acknowledge(id, std::slice::from_ref(reply)).await

@@ -15,24 +15,16 @@ use crate::{Namespace, Value};
 /// An event line, with what a client knows of it: not who sent it, nor to which rooms.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct EventLine<'a> {
+struct Line<'a> {
     time: String,
     namespace: &'a str,
     #[serde(rename = "type")]
     kind: &'static str,
     event: &'a str,
     args: Vec<Tagged<'a>>,
-    wants_ack: bool,
-}
-
-#[derive(Serialize)]
-struct AnswerLine<'a> {
-    time: String,
-    namespace: &'a str,
-    #[serde(rename = "type")]
-    kind: &'static str,
-    event: &'a str,
-    args: Vec<Tagged<'a>>,
+    /// Only an event of the server has this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    wants_ack: Option<bool>,
 }
 
 pub(super) struct Printer<'a> {
@@ -48,46 +40,40 @@ impl<'a> Printer<'a> {
     }
 
     /// An event that the server sent.
-    pub(super) fn event(&mut self, event: &str, args: Vec<Value>, wants_ack: bool) -> Result<(), Failure> {
-        let (time, namespace) = (SystemTime::now(), self.nsp.as_str());
-        match self.global.output {
-            Format::Json => self.lines.json(&EventLine {
-                time: json_time(time),
-                namespace,
-                kind: "broadcast",
-                event,
-                args: tagged::all(&args),
-                wants_ack,
-            })?,
-            Format::Text => {
-                let remark = if wants_ack { "  wants an acknowledgement" } else { "" };
-                let width = self.lines.width();
-                self.lines.text(&text::client_line(time, &self.nsp, event, &args, remark, width))?;
-            }
-        }
-        self.lines.flush()
+    pub(super) fn event(&mut self, event: &str, args: &[Value], wants_ack: bool) -> Result<(), Failure> {
+        let remark = if wants_ack { "  wants an acknowledgement" } else { "" };
+        self.print("broadcast", event, args, Some(wants_ack), remark)
     }
 
     /// The answer to an event of ours.
     pub(super) fn answer(&mut self, event: &str, args: &[Value]) -> Result<(), Failure> {
-        let (time, namespace) = (SystemTime::now(), self.nsp.as_str());
+        self.print("ack", event, args, None, "  acknowledged")
+    }
+
+    /// Prints at once: the next line may take a while.
+    fn print(
+        &mut self,
+        kind: &'static str,
+        event: &str,
+        args: &[Value],
+        wants_ack: Option<bool>,
+        remark: &str,
+    ) -> Result<(), Failure> {
+        let time = SystemTime::now();
         match self.global.output {
-            Format::Json => self.lines.json(&AnswerLine {
-                time: json_time(time),
-                namespace,
-                kind: "ack",
+            Format::Json => self.lines.json(&Line {
+                time: format!("{:.3}", timestamp::of(time)),
+                namespace: self.nsp.as_str(),
+                kind,
                 event,
                 args: tagged::all(args),
+                wants_ack,
             })?,
             Format::Text => {
-                let (width, remark) = (self.lines.width(), "  acknowledged");
+                let width = self.lines.width();
                 self.lines.text(&text::client_line(time, &self.nsp, event, args, remark, width))?;
             }
         }
         self.lines.flush()
     }
-}
-
-fn json_time(time: SystemTime) -> String {
-    format!("{:.3}", timestamp::of(time))
 }

@@ -1,6 +1,7 @@
 //! `pgio doctor`: what can go wrong, and what to do about it.
 
 mod doors;
+mod emitters;
 mod finding;
 mod rooms;
 mod server;
@@ -15,6 +16,7 @@ use clap::Args;
 use tokio::time::timeout;
 
 use super::arguments::{Format, Global, Namespaces};
+use super::duration;
 use super::exit::Failure;
 use super::output::lines::Lines;
 use crate::cluster::Cluster;
@@ -43,6 +45,9 @@ pub(super) struct Doctor {
     /// Check why this room receives nothing: its sockets and servers, and rooms with a similar name. May be repeated
     #[arg(short, long = "room", value_name = "ROOM", allow_hyphen_values = true)]
     rooms: Vec<String>,
+    /// Listen for this time to emitters whose messages newer servers drop: @socket.io/postgres-emitter 0.1.1
+    #[arg(long = "for", value_name = "TIME", value_parser = duration::parse, default_value = "1s")]
+    listen: Duration,
     /// Check the access control of this Socket.IO server as well: tokens, origins, metrics. May be repeated
     ///
     /// Add the path to the URL if it is not /socket.io. The check connects without a token, once with the Origin of
@@ -56,6 +61,9 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// The same, once a check had no answer.
 const NEXT_DEADLINE: Duration = Duration::from_secs(2);
 
+/// How long the monitor listens to emitters.
+const LISTEN: Duration = Duration::from_secs(1);
+
 /// The server's error code for a lack of connections.
 const TOO_MANY_CONNECTIONS: &str = "53300";
 
@@ -64,13 +72,15 @@ struct Context {
     examiner: Examiner,
     options: AdapterOptions,
     namespaces: Vec<Namespace>,
+    /// How long to listen to senders.
+    listen: Duration,
 }
 
 impl Doctor {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
         let mut report = Report::new(Sink::Print { lines: Lines::stdout(), global });
         let (settings, options) = (global.settings()?, global.adapter_options());
-        if !report.examine(&settings, options, self.namespaces.list()).await? {
+        if !report.examine(&settings, options, self.namespaces.list(), self.listen).await? {
             return report.end();
         }
         if !self.rooms.is_empty() {
@@ -91,7 +101,7 @@ pub(super) async fn findings(
     namespaces: Vec<Namespace>,
 ) -> Result<Vec<serde_json::Value>, Failure> {
     let mut report = Report::new(Sink::Collect(Vec::new()));
-    report.examine(settings, options, namespaces).await?;
+    report.examine(settings, options, namespaces, LISTEN).await?;
     match report.sink {
         Sink::Collect(findings) => Ok(findings),
         Sink::Print { .. } => Ok(Vec::new()),
@@ -105,11 +115,12 @@ impl Report<'_> {
         settings: &Settings,
         options: AdapterOptions,
         namespaces: Vec<Namespace>,
+        listen: Duration,
     ) -> Result<bool, Failure> {
         let report = self;
         let target = settings.target();
         let examiner = Examiner::connect(settings.clone(), options.table_name.clone()).await?;
-        let context = Context { examiner, options, namespaces };
+        let context = Context { examiner, options, namespaces, listen };
         let examiner = &context.examiner;
 
         // A check that fails is a finding, and the next one follows: one may explain the other.
@@ -142,9 +153,12 @@ impl Report<'_> {
                 // After those who listen were counted, as it is one of them.
                 let servers = async {
                     let cluster = Cluster::connect(settings.clone(), context.options.clone()).await?;
-                    servers::check(&cluster, &context.namespaces).await
+                    servers::check(&cluster, &context.namespaces, examiner, context.listen).await
                 };
+                let usual = report.deadline;
+                report.deadline = usual.saturating_add(listen);
                 report.check_all("servers", examiner, servers).await?;
+                report.deadline = report.deadline.min(usual);
             }
             report.check_all("table", examiner, table::check(&context, about)).await?;
             report.check_all("sql", examiner, sql::check(settings, &context.options)).await?;

@@ -5,22 +5,34 @@ use std::time::Duration;
 
 use futures_util::future::try_join_all;
 
+use super::emitters;
 use super::finding::Finding;
 use crate::cluster::{Cluster, LiveNode, Liveness, NspSupport};
+use crate::postgres::health::Examiner;
 use crate::{Namespace, Result};
 
 /// How long servers have to answer an initial heartbeat, which they do at once.
 const ANSWER_WITHIN: Duration = Duration::from_millis(500);
 
-/// Asks in each namespace that has a channel.
-pub(super) async fn check(cluster: &Cluster, namespaces: &[Namespace]) -> Result<Vec<Finding>> {
+/// Asks in each namespace that has a channel, and listens to emitters for that long.
+pub(super) async fn check(
+    cluster: &Cluster,
+    namespaces: &[Namespace],
+    examiner: &Examiner,
+    listen: Duration,
+) -> Result<Vec<Finding>> {
     let prefix = &cluster.options().channel_prefix;
-    let usable = namespaces.iter().filter(|nsp| nsp.channel(prefix).is_ok());
-    let asked = usable.map(async |nsp| Ok((nsp, cluster.nodes(nsp, ANSWER_WITHIN, usize::MAX).await?)));
-    let nodes = try_join_all(asked).await?;
+    let usable: Vec<_> = namespaces.iter().filter(|nsp| nsp.channel(prefix).is_ok()).collect();
+    let watch = emitters::Watch::start(cluster, &usable).await?;
+    let asked =
+        usable.into_iter().map(async |nsp| Ok((nsp, cluster.nodes(nsp, ANSWER_WITHIN, usize::MAX).await?)));
+    let (nodes, without_nsp) = tokio::join!(try_join_all(asked), watch.end(listen, examiner));
+    let nodes = nodes?;
+    let emitters = emitters::judge(&without_nsp, &nodes);
     let mut findings: Vec<_> = nodes.iter().map(|(nsp, nodes)| judge(nsp, nodes)).collect();
     let nodes: Vec<_> = nodes.into_iter().map(|(_, nodes)| nodes).collect();
     findings.push(judge_heartbeats(&nodes, cluster.options().heartbeat_interval));
+    findings.extend(emitters);
     Ok(findings)
 }
 
@@ -57,7 +69,7 @@ fn judge_heartbeats(namespaces: &[Vec<LiveNode>], interval: Duration) -> Finding
 }
 
 /// The first of them.
-fn some(uids: &[&str]) -> String {
+pub(super) fn some(uids: &[&str]) -> String {
     const SHOWN: usize = 5;
     let more = if uids.len() > SHOWN { ", ..." } else { "" };
     uids[..uids.len().min(SHOWN)].join(", ") + more

@@ -82,7 +82,10 @@ impl Counts {
             }
         }
         lines.flush()?;
-        global.note(&format!("dry run: {} events would be sent", progress::count(self.events)));
+        global.note(&match self.events {
+            1 => "dry run: 1 event would be sent".to_owned(),
+            events => format!("dry run: {} events would be sent", progress::count(events)),
+        });
         match self.bad {
             0 => Ok(()),
             1 => Err(Failure::Other("1 invalid line".into())),

@@ -11,10 +11,11 @@ mod source;
 use std::slice;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Args};
 use tokio::time::sleep;
 
-use super::arguments::{Format, Global, Namespaces};
+use super::arguments::{Format, Global, TargetNamespaces};
 use super::connection::{Deadline, Patience};
 use super::event_line::Wanted;
 use super::exit::{self, Failure};
@@ -22,7 +23,7 @@ use super::expect::Expectation;
 use super::output::lines::Lines;
 use super::output::progress;
 use super::values::Spread;
-use super::{duration, values};
+use super::{duration, socket_ids, values};
 use crate::postgres::OnLoss;
 use crate::{BroadcastOperator, Cluster, Emitter, Namespace, Value};
 use schedule::Schedule;
@@ -52,10 +53,13 @@ pub(super) struct Emit {
     #[arg(allow_negative_numbers = true, requires = "event")]
     args: Vec<String>,
     #[command(flatten)]
-    namespaces: Namespaces,
+    namespaces: TargetNamespaces,
     /// Select only sockets in this room, or with this id. May be repeated
     #[arg(short, long = "room", alias = "to", value_name = "ROOM", allow_hyphen_values = true)]
     rooms: Vec<String>,
+    /// Select only the socket with this id, or with an id that begins so. May be repeated
+    #[arg(long = "socket", value_name = "ID", value_parser = NonEmptyStringValueParser::new(), allow_hyphen_values = true, conflicts_with = "from")]
+    sockets: Vec<String>,
     /// Exclude sockets in this room, or with this id. May be repeated
     #[arg(short = 'x', long, value_name = "ROOM", allow_hyphen_values = true)]
     except: Vec<String>,
@@ -131,7 +135,7 @@ struct Event {
 }
 
 impl Emit {
-    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+    pub(super) async fn run(mut self, global: &Global) -> Result<(), Failure> {
         if let Some(file) = &self.from {
             if self.expectation.is_given() {
                 return Err(Failure::Usage(
@@ -149,10 +153,21 @@ impl Emit {
             name: self.event.clone().unwrap_or_default(),
             args: values::parse_all(&self.args, self.string)?,
         };
+        if !self.sockets.is_empty() {
+            exit::unless_interrupted(self.complete_sockets(global)).await?;
+        }
         if let Some(schedule) = Schedule::new(self.every, self.cron.as_deref(), self.tz.clone()) {
             return schedule::run(&self, global, &event, schedule).await;
         }
         exit::unless_interrupted(self.send_once(global, &event)).await
+    }
+
+    /// Looks up the sockets of which the first characters of the id were given.
+    async fn complete_sockets(&mut self, global: &Global) -> Result<(), Failure> {
+        let cluster = global.connect(&mut self.patience()).await?;
+        let ids = socket_ids::complete(&cluster, &self.namespaces.list(), &self.sockets).await?;
+        self.rooms.extend(ids);
+        Ok(())
     }
 
     async fn send_once(&self, global: &Global, event: &Event) -> Result<(), Failure> {

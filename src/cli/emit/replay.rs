@@ -224,15 +224,19 @@ impl<'a> Replay<'a> {
             let sent = progress::count(self.sent);
             let mut text = format!("{sent} sent in {took:.1?} ({}/s)", progress::count(rate as u64));
             if self.other > 0 {
-                text += &format!("; {} lines that are not broadcasts skipped", progress::count(self.other));
+                text += &match self.other {
+                    1 => "; 1 line that is not a broadcast skipped".to_owned(),
+                    lines => format!("; {} lines that are not broadcasts skipped", progress::count(lines)),
+                };
             }
             self.global.note(&text);
         }
         if self.outranked > 0 {
-            let lines = progress::count(self.outranked);
-            self.global.note(&format!(
-                "--room was ignored for {lines} lines that name rooms; --map-room replaces rooms of lines"
-            ));
+            let lines = match self.outranked {
+                1 => "1 line that names rooms".to_owned(),
+                lines => format!("{} lines that name rooms", progress::count(lines)),
+            };
+            self.global.note(&format!("--room was ignored for {lines}; --map-room replaces rooms of lines"));
         }
         match self.bad {
             0 => Ok(()),

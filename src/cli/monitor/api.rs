@@ -171,7 +171,13 @@ async fn nodes(Extension(shared): Watched, uri: Uri) -> Response {
     let page = Page::of(&uri);
     let nodes = shared.nodes();
     let now = Instant::now();
-    let is_found = |node: &NodeView| page.has(node.name.uid.as_str()) || page.has(node.name.nsp.as_str());
+    let address = |node: &NodeView| node.client.as_ref().and_then(|client| client.address.clone());
+    let application = |node: &NodeView| node.client.as_ref().and_then(|client| client.application.clone());
+    let is_found = |node: &NodeView| {
+        page.has(node.name.uid.as_str())
+            || page.has(node.name.nsp.as_str())
+            || [address(node), application(node)].into_iter().flatten().any(|text| page.has(&text))
+    };
     let show = |node: &NodeView| {
         json!({
             "uid": safe_text::cut(node.name.uid.as_str(), 64),
@@ -179,6 +185,8 @@ async fn nodes(Extension(shared): Watched, uri: Uri) -> Response {
             "rttMs": node.round_trip.map(|time| (time.as_secs_f64() * 1e4).round() / 10.0),
             "lastSeenSeconds": now.saturating_duration_since(node.last_heard).as_secs(),
             "sockets": node.sockets,
+            "address": address(node),
+            "application": application(node).map(|name| safe_text::cut(&name, 64).into_owned()),
         })
     };
     let (shown, matching) = page.cut(&nodes, is_found, show);

@@ -17,6 +17,9 @@ use crate::protocol::MessageKind;
 /// The label of all events without a counter of their own.
 const OTHER: &str = "_other";
 
+/// How many namespaces have series of their own.
+const NAMESPACES: usize = 200;
+
 pub(super) fn routes() -> Router<Arc<State>> {
     Router::new().route("/metrics", get(metrics))
 }
@@ -125,7 +128,9 @@ fn render(shared: &Shared) -> String {
         link.interruptions,
     );
     let by_namespace = |count: &dyn Fn(&crate::Namespace) -> f64| -> Vec<_> {
-        shared.namespaces.iter().map(|nsp| (label("namespace", nsp.as_str()), count(nsp))).collect()
+        let namespaces = shared.namespaces();
+        let shown = namespaces.iter().take(NAMESPACES);
+        shown.map(|nsp| (label("namespace", nsp.as_str()), count(nsp))).collect()
     };
     let servers = by_namespace(&|nsp| nodes.iter().filter(|node| node.name.nsp == *nsp).count() as f64);
     text.metric("pgio_cluster_nodes", "gauge", "Servers that are live, by namespace.", &servers);

@@ -21,9 +21,10 @@ use tokio::net::lookup_host;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::arguments::{Format, Global, Log, Namespaces};
+use super::arguments::{Format, Global, Log};
 use super::connection::Patience;
 use super::exit::Failure;
+use super::namespaces::ObservedNamespaces;
 use super::observer::{Observer, Watched};
 use super::signals::{Hangup, Signals};
 use crate::postgres::Settings;
@@ -51,7 +52,7 @@ pub(super) struct Monitor {
     #[arg(long, default_value = "127.0.0.1:9464", value_parser = super::serve::parse_listen, value_name = "HOST:PORT")]
     listen: String,
     #[command(flatten)]
-    namespaces: Namespaces,
+    namespaces: ObservedNamespaces,
     /// Require a token listed in FILE (one per line; # starts a comment), for everything but /healthz
     ///
     /// A browser shows a form for it. Programs send it as a header: authorization: Bearer TOKEN.
@@ -113,11 +114,18 @@ impl Monitor {
     }
 
     async fn start(&self, global: &Global, tokens: Option<Tokens>) -> Result<Started, Failure> {
-        let namespaces = self.namespaces.list();
         let (settings, options) = (global.settings()?, global.adapter_options());
         let (listener, address) = listen(&self.listen).await.map_err(name_flag)?;
         let cluster = global.connect(&mut Patience::none()).await?;
-        let watched = Watched { namespaces: namespaces.clone(), sockets: !self.no_sockets, must_hear: false };
+        let observed = self.namespaces.find(global, &cluster).await?;
+        let namespaces = observed.list.clone();
+        let newcomers = observed.watch();
+        let watched = Watched {
+            namespaces: namespaces.clone(),
+            newcomers,
+            sockets: !self.no_sockets,
+            must_hear: false,
+        };
         let observer = Observer::start(&cluster, settings.clone(), watched).await?;
         let closing = CancellationToken::new();
         let state = Arc::new(State {

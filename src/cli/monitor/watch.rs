@@ -7,6 +7,7 @@ use tokio::sync::Mutex;
 use tokio::time::{interval, timeout};
 
 use crate::cli::exit::Failure;
+use crate::cli::namespaces::Newcomers;
 use crate::cli::observer::{Observer, Shared, Watched};
 use crate::postgres::Settings;
 use crate::{Cluster, Namespace};
@@ -62,7 +63,8 @@ impl OnDemand {
         if let Some(running) = &*observer {
             return Ok(running.shared.clone());
         }
-        let watched = Watched { namespaces: self.namespaces.clone(), sockets: true, must_hear: false };
+        let (namespaces, newcomers) = (self.namespaces.clone(), Newcomers::none());
+        let watched = Watched { namespaces, newcomers, sockets: true, must_hear: false };
         let starting = Observer::start(&self.cluster, self.settings.clone(), watched);
         let started = timeout(PATIENCE, starting).await.map_err(|_| {
             Failure::Other(format!("no answer from Postgres within {} s", PATIENCE.as_secs()))

@@ -9,10 +9,11 @@ use std::time::Duration;
 use clap::Args;
 use tokio::time::{Instant, timeout_at};
 
-use super::arguments::{Format, Global, Namespaces};
+use super::arguments::{Format, Global};
 use super::connection::Patience;
 use super::duration;
 use super::exit::Failure;
+use super::namespaces::{Observed, ObservedNamespaces};
 use super::output::lines::Lines;
 use crate::cluster::NodeMonitor;
 use crate::{Cluster, Namespace};
@@ -33,7 +34,7 @@ Examples:
   pgio nodes --watch -o json        one line for each change, for programs")]
 pub(super) struct Nodes {
     #[command(flatten)]
-    namespaces: Namespaces,
+    namespaces: ObservedNamespaces,
     /// The time to wait for answers
     #[arg(long, value_name = "TIME", value_parser = duration::parse_positive, default_value = "1s")]
     wait: Duration,
@@ -53,12 +54,12 @@ pub(super) struct Nodes {
 
 impl Nodes {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let namespaces = self.namespaces.list();
         let cluster = global.connect(&mut Patience::none()).await?;
-        let call = NodeMonitor::listen(&cluster, &namespaces).await?;
+        let observed = self.namespaces.find(global, &cluster).await?;
+        let call = NodeMonitor::listen(&cluster, &observed.list).await?;
         match self.watch {
-            true => watch::run(&self, global, call).await,
-            false => self.once(global, &cluster, call, &namespaces).await,
+            true => watch::run(&self, global, call, observed.watch()).await,
+            false => self.once(global, &cluster, call, &observed).await,
         }
     }
 
@@ -67,7 +68,7 @@ impl Nodes {
         global: &Global,
         cluster: &Cluster,
         mut call: NodeMonitor,
-        namespaces: &[Namespace],
+        observed: &Observed,
     ) -> Result<(), Failure> {
         let mut known = NodeTable::new(cluster.options());
         call.ask(!self.no_sockets).await?;
@@ -97,19 +98,24 @@ impl Nodes {
             Format::Text => table::of(&live, table::Kind::Once).print(&mut lines)?,
         }
         lines.flush()?;
-        self.judge(global, namespaces, |nsp| live.iter().filter(|node| node.nsp() == nsp).count())
+        self.judge(global, observed, |nsp| live.iter().filter(|node| node.nsp() == nsp).count())
     }
 
     /// Whether enough are live in each namespace.
     fn judge(
         &self,
         global: &Global,
-        namespaces: &[Namespace],
+        observed: &Observed,
         live: impl Fn(&Namespace) -> usize,
     ) -> Result<(), Failure> {
         let mut too_few = Vec::new();
-        for nsp in namespaces {
+        if let Some(min) = self.min.filter(|min| *min > 0 && observed.list.is_empty()) {
+            too_few.push(format!("no server was found, and {min} are required"));
+        }
+        for nsp in &observed.list {
             match (live(nsp), self.min) {
+                // Sessions listen there that are no servers.
+                (0, _) if !observed.is_named(nsp) => {}
                 (0, None | Some(0)) => global.note(&format!("no server is live in {nsp}")),
                 (live, Some(min)) if live < min => {
                     let verb = if live == 1 { "server is" } else { "servers are" };

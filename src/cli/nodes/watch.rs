@@ -14,6 +14,7 @@ use crate::Error;
 use crate::cli::arguments::{Format, Global};
 use crate::cli::duration::short;
 use crate::cli::exit::{self, Failure};
+use crate::cli::namespaces::Newcomers;
 use crate::cli::output::{lines::Lines, safe};
 use crate::cli::screen::{Input, Screen, Size};
 use crate::cluster::NodeMonitor;
@@ -27,15 +28,25 @@ const REMEMBERED: Duration = Duration::from_secs(60);
 /// The deadline for publishing a request while Postgres does not answer.
 const ASKING: Duration = Duration::from_secs(2);
 
-pub(super) async fn run(flags: &Nodes, global: &Global, call: NodeMonitor) -> Result<(), Failure> {
+pub(super) async fn run(
+    flags: &Nodes,
+    global: &Global,
+    call: NodeMonitor,
+    newcomers: Newcomers,
+) -> Result<(), Failure> {
     tokio::select! {
-        outcome = watch(flags, global, call) => outcome,
+        outcome = watch(flags, global, call, newcomers) => outcome,
         // All the time, a round included; the screen is given back with the other branch.
         () = exit::told_to_end() => Err(Failure::Interrupted),
     }
 }
 
-async fn watch(flags: &Nodes, global: &Global, mut call: NodeMonitor) -> Result<(), Failure> {
+async fn watch(
+    flags: &Nodes,
+    global: &Global,
+    mut call: NodeMonitor,
+    mut newcomers: Newcomers,
+) -> Result<(), Failure> {
     let options = global.adapter_options();
     let mut known = NodeTable::new(&options);
     let mut view = View::open(global, options.heartbeat_interval.min(flags.every))?;
@@ -60,6 +71,14 @@ async fn watch(flags: &Nodes, global: &Global, mut call: NodeMonitor) -> Result<
                 known.forget(REMEMBERED);
                 changes.push(Change::Refreshed);
                 changes
+            }
+            found = newcomers.next() => {
+                match call.add(&found).await {
+                    Ok(new) if new.is_empty() => {}
+                    Ok(_) => asking.reset_immediately(),
+                    Err(error) => tracing::debug!(%error, "cannot listen to more namespaces yet; retrying"),
+                }
+                continue;
             }
             input = view.input() => match input {
                 Input::Quit => return Ok(()),

@@ -175,7 +175,7 @@ pub(super) async fn run(shared: Arc<Shared>, cluster: Cluster) -> Result<(), Fai
     loop {
         let asked = Instant::now();
         let mut pause = SHORTEST;
-        let answers = ask(&shared.namespaces, &cluster).await;
+        let answers = ask(&shared.namespaces(), &cluster).await;
         let outcome = answers.map(|answers| {
             let inventory = Inventory::new(asked, answers);
             pause += Duration::from_secs((inventory.total / SOCKETS_A_SECOND) as u64);

@@ -16,8 +16,9 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::exit::Failure;
+use super::namespaces::Newcomers;
 use super::traffic::{Ring, Traffic};
-use crate::cluster::{Cluster, Event, Subscription};
+use crate::cluster::{Cluster, Event, GrowingSubscription};
 use crate::postgres::Settings;
 use crate::{Error, Namespace};
 
@@ -35,6 +36,8 @@ const LOOPBACK: Duration = Duration::from_secs(3);
 /// The options of an observer.
 pub(super) struct Watched {
     pub(super) namespaces: Vec<Namespace>,
+    /// More of them, found later.
+    pub(super) newcomers: Newcomers,
     /// Whether servers are asked for their sockets, which makes each list all of its own.
     pub(super) sockets: bool,
     /// Whether it is the end when no notification comes at all, not even the observer's own.
@@ -75,7 +78,7 @@ pub(super) struct Shared {
     started: Instant,
     /// Which database this is, without secrets.
     pub(super) server: String,
-    pub(super) namespaces: Vec<Namespace>,
+    namespaces: watch::Sender<Vec<Namespace>>,
     traffic: Mutex<Traffic>,
     live: Arc<live::Live>,
     gauges: Mutex<Ring<Gauges>>,
@@ -98,15 +101,15 @@ impl Observer {
         settings: Settings,
         watched: Watched,
     ) -> Result<Self, Failure> {
-        let Watched { namespaces, sockets, must_hear } = watched;
+        let Watched { namespaces, newcomers, sockets, must_hear } = watched;
         let server = cluster.server_identity().await?;
         let database = database::Sampler::connect(settings, cluster.options()).await?;
-        let heard = cluster.subscribe(&namespaces, |_| true).await?;
+        let heard = GrowingSubscription::start(cluster, &namespaces, |_| true).await?;
         let asking = nodes::Asking::start(cluster, &namespaces).await?;
         let shared = Arc::new(Shared {
             started: Instant::now(),
             server,
-            namespaces,
+            namespaces: watch::Sender::new(namespaces),
             traffic: Mutex::new(Traffic::new()),
             live: Arc::default(),
             gauges: Mutex::new(Ring::new()),
@@ -119,6 +122,7 @@ impl Observer {
         tasks.spawn(count(shared.clone(), heard));
         tasks.spawn(asking.run(shared.clone()));
         tasks.spawn(database.run(shared.clone()));
+        tasks.spawn(take_newcomers(shared.clone(), newcomers));
         tasks.spawn(check_loopback(shared.clone(), cluster.clone(), must_hear));
         if sockets {
             tasks.spawn(inventory::run(shared.clone(), cluster.clone()));
@@ -160,9 +164,36 @@ impl Drop for Observer {
     }
 }
 
+/// Takes in namespaces that are found later.
+async fn take_newcomers(shared: Arc<Shared>, mut newcomers: Newcomers) -> Result<(), Failure> {
+    loop {
+        let found = newcomers.next().await;
+        // Readers are told each time, as the last time they may have failed to subscribe.
+        shared.namespaces.send_modify(|known| {
+            known.extend(found);
+            known.sort();
+            known.dedup();
+        });
+    }
+}
+
 /// Counts the messages of the subscription.
-async fn count(shared: Arc<Shared>, mut heard: Subscription) -> Result<(), Failure> {
-    while let Some(first) = heard.next().await {
+async fn count(shared: Arc<Shared>, mut heard: GrowingSubscription) -> Result<(), Failure> {
+    let mut namespaces = shared.namespaces.subscribe();
+    loop {
+        let first = tokio::select! {
+            first = heard.next() => match first {
+                Some(first) => first,
+                None => return Ok(()),
+            },
+            Ok(()) = namespaces.changed() => {
+                let all = namespaces.borrow_and_update().clone();
+                if let Err(error) = heard.add(&all).await {
+                    tracing::debug!(%error, "cannot subscribe to more namespaces yet; retrying");
+                }
+                continue;
+            }
+        };
         {
             let mut traffic = shared.traffic();
             let second = shared.second();
@@ -174,7 +205,6 @@ async fn count(shared: Arc<Shared>, mut heard: Subscription) -> Result<(), Failu
         }
         tokio::task::yield_now().await;
     }
-    Ok(())
 }
 
 impl Shared {
@@ -186,6 +216,11 @@ impl Shared {
     /// When the observer started.
     pub(super) fn started(&self) -> Instant {
         self.started
+    }
+
+    /// The namespaces that are observed, in order.
+    pub(super) fn namespaces(&self) -> Vec<Namespace> {
+        self.namespaces.borrow().clone()
     }
 
     /// The counters. Counting waits for as long as this is held.

@@ -1,6 +1,6 @@
 //! Which servers are live: asked seldom, and listened to all the time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,6 +9,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use super::{Inventory, Shared, lock};
 use crate::cli::exit::Failure;
 use crate::cluster::{Cluster, NodeEvent, NodeMonitor, NodeName};
+use crate::postgres::Backend;
 use crate::{Namespace, Result};
 
 /// How often the servers are asked to say that they are there. Each answers with a heartbeat, which is a commit.
@@ -36,6 +37,17 @@ struct Node {
 pub(super) struct Nodes {
     live: Vec<Node>,
     round_trips: HashMap<NodeName, Duration>,
+    /// The sessions with which they published their last answers.
+    sessions: HashMap<NodeName, Sessions>,
+}
+
+/// The session of a server at Postgres, by the process there.
+#[derive(Debug, Default)]
+struct Sessions {
+    /// A session whose client is known.
+    known: Option<(i32, Backend)>,
+    /// One that has published since. A server may have several, and the known one may have ended.
+    newer: Option<i32>,
 }
 
 /// A server in one namespace, with all that is known of it.
@@ -46,6 +58,8 @@ pub(in crate::cli) struct NodeView {
     pub(in crate::cli) last_heard: Instant,
     /// How many sockets it last listed; `None` if it was not asked, or did not answer.
     pub(in crate::cli) sockets: Option<usize>,
+    /// From where it is connected to Postgres, and what it calls itself there; `None` while that is not known.
+    pub(in crate::cli) client: Option<Backend>,
 }
 
 impl Nodes {
@@ -59,8 +73,41 @@ impl Nodes {
             round_trip: self.round_trips.get(&node.name).copied(),
             last_heard: node.last_heard,
             sockets: inventory.and_then(|inventory| inventory.sockets_of(&node.name, node.since)),
+            client: self.client_of(&node.name).cloned(),
         };
         self.live.iter().map(view).collect()
+    }
+
+    fn client_of(&self, name: &NodeName) -> Option<&Backend> {
+        self.sessions.get(name)?.known.as_ref().map(|(_, client)| client)
+    }
+
+    /// A server has published by a session.
+    fn published(&mut self, name: NodeName, session: i32) {
+        let sessions = self.sessions.entry(name).or_default();
+        sessions.newer =
+            Some(session).filter(|new| sessions.known.as_ref().is_none_or(|(old, _)| old != new));
+    }
+
+    /// The sessions to look up: those that are new, and those that they may have replaced.
+    fn unknown_sessions(&self) -> Vec<i32> {
+        let unknown = self.sessions.values().filter(|sessions| sessions.newer.is_some());
+        unknown
+            .flat_map(|sessions| {
+                sessions.newer.into_iter().chain(sessions.known.as_ref().map(|(old, _)| *old))
+            })
+            .collect()
+    }
+
+    /// Takes in whose the sessions are. A known session that is still there stays: the address of a server is not to change
+    /// with each session of its pool that answers.
+    fn know(&mut self, clients: &HashMap<i32, Backend>) {
+        for sessions in self.sessions.values_mut() {
+            let Some(newer) = sessions.newer.take() else { continue };
+            if sessions.known.as_ref().is_none_or(|(old, _)| !clients.contains_key(old)) {
+                sessions.known = clients.get(&newer).map(|client| (newer, client.clone()));
+            }
+        }
     }
 
     /// Takes in which servers are live.
@@ -72,7 +119,9 @@ impl Nodes {
         };
         self.live = heard.into_iter().map(known).collect();
         self.live.sort_by(|a, b| a.name.cmp(&b.name));
-        self.round_trips.retain(|name, _| self.live.iter().any(|node| node.name == *name));
+        let live: HashSet<_> = self.live.iter().map(|node| &node.name).collect();
+        self.round_trips.retain(|name, _| live.contains(name));
+        self.sessions.retain(|name, _| live.contains(name));
     }
 }
 
@@ -91,10 +140,14 @@ impl Asking {
         let (mut asking, mut looking) = (interval(ASK_EVERY), interval(LOOK_EVERY));
         asking.set_missed_tick_behavior(MissedTickBehavior::Delay);
         looking.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut namespaces = shared.namespaces.subscribe();
         loop {
             tokio::select! {
                 event = monitor.next() => match event {
-                    Some(NodeEvent::Answered { node: name, round_trip, .. }) => {
+                    Some(NodeEvent::Answered { node: name, round_trip, backend }) => {
+                        if let Some(session) = backend {
+                            lock(&shared.nodes).published(name.clone(), session);
+                        }
                         if round_trip < LONGEST_ROUND_TRIP {
                             lock(&shared.nodes).round_trips.insert(name, round_trip);
                         }
@@ -105,6 +158,14 @@ impl Asking {
                     Some(_) => {}
                     None => return Ok(()),
                 },
+                Ok(()) = namespaces.changed() => {
+                    let all = namespaces.borrow_and_update().clone();
+                    match monitor.add(&all).await {
+                        Ok(new) if new.is_empty() => {}
+                        Ok(_) => asking.reset_immediately(),
+                        Err(error) => tracing::debug!(%error, "cannot subscribe to more namespaces yet; retrying"),
+                    }
+                }
                 _ = asking.tick() => {
                     if shared.link().lost.is_none() {
                         ask(&mut monitor, &shared).await;
@@ -112,6 +173,7 @@ impl Asking {
                 }
                 _ = looking.tick() => {
                     look(&monitor, &shared).await;
+                    know_sessions(&monitor, &shared).await;
                     shared.measure();
                 }
             }
@@ -127,10 +189,51 @@ async fn look(monitor: &NodeMonitor, shared: &Shared) {
     }
 }
 
+/// Looks up whose the sessions are that have published answers.
+async fn know_sessions(monitor: &NodeMonitor, shared: &Shared) {
+    let unknown = lock(&shared.nodes).unknown_sessions();
+    if unknown.is_empty() || shared.link().lost.is_some() {
+        return;
+    }
+    match monitor.backends(&unknown).await {
+        Ok(clients) => lock(&shared.nodes).know(&clients),
+        Err(error) => tracing::debug!(%error, "whose sessions have answered is not known yet"),
+    }
+}
+
 /// Asks which servers are there.
 async fn ask(monitor: &mut NodeMonitor, shared: &Shared) {
     // Without an answer in time Postgres is away, which the subscription says.
     if let Ok(outcome) = timeout(PATIENCE, monitor.ask(false)).await {
         shared.asked(outcome);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_stays_while_its_session_does() {
+        let name = NodeName { nsp: Namespace::default(), uid: "a".into() };
+        let client = |address: &str| Backend { address: Some(address.into()), application: None };
+        let (first, second) = (client("10.0.0.1:1"), client("10.0.0.1:2"));
+        let mut nodes = Nodes::default();
+        nodes.look(vec![(name.clone(), Instant::now())]);
+        nodes.published(name.clone(), 1);
+        assert_eq!(nodes.unknown_sessions(), [1]);
+        nodes.know(&[(1, first.clone())].into());
+        nodes.published(name.clone(), 1);
+        assert!(nodes.unknown_sessions().is_empty());
+        // Another one of its pool, then the end of the first.
+        nodes.published(name.clone(), 2);
+        assert_eq!(nodes.unknown_sessions(), [2, 1]);
+        nodes.know(&[(1, first.clone()), (2, second.clone())].into());
+        assert_eq!(nodes.view(None)[0].client, Some(first));
+        nodes.published(name.clone(), 2);
+        nodes.know(&[(2, second.clone())].into());
+        assert_eq!(nodes.view(None)[0].client, Some(second));
+        nodes.look(Vec::new());
+        assert!(nodes.sessions.is_empty());
     }
 }

@@ -11,18 +11,21 @@ use std::pin::pin;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::arguments::{Format, Global, Namespaces};
+use super::arguments::{Format, Global};
 use super::connection::Patience;
 use super::duration;
 use super::event_line::EventLine;
 use super::exit::Failure;
 use super::glob;
+use super::namespaces::ObservedNamespaces;
 use super::output::lines::Lines;
-use crate::Error;
-use crate::cluster::{Cluster, Event, LoopbackProbe, ProbeOutcome, Received};
+use super::socket_ids;
+use crate::cluster::{Cluster, Event, GrowingSubscription, LoopbackProbe, ProbeOutcome, Received};
 use crate::protocol::MessageKind;
+use crate::{Error, Namespace};
 use filter::Filter;
 use save::Saver;
 
@@ -43,13 +46,16 @@ Examples:
   pgio tail --save photos                    save attachments as files")]
 pub(super) struct Tail {
     #[command(flatten)]
-    namespaces: Namespaces,
+    namespaces: ObservedNamespaces,
     /// Print only events whose name matches: *, ?, [a-z], {a,b}. May be repeated
     #[arg(short, long = "event", value_name = "GLOB", value_parser = glob::parse)]
     events: Vec<globset::GlobMatcher>,
     /// Print only messages to this room, or to the socket with this id. May be repeated
     #[arg(short, long = "room", value_name = "ROOM", allow_hyphen_values = true)]
     rooms: Vec<String>,
+    /// Print only messages to the socket with this id, or with an id that begins so. May be repeated
+    #[arg(long = "socket", value_name = "ID", value_parser = NonEmptyStringValueParser::new(), allow_hyphen_values = true)]
+    sockets: Vec<String>,
     /// Print only messages of this type, such as broadcast or sockets_join. May be repeated
     #[arg(short, long = "type", value_name = "TYPE", value_parser = filter::parse_kind)]
     types: Vec<MessageKind>,
@@ -77,17 +83,18 @@ pub(super) struct Tail {
 }
 
 impl Tail {
-    pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+    pub(super) async fn run(mut self, global: &Global) -> Result<(), Failure> {
         let saver = self.save.as_deref().map(Saver::new).transpose()?;
-        let namespaces = self.namespaces.list();
         let cluster = global.connect(&mut Patience::none()).await?;
-        let senders = senders::complete(&cluster, &namespaces, &self.uids).await?;
+        let observed = self.namespaces.find(global, &cluster).await?;
+        let senders = senders::complete(&cluster, &observed.list, &self.uids).await?;
+        self.rooms.extend(socket_ids::complete(&cluster, &observed.list, &self.sockets).await?);
         let filter = Filter::of(&self, senders);
         let wants = filter.clone();
-        let mut heard = cluster.subscribe(&namespaces, move |header| wants.wants(header)).await?;
-        let prefix = &cluster.options().channel_prefix;
-        let channels: Vec<_> = namespaces.iter().map(|nsp| format!("{prefix}#{nsp}")).collect();
-        global.note(&format!("listening on {}", channels.join(", ")));
+        let mut heard =
+            GrowingSubscription::start(&cluster, &observed.list, move |header| wants.wants(header)).await?;
+        tell_channels(global, &cluster, &observed.list);
+        let mut newcomers = observed.watch();
 
         let mut wondering = pin!(warn_if_deaf(global, &cluster));
         let deadline = self.for_.and_then(|time| Instant::now().checked_add(time));
@@ -104,6 +111,13 @@ impl Tail {
                             Some(event) => event,
                             None => return Ok(()),
                         },
+                        found = newcomers.next() => {
+                            match heard.add(&found).await {
+                                Ok(new) => tell_channels(global, &cluster, &new),
+                                Err(error) => tracing::debug!(%error, "cannot listen on more channels yet"),
+                            }
+                            continue;
+                        }
                         () = until(deadline) => return Ok(()),
                         never = &mut wondering => match never {},
                     }
@@ -125,6 +139,15 @@ impl Tail {
                 return printer.lines.flush();
             }
         }
+    }
+}
+
+/// Says on which channels it listens from now on.
+fn tell_channels(global: &Global, cluster: &Cluster, namespaces: &[Namespace]) {
+    let prefix = &cluster.options().channel_prefix;
+    let channels: Vec<_> = namespaces.iter().map(|nsp| format!("{prefix}#{nsp}")).collect();
+    if !channels.is_empty() {
+        global.note(&format!("listening on {}", channels.join(", ")));
     }
 }
 

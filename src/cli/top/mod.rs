@@ -17,10 +17,11 @@ use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
 use tokio::time::{MissedTickBehavior, interval_at};
 
-use super::arguments::{Format, Global, Namespaces};
+use super::arguments::{Format, Global};
 use super::connection::Patience;
 use super::duration;
 use super::exit::{self, Failure};
+use super::namespaces::ObservedNamespaces;
 use super::observer::{Observer, Watched};
 use super::output::lines::Lines;
 use super::screen::Screen;
@@ -56,7 +57,7 @@ Examples:
   pgio top -o json | jq .eventsPerSecond")]
 pub(super) struct Top {
     #[command(flatten)]
-    namespaces: Namespaces,
+    namespaces: ObservedNamespaces,
     /// Rank events, rooms or senders
     #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
     by: By,
@@ -96,9 +97,11 @@ impl Top {
     }
 
     async fn watch(&self, global: &Global) -> Result<(), Failure> {
-        let watched =
-            Watched { namespaces: self.namespaces.list(), sockets: !self.no_sockets, must_hear: true };
         let cluster = global.connect(&mut Patience::none()).await?;
+        let observed = self.namespaces.find(global, &cluster).await?;
+        let namespaces = observed.list.clone();
+        let newcomers = observed.watch();
+        let watched = Watched { namespaces, newcomers, sockets: !self.no_sockets, must_hear: true };
         let mut observer = Observer::start(&cluster, global.settings()?, watched).await?;
         if self.once {
             return self.once(global, &cluster, &mut observer).await;

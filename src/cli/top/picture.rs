@@ -119,7 +119,7 @@ impl Picture {
             time: Timestamp::now(),
             server: shared.server.clone(),
             namespaces: shared
-                .namespaces
+                .namespaces()
                 .iter()
                 .map(|nsp| safe_text::line(nsp.as_str()).into_owned())
                 .collect(),

@@ -41,6 +41,7 @@ fn picture() -> Picture {
         round_trip: Some(Duration::from_micros(1200)),
         last_heard: Instant::now(),
         sockets,
+        client: None,
     };
     let mut rows = vec![
         ranked(Some("chat.message"), 812.0),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::Examiner;
 use super::delivery::PREFIX;
 use crate::Result;
+use crate::protocol::is_internal;
 
 /// A channel, and how many sessions said last that they listen on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +26,8 @@ impl Examiner {
         for statement in statements {
             let own =
                 |channel: &String| channel.strip_prefix(PREFIX).is_some_and(|rest| rest.starts_with('#'));
-            for channel in channels_of(&statement).into_iter().filter(|channel| !own(channel)) {
+            let of_statement = channels_of(&statement).into_iter();
+            for channel in of_statement.filter(|channel| !own(channel) && !is_internal(channel)) {
                 *channels.entry(channel).or_default() += 1;
             }
         }

@@ -2,6 +2,7 @@
 
 mod activity;
 mod delivery;
+mod documents;
 mod listeners;
 mod queue;
 mod table;

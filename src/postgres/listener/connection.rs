@@ -78,10 +78,12 @@ impl ListeningConnection {
     /// Executes a command; the answer comes while the connection is read.
     pub(super) fn execute(&self, command: &Command) -> BoxFuture<'static, Result<Answer>> {
         // The text is what operators see of this session, so it begins with what the session listens to.
-        let remaining = self.channels.iter().rev().find(|channel| !command.unlisten.contains(channel));
-        let says_again = if command.listen.is_empty() { remaining } else { None };
+        let stays = |channel: &&Channel| !command.unlisten.contains(channel);
+        let remaining = self.channels.iter().rev().filter(stays).find(|channel| !channel.is_internal());
+        let says_again = if command.listen.iter().all(Channel::is_internal) { remaining } else { None };
         let mut sql = String::new();
-        for channel in command.listen.iter().chain(says_again) {
+        let (internal, others): (Vec<_>, Vec<_>) = command.listen.iter().partition(|one| one.is_internal());
+        for channel in others.into_iter().chain(says_again).chain(internal) {
             sql += &format!("{};", listen(channel));
         }
         for channel in &command.unlisten {
@@ -94,7 +96,8 @@ impl ListeningConnection {
     /// look into `pg_stat_activity`.
     pub(super) fn ping(&self, presence: &Presence, may_hold: bool) -> BoxFuture<'static, Result<Answer>> {
         let ping = presence.ping(self.held, may_hold);
-        let listen = self.channels.last().map(|channel| listen(channel) + ";").unwrap_or_default();
+        let channel = self.channels.iter().rev().find(|channel| !channel.is_internal());
+        let listen = channel.or(self.channels.last()).map(|one| listen(one) + ";").unwrap_or_default();
         let sql = listen + &ping.sql;
         let client = self.client.clone();
         async move {

@@ -3,7 +3,8 @@
 import { io } from "socket.io-client";
 
 const [url, room] = process.argv.slice(2);
-const socket = io(url, { transports: ["websocket"] });
+const user = process.env.USER_OF_CLIENT;
+const socket = io(url, { transports: ["websocket"], auth: user ? { user } : {} });
 socket.on("connect_error", (error) => console.error(`cannot connect: ${error.message}`));
 socket.on("connect", () => {
   socket.emit("join", room, () => console.log(`connected to ${url}, in room ${room}`));

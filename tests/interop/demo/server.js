@@ -12,6 +12,7 @@ await pool.query(`CREATE TABLE IF NOT EXISTS socket_io_attachments (
 const http = createServer();
 const io = new Server(http, { adapter: createAdapter(pool) });
 io.on("connection", (socket) => {
+  socket.data = socket.handshake.auth;
   socket.on("join", (room, done) => {
     socket.join(room);
     done([...socket.rooms]);

@@ -90,6 +90,7 @@ try {
     await until(() => document.querySelector("#sockets-pager").textContent.includes("of 10,000"));
     await page.getByRole("button", { name: "Show all" }).press("Enter");
     await until(() => document.querySelector("#servers-table").textContent.includes("10,000"));
+    await until(() => /127\.0\.0\.1:\d/.test(document.querySelector("#servers-table").textContent));
     await until(() => /of 10,00[1-9]/.test(document.querySelector("#sockets-pager").textContent));
   });
 

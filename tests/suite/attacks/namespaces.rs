@@ -38,8 +38,8 @@ async fn a_client_without_a_token_starts_no_namespace() {
     let postgres = postgres().await;
     let serve = guarded(&postgres).await;
     serve.wait_for_ready(200).await;
-    // The loopback probe and the main namespace.
-    serve.wait_for_metric("pgio_channels_listening", 2.0).await;
+    // The loopback probe, discovery and the main namespace.
+    serve.wait_for_metric("pgio_channels_listening", 3.0).await;
     let before = serve.peak_memory();
     let mut attacker = RawWebsocket::open(serve.address()).await;
     let attack = async {
@@ -51,11 +51,11 @@ async fn a_client_without_a_token_starts_no_namespace() {
     let observe = async {
         for _ in 0..10 {
             assert_ready_soon(&serve).await;
-            assert_eq!(serve.metric("pgio_channels_listening").await, 2.0);
+            assert_eq!(serve.metric("pgio_channels_listening").await, 3.0);
         }
     };
     tokio::join!(attack, observe);
-    assert_eq!(serve.metric("pgio_channels_listening").await, 2.0);
+    assert_eq!(serve.metric("pgio_channels_listening").await, 3.0);
     let announced = "pgio_messages_published_total{type=\"initial_heartbeat\"}";
     assert_eq!(serve.metric(announced).await, 1.0);
     assert_eq!(serve.metric("pgio_messages_published_total{type=\"adapter_close\"}").await, 0.0);
@@ -81,7 +81,7 @@ async fn one_request_with_many_connect_packets_is_cut_short() {
         let session = RawPolling::open(&serve).await;
         session.post(&packets.join("\u{1e}")).await;
         assert_ready_soon(&serve).await;
-        assert_eq!(serve.metric("pgio_channels_listening").await, 2.0);
+        assert_eq!(serve.metric("pgio_channels_listening").await, 3.0);
         until("the session is closed", async || session.is_closed().await).await;
     }
     let used = serve.peak_memory().saturating_sub(before);
@@ -104,7 +104,7 @@ async fn strangers_at_the_door_of_a_namespace_do_not_disturb_the_clients_in_it()
         assert!(stranger.hears("44/org/1,{\"message\":\"unauthorized: a token is needed").await);
     }
     let emitter = Emitter::connect(postgres.url()).await.unwrap();
-    serve.wait_for_metric("pgio_channels_listening", 3.0).await;
+    serve.wait_for_metric("pgio_channels_listening", 4.0).await;
     emitter.of("/org/1").emit("e", 1).await.unwrap();
     assert!(guest.hears("[\"e\",1]").await);
 }
@@ -135,7 +135,7 @@ async fn the_namespaces_of_one_client_and_of_all_are_bounded() {
     // Those that exist are open to all.
     second.send("40/org/1,").await;
     assert!(second.hears("40/org/1,{\"sid\"").await);
-    assert_eq!(serve.metric("pgio_channels_listening").await, 5.0);
+    assert_eq!(serve.metric("pgio_channels_listening").await, 6.0);
     assert_eq!(serve.metric("pgio_connections_refused_total{reason=\"too_many_namespaces\"}").await, 2.0);
 }
 

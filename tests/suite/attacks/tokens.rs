@@ -119,7 +119,7 @@ async fn a_token_admits_to_its_audience_of_its_issuer_in_its_namespaces() {
         assert_eq!(refusal(&serve, &peer, nsp, &token).await, reason);
     }
     // Nothing was started for the namespaces that were refused.
-    assert_eq!(serve.metric("pgio_channels_listening").await, 4.0);
+    assert_eq!(serve.metric("pgio_channels_listening").await, 5.0);
 }
 
 fn jwk(key: &PKey<Private>, id: &str) -> Value {

@@ -99,6 +99,30 @@ async fn wide_lines_are_whole_on_a_terminal() {
 }
 
 #[tokio::test]
+async fn a_request_for_nobody_says_so_on_a_terminal() {
+    let cluster = whole().await;
+    cluster.join(0, &["lobby"]).await;
+    let nobody = "warning: there are no sockets that match: the sockets in NOSUCH of /";
+    for command in [&["disconnect"][..], &["join", "a"], &["leave", "lobby"]] {
+        let screen = async |room| {
+            let arguments = [command, &["--room", room]].concat();
+            Terminal::start((120, 24), cluster.url(), &[], &arguments).ends_with(0).await
+        };
+        assert!(screen("NOSUCH").await.contains(nobody), "{command:?}");
+        // Scripts have --expect, and wait for nothing.
+        let quiet = cluster.run(&[command, &["--room", "NOSUCH"]].concat()).await.succeeded();
+        assert_eq!(quiet.stderr, "");
+        if command[0] == "leave" {
+            let found = screen("lobby").await;
+            assert!(
+                !found.contains("warning") && found.contains("requested that the sockets in lobby"),
+                "{found}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn slips_of_the_command_line_are_refused_with_the_right_hint() {
     for (arguments, error, hint) in [
         (

@@ -14,6 +14,7 @@ mod generated;
 mod guard_rails;
 mod monitor;
 mod move_sockets;
+mod namespaces;
 mod nodes;
 mod pooler;
 mod probe;

@@ -205,6 +205,19 @@ async fn the_api_tells_what_is_there_and_nobody_notices() {
             assert_eq!(sockets["sockets"].as_array().unwrap().len(), 1);
             let nodes = monitor.api("/api/nodes?search=admin").await;
             assert_eq!((&nodes["total"], &nodes["matching"]), (&8.into(), &4.into()));
+            // As soon as they have answered, and the same as pgio nodes says.
+            let is_known = |nodes: &Value| {
+                let mut nodes = nodes["nodes"].as_array().unwrap().iter();
+                nodes.all(|node| node["address"].as_str().is_some_and(|at| at.starts_with("127.0.0.1:")))
+            };
+            monitor.wait_for("/api/nodes", is_known).await;
+            let found = monitor.api("/api/nodes?search=127.0.0.1:").await;
+            assert_eq!(found["matching"], 8, "{found}");
+            let listed = run(&mut pgio(cluster.url(), &["nodes", "-o", "json"])).await.succeeded().json();
+            for node in found["nodes"].as_array().unwrap() {
+                let same = listed.iter().find(|one| one["uid"] == node["uid"]);
+                assert!(same.is_none_or(|same| same["application"] == node["application"]), "{node}");
+            }
             monitor
                 .wait_for("/api/history", |past| {
                     let events = past["events"].as_array().unwrap();

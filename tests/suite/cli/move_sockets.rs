@@ -48,6 +48,54 @@ async fn sockets_join_and_leave_on_all_servers_and_nobody_notices() {
 }
 
 #[tokio::test]
+async fn a_socket_is_known_by_the_first_characters_of_its_id() {
+    let cluster = whole().await;
+    let [first, _, third, ours] = cluster.clients();
+    // Ids are random: as many characters as make it unique.
+    let unique = |client: &Client| {
+        let others = cluster.clients().into_iter().filter(|other| other.id() != client.id());
+        let others: Vec<_> = others.map(Client::id).collect();
+        let is_unique = |length: &usize| !others.iter().any(|id| id.starts_with(&client.id()[..*length]));
+        client.id()[..(1..).find(is_unique).unwrap()].to_owned()
+    };
+    cluster.run(&["join", "vip", "--socket", &unique(first), "--socket", ours.id()]).await.succeeded();
+    assert_eq!(members(&cluster, "vip").await, [0, 3]);
+    cluster.run(&["emit", "--socket", &unique(ours), "hello"]).await.succeeded();
+    assert_eq!(ours.wait_for(1).await, [event("hello", json!([]))]);
+    let sockets = cluster.run(&["sockets", "--socket", &unique(third), "-o", "json"]).await.succeeded();
+    assert_eq!(sockets.json()[0]["id"], third.id());
+    cluster.run(&["leave", "vip", "--socket", &unique(first)]).await.succeeded();
+    assert_eq!(members(&cluster, "vip").await, [3]);
+    for arguments in [&["disconnect", "--socket"][..], &["emit", "x", "--socket"], &["tail", "--socket"]] {
+        let unknown = cluster.run(&[arguments, &["no-such-id"]].concat()).await;
+        assert_eq!(unknown.status, 1);
+        assert_eq!(unknown.stderr, "error: no socket of / has an id that begins with no-such-id\n");
+        let nothing = cluster.run(&[arguments, &[""]].concat()).await;
+        assert_eq!(nothing.status, 2, "an unset variable is no prefix: {nothing:?}");
+    }
+    for client in cluster.clients() {
+        assert!(is_connected(client).await);
+    }
+    cluster.run(&["disconnect", "--close", "--socket", &unique(third)]).await.succeeded();
+    third.wait_for_disconnect().await;
+    // Until two ids begin with the same character.
+    let mut more: Vec<Client> = Vec::new();
+    let letter = |client: &Client| client.id()[..1].to_owned();
+    let pair = loop {
+        let next = cluster.mixed.servers[0].client("/").await;
+        if let Some(same) = more.iter().find(|other| letter(other) == letter(&next)) {
+            break [same.id().to_owned(), next.id().to_owned()];
+        }
+        more.push(next);
+    };
+    let ambiguous = run(&mut pgio(cluster.url(), &["disconnect", "--socket", &pair[0][..1]])).await;
+    assert_eq!(ambiguous.status, 1);
+    let begin = format!("error: the ids of several sockets of / begin with {}: ", &pair[0][..1]);
+    assert!(ambiguous.stderr.starts_with(&begin), "{ambiguous:?}");
+    assert!(pair.iter().all(|id| ambiguous.stderr.contains(id)), "{ambiguous:?} {pair:?}");
+}
+
+#[tokio::test]
 async fn several_namespaces_at_once() {
     let cluster = whole().await;
     let admin = cluster.mixed.servers[1].client("/admin").await;

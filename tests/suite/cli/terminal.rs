@@ -86,7 +86,7 @@ async fn who_disconnects_everybody_is_asked() {
     terminal.wait_for("Disconnect all sockets of /").await;
     terminal.press(&["y", "Enter"]);
     let screen = terminal.ends_with(0).await;
-    assert!(screen.contains("disconnected all sockets of /"), "{screen}");
+    assert!(screen.contains("requested that all sockets of / be disconnected"), "{screen}");
     for client in cluster.clients() {
         client.wait_for_disconnect().await;
     }
@@ -123,7 +123,11 @@ async fn what_was_done_is_said_to_a_person() {
             "requested that all sockets except those in staff of / join r1, r2\n",
         ),
         (&["leave", "r2", "-r", "r1"], "requested that the sockets in r1 of / leave r2\n"),
-        (&["disconnect", "-r", "r\u{1b}7"], "disconnected the sockets in r\\u{1b}7 of /\n"),
+        (
+            &["disconnect", "-r", "r\u{1b}7"],
+            "warning: there are no sockets that match: the sockets in r\\u{1b}7 of /\n\
+             requested that the sockets in r\\u{1b}7 of / be disconnected\n",
+        ),
         (&["server-emit", "reload"], "sent reload to all servers of /\n"),
         (&["rooms", "none"], "no rooms\n"),
         (&["sockets", "-r", "none"], "no sockets\n"),

@@ -74,8 +74,8 @@ async fn first_clients_that_connect_together_share_one_namespace() {
     assert_eq!((announced.len(), channels.len()), (nsps.len(), nsps.len()), "{announced:?}");
     assert!(announced.iter().all(|(_, uid)| closed.contains(uid)));
     assert_eq!(serve.metric("pgio_namespaces").await, 0.0);
-    // That of the loopback probe.
-    serve.wait_for_metric("pgio_channels_listening", 1.0).await;
+    // Those of the loopback probe and of discovery.
+    serve.wait_for_metric("pgio_channels_listening", 2.0).await;
 }
 
 /// A load balancer takes a server out that says 503 once.
@@ -144,6 +144,6 @@ async fn a_thousand_namespaces_emptied_at_once_all_say_that_they_close() {
         closed.insert(channel);
     }
     assert_eq!(serve.metric("pgio_namespaces").await, 0.0);
-    // That of the loopback probe.
-    serve.wait_for_metric("pgio_channels_listening", 1.0).await;
+    // Those of the loopback probe and of discovery.
+    serve.wait_for_metric("pgio_channels_listening", 2.0).await;
 }

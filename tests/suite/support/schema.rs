@@ -52,6 +52,7 @@ pub fn of_command(arguments: &[String]) -> Option<&'static str> {
         ("join" | "leave" | "disconnect", _) => "move-sockets",
         ("nodes", _) if has("--watch") => "nodes-watch",
         ("nodes", _) => "nodes",
+        ("namespaces", _) => "namespaces",
         ("sockets", _) if has("--count") => "sockets-count",
         ("sockets", _) => "sockets",
         ("rooms", _) if has("--count") => "rooms-count",

@@ -337,8 +337,8 @@ function showOnly(extra, said) {
 
 const lists = {
   servers: new List("servers", "/api/nodes", "nodes", (nodes) => table(
-    [["Server", ""], ["Namespace", "nsp"], ["Round trip", "number"], ["Heard", "number"], ["Sockets", "number"]],
-    nodes.map((node) => [only(node.uid, { node: node.uid }, `of ${node.uid}`), nsp(node.namespace), number(node.rttMs === null ? "–" : `${node.rttMs} ms`), number(`${time(node.lastSeenSeconds)} ago`), number(count(node.sockets))]),
+    [["Server", ""], ["Namespace", "nsp"], ["Round trip", "number"], ["Heard", "number"], ["Sockets", "number"], ["Application", ""], ["Address", ""]],
+    nodes.map((node) => [only(node.uid, { node: node.uid }, `of ${node.uid}`), nsp(node.namespace), number(node.rttMs === null ? "–" : `${node.rttMs} ms`), number(`${time(node.lastSeenSeconds)} ago`), number(count(node.sockets)), name(node.application ?? "–"), name(node.address ?? "–")]),
     "No server is live.",
   )),
   rooms: new List("rooms", "/api/rooms", "rooms", (rooms) => table(

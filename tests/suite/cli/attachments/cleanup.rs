@@ -180,3 +180,20 @@ async fn without_an_index_it_warns() {
     let done = attachments(postgres.url(), &["cleanup", "--yes"]).await.succeeded();
     assert!(done.stderr.starts_with("warning: there is no index on created_at"), "{done:?}");
 }
+
+/// The disk stays full after many small rows, too.
+#[tokio::test]
+async fn many_rows_leave_a_table_that_is_worth_a_vacuum() {
+    let postgres = filled(0, 0).await;
+    let fill = async |rows: u32| {
+        let sql = format!(
+            "INSERT INTO socket_io_attachments (created_at, payload) \
+             SELECT now() - interval '1 hour', '\\x80' FROM generate_series(1, {rows})"
+        );
+        execute(postgres.url(), &sql).await;
+        attachments(postgres.url(), &["cleanup", "--yes", "--no-pause"]).await.succeeded().stderr
+    };
+    assert_eq!(fill(1000).await, "");
+    let note = fill(250_000).await;
+    assert!(note.contains("VACUUM FULL socket_io_attachments returns it to the disk"), "{note}");
+}

@@ -1,8 +1,14 @@
 //! Troubles among the Socket.IO servers.
 
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::sleep;
+
 use super::doctor;
 use crate::support::attachments::create_attachment_table;
-use crate::support::node::{AdapterVersion, NodePeer, ServerOptions};
+use crate::support::node::{AdapterVersion, EmitterOptions, NodePeer, ServerOptions};
+use crate::support::pgio::{pgio, run};
 use crate::support::pgio_node::PgioNode;
 use crate::support::postgres::postgres;
 use crate::support::whole::whole;
@@ -80,4 +86,42 @@ async fn heartbeats_cost_commits_while_a_server_needs_them() {
     // One commit of it and one of each node in each interval.
     let expected = "heartbeats cost 51,840 commits a day, which write WAL; 1 server holds no advisory lock: ";
     doctor(postgres.url(), &[]).await.check("heartbeats", "warn", expected, "Node servers need heartbeats");
+}
+
+/// Adapter 0.4 and later drop the events of the official emitter, and no server says so.
+#[tokio::test]
+async fn an_emitter_that_newer_servers_do_not_understand() {
+    let cluster = whole().await;
+    let diagnosis = doctor(cluster.url(), &[]).await;
+    assert!(!diagnosis.has("emitters"), "pgio sends a namespace: {diagnosis:?}");
+    let emitter = cluster.mixed.servers[0].peer().emitter(EmitterOptions::new(cluster.url())).await;
+    let emit = async {
+        loop {
+            emitter.io().emit("hello", json!([])).await;
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let diagnosis = tokio::select! {
+        found = doctor(cluster.url(), &["--for", "3s"]) => found,
+        () = emit => unreachable!("it emits for ever"),
+    };
+    let (_, detail, _) = diagnosis.finding("emitters");
+    let (sent, dropped) = detail.split_once(", and servers with adapter 0.4 or later drop them: ").unwrap();
+    assert!(
+        sent.ends_with("from an emitter that sends no namespace (@socket.io/postgres-emitter 0.1.1)"),
+        "{sent}"
+    );
+    assert_eq!(dropped.split(", ").count(), 2, "{dropped}");
+    diagnosis.check("emitters", "warn", "messages came", "emit with pgio emit");
+    // Its advice works.
+    run(&mut pgio(cluster.url(), &["emit", "hello"])).await.succeeded();
+    assert!(!doctor(cluster.url(), &[]).await.has("emitters"));
+    // A large event is in the attachment table for a while.
+    emitter.io().emit("large", json!(["x".repeat(9000)])).await;
+    doctor(cluster.url(), &[]).await.check("emitters", "warn", "1 message came", "");
+    for server in &cluster.mixed.servers[1..] {
+        server.clone().stop().await;
+    }
+    let understood = "1 message came from an emitter that sends no namespace";
+    doctor(cluster.url(), &[]).await.check("emitters", "ok", understood, "");
 }

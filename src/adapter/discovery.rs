@@ -1,0 +1,38 @@
+//! Answers observers that ask which namespaces this process serves.
+
+use std::sync::Weak;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::Shared;
+use crate::Error;
+
+/// The pause after an answer. Questions that come meanwhile are answered one by one after it.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// The pause between two attempts to listen.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// Answers until the adapter ends. Its owner aborts it then.
+pub(super) async fn answer(shared: Weak<Shared>) {
+    let Some(cluster) = shared.upgrade().map(|shared| shared.cluster.clone()) else { return };
+    let mut questions = loop {
+        match cluster.listen_for_questions().await {
+            Ok(questions) => break questions,
+            Err(error @ Error::Namespace { .. }) => {
+                tracing::debug!(%error, "namespaces cannot be discovered");
+                return;
+            }
+            Err(error) => tracing::debug!(%error, "cannot listen on the discovery channel; retrying"),
+        }
+        sleep(RETRY_PAUSE).await;
+    };
+    while let Some(request) = questions.next().await {
+        let Some(namespaces) = shared.upgrade().map(|shared| shared.registry.namespaces()) else { return };
+        if let Err(error) = cluster.answer_question(request, &namespaces).await {
+            tracing::debug!(%error, "cannot tell an observer the namespaces");
+        }
+        sleep(PAUSE).await;
+    }
+}

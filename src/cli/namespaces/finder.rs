@@ -1,0 +1,137 @@
+//! Finds the namespaces of a cluster, as far as they can be found from outside.
+//!
+//! Postgres does not tell to which channels another session listens. So there are three sources: the last statement of
+//! each session, which in a Node server is the `LISTEN` of the namespace that was added last; the answers of pgio nodes on
+//! the discovery channel; and the documents in the attachment table. A source that is not available is left out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::cluster::Discovered;
+use crate::postgres::Settings;
+use crate::postgres::health::Examiner;
+use crate::{Cluster, Error, Namespace, Result};
+
+/// How long each source may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What told of a namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::cli) enum Source {
+    /// The last statement of a session.
+    Sessions,
+    /// The answer of a pgio node.
+    Nodes,
+    /// A row of the attachment table.
+    Attachments,
+}
+
+impl Source {
+    pub(in crate::cli) fn name(self) -> &'static str {
+        match self {
+            Self::Sessions => "sessions",
+            Self::Nodes => "nodes",
+            Self::Attachments => "attachments",
+        }
+    }
+}
+
+/// What was found.
+#[derive(Debug, Default)]
+pub(in crate::cli) struct Found {
+    namespaces: BTreeMap<Namespace, BTreeSet<Source>>,
+    is_cut: bool,
+}
+
+impl Found {
+    pub(in crate::cli) fn namespaces(&self) -> impl Iterator<Item = &Namespace> {
+        self.namespaces.keys()
+    }
+
+    /// What told of a namespace. Nothing need tell of `/`, which every server has as a rule.
+    pub(in crate::cli) fn sources(&self, nsp: &Namespace) -> impl Iterator<Item = Source> {
+        self.namespaces.get(nsp).into_iter().flatten().copied()
+    }
+
+    /// Whether there are more.
+    pub(in crate::cli) fn is_cut(&self) -> bool {
+        self.is_cut
+    }
+
+    fn add(&mut self, nsp: Namespace, source: Source) {
+        self.namespaces.entry(nsp).or_default().insert(source);
+    }
+}
+
+/// Looks for namespaces.
+pub(in crate::cli) struct Finder {
+    cluster: Cluster,
+    examiner: Examiner,
+}
+
+impl Finder {
+    pub(in crate::cli) async fn connect(settings: Settings, cluster: &Cluster) -> Result<Self> {
+        let examiner = Examiner::connect(settings, cluster.options().table_name.clone()).await?;
+        Ok(Self { cluster: cluster.clone(), examiner })
+    }
+
+    /// Looks once.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    pub(in crate::cli) async fn find(&self) -> Result<Found> {
+        let mut found = Found::default();
+        let prefix = &self.cluster.options().channel_prefix;
+        let examine = async {
+            // One session, one query after the other.
+            let listening = timeout(PATIENCE, self.examiner.listening()).await;
+            let documents = timeout(PATIENCE, self.examiner.documents()).await;
+            if listening.is_err() || documents.is_err() {
+                self.examiner.abandon_session().await;
+            }
+            (listening, documents)
+        };
+        let ((listening, documents), discovered) =
+            tokio::join!(examine, timeout(PATIENCE, self.cluster.discover()));
+        let of_channel = |channel: &str| {
+            let name = channel.strip_prefix(prefix.as_str())?.strip_prefix('#')?;
+            name.starts_with('/').then(|| Namespace::new(name))
+        };
+        let listening = available(listening)?.unwrap_or_default();
+        for nsp in listening.iter().filter_map(|listening| of_channel(&listening.channel)) {
+            found.add(nsp, Source::Sessions);
+        }
+        let Discovered { namespaces, is_cut } = available(discovered)?.unwrap_or_default();
+        found.is_cut = is_cut;
+        namespaces.into_iter().for_each(|nsp| found.add(nsp, Source::Nodes));
+        for name in available(documents)?.unwrap_or_default().namespaces {
+            found.add(Namespace::new(&name), Source::Attachments);
+        }
+        if !found.namespaces.is_empty() {
+            found.namespaces.entry(Namespace::default()).or_default();
+        }
+        // Postgres takes no others.
+        found.namespaces.retain(|nsp, _| nsp.channel(prefix).is_ok());
+        Ok(found)
+    }
+}
+
+/// What a source says; `None` if it is not available, such as a missing table. Without a connection there is none.
+fn available<T>(answer: std::result::Result<Result<T>, tokio::time::error::Elapsed>) -> Result<Option<T>> {
+    match answer {
+        Ok(Ok(found)) => Ok(Some(found)),
+        Ok(Err(error)) if error.is_disconnected() && !matches!(error, Error::NotificationsNotDelivered) => {
+            Err(error)
+        }
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a source of namespaces is not available");
+            Ok(None)
+        }
+        Err(_) => {
+            tracing::debug!("a source of namespaces does not answer in time");
+            Ok(None)
+        }
+    }
+}

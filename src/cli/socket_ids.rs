@@ -1,0 +1,85 @@
+//! Completes the first characters of socket ids by the sockets that are connected.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures_util::future::try_join_all;
+
+use super::exit::Failure;
+use super::socket_inventory::missing;
+use crate::{Cluster, Emitter, Namespace};
+
+/// How long servers may take to list their sockets.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// How many candidates an error names.
+const SHOWN: usize = 5;
+
+/// The ids of connected sockets that begin with the given texts. Asks the servers only if there are some.
+///
+/// # Errors
+/// A failure that names the first text with which no id or more than one begins, and those of the cluster.
+pub(super) async fn complete(
+    cluster: &Cluster,
+    namespaces: &[Namespace],
+    given: &[String],
+) -> Result<Vec<String>, Failure> {
+    if given.is_empty() {
+        return Ok(Vec::new());
+    }
+    let emitter = Emitter::new(cluster.clone());
+    let operators: Vec<_> =
+        namespaces.iter().map(|nsp| emitter.of(nsp.as_str()).timeout(ANSWER_WITHIN)).collect();
+    let lists = try_join_all(operators.iter().map(|operator| operator.fetch_sockets())).await?;
+    let ids: BTreeSet<&str> =
+        lists.iter().flat_map(|list| &list.answers).map(|answer| answer.value.id.as_str()).collect();
+    let place: Vec<_> = namespaces.iter().map(Namespace::as_str).collect();
+    let found: Result<Vec<_>, _> =
+        given.iter().map(|text| that_begins_with(text, &ids, &place.join(" and "))).collect();
+    found.map_err(|mut reason| {
+        // A server that did not answer may have it.
+        for missing in
+            namespaces.iter().zip(&lists).filter_map(|(nsp, list)| missing(nsp, list, ANSWER_WITHIN))
+        {
+            reason += &format!("; {missing}");
+        }
+        Failure::Other(reason)
+    })
+}
+
+/// The one id that begins so. A whole id is unique, even if others begin with it.
+fn that_begins_with(text: &str, ids: &BTreeSet<&str>, place: &str) -> Result<String, String> {
+    if ids.contains(text) {
+        return Ok(text.to_owned());
+    }
+    let found: Vec<&str> = ids.range(text..).take_while(|id| id.starts_with(text)).copied().collect();
+    match found.as_slice() {
+        [id] => Ok((*id).to_owned()),
+        [] => Err(format!("no socket of {place} has an id that begins with {text}")),
+        ids if ids.len() <= SHOWN => {
+            Err(format!("the ids of several sockets of {place} begin with {text}: {}", ids.join(", ")))
+        }
+        ids => Err(format!(
+            "the ids of several sockets of {place} begin with {text}: {} and {} more",
+            ids[..SHOWN].join(", "),
+            ids.len() - SHOWN
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_one_socket_may_be_meant() {
+        let ids = BTreeSet::from(["-4x", "abc1", "abc2", "abd", "abd1", "b1", "b2", "b3", "b4", "b5", "b6"]);
+        let found = |text| that_begins_with(text, &ids, "/");
+        assert_eq!(found("abc1").as_deref(), Ok("abc1"));
+        assert_eq!(found("-").as_deref(), Ok("-4x"));
+        assert_eq!(found("abd").as_deref(), Ok("abd"), "a whole id");
+        assert_eq!(found("abc").unwrap_err(), "the ids of several sockets of / begin with abc: abc1, abc2");
+        assert!(found("b").unwrap_err().ends_with(": b1, b2, b3, b4, b5 and 1 more"));
+        assert_eq!(found("zz").unwrap_err(), "no socket of / has an id that begins with zz");
+    }
+}

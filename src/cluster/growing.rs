@@ -1,0 +1,120 @@
+//! A subscription to namespaces of which more are added while it is read.
+
+use std::collections::BTreeSet;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_util::Stream;
+use tokio::time::timeout;
+
+use super::{Cluster, Event, Subscription};
+use crate::protocol::{Header, Namespace};
+use crate::{Error, Result};
+
+/// How long Postgres may take to confirm added namespaces.
+const ADD_WITHIN: Duration = Duration::from_secs(5);
+
+/// How many namespaces are read at most.
+const MAX_NAMESPACES: usize = 10_000;
+
+type Wants = Arc<dyn Fn(Option<&Header>) -> bool + Send + Sync>;
+
+/// Reads some namespaces. The messages of each are in order. A loss of the connection is told once.
+pub(crate) struct GrowingSubscription {
+    cluster: Cluster,
+    wants: Wants,
+    namespaces: BTreeSet<Namespace>,
+    /// One for each addition.
+    parts: Vec<Subscription>,
+    /// The part that is read first the next time.
+    turn: usize,
+}
+
+impl GrowingSubscription {
+    /// Subscribes to some namespaces, or to none yet.
+    ///
+    /// # Errors
+    /// Those of [`Cluster::subscribe`].
+    pub(crate) async fn start(
+        cluster: &Cluster,
+        namespaces: &[Namespace],
+        wants: impl Fn(Option<&Header>) -> bool + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let (cluster, wants) = (cluster.clone(), Arc::new(wants));
+        let mut growing = Self { cluster, wants, namespaces: BTreeSet::new(), parts: Vec::new(), turn: 0 };
+        if !namespaces.is_empty() {
+            growing.subscribe(namespaces).await?;
+        }
+        Ok(growing)
+    }
+
+    async fn subscribe(&mut self, namespaces: &[Namespace]) -> Result<()> {
+        let wants = self.wants.clone();
+        self.parts.push(self.cluster.subscribe(namespaces, move |header| wants(header)).await?);
+        self.namespaces.extend(namespaces.iter().cloned());
+        Ok(())
+    }
+
+    /// The namespaces that are read.
+    pub(crate) fn namespaces(&self) -> impl Iterator<Item = &Namespace> {
+        self.namespaces.iter()
+    }
+
+    /// Subscribes to those of these namespaces that are not read yet, and returns them.
+    ///
+    /// # Errors
+    /// Those of [`Cluster::subscribe`], and [`Error::ConnectionLost`] where Postgres does not confirm it within five seconds.
+    pub(crate) async fn add(&mut self, namespaces: &[Namespace]) -> Result<Vec<Namespace>> {
+        let new: BTreeSet<_> = namespaces.iter().filter(|nsp| !self.namespaces.contains(*nsp)).collect();
+        let room = MAX_NAMESPACES.saturating_sub(self.namespaces.len());
+        let new: Vec<_> = new.into_iter().take(room).cloned().collect();
+        if !new.is_empty() {
+            let added = timeout(ADD_WITHIN, self.subscribe(&new)).await;
+            added
+                .map_err(|_| Error::ConnectionLost("added namespaces were not confirmed in time".into()))??;
+        }
+        Ok(new)
+    }
+
+    /// Waits for what comes next; `None` once the cluster's handle is gone, and never while there is no namespace.
+    pub(crate) async fn next(&mut self) -> Option<Event> {
+        poll_fn(|context| {
+            for index in self.order() {
+                // The first part tells of a loss for all.
+                while let Some(Poll::Ready(event)) =
+                    self.parts.get_mut(index).map(|part| Pin::new(part).poll_next(context))
+                {
+                    if index > 0 && matches!(event, Some(Event::Lost(_) | Event::Restored(_))) {
+                        continue;
+                    }
+                    self.turn = index + 1;
+                    return Poll::Ready(event);
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// The next queued event, without waiting.
+    pub(crate) fn try_next(&mut self) -> Option<Event> {
+        for index in self.order() {
+            while let Some(event) = self.parts.get_mut(index).and_then(Subscription::try_next) {
+                if index == 0 || !matches!(event, Event::Lost(_) | Event::Restored(_)) {
+                    self.turn = index + 1;
+                    return Some(event);
+                }
+            }
+        }
+        None
+    }
+
+    /// All parts, from the next turn on.
+    fn order(&self) -> impl Iterator<Item = usize> + use<> {
+        let (count, turn) = (self.parts.len(), self.turn);
+        (0..count).map(move |step| (turn + step) % count)
+    }
+}
