@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 use crate::Value;
 use crate::protocol::Object;
 
-const BINARY: &str = "$binary";
+pub(super) const BINARY: &str = "$binary";
 
 /// Writes a value.
 pub(super) struct Tagged<'a>(pub(super) &'a Value);

@@ -8,7 +8,8 @@ use serde::de::DeserializeOwned;
 use super::Acknowledgements;
 use crate::cluster::{Cluster, Collected, client_said, node_listed};
 use crate::protocol::{
-    Body, BroadcastOptions, EventArgs, Message, Namespace, RemoteSocket, Rooms, Uid, Value, client_event,
+    Body, BroadcastOptions, EventArgs, Message, Namespace, RemoteSocket, Rooms, Uid, Value,
+    check_client_event, client_event,
 };
 use crate::{Error, Receipt, Result};
 
@@ -94,7 +95,12 @@ impl BroadcastOperator {
     /// # Errors
     /// As for [`emit`](Self::emit); those of the database come with the receipt.
     pub async fn enqueue<T: Serialize>(&self, event: &str, args: T) -> Result<Receipt> {
-        let event = client_event(event, Value::args_from_rust(&args)?)?;
+        self.enqueue_event(EventArgs::new(event, Value::args_from_rust(&args)?)).await
+    }
+
+    /// The same for an event with its arguments, which may be the text as it was read.
+    pub(crate) async fn enqueue_event(&self, event: EventArgs) -> Result<Receipt> {
+        check_client_event(&event.event()?)?;
         let message = self.message(event);
         match self.is_durable {
             true => self.cluster.enqueue_durable(&message).await,

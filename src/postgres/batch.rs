@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 
+use foldhash::fast::RandomState;
 use futures_util::future::{self, BoxFuture, FutureExt};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error as PgError, SimpleQueryMessage};
@@ -37,8 +38,8 @@ const NOTIFY_FLUSHED: &str =
 pub(super) struct Batch {
     jobs: Vec<Job>,
     bytes: usize,
-    /// How often each notification is in here, by its hash.
-    repeats: HashMap<u64, u32>,
+    /// How often each notification is in here, by its hash. Two that share one only cost white space.
+    repeats: HashMap<u64, u32, RandomState>,
 }
 
 impl Batch {
@@ -47,13 +48,12 @@ impl Batch {
     /// Postgres delivers equal notifications of one transaction once. White space at the end, which JSON does not see,
     /// makes those differ that are equal.
     pub(super) fn add(&mut self, mut job: Job) -> Option<Job> {
-        if self.jobs.len() >= MAX_MESSAGES || self.bytes >= MAX_BYTES {
+        if self.room() == 0 {
             return Some(job);
         }
         if let Encoded::Inline(text) = &mut job.encoded {
-            let mut hasher = DefaultHasher::new();
-            (&job.channel, &*text).hash(&mut hasher);
-            match self.repeats.entry(hasher.finish()) {
+            let hash = self.repeats.hasher().hash_one((&job.channel, &*text));
+            match self.repeats.entry(hash) {
                 Entry::Vacant(entry) => {
                     entry.insert(0);
                 }
@@ -72,15 +72,20 @@ impl Batch {
         None
     }
 
-    /// Adds the first message, which always fits.
-    pub(super) fn add_first(&mut self, job: Job) {
-        self.bytes += job.bytes();
-        self.jobs.push(job);
+    /// How many more messages it takes; 0 once it is full.
+    pub(super) fn room(&self) -> usize {
+        if self.bytes >= MAX_BYTES { 0 } else { MAX_MESSAGES - self.jobs.len() }
     }
 
-    /// The messages in their order.
-    pub(super) fn into_jobs(self) -> Vec<Job> {
-        self.jobs
+    /// Takes the messages, in their order.
+    pub(super) fn take(&mut self) -> Vec<Job> {
+        self.bytes = 0;
+        self.repeats.clear();
+        std::mem::take(&mut self.jobs)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
     }
 }
 

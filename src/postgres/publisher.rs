@@ -5,6 +5,7 @@
 //! are held back with those behind them on the same channel; all others pass.
 
 mod held;
+mod intake;
 mod queue_relief;
 mod sender;
 
@@ -15,10 +16,10 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::batch::Batch;
 use super::{CheckedTable, Session};
 use crate::protocol::{Channel, Encoded, durable};
 use crate::{Error, Result};
+use intake::Intake;
 use sender::Sender;
 
 /// How many bytes may wait before a producer has to.
@@ -137,7 +138,7 @@ impl Publisher {
         let (announcements, announced) = mpsc::channel(ANNOUNCEMENTS);
         let (told, health) = watch::channel(Publishing::default());
         let sender = Sender::new(session, table, on_loss, told);
-        let task = AbortOnDropHandle::new(tokio::spawn(run(queue, announced, sender)));
+        let task = AbortOnDropHandle::new(tokio::spawn(Intake::new(queue, announced).run(sender)));
         let room = Arc::new(Semaphore::new(QUEUE_BYTES));
         Self { jobs, announcements, room, queued: Arc::default(), health, _task: task.into() }
     }
@@ -187,55 +188,4 @@ impl Publisher {
     pub(crate) fn health(&self) -> Publishing {
         self.health.borrow().clone()
     }
-}
-
-async fn run(mut queue: mpsc::Receiver<Job>, mut announced: mpsc::Receiver<Vec<Job>>, mut sender: Sender) {
-    let mut refused = None;
-    loop {
-        let mut batch = Batch::default();
-        match refused.take() {
-            Some(job) => refused = sender.pass(job).and_then(|job| batch.add(job)),
-            None => tokio::select! {
-                biased;
-                Some(jobs) = announced.recv() => batch = send_full(&mut sender, batch, jobs).await,
-                job = queue.recv() => match job {
-                    // Earlier announcements must not be published later: a goodbye is the last message of a node.
-                    Some(job) => {
-                        if let Ok(jobs) = announced.try_recv() {
-                            batch = send_full(&mut sender, batch, jobs).await;
-                        }
-                        refused = sender.pass(job).and_then(|job| batch.add(job));
-                    }
-                    None => return,
-                },
-                () = sender.held_is_due() => {
-                    sender.try_held().await;
-                    continue;
-                }
-            },
-        }
-        while refused.is_none()
-            && let Ok(job) = queue.try_recv()
-        {
-            if let Ok(jobs) = announced.try_recv() {
-                batch = send_full(&mut sender, batch, jobs).await;
-            }
-            refused = sender.pass(job).and_then(|job| batch.add(job));
-        }
-        sender.send(batch.into_jobs()).await;
-        if sender.held_is_overdue() {
-            sender.try_held().await;
-        }
-    }
-}
-
-/// Adds messages to a batch. One that is full is sent, and another one begun.
-async fn send_full(sender: &mut Sender, mut batch: Batch, jobs: Vec<Job>) -> Batch {
-    for job in jobs {
-        if let Some(job) = batch.add(job) {
-            sender.send(std::mem::take(&mut batch).into_jobs()).await;
-            batch.add_first(job);
-        }
-    }
-    batch
 }

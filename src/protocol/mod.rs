@@ -47,9 +47,7 @@ pub use name::{RequestId, Uid};
 pub use options::{BroadcastOptions, Flags};
 #[cfg(feature = "server")]
 pub(crate) use placeholders::has_placeholder;
-#[cfg(feature = "server")]
-pub(crate) use reserved::check_client_event;
-pub(crate) use reserved::{client_event, server_event};
+pub(crate) use reserved::{check_client_event, client_event, server_event};
 pub use rooms::Rooms;
 pub use summary::Summary;
 pub use value::{Date, Object, Value};

@@ -16,7 +16,6 @@ pub(crate) fn client_event(event: &str, args: Vec<Value>) -> Result<EventArgs> {
 }
 
 /// Whether an event may have that name for clients.
-#[cfg(feature = "server")]
 pub(crate) fn check_client_event(event: &str) -> Result<()> {
     unless_reserved(&FOR_CLIENTS, event)
 }

@@ -9,13 +9,13 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use super::source::{Pace, Source};
-use super::{Emit, Spread, room_map};
+use super::{Emit, room_map};
 use crate::cli::arguments::{Format, Global};
 use crate::cli::event_line::{self, Line, Wanted};
 use crate::cli::exit::Failure;
 use crate::cli::output::{lines::Lines, progress};
 use crate::cli::signals::Signals;
-use crate::protocol::Flags;
+use crate::protocol::{EventArgs, Flags};
 use crate::{BroadcastOperator, Cluster, Emitter, Error, Namespace, Receipt};
 
 /// How many events may be on their way before the oldest has to be committed.
@@ -71,7 +71,7 @@ struct Replay<'a> {
     emit: &'a Emit,
     global: &'a Global,
     cluster: Cluster,
-    namespaces: Arc<[Namespace]>,
+    targets: Arc<Targets>,
     under_way: VecDeque<Sent>,
     progress: ProgressBar,
     start: Instant,
@@ -85,6 +85,40 @@ struct Replay<'a> {
     outranked: u64,
 }
 
+/// Where a line goes that names neither rooms nor a namespace.
+struct Targets {
+    namespaces: Vec<Namespace>,
+    operators: Vec<BroadcastOperator>,
+}
+
+impl Targets {
+    fn new(emit: &Emit, cluster: &Cluster) -> Self {
+        let namespaces = emit.namespaces.list();
+        let bare = Wanted::only(EventArgs::new("", []));
+        let operators = namespaces.iter().map(|nsp| operator(emit, cluster, nsp, &bare)).collect();
+        Self { namespaces, operators }
+    }
+}
+
+/// The sockets that a line is for: those that it names, else those of the command line.
+fn operator(emit: &Emit, cluster: &Cluster, nsp: &Namespace, wanted: &Wanted) -> BroadcastOperator {
+    let rename = |rooms| room_map::apply(&emit.room_map, rooms);
+    let rooms = rename(wanted.rooms.as_deref().unwrap_or(&emit.rooms));
+    let except = rename(wanted.except.as_deref().unwrap_or(&emit.except));
+    let Flags { volatile, compress, .. } = wanted.flags.clone().unwrap_or_default();
+    let mut operator = Emitter::new(cluster.clone()).of(nsp.clone()).to(&*rooms).except(&*except);
+    if volatile.unwrap_or(emit.volatile) {
+        operator = operator.volatile();
+    }
+    if emit.durable {
+        operator = operator.durable();
+    }
+    match compress.or(emit.compress) {
+        Some(compress) => operator.compress(compress),
+        None => operator,
+    }
+}
+
 /// An event on its way.
 struct Sent {
     receipt: Receipt,
@@ -96,8 +130,8 @@ impl<'a> Replay<'a> {
         Self {
             emit,
             global,
+            targets: Arc::new(Targets::new(emit, &cluster)),
             cluster,
-            namespaces: emit.namespaces.list().into(),
             under_way: VecDeque::new(),
             progress,
             start: Instant::now(),
@@ -153,34 +187,27 @@ impl<'a> Replay<'a> {
 
     async fn send(&mut self, wanted: Wanted) -> Result<(), Failure> {
         self.outranked += u64::from(wanted.rooms.is_some() && !self.emit.rooms.is_empty());
-        let listed = self.namespaces.clone();
-        for nsp in self.emit.namespaces_of(&wanted, &listed) {
-            let operator = self.operator(nsp, &wanted);
-            match operator.enqueue(&wanted.event, Spread(&wanted.args)).await {
-                Ok(receipt) => {
-                    self.under_way.push_back(Sent { receipt, line: self.lines });
-                }
-                Err(error) => self.refuse(Failure::from(error).at(&format!("line {}", self.lines)))?,
+        let targets = self.targets.clone();
+        if wanted.is_bare() {
+            for operator in &*targets.operators {
+                self.enqueue(operator, wanted.event.clone()).await?;
+            }
+        } else {
+            for nsp in self.emit.namespaces_of(&wanted, &targets.namespaces) {
+                let operator = operator(self.emit, &self.cluster, nsp, &wanted);
+                self.enqueue(&operator, wanted.event.clone()).await?;
             }
         }
         self.settle(UNDER_WAY).await
     }
 
-    fn operator(&self, nsp: &Namespace, wanted: &Wanted) -> BroadcastOperator {
-        let rename = |rooms| room_map::apply(&self.emit.room_map, rooms);
-        let rooms = rename(wanted.rooms.as_deref().unwrap_or(&self.emit.rooms));
-        let except = rename(wanted.except.as_deref().unwrap_or(&self.emit.except));
-        let Flags { volatile, compress, .. } = wanted.flags.clone().unwrap_or_default();
-        let mut operator = Emitter::new(self.cluster.clone()).of(nsp.as_str()).to(&*rooms).except(&*except);
-        if volatile.unwrap_or(self.emit.volatile) {
-            operator = operator.volatile();
-        }
-        if self.emit.durable {
-            operator = operator.durable();
-        }
-        match compress.or(self.emit.compress) {
-            Some(compress) => operator.compress(compress),
-            None => operator,
+    async fn enqueue(&mut self, operator: &BroadcastOperator, event: EventArgs) -> Result<(), Failure> {
+        match operator.enqueue_event(event).await {
+            Ok(receipt) => {
+                self.under_way.push_back(Sent { receipt, line: self.lines });
+                Ok(())
+            }
+            Err(error) => self.refuse(Failure::from(error).at(&format!("line {}", self.lines))),
         }
     }
 

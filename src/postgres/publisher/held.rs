@@ -98,6 +98,10 @@ impl Held {
         self.jobs.push_front(job);
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
     /// All that is held, when the lock has gone or is given up.
     pub(super) fn take_all(&mut self) -> VecDeque<Job> {
         std::mem::take(self).jobs

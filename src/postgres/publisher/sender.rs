@@ -1,5 +1,6 @@
 //! Sends batches, and decides whether a failed batch is retried.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -72,8 +73,15 @@ impl Sender {
         Self { session, table, on_loss, health, held: Held::default(), queue_relief: QueueRelief::default() }
     }
 
-    /// Holds a message back that has to stay behind others; gives it back where it may go.
-    pub(super) fn pass(&mut self, job: Job) -> Option<Job> {
+    /// Holds messages back that have to stay behind others; returns those that may go.
+    pub(super) fn pass_all(&mut self, mut jobs: Vec<Job>) -> Vec<Job> {
+        if !self.held.is_empty() {
+            jobs = jobs.into_iter().filter_map(|job| self.pass(job)).collect();
+        }
+        jobs
+    }
+
+    fn pass(&mut self, job: Job) -> Option<Job> {
         match self.held.pass(job) {
             HoldOutcome::Free(job) => Some(job),
             HoldOutcome::Held => None,
@@ -114,32 +122,37 @@ impl Sender {
                 self.held.try_later(now);
             }
             outcome => {
-                let rest = self.held.take_all();
-                self.settle(vec![first], outcome).await;
+                let mut rest = VecDeque::from(self.held.take_all());
+                let sent = self.settle(vec![first], outcome).await;
+                finish_all(sent, &Ok(()));
                 let mut batch = Batch::default();
-                for job in rest {
+                while let Some(job) = rest.pop_front() {
                     // The table may be locked again meanwhile.
                     let Some(job) = self.pass(job) else { continue };
-                    if let Some(next) = batch.add(job) {
-                        self.send(std::mem::take(&mut batch).into_jobs()).await;
-                        batch.add_first(next);
+                    if let Some(job) = batch.add(job) {
+                        rest.push_front(job);
+                        let sent = self.send(batch.take()).await;
+                        finish_all(sent, &Ok(()));
                     }
                 }
-                self.send(batch.into_jobs()).await;
+                let sent = self.send(batch.take()).await;
+                finish_all(sent, &Ok(()));
             }
         }
     }
 
-    /// Sends the messages of a batch, and tells each caller what became of it.
-    pub(super) async fn send(&mut self, jobs: Vec<Job>) {
+    /// Sends the messages of a batch, and tells the callers of those that fail or are held. Returns those that are committed,
+    /// whose callers have to be told.
+    #[must_use = "their callers wait"]
+    pub(super) async fn send(&mut self, jobs: Vec<Job>) -> Vec<Job> {
         if jobs.is_empty() {
-            return;
+            return jobs;
         }
         let outcome = self.attempt(&jobs, LockPatience::Long).await;
-        self.settle(jobs, outcome).await;
+        self.settle(jobs, outcome).await
     }
 
-    async fn settle(&mut self, mut jobs: Vec<Job>, mut outcome: Result<(), Failed>) {
+    async fn settle(&mut self, mut jobs: Vec<Job>, mut outcome: Result<(), Failed>) -> Vec<Job> {
         let start = Instant::now();
         let (mut pause, longest) = BACKOFF;
         let mut reached_the_server_at_once = true;
@@ -147,29 +160,30 @@ impl Sender {
             let failed = match outcome {
                 Ok(()) => {
                     self.no_trouble();
-                    return finish_all(jobs, &Ok(()));
+                    return jobs;
                 }
                 Err(failed) => failed,
             };
             match failed {
                 Failed::Refused(error) => {
                     self.no_trouble();
-                    return match jobs.len() {
+                    match jobs.len() {
                         1 => finish_all(jobs, &Err(error)),
                         _ => self.send_each(jobs).await,
-                    };
+                    }
+                    return Vec::new();
                 }
                 Failed::Locked => {
                     self.no_trouble();
                     jobs = self.held.hold(Instant::now(), jobs);
                     if jobs.is_empty() {
-                        return;
+                        return jobs;
                     }
                 }
                 Failed::QueueFull(error) => {
                     self.trouble(PublishFault::QueueFull);
                     if start.elapsed() >= QUEUE_FULL_FOR {
-                        return finish_all(jobs, &Err(error));
+                        return fail_all(jobs, &error);
                     }
                     self.queue_relief.start(&self.session);
                     sleep(pause).await;
@@ -177,13 +191,13 @@ impl Sender {
                 }
                 Failed::NotSent(error) | Failed::InDoubt(error, None) if self.on_loss == OnLoss::Fail => {
                     self.trouble(PublishFault::Disconnected(error.clone()));
-                    return finish_all(jobs, &Err(error));
+                    return fail_all(jobs, &error);
                 }
                 Failed::NotSent(error) => {
                     reached_the_server_at_once = false;
                     self.trouble(PublishFault::Disconnected(error.clone()));
                     if self.is_hopeless(start, &error) {
-                        return finish_all(jobs, &Err(error));
+                        return fail_all(jobs, &error);
                     }
                     sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
                     pause = longest.min(pause * 2);
@@ -191,7 +205,7 @@ impl Sender {
                 Failed::InDoubt(error, doubt) => {
                     self.trouble(PublishFault::Disconnected(error.clone()));
                     if self.is_hopeless(start, &error) {
-                        return finish_all(jobs, &Err(error));
+                        return fail_all(jobs, &error);
                     }
                     let identity = jobs.iter().find_map(Job::identity).map(<[u8]>::to_vec);
                     let arrived = match &identity {
@@ -201,11 +215,11 @@ impl Sender {
                     match arrived {
                         Some(true) => {
                             self.no_trouble();
-                            return finish_all(jobs, &Ok(()));
+                            return jobs;
                         }
                         Some(false) => {}
                         // A durable event is for once: better told as failed than sent twice.
-                        None if identity.is_some() => return finish_all(jobs, &Err(error)),
+                        None if identity.is_some() => return fail_all(jobs, &error),
                         None => {
                             let count = jobs.len() as u64;
                             self.health.send_modify(|health| health.maybe_twice += count);
@@ -409,6 +423,13 @@ fn patience(jobs: &[Job]) -> Duration {
     ANSWER_WITHIN + Duration::from_secs((bytes / LEAST_SPEED) as u64)
 }
 
-fn finish_all(jobs: Vec<Job>, outcome: &Result<()>) {
+/// Tells all callers the same.
+pub(super) fn finish_all(jobs: Vec<Job>, outcome: &Result<()>) {
     jobs.into_iter().for_each(|job| job.finish(outcome.clone()));
+}
+
+/// Tells all callers that it failed; none is left that is committed.
+fn fail_all(jobs: Vec<Job>, error: &Error) -> Vec<Job> {
+    finish_all(jobs, &Err(error.clone()));
+    Vec::new()
 }

@@ -7,10 +7,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use jsonwebtoken::Algorithm;
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse};
-use jsonwebtoken::{Algorithm, DecodingKey};
-use openssl::bn::{BigNum, BigNumContext};
-use openssl::ec::{EcGroup, EcKey, PointConversionForm};
+use openssl::bn::BigNum;
+use openssl::ec::{EcGroup, EcKey};
 use openssl::error::ErrorStack;
 use openssl::nid::Nid;
 use openssl::pkey::{Id, PKey, Public};
@@ -19,6 +19,7 @@ use serde_json::Value as Json;
 
 use super::fingerprint::Fingerprint;
 use super::key_text::KeyText;
+use super::signature::SignatureKey;
 use crate::{Error, Result};
 
 /// The largest number of keys in a set. A token without a key id is tried with each that fits its algorithm.
@@ -48,7 +49,7 @@ enum Form {
 
 /// One key.
 pub(super) struct VerifyingKey {
-    pub(super) key: DecodingKey,
+    pub(super) key: SignatureKey,
     /// The algorithms that the key may verify. Never empty.
     pub(super) algorithms: Vec<Algorithm>,
     pub(super) fingerprint: Fingerprint,
@@ -75,7 +76,6 @@ impl JwtKey {
     }
 
     fn open(path: &Path, form: Form) -> Result<Self> {
-        choose_provider();
         let keys = RwLock::new(form.read(path)?);
         Ok(Self(Arc::new(Source { path: path.into(), form, keys })))
     }
@@ -112,7 +112,7 @@ impl VerifyingKey {
     pub(super) fn secret(secret: &[u8]) -> Self {
         use Algorithm::{HS256, HS384, HS512};
         Self {
-            key: DecodingKey::from_secret(secret),
+            key: SignatureKey::Secret(secret.to_owned()),
             algorithms: vec![HS256, HS384, HS512],
             fingerprint: Fingerprint::of(secret),
             id: None,
@@ -120,7 +120,7 @@ impl VerifyingKey {
     }
 
     /// `None` for a key of a kind that is not supported.
-    fn public(key: &PKey<Public>) -> Result<Option<Self>, String> {
+    fn public(key: PKey<Public>) -> Result<Option<Self>, String> {
         let bits = key.bits();
         if key.id() == Id::RSA && !RSA_BITS.contains(&bits) {
             let (least, most) = (RSA_BITS.start(), RSA_BITS.end());
@@ -129,25 +129,19 @@ impl VerifyingKey {
         Self::usable(key).map_err(|error| format!("holds a key that cannot be used: {error}"))
     }
 
-    fn usable(public: &PKey<Public>) -> Result<Option<Self>, ErrorStack> {
-        let (key, algorithms) = match public.id() {
-            Id::RSA => (DecodingKey::from_rsa_der(&public.rsa()?.public_key_to_der_pkcs1()?), RSA.to_vec()),
-            Id::EC => {
-                let ec = public.ec_key()?;
-                let algorithm = match ec.group().curve_name() {
-                    Some(Nid::X9_62_PRIME256V1) => Algorithm::ES256,
-                    Some(Nid::SECP384R1) => Algorithm::ES384,
-                    _ => return Ok(None),
-                };
-                let (form, mut context) = (PointConversionForm::UNCOMPRESSED, BigNumContext::new()?);
-                let point = ec.public_key().to_bytes(ec.group(), form, &mut context)?;
-                (DecodingKey::from_ec_der(&point), vec![algorithm])
-            }
-            Id::ED25519 => (DecodingKey::from_ed_der(&public.raw_public_key()?), vec![Algorithm::EdDSA]),
+    fn usable(key: PKey<Public>) -> Result<Option<Self>, ErrorStack> {
+        let algorithms = match key.id() {
+            Id::RSA => RSA.to_vec(),
+            Id::EC => match key.ec_key()?.group().curve_name() {
+                Some(Nid::X9_62_PRIME256V1) => vec![Algorithm::ES256],
+                Some(Nid::SECP384R1) => vec![Algorithm::ES384],
+                _ => return Ok(None),
+            },
+            Id::ED25519 => vec![Algorithm::EdDSA],
             _ => return Ok(None),
         };
-        let fingerprint = Fingerprint::of(&public.public_key_to_der()?);
-        Ok(Some(Self { key, algorithms, fingerprint, id: None }))
+        let fingerprint = Fingerprint::of(&key.public_key_to_der()?);
+        Ok(Some(Self { key: SignatureKey::Public(key), algorithms, fingerprint, id: None }))
     }
 
     pub(super) fn single(text: &str) -> Result<Self, String> {
@@ -158,7 +152,7 @@ impl VerifyingKey {
         let pem = pem.as_bytes();
         let pkcs1 = || Rsa::public_key_from_pem_pkcs1(pem).and_then(PKey::from_rsa);
         let key = PKey::public_key_from_pem(pem).or_else(|_| pkcs1()).ok();
-        let key = key.as_ref().map(Self::public).transpose()?.flatten();
+        let key = key.map(Self::public).transpose()?.flatten();
         key.ok_or_else(|| {
             "holds no public RSA or EC key that can be read (-----BEGIN PUBLIC KEY-----)".into()
         })
@@ -181,7 +175,7 @@ fn key_of_set(jwk: Jwk) -> Result<Option<VerifyingKey>, String> {
         return Ok(None);
     }
     let Some(key) = public_key(&jwk.algorithm) else { return Ok(None) };
-    let Some(mut key) = VerifyingKey::public(&key)? else { return Ok(None) };
+    let Some(mut key) = VerifyingKey::public(key)? else { return Ok(None) };
     if let Some(own) = jwk.common.key_algorithm {
         // An algorithm of another kind of key leaves none.
         let own = Algorithm::try_from(own).ok();
@@ -191,7 +185,7 @@ fn key_of_set(jwk: Jwk) -> Result<Option<VerifyingKey>, String> {
     Ok((!key.algorithms.is_empty()).then_some(key))
 }
 
-/// OpenSSL checks what jsonwebtoken takes as it is: that a point is on its curve, and the size of an RSA key.
+/// The key of these numbers. OpenSSL checks that a point is on its curve.
 fn public_key(parameters: &AlgorithmParameters) -> Option<PKey<Public>> {
     let bytes = |part: &String| BASE64_URL_SAFE_NO_PAD.decode(part).ok();
     let number = |part| BigNum::from_slice(&bytes(part)?).ok();
@@ -214,14 +208,6 @@ fn public_key(parameters: &AlgorithmParameters) -> Option<PKey<Public>> {
             PKey::public_key_from_raw_bytes(&bytes(&key.x)?, Id::ED25519).ok()
         }
         _ => None,
-    }
-}
-
-/// Chooses AWS-LC for the signatures of this process, unless the application has chosen something else. Without a choice,
-/// jsonwebtoken would panic in an application that has built it with two kinds of cryptography.
-fn choose_provider() {
-    if jsonwebtoken::crypto::aws_lc::DEFAULT_PROVIDER.install_default().is_err() {
-        tracing::trace!("another JWT crypto provider is already installed");
     }
 }
 
@@ -270,6 +256,8 @@ impl fmt::Debug for JwtKey {
 
 #[cfg(test)]
 mod tests {
+    use openssl::bn::BigNumContext;
+    use openssl::ec::PointConversionForm;
     use serde_json::json;
 
     use super::*;

@@ -5,6 +5,7 @@ mod jwt;
 mod key_text;
 mod keys;
 pub(super) mod refusal_pace;
+mod signature;
 mod signed_token;
 mod tokens;
 

@@ -1,7 +1,8 @@
 //! A signed JSON Web Token (RFC 7515): what may be read of it before its signature is verified, and its claims after that.
 //!
-//! The `jsonwebtoken` crate reads the header and verifies the signature. Its `decode` would check the claims too, but it takes a
-//! `sub` that is an array for broken JSON, and allows a token one second after it has expired.
+//! The `jsonwebtoken` crate reads the header, and OpenSSL verifies the signature. The crate's `decode` would check the claims
+//! too, but it takes a `sub` that is an array for broken JSON, and allows a token one second after it has expired. OpenSSL is
+//! here for TLS; a second cryptographic library would cost every process 0.9 MiB.
 
 use std::str::FromStr;
 
@@ -40,11 +41,9 @@ impl<'a> SignedToken<'a> {
         }
         let (message, signature) = self.token.rsplit_once('.').ok_or(Refusal::Malformed)?;
         let (_, claims) = message.split_once('.').ok_or(Refusal::Malformed)?;
-        match jsonwebtoken::crypto::verify(signature, message.as_bytes(), &key.key, self.algorithm) {
-            Ok(true) => serde_json::from_slice(&decode(claims)?).map_err(|_| Refusal::Malformed),
-            Ok(false) => Err(Refusal::BadSignature),
-            // The signature is not in base64.
-            Err(_) => Err(Refusal::Malformed),
+        match key.key.verifies(self.algorithm, message.as_bytes(), &decode(signature)?) {
+            true => serde_json::from_slice(&decode(claims)?).map_err(|_| Refusal::Malformed),
+            false => Err(Refusal::BadSignature),
         }
     }
 }
@@ -231,7 +230,7 @@ mod tests {
         let private = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
         let pem = private.public_key_to_pem().unwrap();
         let public = VerifyingKey::single(std::str::from_utf8(&pem).unwrap()).unwrap();
-        // jsonwebtoken pins the kind of a key too.
+        // The kind of a key is checked twice.
         let mut mistaken = VerifyingKey::secret(text.as_bytes());
         mistaken.algorithms = vec![Algorithm::RS256, Algorithm::HS256];
         let forge = |algorithm: &str, secret: &[u8]| {

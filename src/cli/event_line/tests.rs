@@ -1,0 +1,150 @@
+//! What tail prints, emit reads.
+
+use proptest::prelude::*;
+
+use super::read::{as_text, as_values};
+use super::*;
+use crate::Namespace;
+use crate::protocol::{EventArgs, Flags, Message, MessageKind, Uid};
+
+fn event(line: &str) -> Wanted {
+    match parse(line).unwrap() {
+        Line::Event(wanted) => wanted,
+        Line::Other(kind) => panic!("{kind}"),
+    }
+}
+
+#[test]
+fn both_forms_are_read() {
+    let short = event(r#"["ping", 1, {"$binary": "AQ=="}]"#);
+    assert_eq!(short.event, EventArgs::new("ping", [1.into(), Value::Binary(vec![1].into())]));
+    assert_eq!((short.namespace, short.rooms), (None, None));
+
+    let line = r#"{"time":"2026-01-31T12:00:00.123Z","namespace":"/a","uid":"u","type":"broadcast","event":"e",
+        "args":["<>"],"rooms":["r1"],"except":[],"flags":{"volatile":true},"requestId":null,
+        "attachment":{"id":"12","bytes":9023}}"#;
+    let full = event(line);
+    assert_eq!(full.namespace, Some(Namespace::new("a")));
+    assert_eq!(full.rooms, Some(vec!["r1".into()]));
+    assert_eq!(full.except, Some(vec![]));
+    assert_eq!(full.flags.unwrap().volatile, Some(true));
+    assert!(full.time.is_some());
+}
+
+#[test]
+fn text_without_bytes_is_kept_as_it_is() {
+    for (line, text) in [
+        (r#"["e"]"#, r#"["e"]"#),
+        (r#" ["e", 1e2, {"a": [null]}] "#, r#"["e", 1e2, {"a": [null]}]"#),
+        (r#"{"event":"e"}"#, r#"["e"]"#),
+        (r#"{"event":"e","args":[ ]}"#, r#"["e"]"#),
+        (r#"{"args":[1,"\u00e9"],"event":"\"","rooms":["r"]}"#, r#"["\"",1,"\u00e9"]"#),
+    ] {
+        let Some(Line::Event(wanted)) = as_text(line) else { panic!("{line}") };
+        assert_eq!(wanted.event.as_json(), Some(text), "{line}");
+    }
+    let deep = format!("[\"e\",{}{}]", "[".repeat(200), "]".repeat(200));
+    for line in [
+        r#"["e",{"$binary":"AQ=="}]"#,
+        r#"{"event":"e","args":[[{"$binary":"AQ=="}]]}"#,
+        r#"["\ud800"]"#,
+        &deep,
+    ] {
+        assert_eq!(as_text(line), None, "{line}");
+        assert!(as_values(line).is_ok(), "{line}");
+    }
+    for line in [r#"["e",1e999]"#, r#"["e"] x"#, r#"["e",01]"#, r#"{"event":"e","args":null}"#, "[1]"] {
+        assert_eq!(as_text(line), None, "{line}");
+        assert!(as_values(line).is_err(), "{line}");
+    }
+}
+
+#[test]
+fn other_kinds_and_nonsense_are_told_apart() {
+    assert_eq!(parse(r#"{"type":"heartbeat","uid":"u"}"#), Ok(Line::Other(MessageKind::Heartbeat)));
+    for (bad, reason) in [
+        ("", "not JSON"),
+        ("{", "not JSON"),
+        ("1", "neither"),
+        ("[]", "first item"),
+        ("[1]", "first item"),
+        ("{}", "no \"event\""),
+        (r#"{"event":1}"#, "string"),
+        (r#"{"type":"nonsense"}"#, "unknown type"),
+        (r#"{"event":"e","args":[{"$binary":"?"}]}"#, "base64"),
+        (r#"{"type":"broadcast","attachment":{"id":"1","missing":true}}"#, "missing"),
+    ] {
+        let error = parse(bad).unwrap_err();
+        assert!(error.contains(reason), "{bad}: {error}");
+    }
+}
+
+/// Any value that a broadcast can hold; an object that looks like bytes would arrive as bytes.
+fn any_value() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::Bool),
+        (-(1_i64 << 53)..=1 << 53).prop_map(Value::Int),
+        any::<f64>()
+            .prop_filter("JSON has no others", |f| f.is_finite() && f.fract() != 0.0)
+            .prop_map(Value::Float),
+        any::<String>().prop_map(Value::String),
+        any::<Vec<u8>>().prop_map(|bytes| Value::Binary(bytes.into())),
+    ];
+    leaf.prop_recursive(4, 30, 5, |inner| {
+        let key = any::<String>().prop_filter("bytes", |key| key != "$binary");
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..5).prop_map(Value::Array),
+            prop::collection::vec((key, inner), 0..5)
+                .prop_map(|entries| Value::Object(entries.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn what_tail_prints_emit_reads(
+        name: String,
+        args in prop::collection::vec(any_value(), 0..4),
+        rooms: Vec<String>,
+        except: Vec<String>,
+        timeout: Option<u32>,
+    ) {
+        let nsp = Namespace::new("/a");
+        let flags = Flags { timeout: timeout.map(u64::from), ..Flags::default() };
+        let opts = BroadcastOptions { rooms, except, flags };
+        let body = Body::Broadcast {
+            opts: opts.clone(), event: EventArgs::new(&name, args.clone()), request_id: None,
+        };
+        let received = Received {
+            time: std::time::SystemTime::UNIX_EPOCH,
+            backend: None,
+            channel: nsp.channel("socket.io").unwrap(),
+            text: String::new(),
+            attachment: None,
+            content: Content::Message(Message { uid: Uid::emitter(), nsp: nsp.clone(), body }),
+            is_replayed: false,
+        };
+        let line = serde_json::to_string(&EventLine(&received)).unwrap();
+        let read = event(&line);
+        prop_assert_eq!((read.event, read.namespace), (EventArgs::new(&name, args), Some(nsp)));
+        prop_assert_eq!((read.rooms, read.except, read.flags), (Some(opts.rooms), Some(opts.except), Some(opts.flags)));
+    }
+
+    #[test]
+    fn no_line_makes_it_panic(line: String, name: String, value in any_value()) {
+        let damaged = serde_json::to_string(&Tagged(&value)).unwrap();
+        for line in [
+            format!(r#"{{"event":{name:?},"args":{damaged},"rooms":{damaged},"flags":{damaged}}}"#),
+            format!(r#"{{"event":{name:?},"args":[{damaged}]}}"#),
+            format!(r#"["e",{damaged}]"#),
+            line,
+        ] {
+            parse(&line).ok();
+            // What is kept as text means what it means as values.
+            if let Some(kept) = as_text(&line) {
+                prop_assert_eq!(as_values(&line), Ok(kept));
+            }
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Events whose text can travel as it was read: JSON without `$binary`, which any peer understands.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use crate::cli::tagged::BINARY;
+use crate::protocol::EventArgs;
+
+/// The event of a line `["event", ...args]`. `None` where the line has to be read as a value.
+pub(super) fn array(line: &str) -> Option<EventArgs> {
+    let line = line.trim_ascii();
+    if !line.starts_with('[') || !is_plain(line, Items { first_is_a_name: true }) {
+        return None;
+    }
+    EventArgs::from_json(line.to_owned()).ok()
+}
+
+/// The event of that name with these arguments.
+pub(super) fn with_args(event: &str, args: PlainArgs<'_>) -> Result<EventArgs, String> {
+    let mut text = serde_json::to_string(&[event]).map_err(|e| e.to_string())?;
+    let args = args.0.map_or("", |args| args.get().trim_ascii());
+    let items = args.strip_prefix('[').and_then(|args| args.strip_suffix(']')).unwrap_or_default();
+    if !items.trim_ascii().is_empty() {
+        text.pop();
+        text.push(',');
+        text.push_str(items);
+        text.push(']');
+    }
+    EventArgs::from_json(text).map_err(|e| e.to_string())
+}
+
+/// The text of a list of arguments, none of which is bytes.
+#[derive(Default)]
+pub(super) struct PlainArgs<'a>(Option<&'a RawValue>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for PlainArgs<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <&RawValue>::deserialize(deserializer)?;
+        match is_plain(text.get(), Items { first_is_a_name: false }) {
+            true => Ok(Self(Some(text))),
+            false => Err(D::Error::custom("arguments to be read as values")),
+        }
+    }
+}
+
+/// Whether the text is a list that is read without an error and holds no bytes. The parser's own limits hold: on depth, on
+/// numbers, and on surrogates without a partner, which [`Value`](crate::Value) replaces.
+fn is_plain(text: &str, items: Items) -> bool {
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    deserializer.deserialize_seq(items).is_ok() && deserializer.end().is_ok()
+}
+
+/// Goes through the items of a list.
+struct Items {
+    first_is_a_name: bool,
+}
+
+impl<'de> Visitor<'de> for Items {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        if self.first_is_a_name {
+            items.next_element_seed(Name)?.ok_or_else(|| A::Error::custom("no name"))?;
+        }
+        while items.next_element_seed(Plain)?.is_some() {}
+        Ok(())
+    }
+}
+
+/// Goes through a string, without a copy of it.
+#[derive(Clone, Copy)]
+struct Name;
+
+impl<'de> DeserializeSeed<'de> for Name {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Name {
+    /// Whether it is the key that stands for bytes.
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<bool, E> {
+        Ok(text == BINARY)
+    }
+}
+
+/// Goes through a value, without building it.
+#[derive(Clone, Copy)]
+struct Plain;
+
+impl<'de> DeserializeSeed<'de> for Plain {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Plain {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON without bytes")
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        while items.next_element_seed(self)?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
+        while let Some(is_bytes) = entries.next_key_seed(Name)? {
+            if is_bytes {
+                return Err(A::Error::custom("bytes"));
+            }
+            entries.next_value_seed(self)?;
+        }
+        Ok(())
+    }
+}
