@@ -105,6 +105,11 @@ async fn drive(
             packet = transport.receive(), if held.is_none() => {
                 silent_at = deadline();
                 match packet? {
+                    // Nothing is received meanwhile that would show that the server lives.
+                    Packet::Ping if patience < SEND_TIMEOUT => match timeout(patience, transport.pong()).await {
+                        Ok(outcome) => outcome?,
+                        Err(_) => return Err(silent(patience)),
+                    },
                     Packet::Ping => in_time(transport.pong()).await?,
                     Packet::Close => return Err(Trouble::Away("the server closed the connection".into())),
                     Packet::Noop => {}
@@ -112,10 +117,14 @@ async fn drive(
                 }
             }
             () = until(silent_at), if held.is_none() => {
-                return Err(Trouble::Away(format!("the server has been silent for {patience:.0?}")));
+                return Err(silent(patience));
             }
         }
     }
+}
+
+fn silent(patience: Duration) -> Trouble {
+    Trouble::Away(format!("the server has been silent for {patience:.0?}"))
 }
 
 async fn in_time(send: impl Future<Output = Result<(), Trouble>>) -> Result<(), Trouble> {
@@ -129,5 +138,42 @@ async fn until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => sleep_until(deadline).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::engine::Session;
+    use super::*;
+
+    /// A server that sends a ping, and then stands still.
+    struct StandsStill(Session);
+
+    impl EngineTransport for StandsStill {
+        fn session(&self) -> &Session {
+            &self.0
+        }
+
+        async fn receive(&mut self) -> Result<Packet, Trouble> {
+            Ok(Packet::Ping)
+        }
+
+        async fn send(&mut self, _: Outgoing) -> Result<(), Trouble> {
+            std::future::pending().await
+        }
+
+        async fn pong(&mut self) -> Result<(), Trouble> {
+            std::future::pending().await
+        }
+
+        async fn close(self) {}
+    }
+
+    #[tokio::test]
+    async fn a_server_that_does_not_take_a_pong_is_silent() {
+        let session = r#"0{"sid":"s","pingInterval":30,"pingTimeout":20}"#;
+        let mut driver = Driver::start(StandsStill(Session::read(session).unwrap()));
+        let end = timeout(Duration::from_secs(5), driver.next()).await.expect("it is noticed in time");
+        assert_eq!(end.unwrap_err(), Trouble::Away("the server has been silent for 50ms".into()));
     }
 }

@@ -320,6 +320,14 @@ function only(label, extra, said) {
   return el("td", "name", button);
 }
 
+/** A server, and from where it is connected to Postgres. */
+function server(node) {
+  const cell = only(node.uid, { node: node.uid }, `of ${node.uid}`);
+  const client = [node.application, node.address].filter(Boolean).join(" at ");
+  if (client) cell.append(el("div", "dim", client));
+  return cell;
+}
+
 function showOnly(extra, said) {
   lists.sockets.extra = extra;
   const clear = el("button", "", "Show all");
@@ -337,8 +345,8 @@ function showOnly(extra, said) {
 
 const lists = {
   servers: new List("servers", "/api/nodes", "nodes", (nodes) => table(
-    [["Server", ""], ["Namespace", "nsp"], ["Round trip", "number"], ["Heard", "number"], ["Sockets", "number"], ["Application", ""], ["Address", ""]],
-    nodes.map((node) => [only(node.uid, { node: node.uid }, `of ${node.uid}`), nsp(node.namespace), number(node.rttMs === null ? "–" : `${node.rttMs} ms`), number(`${time(node.lastSeenSeconds)} ago`), number(count(node.sockets)), name(node.application ?? "–"), name(node.address ?? "–")]),
+    [["Server", ""], ["Namespace", "nsp"], ["Round trip", "number"], ["Heard", "number"], ["Sockets", "number"]],
+    nodes.map((node) => [server(node), nsp(node.namespace), number(node.rttMs === null ? "–" : `${node.rttMs} ms`), number(`${time(node.lastSeenSeconds)} ago`), number(count(node.sockets))]),
     "No server is live.",
   )),
   rooms: new List("rooms", "/api/rooms", "rooms", (rooms) => table(
