@@ -106,8 +106,8 @@ COUNT ?= 1000000
 fuzz: ## Run the fuzz targets on mutants of their corpus, with any compiler: COUNT=1000000 SEED=1
 	$(CARGO) run --release --locked --manifest-path fuzz/Cargo.toml --bin drive -- $(COUNT) $(SEED)
 
-bench: $(NODE_MODULES) ## Measure it beside the Node emitter and psql
-	$(CARGO) bench --locked --features cli --bench peers
+bench: $(NODE_MODULES) ## Measure it beside the Node packages, psql and pgbench; writes docs/benchmarks.md, its chart and bench/results.json
+	$(CARGO) bench --locked --features cli --bench peers -- --write
 
 bench-sql: ## Measure what emitting from SQL adds to a transaction
 	$(CARGO) bench --locked --features cli --profile dev --bench sql

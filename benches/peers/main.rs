@@ -5,14 +5,17 @@
 //! Every number comes from whole programs as their users run them; pgio is the release build. Rounds are interleaved, so
 //! that a machine that gets slower or faster meanwhile does it to all. Medians.
 
+mod chart;
 mod cleanup;
 mod clients;
+mod floor;
 mod idle;
 mod latency;
 mod one_shot;
 mod programs;
 mod publishing;
 mod report;
+mod results;
 mod rooms;
 mod server;
 mod serving;
@@ -36,6 +39,9 @@ const AS_INSTALLED: [(&str, &str); 5] = [
 struct Arguments {
     /// What to measure, in this order [default: everything]
     parts: Vec<Part>,
+    /// Write bench/results.json, docs/benchmarks.md and its chart anew.
+    #[arg(long)]
+    write: bool,
     /// What cargo says to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
@@ -54,7 +60,7 @@ enum Part {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let Arguments { parts, .. } = Arguments::parse();
+    let Arguments { parts, write, .. } = Arguments::parse();
     let parts = if parts.is_empty() { Part::value_variants() } else { &parts };
     let runtime = tokio::runtime::Runtime::new()?;
     let builder =
@@ -77,5 +83,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     runtime.block_on(server.stop())?;
+    if write {
+        results::write(&report::run())?;
+    }
     Ok(())
 }

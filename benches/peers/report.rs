@@ -1,9 +1,11 @@
 //! What is printed.
 
 use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::programs::Programs;
+use super::results::{Figure, Run, Section};
 
 /// How long something took that was done many times.
 pub struct Times {
@@ -29,45 +31,89 @@ pub fn machine(programs: &Programs) -> io::Result<()> {
     let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
     let model = model.map_or("an unknown processor", |(_, model)| model);
     let cores = std::thread::available_parallelism()?;
-    println!("{cores} cores of {model}");
-    println!("pgio {}, release build", env!("CARGO_PKG_VERSION"));
-    println!("@socket.io/postgres-emitter 0.1.1 with pg on Node {}", programs.node);
-    println!("{}", programs.psql.as_deref().unwrap_or("psql is not installed: its lines are left out"));
-    println!("one Postgres on this machine, with its default settings (fsync on);");
-    println!("pgio publishes with synchronous_commit off, the others leave it on");
+    let machine = [
+        format!("{cores} cores of {model}"),
+        format!("pgio {}, release build", env!("CARGO_PKG_VERSION")),
+        format!("@socket.io/postgres-emitter 0.1.1 with pg on Node {}", programs.node),
+        programs.psql.clone().unwrap_or_else(|| "psql is not installed: its lines are left out".into()),
+        "one Postgres on this machine, with its default settings (fsync on);".into(),
+        "pgio publishes with synchronous_commit off, the others leave it on".into(),
+    ];
+    machine.iter().for_each(|line| println!("{line}"));
+    run().machine.extend(machine);
     Ok(())
 }
 
 /// What comes next.
 pub fn heading(text: &str) {
     println!("\n{text}");
+    run().sections.push(Section { title: text.into(), figures: Vec::new() });
 }
 
 /// A rate, and the command that had it.
 pub fn rate(name: &str, rate: f64, command: &str) {
-    println!("  {name:<42}{:>12} events/s\n      {command}", thousands(rate));
+    record(Figure::one(name, "events/s", rate, command));
+}
+
+/// The median of several rates, with the lowest and the highest. Returns the median.
+pub fn rates(name: &str, rates: &mut [f64], command: &str) -> f64 {
+    several(name, "events/s", rates, command)
+}
+
+/// The median of several processor times a delivery, in microseconds. Returns it.
+pub fn processor_times(name: &str, times: &mut [f64], command: &str) -> f64 {
+    several(name, "µs", times, command)
 }
 
 /// A time, and the command that took it.
 pub fn time(name: &str, time: Duration, command: &str) {
-    println!("  {name:<42}{:>12.1} ms\n      {command}", time.as_secs_f64() * 1000.0);
+    record(Figure::one(name, "ms", time.as_secs_f64() * 1000.0, command));
 }
 
 /// How many bytes of memory a process has.
 pub fn memory(name: &str, bytes: f64, command: &str) {
-    println!("  {name:<42}{:>12.1} MiB\n      {command}", bytes / (1 << 20) as f64);
+    record(Figure::one(name, "MiB", bytes / f64::from(1 << 20), command));
 }
 
 /// Several counts, and the command that they belong to.
 pub fn figures(name: &str, figures: &[(&str, i64)], command: &str) {
-    let figures: Vec<_> =
+    let counts: Vec<_> =
         figures.iter().map(|(what, count)| format!("{} {what}", thousands(*count as f64))).collect();
-    println!("  {name:<26}{}\n      {command}", figures.join(", "));
+    println!("  {name:<26}{}\n      {command}", counts.join(", "));
+    for (what, count) in figures {
+        keep(Figure::one(name, what, *count as f64, command));
+    }
 }
 
 /// How one compares with another.
 pub fn ratio(text: &str, ratio: f64) {
     println!("  {text:<42}{ratio:>12.2}");
+    keep(Figure::one(text, "ratio", ratio, ""));
+}
+
+/// The median of several values of a unit.
+fn several(name: &str, unit: &str, values: &mut [f64], command: &str) -> f64 {
+    let middle = median(values);
+    let spread = values.first().copied().zip(values.last().copied());
+    record(Figure { spread, ..Figure::one(name, unit, middle, command) });
+    middle
+}
+
+fn record(figure: Figure) {
+    println!("{figure}");
+    keep(figure);
+}
+
+fn keep(figure: Figure) {
+    if let Some(section) = run().sections.last_mut() {
+        section.figures.push(figure);
+    }
+}
+
+/// What this run has measured so far.
+pub fn run() -> MutexGuard<'static, Run> {
+    static RUN: Mutex<Run> = Mutex::new(Run { machine: Vec::new(), sections: Vec::new() });
+    RUN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The one in the middle.
@@ -76,7 +122,7 @@ pub fn median<T: Copy + PartialOrd>(values: &mut [T]) -> T {
     values[values.len() / 2]
 }
 
-fn thousands(number: f64) -> String {
+pub fn thousands(number: f64) -> String {
     let digits = format!("{number:.0}");
     let mut text = String::new();
     for (i, digit) in digits.chars().enumerate() {

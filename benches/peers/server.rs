@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use super::programs::Programs;
 
@@ -32,6 +33,17 @@ impl Server {
         let address = said["address"].as_str();
         server.address = address.ok_or_else(|| io::Error::other("the server did not start"))?.to_owned();
         Ok(server)
+    }
+
+    /// The processor time that it has taken so far.
+    pub fn processor_time(&self) -> io::Result<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.process.id()))?;
+        // The name of the program may hold anything, but ends with the last parenthesis.
+        let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+        let ticks: u64 =
+            fields.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+        // The kernel counts in hundredths of a second for every program.
+        Ok(Duration::from_millis(ticks * 10))
     }
 
     /// Resident bytes.

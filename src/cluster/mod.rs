@@ -59,6 +59,8 @@ use crate::postgres::{
 };
 #[cfg(feature = "cli")]
 use crate::postgres::{Backend, backends};
+#[cfg(feature = "cli")]
+use crate::protocol::Encoded;
 use crate::protocol::{Body, Channel, Header, Message, MessageKind, Namespace, Uid};
 use crate::{Error, Result};
 #[cfg(feature = "adapter")]
@@ -183,6 +185,12 @@ impl Cluster {
     pub async fn enqueue_durable(&self, message: &Message) -> Result<Receipt> {
         let channel = self.channel(&message.nsp)?;
         let encoded = message.encode_durable(&channel)?;
+        self.0.publisher.enqueue(channel, encoded, false).await
+    }
+
+    /// The same for a message that is encoded already, and is no heartbeat.
+    #[cfg(feature = "cli")]
+    pub(crate) async fn enqueue_encoded(&self, channel: Channel, encoded: Encoded) -> Result<Receipt> {
         self.0.publisher.enqueue(channel, encoded, false).await
     }
 

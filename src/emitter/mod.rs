@@ -2,6 +2,8 @@
 
 mod acknowledgements;
 mod operator;
+#[cfg(feature = "cli")]
+mod prepared;
 
 use std::time::Duration;
 
@@ -9,6 +11,8 @@ use serde::Serialize;
 
 pub use acknowledgements::Acknowledgements;
 pub use operator::BroadcastOperator;
+#[cfg(feature = "cli")]
+pub(crate) use prepared::PreparedBroadcast;
 
 use crate::cluster::{AdapterOptions, Cluster, Collected, server_said};
 use crate::postgres::Settings;

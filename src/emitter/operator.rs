@@ -6,7 +6,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::Acknowledgements;
+#[cfg(feature = "cli")]
+use super::prepared::PreparedBroadcast;
 use crate::cluster::{Cluster, Collected, client_said, node_listed};
+#[cfg(feature = "cli")]
+use crate::protocol::BroadcastTemplate;
 use crate::protocol::{
     Body, BroadcastOptions, EventArgs, Message, Namespace, RemoteSocket, Rooms, Uid, Value,
     check_client_event, client_event,
@@ -18,7 +22,7 @@ use crate::{Error, Receipt, Result};
 #[derive(Debug, Clone)]
 #[must_use = "it does nothing until something is emitted or done"]
 pub struct BroadcastOperator {
-    cluster: Cluster,
+    pub(super) cluster: Cluster,
     nsp: Namespace,
     opts: BroadcastOptions,
     timeout: Option<Duration>,
@@ -106,6 +110,15 @@ impl BroadcastOperator {
             true => self.cluster.enqueue_durable(&message).await,
             false => self.cluster.enqueue(&message).await,
         }
+    }
+
+    /// The same sockets for many events whose text is known: what all of them share is encoded once.
+    #[cfg(feature = "cli")]
+    pub(crate) fn prepare(self) -> Result<PreparedBroadcast> {
+        let channel = self.nsp.channel(&self.cluster.options().channel_prefix)?;
+        let message = self.message(EventArgs::new("", []));
+        let template = (!self.is_durable).then(|| BroadcastTemplate::of(&message)).transpose()?;
+        Ok(PreparedBroadcast { operator: self, channel, template })
     }
 
     /// Sends several events, in order, as a batch: as few transactions as possible. Returns when all are committed.

@@ -23,6 +23,8 @@ mod placeholders;
 mod reserved;
 mod rooms;
 mod summary;
+#[cfg(feature = "cli")]
+mod template;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -50,5 +52,7 @@ pub(crate) use placeholders::has_placeholder;
 pub(crate) use reserved::{check_client_event, client_event, server_event};
 pub use rooms::Rooms;
 pub use summary::Summary;
+#[cfg(feature = "cli")]
+pub(crate) use template::BroadcastTemplate;
 pub use value::{Date, Object, Value};
 pub use wire::{Document, Encoded, MAX_DOCUMENT_BYTES, MAX_INLINE_BYTES};

@@ -15,11 +15,15 @@ use crate::cli::event_line::{self, Line, Wanted};
 use crate::cli::exit::Failure;
 use crate::cli::output::{lines::Lines, progress};
 use crate::cli::signals::Signals;
+use crate::emitter::PreparedBroadcast;
 use crate::protocol::{EventArgs, Flags};
 use crate::{BroadcastOperator, Cluster, Emitter, Error, Namespace, Receipt};
 
 /// How many events may be on their way before the oldest has to be committed.
 const UNDER_WAY: usize = 8192;
+
+/// How many of these are waited for at once.
+const AT_ONCE: usize = 2048;
 
 /// How often the progress is redrawn, in lines.
 const REDRAW: u64 = 512;
@@ -36,7 +40,7 @@ pub(super) async fn run(
 ) -> Result<(), Failure> {
     let progress = progress::bytes(global, source.size);
     let mut signals = Signals::listen()?;
-    let mut replay = Replay::new(emit, global, cluster, progress);
+    let mut replay = Replay::new(emit, global, cluster, progress)?;
     let watched = replay.cluster.clone();
     let mut outcome = tokio::select! {
         outcome = replay.all(&mut source) => outcome,
@@ -88,16 +92,22 @@ struct Replay<'a> {
 /// Where a line goes that names neither rooms nor a namespace.
 struct Targets {
     namespaces: Vec<Namespace>,
-    operators: Vec<BroadcastOperator>,
+    prepared: Vec<PreparedBroadcast>,
 }
 
 impl Targets {
-    fn new(emit: &Emit, cluster: &Cluster) -> Self {
+    fn new(emit: &Emit, cluster: &Cluster) -> crate::Result<Self> {
         let namespaces = emit.namespaces.list();
         let bare = Wanted::only(EventArgs::new("", []));
-        let operators = namespaces.iter().map(|nsp| operator(emit, cluster, nsp, &bare)).collect();
-        Self { namespaces, operators }
+        let prepare = |nsp| operator(emit, cluster, nsp, &bare).prepare();
+        let prepared = namespaces.iter().map(prepare).collect::<Result<_, _>>()?;
+        Ok(Self { namespaces, prepared })
     }
+}
+
+/// Where an error is.
+fn line(number: u64) -> String {
+    format!("line {number}")
 }
 
 /// The sockets that a line is for: those that it names, else those of the command line.
@@ -122,15 +132,35 @@ fn operator(emit: &Emit, cluster: &Cluster, nsp: &Namespace, wanted: &Wanted) ->
 /// An event on its way.
 struct Sent {
     receipt: Receipt,
+    outcome: Option<crate::Result<()>>,
     line: u64,
 }
 
+impl Sent {
+    /// Waits for the outcome, which stays known.
+    async fn wait(&mut self) -> crate::Result<()> {
+        match &self.outcome {
+            Some(outcome) => outcome.clone(),
+            None => {
+                let outcome = (&mut self.receipt).await;
+                self.outcome = Some(outcome.clone());
+                outcome
+            }
+        }
+    }
+}
+
 impl<'a> Replay<'a> {
-    fn new(emit: &'a Emit, global: &'a Global, cluster: Cluster, progress: ProgressBar) -> Self {
-        Self {
+    fn new(
+        emit: &'a Emit,
+        global: &'a Global,
+        cluster: Cluster,
+        progress: ProgressBar,
+    ) -> crate::Result<Self> {
+        Ok(Self {
             emit,
             global,
-            targets: Arc::new(Targets::new(emit, &cluster)),
+            targets: Arc::new(Targets::new(emit, &cluster)?),
             cluster,
             under_way: VecDeque::new(),
             progress,
@@ -141,7 +171,7 @@ impl<'a> Replay<'a> {
             bad: 0,
             other: 0,
             outranked: 0,
-        }
+        })
     }
 
     async fn all(&mut self, source: &mut Source) -> Result<(), Failure> {
@@ -151,12 +181,11 @@ impl<'a> Replay<'a> {
                 // Before waiting for a line that may be long in coming: a failure must not wait as well.
                 self.settle(0).await?;
             }
-            let at = format!("line {}", self.lines + 1);
             let (parsed, bytes) = match source.next().await {
                 Ok(Some((line, bytes))) if line.trim().is_empty() => (Ok(None), bytes),
                 Ok(Some((line, bytes))) => (event_line::parse(line).map(Some), bytes),
                 Ok(None) => return Ok(()),
-                Err(error) => return Err(Failure::file(&at, &error)),
+                Err(error) => return Err(Failure::file(line(self.lines + 1), &error)),
             };
             self.lines += 1;
             match parsed {
@@ -166,7 +195,10 @@ impl<'a> Replay<'a> {
                     pace.wait(wanted.time).await;
                     self.send(wanted).await?;
                 }
-                Err(reason) => self.refuse(Failure::Other(reason).at(&at))?,
+                Err(reason) => self.refuse(Failure::Other(reason).at(&line(self.lines)))?,
+            }
+            if self.progress.is_hidden() {
+                continue;
             }
             self.progress.inc(bytes);
             if self.lines.is_multiple_of(REDRAW) {
@@ -188,46 +220,64 @@ impl<'a> Replay<'a> {
     async fn send(&mut self, wanted: Wanted) -> Result<(), Failure> {
         self.outranked += u64::from(wanted.rooms.is_some() && !self.emit.rooms.is_empty());
         let targets = self.targets.clone();
-        if wanted.is_bare() {
-            for operator in &*targets.operators {
-                self.enqueue(operator, wanted.event.clone()).await?;
+        if let (true, Some((last, others))) = (wanted.is_bare(), targets.prepared.split_last()) {
+            for prepared in others {
+                let queued = prepared.enqueue(wanted.event.clone()).await;
+                self.note(queued)?;
             }
+            let queued = last.enqueue(wanted.event).await;
+            self.note(queued)?;
         } else {
             for nsp in self.emit.namespaces_of(&wanted, &targets.namespaces) {
                 let operator = operator(self.emit, &self.cluster, nsp, &wanted);
-                self.enqueue(&operator, wanted.event.clone()).await?;
+                let queued = operator.enqueue_event(wanted.event.clone()).await;
+                self.note(queued)?;
             }
         }
         self.settle(UNDER_WAY).await
     }
 
-    async fn enqueue(&mut self, operator: &BroadcastOperator, event: EventArgs) -> Result<(), Failure> {
-        match operator.enqueue_event(event).await {
+    /// Notes what became of an event of the current line.
+    fn note(&mut self, queued: crate::Result<Receipt>) -> Result<(), Failure> {
+        match queued {
             Ok(receipt) => {
-                self.under_way.push_back(Sent { receipt, line: self.lines });
+                self.under_way.push_back(Sent { receipt, outcome: None, line: self.lines });
                 Ok(())
             }
-            Err(error) => self.refuse(Failure::from(error).at(&format!("line {}", self.lines))),
+            Err(error) => self.refuse(Failure::from(error).at(&line(self.lines))),
         }
     }
 
     /// Waits until at most so many are in progress. The publisher sends again what a loss of the connection concerns, in its
     /// order, for as long as it was asked to.
     async fn settle(&mut self, at_most: usize) -> Result<(), Failure> {
-        while self.under_way.len() > at_most
-            && let Some(oldest) = self.under_way.front_mut()
-        {
-            // In its place, so that an interruption here does not lose count of it.
-            let outcome = (&mut oldest.receipt).await;
-            let Some(Sent { line, .. }) = self.under_way.pop_front() else { break };
-            match outcome {
-                Ok(()) => self.sent += 1,
-                Err(error) if error.is_disconnected() => {
-                    self.lost += u64::from(matches!(error, Error::ConnectionLost(_)));
-                    return Err(error.into());
-                }
-                Err(error) => self.refuse(Failure::from(error).at(&format!("line {line}")))?,
+        while self.under_way.len() > at_most {
+            // A later one first: those before it are done by then, which spares a wake-up for each.
+            let count = self.under_way.len().min(if at_most == 0 { 1 } else { AT_ONCE });
+            if let Some(last) = self.under_way.get_mut(count - 1) {
+                // It is counted in its turn.
+                drop(last.wait().await);
             }
+            for _ in 0..count {
+                // In its place, so that an interruption here does not lose count of it.
+                let Some(oldest) = self.under_way.front_mut() else { break };
+                let outcome = oldest.wait().await;
+                let Some(Sent { line, .. }) = self.under_way.pop_front() else { break };
+                self.finish(line, outcome)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts an event that is not in progress any more.
+    fn finish(&mut self, line: u64, outcome: crate::Result<()>) -> Result<(), Failure> {
+        match outcome {
+            Ok(()) => self.sent += 1,
+            Err(error) if error.is_disconnected() => {
+                self.lost += u64::from(matches!(error, Error::ConnectionLost(_)));
+                return Err(error.into());
+            }
+            Err(error) => self.refuse(Failure::from(error).at(&self::line(line)))?,
         }
         Ok(())
     }

@@ -1,6 +1,5 @@
 //! Sends batches, and decides whether a failed batch is retried.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -122,7 +121,7 @@ impl Sender {
                 self.held.try_later(now);
             }
             outcome => {
-                let mut rest = VecDeque::from(self.held.take_all());
+                let mut rest = self.held.take_all();
                 let sent = self.settle(vec![first], outcome).await;
                 finish_all(sent, &Ok(()));
                 let mut batch = Batch::default();

@@ -1,0 +1,45 @@
+//! What Postgres itself can do: `pgbench`, whose transactions hold as many notifications as `psql`'s.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use super::programs::{Programs, successful};
+use super::publishing::TRANSACTION;
+
+/// How long it runs, in seconds.
+const SECONDS: u32 = 3;
+
+/// How many notifications a second one session commits. `None` where `pgbench` is not installed.
+pub fn notifications_per_second(programs: &Programs) -> io::Result<Option<f64>> {
+    let Some(pgbench) = pgbench() else { return Ok(None) };
+    let script = programs.file("floor.sql");
+    // Numbers that differ, as Postgres delivers equal notifications of a transaction once.
+    let before = r#"{"uid":"emitter","nsp":"/","type":3,"data":{"opts":{"rooms":["r1"],"except":[],"flags":{}},"packet":{"type":2,"data":["tick","#;
+    std::fs::write(
+        &script,
+        format!(
+            "SELECT pg_notify('socket.io#/', '{before}' || n || ']}}}}}}') FROM generate_series(1, {TRANSACTION}) n;"
+        ),
+    )?;
+    let mut command = Command::new(pgbench);
+    command.args(["-n", "-M", "prepared", "-T", &SECONDS.to_string(), "-f"]).arg(&script).arg(programs.url());
+    let output = command.stderr(Stdio::null()).output()?;
+    successful(&command, output.status)?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let rate =
+        text.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse::<f64>().ok());
+    let rate = rate.ok_or_else(|| io::Error::other("pgbench printed no rate"))?;
+    Ok(Some(rate * TRANSACTION as f64))
+}
+
+/// From the path, or where Debian puts it.
+fn pgbench() -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let of_debian = versions.map(|version| version.path().join("bin"));
+    std::env::split_paths(&path)
+        .chain(of_debian)
+        .map(|folder| folder.join("pgbench"))
+        .find(|file| file.is_file())
+}

@@ -1,0 +1,65 @@
+//! The text of broadcasts that differ in nothing but the event.
+
+use super::{Encoded, MAX_INLINE_BYTES, Message, json};
+use crate::{Error, Result};
+
+/// A broadcast without its event.
+pub(crate) struct BroadcastTemplate {
+    before: String,
+    after: String,
+}
+
+/// The event whose place is looked for: no room or namespace is written so, as quotation marks in them are escaped.
+const PLACE: &str = r#""data":[""]"#;
+
+impl BroadcastTemplate {
+    /// The template of a broadcast whose event has an empty name and no arguments.
+    ///
+    /// # Errors
+    /// [`Error::Encode`] for any other message.
+    pub(crate) fn of(message: &Message) -> Result<Self> {
+        let text = json::write(&message.document())?;
+        let place = text.find(PLACE).ok_or_else(|| Error::Encode("no place for an event".into()))?;
+        let (before, after) = (place + r#""data":"#.len(), place + PLACE.len());
+        Ok(Self { before: text[..before].into(), after: text[after..].into() })
+    }
+
+    /// The message with the text of an event, where it has less than `threshold` bytes, as
+    /// [`encode`](Message::encode) would give it.
+    pub(crate) fn inline(&self, event: &str, threshold: usize) -> Option<Encoded> {
+        let bytes = self.before.len() + event.len() + self.after.len();
+        if bytes >= threshold.min(MAX_INLINE_BYTES) {
+            return None;
+        }
+        // A notification that is sent twice in a transaction gets a few characters more.
+        let mut text = String::with_capacity(bytes + 2);
+        text.push_str(&self.before);
+        text.push_str(event);
+        text.push_str(&self.after);
+        Some(Encoded::Inline(text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{Body, BroadcastOptions, EventArgs, Uid};
+
+    #[test]
+    fn a_filled_template_is_the_encoded_message() {
+        let rooms = [r#""data":[""]"#, r#"\""#, "ü"];
+        for opts in [BroadcastOptions::default(), BroadcastOptions::default().to(rooms).except("x")] {
+            let message = |event| {
+                let body = Body::Broadcast { opts: opts.clone(), event, request_id: None };
+                Message::new(Uid::emitter(), r#"/"data":[""]"#, body)
+            };
+            let template = BroadcastTemplate::of(&message(EventArgs::new("", []))).unwrap();
+            let text = r#"["e", 1, {"a": "<>"}]"#;
+            let whole = message(EventArgs::from_json(text.into()).unwrap()).encode(8000).unwrap();
+            let Encoded::Inline(inline) = &whole else { panic!("{whole:?}") };
+            assert_eq!(template.inline(text, 8000).as_ref(), Some(&whole));
+            assert_eq!(template.inline(text, inline.len()), None);
+            assert!(template.inline(text, inline.len() + 1).is_some());
+        }
+    }
+}
