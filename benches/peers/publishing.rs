@@ -63,6 +63,8 @@ pub fn run(programs: &Programs) -> io::Result<()> {
 /// Larger events, and those with bytes, which go through the attachment table.
 fn other_sizes(programs: &Programs) -> io::Result<()> {
     report::heading("Publishing other events to a room");
+    let mut init = programs.pgio();
+    time(init.args(["attachments", "init", "--quiet"]))?;
     let text = |bytes: usize| format!("\"{}\"", "x".repeat(bytes));
     let sizes = [
         ("1 KB of text", text(1_000), 100_000),
