@@ -32,7 +32,7 @@ impl Intake {
 
     /// Sends what comes, until the queue is closed and empty.
     pub(super) async fn run(mut self, mut sender: Sender) {
-        // Those whose callers are not told yet.
+        // Those whose callers are not told yet: they are as soon as anything but the next batch is waited for.
         let mut committed = Vec::new();
         loop {
             self.fill();
@@ -51,11 +51,13 @@ impl Intake {
             }
             // Earlier announcements must not be published later: a goodbye is the last message of a node.
             if let Ok(jobs) = self.announced.try_recv() {
+                finish_all(std::mem::take(&mut committed), &Ok(()));
                 announce(&mut sender, jobs).await;
             }
             let jobs = sender.pass_all(self.batch.take());
             committed = self.fill_during(sender.send(jobs), committed).await;
             if sender.held_is_overdue() {
+                finish_all(std::mem::take(&mut committed), &Ok(()));
                 sender.try_held().await;
             }
         }
