@@ -9,6 +9,9 @@ const WIDTH: usize = 720;
 const GROUP: usize = 74;
 const LONGEST: f64 = 460.0;
 
+/// The units of what is drawn. Counts of what Postgres does are not: others make it write as well.
+const UNITS: [&str; 4] = ["events/s", "ms", "MiB", "µs"];
+
 const STYLE: &str = "text{font:13px system-ui,sans-serif;fill:#1f2328}.t{font-weight:600}.n{fill:#8c959f}.p{fill:#1a7f37}\
 @media(prefers-color-scheme:dark){text{fill:#e6edf3}.n{fill:#6e7681}.p{fill:#3fb950}}";
 
@@ -52,7 +55,7 @@ fn line(svg: &mut String, text: std::fmt::Arguments<'_>) {
 fn pair(section: &Section) -> Option<(&str, &Figure, &Figure)> {
     let of = |names: &[&str]| {
         let is = |figure: &&Figure| names.iter().any(|name| figure.name.starts_with(name));
-        section.figures.iter().filter(|figure| figure.unit != "ratio").find(is)
+        section.figures.iter().filter(|figure| UNITS.contains(&figure.unit.as_str())).find(is)
     };
     let (node, pgio) = (of(&["Node", "npm emitter"])?, of(&["pgio"])?);
     (node.unit == pgio.unit).then_some((&section.title, node, pgio))
