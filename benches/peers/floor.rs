@@ -1,9 +1,9 @@
 //! What Postgres itself can do: `pgbench`, whose transactions hold as many notifications as `psql`'s.
 
 use std::io;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use super::pgbench;
 use super::programs::{Programs, successful};
 use super::publishing::TRANSACTION;
 
@@ -12,7 +12,7 @@ const SECONDS: u32 = 3;
 
 /// How many notifications a second one session commits. `None` where `pgbench` is not installed.
 pub fn notifications_per_second(programs: &Programs) -> io::Result<Option<f64>> {
-    let Some(pgbench) = pgbench() else { return Ok(None) };
+    let Some(pgbench) = pgbench::find() else { return Ok(None) };
     let script = programs.file("floor.sql");
     // Numbers that differ, as Postgres delivers equal notifications of a transaction once.
     let before = r#"{"uid":"emitter","nsp":"/","type":3,"data":{"opts":{"rooms":["r1"],"except":[],"flags":{}},"packet":{"type":2,"data":["tick","#;
@@ -31,15 +31,4 @@ pub fn notifications_per_second(programs: &Programs) -> io::Result<Option<f64>> 
         text.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse::<f64>().ok());
     let rate = rate.ok_or_else(|| io::Error::other("pgbench printed no rate"))?;
     Ok(Some(rate * TRANSACTION as f64))
-}
-
-/// From the path, or where Debian puts it.
-fn pgbench() -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let of_debian = versions.map(|version| version.path().join("bin"));
-    std::env::split_paths(&path)
-        .chain(of_debian)
-        .map(|folder| folder.join("pgbench"))
-        .find(|file| file.is_file())
 }

@@ -12,6 +12,8 @@ mod floor;
 mod idle;
 mod latency;
 mod one_shot;
+#[path = "../shared/pgbench.rs"]
+mod pgbench;
 mod programs;
 mod publishing;
 mod report;

@@ -1,9 +1,11 @@
 //! What emitting from SQL costs: the time that a small event adds to a transaction, by pgbench with and without it, and the
 //! time of larger ones. `make bench-sql` runs it, on a private Postgres of its own.
 
+#[path = "../shared/pgbench.rs"]
+mod pgbench;
+
 use std::error::Error;
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -101,18 +103,9 @@ fn small(url: &str, rounds: usize) -> Result<()> {
     Ok(())
 }
 
-/// `pgbench`, from the path or where Debian puts it.
-fn find_pgbench() -> Result<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let directories = std::env::split_paths(&path).chain(versions.map(|version| version.path().join("bin")));
-    let found = directories.map(|directory| directory.join("pgbench")).find(|program| program.exists());
-    found.ok_or_else(|| "pgbench is not installed".into())
-}
-
 /// The mean time of a transaction, in microseconds.
 fn pgbench(url: &str, script: &str) -> Result<f64> {
-    let mut child = Command::new(find_pgbench()?)
+    let mut child = Command::new(pgbench::find().ok_or("pgbench is not installed")?)
         .args([
             "--no-vacuum",
             "--protocol=prepared",

@@ -104,10 +104,8 @@ async fn announce(sender: &mut Sender, jobs: Vec<Job>) {
     while let Some(job) = rest.pop_front() {
         if let Some(job) = batch.add(job) {
             rest.push_front(job);
-            let sent = sender.send(batch.take()).await;
-            finish_all(sent, &Ok(()));
+            sender.send_and_tell(batch.take()).await;
         }
     }
-    let sent = sender.send(batch.take()).await;
-    finish_all(sent, &Ok(()));
+    sender.send_and_tell(batch.take()).await;
 }

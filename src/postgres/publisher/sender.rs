@@ -130,12 +130,10 @@ impl Sender {
                     let Some(job) = self.pass(job) else { continue };
                     if let Some(job) = batch.add(job) {
                         rest.push_front(job);
-                        let sent = self.send(batch.take()).await;
-                        finish_all(sent, &Ok(()));
+                        self.send_and_tell(batch.take()).await;
                     }
                 }
-                let sent = self.send(batch.take()).await;
-                finish_all(sent, &Ok(()));
+                self.send_and_tell(batch.take()).await;
             }
         }
     }
@@ -149,6 +147,12 @@ impl Sender {
         }
         let outcome = self.attempt(&jobs, LockPatience::Long).await;
         self.settle(jobs, outcome).await
+    }
+
+    /// Sends the messages of a batch, and tells all callers.
+    pub(super) async fn send_and_tell(&mut self, jobs: Vec<Job>) {
+        let committed = self.send(jobs).await;
+        finish_all(committed, &Ok(()));
     }
 
     async fn settle(&mut self, mut jobs: Vec<Job>, mut outcome: Result<(), Failed>) -> Vec<Job> {
