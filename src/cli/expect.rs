@@ -72,7 +72,7 @@ pub(super) async fn warn_of_nobody(global: &Global, targets: &[(Namespace, Broad
     let operators: Vec<_> = targets.iter().map(|(_, operator)| operator.clone().timeout(GLANCE)).collect();
     match try_join_all(operators.iter().map(BroadcastOperator::fetch_sockets)).await {
         Ok(lists) if lists.iter().all(|list| list.answers.is_empty() && list.is_complete()) => {
-            global.warn(&format!("there are no sockets that match: {which}"));
+            global.warn(&format!("no socket matches {which}"));
         }
         Ok(_) => {}
         Err(error) => tracing::debug!(%error, "which sockets match is not known"),

@@ -1,26 +1,36 @@
-//! Connects according to the settings: tries the hosts in order, with or without TLS.
+//! Connects according to the settings: tries the hosts in turn or staggered, with or without TLS.
 
 use std::future::poll_fn;
 use std::task::Poll;
+use std::time::Duration;
 
 use futures_util::future::{Either, select};
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use postgres_native_tls::TlsStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_postgres::config::{self, SslNegotiation};
 use tokio_postgres::{Client, Config, Connection, Socket};
 
 use super::failure::{ConnectFailure, Verdict};
 use super::session_setup;
-use super::settings::{Address, Host, Parameters, Settings, SslMode, TargetSession};
+use super::settings::{Address, Host, HostOrder, Parameters, Settings, SslMode, TargetSession};
 use super::tls::{LazyTls, check_files};
 use crate::{Error, Result};
 
 pub(crate) type PgConnection = Connection<Socket, TlsStream<Socket>>;
 
+/// How long after one host the next one is tried, where hosts are tried side by side. As in "Happy Eyeballs", RFC 8305,
+/// section 5.
+const STAGGER: Duration = Duration::from_millis(250);
+
+/// When a host that failed is tried again, while another one has not answered.
+const TRY_AGAIN_AFTER: Duration = Duration::from_millis(250);
+
 type Connected = (Client, PgConnection);
 
 impl Settings {
-    /// Connects to the first host that will do. The session does not end while it is idle, whatever
+    /// Connects to the first suitable host. The session does not end while it is idle, whatever
     /// `idle_session_timeout` the role or the database has.
     ///
     /// # Errors
@@ -37,23 +47,19 @@ impl Settings {
         }
         let mut failures = Vec::new();
         for wanted in wanted_sessions(parameters.target_session) {
-            failures.clear();
-            for host in &hosts {
-                match parameters.try_host(host, *wanted).await {
-                    Ok((client, connection)) => {
-                        session_setup::set_up(&client, &connection);
-                        return Ok((client, connection));
-                    }
-                    Err(failure) => {
-                        tracing::debug!(%host, reason = failure.reason, "no connection");
-                        let is_final = matches!(failure.verdict, Verdict::Refused { .. });
-                        failures.push((*host, failure));
-                        // As in libpq: after a refusal the next host does not get the same name and password.
-                        if is_final {
-                            return Err(summary(failures));
-                        }
-                    }
+            let outcome = match parameters.host_order {
+                HostOrder::Sequential => parameters.try_in_turn(&hosts, *wanted).boxed().await,
+                HostOrder::Staggered => parameters.try_staggered(&hosts, *wanted).boxed().await,
+            };
+            failures = match outcome {
+                Ok((client, connection)) => {
+                    session_setup::set_up(&client, &connection);
+                    return Ok((client, connection));
                 }
+                Err(failures) => failures,
+            };
+            if failures.iter().any(|(_, failure)| failure.is_refusal()) {
+                break;
             }
         }
         Err(summary(failures))
@@ -82,8 +88,11 @@ fn wanted_sessions(target: TargetSession) -> &'static [TargetSession] {
     }
 }
 
+/// The hosts without a suitable session, each with its reason.
+type Failures<'a> = Vec<(&'a Host, ConnectFailure)>;
+
 /// One error for all hosts: a refusal decides, else the first host that may take a connection later.
-fn summary(mut failures: Vec<(&Host, ConnectFailure)>) -> Error {
+fn summary(mut failures: Failures<'_>) -> Error {
     let target = failures.iter().map(|(host, _)| host.to_string()).collect::<Vec<_>>().join(", ");
     let reason = match failures.as_slice() {
         [(_, failure)] => failure.reason.clone(),
@@ -111,7 +120,82 @@ fn summary(mut failures: Vec<(&Host, ConnectFailure)>) -> Error {
 }
 
 impl Parameters {
+    /// Tries one host after the other.
+    async fn try_in_turn<'a>(
+        &self,
+        hosts: &[&'a Host],
+        wanted: TargetSession,
+    ) -> Result<Connected, Failures<'a>> {
+        let mut failures = Vec::new();
+        for host in hosts {
+            match self.try_host(host, wanted).await {
+                Ok(connected) => return Ok(connected),
+                Err(failure) => {
+                    let is_refusal = failure.is_refusal();
+                    failures.push((*host, failure));
+                    // As in libpq: after a refusal the next host does not get the same name and password.
+                    if is_refusal {
+                        break;
+                    }
+                }
+            }
+        }
+        Err(failures)
+    }
+
+    /// Tries the hosts side by side, each [`STAGGER`] after the one before it or as soon as that one fails; the first
+    /// suitable session wins. While a host keeps it waiting, the others are tried again: one of them may be promoted.
+    /// Fails when every host has failed at least once.
+    async fn try_staggered<'a>(
+        &self,
+        hosts: &[&'a Host],
+        wanted: TargetSession,
+    ) -> Result<Connected, Failures<'a>> {
+        let mut failures: Vec<_> = hosts.iter().map(|_| None).collect();
+        let mut attempts = FuturesUnordered::new();
+        let attempt = |index: usize, pause: Duration| async move {
+            sleep(pause).await;
+            (index, self.try_host(hosts[index], wanted).await)
+        };
+        let mut begun = 0;
+        while failures.iter().any(Option::is_none) {
+            if begun < hosts.len() {
+                attempts.push(attempt(begun, Duration::ZERO));
+                begun += 1;
+            }
+            let next = attempts.next();
+            let ended = match begun < hosts.len() {
+                true => timeout(STAGGER, next).await.ok().flatten(),
+                false => next.await,
+            };
+            match ended {
+                Some((_, Ok(connected))) => return Ok(connected),
+                Some((index, Err(failure))) => {
+                    if !failure.is_refusal() {
+                        attempts.push(attempt(index, TRY_AGAIN_AFTER));
+                    }
+                    failures[index] = Some(failure);
+                }
+                None => {}
+            }
+        }
+        Err(hosts
+            .iter()
+            .copied()
+            .zip(failures)
+            .filter_map(|(host, failure)| Some((host, failure?)))
+            .collect())
+    }
+
     async fn try_host(&self, host: &Host, wanted: TargetSession) -> Result<Connected, ConnectFailure> {
+        let outcome = self.try_tls_modes(host, wanted).await;
+        if let Err(failure) = &outcome {
+            tracing::debug!(%host, reason = failure.reason, "no connection");
+        }
+        outcome
+    }
+
+    async fn try_tls_modes(&self, host: &Host, wanted: TargetSession) -> Result<Connected, ConnectFailure> {
         let (first, second) = match (self.tls.mode, &host.address) {
             // There is no TLS over a Unix-domain socket.
             (SslMode::Disable, _) | (_, Address::Socket(_)) => (config::SslMode::Disable, None),

@@ -49,6 +49,11 @@ impl ConnectFailure {
     pub(super) fn transient(reason: impl Into<String>) -> Self {
         Self { verdict: Verdict::Transient, reason: reason.into(), sqlstate: None, source: None }
     }
+
+    /// Whether the server has refused this user, password or database.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self.verdict, Verdict::Refused { .. })
+    }
 }
 
 impl From<tokio_postgres::Error> for ConnectFailure {

@@ -214,13 +214,7 @@ impl Fault {
             },
             Self::Reset | Self::EndListener | Self::Exhausted(_) | Self::Password(_) => loss,
             Self::RestartFast | Self::RestartImmediate => everywhere,
-            Self::Failover | Self::FailoverCrash => Promise {
-                // The standby may be promoted before the node can have noticed that the old primary is silent, and the first
-                // host is tried first.
-                recovered: Some(NOTICED + RECOVERED + super::world::CONNECT_TIMEOUT),
-                has_one_server: false,
-                ..everywhere
-            },
+            Self::Failover | Self::FailoverCrash => Promise { has_one_server: false, ..everywhere },
         }
     }
 }

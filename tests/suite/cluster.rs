@@ -43,6 +43,18 @@ fn first(received: &Received) -> String {
     }
 }
 
+/// One URL for the database behind several proxies.
+fn several_hosts(proxies: &[&Proxy]) -> String {
+    let address = |proxy: &&Proxy| {
+        let (_, place) = proxy.url().split_once('@').unwrap();
+        place.split_once('/').unwrap().0.to_owned()
+    };
+    let (account, place) = proxies[0].url().split_once('@').unwrap();
+    let (_, database) = place.split_once('/').unwrap();
+    let hosts = proxies.iter().map(address).collect::<Vec<_>>().join(",");
+    format!("{account}@{hosts}/{database}")
+}
+
 const SOON: Duration = Duration::from_secs(3);
 
 #[tokio::test]
@@ -140,6 +152,31 @@ async fn a_request_ends_by_its_deadline_while_postgres_is_silent() {
         assert!(matches!(outcome, Err(Error::ConnectionLost(_))), "{outcome:?}");
         assert!(start.elapsed() < Duration::from_millis(1900), "{:?}", start.elapsed());
     }
+}
+
+#[tokio::test]
+async fn a_promoted_host_is_found_at_once_while_the_first_one_is_silent() {
+    let postgres = postgres().await;
+    let (first, second) = (Proxy::start(postgres.url()).await, Proxy::start(postgres.url()).await);
+    let cluster = connect(&several_hosts(&[&first, &second])).await;
+    let mut heard = cluster.subscribe(["/"], is_broadcast).await.unwrap();
+    // New sessions are read-only, as on a standby.
+    let database = Settings::parse(postgres.url()).unwrap().database().to_owned();
+    execute(postgres.url(), &format!("ALTER DATABASE {database} SET default_transaction_read_only = on"))
+        .await;
+    first.set(Mode::Silent);
+    until("it is noticed", async || !cluster.is_listening()).await;
+    let before = (first.accepted(), second.accepted());
+    until("both are tried", async || first.accepted() > before.0 && second.accepted() > before.1).await;
+
+    let admin = format!("{}?options=-c%20default_transaction_read_only%3Doff", postgres.url());
+    execute(&admin, &format!("ALTER DATABASE {database} RESET default_transaction_read_only")).await;
+    let promoted = Instant::now();
+    until("it listens", async || cluster.is_listening()).await;
+    assert!(promoted.elapsed() < Duration::from_secs(1), "{:?}", promoted.elapsed());
+    Emitter::new(cluster.clone()).emit("after", ()).await.unwrap();
+    let text = self::first(&message(&mut heard, SOON).await.unwrap());
+    assert!(text.contains("after"), "{text}");
 }
 
 #[tokio::test]

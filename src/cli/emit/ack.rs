@@ -91,7 +91,7 @@ impl Tally {
             _ => {}
         }
         if self.expected == 0 && self.missing.is_empty() {
-            global.warn(&format!("no client received the event: no client is in {target}"));
+            global.warn(&format!("no client received the event: no socket matches {target}"));
         } else {
             let servers = if self.servers == 1 { "server" } else { "servers" };
             global.note_on_terminal(&format!("{} acknowledged, on {} {servers}", self.acks, self.servers));

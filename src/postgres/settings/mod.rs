@@ -30,9 +30,17 @@ use given::Given;
 /// How long one host may take to accept a connection, where `connect_timeout` does not say it. libpq would wait for ever.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The same for a session that is replaced: with one host, and with others to go on to.
+/// The same for a session that is replaced.
 const RECONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const NEXT_HOST_AFTER: Duration = Duration::from_secs(2);
+
+/// In which order the hosts of a list are tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum HostOrder {
+    /// Each after the failure of the one before it, as in libpq.
+    Sequential,
+    /// All of them, each shortly after the one before it: a host that does not answer delays no other one.
+    Staggered,
+}
 
 /// How to reach Postgres.
 ///
@@ -59,6 +67,7 @@ pub(super) struct Parameters {
     pub(super) channel_binding: ChannelBinding,
     pub(super) target_session: TargetSession,
     pub(super) shuffle_hosts: bool,
+    pub(super) host_order: HostOrder,
     /// Of one attempt at one host; `None` is without end.
     pub(super) connect_timeout: Option<Duration>,
     /// `None` where they are switched off.
@@ -131,14 +140,14 @@ impl Settings {
         self.0.hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     }
 
-    /// The same for sessions that are replaced while others wait: a host that does not answer at once leaves the time to
-    /// the next one. A timeout that was set on purpose stays.
+    /// The same for sessions that are replaced while others wait: a host that does not answer delays no other one. A
+    /// timeout that the user has set stays.
     #[must_use]
     pub(super) fn for_replacement(mut self) -> Self {
         let parameters = Arc::make_mut(&mut self.0);
+        parameters.host_order = HostOrder::Staggered;
         if parameters.connect_timeout == Some(CONNECT_TIMEOUT) {
-            let several = parameters.hosts.len() > 1;
-            parameters.connect_timeout = Some(if several { NEXT_HOST_AFTER } else { RECONNECT_TIMEOUT });
+            parameters.connect_timeout = Some(RECONNECT_TIMEOUT);
         }
         self
     }
@@ -184,6 +193,7 @@ impl Settings {
             target_session: given
                 .choice("target_session_attrs", choice::TARGET_SESSION)?
                 .unwrap_or_else(|| TargetSession::default_for(several_hosts)),
+            host_order: HostOrder::Sequential,
             shuffle_hosts: given.choice("load_balance_hosts", choice::SHUFFLE_HOSTS)?.unwrap_or_default(),
             connect_timeout: match given.number::<i32>("connect_timeout")? {
                 None => Some(CONNECT_TIMEOUT),

@@ -63,7 +63,7 @@ async fn acknowledgements_may_be_few_and_nobody_is_mentioned() {
     assert_eq!((too_few.status, too_few.stderr.as_str()), (4, expected));
 
     let nobody = cluster.run(&["emit", "--ack", "-r", "nosuch", "q"]).await.succeeded();
-    assert_eq!(nobody.stderr, "warning: no client received the event: no client is in room nosuch of /\n");
+    assert_eq!(nobody.stderr, "warning: no client received the event: no socket matches room nosuch of /\n");
     let nobody = cluster.run(&["emit", "--ack", "-r", "nosuch", "--min-acks", "1", "q"]).await;
     assert_eq!(nobody.status, 4, "{nobody:?}");
 }
@@ -102,7 +102,7 @@ async fn wide_lines_are_whole_on_a_terminal() {
 async fn a_request_for_nobody_says_so_on_a_terminal() {
     let cluster = whole().await;
     cluster.join(0, &["lobby"]).await;
-    let nobody = "warning: there are no sockets that match: the sockets in NOSUCH of /";
+    let nobody = "warning: no socket matches the sockets in NOSUCH of /";
     for command in [&["disconnect"][..], &["join", "a"], &["leave", "lobby"]] {
         let screen = async |room| {
             let arguments = [command, &["--room", room]].concat();

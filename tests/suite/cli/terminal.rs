@@ -125,7 +125,7 @@ async fn what_was_done_is_said_to_a_person() {
         (&["leave", "r2", "-r", "r1"], "requested that the sockets in r1 of / leave r2\n"),
         (
             &["disconnect", "-r", "r\u{1b}7"],
-            "warning: there are no sockets that match: the sockets in r\\u{1b}7 of /\n\
+            "warning: no socket matches the sockets in r\\u{1b}7 of /\n\
              requested that the sockets in r\\u{1b}7 of / be disconnected\n",
         ),
         (&["server-emit", "reload"], "sent reload to all servers of /\n"),

@@ -1,6 +1,7 @@
 //! A network between the program and Postgres that fails on command.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -30,6 +31,7 @@ const READY: &[u8] = b"Z\0\0\0\x05I";
 pub struct Proxy {
     url: String,
     mode: Arc<watch::Sender<Mode>>,
+    accepted: Arc<AtomicUsize>,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -41,13 +43,19 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("{account}@{}/{database}", listener.local_addr().unwrap());
         let (mode, current) = watch::channel(Mode::Forward);
-        let task = tokio::spawn(accept(listener, server.to_owned(), current));
-        Proxy { url, mode: Arc::new(mode), _task: AbortOnDropHandle::new(task) }
+        let accepted = Arc::default();
+        let task = tokio::spawn(accept(listener, server.to_owned(), current, Arc::clone(&accepted)));
+        Proxy { url, mode: Arc::new(mode), accepted, _task: AbortOnDropHandle::new(task) }
     }
 
     /// The URL of the database, through the proxy.
     pub fn url(&self) -> &str {
         &self.url
+    }
+
+    /// How many connections it has accepted so far.
+    pub fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::Relaxed)
     }
 
     /// Changes what happens from now on.
@@ -56,10 +64,16 @@ impl Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, server: String, mode: watch::Receiver<Mode>) {
+async fn accept(
+    listener: TcpListener,
+    server: String,
+    mode: watch::Receiver<Mode>,
+    accepted: Arc<AtomicUsize>,
+) {
     let mut connections = tokio::task::JoinSet::new();
     loop {
         let (near, _) = listener.accept().await.unwrap();
+        accepted.fetch_add(1, Ordering::Relaxed);
         connections.spawn(connect(near, server.clone(), mode.clone()));
         while connections.try_join_next().is_some() {}
     }
