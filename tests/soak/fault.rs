@@ -179,6 +179,15 @@ impl Fault {
         }
     }
 
+    /// The members that must be back for a member to have recovered. A server that stood still hit the Node servers too,
+    /// and how long those take is not for pgio to answer; nothing may be lost on their routes all the same.
+    pub fn recovery(self) -> Reach {
+        match self {
+            Self::FreezePostgres(_) => Reach::Everyone,
+            _ => self.reach(),
+        }
+    }
+
     /// The promises of a pgio node during this fault.
     pub fn promise(self) -> Promise {
         let stall = Promise {

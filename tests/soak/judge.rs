@@ -51,6 +51,8 @@ pub struct Judge<'a> {
     pub world: &'a World,
     pub promise: Promise,
     pub reach: Reach,
+    /// The members whose routes tell when A had recovered.
+    pub recovery: Reach,
     /// The allowance for other load of the machine.
     pub lag: Duration,
     /// When the round before ended.
@@ -202,7 +204,7 @@ impl Judge<'_> {
     pub fn recovered(&mut self, row: &Row) {
         match (row.recovered, self.promise.recovered) {
             (None, _) => {
-                let pairs = Member::A.inline(self.reach);
+                let pairs = Member::A.inline(self.recovery);
                 let standing = pairs.all().filter(|(sender, _)| *sender != Sender::Cli);
                 let standing =
                     standing.filter(|pair| self.world.ledger.flows_since(*pair, self.answers).is_none());
@@ -216,10 +218,35 @@ impl Judge<'_> {
                 self.breaks(Check::Recovered, format!("not within {} s: {standing}", GIVE_UP.as_secs()));
             }
             (Some(recovered), Some(bound)) if recovered > bound + RECOVERED_SLACK + self.lag => {
-                let recovered = recovered.as_secs_f64();
-                self.breaks(Check::Recovered, format!("after {recovered:.1} s, {bound:?} is allowed"));
+                let (recovered, last) = (recovered.as_secs_f64(), self.last_to_flow());
+                self.breaks(
+                    Check::Recovered,
+                    format!("after {recovered:.1} s, {bound:?} is allowed ({last})"),
+                );
             }
             (Some(_), _) => {}
+        }
+    }
+
+    /// Which route of A flowed last, and when `/readyz` said 200.
+    fn last_to_flow(&self) -> String {
+        let after = |moment: Moment| moment.since(self.answers).as_secs_f64();
+        let routes = Member::A.inline(self.recovery);
+        let flows = routes
+            .all()
+            .filter(|(sender, _)| *sender != Sender::Cli)
+            .filter_map(|pair| Some((self.world.ledger.flows_since(pair, self.answers)?, pair)));
+        let ready = self
+            .world
+            .a
+            .ready_since()
+            .map_or_else(|| "never".into(), |at| format!("after {:.1} s", after(at)));
+        match flows.max_by_key(|(at, _)| *at) {
+            Some((at, (sender, receiver))) => {
+                let (sender, receiver) = (sender.name(), receiver.name());
+                format!("{sender} → {receiver} flowed after {:.1} s, /readyz said 200 {ready}", after(at))
+            }
+            None => format!("/readyz said 200 {ready}"),
         }
     }
 

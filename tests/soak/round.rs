@@ -49,13 +49,13 @@ pub struct Round {
 pub async fn run(world: &mut World, fault: Fault, from: Moment, allowance: Duration) -> (Round, Moment) {
     let started = Instant::now();
     let Injected { began, answers, mut failover, mut broken } = inject(world, fault).await;
-    let (promise, reach) = (fault.promise(), fault.reach());
-    let (mut flows, mut flows_node) = wait_until_recovered(world, reach, answers).await;
+    let (promise, reach, recovery) = (fault.promise(), fault.reach(), fault.recovery());
+    let (mut flows, mut flows_node) = wait_until_recovered(world, recovery, answers).await;
     if let Some(failover) = &mut failover {
         broken.extend(failover.thaw(world).await);
         // The old primary may have drawn sessions back.
         let thawed = Moment::now();
-        let (again, again_node) = wait_until_recovered(world, reach, thawed).await;
+        let (again, again_node) = wait_until_recovered(world, recovery, thawed).await;
         flows = flows.filter(|_| again.is_some());
         flows_node = flows_node.filter(|_| again_node.is_some());
     }
@@ -68,7 +68,7 @@ pub async fn run(world: &mut World, fault: Fault, from: Moment, allowance: Durat
 
     let lag = world.lag.take();
     let mut judge =
-        Judge { world, promise, reach, lag: lag + allowance, from, began, answers, until, broken };
+        Judge { world, promise, reach, recovery, lag: lag + allowance, from, began, answers, until, broken };
     let mut a = judge.member(Member::A, flows);
     let mut node05 = judge.member(Member::Node05, flows_node);
     judge.bystanders(is_spared);
