@@ -81,6 +81,8 @@ check: ## Formatting, lints and documentation; skips, with a line, each tool tha
 	$(CARGO) clippy --locked --all-targets --features cli -- -D warnings
 	$(CARGO) clippy --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --no-deps --features cli
+	@# The lock file of the fuzz targets has to follow the dependencies.
+	$(CARGO) metadata --locked --format-version 1 --manifest-path fuzz/Cargo.toml >/dev/null
 	@if $(CARGO) deny --version >/dev/null 2>&1; then set -x; $(CARGO) deny --locked check; \
 	else echo 'skipped: cargo-deny is not installed; make setup FOR=check installs it'; fi
 	@if $(CARGO) audit --version >/dev/null 2>&1; then set -x; $(CARGO) audit; \
