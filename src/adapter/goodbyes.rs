@@ -92,7 +92,7 @@ async fn run(queue: Arc<Queue>) {
             };
             if let Err(error) = &told {
                 tracing::debug!(%error, nsp = %node.nsp, "cannot announce the departure of a namespace");
-                if let Err(error) = node.owe_goodbye().await {
+                if let Err(error) = node.queue_goodbye().await {
                     tracing::debug!(%error, nsp = %node.nsp, "giving up the announcement of a departure");
                 }
             }

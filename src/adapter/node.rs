@@ -85,17 +85,17 @@ impl Node {
         }
     }
 
-    /// From now on the others see it live; with `owes_hello` after its initial heartbeat, which is published until that
+    /// From now on the others see it live; with `hello_pending` after its initial heartbeat, which is published until that
     /// succeeds.
-    pub(super) async fn join(&self, heard: SubscriptionId, owes_hello: bool) -> Result<()> {
-        self.has_spoken.fetch_or(owes_hello, Ordering::Relaxed);
-        self.cluster.join(heard, &self.nsp, &self.uid, owes_hello).await?;
+    pub(super) async fn join(&self, heard: SubscriptionId, hello_pending: bool) -> Result<()> {
+        self.has_spoken.fetch_or(hello_pending, Ordering::Relaxed);
+        self.cluster.join(heard, &self.nsp, &self.uid, hello_pending).await?;
         // A concurrent close may not have found it.
         if self.is_closed() {
             self.cluster.leave(&self.nsp, &self.uid).await;
-            if owes_hello {
+            if hello_pending {
                 // It may have gone out after the goodbye.
-                self.owe_goodbye().await?;
+                self.queue_goodbye().await?;
             }
             return Err(Error::Closed);
         }
@@ -149,8 +149,8 @@ impl Node {
     }
 
     /// The goodbye was not published. It is tried until it is, as the lock of this process shows its nodes as live.
-    pub(super) async fn owe_goodbye(&self) -> Result<()> {
-        self.cluster.owe_goodbye(&self.nsp, &self.uid).await
+    pub(super) async fn queue_goodbye(&self) -> Result<()> {
+        self.cluster.queue_goodbye(&self.nsp, &self.uid).await
     }
 }
 

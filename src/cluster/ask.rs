@@ -130,17 +130,17 @@ impl Cluster {
         let deadline = Instant::now() + wait;
         let id = RequestId::random();
         let (writer, parts) = lossy_queue(ANSWER_BYTES);
-        let question = NewRequest {
+        let request = NewRequest {
             id: id.clone(),
             channel: self.channel(nsp)?,
             namespace: nsp.clone(),
-            asker: uid,
+            sender: uid,
             body: body(id.clone()),
             deadline,
         };
         let reaper = timeout_at(deadline.into(), async {
             let driver = self.driver().await?;
-            driver.send(Command::Ask { question, parts: writer }).await?;
+            driver.send(Command::Request { request, parts: writer }).await?;
             Ok::<_, Error>(driver.reaper.clone())
         });
         let in_time = || Error::ConnectionLost("no connection in time for the request".into());

@@ -59,8 +59,8 @@ pub(super) enum Command {
         events: Writer<Event>,
         made: oneshot::Sender<Result<()>>,
     },
-    Ask {
-        question: NewRequest,
+    Request {
+        request: NewRequest,
         parts: Writer<Part>,
     },
     #[cfg(feature = "adapter")]
@@ -68,10 +68,10 @@ pub(super) enum Command {
         subscription: SubscriptionId,
         channel: Channel,
         uid: Uid,
-        owes_hello: bool,
+        hello_pending: bool,
     },
     #[cfg(feature = "adapter")]
-    OweGoodbye {
+    QueueGoodbye {
         channel: Channel,
         uid: Uid,
     },
@@ -91,7 +91,7 @@ pub(super) enum Command {
 #[derive(Default)]
 pub(super) struct Status {
     is_listening: AtomicBool,
-    has_heard: AtomicBool,
+    has_received: AtomicBool,
     channels: AtomicUsize,
     /// How often the listening connection was lost or silent.
     interruptions: AtomicU64,
@@ -107,8 +107,8 @@ impl Status {
         self.is_listening.load(Ordering::Relaxed)
     }
 
-    pub(super) fn has_heard(&self) -> bool {
-        self.has_heard.load(Ordering::Relaxed)
+    pub(super) fn has_received(&self) -> bool {
+        self.has_received.load(Ordering::Relaxed)
     }
 
     pub(super) fn channels(&self) -> usize {
@@ -159,7 +159,7 @@ impl DriverHandle {
             status: status.clone(),
             subscribers: HashMap::new(),
             unflushed: HashSet::new(),
-            askers: HashMap::new(),
+            requesters: HashMap::new(),
             jobs: FuturesUnordered::new(),
         };
         let task = AbortOnDropHandle::new(tokio::spawn(driver.run(heard, receiver)));
@@ -190,7 +190,7 @@ struct Driver {
     subscribers: HashMap<SubscriptionId, Subscriber>,
     /// Those with events that are not handed over yet.
     unflushed: HashSet<SubscriptionId>,
-    askers: HashMap<RequestId, Writer<Part>>,
+    requesters: HashMap<RequestId, Writer<Part>>,
     /// Look-ups and publications in progress.
     jobs: FuturesUnordered<BoxFuture<'static, Input>>,
 }
@@ -279,20 +279,20 @@ impl Driver {
                 let interest = caught(interest, self.options.clone());
                 self.state.handle(now, Input::Subscribe { id, channels, interest });
             }
-            Command::Ask { question, mut parts } => {
+            Command::Request { request, mut parts } => {
                 if !parts.flush() {
                     return;
                 }
-                self.askers.insert(question.id.clone(), parts);
-                self.state.handle(now, Input::Ask(question));
+                self.requesters.insert(request.id.clone(), parts);
+                self.state.handle(now, Input::Request(request));
             }
             #[cfg(feature = "adapter")]
-            Command::Join { subscription, channel, uid, owes_hello } => {
-                self.state.handle(now, Input::Join { subscription, channel, uid, owes_hello });
+            Command::Join { subscription, channel, uid, hello_pending } => {
+                self.state.handle(now, Input::Join { subscription, channel, uid, hello_pending });
             }
             #[cfg(feature = "adapter")]
-            Command::OweGoodbye { channel, uid } => {
-                self.state.handle(now, Input::OweGoodbye { channel, uid });
+            Command::QueueGoodbye { channel, uid } => {
+                self.state.handle(now, Input::QueueGoodbye { channel, uid });
             }
             #[cfg(feature = "adapter")]
             Command::Leave { channel, uid, left } => {
@@ -315,13 +315,13 @@ impl Driver {
                 self.state.handle(now, Input::Unsubscribe { id });
             }
             Gone::Request(request) => {
-                self.askers.remove(&request);
+                self.requesters.remove(&request);
                 self.state.handle(now, Input::Cancel { request });
             }
             #[cfg(feature = "adapter")]
             Gone::Member { channel, uid } => self.state.handle(now, Input::Leave { channel, uid }),
             #[cfg(feature = "adapter")]
-            Gone::Goodbye { channel, uid } => self.state.handle(now, Input::OweGoodbye { channel, uid }),
+            Gone::Goodbye { channel, uid } => self.state.handle(now, Input::QueueGoodbye { channel, uid }),
         }
     }
 
@@ -364,21 +364,21 @@ impl Driver {
                     self.unflushed.insert(subscription);
                 }
                 Output::Answer { request, node, reply } => {
-                    if let Some(parts) = self.askers.get_mut(&request) {
+                    if let Some(parts) = self.requesters.get_mut(&request) {
                         let bytes = reply.size();
                         parts.push(Part::Answer { node, reply }, bytes);
                         parts.flush();
                     }
                 }
                 Output::Unread { request, node, reason } => {
-                    if let Some(parts) = self.askers.get_mut(&request) {
+                    if let Some(parts) = self.requesters.get_mut(&request) {
                         let bytes = reason.len();
                         parts.push(Part::Unread { node, reason }, bytes);
                         parts.flush();
                     }
                 }
                 Output::Finished { request, outcome } => {
-                    if let Some(mut parts) = self.askers.remove(&request) {
+                    if let Some(mut parts) = self.requesters.remove(&request) {
                         parts.push_always(Part::Finished(outcome));
                     }
                 }
@@ -420,7 +420,7 @@ impl Driver {
 
     fn publish_status(&self) {
         self.status.is_listening.store(self.state.is_listening(), Ordering::Relaxed);
-        self.status.has_heard.store(self.state.has_heard(), Ordering::Relaxed);
+        self.status.has_received.store(self.state.has_received(), Ordering::Relaxed);
         self.status.channels.store(self.state.confirmed_channels(), Ordering::Relaxed);
     }
 

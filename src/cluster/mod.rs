@@ -266,7 +266,10 @@ impl Cluster {
     /// Whether it listens, and not one notification has ever come. Once something was published on a channel that it
     /// listens on, this says that none comes.
     pub(crate) fn is_deaf(&self) -> bool {
-        self.0.driver.get().is_some_and(|driver| driver.status.is_listening() && !driver.status.has_heard())
+        self.0
+            .driver
+            .get()
+            .is_some_and(|driver| driver.status.is_listening() && !driver.status.has_received())
     }
 
     /// How often notifications may have been missed since the start.
@@ -416,7 +419,7 @@ impl Cluster {
     }
 
     /// A node serves a namespace that it has subscribed to. From now on it answers initial heartbeats, and sends
-    /// heartbeats where others need them. With `owes_hello` its own initial heartbeat is published, until that
+    /// heartbeats where others need them. With `hello_pending` its own initial heartbeat is published, until that
     /// succeeds. It ends with the subscription, with a goodbye.
     #[cfg(feature = "adapter")]
     pub(crate) async fn join(
@@ -424,17 +427,17 @@ impl Cluster {
         subscription: SubscriptionId,
         nsp: &Namespace,
         uid: &Uid,
-        owes_hello: bool,
+        hello_pending: bool,
     ) -> Result<()> {
         let (channel, uid) = (self.channel(nsp)?, uid.clone());
-        self.driver().await?.send(Command::Join { subscription, channel, uid, owes_hello }).await
+        self.driver().await?.send(Command::Join { subscription, channel, uid, hello_pending }).await
     }
 
     /// The goodbye of a node that has ended could not be published: it is tried until it is.
     #[cfg(feature = "adapter")]
-    pub(crate) async fn owe_goodbye(&self, nsp: &Namespace, uid: &Uid) -> Result<()> {
+    pub(crate) async fn queue_goodbye(&self, nsp: &Namespace, uid: &Uid) -> Result<()> {
         let (channel, uid) = (self.channel(nsp)?, uid.clone());
-        self.driver().await?.send(Command::OweGoodbye { channel, uid }).await
+        self.driver().await?.send(Command::QueueGoodbye { channel, uid }).await
     }
 
     /// A node ends and says goodbye itself: the end of its subscription, which follows, is no reason to say it as well.

@@ -104,7 +104,7 @@ impl Listener {
             commands: receiver,
             heard,
             last_channel: Arc::default(),
-            has_heard: false,
+            has_received: false,
             connection: 0,
         };
         let task = AbortOnDropHandle::new(tokio::spawn(owner.run(live)));
@@ -141,7 +141,7 @@ struct Owner {
     last_channel: Arc<str>,
     /// Whether any notification ever came. Where none does, as behind a pooler that deals sessions out by the transaction, a
     /// lock would stay with a session that is another client's next.
-    has_heard: bool,
+    has_received: bool,
     /// The number of the connection in use.
     connection: u64,
 }
@@ -219,7 +219,7 @@ impl Owner {
         let mut replacing: Option<Replacing> = None;
         // When the statement in progress should have been answered.
         let mut due = Instant::now() + ANSWER_WITHIN;
-        let mut ping_at = Instant::now() + if self.has_heard { NEXT_PING } else { FIRST_PING };
+        let mut ping_at = Instant::now() + if self.has_received { NEXT_PING } else { FIRST_PING };
         let same_server = self.same_server.clone();
         let mut replaced = std::pin::pin!(same_server.replaced_from(generation));
         loop {
@@ -232,7 +232,7 @@ impl Owner {
                     // Any message proves liveness. In a flood, the answer is queued behind other messages.
                     due = Instant::now() + ANSWER_WITHIN;
                     self.wake(&mut replacing);
-                    if is_idle && self.has_heard && self.presence.is_shown() && !live.holds() {
+                    if is_idle && self.has_received && self.presence.is_shown() && !live.holds() {
                         // The others are to see it as soon as they hear of it.
                         ping_at = Instant::now().min(ping_at);
                     }
@@ -263,7 +263,7 @@ impl Owner {
                     }
                 },
                 () = sleep_until(ping_at.into()), if is_idle && replacing.is_none() => {
-                    running = Some(Running { answer: live.ping(&self.presence, self.has_heard), command: None });
+                    running = Some(Running { answer: live.ping(&self.presence, self.has_received), command: None });
                     due = Instant::now() + ANSWER_WITHIN;
                     ping_at = Instant::now() + self.presence.interval();
                 }
@@ -305,7 +305,7 @@ impl Owner {
             Ok(Answer::Done) => return,
             Err(error) => {
                 tracing::debug!(%error, "cannot read pg_locks, so heartbeats decide liveness");
-                LockSnapshot { beats: None, holds: false }
+                LockSnapshot { locks: None, holds_lock: false }
             }
         };
         self.heard.push_always(ListenerEvent::Locks(look));
@@ -372,7 +372,7 @@ impl Owner {
     fn hear(&mut self, message: AsyncMessage) -> Result<()> {
         match message {
             AsyncMessage::Notification(notification) => {
-                self.has_heard = true;
+                self.has_received = true;
                 if *self.last_channel != *notification.channel() {
                     self.last_channel = notification.channel().into();
                 }

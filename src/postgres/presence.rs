@@ -30,7 +30,7 @@ pub(crate) struct Presence(Arc<Inner>);
 struct Inner {
     instance: Instance,
     is_shown: AtomicBool,
-    beat: AtomicU8,
+    lock: AtomicU8,
     interval: Duration,
 }
 
@@ -41,7 +41,7 @@ impl Presence {
         Self(Arc::new(Inner {
             instance: Instance::random(),
             is_shown: AtomicBool::new(false),
-            beat: AtomicU8::new(0),
+            lock: AtomicU8::new(0),
             interval: (heartbeat_timeout / LOOKS_IN_TIMEOUT).clamp(shortest, longest),
         }))
     }
@@ -67,8 +67,8 @@ impl Presence {
         self.0.interval
     }
 
-    fn next_beat(&self) -> LivenessLock {
-        let number = self.0.beat.fetch_add(1, Ordering::Relaxed);
+    fn next_lock(&self) -> LivenessLock {
+        let number = self.0.lock.fetch_add(1, Ordering::Relaxed);
         LivenessLock { instance: self.0.instance, number }
     }
 
@@ -83,17 +83,17 @@ impl Presence {
             first >> 32,
             last >> 32
         );
-        let takes = (may_hold && self.is_shown()).then(|| self.next_beat());
-        if let Some(beat) = takes {
+        let takes = (may_hold && self.is_shown()).then(|| self.next_lock());
+        if let Some(lock) = takes {
             // Shared, so that no other session can be in its way.
             sql += &format!(
                 ";SELECT CASE WHEN pg_catalog.pg_try_advisory_lock_shared({}) THEN '{HOLDS}' ELSE '' END",
-                beat.key()
+                lock.key()
             );
         }
-        if let Some(beat) = held {
+        if let Some(lock) = held {
             sql += if takes.is_some() { ", " } else { ";SELECT '', " };
-            sql += &format!("pg_catalog.pg_advisory_unlock_shared({})", beat.key());
+            sql += &format!("pg_catalog.pg_advisory_unlock_shared({})", lock.key());
         }
         Ping { sql, takes }
     }
@@ -112,14 +112,14 @@ impl Ping {
             SimpleQueryMessage::Row(row) => row.try_get(0).ok().flatten(),
             _ => None,
         });
-        let (mut beats, mut holds) = (Vec::new(), false);
+        let (mut locks, mut holds_lock) = (Vec::new(), false);
         for value in values {
             match value.parse().ok().and_then(LivenessLock::of_key) {
-                Some(beat) => beats.push(beat),
-                None => holds |= value == HOLDS,
+                Some(lock) => locks.push(lock),
+                None => holds_lock |= value == HOLDS,
             }
         }
-        beats.sort_unstable();
-        (LockSnapshot { beats: Some(beats), holds }, self.takes.filter(|_| holds))
+        locks.sort_unstable();
+        (LockSnapshot { locks: Some(locks), holds_lock }, self.takes.filter(|_| holds_lock))
     }
 }

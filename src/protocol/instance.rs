@@ -81,9 +81,9 @@ impl LivenessLock {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LockSnapshot {
     /// The locks that there are, in order. `None` where the server does not show them to this role.
-    pub beats: Option<Vec<LivenessLock>>,
+    pub locks: Option<Vec<LivenessLock>>,
     /// Whether this process holds a lock that the others see.
-    pub holds: bool,
+    pub holds_lock: bool,
 }
 
 #[cfg(test)]
@@ -104,11 +104,11 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_beats() {
-        let beat = LivenessLock { instance: Instance::from(0xff_ffff_ffff), number: 255 };
-        assert_eq!(beat.key(), 0x7067_ffff_ffff_ffff);
-        assert_eq!(LivenessLock::of_key(beat.key()), Some(beat));
-        assert_eq!(LivenessLock::KEYS.1, beat.key());
+    fn keys_of_locks() {
+        let lock = LivenessLock { instance: Instance::from(0xff_ffff_ffff), number: 255 };
+        assert_eq!(lock.key(), 0x7067_ffff_ffff_ffff);
+        assert_eq!(LivenessLock::of_key(lock.key()), Some(lock));
+        assert_eq!(LivenessLock::KEYS.1, lock.key());
         let first = LivenessLock { instance: Instance::from(0), number: 0 };
         assert_eq!((LivenessLock::KEYS.0, LivenessLock::of_key(first.key())), (first.key(), Some(first)));
         for key in [0, -1, 1 << 48, i64::MAX, i64::MIN, 0x7068_0000_0000_0000] {
