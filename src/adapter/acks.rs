@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::Sid;
 use super::convert::Format;
 use super::node::Node;
-use crate::cluster::{PendingRequest, client_said};
+use crate::cluster::{PendingRequest, client_ack};
 use crate::protocol::{Body, BroadcastOptions, EventArgs, Value};
 use crate::{Error, Result};
 
@@ -88,7 +88,7 @@ impl<A: DeserializeOwned + Send + 'static> Acks<A> {
         let question = AckRequest { node: node.clone(), format, deadline };
         let mut asking = async move {
             let body = |id| Body::Broadcast { opts, event, request_id: Some(id) };
-            let asked = timeout_at(deadline, node.ask(wait, body, client_said)).await;
+            let asked = timeout_at(deadline, node.request(wait, body, client_ack)).await;
             asked.unwrap_or_else(|_| {
                 Err(Error::ConnectionLost("cannot send the acknowledgement request in time".into()))
             })

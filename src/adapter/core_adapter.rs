@@ -16,7 +16,7 @@ use super::acks::RemoteBroadcast;
 use super::convert::{self, Format};
 use super::node::Node;
 use super::{Acks, Init, PostgresAdapterCtr, Sid, target};
-use crate::cluster::node_listed;
+use crate::cluster::socket_list;
 use crate::protocol::{Body, Namespace, RemoteSocket};
 use crate::{Error, Result};
 
@@ -183,8 +183,10 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
     async fn fetch_elsewhere(&self, opts: &CoreOptions) -> Result<Vec<RemoteSocket>> {
         let opts = target::to_wire(opts);
         let wait = self.ctr.cluster().request_timeout();
-        let asked =
-            self.node.ask(wait, |request_id| Body::FetchSockets { opts, request_id }, node_listed).await?;
+        let asked = self
+            .node
+            .request(wait, |request_id| Body::FetchSockets { opts, request_id }, socket_list)
+            .await?;
         Ok(asked.collect().await?.flatten().into_values())
     }
 }

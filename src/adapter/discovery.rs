@@ -18,7 +18,7 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 pub(super) async fn answer(shared: Weak<Shared>) {
     let Some(cluster) = shared.upgrade().map(|shared| shared.cluster.clone()) else { return };
     let mut questions = loop {
-        match cluster.listen_for_questions().await {
+        match cluster.discovery_requests().await {
             Ok(questions) => break questions,
             Err(error @ Error::Namespace { .. }) => {
                 tracing::debug!(%error, "namespaces cannot be discovered");
@@ -30,7 +30,7 @@ pub(super) async fn answer(shared: Weak<Shared>) {
     };
     while let Some(request) = questions.next().await {
         let Some(namespaces) = shared.upgrade().map(|shared| shared.registry.namespaces()) else { return };
-        if let Err(error) = cluster.answer_question(request, &namespaces).await {
+        if let Err(error) = cluster.answer_discovery(request, &namespaces).await {
             tracing::debug!(%error, "cannot tell an observer the namespaces");
         }
         sleep(PAUSE).await;

@@ -61,7 +61,7 @@ impl Goodbyes {
 impl Drop for Goodbyes {
     fn drop(&mut self) {
         for (node, _) in self.queue.waiting().drain(..) {
-            node.give_up_goodbye();
+            node.queue_goodbye_on_drop();
         }
     }
 }

@@ -14,7 +14,7 @@ use super::node::Node;
 use super::registry::Registry;
 use super::served::{Adapters, not_served};
 use super::{ClusterSocket, ServerSideAnswer, ServerSideEvent, Sid, server_side};
-use crate::cluster::{Answer, Cluster, Collected, Heartbeats, node_listed, server_said};
+use crate::cluster::{Answer, Cluster, Collected, Heartbeats, server_response, socket_list};
 use crate::postgres::Settings;
 use crate::protocol::{Body, BroadcastOptions, Namespace, RemoteSocket, Value};
 use crate::{AdapterOptions, Result};
@@ -194,7 +194,7 @@ impl PostgresAdapterCtr {
     ) -> Result<Collected<Value>> {
         let event = server_side::event(event, &args)?;
         let body = |id| Body::ServerSideEmit { event, request_id: Some(id) };
-        self.0.node(&nsp.into())?.ask(timeout, body, server_said).await?.collect().await
+        self.0.node(&nsp.into())?.request(timeout, body, server_response).await?.collect().await
     }
 
     /// Calls the handler for an event that other servers send with `serverSideEmit`. What it returns is the answer
@@ -250,7 +250,7 @@ impl PostgresAdapterCtr {
         timeout: Duration,
     ) -> Result<Collected<RemoteSocket>> {
         let body = |request_id| Body::FetchSockets { opts, request_id };
-        Ok(self.0.node(&nsp.into())?.ask(timeout, body, node_listed).await?.collect().await?.flatten())
+        Ok(self.0.node(&nsp.into())?.request(timeout, body, socket_list).await?.collect().await?.flatten())
     }
 
     /// The sockets of all servers of a namespace, this one's first, waiting for the other servers for at most

@@ -109,13 +109,13 @@ impl Node {
     }
 
     /// Asks the other nodes.
-    pub(super) async fn ask<T>(
+    pub(super) async fn request<T>(
         &self,
         wait: Duration,
         body: impl FnOnce(RequestId) -> Body,
         read: fn(Reply) -> Option<T>,
     ) -> Result<PendingRequest<T>> {
-        self.cluster.ask(self.uid.clone(), &self.nsp, wait, body, read).await
+        self.cluster.request(self.uid.clone(), &self.nsp, wait, body, read).await
     }
 
     /// Whether it has said goodbye.
@@ -132,14 +132,14 @@ impl Node {
     pub(super) fn close(&self) -> bool {
         let was_open = !self.is_closed.swap(true, Ordering::Relaxed);
         if was_open {
-            self.cluster.withdraw(&self.nsp, &self.uid);
+            self.cluster.suppress_goodbye(&self.nsp, &self.uid);
         }
         was_open
     }
 
     /// Its goodbye is not queued any more.
-    pub(super) fn give_up_goodbye(&self) {
-        self.cluster.give_up_goodbye(&self.nsp, &self.uid);
+    pub(super) fn queue_goodbye_on_drop(&self) {
+        self.cluster.queue_goodbye_on_drop(&self.nsp, &self.uid);
     }
 
     /// Queues the goodbye of a closed node, after whatever shows that it lives.

@@ -58,11 +58,11 @@ impl ListNamespaces {
         let namespaces = self.namespaces.or_all();
         let observed = namespaces.find(global, &cluster).await?;
         let mut monitor = NodeMonitor::listen(&cluster, &observed.list).await?;
-        monitor.ask(false).await?;
+        monitor.request(false).await?;
         tokio::time::sleep(self.wait).await;
         cluster.ensure_loopback(self.wait)?;
         let mut servers: BTreeMap<_, BTreeSet<Uid>> = BTreeMap::new();
-        for (node, _) in monitor.heard().await? {
+        for (node, _) in monitor.live_nodes().await? {
             servers.entry(node.nsp).or_default().insert(node.uid);
         }
         let rows = observed.list.iter().map(|nsp| Row {

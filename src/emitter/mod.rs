@@ -14,7 +14,7 @@ pub use operator::BroadcastOperator;
 #[cfg(feature = "cli")]
 pub(crate) use prepared::PreparedBroadcast;
 
-use crate::cluster::{AdapterOptions, Cluster, Collected, server_said};
+use crate::cluster::{AdapterOptions, Cluster, Collected, server_response};
 use crate::postgres::Settings;
 pub use crate::protocol::Rooms;
 use crate::protocol::{Body, EventArgs, Namespace, Value, server_event};
@@ -192,11 +192,11 @@ impl Emitter {
     ) -> Result<Collected<Value>> {
         let event: EventArgs = server_event(event, Value::args_from_rust(&args)?)?;
         self.cluster
-            .ask_as_emitter(
+            .request_as_emitter(
                 &self.nsp,
                 timeout,
                 |id| Body::ServerSideEmit { event, request_id: Some(id) },
-                server_said,
+                server_response,
             )
             .await
     }

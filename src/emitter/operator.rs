@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use super::Acknowledgements;
 #[cfg(feature = "cli")]
 use super::prepared::PreparedBroadcast;
-use crate::cluster::{Cluster, Collected, client_said, node_listed};
+use crate::cluster::{Cluster, Collected, client_ack, socket_list};
 #[cfg(feature = "cli")]
 use crate::protocol::BroadcastTemplate;
 use crate::protocol::{
@@ -163,7 +163,7 @@ impl BroadcastOperator {
         let (wait, mut opts) = (self.wait(), self.opts.clone());
         opts.flags.timeout = Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
         let ask = |id| Body::Broadcast { opts, event, request_id: Some(id) };
-        Acknowledgements::read(self.cluster.ask_as_emitter(&self.nsp, wait, ask, client_said).await?)
+        Acknowledgements::read(self.cluster.request_as_emitter(&self.nsp, wait, ask, client_ack).await?)
     }
 
     /// Makes the sockets join rooms.
@@ -203,7 +203,7 @@ impl BroadcastOperator {
         self.check_not_durable("a request")?;
         let opts = self.opts.clone();
         let ask = |request_id| Body::FetchSockets { opts, request_id };
-        Ok(self.cluster.ask_as_emitter(&self.nsp, self.wait(), ask, node_listed).await?.flatten())
+        Ok(self.cluster.request_as_emitter(&self.nsp, self.wait(), ask, socket_list).await?.flatten())
     }
 
     fn wait(&self) -> Duration {

@@ -48,9 +48,9 @@ pub(crate) struct Publisher {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Publishing {
     /// What stands in its way; `None` while it works.
-    pub(crate) trouble: Option<PublishFault>,
+    pub(crate) fault: Option<PublishFault>,
     /// How many messages were sent again that may have been sent before.
-    pub(crate) maybe_twice: u64,
+    pub(crate) possible_duplicates: u64,
 }
 
 /// What stands in the way of publishing.

@@ -70,19 +70,19 @@ pub(super) async fn measure(cluster: Cluster, health: &LoopbackHealth) -> Result
         let outcome = echo.check(INTERVAL).await;
         silences = if outcome == ProbeOutcome::NotDelivered { silences + 1 } else { 0 };
         match outcome {
-            ProbeOutcome::Back(lag) => {
+            ProbeOutcome::Delivered(lag) => {
                 health.set(Loopback::Healthy);
                 missing_since = None;
                 gauge.set(lag.as_secs_f64());
                 continue;
             }
-            ProbeOutcome::Quiet => {
+            ProbeOutcome::Skipped => {
                 health.set(Loopback::Healthy);
                 missing_since = None;
                 continue;
             }
             ProbeOutcome::NotPublished => health.set(Loopback::NotPublished),
-            ProbeOutcome::NotDelivered if cluster.is_deaf() => health.set(Loopback::NotDelivered),
+            ProbeOutcome::NotDelivered if cluster.receives_nothing() => health.set(Loopback::NotDelivered),
             // One alone is late, or the connection to Postgres was lost meanwhile.
             ProbeOutcome::NotDelivered if silences > 1 => health.set(Loopback::Late),
             // Whether the server listens again is seen elsewhere.

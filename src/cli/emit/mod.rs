@@ -177,7 +177,7 @@ impl Emit {
             false => self.connect(global, &mut self.patience()).await?,
         };
         self.send(global, &cluster, event, deadline).await?;
-        self.warn_of_doubles(global, cluster.maybe_twice());
+        self.warn_of_duplicates(global, cluster.possible_duplicates());
         self.tell_one(global, event)
     }
 
@@ -264,7 +264,7 @@ impl Emit {
 
     /// Says how many events may have gone out twice: those that were sent again, where the server could not tell whether
     /// it had committed them before.
-    fn warn_of_doubles(&self, global: &Global, count: u64) {
+    fn warn_of_duplicates(&self, global: &Global, count: u64) {
         match count {
             0 => {}
             1 => global.warn("1 event was retried after a lost connection, and may have been sent twice"),

@@ -59,7 +59,7 @@ pub(super) async fn run(
         }
     }
     replay.progress.finish_and_clear();
-    emit.warn_of_doubles(global, replay.cluster.maybe_twice());
+    emit.warn_of_duplicates(global, replay.cluster.possible_duplicates());
     outcome.map_err(|failure| failure.after(replay.summary()))?;
     replay.tell()
 }

@@ -42,7 +42,7 @@ impl Source {
 #[derive(Debug, Default)]
 pub(in crate::cli) struct Found {
     namespaces: BTreeMap<Namespace, BTreeSet<Source>>,
-    is_cut: bool,
+    is_truncated: bool,
 }
 
 impl Found {
@@ -56,8 +56,8 @@ impl Found {
     }
 
     /// Whether there are more.
-    pub(in crate::cli) fn is_cut(&self) -> bool {
-        self.is_cut
+    pub(in crate::cli) fn is_truncated(&self) -> bool {
+        self.is_truncated
     }
 
     fn add(&mut self, nsp: Namespace, source: Source) {
@@ -103,8 +103,8 @@ impl Finder {
         for nsp in listening.iter().filter_map(|listening| of_channel(&listening.channel)) {
             found.add(nsp, Source::Sessions);
         }
-        let Discovered { namespaces, is_cut } = available(discovered)?.unwrap_or_default();
-        found.is_cut = is_cut;
+        let Discovered { namespaces, is_truncated } = available(discovered)?.unwrap_or_default();
+        found.is_truncated = is_truncated;
         namespaces.into_iter().for_each(|nsp| found.add(nsp, Source::Nodes));
         for name in available(documents)?.unwrap_or_default().namespaces {
             found.add(Namespace::new(&name), Source::Attachments);

@@ -164,7 +164,7 @@ impl Search {
                 });
             }
         }
-        if found.is_cut() {
+        if found.is_truncated() {
             global.warn("a pgio node has more namespaces than it tells; name those that are missing");
         }
     }

@@ -71,7 +71,7 @@ impl Nodes {
         observed: &Observed,
     ) -> Result<(), Failure> {
         let mut known = NodeTable::new(cluster.options());
-        call.ask(!self.no_sockets).await?;
+        call.request(!self.no_sockets).await?;
         // A wait longer than a clock can tell is no deadline.
         let deadline = Instant::now().checked_add(self.wait);
         loop {
@@ -85,7 +85,7 @@ impl Nodes {
             }
         }
         cluster.ensure_loopback(self.wait)?;
-        known.look(call.heard().await?);
+        known.look(call.live_nodes().await?);
         match call.backends(&known.unknown_backends()).await {
             Ok(backends) => known.know_backends(&backends),
             Err(error) => global.warn(&format!("addresses are unknown: {error}")),

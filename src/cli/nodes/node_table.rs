@@ -156,7 +156,7 @@ impl NodeTable {
                 }
                 if has_joined { Change::Joined(name) } else { Change::Refreshed }
             }
-            NodeEvent::Has(name, sockets) => {
+            NodeEvent::SocketCount(name, sockets) => {
                 let has_joined = self.note(&name, Instant::now());
                 let before = self.nodes.get_mut(&name).and_then(|node| node.sockets.replace(sockets));
                 match before {
@@ -280,8 +280,8 @@ mod tests {
         assert!(matches!(known.hear(answered("a")), Change::Refreshed));
         assert!(known.unknown_backends().is_empty(), "it is known");
         assert_eq!(known.node(&name("a")).unwrap().address(), Some("10.0.0.5:4321"));
-        assert!(matches!(known.hear(NodeEvent::Has(name("a"), 1)), Change::Sockets(_)));
-        assert!(matches!(known.hear(NodeEvent::Has(name("a"), 1)), Change::Refreshed));
+        assert!(matches!(known.hear(NodeEvent::SocketCount(name("a"), 1)), Change::Sockets(_)));
+        assert!(matches!(known.hear(NodeEvent::SocketCount(name("a"), 1)), Change::Refreshed));
         let before = Instant::now();
         assert!(matches!(known.hear(NodeEvent::Closed(name("a"))), Change::Left(_)));
         assert!(matches!(known.hear(NodeEvent::Closed(name("a"))), Change::Nothing));
@@ -295,7 +295,7 @@ mod tests {
     #[test]
     fn silence_means_nothing_while_the_database_is_away() {
         let mut known = known(Duration::ZERO);
-        known.hear(NodeEvent::Has(name("a"), 1));
+        known.hear(NodeEvent::SocketCount(name("a"), 1));
         known.hear(NodeEvent::Lost(Error::Closed));
         assert!(known.look(Vec::new()).is_empty());
         known.hear(NodeEvent::Restored(Duration::ZERO));

@@ -183,7 +183,7 @@ impl Asking {
 
 /// Sees which servers are live. A process that is too busy to tell is asked again soon.
 async fn look(monitor: &NodeMonitor, shared: &Shared) {
-    match monitor.heard().await {
+    match monitor.live_nodes().await {
         Ok(heard) => lock(&shared.nodes).look(heard),
         Err(error) => tracing::debug!(%error, "which servers are live is not known"),
     }
@@ -204,7 +204,7 @@ async fn know_sessions(monitor: &NodeMonitor, shared: &Shared) {
 /// Asks which servers are there.
 async fn ask(monitor: &mut NodeMonitor, shared: &Shared) {
     // Without an answer in time Postgres is away, which the subscription says.
-    if let Ok(outcome) = timeout(PATIENCE, monitor.ask(false)).await {
+    if let Ok(outcome) = timeout(PATIENCE, monitor.request(false)).await {
         shared.asked(outcome);
     }
 }

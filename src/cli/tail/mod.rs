@@ -155,10 +155,10 @@ fn tell_channels(global: &Global, cluster: &Cluster, namespaces: &[Namespace]) {
 async fn warn_if_deaf(global: &Global, cluster: &Cluster) -> Infallible {
     // Where servers are live, their heartbeats come meanwhile.
     sleep(PATIENCE).await;
-    if cluster.is_deaf()
+    if cluster.receives_nothing()
         && let Ok(mut echo) = LoopbackProbe::listen(cluster).await
-        && echo.sound(PATIENCE).await == ProbeOutcome::NotDelivered
-        && cluster.is_deaf()
+        && echo.probe(PATIENCE).await == ProbeOutcome::NotDelivered
+        && cluster.receives_nothing()
     {
         global.warn(&Error::NotificationsNotDelivered.to_string());
     }

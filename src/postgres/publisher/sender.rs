@@ -184,7 +184,7 @@ impl Sender {
                     }
                 }
                 Failed::QueueFull(error) => {
-                    self.trouble(PublishFault::QueueFull);
+                    self.fault(PublishFault::QueueFull);
                     if start.elapsed() >= QUEUE_FULL_FOR {
                         return fail_all(jobs, &error);
                     }
@@ -193,12 +193,12 @@ impl Sender {
                     pause = longest.min(pause * 2);
                 }
                 Failed::NotSent(error) | Failed::InDoubt(error, None) if self.on_loss == OnLoss::Fail => {
-                    self.trouble(PublishFault::Disconnected(error.clone()));
+                    self.fault(PublishFault::Disconnected(error.clone()));
                     return fail_all(jobs, &error);
                 }
                 Failed::NotSent(error) => {
                     reached_the_server_at_once = false;
-                    self.trouble(PublishFault::Disconnected(error.clone()));
+                    self.fault(PublishFault::Disconnected(error.clone()));
                     if self.is_hopeless(start, &error) {
                         return fail_all(jobs, &error);
                     }
@@ -206,7 +206,7 @@ impl Sender {
                     pause = longest.min(pause * 2);
                 }
                 Failed::InDoubt(error, doubt) => {
-                    self.trouble(PublishFault::Disconnected(error.clone()));
+                    self.fault(PublishFault::Disconnected(error.clone()));
                     if self.is_hopeless(start, &error) {
                         return fail_all(jobs, &error);
                     }
@@ -225,7 +225,7 @@ impl Sender {
                         None if identity.is_some() => return fail_all(jobs, &error),
                         None => {
                             let count = jobs.len() as u64;
-                            self.health.send_modify(|health| health.maybe_twice += count);
+                            self.health.send_modify(|health| health.possible_duplicates += count);
                         }
                     }
                 }
@@ -394,7 +394,7 @@ impl Sender {
             ?patience,
             "Postgres does not answer on the publishing connection; opening another one"
         );
-        self.trouble(PublishFault::NoAnswer);
+        self.fault(PublishFault::NoAnswer);
         let replaced = async {
             let mut said = None;
             while let Err(error) = self.session.replace(live).await {
@@ -411,12 +411,12 @@ impl Sender {
         }
     }
 
-    fn trouble(&self, trouble: PublishFault) {
-        self.health.send_modify(|health| health.trouble = Some(trouble));
+    fn fault(&self, fault: PublishFault) {
+        self.health.send_modify(|health| health.fault = Some(fault));
     }
 
     fn no_trouble(&self) {
-        self.health.send_if_modified(|health| health.trouble.take().is_some());
+        self.health.send_if_modified(|health| health.fault.take().is_some());
     }
 }
 
