@@ -3,7 +3,8 @@
 //! Every process with pgio nodes listens to the discovery channel. An observer publishes a request there, and each process
 //! answers with its namespaces. No Node server listens to this channel, and without an observer nothing is sent.
 //!
-//! Request and answer have the form of a server-side event and its response. Their sender is the emitter, which no node counts.
+//! Request and answer have the form of a server-side event and its response. Their sender is the emitter, which no node
+//! counts.
 
 #[cfg(feature = "cli")]
 use std::collections::BTreeSet;

@@ -66,8 +66,8 @@ impl GrowingSubscription {
 
     /// Subscribes to those of these namespaces that are not read yet, and returns them.
     ///
-    /// # Errors
-    /// Those of [`Cluster::subscribe`], and [`Error::ConnectionLost`] where Postgres does not confirm it within five seconds.
+    /// # Errors Those of [`Cluster::subscribe`], and [`Error::ConnectionLost`] where Postgres does not confirm it within
+    /// five seconds.
     pub(crate) async fn add(&mut self, namespaces: &[Namespace]) -> Result<Vec<Namespace>> {
         let new: BTreeSet<_> = namespaces.iter().filter(|nsp| !self.namespaces.contains(*nsp)).collect();
         let room = MAX_NAMESPACES.saturating_sub(self.namespaces.len());

@@ -84,8 +84,8 @@ const LOOK_UP_SESSION_SETUP: &str = "SET lock_timeout = '4s'";
 
 /// A connection to the cluster that communicates over one database. It is a handle that is cheap to clone.
 ///
-/// It keeps up to three sessions, all on one server. The first publishes. The second listens; the first subscription or request
-/// opens it. The third looks up and deletes attachments; the first attachment opens it.
+/// It keeps up to three sessions, all on one server. The first publishes. The second listens; the first subscription or
+/// request opens it. The third looks up and deletes attachments; the first attachment opens it.
 #[derive(Clone)]
 pub struct Cluster(Arc<Inner>);
 
@@ -125,7 +125,7 @@ impl Cluster {
         on_loss: OnLoss,
     ) -> Result<Self> {
         let same_server = SameServer::default();
-        let publishing = Arc::new(Session::open_beside(settings.clone(), same_server.clone()).await?);
+        let publishing = Arc::new(Session::open_with(settings.clone(), same_server.clone()).await?);
         let table = Arc::new(CheckedTable::new(options.table_name.clone()));
         let publisher = Publisher::start(publishing.clone(), table.clone(), on_loss);
         let rows = Session::new(settings.clone(), same_server.clone(), Some(LOOK_UP_SESSION_SETUP));
@@ -214,9 +214,9 @@ impl Cluster {
     /// that no message is missed without [`Event::Lost`] or [`Event::Missed`]. Durable events that were sent between `Lost`
     /// and [`Event::Restored`] are replayed before live messages, once each and in the order of their ids.
     ///
-    /// `wants` is a filter on the header of each message (`None` if the header is not readable). It runs before the rest of the
-    /// message is decoded, and attachments that no filter accepts are not looked up. It runs on the driver's task, so it must
-    /// not block.
+    /// `wants` is a filter on the header of each message (`None` if the header is not readable). It runs before the rest of
+    /// the message is decoded, and attachments that no filter accepts are not looked up. It runs on the driver's task, so
+    /// it must not block.
     ///
     /// # Errors [`Error::Connect`] if the first listening connection cannot be opened; [`Error::Namespace`];
     /// [`Error::TableShape`] if the attachment table is another table; [`Error::Database`] if the server refuses LISTEN, as

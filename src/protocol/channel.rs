@@ -37,9 +37,8 @@ impl Namespace {
 
     /// The channel on which the servers of this namespace talk: `<prefix>#<namespace>`.
     ///
-    /// # Errors
-    /// [`Error::Namespace`] where Postgres could not take the name: it is longer than [`MAX_CHANNEL_BYTES`], or it has a NUL
-    /// character.
+    /// # Errors [`Error::Namespace`] where Postgres could not take the name: it is longer than [`MAX_CHANNEL_BYTES`], or it
+    /// has a NUL character.
     pub fn channel(&self, prefix: &str) -> Result<Channel> {
         let name = format!("{prefix}#{self}");
         let refuse = |reason: String| Err(Error::Namespace { namespace: self.to_string(), reason });
@@ -100,8 +99,8 @@ impl fmt::Display for Namespace {
 pub struct Channel(Arc<str>);
 
 impl Channel {
-    /// The discovery channel of a cluster, on which pgio nodes are asked for their namespaces. It is that of no namespace, so
-    /// no Node server listens to it.
+    /// The discovery channel of a cluster, on which pgio nodes are asked for their namespaces. It is that of no namespace,
+    /// so no Node server listens to it.
     ///
     /// # Errors
     /// [`Error::Namespace`] where the prefix is too long, or has a NUL character.

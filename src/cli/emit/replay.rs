@@ -248,8 +248,8 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// Waits until at most so many are in progress. The publisher sends again what a loss of the connection concerns, in its
-    /// order, for as long as it was asked to.
+    /// Waits until at most so many are in progress. The publisher sends again what a loss of the connection concerns, in
+    /// its order, for as long as it was asked to.
     async fn settle(&mut self, at_most: usize) -> Result<(), Failure> {
         while self.under_way.len() > at_most {
             // A later one first: those before it are done by then, which spares a wake-up for each.

@@ -68,8 +68,8 @@ struct MissingOrNot {
 
 /// Reads a line: an event line, or `["event", ...args]`.
 ///
-/// Arguments without `$binary` stay the text that they are: nothing is decoded only to be encoded again. A line that cannot be
-/// read in this way is read as a value, which also says what is wrong with it.
+/// Arguments without `$binary` stay the text that they are: nothing is decoded only to be encoded again. A line that cannot
+/// be read in this way is read as a value, which also says what is wrong with it.
 pub(in crate::cli) fn parse(line: &str) -> Result<Line, String> {
     as_text(line).map_or_else(|| as_values(line), Ok)
 }

@@ -38,8 +38,8 @@ use watch::{OnDemand, Watch};
 ///
 /// The page shows servers with their sockets, rooms, rates over ten minutes, live traffic, the attachment table and what
 /// pgio doctor finds. /metrics is for Prometheus, /api/* is JSON, /healthz answers while the process runs. It works beside
-/// any cluster, also one of Node servers alone: it is no member of it, and no server counts it. Without a token file it listens
-/// on loopback addresses only. The token file is read again on SIGHUP.
+/// any cluster, also one of Node servers alone: it is no member of it, and no server counts it. Without a token file it
+/// listens on loopback addresses only. The token file is read again on SIGHUP.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

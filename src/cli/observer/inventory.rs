@@ -1,8 +1,8 @@
 //! The sockets of the cluster and their rooms, as the servers list them.
 //!
 //! A server that is asked lists all of its sockets with their handshakes, about a kilobyte each, often by the attachment
-//! table. So it is asked the less often the more sockets there are. A count alone cannot be had: the protocol counts clients
-//! only for an event that they receive.
+//! table. So it is asked the less often the more sockets there are. A count alone cannot be had: the protocol counts
+//! clients only for an event that they receive.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};

@@ -145,7 +145,8 @@ impl Observer {
     }
 }
 
-/// Reports that notifications are not delivered, as through a pooler in transaction mode: the observer's own has not come back.
+/// Reports that notifications are not delivered, as through a pooler in transaction mode: the observer's own has not come
+/// back.
 async fn check_loopback(shared: Arc<Shared>, cluster: Cluster, must_hear: bool) -> Result<(), Failure> {
     tokio::time::sleep(LOOPBACK).await;
     match cluster.ensure_loopback(LOOPBACK) {

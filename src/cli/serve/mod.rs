@@ -39,7 +39,8 @@ const LIMITS: &str = "Limits";
 /// pgio commands find the private Postgres without configuration. GET /healthz answers while the process runs, /readyz
 /// while it is connected to the cluster, and /metrics serves metrics for Prometheus.
 ///
-/// A slow client is disconnected once its buffer is full. It then reconnects by itself, with a new id and without its rooms.
+/// A slow client is disconnected once its buffer is full. It then reconnects by itself, with a new id and without its
+/// rooms.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -86,7 +87,8 @@ pub(super) struct Serve {
     /// server publishes its statistics every 2 s, and each change of a socket. Otherwise it publishes nothing for it.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "/admin", value_name = "NSP")]
     admin_ui: Option<String>,
-    /// Serve /healthz, /readyz, /metrics and a page about the cluster on this address, and not on the address of the clients; without TLS
+    /// Serve /healthz, /readyz, /metrics and a page about the cluster on this address, and not on the address of the
+    /// clients; without TLS
     ///
     /// The page at / is that of pgio monitor. On an address that others can reach, it needs --admin-token-file.
     #[arg(long, value_parser = parse_listen, value_name = "HOST:PORT", env = "PGIO_ADMIN_LISTEN")]
@@ -96,8 +98,8 @@ pub(super) struct Serve {
     admin_token_file: Option<PathBuf>,
     /// Let only pages of origins that match connect, by websocket and by polling: 'https://*.example.com'. May be repeated
     ///
-    /// The default is the server's own host and every --cors-origin; with a token required, or with --cors-origin '*', every
-    /// origin. A client that is not a browser sends no origin, and may connect.
+    /// The default is the server's own host and every --cors-origin; with a token required, or with --cors-origin '*',
+    /// every origin. A client that is not a browser sends no origin, and may connect.
     #[arg(long = "origin", value_name = "GLOB", num_args = 1.., value_parser = parse_origin_pattern, help_heading = ACCESS)]
     origins: Vec<OriginPattern>,
     /// Trust the Forwarded or X-Forwarded-For header of these proxies: 10.0.0.0/8. May be repeated
