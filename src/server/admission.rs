@@ -23,7 +23,7 @@ use super::expiry::Expiries;
 use super::front::Client;
 use super::reload::is_revoked;
 use super::{ClusterAdapter, ClusterIo, ClusterSocket};
-use crate::adapter::{Connection, PostgresAdapterCtr, SocketData, Visit};
+use crate::adapter::{AdmissionGuard, Connection, PostgresAdapterCtr, SocketData};
 
 /// How long a client waits for its namespace to listen to the other servers. After that it is connected all the same: while
 /// Postgres is unreachable, a server serves its own clients.
@@ -77,7 +77,7 @@ impl AdmissionControl {
         is_hosted: bool,
         credentials: Option<Credentials>,
     ) -> Result<(), Refusal> {
-        let visit = self.adapter.visit(socket.ns());
+        let visit = self.adapter.admission_guard(socket.ns());
         let outcome = match is_hosted {
             true => self.judge(socket, credentials).await,
             false => Err(Refusal::UnknownNamespace),
@@ -120,7 +120,7 @@ impl AdmissionControl {
 
     /// Counts a refusal, deletes a namespace that only refused clients have asked for, and disconnects a client with
     /// too many refusals.
-    fn note_refusal(&self, socket: &ClusterSocket, io: &ClusterIo, visit: Visit, refusal: &Refusal) {
+    fn note_refusal(&self, socket: &ClusterSocket, io: &ClusterIo, visit: AdmissionGuard, refusal: &Refusal) {
         metrics::counter!("pgio_connections_refused_total", "reason" => refusal.reason()).increment(1);
         if visit.end_refused() {
             io.delete_ns(socket.ns());

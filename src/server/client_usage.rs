@@ -1,7 +1,8 @@
-//! What one client uses of the server: the namespaces that it has joined, how often it was refused, and what it emits a second.
+//! What one client uses of the server: the namespaces that it has joined, how often it was refused, and what it emits a
+//! second.
 //!
-//! A client is an Engine.IO session. The request that opens the session carries the account, so the account lives as long as
-//! the session, whatever sockets come and go.
+//! A client is an Engine.IO session. The request that opens the session carries the account, so the account lives as long
+//! as the session, whatever sockets come and go.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -119,8 +119,8 @@ impl Disconnector {
         }
     }
 
-    /// Disconnects a socket whose namespace was deleted, and takes it out of there. The client reconnects by itself, as it is
-    /// not sent a disconnect packet.
+    /// Disconnects a socket whose namespace was deleted, and takes it out of there. The client reconnects by itself, as it
+    /// is not sent a disconnect packet.
     pub(super) fn disconnect_stranded(&self, socket: &ClusterSocket) {
         if !self.cut_off(socket, Reason::NamespaceGone, Some(socket.clone())) {
             leave_namespace(socket);

@@ -1,5 +1,5 @@
-//! What a new connection asks for, from the first bytes that it sends. They stay in the kernel: a connection takes no memory
-//! for a request before there is room for it.
+//! What a new connection asks for, from the first bytes that it sends. They stay in the kernel: a connection takes no
+//! memory for a request before there is room for it.
 
 use tokio::io;
 use tokio::net::TcpStream;

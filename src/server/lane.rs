@@ -8,8 +8,8 @@ use tokio_util::sync::CancellationToken;
 /// How many connections there may be at a time. A health check takes a millisecond.
 const PLACES: usize = 16;
 
-/// The places of a lane. A new connection takes the place of the oldest one when there is none left, so connections that only
-/// wait do not keep a health check out.
+/// The places of a lane. A new connection takes the place of the oldest one when there is none left, so connections that
+/// only wait do not keep a health check out.
 #[derive(Clone)]
 pub(super) struct Lane {
     places: Arc<Mutex<Places>>,

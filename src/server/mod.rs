@@ -132,8 +132,8 @@ impl Server {
         format!("{scheme}://{}{}/", self.address, self.path)
     }
 
-    /// Reads the files of keys, tokens and TLS again, as the server does by itself when they change. After an error, which is
-    /// logged, all stays as it is. Clients whose token or key is no longer listed are disconnected, unless
+    /// Reads the files of keys, tokens and TLS again, as the server does by itself when they change. After an error, which
+    /// is logged, all stays as it is. Clients whose token or key is no longer listed are disconnected, unless
     /// [`disconnect_expired`](ServerOptions::disconnect_expired) is off. Other connections stay as they are.
     pub fn reload(&self) {
         self.reloader.reload();

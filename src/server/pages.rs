@@ -25,8 +25,8 @@ const CONNECTIONS: usize = 128;
 /// How long the last response of a connection may take.
 const LAST_RESPONSE: Duration = Duration::from_secs(2);
 
-/// Serves pages on an address of their own, without TLS: `/healthz`, `/metrics`, and whatever else the router has. Ends soon after
-/// `closing` is cancelled.
+/// Serves pages on an address of their own, without TLS: `/healthz`, `/metrics`, and whatever else the router has. Ends
+/// soon after `closing` is cancelled.
 pub(crate) async fn serve_pages(listener: TcpListener, app: Router, closing: CancellationToken) {
     let lane = Lane::new(CONNECTIONS);
     let serve_one =

@@ -1,7 +1,7 @@
 //! The event with attachments that a client has posted in part.
 //!
-//! Each post may bring a part of it, so it waits between posts. It owns the room for these bytes, which counts for the client's
-//! address like that of messages on websockets, and the deadline of the event.
+//! Each post may bring a part of it, so it waits between posts. It owns the room for these bytes, which counts for the
+//! client's address like that of messages on websockets, and the deadline of the event.
 
 use tokio_util::task::AbortOnDropHandle;
 

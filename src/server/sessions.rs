@@ -1,8 +1,8 @@
 //! The sessions of clients, from their handshake on.
 //!
 //! socketioxide uses the id of a session as `socket.id`, which other clients and servers see. So the clients that poll get
-//! another, secret id: the server replaces the id in the response to the handshake, and puts the id of socketioxide back into
-//! the URI of each later request. The id that others see opens no session, as with Node.
+//! another, secret id: the server replaces the id in the response to the handshake, and puts the id of socketioxide back
+//! into the URI of each later request. The id that others see opens no session, as with Node.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -53,8 +53,8 @@ impl Server {
 }
 
 impl Drop for Server {
-    /// Ends everything that would outlive the server: the sessions of its clients, and the adapters of its namespaces, which
-    /// would go on sending heartbeats.
+    /// Ends everything that would outlive the server: the sessions of its clients, and the adapters of its namespaces,
+    /// which would go on sending heartbeats.
     fn drop(&mut self) {
         let Some(io) = self.io.take() else { return };
         let _context = self.runtime.enter();

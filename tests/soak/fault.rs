@@ -215,8 +215,8 @@ impl Fault {
             Self::Reset | Self::EndListener | Self::Exhausted(_) | Self::Password(_) => loss,
             Self::RestartFast | Self::RestartImmediate => everywhere,
             Self::Failover | Self::FailoverCrash => Promise {
-                // The standby may be promoted before the node can have noticed that the old primary is silent, and the first
-                // host is tried first.
+                // The standby may be promoted before the node can have noticed that the old primary is silent, and the
+                // first host is tried first.
                 recovered: Some(NOTICED + RECOVERED + super::world::CONNECT_TIMEOUT),
                 has_one_server: false,
                 ..everywhere

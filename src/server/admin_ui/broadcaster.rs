@@ -31,8 +31,8 @@ use crate::{Error, Result};
 /// The interval of the statistics, as in Node.
 const STATS_EVERY: Duration = Duration::from_secs(2);
 
-/// The interval of the changes. A UI that has just connected is told nothing for so long: it is about to receive the list of
-/// all sockets, and would forget what it was told before.
+/// The interval of the changes. A UI that has just connected is told nothing for so long: it is about to receive the list
+/// of all sockets, and would forget what it was told before.
 const CHANGES_EVERY: Duration = Duration::from_secs(1);
 
 /// How long no changes are told after a reconnect: a Node server waits up to 3 s before it listens again, and does not hear

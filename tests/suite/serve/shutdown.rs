@@ -113,7 +113,8 @@ async fn a_second_ctrl_c_waits_for_nobody() {
     drop(stuck);
 }
 
-/// Two clients that were sent more than the system's buffers hold for one connection, less than the server's for one client.
+/// Two clients that were sent more than the system's buffers hold for one connection, less than the server's for one
+/// client.
 async fn one_that_does_not_read_and_one_that_does(serve: &PgioServe, url: &str) -> (RawWebsocket, Client) {
     let stuck = RawWebsocket::connect(serve.address()).await;
     let good = serve.client(&NodePeer::start().await).await;
