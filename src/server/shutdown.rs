@@ -1,4 +1,4 @@
-//! The end of a server: an orderly shutdown, and what happens when the server is dropped.
+//! The end of a server: graceful shutdown, and drop.
 
 use futures_util::FutureExt;
 use socketioxide::TransportType;

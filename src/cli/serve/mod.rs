@@ -362,8 +362,8 @@ impl Serve {
         let router = pages.as_ref().map(|pages| pages.router.clone());
         let server =
             Server::start_with_pages(cluster, options.clone(), metrics, router).await.map_err(name_flag)?;
-        for door in options.open_doors(server.address()) {
-            tracing::warn!(remedy = door.remedy(), "{}", door.description());
+        for exposure in options.exposures(server.address()) {
+            tracing::warn!(remedy = exposure.remedy(), "{}", exposure.description());
         }
         tracing::info!(url = server.url(), database = server_identity, "listening");
         announce(&server, &server_identity, database, global);

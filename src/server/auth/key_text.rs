@@ -1,4 +1,4 @@
-//! What the text of a key file is: a public key, or the secret of the HMAC algorithms.
+//! Classifies the content of a key file: a public key, or the secret of the HMAC algorithms.
 //!
 //! A public key is known to everyone, so it must never be taken for a secret. Whatever looks like a key in another form
 //! is refused with what to do.

@@ -4,7 +4,7 @@ mod fingerprint;
 mod jwt;
 mod key_text;
 mod keys;
-pub(super) mod refusal_pace;
+pub(super) mod refusal_delay;
 mod signature;
 mod signed_token;
 mod tokens;
