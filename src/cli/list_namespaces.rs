@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::arguments::{Format, Global};
-use super::connection::Patience;
+use super::connection::RetryBudget;
 use super::duration;
 use super::exit::Failure;
 use super::listing::Listing;
@@ -54,7 +54,7 @@ struct Row<'a> {
 
 impl ListNamespaces {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let cluster = global.connect(&mut Patience::none()).await?;
+        let cluster = global.connect(&mut RetryBudget::none()).await?;
         let namespaces = self.namespaces.or_all();
         let observed = namespaces.find(global, &cluster).await?;
         let mut monitor = NodeMonitor::listen(&cluster, &observed.list).await?;

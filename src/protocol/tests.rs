@@ -222,7 +222,12 @@ fn broadcast(uid: Uid, event: EventArgs) -> Message {
 
 /// Any value that JavaScript could have sent.
 fn any_value() -> impl Strategy<Value = Value> {
-    let leaf = prop_oneof![
+    nested(any_json_scalar())
+}
+
+/// Any value of JSON that is neither an array nor an object.
+pub(crate) fn any_json_scalar() -> impl Strategy<Value = Value> {
+    prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::Bool),
         (-(1_i64 << 53)..=1 << 53).prop_map(Value::Int),
@@ -230,8 +235,7 @@ fn any_value() -> impl Strategy<Value = Value> {
             .prop_filter("JSON has no others", |f| f.is_finite() && f.fract() != 0.0)
             .prop_map(Value::Float),
         any::<String>().prop_map(Value::String),
-    ];
-    nested(leaf)
+    ]
 }
 
 /// Any value that an attachment can carry.

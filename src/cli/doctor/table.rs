@@ -1,4 +1,4 @@
-//! The attachment table: whether it is there, can be used, and is kept small.
+//! Checks the attachment table: whether it exists, is usable, and is cleaned up.
 
 use super::Context;
 use super::finding::Finding;

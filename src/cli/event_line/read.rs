@@ -3,11 +3,11 @@
 use serde::Deserialize;
 
 use super::verbatim::{self, PlainArgs};
-use crate::cli::tagged::untag;
+use crate::cli::binary_json::decode_binary;
 use crate::protocol::{EventArgs, Flags, MessageKind, RequestId};
 use crate::{Namespace, Value};
 
-/// What a line asks to be emitted. What it does not say is left to the defaults of the command line.
+/// The event of a line. Missing fields take the defaults of the command line.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::cli) struct Wanted {
     pub(in crate::cli) event: EventArgs,
@@ -31,7 +31,7 @@ impl Wanted {
     }
 }
 
-/// What a line turned out to be.
+/// A parsed line.
 #[derive(Debug, PartialEq)]
 pub(in crate::cli) enum Line {
     /// An event to be emitted.
@@ -105,7 +105,7 @@ fn array(items: Vec<Value>) -> Result<Line, String> {
 }
 
 fn with_values(event: &str, args: Vec<Value>) -> Result<EventArgs, String> {
-    let args = args.into_iter().map(untag).collect::<Result<Vec<_>, _>>()?;
+    let args = args.into_iter().map(decode_binary).collect::<Result<Vec<_>, _>>()?;
     Ok(EventArgs::new(event, args))
 }
 

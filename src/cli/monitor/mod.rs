@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::arguments::{Format, Global, Log};
-use super::connection::Patience;
+use super::connection::RetryBudget;
 use super::exit::Failure;
 use super::namespaces::ObservedNamespaces;
 use super::observer::{Observer, Watched};
@@ -116,7 +116,7 @@ impl Monitor {
     async fn start(&self, global: &Global, tokens: Option<Tokens>) -> Result<Started, Failure> {
         let (settings, options) = (global.settings()?, global.adapter_options());
         let (listener, address) = listen(&self.listen).await.map_err(name_flag)?;
-        let cluster = global.connect(&mut Patience::none()).await?;
+        let cluster = global.connect(&mut RetryBudget::none()).await?;
         let observed = self.namespaces.find(global, &cluster).await?;
         let namespaces = observed.list.clone();
         let newcomers = observed.watch();

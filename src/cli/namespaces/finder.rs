@@ -17,7 +17,7 @@ use crate::{Cluster, Error, Namespace, Result};
 /// How long each source may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What told of a namespace.
+/// The source of a namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::cli) enum Source {
     /// The last statement of a session.
@@ -65,7 +65,7 @@ impl Found {
     }
 }
 
-/// Looks for namespaces.
+/// Finds namespaces.
 pub(in crate::cli) struct Finder {
     cluster: Cluster,
     examiner: Examiner,
@@ -77,7 +77,7 @@ impl Finder {
         Ok(Self { cluster: cluster.clone(), examiner })
     }
 
-    /// Looks once.
+    /// Searches once.
     ///
     /// # Errors
     /// Those of the connection.

@@ -56,7 +56,7 @@ async fn watch(
     loop {
         let changes = tokio::select! {
             word = call.next() => match word {
-                Some(word) => vec![known.hear(word)],
+                Some(word) => vec![known.apply(word)],
                 None => return Ok(()),
             },
             _ = asking.tick() => {
@@ -66,7 +66,7 @@ async fn watch(
                 continue;
             }
             _ = looking.tick() => {
-                let mut changes = known.look(call.live_nodes().await?);
+                let mut changes = known.update(call.live_nodes().await?);
                 know_backends(&call, &mut known).await?;
                 known.forget(REMEMBERED);
                 changes.push(Change::Refreshed);

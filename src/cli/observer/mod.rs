@@ -105,7 +105,7 @@ impl Observer {
         let server = cluster.server_identity().await?;
         let database = database::Sampler::connect(settings, cluster.options()).await?;
         let heard = GrowingSubscription::start(cluster, &namespaces, |_| true).await?;
-        let asking = nodes::Asking::start(cluster, &namespaces).await?;
+        let asking = nodes::NodePoller::start(cluster, &namespaces).await?;
         let shared = Arc::new(Shared {
             started: Instant::now(),
             server,

@@ -1,4 +1,4 @@
-//! What a check says.
+//! The outcome of a check.
 
 use std::fmt::Write;
 use std::time::{Duration, SystemTime};

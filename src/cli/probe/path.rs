@@ -1,4 +1,4 @@
-//! The way of an event from Postgres to a client, open for as long as it works.
+//! The end-to-end path of an event from Postgres to a client, kept open while it works.
 
 use std::time::{Duration, Instant};
 

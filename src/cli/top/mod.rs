@@ -18,7 +18,7 @@ use ratatui::backend::CrosstermBackend;
 use tokio::time::{MissedTickBehavior, interval_at};
 
 use super::arguments::{Format, Global};
-use super::connection::Patience;
+use super::connection::RetryBudget;
 use super::duration;
 use super::exit::{self, Failure};
 use super::namespaces::ObservedNamespaces;
@@ -97,7 +97,7 @@ impl Top {
     }
 
     async fn watch(&self, global: &Global) -> Result<(), Failure> {
-        let cluster = global.connect(&mut Patience::none()).await?;
+        let cluster = global.connect(&mut RetryBudget::none()).await?;
         let observed = self.namespaces.find(global, &cluster).await?;
         let namespaces = observed.list.clone();
         let newcomers = observed.watch();
