@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_connection_asks_for() {
+    fn the_first_request_of_a_connection_is_classified() {
         let of = |text: &str| first_request(text.as_bytes());
         for text in
             ["GET /healthz HTTP/1.1\r\nhost: a\r\n", "HEAD /readyz?x=1 HTTP/1.0", "GET /metrics HTTP/1.1\r\n"]

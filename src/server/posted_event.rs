@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_client_posts_needs_room_until_its_event_is_complete() {
+    fn an_incomplete_posted_event_needs_quota() {
         let mut event = PostedEvent::default();
         let binary = format!("b{}", "A".repeat(40_000));
         assert_eq!(event.read(b"2\x1e42[\"e\"]"), None);

@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_complete_is_held() {
+    fn incomplete_messages_are_held() {
         let large = vec![b'x'; 70_000];
         let part = |frame: Vec<u8>, bytes: usize| frame[..bytes].to_vec();
         assert_eq!(held(&[frame(0x81, b"3"), frame(0x81, &large), frame(0x82, &large[..300])]), [0, 0, 0]);

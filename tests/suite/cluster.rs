@@ -143,7 +143,7 @@ async fn a_request_ends_by_its_deadline_while_postgres_is_silent() {
 }
 
 #[tokio::test]
-async fn what_is_published_into_silence_goes_out_once_when_it_heals() {
+async fn messages_of_a_stall_are_published_once_after_it() {
     let postgres = postgres().await;
     let proxy = Proxy::start(postgres.url()).await;
     let listener = connect(postgres.url()).await;

@@ -98,7 +98,7 @@ fn any_value() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn what_tail_prints_emit_reads(
+    fn emit_reads_the_output_of_tail(
         name: String,
         args in prop::collection::vec(any_value(), 0..4),
         rooms: Vec<String>,

@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ui_that_was_there_before_is_told_everything() {
+    fn a_ui_that_was_open_before_gets_all_sockets() {
         assert_eq!(after(&[stats(1)]), (Watching::Sockets, Some(UiConnected::Before)));
         assert_eq!(after(&[Broadcast::Verbose, stats(1)]), (Watching::Sockets, Some(UiConnected::Before)));
     }

@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_told_twice_and_a_change_that_was_not_told_comes_again() {
+    fn no_change_is_sent_twice_and_an_unpublished_one_is_retried() {
         let (sid, mut shown) = (Sid::new(), UiState::default());
         let now = of("/", &[(sid, present(&["a"]))]);
         assert_eq!(shown.changes(&now, ALL), shown.changes(&now, ALL));
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ui_that_was_given_the_sockets_is_told_the_rest() {
+    fn a_ui_with_a_list_of_sockets_gets_the_rest() {
         let (one, two) = (Sid::new(), Sid::new());
         let mut now = of("/", &[(one, present(&["a"]))]);
         now.extend(of("/ours", &[(two, present(&[]))]));
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_doubt_everything_is_told_again_and_departures_too() {
+    fn an_uncertain_state_is_sent_again_with_departures() {
         let (stays, goes) = (Sid::new(), Sid::new());
         let mut shown = UiState::default();
         tell(&mut shown, &of("/", &[(stays, present(&["a", "b"])), (goes, present(&[]))]), ALL);
