@@ -1,4 +1,4 @@
-//! The envelope of a message in JSON, and on the way the data of a broadcast.
+//! Reads the envelope of a message in JSON, and the data of a broadcast in the same pass.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -59,8 +59,8 @@ pub enum NspSupport {
 }
 
 impl NspSupport {
-    pub(super) fn of(says_nsp: bool) -> Self {
-        if says_nsp { Self::WithNsp } else { Self::WithoutNsp }
+    pub(super) fn of(has_nsp: bool) -> Self {
+        if has_nsp { Self::WithNsp } else { Self::WithoutNsp }
     }
 }
 

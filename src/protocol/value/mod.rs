@@ -119,7 +119,7 @@ impl Value {
         }
     }
 
-    /// How many bytes of memory the value takes, which is far more than its encoding for many small values.
+    /// The memory of the value, in bytes. Many small values take far more memory than their encoding.
     #[cfg(feature = "server")]
     pub(crate) fn memory(&self) -> usize {
         size_of::<Self>()
