@@ -17,7 +17,7 @@ mkdir -p "$scratch/tree"
 git ls-files -z | tar --null -T - -cf - | tar -xf - -C "$scratch/tree"
 cd "$scratch/tree"
 # Cargo goes by the times of files: those that an earlier run has left mutated must look new.
-touch src/cluster/state/*.rs
+find src/cluster/state -name "*.rs" -exec touch {} +
 
 build() {
 	"${CARGO:-cargo}" test --locked --profile simulation --test simulation --no-run 2>&1

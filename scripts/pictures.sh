@@ -17,17 +17,12 @@ main() {
   unset DATABASE_URL ${!PG*}
   chmod 755 "$logs"
   export PGIO_STATE_DIR=$logs/state
-  # What turns the text of a terminal into a page.
+  # Converts the text of a terminal into a page.
   [[ -d $TOOLS/node_modules/ansi-to-html ]] || npm install --silent --prefix "$TOOLS" ansi-to-html@0.7.2
 
-  start serve pgio serve --listen 127.0.0.1:0 --allow-join '*'
-  wait_for serve '^private Postgres: '
-  export DATABASE_URL=${found#private Postgres: }
-  wait_for serve '^listening on '
-  local ours=${found#listening on } && ours=${ours%%/socket.io*}
-  start server node tests/interop/demo/server.js
-  wait_for server '^http://'
-  local theirs=$found n
+  local ours theirs n
+  # shellcheck disable=SC2119
+  start_servers
   for n in 1 2 3; do
     start "ours$n" node tests/interop/demo/client.js "$ours" "room$n"
     start "theirs$n" node tests/interop/demo/client.js "$theirs" "room$n"

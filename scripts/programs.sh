@@ -29,6 +29,19 @@ wait_for() {
   done
 }
 
+# Starts a pgio node with a private Postgres, and a Node server beside it. Takes more arguments of `pgio serve`. Exports
+# DATABASE_URL, and puts the URLs of the two servers into `ours` and `theirs`.
+start_servers() {
+  start serve pgio serve --listen 127.0.0.1:0 --allow-join '*' "$@"
+  wait_for serve '^private Postgres: '
+  export DATABASE_URL=${found#private Postgres: }
+  wait_for serve '^listening on '
+  ours=${found#listening on } && ours=${ours%%/socket.io*}
+  start server node tests/interop/demo/server.js
+  wait_for server '^http://'
+  theirs=$found
+}
+
 # Shows what that program has printed.
 fail() {
   echo "error: $1" >&2
@@ -36,7 +49,7 @@ fail() {
   exit 1
 }
 
-# The last that was started ends first. With its owner gone the private Postgres stops and takes its data along.
+# Ends the programs in the reverse order of their start. The private Postgres ends with its owner, and removes its data.
 clean_up() {
   local i
   for ((i = ${#pids[@]} - 1; i >= 0; i--)); do

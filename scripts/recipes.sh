@@ -70,14 +70,8 @@ main() {
   mkdir "$work"
   : >"$PGIO_CONFIG"
 
-  start serve pgio serve --listen 127.0.0.1:0 --allow-join '*' -n / -n '/org/{id}'
-  wait_for serve '^private Postgres: '
-  export DATABASE_URL=${found#private Postgres: }
-  wait_for serve '^listening on '
-  local ours=${found#listening on } && ours=${ours%%/socket.io*}
-  start server node tests/interop/demo/server.js
-  wait_for server '^http://'
-  local theirs=$found
+  local ours theirs
+  start_servers -n / -n '/org/{id}'
   client c1 "$ours" lobby ana
   client c2 "$theirs" lobby ben
   client c3 "$theirs" staff eva

@@ -9,10 +9,10 @@ use std::time::Duration;
 use crate::protocol::{AttachmentId, MessageKind, Uid};
 use crate::safe_text::{cut, quoted};
 
-/// How many bytes of a reason an error quotes that a library or the server gives.
+/// The maximum bytes of a quoted reason of a library or of the server.
 const REASON_BYTES: usize = 300;
 
-/// How many bytes an error quotes of what the settings say, and of a reason that names several hosts.
+/// The maximum bytes of a quoted setting, and of a reason with several hosts.
 const TEXT_BYTES: usize = 2000;
 
 /// The error below an [`Error`]: shared, as errors can be cloned.
@@ -33,7 +33,7 @@ impl Deref for Cause {
     }
 }
 
-/// Everything that can go wrong in this library.
+/// The errors of this library.
 ///
 /// The text of each error is one line, names the input that caused it and never holds a password. What a client, another
 /// server or Postgres has sent is quoted without control characters, and cut after 100 or 300 bytes. Where Postgres or the
@@ -55,7 +55,7 @@ pub enum Error {
     #[error("no database is configured")]
     NoDatabase,
 
-    /// A file named by a setting cannot be read or makes no sense.
+    /// A file of a setting cannot be read or is invalid.
     #[error("{}: {}", cut(&path.display().to_string(), TEXT_BYTES), cut(reason, TEXT_BYTES))]
     File {
         /// The file.
@@ -152,7 +152,7 @@ pub enum Error {
         table: String,
         /// What is wrong with it.
         reason: String,
-        /// The statements that mend it, or `choose another table_name`.
+        /// The statements that repair it, or `choose another table_name`.
         remedy: String,
     },
 
@@ -208,30 +208,29 @@ pub enum Error {
     #[error("cannot encode: {}", cut(.0, REASON_BYTES))]
     Encode(String),
 
-    /// What arrived is not a message of the protocol.
+    /// A received message is not a message of the protocol.
     #[error("cannot decode: {}", cut(.0, REASON_BYTES))]
     Decode(String),
 
     /// A message went through the attachment table, and its row was deleted before it was read.
     #[error("the attachment of a {kind} from {} is missing: its row was deleted", quoted(uid.as_str()))]
     MissingAttachment {
-        /// What the message was.
+        /// The kind of the message.
         kind: MessageKind,
-        /// Who sent it.
+        /// Its sender.
         uid: Uid,
     },
 
-    /// A message went through the attachment table, which did not give its row in time: it is locked, or Postgres was
-    /// unreachable.
+    /// A row of the attachment table could not be read in time: the table is locked, or Postgres was unreachable.
     #[error("cannot read row {id} of the attachment table within {} s", waited.as_secs())]
     AttachmentTimeout {
         /// The row.
         id: AttachmentId,
-        /// How long it was tried.
+        /// The time of the attempts.
         waited: Duration,
     },
 
-    /// More requests of other servers than that wait for answers of clients or of Postgres.
+    /// The limit of running requests of other servers is reached.
     #[error("request of another server dropped: more than {0} requests are in progress")]
     TooManyAnswers(usize),
 
@@ -243,7 +242,7 @@ pub enum Error {
     #[error("cannot start a private Postgres: {0}")]
     Private(String),
 
-    /// The address to listen on cannot be had.
+    /// The server cannot listen on the address.
     #[error("cannot listen on {address}: {reason}")]
     Listen {
         /// The address as configured.
@@ -266,7 +265,7 @@ pub enum Error {
     Closed,
 }
 
-/// What the library's functions return.
+/// The result type of the library.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
@@ -293,7 +292,7 @@ impl Error {
         Self::Panicked { what: what.into(), message: text.unwrap_or("without a message").to_owned() }
     }
 
-    /// Whether the same statement may succeed a moment later.
+    /// Whether a retry of the same statement may succeed (transient error).
     pub(crate) fn is_transient(&self) -> bool {
         self.is_disconnected() || matches!(self, Self::TableLocked { .. })
     }

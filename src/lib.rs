@@ -1,7 +1,7 @@
 //! Socket.IO clusters on Postgres: one protocol with the Node packages.
 //!
-//! A cluster of Socket.IO servers on [`@socket.io/postgres-adapter`] talks through `LISTEN` and `NOTIFY` of a Postgres
-//! database. This crate speaks the same protocol, with versions 0.3, 0.4 and 0.5 alike. It has
+//! The servers of a Socket.IO cluster with [`@socket.io/postgres-adapter`] communicate by `LISTEN` and `NOTIFY` of a
+//! Postgres database. This crate implements the same protocol, with versions 0.3, 0.4 and 0.5. It has
 //!
 //! - an [`Emitter`], which reaches the clients of such a cluster from a process without clients of its own;
 //! - subscriptions to all messages between the servers: [`Cluster::subscribe`];
@@ -83,7 +83,7 @@
     not(feature = "private"),
     doc = "| `postgres::private` (feature `private`) | a private Postgres server from the binaries on the machine, for tests |"
 )]
-//! | [`cluster`] | publish a message, subscribe to namespaces, ask all servers and collect their answers |
+//! | [`cluster`] | publish a message, subscribe to namespaces, send requests to all servers and collect their answers |
 //! | [`emitter`] | the API of the Node emitter, and more |
 #![cfg_attr(feature = "adapter", doc = "| [`adapter`] | socketioxide's adapter |")]
 #![cfg_attr(not(feature = "adapter"), doc = "| `adapter` (feature `adapter`) | socketioxide's adapter |")]

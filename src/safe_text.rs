@@ -1,4 +1,4 @@
-//! Text from elsewhere, made harmless for terminals, logs and messages.
+//! Escapes untrusted text for terminals, logs and messages.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write};

@@ -29,7 +29,8 @@ const TABLES: &str = "CREATE TABLE plain (id bigserial PRIMARY KEY, state text, 
     CREATE TRIGGER tell AFTER INSERT ON told
     FOR EACH ROW EXECUTE FUNCTION socket_io.broadcast_change('order:{id}', 'order_{operation}')";
 
-/// A name, and a script of pgbench. Each is one statement and one transaction, so that the number of round trips is the same.
+/// A name, and a script of pgbench. Each is one statement and one transaction, so that the number of round trips is the
+/// same.
 const SCRIPTS: [(&str, &str); 4] = [
     ("INSERT alone", "INSERT INTO plain (state, total) VALUES ('new', 42.5) RETURNING id;"),
     (

@@ -68,9 +68,9 @@ fn machine(requests: usize) -> (ClusterState, Instant) {
             request_id: Some(id.clone()),
         };
         let deadline = now + Duration::from_secs(3600);
-        let (channel, namespace, asker) = (channel.clone(), namespace.clone(), Uid::emitter());
-        let question = NewRequest { id: id.clone(), channel, namespace, asker, body, deadline };
-        machine.handle(now, Input::Ask(question));
+        let (channel, namespace, sender) = (channel.clone(), namespace.clone(), Uid::emitter());
+        let question = NewRequest { id: id.clone(), channel, namespace, sender, body, deadline };
+        machine.handle(now, Input::Request(question));
         drain(&mut machine, now);
         machine.handle(now, Input::Published { request: id, outcome: Ok(()) });
     }

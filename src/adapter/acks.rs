@@ -14,41 +14,40 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::Sid;
 use super::convert::Format;
 use super::node::Node;
-use crate::cluster::{PendingRequest, client_said};
+use crate::cluster::{PendingRequest, client_ack};
 use crate::protocol::{Body, BroadcastOptions, EventArgs, Value};
 use crate::{Error, Result};
 
-/// How long to wait for the question to be published before the stream is handed out, so that other servers are asked
-/// even if the stream is never read. Beyond that the stream goes on with it.
-const HEAD_START: Duration = Duration::from_millis(100);
+/// How long to wait for the publication of the request before the stream is returned, so that other servers get the request
+/// even if the stream is never read. After that the stream itself waits for it.
+const PUBLISH_WAIT: Duration = Duration::from_millis(100);
 
 /// How long a request may take beyond its deadline.
-const SLACK: Duration = Duration::from_secs(1);
+const GRACE: Duration = Duration::from_secs(1);
 
-/// How many missing acknowledgements are told at most: a server may promise any number.
+/// The maximum number of missing acknowledgements that are reported: a server may promise any number.
 const MAX_MISSING: u64 = 100_000;
 
 /// A client did not acknowledge in time, in the form in which `socketioxide::AckError` is serialized.
 const TIMEOUT: &str = r#""Timeout""#;
 
-/// Other servers could not be asked.
-const NOT_ASKED: &str = r#"{"Socket":"Closed"}"#;
+/// The request could not be sent to other servers.
+const NOT_REQUESTED: &str = r#"{"Socket":"Closed"}"#;
 
 /// An acknowledgement and the socket it is from, or the error that takes its place.
 type AckItem<A> = AckStreamItem<A>;
 
-/// The acknowledgements of all clients. Those of clients of other servers carry no socket id in the protocol of the
-/// cluster, so each comes with [`Sid::ZERO`].
+/// The acknowledgements of all clients. The protocol of the cluster has no socket id for an acknowledgement of a client of
+/// another server, so it comes with [`Sid::ZERO`].
 ///
-/// The stream ends when every live server has sent all its clients' answers, or the time is over. Then one error
-/// comes for each client that did not acknowledge, and one for each server that did not even say how many clients it
-/// has.
+/// The stream ends when every live server has sent all its clients' answers, or after the timeout. Then it yields one error
+/// for each client that did not acknowledge, and one for each server that did not send its number of clients.
 pub struct Acks<A> {
     items: BoxStream<'static, AckItem<A>>,
     ended: bool,
 }
 
-/// A broadcast that other servers are to pass on to their clients.
+/// A broadcast for the clients of other servers.
 pub(super) struct RemoteBroadcast {
     pub(super) node: Arc<Node>,
     pub(super) event: EventArgs,
@@ -57,7 +56,7 @@ pub(super) struct RemoteBroadcast {
     pub(super) format: Format,
 }
 
-/// A question, and what it takes to read the answers.
+/// The context of a request for acknowledgements.
 struct AckRequest {
     node: Arc<Node>,
     format: Format,
@@ -65,40 +64,40 @@ struct AckRequest {
 }
 
 enum State {
-    Unasked(BoxFuture<'static, Result<PendingRequest<Value>>>),
-    Asked(Result<Box<PendingRequest<Value>>>),
+    Publishing(BoxFuture<'static, Result<PendingRequest<Value>>>),
+    Published(Result<Box<PendingRequest<Value>>>),
     Missing(u64, &'static str),
 }
 
 impl<A: DeserializeOwned + Send + 'static> Acks<A> {
-    /// Those of clients of this server alone.
-    pub(super) fn of_here(local: impl FusedStream<Item = AckItem<A>> + Send + 'static) -> Self {
+    /// Only the acknowledgements of clients of this server.
+    pub(super) fn of_local_clients(local: impl FusedStream<Item = AckItem<A>> + Send + 'static) -> Self {
         Self { ended: local.is_terminated(), items: local.boxed() }
     }
 
-    /// Those of clients of this server, who have been asked, and of the others, who are asked now. Whatever goes
-    /// wrong with the latter is an item of the stream.
-    pub(super) async fn of_all(
+    /// The acknowledgements of clients of this server, which have already got the event, and of other servers, which get it
+    /// now. An error of the latter is an item of the stream.
+    pub(super) async fn of_all_clients(
         local: impl FusedStream<Item = AckItem<A>> + Send + 'static,
         broadcast: RemoteBroadcast,
     ) -> Self {
         let RemoteBroadcast { node, event, mut opts, wait, format } = broadcast;
         opts.flags.timeout = Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
         let deadline = Instant::now() + wait;
-        let question = AckRequest { node: node.clone(), format, deadline };
-        let mut asking = async move {
+        let request = AckRequest { node: node.clone(), format, deadline };
+        let mut pending = async move {
             let body = |id| Body::Broadcast { opts, event, request_id: Some(id) };
-            let asked = timeout_at(deadline, node.ask(wait, body, client_said)).await;
-            asked.unwrap_or_else(|_| {
+            let outcome = timeout_at(deadline, node.request(wait, body, client_ack)).await;
+            outcome.unwrap_or_else(|_| {
                 Err(Error::ConnectionLost("cannot send the acknowledgement request in time".into()))
             })
         }
         .boxed();
-        let state = match timeout(HEAD_START, &mut asking).await {
-            Ok(asked) => State::Asked(asked.map(Box::new)),
-            Err(_) => State::Unasked(asking),
+        let state = match timeout(PUBLISH_WAIT, &mut pending).await {
+            Ok(outcome) => State::Published(outcome.map(Box::new)),
+            Err(_) => State::Publishing(pending),
         };
-        let remote = stream::unfold((question, state), |(question, state)| question.next(state));
+        let remote = stream::unfold((request, state), |(request, state)| request.next(state));
         Self { items: stream::select(local, remote).boxed(), ended: false }
     }
 }
@@ -107,21 +106,21 @@ impl AckRequest {
     async fn next<A: DeserializeOwned>(self, mut state: State) -> Option<(AckItem<A>, (Self, State))> {
         loop {
             state = match state {
-                State::Unasked(asking) => State::Asked(asking.await.map(Box::new)),
-                State::Asked(Err(error)) => {
+                State::Publishing(pending) => State::Published(pending.await.map(Box::new)),
+                State::Published(Err(error)) => {
                     self.node.report(&error, "cannot request acknowledgements from clients of other servers");
-                    State::Missing(1, NOT_ASKED)
+                    State::Missing(1, NOT_REQUESTED)
                 }
-                State::Asked(Ok(mut asking)) => match self.answer(&mut asking).await {
+                State::Published(Ok(mut pending)) => match self.answer(&mut pending).await {
                     Ok(Some(Ok(value))) => {
-                        return Some(((Sid::ZERO, Ok(value)), (self, State::Asked(Ok(asking)))));
+                        return Some(((Sid::ZERO, Ok(value)), (self, State::Published(Ok(pending)))));
                     }
                     Ok(Some(Err(error))) => {
                         self.node.report(&error, "cannot convert an acknowledgement");
-                        State::Asked(Ok(asking))
+                        State::Published(Ok(pending))
                     }
-                    Ok(None) => State::Missing(asking.missing().min(MAX_MISSING), TIMEOUT),
-                    Err(error) => State::Asked(Err(error)),
+                    Ok(None) => State::Missing(pending.missing().min(MAX_MISSING), TIMEOUT),
+                    Err(error) => State::Published(Err(error)),
                 },
                 State::Missing(0, _) => return None,
                 State::Missing(left, error) => match serde_json::from_str(error) {
@@ -129,20 +128,20 @@ impl AckRequest {
                         let item = (Sid::ZERO, Err(error_of_emitter));
                         return Some((item, (self, State::Missing(left - 1, error))));
                     }
-                    // An emitter of another crate than socketioxide, with errors of its own.
+                    // The emitter is not socketioxide's, and has other errors.
                     Err(_) => return None,
                 },
             };
         }
     }
 
-    /// The next answer; `None` once there are no more.
+    /// The next answer; `None` after the last one.
     async fn answer(
         &self,
-        asking: &mut PendingRequest<Value>,
+        pending: &mut PendingRequest<Value>,
     ) -> Result<Option<Result<socketioxide_core::Value>>> {
-        // A request ends by its own deadline, and tells then how many answers are missing.
-        let answer = timeout_at(self.deadline + SLACK, asking.next()).await;
+        // The request ends at its own deadline, and then reports the number of missing answers.
+        let answer = timeout_at(self.deadline + GRACE, pending.next()).await;
         let answer = answer
             .unwrap_or_else(|_| Err(Error::ConnectionLost("the request missed its deadline".into())))?;
         Ok(answer.map(|answer| self.format.value_of_one(&answer.value)))

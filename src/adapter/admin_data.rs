@@ -1,14 +1,15 @@
-//! What the Admin UI of Node servers has to know of a fetched socket besides its data.
+//! The data that the Admin UI of Node servers needs of a fetched socket.
 
 use socketioxide::TransportType;
 
 use super::Sid;
 use crate::protocol::{Object, Value};
 
-/// The first characters of a session's id, by which the UI groups the sockets of a client. Node takes as many.
+/// The length of a client id: the first characters of a session id, as in Node. The UI groups the sockets of a client by
+/// it.
 const CLIENT_ID: usize = 12;
 
-/// The client of a socket, as the UI knows it: all sockets of a connection have the same id.
+/// The client id of a socket for the UI. All sockets of a connection have the same one.
 pub(crate) fn client_id(sid: Sid) -> String {
     sid.as_str().chars().take(CLIENT_ID).collect()
 }
@@ -21,8 +22,8 @@ pub(crate) fn transport_name(transport: TransportType) -> &'static str {
     }
 }
 
-/// The data of a socket with `_admin`, by which the UI knows its client and transport. Data that is no object stays as it is,
-/// apart from `null`, which an instrumented server cannot read.
+/// The data of a socket with `_admin`, which holds its client and transport for the UI. Data that is no object stays
+/// unchanged, except `null`, which an instrumented server cannot read.
 pub(super) fn with_admin(data: Value, sid: Sid, transport: TransportType) -> Value {
     let mut data = match data {
         Value::Null => Object::new(),

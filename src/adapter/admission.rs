@@ -1,8 +1,8 @@
-//! Dynamic namespaces that start with the first client that is admitted.
+//! Admission: a dynamic namespace starts with the first admitted client.
 //!
-//! socketioxide creates a dynamic namespace before any middleware has judged the client. Until a client is admitted,
-//! such a namespace is dormant: it exists in this process only, without LISTEN, heartbeat or goodbye. Invariants: a
-//! dormant namespace publishes nothing, and no more than the limit are awake.
+//! socketioxide creates a dynamic namespace before the middlewares authorize the client. Until a client is admitted, such a
+//! namespace is dormant: it exists only in this process, without LISTEN, heartbeat or goodbye. Invariants: a dormant
+//! namespace publishes nothing, and the number of running namespaces stays within the limit.
 
 use std::any::Any;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -12,10 +12,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::node::Node;
 use crate::{Error, Result};
 
-/// Accounts for a dormant namespace on behalf of the connection that asked for it, until it is dropped.
+/// The permit of a dormant namespace, charged to the connection that requested it until the permit is dropped.
 pub(crate) type DormantPermit = Box<dyn Any + Send + Sync>;
 
-/// The limit of the namespaces that clients can create. Without one, each starts as soon as it is created.
+/// The limit of the namespaces that clients can create. Without a limit, each namespace starts when it is created.
 #[derive(Default)]
 pub(super) struct OnAdmission(OnceLock<Limit>);
 
@@ -25,7 +25,7 @@ struct Limit {
 }
 
 impl OnAdmission {
-    /// From now on namespaces start on admission. The first call counts.
+    /// From now on namespaces start on admission. Only the first call has an effect.
     pub(super) fn enable(&self, max: usize) {
         let max = max.min(Semaphore::MAX_PERMITS);
         self.0.get_or_init(|| Limit { max, free: Arc::new(Semaphore::new(max)) });
@@ -38,7 +38,7 @@ impl OnAdmission {
     /// Wakes a dormant namespace. Returns true if the caller has to start it.
     ///
     /// # Errors
-    /// [`Error::Namespace`] if the server has as many namespaces as it may have.
+    /// [`Error::Namespace`] if the limit of namespaces is reached.
     pub(super) fn wake(&self, node: &Node) -> Result<bool> {
         let Some(limit) = self.0.get().filter(|_| node.readiness.is_dormant()) else { return Ok(false) };
         let permit = limit.free.clone().try_acquire_owned().map_err(|_| Error::Namespace {
@@ -53,19 +53,19 @@ impl OnAdmission {
     }
 }
 
-/// What a node knows of its dormancy.
+/// The dormancy of a node.
 #[derive(Default)]
 pub(super) struct Dormancy(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    /// The clients that are being judged.
+    /// The number of clients that wait for their authorization.
     #[cfg(feature = "server")]
-    visitors: usize,
-    /// The client that created the namespace has not been seen yet.
+    pending_clients: usize,
+    /// Whether the client that created the namespace has not reached the middleware yet.
     expects_creator: bool,
     dormant: Option<DormantPermit>,
-    awake: Option<OwnedSemaphorePermit>,
+    running: Option<OwnedSemaphorePermit>,
 }
 
 impl Dormancy {
@@ -73,7 +73,7 @@ impl Dormancy {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The namespace is dormant from now on, and the client that created it is on its way.
+    /// The namespace becomes dormant, and waits for the client that created it.
     pub(super) fn begin(&self, permit: Option<DormantPermit>) {
         let mut state = self.state();
         state.expects_creator = true;
@@ -82,46 +82,46 @@ impl Dormancy {
 
     fn end(&self, permit: OwnedSemaphorePermit) {
         let mut state = self.state();
-        state.awake = Some(permit);
+        state.running = Some(permit);
         let dormant = state.dormant.take();
         drop(state);
         drop(dormant);
     }
 
-    /// Gives back what the node counts for.
+    /// Releases the permits of the node.
     pub(super) fn release(&self) {
         let mut state = self.state();
-        let permits = (state.dormant.take(), state.awake.take());
+        let permits = (state.dormant.take(), state.running.take());
         drop(state);
         drop(permits);
     }
 }
 
-/// A client that is being judged at the door of a namespace.
+/// Counts a client that waits for its authorization in a namespace, until it is dropped.
 #[cfg(feature = "server")]
-pub(crate) struct Visit(Option<Arc<Node>>);
+pub(crate) struct AdmissionGuard(Option<Arc<Node>>);
 
 #[cfg(feature = "server")]
-impl Visit {
-    /// `None` stands for a namespace that was deleted meanwhile.
+impl AdmissionGuard {
+    /// `None` if the namespace was deleted meanwhile.
     pub(super) fn start(node: Option<Arc<Node>>) -> Self {
         if let Some(node) = &node {
             let mut state = node.dormancy.state();
-            state.visitors += 1;
+            state.pending_clients += 1;
             state.expects_creator = false;
         }
         Self(node)
     }
 
-    /// Ends the visit of a client that was refused. Returns whether the namespace is dormant and no other client asks
-    /// for it, so that it can be deleted.
+    /// Ends the admission of a refused client. Returns whether the namespace is dormant and no other client waits for it,
+    /// so that it can be deleted.
     pub(crate) fn end_refused(mut self) -> bool {
         self.0.take().is_some_and(|node| leave(&node))
     }
 }
 
 #[cfg(feature = "server")]
-impl Drop for Visit {
+impl Drop for AdmissionGuard {
     fn drop(&mut self) {
         if let Some(node) = self.0.take() {
             leave(&node);
@@ -132,8 +132,8 @@ impl Drop for Visit {
 #[cfg(feature = "server")]
 fn leave(node: &Node) -> bool {
     let mut state = node.dormancy.state();
-    state.visitors = state.visitors.saturating_sub(1);
-    let is_alone = state.visitors == 0 && !state.expects_creator;
+    state.pending_clients = state.pending_clients.saturating_sub(1);
+    let is_alone = state.pending_clients == 0 && !state.expects_creator;
     drop(state);
     is_alone && node.readiness.is_dormant()
 }

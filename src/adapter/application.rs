@@ -1,8 +1,8 @@
 //! The io and the handlers that the application gives to the adapter.
 //!
-//! They belong to the application's handles and not to the adapter. socketioxide keeps a handle in every `SocketIo`,
-//! and handlers often capture a `SocketIo`: an adapter that owned them would own itself, and nothing would ever end
-//! it. So [`Shared`] holds them weakly, and the copy of the handle that socketioxide keeps lets go of them.
+//! The application's handles own them, and not the adapter. socketioxide keeps a handle in every `SocketIo`, and handlers
+//! often capture a `SocketIo`: if the adapter owned them, it would own itself (a reference cycle), and never end. So
+//! [`Shared`] holds weak references, and the copy of the handle in socketioxide releases its share.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -13,7 +13,7 @@ use super::server_side::{self, Answer, Handlers, ServerSideEvent};
 use super::{Shared, Sid};
 use crate::{Error, Result};
 
-/// Told of a client whose buffer was full: its namespace and id.
+/// The handler of slow clients: called with the namespace and the id of a client whose buffer was full.
 type SlowClient = Arc<dyn Fn(&str, Sid) + Send + Sync>;
 
 #[derive(Default)]
@@ -37,11 +37,11 @@ impl Application {
         let mut slow_client = self.slow_client.lock().unwrap_or_else(PoisonError::into_inner);
         slow_client.get_or_insert_with(|| handler.clone());
         drop(slow_client);
-        // One that is not taken is dropped outside of the lock: that is code of the application.
+        // An unused handler is dropped outside of the lock, since its destructor is application code.
         drop(handler);
     }
 
-    /// Lets go of everything.
+    /// Drops the io and all handlers.
     fn clear(&self) {
         let io = self.io.lock().unwrap_or_else(PoisonError::into_inner).take();
         let slow_client = self.slow_client.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -50,7 +50,7 @@ impl Application {
     }
 }
 
-/// All handles of the application share one, apart from the handle that socketioxide keeps.
+/// The owner that all handles of the application share, except the handle in socketioxide.
 pub(super) struct Owner(Arc<Application>);
 
 /// A handle's share.
@@ -102,8 +102,8 @@ impl Shared {
         application
     }
 
-    /// Drops the io and the handlers, whatever they refer to.
-    pub(super) fn forget_application(&self) {
+    /// Drops the io and the handlers.
+    pub(super) fn drop_application(&self) {
         if let Some(application) = self.application() {
             application.clear();
         }
@@ -120,8 +120,8 @@ impl Shared {
         })
     }
 
-    /// Calls the handler of slow clients; false where there is none, or it panics.
-    pub(super) fn tell_of_slow_client(&self, node: &Node, sid: Sid) -> bool {
+    /// Calls the handler of slow clients. Returns false if there is none, or if it panics.
+    pub(super) fn notify_slow_client(&self, node: &Node, sid: Sid) -> bool {
         let Some(application) = self.application() else { return false };
         let handler = application.slow_client.lock().unwrap_or_else(PoisonError::into_inner).clone();
         drop(application);
@@ -135,7 +135,7 @@ impl Shared {
     }
 }
 
-/// Of a handle to which nothing was given yet.
+/// The owner of a handle without io and handlers.
 pub(super) fn no_owner() -> Mutex<Weak<Owner>> {
     Mutex::new(Weak::new())
 }

@@ -1,4 +1,4 @@
-//! A socket of the cluster, wherever it is, and what can be done with it.
+//! A socket on any server of the cluster, and the operations on it.
 
 use serde::Serialize;
 
@@ -11,13 +11,13 @@ use crate::protocol::{Namespace, RemoteSocket, Uid, Value, client_event};
 /// A socket of any server of the cluster, as [`fetch_all_sockets`](PostgresAdapterCtr::fetch_all_sockets) found it;
 /// like Node's `RemoteSocket`.
 ///
-/// It keeps what was found, and does not follow what happens to the socket afterwards. Its methods reach a socket of
-/// this server while Postgres is unreachable, too.
+/// It is a snapshot: later changes of the socket do not show. Its methods reach a socket of this server also while Postgres
+/// is unreachable.
 #[derive(Debug, Clone)]
 pub struct ClusterSocket {
     /// Its id: 20 characters in Node, 16 in socketioxide.
     pub id: String,
-    /// `headers, time, address, xdomain, secure, issued, url, query, auth`, as its server gives them.
+    /// `headers, time, address, xdomain, secure, issued, url, query, auth`, from its server.
     pub handshake: Value,
     /// The rooms it was in, its own id among them.
     pub rooms: Vec<String>,

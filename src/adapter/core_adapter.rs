@@ -16,11 +16,11 @@ use super::acks::RemoteBroadcast;
 use super::convert::{self, Format};
 use super::node::Node;
 use super::{Acks, Init, PostgresAdapterCtr, Sid, target};
-use crate::cluster::node_listed;
+use crate::cluster::socket_list;
 use crate::protocol::{Body, Namespace, RemoteSocket};
 use crate::{Error, Result};
 
-/// The adapter of one namespace. socketioxide makes it; [`PostgresAdapterCtr`] is the handle.
+/// The adapter of one namespace. socketioxide creates it; [`PostgresAdapterCtr`] is the handle.
 pub struct PostgresAdapter<E> {
     pub(super) local: CoreLocalAdapter<E>,
     pub(super) ctr: PostgresAdapterCtr,
@@ -59,10 +59,10 @@ impl<E: SocketEmitter> CoreAdapter<E> for PostgresAdapter<E> {
     }
 
     async fn close(&self) -> Result<()> {
-        // Everything up to the await happens at the first poll, which is the only one when a namespace is deleted.
+        // When a namespace is deleted, this is polled only once, so the work is done before the await.
         self.ctr.0.registry.release(&self.node);
         self.ctr.0.adapters.remove(self);
-        let goodbye = self.ctr.say_goodbye(self.node.clone());
+        let goodbye = self.ctr.close_node(self.node.clone());
         for task in [&self.task, &self.starting].into_iter().filter_map(|task| task.get()) {
             task.abort();
         }
@@ -74,13 +74,13 @@ impl<E: SocketEmitter> CoreAdapter<E> for PostgresAdapter<E> {
         Ok(u16::try_from(others + 1).unwrap_or(u16::MAX))
     }
 
-    /// To the clients here first: they are served while Postgres is unreachable.
+    /// Local clients first: they are served also while Postgres is unreachable.
     async fn broadcast(&self, packet: Packet, opts: CoreOptions) -> Result<(), BroadcastError> {
-        let publish = match self.is_for_here_only(&opts) {
+        let publish = match self.is_local_only(&opts) {
             true => None,
             false => Some((convert::event_of(&packet)?, target::to_wire(&opts))),
         };
-        self.send_here(packet, opts);
+        self.send_to_local(packet, opts);
         if let Some((event, opts)) = publish {
             let body = Body::Broadcast { opts, event, request_id: None };
             self.node.publish(body).await.map_err(AdapterError::from)?;
@@ -88,30 +88,30 @@ impl<E: SocketEmitter> CoreAdapter<E> for PostgresAdapter<E> {
         Ok(())
     }
 
-    /// To the clients here first, here as well. That other servers could not be asked is an item of the stream.
+    /// Local clients first, here as well. A failed request to other servers is an item of the stream.
     async fn broadcast_with_ack(
         &self,
         packet: Packet,
         opts: CoreOptions,
         timeout: Option<Duration>,
     ) -> Result<Self::AckStream> {
-        let question = match self.is_for_here_only(&opts) {
+        let request = match self.is_local_only(&opts) {
             true => None,
             false => {
                 let event = convert::event_of(&packet).map_err(|e| Error::Encode(e.to_string()))?;
                 Some((event, target::to_wire(&opts)))
             }
         };
-        let (local, _) = self.send_here_with_ack(packet, opts, timeout);
-        let Some((event, opts)) = question else { return Ok(Acks::of_here(local)) };
+        let (local, _) = self.send_to_local_with_ack(packet, opts, timeout);
+        let Some((event, opts)) = request else { return Ok(Acks::of_local_clients(local)) };
         let wait = timeout.unwrap_or_else(|| self.local.ack_timeout());
         let (node, format) = (self.node.clone(), self.format);
-        Ok(Acks::of_all(local, RemoteBroadcast { node, event, opts, wait, format }).await)
+        Ok(Acks::of_all_clients(local, RemoteBroadcast { node, event, opts, wait, format }).await)
     }
 
     async fn add_sockets(&self, opts: CoreOptions, rooms: impl RoomParam) -> Result<()> {
         let rooms: Vec<Room> = rooms.into_room_iter().collect();
-        let publish = (!self.is_for_here_only(&opts)).then(|| target::to_wire(&opts));
+        let publish = (!self.is_local_only(&opts)).then(|| target::to_wire(&opts));
         self.ensure_sid_rooms(&opts);
         self.local.add_sockets(opts, rooms.clone());
         match publish {
@@ -122,7 +122,7 @@ impl<E: SocketEmitter> CoreAdapter<E> for PostgresAdapter<E> {
 
     async fn del_sockets(&self, opts: CoreOptions, rooms: impl RoomParam) -> Result<()> {
         let rooms: Vec<Room> = rooms.into_room_iter().collect();
-        let publish = (!self.is_for_here_only(&opts)).then(|| target::to_wire(&opts));
+        let publish = (!self.is_local_only(&opts)).then(|| target::to_wire(&opts));
         self.ensure_sid_rooms(&opts);
         self.local.del_sockets(opts, rooms.clone());
         match publish {
@@ -132,8 +132,8 @@ impl<E: SocketEmitter> CoreAdapter<E> for PostgresAdapter<E> {
     }
 
     async fn disconnect_socket(&self, opts: CoreOptions) -> Result<(), BroadcastError> {
-        let publish = (!self.is_for_here_only(&opts)).then(|| target::to_wire(&opts));
-        self.disconnect_here(opts, false);
+        let publish = (!self.is_local_only(&opts)).then(|| target::to_wire(&opts));
+        self.disconnect_local(opts, false);
         if let Some(opts) = publish {
             let body = Body::DisconnectSockets { opts, close: false };
             self.node.publish(body).await.map_err(AdapterError::from)?;
@@ -143,16 +143,16 @@ impl<E: SocketEmitter> CoreAdapter<E> for PostgresAdapter<E> {
 
     async fn rooms(&self, opts: CoreOptions) -> Result<Vec<Room>> {
         let mut remote = Vec::new();
-        if !self.is_for_here_only(&opts) {
-            remote = self.fetch_elsewhere(&opts).await?;
+        if !self.is_local_only(&opts) {
+            remote = self.fetch_remote(&opts).await?;
         }
         self.ensure_sid_rooms(&opts);
         let mut rooms = self.local.rooms(opts);
         let ids: HashSet<String> = remote.iter().map(|socket| socket.id.clone()).collect();
         rooms.extend(remote.into_iter().flat_map(|socket| socket.rooms).map(Room::from));
-        // The room of a socket's own id is nothing that an application of socketioxide would expect here.
+        // An application of socketioxide does not expect the room of a socket's own id here.
         let is_id = |room: &Room| {
-            ids.contains(room.as_ref()) || room.parse::<Sid>().is_ok_and(|sid| self.is_here(sid))
+            ids.contains(room.as_ref()) || room.parse::<Sid>().is_ok_and(|sid| self.is_local(sid))
         };
         rooms.retain(|room| !is_id(room));
         Ok(rooms.into_iter().collect())
@@ -160,13 +160,13 @@ impl<E: SocketEmitter> CoreAdapter<E> for PostgresAdapter<E> {
 
     async fn fetch_sockets(&self, opts: CoreOptions) -> Result<Vec<RemoteSocketData>> {
         let mut remote = Vec::new();
-        if !self.is_for_here_only(&opts) {
-            remote = self.fetch_elsewhere(&opts).await?;
+        if !self.is_local_only(&opts) {
+            remote = self.fetch_remote(&opts).await?;
         }
         self.ensure_sid_rooms(&opts);
         let mut sockets = self.local.fetch_sockets(opts);
         let ns = self.local.path();
-        // Ids of Node servers have four characters more than this type can hold.
+        // Ids of Node servers are four characters too long for this type.
         sockets.extend(remote.iter().filter_map(|socket| {
             let id = socket.id.parse().ok()?;
             Some(RemoteSocketData { id, server_id: socketioxide_core::Uid::ZERO, ns: ns.clone() })
@@ -180,11 +180,13 @@ impl<E: SocketEmitter> CoreAdapter<E> for PostgresAdapter<E> {
 }
 
 impl<E: SocketEmitter> PostgresAdapter<E> {
-    async fn fetch_elsewhere(&self, opts: &CoreOptions) -> Result<Vec<RemoteSocket>> {
+    async fn fetch_remote(&self, opts: &CoreOptions) -> Result<Vec<RemoteSocket>> {
         let opts = target::to_wire(opts);
         let wait = self.ctr.cluster().request_timeout();
-        let asked =
-            self.node.ask(wait, |request_id| Body::FetchSockets { opts, request_id }, node_listed).await?;
+        let asked = self
+            .node
+            .request(wait, |request_id| Body::FetchSockets { opts, request_id }, socket_list)
+            .await?;
         Ok(asked.collect().await?.flatten().into_values())
     }
 }

@@ -15,14 +15,14 @@ use crate::protocol::{Date, Object, Value};
 #[derive(Debug, Clone, Default)]
 pub struct SocketData(pub Value);
 
-/// The connection of a client: a layer in front of socketioxide puts it into the extensions of the HTTP request.
-/// Without it, `fetchSockets` shows neither address nor time.
+/// The connection of a client. A layer in front of socketioxide inserts it into the extensions of the HTTP request. Without
+/// it, `fetchSockets` shows neither address nor time.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct Connection {
     /// The client's address.
     pub peer: SocketAddr,
-    /// Whether it came by TLS.
+    /// Whether it uses TLS.
     pub secure: bool,
     /// When its request arrived.
     pub since: SystemTime,
@@ -40,9 +40,8 @@ impl Connection {
     }
 }
 
-/// The handshake and the data of a socket of which nothing is known. All keys are there: the Admin UI of Node reads
-/// them without looking.
-pub(super) fn nothing_known() -> (Value, Value) {
+/// The handshake and the data of an unknown socket. It has all keys, since the Admin UI of Node reads them without a check.
+pub(super) fn unknown_socket() -> (Value, Value) {
     let empty = || Value::Object(Object::new());
     let handshake = Handshake {
         headers: empty(),
@@ -80,11 +79,11 @@ impl Handshake {
     }
 }
 
-/// The headers that hold secrets of a client. An answer to `fetchSockets` is readable for every role that may listen on
-/// the database, and lies in the attachment table for a while.
+/// The headers with secrets of a client. Every role that may listen on the database can read a response to `fetchSockets`,
+/// and the response stays in the attachment table until the cleanup.
 const SECRET: [HeaderName; 3] = [header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::COOKIE];
 
-/// The handshake and the data of a socket; with the headers that hold secrets only where those are to be shared.
+/// The handshake and the data of a socket; with the secret headers only if `share_headers` is set.
 pub(crate) fn socket<A: Adapter>(socket: &SocketRef<A>, share_headers: bool) -> (Value, Value) {
     let request = socket.req_parts();
     let data = socket.extensions.get::<SocketData>().map(|SocketData(data)| data);
@@ -98,7 +97,7 @@ pub(crate) fn socket<A: Adapter>(socket: &SocketRef<A>, share_headers: bool) -> 
     (handshake.into_value(), data.unwrap_or_else(|| Value::Object(Object::new())))
 }
 
-/// The handshake of a client with this request, of whose connection nothing is known.
+/// The handshake of a client with this request and an unknown connection.
 #[cfg(feature = "server")]
 pub(crate) fn handshake_of(headers_of_request: &HeaderMap, uri: &Uri) -> Value {
     let handshake = Handshake {
@@ -111,7 +110,7 @@ pub(crate) fn handshake_of(headers_of_request: &HeaderMap, uri: &Uri) -> Value {
     handshake.into_value()
 }
 
-/// As `Date.prototype.toString` writes it on a server that runs in UTC.
+/// The format of `Date.prototype.toString` on a server in UTC.
 fn time(time: SystemTime) -> String {
     let time = Timestamp::try_from(time).unwrap_or_default();
     time.strftime("%a %b %d %Y %H:%M:%S GMT+0000 (Coordinated Universal Time)").to_string()

@@ -1,4 +1,4 @@
-//! Answers observers that ask which namespaces this process serves.
+//! Answers discovery requests of observers with the namespaces of this process.
 
 use std::sync::Weak;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use super::Shared;
 use crate::Error;
 
-/// The pause after an answer. Questions that come meanwhile are answered one by one after it.
+/// The pause after an answer (rate limit).
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// The pause between two attempts to listen.
@@ -17,9 +17,9 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 /// Answers until the adapter ends. Its owner aborts it then.
 pub(super) async fn answer(shared: Weak<Shared>) {
     let Some(cluster) = shared.upgrade().map(|shared| shared.cluster.clone()) else { return };
-    let mut questions = loop {
-        match cluster.listen_for_questions().await {
-            Ok(questions) => break questions,
+    let mut requests = loop {
+        match cluster.discovery_requests().await {
+            Ok(requests) => break requests,
             Err(error @ Error::Namespace { .. }) => {
                 tracing::debug!(%error, "namespaces cannot be discovered");
                 return;
@@ -28,9 +28,9 @@ pub(super) async fn answer(shared: Weak<Shared>) {
         }
         sleep(RETRY_PAUSE).await;
     };
-    while let Some(request) = questions.next().await {
+    while let Some(request) = requests.next().await {
         let Some(namespaces) = shared.upgrade().map(|shared| shared.registry.namespaces()) else { return };
-        if let Err(error) = cluster.answer_question(request, &namespaces).await {
+        if let Err(error) = cluster.answer_discovery(request, &namespaces).await {
             tracing::debug!(%error, "cannot tell an observer the namespaces");
         }
         sleep(PAUSE).await;

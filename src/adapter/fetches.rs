@@ -1,10 +1,9 @@
-//! Requests of other servers for the sockets of this one.
+//! The `fetchSockets` requests of other servers.
 //!
-//! Owns the requests that wait and the answers that are on their way to Postgres. An answer holds the handshakes of all
-//! sockets, so a short request costs megabytes, and Node has no limit on how many a server sends. Invariants: the
-//! answers in progress are bounded in bytes, apart from a single one; what waits is bounded in number and in bytes;
-//! requests for the same sockets share one description of them; the asker has given up what has waited for
-//! [`STALE_AFTER`], and gets no answer.
+//! Owns the queued requests and the answers in flight. An answer holds the handshakes of all sockets, so a short request
+//! costs megabytes, and Node does not limit the requests of a server. Invariants: the answers in flight are bounded in
+//! bytes, except a single larger one; the queue is bounded in number and in bytes; requests for the same sockets share one
+//! description of them; a request gets no answer after [`REQUEST_TIMEOUT`], since its sender has stopped waiting.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,23 +17,23 @@ use super::node::Node;
 use crate::cluster::size_of_sockets;
 use crate::protocol::{Body, BroadcastOptions, RemoteSocket, RequestId, Uid};
 
-/// How many bytes of answers may be in progress before further requests wait.
-const ANSWER_BYTES: usize = 16 << 20;
+/// The bound of the answers in flight, in bytes. Beyond it, requests wait.
+const MAX_ANSWER_BYTES: usize = 16 << 20;
 
-/// What an answer counts for at least.
-const LEAST_BYTES: usize = 1 << 10;
+/// The minimum size that an answer counts for, in bytes.
+const MIN_ANSWER_BYTES: usize = 1 << 10;
 
-/// How many requests may wait, of one server and of all.
-const WAITING_OF_ONE: usize = 256;
-const WAITING: usize = 4096;
+/// The bound of the queue, for one server and for all.
+const MAX_WAITING_OF_ONE: usize = 256;
+const MAX_WAITING: usize = 4096;
 
-/// How many bytes of names of rooms may wait.
-const WAITING_BYTES: usize = 1 << 20;
+/// The bound of the room names in the queue, in bytes.
+const MAX_WAITING_BYTES: usize = 1 << 20;
 
 /// How long a server waits for answers (`requestsTimeout` in Node).
-const STALE_AFTER: Duration = Duration::from_secs(5);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A request that waits.
+/// A queued request.
 struct Fetch {
     from: Uid,
     request_id: RequestId,
@@ -48,7 +47,7 @@ impl Fetch {
     }
 
     fn is_stale(&self) -> bool {
-        self.since.elapsed() >= STALE_AFTER
+        self.since.elapsed() >= REQUEST_TIMEOUT
     }
 }
 
@@ -57,23 +56,23 @@ impl Fetch {
 pub(super) struct Fetches {
     waiting: VecDeque<Fetch>,
     waiting_bytes: usize,
-    /// Each ends with the size of its sockets.
+    /// The answers in flight. Each returns its size.
     answering: FuturesUnordered<BoxFuture<'static, usize>>,
     answer_bytes: usize,
 }
 
 impl Fetches {
-    /// Takes a request. False where too many wait.
+    /// Queues a request. Returns false if the queue is full.
     pub(super) fn push(&mut self, from: Uid, request_id: RequestId, opts: BroadcastOptions) -> bool {
         let fetch = Fetch { from, request_id, opts, since: Instant::now() };
         if self.waiting.iter().any(|other| other.request_id == fetch.request_id && other.from == fetch.from) {
             return true;
         }
-        let of_one = self.waiting.iter().filter(|other| other.from == fetch.from).count();
+        let from_same_server = self.waiting.iter().filter(|other| other.from == fetch.from).count();
         let bytes = fetch.bytes();
-        let has_room = of_one < WAITING_OF_ONE
-            && self.waiting.len() < WAITING
-            && self.waiting_bytes + bytes <= WAITING_BYTES;
+        let has_room = from_same_server < MAX_WAITING_OF_ONE
+            && self.waiting.len() < MAX_WAITING
+            && self.waiting_bytes + bytes <= MAX_WAITING_BYTES;
         if has_room {
             self.waiting_bytes += bytes;
             self.waiting.push_back(fetch);
@@ -81,41 +80,41 @@ impl Fetches {
         has_room
     }
 
-    /// Starts to answer, as far as the limit allows. Returns how many requests were given up.
+    /// Starts answers within the bound. Returns the number of requests that have expired.
     pub(super) fn start(
         &mut self,
         node: &Arc<Node>,
         describe: impl Fn(BroadcastOptions) -> Vec<RemoteSocket>,
     ) -> usize {
-        let mut given_up = 0;
-        while self.answer_bytes < ANSWER_BYTES
+        let mut expired = 0;
+        while self.answer_bytes < MAX_ANSWER_BYTES
             && let Some(first) = self.waiting.pop_front()
         {
             self.waiting_bytes -= first.bytes();
             if first.is_stale() {
-                given_up += 1;
+                expired += 1;
                 continue;
             }
             let sockets = describe(first.opts.clone());
-            let bytes = size_of_sockets(&sockets).max(LEAST_BYTES);
-            let mut equal = self.take_equal(&first.opts, (ANSWER_BYTES - self.answer_bytes) / bytes);
+            let bytes = size_of_sockets(&sockets).max(MIN_ANSWER_BYTES);
+            let mut equal = self.take_identical(&first.opts, (MAX_ANSWER_BYTES - self.answer_bytes) / bytes);
             equal.push(first.request_id);
             self.answer_bytes += bytes * equal.len();
             let copies = std::iter::repeat_n(sockets, equal.len());
             for (request_id, sockets) in equal.into_iter().zip(copies) {
                 let node = node.clone();
                 let answer = async move {
-                    node.say(Body::FetchSocketsResponse { request_id, sockets }).await;
+                    node.publish_or_report(Body::FetchSocketsResponse { request_id, sockets }).await;
                     bytes
                 };
                 self.answering.push(answer.boxed());
             }
         }
-        given_up
+        expired
     }
 
-    /// Takes other requests for the same sockets, at most so many.
-    fn take_equal(&mut self, opts: &BroadcastOptions, max: usize) -> Vec<RequestId> {
+    /// Takes up to `max` other requests for the same sockets.
+    fn take_identical(&mut self, opts: &BroadcastOptions, max: usize) -> Vec<RequestId> {
         let mut taken = Vec::new();
         let bytes = &mut self.waiting_bytes;
         self.waiting.retain(|fetch| {
@@ -129,9 +128,9 @@ impl Fetches {
         taken
     }
 
-    /// Whether something waits that could be answered.
+    /// Whether a queued request can be answered now.
     pub(super) fn can_start(&self) -> bool {
-        !self.waiting.is_empty() && self.answer_bytes < ANSWER_BYTES
+        !self.waiting.is_empty() && self.answer_bytes < MAX_ANSWER_BYTES
     }
 
     /// Whether answers are in progress.
@@ -139,7 +138,7 @@ impl Fetches {
         !self.answering.is_empty()
     }
 
-    /// Waits until an answer is published, or not.
+    /// Waits until an answer is published, or has failed.
     pub(super) async fn answered(&mut self) {
         if let Some(bytes) = self.answering.next().await {
             self.answer_bytes -= bytes;

@@ -12,8 +12,8 @@ use tokio_util::task::AbortOnDropHandle;
 use super::node::Node;
 use crate::{Error, Result};
 
-/// How many goodbyes may wait. Beyond that they are dropped, and the other servers notice when this process ends.
-const LIMIT: usize = 1 << 17;
+/// The bound of the queue. Beyond it, goodbyes are dropped, and other servers detect the departure when this process ends.
+const MAX_GOODBYES: usize = 1 << 17;
 
 type Outcome = oneshot::Sender<Result<()>>;
 
@@ -31,13 +31,13 @@ struct Queue {
 }
 
 impl Goodbyes {
-    /// Queues the goodbye of a node at once. What is returned resolves when the goodbye is committed, and need not be
-    /// awaited for that.
+    /// Queues the goodbye of a node at once. The returned future resolves when the goodbye is committed. The goodbye is
+    /// published also without awaiting it.
     pub(super) fn push(&self, node: Arc<Node>) -> impl Future<Output = Result<()>> + Send + use<> {
-        let (outcome, told) = oneshot::channel();
+        let (outcome, outcome_receiver) = oneshot::channel();
         let is_queued = {
             let mut waiting = self.queue.waiting();
-            let fits = waiting.len() < LIMIT;
+            let fits = waiting.len() < MAX_GOODBYES;
             if fits {
                 waiting.push_back((node, outcome));
             }
@@ -49,19 +49,19 @@ impl Goodbyes {
             self.queue.added.notify_one();
         } else {
             tracing::warn!(
-                limit = LIMIT,
+                limit = MAX_GOODBYES,
                 "too many namespaces close at once; other servers detect the departure when this process ends"
             );
         }
-        async move { told.await.unwrap_or(Err(Error::Closed)) }
+        async move { outcome_receiver.await.unwrap_or(Err(Error::Closed)) }
     }
 }
 
-/// The cluster may live on, and shows the nodes of this process as live.
+/// The cluster handle may outlive the adapter, so it gets the queued goodbyes.
 impl Drop for Goodbyes {
     fn drop(&mut self) {
         for (node, _) in self.queue.waiting().drain(..) {
-            node.give_up_goodbye();
+            node.queue_goodbye_on_drop();
         }
     }
 }
@@ -86,18 +86,18 @@ async fn run(queue: Arc<Queue>) {
         };
         let queued = node.enqueue_goodbye().await;
         commits.spawn(async move {
-            let told = match queued {
+            let result = match queued {
                 Ok(receipt) => receipt.await,
                 Err(error) => Err(error),
             };
-            if let Err(error) = &told {
+            if let Err(error) = &result {
                 tracing::debug!(%error, nsp = %node.nsp, "cannot announce the departure of a namespace");
-                if let Err(error) = node.owe_goodbye().await {
+                if let Err(error) = node.queue_goodbye().await {
                     tracing::debug!(%error, nsp = %node.nsp, "giving up the announcement of a departure");
                 }
             }
             // The caller may not wait for the outcome.
-            outcome.send(told).ok();
+            outcome.send(result).ok();
         });
         while commits.try_join_next().is_some() {}
     }

@@ -1,4 +1,4 @@
-//! The application's handle: for what socketioxide's own API lacks.
+//! The application's handle, with the functions that socketioxide's API lacks.
 
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::Duration;
@@ -14,17 +14,17 @@ use super::node::Node;
 use super::registry::Registry;
 use super::served::{Adapters, not_served};
 use super::{ClusterSocket, ServerSideAnswer, ServerSideEvent, Sid, server_side};
-use crate::cluster::{Answer, Cluster, Collected, Heartbeats, node_listed, server_said};
+use crate::cluster::{Answer, Cluster, Collected, Heartbeats, server_response, socket_list};
 use crate::postgres::Settings;
 use crate::protocol::{Body, BroadcastOptions, Namespace, RemoteSocket, Value};
 use crate::{AdapterOptions, Result};
 
-/// Makes an adapter for each namespace; the handle for what socketioxide's own API lacks. Cheap to clone.
+/// Creates an adapter for each namespace, and is the handle for functions that socketioxide's API lacks. Cheap to clone.
 ///
-/// Keep a handle for as long as the server runs. The [attached io](Self::attach) and the handlers belong to the handle
-/// and its clones, and are dropped with the last of them. The adapter ends when the handles, the `SocketIo` and the
-/// layer are dropped. A handler may hold a `SocketIo`. A handler that needs a handle takes a [detached](Self::detached)
-/// one; a plain clone would keep its own handler alive until [`close`](Self::close).
+/// Keep a handle while the server runs. The [attached io](Self::attach) and the handlers belong to the handle and its
+/// clones, and are dropped with the last of them. The adapter ends when the handles, the `SocketIo` and the layer are
+/// dropped. A handler may hold a `SocketIo`. A handler that needs a handle takes a [detached](Self::detached) one; a plain
+/// clone would keep its own handler alive until [`close`](Self::close).
 #[derive(Clone)]
 pub struct PostgresAdapterCtr(pub(super) Arc<Shared>, pub(super) Ownership);
 
@@ -52,16 +52,17 @@ impl PostgresAdapterCtr {
     /// Connects. `url` is a `postgres://` URL or a string of libpq's `keyword=value` pairs.
     ///
     /// # Errors
-    /// [`Error::Setting`](crate::Error::Setting) where the URL is malformed,
-    /// [`Error::Connect`](crate::Error::Connect) where the server cannot be reached or refuses,
-    /// [`Error::TableShape`](crate::Error::TableShape) where the attachment table holds something else than attachments.
+    /// [`Error::Setting`](crate::Error::Setting) if the URL is malformed,
+    /// [`Error::Connect`](crate::Error::Connect) if the server is unreachable, [`Error::Refused`](crate::Error::Refused) if
+    /// it refuses the connection, and [`Error::TableShape`](crate::Error::TableShape) if the attachment table is another
+    /// table.
     pub async fn connect(url: &str, options: AdapterOptions) -> Result<Self> {
         let cluster = Cluster::connect(Settings::parse(url)?, options).await?;
         cluster.check_attachment_table().await?;
         Ok(Self::new(cluster))
     }
 
-    /// On a connection that is there already.
+    /// Makes an adapter on an existing connection.
     pub fn new(cluster: Cluster) -> Self {
         if cluster.options().heartbeats == Heartbeats::Auto {
             cluster.show_presence();
@@ -81,7 +82,7 @@ impl PostgresAdapterCtr {
         Self(Arc::new(shared), Ownership::default())
     }
 
-    /// The connection below.
+    /// The connection to the cluster.
     pub fn cluster(&self) -> &Cluster {
         &self.0.cluster
     }
@@ -91,15 +92,15 @@ impl PostgresAdapterCtr {
         Self(self.0.clone(), Ownership::default())
     }
 
-    /// Lets the adapter see the sockets themselves: their handshake and data for `fetchSockets` of other servers, and
-    /// all their namespaces for `disconnectSockets(true)`. The handshake leaves out the headers that hold secrets, unless
-    /// [`AdapterOptions::share_headers`] says otherwise. Without it, and after the last handle was dropped, those
-    /// answers hold ids and rooms only. The first call counts.
+    /// Gives the adapter access to the sockets: their handshake and data for `fetchSockets` of other servers, and all their
+    /// namespaces for `disconnectSockets(true)`. The handshake does not contain headers with secrets, unless
+    /// [`AdapterOptions::share_headers`] is set. Without this call, and after the last handle is dropped, the responses
+    /// contain only ids and rooms. Only the first call has an effect.
     pub fn attach<A: socketioxide::adapter::Adapter>(&self, io: &socketioxide::SocketIo<A>) {
         self.1.claim(&self.0).attach(|| IoHandle::to(io.clone(), self.0.cluster.options().share_headers));
     }
 
-    /// The same as [`attach`](Self::attach), with data from which the Admin UI of Node servers knows the client of a socket.
+    /// The same as [`attach`](Self::attach), with the client of each socket for the Admin UI of Node servers.
     #[cfg(feature = "server")]
     pub(crate) fn attach_for_admin_ui<A: socketioxide::adapter::Adapter>(
         &self,
@@ -109,39 +110,41 @@ impl PostgresAdapterCtr {
         self.1.claim(&self.0).attach(|| IoHandle::for_admin_ui(io.clone(), share_headers));
     }
 
-    /// Tells of clients that are too slow for their buffer and have missed a packet: the namespace and the socket's
-    /// id. Without it they are disconnected from the namespace as soon as there is room to tell them; with it, to end
-    /// them is the handler's work. It must not block. The first call counts.
+    /// Sets the handler of slow clients (backpressure): called with the namespace and the socket id of a client whose
+    /// buffer is full, so that it has missed a packet. Without a handler, such a client is disconnected from the namespace
+    /// as soon as its buffer has room for that packet. With a handler, the handler has to disconnect it. It must not block.
+    /// Only the first call has an effect.
     pub fn on_slow_client(&self, handler: impl Fn(&str, Sid) + Send + Sync + 'static) {
         self.1.claim(&self.0).on_slow_client(handler);
     }
 
-    /// Whether the node receives messages of other servers: false while Postgres is unreachable.
+    /// Whether this server receives messages of other servers: false while Postgres is unreachable.
     pub fn is_listening(&self) -> bool {
         self.0.cluster.is_listening()
     }
 
     /// From now on a dynamic namespace starts (LISTEN, heartbeats) with the first call of
-    /// [`wait_until_listening`](Self::wait_until_listening) for it, and at most `max` dynamic namespaces are started at once.
-    /// Call it before the first client connects, if connect handlers (middlewares) refuse clients: socketioxide creates a
-    /// dynamic namespace before it asks them, so that otherwise every client can make this server listen to any number of
-    /// channels. The first call counts.
+    /// [`wait_until_listening`](Self::wait_until_listening) for it, and at most `max` dynamic namespaces are started at
+    /// once. Call it before the first client connects, if connect handlers (middlewares) refuse clients: socketioxide
+    /// creates a dynamic namespace before it asks them, so that otherwise every client can make this server listen to any
+    /// number of channels. Only the first call has an effect.
     pub fn start_namespaces_on_admission(&self, max: usize) {
         self.0.on_admission.enable(max);
     }
 
     /// Waits until a namespace listens to the other servers, for at most `patience`. Await it in the connect handler (the
     /// middleware) of a dynamic namespace, once the client is admitted: the first client creates the namespace and can be
-    /// connected before it listens. Returns without an error if the time is over, since a server serves its own clients while
-    /// Postgres is unreachable.
+    /// connected before it listens. Returns without an error if the time is over, since a server serves its own clients
+    /// while Postgres is unreachable.
     ///
     /// Set [`connect_timeout`](socketioxide::SocketIoBuilder::connect_timeout) to some seconds for dynamic namespaces:
     /// when two clients create one in the same microseconds, one of them is not answered, and reconnects after that
     /// time.
     ///
     /// # Errors
-    /// [`Error::Namespace`](crate::Error::Namespace) for a namespace that can never listen, since its name is too long for a
-    /// channel, and for one beyond the limit of [`start_namespaces_on_admission`](Self::start_namespaces_on_admission).
+    /// [`Error::Namespace`](crate::Error::Namespace) for a namespace that can never listen, since its name is too
+    /// long for a channel, and for one beyond the limit of
+    /// [`start_namespaces_on_admission`](Self::start_namespaces_on_admission).
     pub async fn wait_until_listening(&self, nsp: impl Into<Namespace>, patience: Duration) -> Result<()> {
         let nsp = nsp.into();
         // The namespace may have been deleted meanwhile.
@@ -154,10 +157,10 @@ impl PostgresAdapterCtr {
         }
     }
 
-    /// How many servers of a namespace are live, this one included.
+    /// The number of live servers of a namespace, this one included.
     ///
     /// # Errors
-    /// [`Error::Namespace`](crate::Error::Namespace) where this server has no such namespace.
+    /// [`Error::Namespace`](crate::Error::Namespace) if this server has no such namespace.
     #[doc(alias = "serverCount")]
     pub async fn server_count(&self, nsp: impl Into<Namespace>) -> Result<usize> {
         Ok(self.0.node(&nsp.into())?.peers().await?.len() + 1)
@@ -166,7 +169,7 @@ impl PostgresAdapterCtr {
     /// Sends an event to the other servers of a namespace, not to clients. A tuple is several arguments, `()` is none.
     ///
     /// # Errors
-    /// [`Error::Namespace`](crate::Error::Namespace) where this server has no such namespace,
+    /// [`Error::Namespace`](crate::Error::Namespace) if this server has no such namespace,
     /// [`Error::ReservedEvent`](crate::Error::ReservedEvent), [`Error::Encode`](crate::Error::Encode), and those of
     /// [`Cluster::publish`].
     #[doc(alias = "serverSideEmit")]
@@ -180,7 +183,7 @@ impl PostgresAdapterCtr {
         self.0.node(&nsp.into())?.publish(Body::ServerSideEmit { event, request_id: None }).await
     }
 
-    /// Sends an event to the other servers of a namespace and collects an answer of each, for at most `timeout`.
+    /// Sends an event to the other servers of a namespace, and collects one answer of each within `timeout`.
     ///
     /// # Errors
     /// Those of [`server_side_emit`](Self::server_side_emit).
@@ -194,12 +197,12 @@ impl PostgresAdapterCtr {
     ) -> Result<Collected<Value>> {
         let event = server_side::event(event, &args)?;
         let body = |id| Body::ServerSideEmit { event, request_id: Some(id) };
-        self.0.node(&nsp.into())?.ask(timeout, body, server_said).await?.collect().await
+        self.0.node(&nsp.into())?.request(timeout, body, server_response).await?.collect().await
     }
 
-    /// Calls the handler for an event that other servers send with `serverSideEmit`. What it returns is the answer
-    /// for a server that wants one; `None` leaves it without. A later handler for the same event takes the place of
-    /// the former. A panic is logged and told to the error handler, and ends nothing else.
+    /// Sets the handler of an event that other servers send with `serverSideEmit`. Its return value is the answer for a
+    /// server that requests one; `None` sends no answer. A later handler for the same event replaces the earlier one. A
+    /// panic is logged and reported to the error handler, and ends nothing else.
     ///
     /// ```no_run
     /// # fn example(adapter: &pgio::PostgresAdapterCtr) {
@@ -217,13 +220,13 @@ impl PostgresAdapterCtr {
         self.1.claim(&self.0).handlers.insert(nsp.into(), event, handler);
     }
 
-    /// Removes the handler for an event. Calls in progress go on. Returns false where there is none.
+    /// Removes the handler of an event. Running calls continue. Returns false if there is none.
     pub fn off_server_side(&self, nsp: impl Into<Namespace>, event: &str) -> bool {
         self.0.application().is_some_and(|application| application.handlers.remove(nsp.into(), event))
     }
 
-    /// Calls the handler for every event, in every namespace, that has no handler of its own. A later one takes the
-    /// place of the former.
+    /// Sets the handler of all events, in all namespaces, that have no handler of their own. A later one replaces the
+    /// earlier one.
     pub fn on_any_server_side<F, Fut>(&self, handler: F)
     where
         F: Fn(ServerSideEvent) -> Fut + Send + Sync + 'static,
@@ -232,15 +235,15 @@ impl PostgresAdapterCtr {
         self.1.claim(&self.0).handlers.set_any(handler);
     }
 
-    /// Removes that handler. Returns false where there is none.
+    /// Removes that handler. Returns false if there is none.
     pub fn off_any_server_side(&self) -> bool {
         self.0.application().is_some_and(|application| application.handlers.remove_any())
     }
 
-    /// The sockets of the other servers of a namespace, whatever their ids look like, with handshake and data.
+    /// The sockets of the other servers of a namespace, with handshake and data. Their ids may have any format.
     ///
     /// # Errors
-    /// [`Error::Namespace`](crate::Error::Namespace) where this server has no such namespace, and those of
+    /// [`Error::Namespace`](crate::Error::Namespace) if this server has no such namespace, and those of
     /// [`Cluster::publish`].
     #[doc(alias = "fetchSockets")]
     pub async fn fetch_remote_sockets(
@@ -250,11 +253,11 @@ impl PostgresAdapterCtr {
         timeout: Duration,
     ) -> Result<Collected<RemoteSocket>> {
         let body = |request_id| Body::FetchSockets { opts, request_id };
-        Ok(self.0.node(&nsp.into())?.ask(timeout, body, node_listed).await?.collect().await?.flatten())
+        Ok(self.0.node(&nsp.into())?.request(timeout, body, socket_list).await?.collect().await?.flatten())
     }
 
-    /// The sockets of all servers of a namespace, this one's first, waiting for the other servers for at most
-    /// `timeout`. (`SocketIo::fetch_sockets` can hold no socket of a Node server, whose ids are longer.)
+    /// The sockets of all servers of a namespace, those of this server first. It waits for the other servers within
+    /// `timeout`. (`SocketIo::fetch_sockets` cannot return sockets of Node servers, whose ids are longer.)
     ///
     /// ```no_run
     /// # async fn example(adapter: &pgio::PostgresAdapterCtr) -> pgio::Result<()> {
@@ -292,16 +295,15 @@ impl PostgresAdapterCtr {
         Ok(Collected { answers, expected: expected + 1, silent, nodes: nodes + 1, knew_nodes, unread })
     }
 
-    /// Lets go of the io and of all handlers, and says goodbye to the other servers in every namespace, so that they
-    /// do not wait for this one.
+    /// Drops the io and all handlers, and publishes a goodbye in every namespace, so that other servers do not wait for
+    /// this one.
     ///
     /// # Errors
     /// Those of [`Cluster::publish`], the first of them.
     pub async fn close(&self) -> Result<()> {
-        // First, as what follows waits for Postgres.
-        self.0.forget_application();
-        let closing: Vec<_> =
-            self.0.registry.close().into_iter().map(|node| self.say_goodbye(node)).collect();
+        // First, since the goodbyes wait for Postgres.
+        self.0.drop_application();
+        let closing: Vec<_> = self.0.registry.close().into_iter().map(|node| self.close_node(node)).collect();
         let mut outcome = Ok(());
         for goodbye in closing {
             outcome = outcome.and(goodbye.await);
@@ -309,8 +311,8 @@ impl PostgresAdapterCtr {
         outcome
     }
 
-    /// Deletes old attachments every now and then, one task for all namespaces.
-    pub(super) fn clean_up_regularly(&self) {
+    /// Starts the task that deletes old attachments periodically, one for all namespaces.
+    pub(super) fn start_cleanup(&self) {
         self.0.cleanup.get_or_init(|| {
             let cluster = self.0.cluster.clone();
             AbortOnDropHandle::new(tokio::spawn(async move {
@@ -328,17 +330,17 @@ impl PostgresAdapterCtr {
         });
     }
 
-    /// Answers observers that look for namespaces, one task for all namespaces.
-    pub(super) fn be_discoverable(&self) {
+    /// Starts the task that answers discovery requests, one for all namespaces.
+    pub(super) fn answer_discovery(&self) {
         self.0.discovery.get_or_init(|| {
             AbortOnDropHandle::new(tokio::spawn(super::discovery::answer(Arc::downgrade(&self.0))))
         });
     }
 
-    /// Closes a node at once. What is returned resolves when its goodbye is committed.
-    pub(super) fn say_goodbye(&self, node: Arc<Node>) -> impl Future<Output = Result<()>> + Send + use<> {
+    /// Closes a node at once. The returned future resolves when its goodbye is committed.
+    pub(super) fn close_node(&self, node: Arc<Node>) -> impl Future<Output = Result<()>> + Send + use<> {
         node.dormancy.release();
-        let goodbye = (node.close() && node.has_spoken()).then(|| self.0.goodbyes.push(node));
+        let goodbye = (node.close() && node.has_published()).then(|| self.0.goodbyes.push(node));
         async move {
             match goodbye {
                 Some(goodbye) => goodbye.await,

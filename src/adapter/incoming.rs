@@ -17,11 +17,11 @@ use crate::cluster::{Content, Event, Received, Subscription};
 use crate::protocol::{Body, BroadcastOptions, EventArgs, Message, RequestId, Uid, Value};
 use crate::{Error, Receipt};
 
-/// How many answers and requests for acknowledgements may be in progress. Beyond that, reading goes on and requests
-/// stay unanswered: the requesting server reports that this one did not answer.
-const ANSWERS: usize = 16_384;
+/// The maximum number of running answers and acknowledgement requests. Beyond it, requests get no answer, and the
+/// requesting server reports that this one did not answer.
+const MAX_ANSWERS: usize = 16_384;
 
-/// The answers of one namespace that are in progress. They end with their owner, the task that reads.
+/// The running answers of one namespace. They end with the task that owns them.
 #[derive(Default)]
 struct Answers {
     tasks: JoinSet<()>,
@@ -30,7 +30,7 @@ struct Answers {
 
 impl Answers {
     fn spawn(&mut self, node: &Node, answer: impl Future<Output = ()> + Send + 'static) {
-        if self.tasks.len() < ANSWERS {
+        if self.tasks.len() < MAX_ANSWERS {
             self.tasks.spawn(answer);
         } else {
             refuse(node);
@@ -46,14 +46,14 @@ impl Answers {
 
 fn refuse(node: &Node) {
     metrics::counter!("pgio_answers_dropped_total").increment(1);
-    node.report(&Error::TooManyAnswers(ANSWERS), "cannot answer a request of another server");
+    node.report(&Error::TooManyAnswers(MAX_ANSWERS), "cannot answer a request of another server");
 }
 
-/// Serves a namespace for as long as its adapter is there.
+/// Serves a namespace until its adapter is dropped.
 pub(super) async fn serve<E: SocketEmitter>(
     adapter: Weak<PostgresAdapter<E>>,
     node: Arc<Node>,
-    mut heard: Subscription,
+    mut subscription: Subscription,
 ) {
     let mut answers = Answers::default();
     loop {
@@ -63,9 +63,9 @@ pub(super) async fn serve<E: SocketEmitter>(
             (0..answers.fetches.start(&node, describe)).for_each(|_| refuse(&node));
         }
         tokio::select! {
-            event = heard.next() => {
+            event = subscription.next() => {
                 let (Some(event), Some(adapter)) = (event, adapter.upgrade()) else { return };
-                adapter.take(event, &mut answers);
+                adapter.handle_event(event, &mut answers);
             }
             Some(ended) = answers.tasks.join_next(), if !answers.tasks.is_empty() => {
                 if let Err(error) = ended && error.is_panic() {
@@ -88,9 +88,9 @@ async fn settle(node: Arc<Node>, receipts: Vec<Receipt>) {
 }
 
 impl<E: SocketEmitter> PostgresAdapter<E> {
-    fn take(self: Arc<Self>, event: Event, answers: &mut Answers) {
+    fn handle_event(self: Arc<Self>, event: Event, answers: &mut Answers) {
         match event {
-            Event::Message(received) => self.take_received(received, answers),
+            Event::Message(received) => self.handle_received(received, answers),
             Event::Missed(count) => {
                 metrics::counter!("pgio_messages_missed_total").increment(count);
                 tracing::error!(count, nsp = %self.node.nsp, "messages of other servers were dropped: the receive queue is full");
@@ -107,13 +107,13 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         }
     }
 
-    fn take_received(self: Arc<Self>, received: Arc<Received>, answers: &mut Answers) {
+    fn handle_received(self: Arc<Self>, received: Arc<Received>, answers: &mut Answers) {
         let start = Instant::now();
         match received.into_content() {
             Content::Message(message) => {
                 let node = self.node.clone();
                 node.meters.received(message.kind()).increment(1);
-                self.take_message(message, answers);
+                self.handle_message(message, answers);
                 node.meters.delivery().record(start.elapsed());
             }
             Content::Missing(header) => {
@@ -128,8 +128,8 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         }
     }
 
-    fn take_message(self: Arc<Self>, Message { uid, nsp, body }: Message, answers: &mut Answers) {
-        // A node on the same prefix may speak for another namespace than its channel's: Node drops that, too.
+    fn handle_message(self: Arc<Self>, Message { uid, nsp, body }: Message, answers: &mut Answers) {
+        // As in Node, a message for another namespace than that of its channel is dropped.
         if nsp != self.node.nsp {
             tracing::debug!(%nsp, channel = %self.node.nsp, "not for this namespace");
             return;
@@ -137,7 +137,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         match body {
             Body::Broadcast { opts, event, request_id: None } => {
                 if let Some(packet) = self.packet(event) {
-                    self.send_here(packet, target::from_wire(opts));
+                    self.send_to_local(packet, target::from_wire(opts));
                 }
             }
             Body::Broadcast { opts, event, request_id: Some(id) } => {
@@ -155,7 +155,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
                 self.ensure_sid_rooms(&opts);
                 self.local.del_sockets(opts, rooms);
             }
-            Body::DisconnectSockets { opts, close } => self.disconnect_here(target::from_wire(opts), close),
+            Body::DisconnectSockets { opts, close } => self.disconnect_local(target::from_wire(opts), close),
             Body::FetchSockets { opts, request_id } => {
                 answers.fetch(&self.node, uid, request_id, opts);
             }
@@ -168,7 +168,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
     }
 
     fn packet(&self, event: EventArgs) -> Option<Packet> {
-        // A client breaks at what is no event, and the text would go through as it is.
+        // Checks that it is an event: JSON text is forwarded unchanged, and clients fail on anything else.
         let value = event.event().map(drop).and_then(|()| self.format.value_of(event));
         match value {
             Ok(value) => Some(Packet::event(self.local.path().clone(), value)),
@@ -180,7 +180,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         }
     }
 
-    /// Sends to the clients here, tells how many they are, and passes on each acknowledgement.
+    /// Sends the packet to local clients, publishes their number, and forwards each acknowledgement.
     fn send_with_ack(
         self: Arc<Self>,
         packet: Packet,
@@ -188,13 +188,13 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         id: RequestId,
         answers: &mut Answers,
     ) {
-        if answers.tasks.len() >= ANSWERS {
+        if answers.tasks.len() >= MAX_ANSWERS {
             refuse(&self.node);
-            return self.send_here(packet, target::from_wire(opts));
+            return self.send_to_local(packet, target::from_wire(opts));
         }
         let timeout = opts.flags.timeout.map(Duration::from_millis);
         let opts = target::from_wire(opts);
-        let (acks, client_count) = self.send_here_with_ack(packet, opts, timeout);
+        let (acks, client_count) = self.send_to_local_with_ack(packet, opts, timeout);
         let (node, adapter) = (self.node.clone(), Arc::downgrade(&self));
         answers.tasks.spawn(async move {
             let count =
@@ -225,21 +225,21 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         });
     }
 
-    /// Calls the handler of a server-side event, and answers where that is wanted.
+    /// Calls the handler of a server-side event, and publishes its answer if one is requested.
     async fn answer(self: Arc<Self>, from: Uid, event: EventArgs, request_id: Option<RequestId>) {
         let (name, args) = match event.into_parts() {
             Ok(parts) => parts,
             Err(error) => return self.node.report(&error, "server-side event skipped"),
         };
         let (ctr, node) = (self.ctr.clone(), self.node.clone());
-        // A handler may take long, and must not keep a closed namespace alive.
+        // A slow handler must not keep a closed namespace alive.
         drop(self);
         let namespace = node.nsp.clone();
         let wants_answer = request_id.is_some();
         let event = ServerSideEvent { from, namespace, event: name, args, wants_answer };
         let answer = ctr.0.answer(&node, event).await;
         if let (Some(answer), Some(request_id)) = (answer, request_id) {
-            node.say(Body::ServerSideEmitResponse { request_id, answer }).await;
+            node.publish_or_report(Body::ServerSideEmitResponse { request_id, answer }).await;
         }
     }
 }

@@ -23,7 +23,7 @@ use crate::{Error, Result};
 /// The pause between two attempts to subscribe a dynamic namespace.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// What `SocketIo::ns` returns: await it before serving clients.
+/// The future that `SocketIo::ns` returns. Await it before serving clients.
 #[must_use = "the namespace is not served before this has been awaited"]
 pub struct Init(Stage);
 
@@ -33,7 +33,7 @@ enum Stage {
     Done,
 }
 
-/// An adapter that is not started yet, with what socketioxide wants to be done once it is.
+/// An adapter that is not started yet, with socketioxide's callback.
 trait Start: Send {
     /// Starts the adapter of a namespace that the application adds, which waits for it.
     fn start_static(self: Box<Self>) -> BoxFuture<'static, Result<()>>;
@@ -94,11 +94,11 @@ impl<E: SocketEmitter, F: FnOnce() + Send + 'static> Start for NotStarted<E, F> 
                     });
                 }
             }
-            let heard = subscribe(&adapter.node).await?;
-            let heard_id = heard.id();
-            adapter.serve(heard)?;
-            // Before the others hear of it and ask.
-            adapter.node.join(heard_id, false).await?;
+            let subscription = subscribe(&adapter.node).await?;
+            let subscription_id = subscription.id();
+            adapter.serve(subscription)?;
+            // Before the initial heartbeat, so that requests of other servers find the node.
+            adapter.node.join(subscription_id, false).await?;
             adapter.node.publish(Body::InitialHeartbeat).await?;
             on_success();
             Ok(())
@@ -106,8 +106,8 @@ impl<E: SocketEmitter, F: FnOnce() + Send + 'static> Start for NotStarted<E, F> 
         .boxed()
     }
 
-    /// The namespace exists from here on, so that the next client finds it. It starts at once, or with the first client
-    /// that is admitted. Connect handlers can wait until it listens.
+    /// The namespace exists from here on, so the next client finds it. It starts at once, or with the first admitted
+    /// client. Connect handlers can wait until it listens.
     ///
     /// socketioxide calls `init` for each client that did not find the namespace, and `on_success` inserts the object of
     /// that client, also over one that was inserted meanwhile. So only the first object for a path calls it. The client of
@@ -135,7 +135,7 @@ impl<E: SocketEmitter, F: FnOnce() + Send + 'static> Start for NotStarted<E, F> 
         shared.adapters.insert(&adapter);
         if shared.on_admission.is_enabled() {
             adapter.node.dormancy.begin(permit);
-            adapter.node.readiness.rest();
+            adapter.node.readiness.set_dormant();
             on_success();
         } else {
             on_success();
@@ -147,21 +147,23 @@ impl<E: SocketEmitter, F: FnOnce() + Send + 'static> Start for NotStarted<E, F> 
 impl<E: SocketEmitter> PostgresAdapter<E> {
     /// Starts a dynamic namespace.
     pub(super) fn start(self: &Arc<Self>) {
-        let starting = tokio::spawn(keep_starting(Arc::downgrade(self), self.node.clone()));
+        let starting = tokio::spawn(start_with_retries(Arc::downgrade(self), self.node.clone()));
         self.starting.get_or_init(|| AbortOnDropHandle::new(starting));
     }
 }
 
-/// Tries to subscribe until it succeeds: a namespace that is created while Postgres is unreachable serves its own clients
-/// meanwhile, as all others do. Ends with the adapter.
-async fn keep_starting<E: SocketEmitter>(adapter: Weak<PostgresAdapter<E>>, node: Arc<Node>) {
+/// Subscribes, with retries: a namespace that is created while Postgres is unreachable serves its own clients meanwhile.
+/// Ends with the adapter.
+async fn start_with_retries<E: SocketEmitter>(adapter: Weak<PostgresAdapter<E>>, node: Arc<Node>) {
     let mut is_reported = false;
     while !node.is_closed() && adapter.strong_count() > 0 {
         let error = match subscribe(&node).await {
-            Ok(heard) => {
-                let heard_id = heard.id();
-                let Some(Ok(())) = adapter.upgrade().map(|adapter| adapter.serve(heard)) else { return };
-                if let Err(error) = node.join(heard_id, true).await
+            Ok(subscription) => {
+                let subscription_id = subscription.id();
+                let Some(Ok(())) = adapter.upgrade().map(|adapter| adapter.serve(subscription)) else {
+                    return;
+                };
+                if let Err(error) = node.join(subscription_id, true).await
                     && !node.is_closed()
                 {
                     node.report(&error, "cannot announce a namespace to the other servers; retrying");
@@ -192,17 +194,17 @@ async fn subscribe(node: &Arc<Node>) -> Result<Subscription> {
 
 impl<E: SocketEmitter> PostgresAdapter<E> {
     /// Serves the namespace from now on.
-    fn serve(self: &Arc<Self>, heard: Subscription) -> Result<()> {
+    fn serve(self: &Arc<Self>, subscription: Subscription) -> Result<()> {
         if self.node.is_closed() {
             return Err(Error::Closed);
         }
-        let serving = tokio::spawn(incoming::serve(Arc::downgrade(self), self.node.clone(), heard));
+        let serving = tokio::spawn(incoming::serve(Arc::downgrade(self), self.node.clone(), subscription));
         if self.task.set(AbortOnDropHandle::new(serving)).is_err() {
             return Err(Error::Closed);
         }
         self.ctr.0.adapters.insert(self);
-        self.ctr.clean_up_regularly();
-        self.ctr.be_discoverable();
+        self.ctr.start_cleanup();
+        self.ctr.answer_discovery();
         self.node.readiness.succeed();
         Ok(())
     }
@@ -213,7 +215,7 @@ fn is_for_servers(kind: MessageKind) -> bool {
     use MessageKind::*;
     match kind {
         Broadcast | SocketsJoin | SocketsLeave | DisconnectSockets | FetchSockets | ServerSideEmit => true,
-        // The cluster answers it.
+        // The driver answers it.
         InitialHeartbeat
         | Heartbeat
         | FetchSocketsResponse

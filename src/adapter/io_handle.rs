@@ -26,7 +26,7 @@ impl IoHandle {
         Self::with(io, Box::new(describe))
     }
 
-    /// The same, with data from which the Admin UI of Node servers knows the client of a socket.
+    /// The same, with the client of each socket for the Admin UI of Node servers.
     #[cfg(feature = "server")]
     pub(super) fn for_admin_ui<A: Adapter>(io: SocketIo<A>, share_headers: bool) -> Self {
         let other = io.clone();
@@ -58,7 +58,7 @@ impl IoHandle {
     }
 
     /// Disconnects a socket from all other namespaces.
-    pub(super) fn disconnect_elsewhere(&self, nsp: &str, sid: Sid) {
+    pub(super) fn disconnect_other_namespaces(&self, nsp: &str, sid: Sid) {
         (self.disconnect)(nsp, sid);
     }
 }

@@ -14,14 +14,14 @@ use crate::protocol::RemoteSocket;
 
 /// Up to this size a packet is encoded for each client, which shows the clients whose buffers are full. A larger
 /// packet is encoded once and shared; a probe finds those clients afterwards.
-const SHARED_FROM_BYTES: usize = 16 << 10;
+const SHARED_ENCODING_FROM: usize = 16 << 10;
 
-/// A namespace that no client is connected to: clients ignore its packets.
-const NOWHERE: &str = "/pgio/nowhere";
+/// A namespace without clients: clients ignore its packets.
+const PROBE_NAMESPACE: &str = "/pgio/nowhere";
 
 impl<E: SocketEmitter> PostgresAdapter<E> {
-    /// Sends a packet to clients of this server that are to acknowledge it; returns their answers and how many they are.
-    pub(super) fn send_here_with_ack(
+    /// Sends a packet with an acknowledgement request to clients of this server. Returns their answers and their number.
+    pub(super) fn send_to_local_with_ack(
         &self,
         packet: Packet,
         opts: CoreOptions,
@@ -34,10 +34,10 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
     }
 
     /// Sends a packet to clients of this server.
-    pub(super) fn send_here(&self, packet: Packet, opts: CoreOptions) {
+    pub(super) fn send_to_local(&self, packet: Packet, opts: CoreOptions) {
         self.ensure_sid_rooms(&opts);
         if opts.has_flag(BroadcastFlags::Volatile) {
-            // May be lost by its nature.
+            // A volatile packet may be lost.
             let _ = self.local.broadcast(packet, opts);
             return;
         }
@@ -45,7 +45,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         self.node.meters.events_sent().increment(sids.len() as u64);
         #[cfg(feature = "server")]
         self.ctr.0.hooks.queued(self.node.nsp.as_str(), || &sids, size(&packet));
-        if size(&packet) < SHARED_FROM_BYTES {
+        if size(&packet) < SHARED_ENCODING_FROM {
             for (sid, packet) in sids.iter().copied().zip(std::iter::repeat_n(packet, sids.len())) {
                 if is_full(self.local.broadcast(packet, target::one(sid))) {
                     self.report_slow_client(sid);
@@ -67,9 +67,9 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         }
     }
 
-    /// Looks whether the buffer of a client is full, with a packet that clients ignore.
+    /// Checks whether the buffer of a client is full (backpressure), with a packet that clients ignore.
     pub(super) fn probe_backpressure(&self, sid: Sid) -> bool {
-        let probe = Packet::event(NOWHERE, CoreValue::Str("[\"\"]".into(), None));
+        let probe = Packet::event(PROBE_NAMESPACE, CoreValue::Str("[\"\"]".into(), None));
         let is_slow = is_full(self.local.broadcast(probe, target::one(sid)));
         if is_slow {
             self.report_slow_client(sid);
@@ -77,24 +77,24 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         is_slow
     }
 
-    /// A client that cannot keep up has missed a packet, and must not go on as if it had not.
+    /// Handles a slow client, which has missed a packet: it must not stay connected as if nothing was lost.
     fn report_slow_client(&self, sid: Sid) {
         metrics::counter!("pgio_slow_clients_total").increment(1);
-        if !self.ctr.0.tell_of_slow_client(&self.node, sid) {
+        if !self.ctr.0.notify_slow_client(&self.node, sid) {
             tracing::warn!(%sid, nsp = %self.node.nsp, "backpressure: the buffer of a client is full");
-            // Fails as long as the buffer is full, and is tried again with the next packet that does not fit.
+            // Fails while the buffer is full. The next packet that does not fit retries it.
             drop(self.local.disconnect_socket(target::one(sid)));
         }
     }
 
-    /// Disconnects sockets of this server; with `close` from all their namespaces, after which a client closes its
-    /// connection.
-    pub(super) fn disconnect_here(&self, opts: CoreOptions, close: bool) {
+    /// Disconnects sockets of this server. With `close` it disconnects them from all their namespaces, and then the client
+    /// closes its connection.
+    pub(super) fn disconnect_local(&self, opts: CoreOptions, close: bool) {
         self.ensure_sid_rooms(&opts);
         let io = self.io().filter(|_| close);
         for sid in self.local.sockets(opts) {
             if let Some(io) = &io {
-                io.disconnect_elsewhere(self.node.nsp.as_str(), sid);
+                io.disconnect_other_namespaces(self.node.nsp.as_str(), sid);
             }
             if is_full(self.local.disconnect_socket(target::one(sid))) {
                 self.report_slow_client(sid);
@@ -102,7 +102,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         }
     }
 
-    /// Sockets of this server, for another one.
+    /// The sockets of this server for a response to another server.
     pub(super) fn describe_sockets(&self, opts: CoreOptions) -> Vec<RemoteSocket> {
         self.ensure_sid_rooms(&opts);
         let io = self.io();
@@ -113,7 +113,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
             rooms.sort();
             rooms.insert(0, own.clone());
             let known = io.as_ref().and_then(|io| io.describe(self.node.nsp.as_str(), sid));
-            let (handshake, data) = known.unwrap_or_else(describe::nothing_known);
+            let (handshake, data) = known.unwrap_or_else(describe::unknown_socket);
             RemoteSocket { id: own, handshake, rooms, data }
         };
         self.local.sockets(opts).into_iter().map(describe).collect()
@@ -130,7 +130,7 @@ fn is_full(outcome: Result<(), Vec<SocketError>>) -> bool {
     outcome.is_err_and(|errors| errors.iter().any(|error| matches!(error, SocketError::InternalChannelFull)))
 }
 
-/// The size of a packet's content, which is less than what it takes on the wire.
+/// The size of a packet's content, a lower bound of its size on the wire.
 fn size(packet: &Packet) -> usize {
     match &packet.inner {
         PacketData::Event(value, _) | PacketData::BinaryEvent(value, _) => match value {

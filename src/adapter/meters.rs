@@ -1,4 +1,4 @@
-//! The metrics of messages. Each counter is looked up once, as a look-up costs more than counting.
+//! The metrics of messages. Each counter is looked up once, since a look-up costs more than counting.
 
 use std::sync::OnceLock;
 
@@ -6,7 +6,7 @@ use metrics::{Counter, Histogram};
 
 use crate::protocol::MessageKind;
 
-/// The counters of one namespace's adapter, which add up with those of the others.
+/// The counters of one namespace's adapter. All namespaces add to the same counters.
 #[derive(Default)]
 pub(super) struct Meters {
     received: OfKind,
@@ -16,7 +16,7 @@ pub(super) struct Meters {
     publishing: OnceLock<Histogram>,
 }
 
-/// A counter for each kind of message that there was, by the kind's number; there is no kind 0.
+/// A counter for each kind of message, by the kind's number. There is no kind 0.
 type OfKind = [OnceLock<Counter>; MessageKind::ALL.len() + 1];
 
 impl Meters {
@@ -34,17 +34,17 @@ impl Meters {
         )
     }
 
-    /// Events that clients were sent.
+    /// Events sent to clients.
     pub(super) fn events_sent(&self) -> &Counter {
         self.events_sent.get_or_init(|| metrics::counter!("pgio_events_sent_total"))
     }
 
-    /// How long it took to pass a message on to clients, in seconds.
+    /// The time of the delivery of a message to the clients' buffers, in seconds.
     pub(super) fn delivery(&self) -> &Histogram {
         self.delivery.get_or_init(|| metrics::histogram!("pgio_delivery_seconds"))
     }
 
-    /// How long it took to publish a message, in seconds.
+    /// The time of the publication of a message, in seconds.
     pub(super) fn publishing(&self) -> &Histogram {
         self.publishing.get_or_init(|| metrics::histogram!("pgio_publish_seconds"))
     }

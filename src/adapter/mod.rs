@@ -1,4 +1,4 @@
-//! The adapter: makes a socketioxide server a full member of a cluster with Node servers.
+//! The adapter makes a socketioxide server a full member of a cluster with Node servers.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -20,9 +20,9 @@
 //!
 //! Counters and histograms go to the [`metrics`](https://docs.rs/metrics) crate. Install a recorder before you connect.
 //!
-//! In Node each socket is in a room of its own id, in socketioxide it is not. The adapter makes up for it: an id works as
-//! the name of a room in `to` and `except`, from here and from other servers, and answers to `fetchSockets` list it among
-//! the rooms.
+//! In Node each socket is in a room with the name of its id; in socketioxide it is not. The adapter emulates it: an id
+//! works as the name of a room in `to` and `except`, on this server and on other servers, and responses to `fetchSockets`
+//! list it among the rooms.
 
 mod acks;
 #[cfg(feature = "server")]
@@ -57,7 +57,7 @@ pub use acks::Acks;
 #[cfg(feature = "server")]
 pub(crate) use admin_data::{client_id, transport_name};
 #[cfg(feature = "server")]
-pub(crate) use admission::{DormantPermit, Visit};
+pub(crate) use admission::{AdmissionGuard, DormantPermit};
 pub use cluster_socket::ClusterSocket;
 pub use core_adapter::PostgresAdapter;
 pub use describe::{Connection, SocketData};

@@ -17,11 +17,11 @@ pub(super) struct Node {
     pub(super) meters: Meters,
     pub(super) readiness: Readiness,
     pub(super) dormancy: Dormancy,
-    /// Whether it has said goodbye (`ADAPTER_CLOSE`): after a further message the other servers would count it as live
-    /// again.
+    /// Whether it has published its goodbye (`ADAPTER_CLOSE`). It must publish nothing more, or other servers would count
+    /// it as live again.
     is_closed: AtomicBool,
-    /// Whether the other servers can know it. One that has published nothing needs no goodbye.
-    has_spoken: AtomicBool,
+    /// Whether it has published anything, so that other servers may know it. Otherwise it needs no goodbye.
+    has_published: AtomicBool,
 }
 
 impl Node {
@@ -34,11 +34,11 @@ impl Node {
             readiness: Readiness::default(),
             dormancy: Dormancy::default(),
             is_closed: AtomicBool::new(false),
-            has_spoken: AtomicBool::new(false),
+            has_published: AtomicBool::new(false),
         }
     }
 
-    /// Publishes; returns when it is committed.
+    /// Publishes a message. Returns when it is committed.
     pub(super) async fn publish(&self, body: Body) -> Result<()> {
         let start = Instant::now();
         let outcome = async { self.enqueue(body).await?.await }.await;
@@ -50,8 +50,8 @@ impl Node {
         outcome
     }
 
-    /// Publishes what no caller waits for.
-    pub(super) async fn say(&self, body: Body) {
+    /// Publishes a message that no caller waits for, and reports an error.
+    pub(super) async fn publish_or_report(&self, body: Body) {
         let kind = body.kind();
         if let Err(error) = self.publish(body).await
             && !self.is_closed()
@@ -60,13 +60,13 @@ impl Node {
         }
     }
 
-    /// Takes note of an error that no caller gets.
+    /// Logs an error that no caller gets, and calls the error handler.
     pub(super) fn report(&self, error: &Error, what: &str) {
         tracing::warn!(%error, nsp = %self.nsp, "{what}");
         self.cluster.options().report(error);
     }
 
-    /// Queues a message; the receipt tells when it is committed. After the goodbye nothing goes out any more.
+    /// Queues a message. The receipt resolves when it is committed. After the goodbye it fails.
     pub(super) async fn enqueue(&self, body: Body) -> Result<Receipt> {
         match self.is_closed() {
             true => Err(Error::Closed),
@@ -75,7 +75,7 @@ impl Node {
     }
 
     async fn send(&self, body: Body) -> Result<Receipt> {
-        self.has_spoken.store(true, Ordering::Relaxed);
+        self.has_published.store(true, Ordering::Relaxed);
         self.meters.published(body.kind()).increment(1);
         let is_durable = self.cluster.options().durable && may_be_durable(&body);
         let message = Message { uid: self.uid.clone(), nsp: self.nsp.clone(), body };
@@ -85,17 +85,16 @@ impl Node {
         }
     }
 
-    /// From now on the others see it live; with `owes_hello` after its initial heartbeat, which is published until that
-    /// succeeds.
-    pub(super) async fn join(&self, heard: SubscriptionId, owes_hello: bool) -> Result<()> {
-        self.has_spoken.fetch_or(owes_hello, Ordering::Relaxed);
-        self.cluster.join(heard, &self.nsp, &self.uid, owes_hello).await?;
-        // A concurrent close may not have found it.
+    /// Joins the cluster. With `hello_pending`, its initial heartbeat is published, and retried until it is committed.
+    pub(super) async fn join(&self, subscription: SubscriptionId, hello_pending: bool) -> Result<()> {
+        self.has_published.fetch_or(hello_pending, Ordering::Relaxed);
+        self.cluster.join(subscription, &self.nsp, &self.uid, hello_pending).await?;
+        // A concurrent close may have run before the join.
         if self.is_closed() {
             self.cluster.leave(&self.nsp, &self.uid).await;
-            if owes_hello {
-                // It may have gone out after the goodbye.
-                self.owe_goodbye().await?;
+            if hello_pending {
+                // The initial heartbeat may have been published after the goodbye.
+                self.queue_goodbye().await?;
             }
             return Err(Error::Closed);
         }
@@ -108,53 +107,54 @@ impl Node {
         Ok(live.into_iter().filter(|node| node.uid != self.uid).collect())
     }
 
-    /// Asks the other nodes.
-    pub(super) async fn ask<T>(
+    /// Sends a request to the other nodes.
+    pub(super) async fn request<T>(
         &self,
         wait: Duration,
         body: impl FnOnce(RequestId) -> Body,
         read: fn(Reply) -> Option<T>,
     ) -> Result<PendingRequest<T>> {
-        self.cluster.ask(self.uid.clone(), &self.nsp, wait, body, read).await
+        self.cluster.request(self.uid.clone(), &self.nsp, wait, body, read).await
     }
 
-    /// Whether it has said goodbye.
+    /// Whether it is closed.
     pub(super) fn is_closed(&self) -> bool {
         self.is_closed.load(Ordering::Relaxed)
     }
 
     /// Whether it has published anything.
-    pub(super) fn has_spoken(&self) -> bool {
-        self.has_spoken.load(Ordering::Relaxed)
+    pub(super) fn has_published(&self) -> bool {
+        self.has_published.load(Ordering::Relaxed)
     }
 
-    /// Closes the node: from now on it publishes nothing but its goodbye. Returns whether it was open.
+    /// Closes the node: from now on it publishes only its goodbye. Returns whether it was open.
     pub(super) fn close(&self) -> bool {
         let was_open = !self.is_closed.swap(true, Ordering::Relaxed);
         if was_open {
-            self.cluster.withdraw(&self.nsp, &self.uid);
+            self.cluster.suppress_goodbye(&self.nsp, &self.uid);
         }
         was_open
     }
 
-    /// Its goodbye is not queued any more.
-    pub(super) fn give_up_goodbye(&self) {
-        self.cluster.give_up_goodbye(&self.nsp, &self.uid);
+    /// Hands its goodbye over to the cluster, without waiting.
+    pub(super) fn queue_goodbye_on_drop(&self) {
+        self.cluster.queue_goodbye_on_drop(&self.nsp, &self.uid);
     }
 
-    /// Queues the goodbye of a closed node, after whatever shows that it lives.
+    /// Queues the goodbye of a closed node, after all its other messages.
     pub(super) async fn enqueue_goodbye(&self) -> Result<Receipt> {
         self.cluster.leave(&self.nsp, &self.uid).await;
         self.send(Body::AdapterClose).await
     }
 
-    /// The goodbye was not published. It is tried until it is, as the lock of this process shows its nodes as live.
-    pub(super) async fn owe_goodbye(&self) -> Result<()> {
-        self.cluster.owe_goodbye(&self.nsp, &self.uid).await
+    /// Hands a goodbye that was not published over to the cluster, which retries it. Without the goodbye, the lock of this
+    /// process would keep the node live.
+    pub(super) async fn queue_goodbye(&self) -> Result<()> {
+        self.cluster.queue_goodbye(&self.nsp, &self.uid).await
     }
 }
 
-/// Whether it is an event for clients that does not need them to be there now.
+/// Whether it is an event for clients that may be durable: neither volatile nor with acknowledgements.
 fn may_be_durable(body: &Body) -> bool {
     match body {
         Body::Broadcast { opts, request_id: None, .. } => opts.flags.volatile != Some(true),

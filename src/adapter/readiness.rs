@@ -9,7 +9,7 @@ use crate::{Error, Result};
 
 #[derive(Debug, Clone)]
 enum State {
-    /// No client was admitted yet, so the namespace exists in this process only.
+    /// No client was admitted yet, so the namespace exists only in this process.
     Dormant,
     Starting,
     Listening,
@@ -26,8 +26,8 @@ impl Default for Readiness {
 }
 
 impl Readiness {
-    /// The namespace does not start before [`wake`](Self::wake).
-    pub(super) fn rest(&self) {
+    /// Makes the namespace dormant until [`wake`](Self::wake).
+    pub(super) fn set_dormant(&self) {
         self.0.send_replace(State::Dormant);
     }
 

@@ -16,11 +16,11 @@ pub(super) struct Registry(Mutex<Nodes>);
 #[derive(Default)]
 struct Nodes {
     by_namespace: HashMap<Namespace, Weak<Node>>,
-    /// Whether the adapter was closed. A client whose connect packet comes later creates no namespace.
+    /// Whether the adapter was closed. Later connect packets create no namespace.
     is_closed: bool,
 }
 
-/// What became of a claim.
+/// The outcome of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Claim {
     /// The node serves the namespace.
@@ -58,11 +58,11 @@ impl Registry {
         live(self.nodes().by_namespace.get(nsp))
     }
 
-    /// The namespaces whose nodes the other servers know, in order.
+    /// The namespaces that other servers may know, sorted.
     pub(super) fn namespaces(&self) -> Vec<Namespace> {
         let nodes: Vec<_> = self.nodes().by_namespace.values().filter_map(|node| live(Some(node))).collect();
         let mut namespaces: Vec<_> =
-            nodes.iter().filter(|node| node.has_spoken()).map(|node| node.nsp.clone()).collect();
+            nodes.iter().filter(|node| node.has_published()).map(|node| node.nsp.clone()).collect();
         namespaces.sort();
         namespaces
     }

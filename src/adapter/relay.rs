@@ -9,11 +9,12 @@ use socketioxide_core::adapter::{BroadcastFlags, BroadcastOptions as CoreOptions
 use socketioxide_core::packet::Packet;
 
 use super::relayable::Relayable;
-use super::{DormantPermit, PostgresAdapter, PostgresAdapterCtr, Sid, Visit, convert, target};
+use super::{AdmissionGuard, DormantPermit, PostgresAdapter, PostgresAdapterCtr, Sid, convert, target};
 use crate::protocol::{Body, EventArgs, Uid, Value};
 use crate::{Error, Receipt, Result};
 
-/// An event on its way to the other servers: to be awaited in the order of the events, unlike the receipt.
+/// The future that queues an event for the other servers. Await these futures in the order of the events; the receipts in
+/// any order.
 pub(crate) type Enqueuing = BoxFuture<'static, Result<Receipt>>;
 
 type ConnectDropped = Box<dyn Fn() + Send + Sync>;
@@ -23,7 +24,7 @@ type Queued = Box<dyn Fn(&str, &[Sid], usize) + Send + Sync>;
 /// A namespace may not be created for a client.
 pub(crate) struct Refused;
 
-/// What a server does for its adapters.
+/// The hooks of a server into its adapters.
 #[derive(Default)]
 pub(super) struct Hooks {
     creating: OnceLock<Creating>,
@@ -32,19 +33,19 @@ pub(super) struct Hooks {
 }
 
 impl Hooks {
-    /// Asks whether the current task may create a dynamic namespace for its client.
+    /// Checks whether the current task may create a dynamic namespace for its client.
     pub(super) fn creating(&self, nsp: &str) -> Result<Option<DormantPermit>, Refused> {
         self.creating.get().map(|hook| hook(nsp)).transpose()
     }
 
-    /// Tells of a client whose connect request is not answered, in the task that has read the request.
+    /// Reports a client whose connect request gets no answer, on the task that has read the request.
     pub(super) fn connect_dropped(&self) {
         if let Some(hook) = self.connect_dropped.get() {
             hook();
         }
     }
 
-    /// Tells, before a packet is queued for each of these clients, how many bytes it has at least on the wire.
+    /// Reports the minimum size of a packet on the wire, before it is queued for each of these clients.
     pub(super) fn queued<S: AsRef<[Sid]>>(&self, nsp: &str, sids: impl FnOnce() -> S, bytes: usize) {
         if let Some(hook) = self.queued.get() {
             hook(nsp, sids().as_ref(), bytes);
@@ -57,15 +58,15 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         let Relayable { value, event } = event;
         let packet = Packet::event(self.local.path().clone(), value);
         let body = Body::Broadcast { opts: target::to_wire(&opts), event, request_id: None };
-        self.send_here(packet, opts);
+        self.send_to_local(packet, opts);
         let node = self.node.clone();
         async move { node.enqueue(body).await }.boxed()
     }
 }
 
 impl PostgresAdapterCtr {
-    /// Passes an event of a client on as it came: to the clients here at once, to those elsewhere by what is
-    /// returned. It goes to those in the rooms, without rooms to everyone in the namespace, and never to the sender.
+    /// Relays an event of a client unchanged: to local clients at once, and to other servers by the returned future. It
+    /// goes to the clients in the rooms, or without rooms to all clients in the namespace, and never to the sender.
     pub(crate) fn relay(
         &self,
         nsp: &str,
@@ -79,10 +80,10 @@ impl PostgresAdapterCtr {
         Ok(self.0.adapters.get(&nsp.into())?.relay(event, opts))
     }
 
-    /// Calls the handler before a dynamic namespace is created for a client, with the name that the client has sent, in
-    /// the task that has read it. If the handler refuses, nothing is created and the client gets no answer: the handler
-    /// has to close the connection. The permit is dropped when the namespace starts or is deleted. The first call
-    /// counts.
+    /// Calls the handler before a dynamic namespace is created for a client, with the name that the client has sent, in the
+    /// task that has read it. If the handler refuses, nothing is created and the client gets no answer: the handler has to
+    /// close the connection. The permit is dropped when the namespace starts or is deleted. Only the first call has an
+    /// effect.
     pub(crate) fn on_creating(
         &self,
         handler: impl Fn(&str) -> Result<DormantPermit, Refused> + Send + Sync + 'static,
@@ -90,27 +91,28 @@ impl PostgresAdapterCtr {
         self.0.hooks.creating.get_or_init(|| Box::new(handler));
     }
 
-    /// A client asks for a namespace. Hold what is returned until the client is admitted or refused.
-    pub(crate) fn visit(&self, nsp: &str) -> Visit {
-        Visit::start(self.0.node(&nsp.into()).ok())
+    /// A client requests a namespace. Keep the guard until the client is admitted or refused.
+    pub(crate) fn admission_guard(&self, nsp: &str) -> AdmissionGuard {
+        AdmissionGuard::start(self.0.node(&nsp.into()).ok())
     }
 
     /// Calls the handler when the connect request of a client is dropped, because another client has created the namespace
-    /// at the same time: in the task that has read the request from the client's connection. The first call counts.
+    /// at the same time: on the task that has read the request from the client's connection. Only the first call has an
+    /// effect.
     pub(crate) fn on_connect_dropped(&self, handler: impl Fn() + Send + Sync + 'static) {
         self.0.hooks.connect_dropped.get_or_init(|| Box::new(handler));
     }
 
-    /// Calls the handler before a packet is queued for clients: with the namespace, the clients, and how many bytes the
-    /// packet has at least on the wire. The first call counts.
+    /// Calls the handler before a packet is queued for clients: with the namespace, the clients, and the minimum size of
+    /// the packet on the wire. Only the first call has an effect.
     pub(crate) fn on_queued(&self, handler: impl Fn(&str, &[Sid], usize) + Send + Sync + 'static) {
         self.0.hooks.queued.get_or_init(|| Box::new(handler));
     }
 
-    /// Answers every event of other servers for which there is no handler: with what `answer` makes of this server's
-    /// uid in the namespace.
-    pub(crate) fn answer_with(&self, answer: impl Fn(&Uid) -> Option<Value> + Send + Sync + 'static) {
-        // The handler lives in what it refers to.
+    /// Answers every server-side event without a handler: with the result of `answer` for this server's uid in the
+    /// namespace.
+    pub(crate) fn set_default_answer(&self, answer: impl Fn(&Uid) -> Option<Value> + Send + Sync + 'static) {
+        // Weak, since the handler is stored in the object that it refers to.
         let shared = Arc::downgrade(&self.0);
         self.on_any_server_side(move |event| {
             let node = shared.upgrade().and_then(|shared| shared.node(&event.namespace).ok());

@@ -1,7 +1,7 @@
-//! Which events of clients may be relayed: those that the libraries of all other clients can read.
+//! Checks whether an event of a client may be relayed: the libraries of all other clients must be able to read it.
 //!
 //! socket.io-parser 4 closes the connection of a client that receives more than ten attachments, a placeholder without its
-//! attachment, or a reserved event name. So an event that would make it do so goes no further than here.
+//! attachment, or a reserved event name. So such an event is not relayed.
 
 use std::collections::VecDeque;
 
@@ -12,7 +12,7 @@ use super::convert;
 use crate::protocol::{EventArgs, PLACEHOLDER, Value, check_client_event, has_placeholder};
 use crate::{Error, Result};
 
-/// How many attachments socket.io-parser 4 takes.
+/// The maximum number of attachments of socket.io-parser 4.
 const MAX_ATTACHMENTS: usize = 10;
 
 /// An event of a client, for the clients of this server and for the other servers.
@@ -22,12 +22,12 @@ pub(crate) struct Relayable {
 }
 
 impl Relayable {
-    /// Checks what a client has sent.
+    /// Checks an event of a client.
     ///
     /// # Errors
     /// [`Error::ReservedEvent`], and [`Error::Decode`] for anything else that a client could not read.
     pub(crate) fn check(value: CoreValue) -> Result<Self> {
-        let value = without_margin(value);
+        let value = trimmed(value);
         let event = match &value {
             CoreValue::Str(text, None) => {
                 if has_placeholder(text)? {
@@ -42,8 +42,8 @@ impl Relayable {
             }
             CoreValue::Bytes(bytes) => {
                 let document = crate::protocol::read_msgpack(bytes)?;
-                let mut seen = Seen::default();
-                seen.look(&document);
+                let mut seen = Contents::default();
+                seen.count(&document);
                 if seen.placeholders > 0 {
                     return Err(lost_placeholder());
                 }
@@ -63,8 +63,8 @@ impl Relayable {
     }
 }
 
-/// The event without white space around it, which clients would take for an id, and without an empty list of attachments.
-fn without_margin(value: CoreValue) -> CoreValue {
+/// The event without surrounding white space, which clients would parse as an id, and without an empty list of attachments.
+fn trimmed(value: CoreValue) -> CoreValue {
     match value {
         CoreValue::Str(text, binaries) => {
             let trimmed = text.trim_ascii();
@@ -75,33 +75,33 @@ fn without_margin(value: CoreValue) -> CoreValue {
     }
 }
 
-/// Each attachment has to have one placeholder, and each placeholder one attachment.
+/// Checks that each attachment has one placeholder, and each placeholder one attachment.
 fn check_placeholders(json: &Value, binaries: &VecDeque<Bytes>) -> Result<()> {
     if binaries.len() > MAX_ATTACHMENTS {
         return Err(too_many_attachments());
     }
-    let mut seen = Seen::default();
-    seen.look(json);
+    let mut seen = Contents::default();
+    seen.count(json);
     seen.numbers.sort_unstable();
     let is_complete = seen.placeholders == binaries.len()
         && seen.numbers.iter().zip(0..).all(|(number, expected)| *number == Some(expected));
     if is_complete { Ok(()) } else { Err(lost_placeholder()) }
 }
 
-/// What an event holds besides plain values.
+/// The attachments and placeholders of an event.
 #[derive(Default)]
-struct Seen {
+struct Contents {
     binaries: usize,
     placeholders: usize,
     /// The numbers of the first placeholders; `None` for one that is no number.
     numbers: Vec<Option<i64>>,
 }
 
-impl Seen {
-    fn look(&mut self, value: &Value) {
+impl Contents {
+    fn count(&mut self, value: &Value) {
         match value {
             Value::Binary(_) => self.binaries += 1,
-            Value::Array(items) => items.iter().for_each(|item| self.look(item)),
+            Value::Array(items) => items.iter().for_each(|item| self.count(item)),
             Value::Object(entries) => {
                 if entries.get(PLACEHOLDER).and_then(Value::as_bool) == Some(true) {
                     self.placeholders += 1;
@@ -109,7 +109,7 @@ impl Seen {
                         self.numbers.push(entries.get("num").and_then(Value::as_i64));
                     }
                 }
-                entries.values().for_each(|item| self.look(item));
+                entries.values().for_each(|item| self.count(item));
             }
             _ => {}
         }

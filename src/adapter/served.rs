@@ -25,13 +25,13 @@ pub(super) trait Served: Send + Sync {
     /// The sockets of this server.
     fn sockets(&self, opts: BroadcastOptions) -> Vec<RemoteSocket>;
 
-    /// Does something with a socket, wherever it is. A socket of this server needs no other one for that.
+    /// Executes an action on a socket of any server. For a socket of this server it needs no other server.
     fn act(self: Arc<Self>, id: String, action: Action) -> BoxFuture<'static, Result<()>>;
 
     /// Starts a dormant namespace.
     ///
     /// # Errors
-    /// [`Error::Namespace`] if the server has as many namespaces as it may have.
+    /// [`Error::Namespace`] if the limit of namespaces is reached.
     fn start_if_dormant(self: Arc<Self>) -> Result<()>;
 
     #[cfg(feature = "server")]
@@ -42,7 +42,7 @@ pub(super) trait Served: Send + Sync {
     ) -> super::relay::Enqueuing;
 }
 
-/// All of them, by name.
+/// The adapters of all namespaces.
 #[derive(Default)]
 pub(super) struct Adapters(Mutex<HashMap<Namespace, Weak<dyn Served>>>);
 
@@ -64,7 +64,7 @@ impl Adapters {
     }
 
     /// # Errors
-    /// [`Error::Namespace`] where this server has no such namespace.
+    /// [`Error::Namespace`] if this server has no such namespace.
     pub(super) fn get(&self, nsp: &Namespace) -> Result<Arc<dyn Served>> {
         let adapters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         adapters.get(nsp).and_then(Weak::upgrade).ok_or_else(|| not_served(nsp))
@@ -81,11 +81,11 @@ impl<E: SocketEmitter> Served for PostgresAdapter<E> {
     }
 
     fn act(self: Arc<Self>, id: String, action: Action) -> BoxFuture<'static, Result<()>> {
-        let here = id.parse::<Sid>().ok().filter(|sid| self.is_here(*sid));
+        let here = id.parse::<Sid>().ok().filter(|sid| self.is_local(*sid));
         async move {
             match here {
-                Some(sid) => self.act_here(sid, action),
-                None => self.node.publish(elsewhere(id, action)).await,
+                Some(sid) => self.act_locally(sid, action),
+                None => self.node.publish(message_for(id, action)).await,
             }
         }
         .boxed()
@@ -109,23 +109,23 @@ impl<E: SocketEmitter> Served for PostgresAdapter<E> {
 }
 
 impl<E: SocketEmitter> PostgresAdapter<E> {
-    fn act_here(&self, sid: Sid, action: Action) -> Result<()> {
+    fn act_locally(&self, sid: Sid, action: Action) -> Result<()> {
         let opts = target::one(sid);
         match action {
             Action::Emit(event) => {
                 let packet = Packet::event(self.local.path().clone(), self.format.value_of(event)?);
-                self.send_here(packet, opts);
+                self.send_to_local(packet, opts);
             }
             Action::Join(rooms) => self.local.add_sockets(opts, rooms),
             Action::Leave(rooms) => self.local.del_sockets(opts, rooms),
-            Action::Disconnect { close } => self.disconnect_here(opts, close),
+            Action::Disconnect { close } => self.disconnect_local(opts, close),
         }
         Ok(())
     }
 }
 
-/// The message that makes the server of a socket do it.
-fn elsewhere(id: String, action: Action) -> Body {
+/// The message that makes the server of a socket execute the action.
+fn message_for(id: String, action: Action) -> Body {
     let opts = BroadcastOptions { rooms: vec![id], ..BroadcastOptions::default() };
     match action {
         Action::Emit(event) => Body::Broadcast { opts, event, request_id: None },

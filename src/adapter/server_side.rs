@@ -47,12 +47,12 @@ impl Handlers {
     {
         let mut handlers = self.by_event.write().unwrap_or_else(PoisonError::into_inner);
         let former = handlers.insert((nsp, event.to_owned()), boxed(handler));
-        // What a handler holds is dropped outside of the lock: that is code of the application.
+        // The former handler is dropped outside of the lock, since its destructor is application code.
         drop(handlers);
         drop(former);
     }
 
-    /// Removes a handler; false where there is none.
+    /// Removes a handler. Returns false if there is none.
     pub(super) fn remove(&self, nsp: Namespace, event: &str) -> bool {
         let mut handlers = self.by_event.write().unwrap_or_else(PoisonError::into_inner);
         let former = handlers.remove(&(nsp, event.to_owned()));
@@ -60,7 +60,7 @@ impl Handlers {
         former.is_some()
     }
 
-    /// Sets the handler of all events that have none of their own.
+    /// Sets the handler of all events without their own handler.
     pub(super) fn set_any<F, Fut>(&self, handler: F)
     where
         F: Fn(ServerSideEvent) -> Fut + Send + Sync + 'static,
@@ -72,7 +72,7 @@ impl Handlers {
         drop(former);
     }
 
-    /// Removes that handler; false where there is none.
+    /// Removes that handler. Returns false if there is none.
     pub(super) fn remove_any(&self) -> bool {
         let former = self.any.write().unwrap_or_else(PoisonError::into_inner).take();
         former.is_some()

@@ -1,12 +1,11 @@
-//! The sockets that a message is for: from the protocol's options to socketioxide's, and back.
+//! The target sockets of a message: converts the protocol's options to socketioxide's, and back.
 
 use socketioxide_core::adapter::{BroadcastFlags, BroadcastOptions as CoreOptions, Room, SocketEmitter};
 
 use super::{PostgresAdapter, Sid};
 use crate::protocol::{BroadcastOptions, Flags};
 
-/// For the other servers. What socketioxide keeps apart, the id of a sender or of the one socket that is meant, is a
-/// room like any other there.
+/// The options for other servers. In the protocol, the id of a sender or of a single target socket is a room.
 pub(super) fn to_wire(opts: &CoreOptions) -> BroadcastOptions {
     let mut rooms = names(opts.rooms.iter().cloned());
     let mut except = names(opts.except.iter().cloned());
@@ -19,7 +18,7 @@ pub(super) fn to_wire(opts: &CoreOptions) -> BroadcastOptions {
     BroadcastOptions { rooms, except, flags: Flags { volatile, ..Flags::default() } }
 }
 
-/// For the sockets here.
+/// The options for sockets of this server.
 pub(super) fn from_wire(opts: BroadcastOptions) -> CoreOptions {
     let mut core = CoreOptions::default();
     core.rooms = opts.rooms.into_iter().map(Room::from).collect();
@@ -37,22 +36,22 @@ pub(super) fn one(sid: Sid) -> CoreOptions {
     CoreOptions::new(sid)
 }
 
-/// Names of rooms as they travel.
+/// The names of rooms in the protocol.
 pub(super) fn names(rooms: impl IntoIterator<Item = Room>) -> Vec<String> {
     rooms.into_iter().map(Room::into_owned).collect()
 }
 
 impl<E: SocketEmitter> PostgresAdapter<E> {
-    /// Whether no other server can be concerned.
-    pub(super) fn is_for_here_only(&self, opts: &CoreOptions) -> bool {
-        let one_of_ours = || {
+    /// Whether the message is only for sockets of this server.
+    pub(super) fn is_local_only(&self, opts: &CoreOptions) -> bool {
+        let is_own_socket = || {
             let one = opts.sid.filter(|_| opts.rooms.is_empty() && !opts.has_flag(BroadcastFlags::Broadcast));
-            one.is_some_and(|sid| self.is_here(sid))
+            one.is_some_and(|sid| self.is_local(sid))
         };
-        opts.has_flag(BroadcastFlags::Local) || one_of_ours()
+        opts.has_flag(BroadcastFlags::Local) || is_own_socket()
     }
 
-    pub(super) fn is_here(&self, sid: Sid) -> bool {
+    pub(super) fn is_local(&self, sid: Sid) -> bool {
         !self.local.fetch_sockets(one(sid)).is_empty()
     }
 
@@ -60,11 +59,11 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
     pub(super) fn ensure_sid_rooms(&self, opts: &CoreOptions) {
         for room in opts.rooms.iter().chain(&opts.except) {
             if let Ok(sid) = room.parse::<Sid>()
-                && self.is_here(sid)
+                && self.is_local(sid)
             {
                 self.local.add_all(sid, room.clone());
-                // It may have disconnected in between, and then nothing else would take it out of the room.
-                if !self.is_here(sid) {
+                // It may have disconnected meanwhile; then nothing else would remove it from the room.
+                if !self.is_local(sid) {
                     self.local.del_all(sid);
                 }
             }

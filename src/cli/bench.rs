@@ -7,7 +7,7 @@ use serde::Serialize;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::arguments::{Format, Global};
-use super::connection::Patience;
+use super::connection::RetryBudget;
 use super::duration;
 use super::exit::Failure;
 use super::output::lines::Lines;
@@ -69,7 +69,7 @@ struct Latency {
 
 impl Bench {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let cluster = global.connect(&mut Patience::none()).await?;
+        let cluster = global.connect(&mut RetryBudget::none()).await?;
         let nsp = Namespace::new(&format!("/pgio/bench/{}", Uid::random()));
         let heard = cluster.subscribe([&nsp], |_| true).await?;
         let mut run = Run { emitter: emitter(&cluster, &nsp), heard, text: "x".repeat(self.size as usize) };

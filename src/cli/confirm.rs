@@ -21,13 +21,13 @@ pub(super) struct Consent {
 /// Asks for confirmation on a terminal; without a terminal, `yes` is required. Example of `question`: `disconnect all
 /// sockets of /`.
 pub(super) async fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
-    must_be_answerable(question, yes)?;
+    ensure_confirmable(question, yes)?;
     if yes {
         return Ok(());
     }
     let prompt = capitalised(&safe::line(question));
-    // A blocking read of a key cannot be cancelled, so the terminal is restored on a signal.
-    let _as_it_was = AsItWas::note();
+    // A blocking read of a key cannot be cancelled, so the guard restores the terminal after a signal.
+    let _terminal_guard = TerminalGuard::save();
     // Waits for a key, which no other task should have to wait for as well.
     let asked = tokio::task::spawn_blocking(move || {
         Confirm::with_theme(&ColorfulTheme::default())
@@ -59,7 +59,7 @@ pub(super) async fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
 }
 
 /// Fails if there is no terminal to confirm on. For commands that work before they can ask the whole question.
-pub(super) fn must_be_answerable(question: &str, yes: bool) -> Result<(), Failure> {
+pub(super) fn ensure_confirmable(question: &str, yes: bool) -> Result<(), Failure> {
     match yes || (io::stdin().is_terminal() && io::stderr().is_terminal()) {
         true => Ok(()),
         false => Err(Failure::Usage(format!("{question}? Without a terminal to confirm on, pass --yes"))),
@@ -67,13 +67,13 @@ pub(super) fn must_be_answerable(question: &str, yes: bool) -> Result<(), Failur
 }
 
 /// Restores the terminal settings when it is dropped.
-struct AsItWas {
+struct TerminalGuard {
     #[cfg(unix)]
     settings: Option<nix::sys::termios::Termios>,
 }
 
-impl AsItWas {
-    fn note() -> Self {
+impl TerminalGuard {
+    fn save() -> Self {
         Self {
             #[cfg(unix)]
             settings: nix::sys::termios::tcgetattr(io::stdin()).ok(),
@@ -81,9 +81,9 @@ impl AsItWas {
     }
 }
 
-impl Drop for AsItWas {
+impl Drop for TerminalGuard {
     fn drop(&mut self) {
-        // With the terminal gone there is nothing to give back.
+        // Without a terminal there is nothing to restore.
         Term::stderr().show_cursor().ok();
         #[cfg(unix)]
         if let Some(settings) = &self.settings {

@@ -1,4 +1,4 @@
-//! The connection to the database: which one, with which deadline, and with which retries.
+//! The connection to the database: its settings, deadline and retries.
 
 use std::time::{Duration, Instant};
 
@@ -16,22 +16,22 @@ impl Global {
         first_settings(self.database.database_url.as_deref(), self.configured_url.clone())
     }
 
-    /// Connects, with retries within the limit of `patience` while Postgres is unreachable.
-    pub(super) async fn connect(&self, patience: &mut Patience) -> Result<Cluster, Failure> {
-        self.connect_with(patience, OnLoss::Fail).await
+    /// Connects, with retries within the retry budget while Postgres is unreachable.
+    pub(super) async fn connect(&self, retries: &mut RetryBudget) -> Result<Cluster, Failure> {
+        self.connect_with(retries, OnLoss::Fail).await
     }
 
-    /// The same, with what becomes of messages whose connection is lost.
+    /// The same, with a policy for messages whose connection is lost.
     pub(super) async fn connect_with(
         &self,
-        patience: &mut Patience,
+        retries: &mut RetryBudget,
         on_loss: OnLoss,
     ) -> Result<Cluster, Failure> {
         let settings = self.settings()?;
         loop {
             match Cluster::connect_with(settings.clone(), self.adapter_options(), on_loss).await {
                 Ok(cluster) => return Ok(cluster),
-                Err(error) => patience.wait_after(self, error).await?,
+                Err(error) => retries.wait_after(self, error).await?,
             }
         }
     }
@@ -42,7 +42,7 @@ pub(super) fn without_flags() -> Result<Settings> {
     first_settings(std::env::var("DATABASE_URL").ok().as_deref(), None)
 }
 
-/// The database that is named, else that of libpq's variables, else the configured one, else the private server that runs.
+/// The named database, else that of libpq's variables, else the configured one, else the running private server.
 fn first_settings(named: Option<&str>, configured: Option<String>) -> Result<Settings> {
     let settings = match named {
         Some(url) => Some(Settings::parse(url)?),
@@ -67,14 +67,14 @@ impl Deadline {
         Self { at: Instant::now() + within, within }
     }
 
-    /// What is left.
+    /// The remaining time.
     pub(super) fn left(self) -> Duration {
         self.at.saturating_duration_since(Instant::now())
     }
 
     /// Connects in time.
     pub(super) async fn connect(self, global: &Global) -> Result<Cluster, Failure> {
-        match timeout_at(self.at.into(), global.connect(&mut Patience::none())).await {
+        match timeout_at(self.at.into(), global.connect(&mut RetryBudget::none())).await {
             Ok(outcome) => outcome,
             Err(_) => {
                 let target = global.settings()?.target();
@@ -95,35 +95,40 @@ fn private_server() -> Option<String> {
     None
 }
 
-/// How long to try again while Postgres is down.
-pub(super) struct Patience {
+/// The time for retries with back-off while Postgres is unreachable.
+pub(super) struct RetryBudget {
     until: Option<Instant>,
     pause: Duration,
-    told: bool,
+    is_reported: bool,
 }
 
-impl Patience {
-    /// Fails at the first error.
+impl RetryBudget {
+    /// No retries.
     pub(super) fn none() -> Self {
-        Self { until: None, pause: Duration::ZERO, told: false }
+        Self { until: None, pause: Duration::ZERO, is_reported: false }
     }
 
-    /// Tries for so long from now on.
+    /// Retries for this time from now on.
     pub(super) fn of(time: Duration) -> Self {
-        Self { until: Instant::now().checked_add(time), pause: Duration::from_millis(100), told: false }
+        Self {
+            until: Instant::now().checked_add(time),
+            pause: Duration::from_millis(100),
+            is_reported: false,
+        }
     }
 
-    /// Waits before the next attempt, or gives the error back when it is no loss of the database or time is over.
+    /// Waits before the next attempt. Returns the error if it is not a lost connection, or if the budget is used up.
     pub(super) async fn wait_after(&mut self, global: &Global, error: Error) -> Result<()> {
-        let left = self.until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
-        if !error.is_disconnected() || left.is_zero() {
+        let remaining =
+            self.until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
+        if !error.is_disconnected() || remaining.is_zero() {
             return Err(error);
         }
-        if !self.told {
-            global.warn(&format!("{error}; retrying for {:.0?}", left));
-            self.told = true;
+        if !self.is_reported {
+            global.warn(&format!("{error}; retrying for {:.0?}", remaining));
+            self.is_reported = true;
         }
-        sleep(self.pause.mul_f64(0.5 + fastrand::f64()).min(left)).await;
+        sleep(self.pause.mul_f64(0.5 + fastrand::f64()).min(remaining)).await;
         self.pause = (self.pause * 2).min(Duration::from_secs(2));
         Ok(())
     }

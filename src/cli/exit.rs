@@ -1,4 +1,4 @@
-//! How a command ends: its exit status, and one line that says why.
+//! The end of a command: its exit status, and an error message of one line.
 
 use std::io::{self, IsTerminal};
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::Error;
 use crate::error::without_os_code;
 use crate::postgres::{OTHER_TABLE, TableName};
 
-/// What the exit statuses mean.
+/// The meaning of the exit statuses.
 pub(super) const STATUSES: &[(&str, &str)] = &[
     ("0", "Done."),
     ("1", "Failed; stderr says why."),
@@ -21,7 +21,7 @@ pub(super) const STATUSES: &[(&str, &str)] = &[
     ("130", "Interrupted by Ctrl-C."),
 ];
 
-/// What those of a monitoring plugin mean.
+/// The meaning of the exit statuses of a monitoring plugin.
 pub(super) const PLUGIN_STATUSES: &[(&str, &str)] = &[
     ("0", "Ok: the event arrived in less time than --warn."),
     ("1", "Warning: it took --warn or longer."),
@@ -30,31 +30,31 @@ pub(super) const PLUGIN_STATUSES: &[(&str, &str)] = &[
     ("130", "Interrupted by Ctrl-C."),
 ];
 
-/// Why a command did not do what it was asked for.
+/// The failure of a command.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// The library said so.
+    /// An error of the library.
     Library(Error),
-    /// The command line asks for what cannot be.
+    /// An invalid command line.
     Usage(String),
     /// Too few nodes, sockets or acknowledgements in time.
     TooFew(String),
-    /// Nothing to add to what stdout says; the exit status.
+    /// No message, since stdout shows the result; the exit status.
     Told(u8),
     /// Ctrl-C.
     Interrupted,
     /// The reader of the output has closed the pipe.
     PipeClosed,
-    /// Anything else; the text says what was done before it.
+    /// Any other failure.
     Other(String),
-    /// A failure with what to do about it.
+    /// A failure with a hint.
     Advised { cause: Box<Failure>, hint: String },
-    /// A failure with what was done before it, which the exit status does not tell.
+    /// A failure with a summary of the work before it.
     After { done: String, cause: Box<Failure> },
 }
 
 impl Failure {
-    /// Says what had been done when it happened.
+    /// Adds a summary of the work before the failure.
     pub(super) fn after(self, done: String) -> Self {
         match self {
             Self::PipeClosed => self,
@@ -62,12 +62,12 @@ impl Failure {
         }
     }
 
-    /// Adds what to do about it.
+    /// Adds a hint.
     pub(super) fn with_hint(self, hint: impl Into<String>) -> Self {
         Self::Advised { cause: Box::new(self), hint: hint.into() }
     }
 
-    /// Says which part of the input it concerns: `--room: ...`, `line 3: ...`.
+    /// Adds the place in the input: `--room: ...`, `line 3: ...`.
     pub(super) fn at(self, place: &str) -> Self {
         match self {
             Self::Usage(text) => Self::Usage(format!("{place}: {text}")),
@@ -236,7 +236,7 @@ pub(super) fn in_short(message: &clap::Error) -> String {
     error_and_tip(&message.to_string()).0
 }
 
-/// Says what is wrong with the configuration.
+/// Prints an error of the configuration.
 pub(super) fn misconfigured(text: &str) -> ExitCode {
     notes::labelled(Label::Error, text);
     ExitCode::from(2)
@@ -251,7 +251,7 @@ fn error_and_tip(text: &str) -> (String, Option<String>) {
     (error, tip.map(|tip| one_line(tip.split("\n  tip:").next().unwrap_or(tip))))
 }
 
-/// Says what went wrong, and gives the exit status.
+/// Prints the failure, and returns the exit status.
 pub(super) fn report(outcome: Result<(), Failure>, global: &Global) -> ExitCode {
     let Err(failure) = outcome else { return ExitCode::SUCCESS };
     if let Some(text) = failure.text() {

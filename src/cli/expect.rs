@@ -63,8 +63,8 @@ impl Expectation {
     }
 }
 
-/// Says that no socket is in what the operators target, on a terminal: there a slip of the fingers is likely, and half a second
-/// matters little. Call it before the request is sent.
+/// Says that no socket is in what the operators target, on a terminal: there a slip of the fingers is likely, and half a
+/// second matters little. Call it before the request is sent.
 pub(super) async fn warn_of_nobody(global: &Global, targets: &[(Namespace, BroadcastOperator)], which: &str) {
     if global.quiet || !std::io::stderr().is_terminal() {
         return;

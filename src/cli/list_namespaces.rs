@@ -7,7 +7,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::arguments::{Format, Global};
-use super::connection::Patience;
+use super::connection::RetryBudget;
 use super::duration;
 use super::exit::Failure;
 use super::listing::Listing;
@@ -54,15 +54,15 @@ struct Row<'a> {
 
 impl ListNamespaces {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let cluster = global.connect(&mut Patience::none()).await?;
+        let cluster = global.connect(&mut RetryBudget::none()).await?;
         let namespaces = self.namespaces.or_all();
         let observed = namespaces.find(global, &cluster).await?;
         let mut monitor = NodeMonitor::listen(&cluster, &observed.list).await?;
-        monitor.ask(false).await?;
+        monitor.request(false).await?;
         tokio::time::sleep(self.wait).await;
         cluster.ensure_loopback(self.wait)?;
         let mut servers: BTreeMap<_, BTreeSet<Uid>> = BTreeMap::new();
-        for (node, _) in monitor.heard().await? {
+        for (node, _) in monitor.live_nodes().await? {
             servers.entry(node.nsp).or_default().insert(node.uid);
         }
         let rows = observed.list.iter().map(|nsp| Row {

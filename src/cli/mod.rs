@@ -3,6 +3,7 @@
 mod arguments;
 mod attachments;
 mod bench;
+mod binary_json;
 mod candidates;
 mod client;
 mod completions;
@@ -45,7 +46,6 @@ mod socket_inventory;
 mod sockets;
 mod sql;
 mod suggestion;
-mod tagged;
 mod tail;
 mod target;
 mod timestamp;

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::arguments::{Format, Global, TargetNamespaces};
 use super::confirm::{Consent, confirm};
-use super::connection::Patience;
+use super::connection::RetryBudget;
 use super::exit::Failure;
 use super::expect::{Expectation, warn_of_nobody};
 use super::output::lines::Lines;
@@ -42,7 +42,7 @@ impl Request {
             let question = format!("{} on {} at {}", ask(&which), settings.database(), settings.target());
             confirm(&question, self.consent.yes).await?;
         }
-        let cluster = global.connect(&mut Patience::none()).await?;
+        let cluster = global.connect(&mut RetryBudget::none()).await?;
         self.target.complete(&cluster, &namespaces).await?;
         let which = self.target.describe(&namespaces);
         let targets: Vec<_> =

@@ -7,10 +7,10 @@ use futures_util::future::try_join_all;
 use serde_json::json;
 
 use super::arguments::{Format, Global, TargetNamespaces};
-use super::connection::{Deadline, Patience};
+use super::binary_json::{self, BinaryJson};
+use super::connection::{Deadline, RetryBudget};
 use super::exit::Failure;
 use super::output::{lines::Lines, safe};
-use super::tagged::{self, Tagged};
 use super::{duration, socket_inventory, values};
 use crate::cluster::Answer;
 use crate::{Emitter, Value};
@@ -54,7 +54,7 @@ impl ServerEmit {
         let deadline = Deadline::after(self.timeout);
         let cluster = match self.ack {
             true => deadline.connect(global).await?,
-            false => global.connect(&mut Patience::none()).await?,
+            false => global.connect(&mut RetryBudget::none()).await?,
         };
         let emitters: Vec<_> =
             namespaces.iter().map(|nsp| Emitter::new(cluster.clone()).of(nsp.as_str())).collect();
@@ -95,9 +95,9 @@ impl ServerEmit {
             missing.extend(socket_inventory::missing(emitter.namespace(), &collected, self.timeout));
             for Answer { node, value } in collected.answers {
                 match global.output {
-                    Format::Json => lines.json(&json!({ "node": node, "answer": Tagged(&value) }))?,
+                    Format::Json => lines.json(&json!({ "node": node, "answer": BinaryJson(&value) }))?,
                     Format::Text => {
-                        let (node, answer) = (safe::line(node.as_str()), tagged::text(&value));
+                        let (node, answer) = (safe::line(node.as_str()), binary_json::text(&value));
                         lines.text(&format!("\x1b[2m{node}\x1b[0m  {}", safe::line(&answer)))?;
                     }
                 }

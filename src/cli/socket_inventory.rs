@@ -14,14 +14,14 @@ use crate::cluster::{Answer, Collected};
 use crate::protocol::Uid;
 use crate::{Namespace, RemoteSocket};
 
-/// A socket, and where it is.
+/// A socket with its namespace and node.
 pub(super) struct Located {
     pub(super) nsp: Namespace,
     pub(super) node: Uid,
     pub(super) socket: RemoteSocket,
 }
 
-/// What the servers told in time.
+/// The sockets of the servers that answered in time.
 pub(super) struct SocketInventory {
     pub(super) sockets: Vec<Located>,
     /// Namespaces without a server.
@@ -29,7 +29,7 @@ pub(super) struct SocketInventory {
     missing: Vec<String>,
 }
 
-/// Asks all servers of each namespace at the same time.
+/// Requests the sockets of all servers of all namespaces concurrently.
 pub(super) async fn take(
     global: &Global,
     namespaces: &ObservedNamespaces,

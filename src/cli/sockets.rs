@@ -8,13 +8,13 @@ use jiff::Timestamp;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::arguments::{Format, Global};
+use super::binary_json::BinaryJson;
 use super::duration;
 use super::exit::Failure;
 use super::listing::Listing;
 use super::namespaces::ObservedNamespaces;
 use super::output::table::{Column, Table, cell};
 use super::socket_inventory::{self, Located};
-use super::tagged::Tagged;
 use super::target::Target;
 use crate::Value;
 
@@ -141,9 +141,9 @@ impl Serialize for Located {
         map.serialize_entry("rooms", &self.socket.rooms)?;
         map.serialize_entry("address", &self.address())?;
         map.serialize_entry("transport", &self.transport())?;
-        map.serialize_entry("data", &Tagged(&self.socket.data))?;
+        map.serialize_entry("data", &BinaryJson(&self.socket.data))?;
         map.serialize_entry("connectedAt", &self.connected_at().map(|time| format!("{time:.3}")))?;
-        map.serialize_entry("handshake", &Tagged(&self.socket.handshake))?;
+        map.serialize_entry("handshake", &BinaryJson(&self.socket.handshake))?;
         map.end()
     }
 }
@@ -187,7 +187,7 @@ fn data(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::Object(entries) if entries.is_empty() => "-".to_owned(),
-        value => serde_json::to_string(&Tagged(value)).unwrap_or_default(),
+        value => serde_json::to_string(&BinaryJson(value)).unwrap_or_default(),
     }
 }
 

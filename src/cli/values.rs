@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::io::{Read, stdin};
 
+use super::binary_json;
 use super::exit::Failure;
-use super::tagged;
 use crate::error::without_os_code;
 use crate::protocol::MAX_DOCUMENT_BYTES;
 use crate::{Error, Value, safe_text};
@@ -30,7 +30,8 @@ pub(super) fn parse_all(arguments: &[String], as_strings: bool) -> Result<Vec<Va
 pub(super) fn parse(argument: &str) -> Result<Value, Failure> {
     let quoted = || safe_text::quoted(argument);
     match Value::from_json(argument) {
-        Ok(value) => tagged::untag(value).map_err(|e| Failure::Usage(format!("argument {}: {e}", quoted()))),
+        Ok(value) => binary_json::decode_binary(value)
+            .map_err(|e| Failure::Usage(format!("argument {}: {e}", quoted()))),
         Err(error) if argument.trim_start().starts_with(['{', '[']) => {
             let failure = Failure::Usage(format!("argument {} is not JSON: {error}", quoted()));
             Err(failure.with_hint("--string sends every argument as text"))

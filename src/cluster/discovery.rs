@@ -1,9 +1,10 @@
 //! Discovery: which namespaces the pgio nodes of a cluster serve.
 //!
-//! An observer asks on the discovery channel, which every process with pgio nodes listens to, and each of them answers
-//! there with its namespaces. No Node server listens to it, and nothing is sent unless an observer asks.
+//! Every process with pgio nodes listens to the discovery channel. An observer publishes a request there, and each process
+//! answers with its namespaces. No Node server listens to this channel, and without an observer nothing is sent.
 //!
-//! Question and answer have the form of a server-side event and its response, from the emitter, which no node counts.
+//! Request and answer have the form of a server-side event and its response. Their sender is the emitter, which no node
+//! counts.
 
 #[cfg(feature = "cli")]
 use std::collections::BTreeSet;
@@ -19,41 +20,41 @@ use crate::Result;
 use crate::protocol::EventArgs;
 use crate::protocol::{Body, Channel, Header, Message, MessageKind, Namespace, RequestId, Uid, Value};
 
-/// The event of a question.
-const QUESTION: &str = "namespaces";
+/// The event name of a request.
+const REQUEST_EVENT: &str = "namespaces";
 
-/// The keys of an answer: some namespaces of a process, and whether it has more than it says.
+/// The keys of an answer: namespaces of a process, and whether it has more namespaces than it lists.
 const NAMESPACES: &str = "namespaces";
-const IS_CUT: &str = "isCut";
+const IS_TRUNCATED: &str = "isCut";
 
-/// How many bytes the names of one answer may take, so that it fits into a notification when each is escaped.
+/// The maximum bytes of the names in one answer: it has to fit into a notification even if every byte is escaped.
 const ANSWER_BYTES: usize = 1200;
 
-/// How many answers a process gives to a question.
+/// The maximum number of answers of a process to one request.
 const MAX_ANSWERS: usize = 500;
 
-/// How many namespaces are taken in of all answers.
+/// The maximum number of namespaces of all answers.
 #[cfg(feature = "cli")]
 const MAX_NAMESPACES: usize = 100_000;
 
-/// How long the answers may take, and how long none may come after the question was heard or an answer.
+/// The maximum time for all answers, and the maximum pause after the loopback of the request or after an answer.
 #[cfg(feature = "cli")]
-const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
+const MAX_WAIT: Duration = Duration::from_secs(2);
 #[cfg(feature = "cli")]
-const QUIET: Duration = Duration::from_millis(300);
+const MAX_PAUSE: Duration = Duration::from_millis(300);
 
-/// What the pgio nodes answered.
+/// The answers of the pgio nodes.
 #[cfg(feature = "cli")]
 #[derive(Debug, Default)]
 pub(crate) struct Discovered {
     /// Their namespaces.
     pub(crate) namespaces: BTreeSet<Namespace>,
-    /// Whether there are more than they said.
-    pub(crate) is_cut: bool,
+    /// Whether they have more namespaces than they listed.
+    pub(crate) is_truncated: bool,
 }
 
 impl Cluster {
-    /// Listens on the discovery channel to the questions or to the answers.
+    /// Subscribes to the discovery channel.
     async fn listen_for(&self, kinds: &'static [MessageKind]) -> Result<Subscription> {
         let channel = Channel::discovery(&self.options().channel_prefix)?;
         let wants = |header: Option<&Header>| {
@@ -65,18 +66,18 @@ impl Cluster {
     async fn publish_discovery(&self, body: Body) -> Result<()> {
         let channel = Channel::discovery(&self.options().channel_prefix)?;
         let message = Message { uid: Uid::emitter(), nsp: Namespace::default(), body };
-        // Whatever the threshold is: answers are cut so that they need no attachment table.
+        // Ignores the threshold: the answers are small enough to need no attachment table.
         let encoded = message.encode(usize::MAX)?;
         self.0.publisher.enqueue(channel, encoded, false).await?.await
     }
 
-    /// Listens to the questions of observers.
-    pub(crate) async fn listen_for_questions(&self) -> Result<Questions> {
-        Ok(Questions(self.listen_for(&[MessageKind::ServerSideEmit]).await?))
+    /// Subscribes to the requests of observers.
+    pub(crate) async fn discovery_requests(&self) -> Result<DiscoveryRequests> {
+        Ok(DiscoveryRequests(self.listen_for(&[MessageKind::ServerSideEmit]).await?))
     }
 
     /// Answers with the namespaces of this process.
-    pub(crate) async fn answer_question(&self, request: RequestId, namespaces: &[Namespace]) -> Result<()> {
+    pub(crate) async fn answer_discovery(&self, request: RequestId, namespaces: &[Namespace]) -> Result<()> {
         for answer in answers(namespaces) {
             let request_id = request.clone();
             self.publish_discovery(Body::ServerSideEmitResponse { request_id, answer }).await?;
@@ -84,46 +85,46 @@ impl Cluster {
         Ok(())
     }
 
-    /// Asks the pgio nodes for their namespaces. Returns what they answer within two seconds.
+    /// Requests the namespaces of the pgio nodes. Returns their answers within two seconds.
     ///
     /// # Errors
     /// Those of [`subscribe`](Self::subscribe) and [`publish`](Self::publish).
     #[cfg(feature = "cli")]
     pub(crate) async fn discover(&self) -> Result<Discovered> {
         let kinds = &[MessageKind::ServerSideEmit, MessageKind::ServerSideEmitResponse];
-        let mut heard = self.listen_for(kinds).await?;
-        let asked = RequestId::random();
-        let event = EventArgs::new(QUESTION, []);
-        self.publish_discovery(Body::ServerSideEmit { event, request_id: Some(asked.clone()) }).await?;
+        let mut subscription = self.listen_for(kinds).await?;
+        let own_id = RequestId::random();
+        let event = EventArgs::new(REQUEST_EVENT, []);
+        self.publish_discovery(Body::ServerSideEmit { event, request_id: Some(own_id.clone()) }).await?;
         let mut discovered = Discovered::default();
-        let end = Instant::now() + ANSWERS_WITHIN;
-        // Until the question has come back, nobody else may have it.
+        let end = Instant::now() + MAX_WAIT;
+        // Before the loopback of the request, other processes may not have received it.
         let mut until = end;
-        while let Ok(Some(event)) = timeout_at(until.min(end), heard.next()).await {
+        while let Ok(Some(event)) = timeout_at(until.min(end), subscription.next()).await {
             let Event::Message(received) = event else { continue };
             match body(&received) {
-                Some(Body::ServerSideEmit { request_id: Some(id), .. }) if *id == asked => {}
-                Some(Body::ServerSideEmitResponse { request_id, answer }) if *request_id == asked => {
+                Some(Body::ServerSideEmit { request_id: Some(id), .. }) if *id == own_id => {}
+                Some(Body::ServerSideEmitResponse { request_id, answer }) if *request_id == own_id => {
                     discovered.take(answer);
                 }
                 _ => continue,
             }
-            until = Instant::now() + QUIET;
+            until = Instant::now() + MAX_PAUSE;
         }
         Ok(discovered)
     }
 }
 
-/// The questions of observers.
-pub(crate) struct Questions(Subscription);
+/// The requests of observers.
+pub(crate) struct DiscoveryRequests(Subscription);
 
-impl Questions {
-    /// The next question; `None` once the cluster's handle is gone.
+impl DiscoveryRequests {
+    /// The next request; `None` after the cluster's handle is dropped.
     pub(crate) async fn next(&mut self) -> Option<RequestId> {
         loop {
             let Event::Message(received) = self.0.next().await? else { continue };
             if let Some(Body::ServerSideEmit { event, request_id: Some(id) }) = body(&received)
-                && event.event().is_ok_and(|name| name == QUESTION)
+                && event.event().is_ok_and(|name| name == REQUEST_EVENT)
             {
                 return Some(id.clone());
             }
@@ -138,7 +139,7 @@ fn body(received: &Received) -> Option<&Body> {
     }
 }
 
-/// The answers of a process. One without a namespace is silent.
+/// The answers of a process; none without a namespace.
 fn answers(namespaces: &[Namespace]) -> Vec<Value> {
     let mut parts: Vec<(usize, Vec<Value>)> = Vec::new();
     for nsp in namespaces {
@@ -152,9 +153,9 @@ fn answers(namespaces: &[Namespace]) -> Vec<Value> {
             _ => parts.push((bytes, vec![name])),
         }
     }
-    let is_cut = parts.len() > MAX_ANSWERS;
+    let is_truncated = parts.len() > MAX_ANSWERS;
     let answer = |(_, names): (usize, Vec<Value>)| {
-        let entries = [(NAMESPACES, Value::Array(names)), (IS_CUT, Value::from(is_cut))];
+        let entries = [(NAMESPACES, Value::Array(names)), (IS_TRUNCATED, Value::from(is_truncated))];
         Value::Object(entries.into_iter().map(|(key, value)| (key.into(), value)).collect())
     };
     parts.into_iter().take(MAX_ANSWERS).map(answer).collect()
@@ -163,13 +164,13 @@ fn answers(namespaces: &[Namespace]) -> Vec<Value> {
 #[cfg(feature = "cli")]
 impl Discovered {
     fn take(&mut self, answer: &Value) {
-        self.is_cut |= answer.get(IS_CUT) == Some(&Value::from(true));
+        self.is_truncated |= answer.get(IS_TRUNCATED) == Some(&Value::from(true));
         let Some(Value::Array(names)) = answer.get(NAMESPACES) else { return };
         for name in names.iter().filter_map(Value::as_str).filter(|name| name.starts_with('/')) {
             match self.namespaces.len() < MAX_NAMESPACES {
                 true => self.namespaces.insert(Namespace::new(name)),
                 false => {
-                    self.is_cut = true;
+                    self.is_truncated = true;
                     return;
                 }
             };
@@ -184,7 +185,7 @@ mod tests {
     #[test]
     fn every_answer_fits_into_a_notification_and_all_names_arrive() {
         let name = |number: usize| Namespace::new(&format!("/\u{1}{number:050}"));
-        for (count, is_cut) in [(0, false), (1, false), (1000, false), (20_000, true)] {
+        for (count, is_truncated) in [(0, false), (1, false), (1000, false), (20_000, true)] {
             let namespaces: Vec<_> = (0..count).map(name).collect();
             let mut discovered = Discovered::default();
             for answer in answers(&namespaces) {
@@ -193,8 +194,8 @@ mod tests {
                 let message = Message::new(Uid::emitter(), "/", body);
                 assert!(matches!(message.encode(usize::MAX), Ok(crate::protocol::Encoded::Inline(_))));
             }
-            assert_eq!(discovered.is_cut, is_cut, "{count}");
-            assert!(is_cut || discovered.namespaces.len() == count, "{count}");
+            assert_eq!(discovered.is_truncated, is_truncated, "{count}");
+            assert!(is_truncated || discovered.namespaces.len() == count, "{count}");
         }
     }
 

@@ -1,77 +1,73 @@
-//! The driver: executes the outputs of the state machine: one task between the listening session, the look-ups, the
+//! The driver executes the outputs of the state machine. It is one task between the listening session, the look-ups, the
 //! publisher and the handles of users.
 //!
-//! It owns the machine, so there is no lock. Commands and notifications go in; events, answers and statements come out. It
-//! waits for nothing but them: what takes time is a future among others.
+//! It owns the machine, so there is no lock. In: commands and notifications. Out: events, answers and statements. It never
+//! blocks on slow work: each [job](jobs) is a future among others.
 
 mod handles;
+mod jobs;
 
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{sleep_until, timeout};
-use tokio_postgres::Client;
+use tokio::time::sleep_until;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::state::{
-    Arrival, ClusterState, Config, Input, Interest, LiveNode, NewRequest, Output, Rows, Statement,
-    SubscriptionId,
+    Arrival, ClusterState, Config, Input, Interest, LiveNode, NewRequest, Output, Statement, SubscriptionId,
 };
 use super::{AdapterOptions, Event, Heartbeats};
 use crate::postgres::lossy_queue::{Next, Reader, Writer};
 use crate::postgres::{
     self, CheckedTable, Listener, ListenerEvent, Presence, Publisher, SameServer, Session, Settings,
-    list_durable, look_up,
 };
 #[cfg(feature = "adapter")]
 use crate::protocol::Uid;
-use crate::protocol::{AttachmentId, Channel, Header, Message, MessageKind, RequestId};
+use crate::protocol::{Channel, Header, Message, RequestId};
 use crate::{Error, Result};
 
 #[cfg(feature = "adapter")]
 pub(crate) use handles::size_of_sockets;
-pub(super) use handles::{Gone, Part, Reaper};
+pub(super) use handles::{Dropped, Reaper, ResponsePart};
+use jobs::{count_announced, list, publish_all, rows};
 
-/// How many notifications are worked on before the outputs are carried out.
-const AT_ONCE: usize = 512;
+/// The maximum number of notifications that are handled before the outputs are executed.
+const MAX_BATCH: usize = 512;
 
-/// How many commands may wait.
-const COMMANDS: usize = 256;
+/// The bound of the command queue.
+const COMMAND_QUEUE: usize = 256;
 
-/// How long one look-up may take.
-const LOOK_UP_WITHIN: Duration = Duration::from_secs(5);
-
-/// How many bytes of messages of one channel may wait for a row.
+/// The bound of the queue of one channel behind a row, in bytes.
 const WAITING_BYTES: usize = 64 << 20;
 
-/// What a handle asks of the driver.
+/// A command of a handle to the driver.
 pub(super) enum Command {
     Subscribe {
         id: SubscriptionId,
         channels: Vec<Channel>,
         interest: Interest,
         events: Writer<Event>,
-        made: oneshot::Sender<Result<()>>,
+        confirmation: oneshot::Sender<Result<()>>,
     },
-    Ask {
-        question: NewRequest,
-        parts: Writer<Part>,
+    Request {
+        request: NewRequest,
+        parts: Writer<ResponsePart>,
     },
     #[cfg(feature = "adapter")]
     Join {
         subscription: SubscriptionId,
         channel: Channel,
         uid: Uid,
-        owes_hello: bool,
+        hello_pending: bool,
     },
     #[cfg(feature = "adapter")]
-    OweGoodbye {
+    QueueGoodbye {
         channel: Channel,
         uid: Uid,
     },
@@ -87,13 +83,13 @@ pub(super) enum Command {
     },
 }
 
-/// What others see of the driver without asking it.
+/// The status of the driver, which handles read without a command.
 #[derive(Default)]
 pub(super) struct Status {
     is_listening: AtomicBool,
-    has_heard: AtomicBool,
+    has_received: AtomicBool,
     channels: AtomicUsize,
-    /// How often the listening connection was lost or silent.
+    /// How often the listening connection was lost or stalled, or dropped notifications.
     interruptions: AtomicU64,
 }
 
@@ -107,8 +103,8 @@ impl Status {
         self.is_listening.load(Ordering::Relaxed)
     }
 
-    pub(super) fn has_heard(&self) -> bool {
-        self.has_heard.load(Ordering::Relaxed)
+    pub(super) fn has_received(&self) -> bool {
+        self.has_received.load(Ordering::Relaxed)
     }
 
     pub(super) fn channels(&self) -> usize {
@@ -116,7 +112,7 @@ impl Status {
     }
 }
 
-/// The driver's task, and the ways to it.
+/// The driver's task, and the queues to it.
 pub(super) struct DriverHandle {
     commands: mpsc::Sender<Command>,
     pub(super) reaper: Reaper,
@@ -135,8 +131,8 @@ impl DriverHandle {
         table: Arc<CheckedTable>,
         presence: Presence,
     ) -> Result<Self> {
-        let (listener, heard) = Listener::connect(settings, same_server, Vec::new(), presence).await?;
-        let (commands, receiver) = mpsc::channel(COMMANDS);
+        let (listener, events) = Listener::connect(settings, same_server, Vec::new(), presence).await?;
+        let (commands, receiver) = mpsc::channel(COMMAND_QUEUE);
         let (reaper, status) = (Reaper::default(), Arc::new(Status::default()));
         let config = Config {
             channel_prefix: options.channel_prefix.clone(),
@@ -159,10 +155,10 @@ impl DriverHandle {
             status: status.clone(),
             subscribers: HashMap::new(),
             unflushed: HashSet::new(),
-            askers: HashMap::new(),
+            requesters: HashMap::new(),
             jobs: FuturesUnordered::new(),
         };
-        let task = AbortOnDropHandle::new(tokio::spawn(driver.run(heard, receiver)));
+        let task = AbortOnDropHandle::new(tokio::spawn(driver.run(events, receiver)));
         Ok(Self { commands, reaper, status, _task: task })
     }
 
@@ -173,7 +169,7 @@ impl DriverHandle {
 
 struct Subscriber {
     events: Writer<Event>,
-    made: Option<oneshot::Sender<Result<()>>>,
+    confirmation: Option<oneshot::Sender<Result<()>>>,
 }
 
 struct Driver {
@@ -188,20 +184,20 @@ struct Driver {
     reaper: Reaper,
     status: Arc<Status>,
     subscribers: HashMap<SubscriptionId, Subscriber>,
-    /// Those with events that are not handed over yet.
+    /// The subscribers with events that are not flushed yet.
     unflushed: HashSet<SubscriptionId>,
-    askers: HashMap<RequestId, Writer<Part>>,
+    requesters: HashMap<RequestId, Writer<ResponsePart>>,
     /// Look-ups and publications in progress.
     jobs: FuturesUnordered<BoxFuture<'static, Input>>,
 }
 
 impl Driver {
-    async fn run(mut self, mut heard: Reader<ListenerEvent>, mut commands: mpsc::Receiver<Command>) {
+    async fn run(mut self, mut events: Reader<ListenerEvent>, mut commands: mpsc::Receiver<Command>) {
         let mut timer = std::pin::pin!(sleep_until(tokio::time::Instant::now()));
         let mut timer_at: Option<Instant> = None;
         let reaper = self.reaper.clone();
         loop {
-            self.carry_out(Instant::now());
+            self.execute_outputs(Instant::now());
             let deadline = self.state.next_deadline();
             if deadline != timer_at {
                 timer_at = deadline;
@@ -210,20 +206,20 @@ impl Driver {
                 }
             }
             tokio::select! {
-                next = heard.next() => match next {
-                    Some(next) => self.hear_all(next, &mut heard),
+                next = events.next() => match next {
+                    Some(next) => self.receive_batch(next, &mut events),
                     None => return,
                 },
                 command = commands.recv() => match command {
-                    Some(command) => self.take(command),
+                    Some(command) => self.handle_command(command),
                     None => return,
                 },
                 Some(input) = self.jobs.next(), if !self.jobs.is_empty() => {
                     self.state.handle(Instant::now(), input);
                 }
                 () = reaper.changed() => {
-                    for gone in reaper.take() {
-                        self.forget(gone);
+                    for handle in reaper.take() {
+                        self.handle_dropped(handle);
                     }
                 }
                 () = &mut timer, if deadline.is_some() => {
@@ -235,7 +231,7 @@ impl Driver {
     }
 
     /// Takes all queued inputs.
-    fn hear_all(&mut self, first: Next<ListenerEvent>, heard: &mut Reader<ListenerEvent>) {
+    fn receive_batch(&mut self, first: Next<ListenerEvent>, events: &mut Reader<ListenerEvent>) {
         let (now, time) = (Instant::now(), SystemTime::now());
         let mut next = Some(first);
         let mut taken = 0;
@@ -253,7 +249,7 @@ impl Driver {
                 }
                 Next::Item(ListenerEvent::Stalled) => Some(Input::Stalled),
                 Next::Item(ListenerEvent::Resumed) => Some(Input::Resumed),
-                Next::Item(ListenerEvent::Locks(look)) => Some(Input::Locks(look)),
+                Next::Item(ListenerEvent::Locks(snapshot)) => Some(Input::Locks(snapshot)),
                 Next::Item(ListenerEvent::Lost(error)) => Some(Input::Disconnected(error)),
                 Next::Item(ListenerEvent::Executed { connection, outcome }) => {
                     (connection == self.connection).then_some(Input::StatementDone(outcome))
@@ -265,34 +261,34 @@ impl Driver {
             if let Some(input) = input {
                 self.state.handle(now, input);
             }
-            next = if taken < AT_ONCE { heard.try_next() } else { None };
+            next = if taken < MAX_BATCH { events.try_next() } else { None };
         }
     }
 
-    fn take(&mut self, command: Command) {
+    fn handle_command(&mut self, command: Command) {
         let now = Instant::now();
         match command {
-            // The handle may be gone again, and the reaper have told so before.
-            Command::Subscribe { made, .. } if made.is_closed() => {}
-            Command::Subscribe { id, channels, interest, events, made } => {
-                self.subscribers.insert(id, Subscriber { events, made: Some(made) });
-                let interest = caught(interest, self.options.clone());
+            // The handle may already be dropped, and the reaper may have reported that before this command.
+            Command::Subscribe { confirmation, .. } if confirmation.is_closed() => {}
+            Command::Subscribe { id, channels, interest, events, confirmation } => {
+                self.subscribers.insert(id, Subscriber { events, confirmation: Some(confirmation) });
+                let interest = catch_filter_panic(interest, self.options.clone());
                 self.state.handle(now, Input::Subscribe { id, channels, interest });
             }
-            Command::Ask { question, mut parts } => {
+            Command::Request { request, mut parts } => {
                 if !parts.flush() {
                     return;
                 }
-                self.askers.insert(question.id.clone(), parts);
-                self.state.handle(now, Input::Ask(question));
+                self.requesters.insert(request.id.clone(), parts);
+                self.state.handle(now, Input::Request(request));
             }
             #[cfg(feature = "adapter")]
-            Command::Join { subscription, channel, uid, owes_hello } => {
-                self.state.handle(now, Input::Join { subscription, channel, uid, owes_hello });
+            Command::Join { subscription, channel, uid, hello_pending } => {
+                self.state.handle(now, Input::Join { subscription, channel, uid, hello_pending });
             }
             #[cfg(feature = "adapter")]
-            Command::OweGoodbye { channel, uid } => {
-                self.state.handle(now, Input::OweGoodbye { channel, uid });
+            Command::QueueGoodbye { channel, uid } => {
+                self.state.handle(now, Input::QueueGoodbye { channel, uid });
             }
             #[cfg(feature = "adapter")]
             Command::Leave { channel, uid, left } => {
@@ -307,26 +303,26 @@ impl Driver {
         }
     }
 
-    fn forget(&mut self, gone: Gone) {
+    fn handle_dropped(&mut self, handle: Dropped) {
         let now = Instant::now();
-        match gone {
-            Gone::Subscription(id) => {
+        match handle {
+            Dropped::Subscription(id) => {
                 self.subscribers.remove(&id);
                 self.state.handle(now, Input::Unsubscribe { id });
             }
-            Gone::Request(request) => {
-                self.askers.remove(&request);
+            Dropped::Request(request) => {
+                self.requesters.remove(&request);
                 self.state.handle(now, Input::Cancel { request });
             }
             #[cfg(feature = "adapter")]
-            Gone::Member { channel, uid } => self.state.handle(now, Input::Leave { channel, uid }),
+            Dropped::Member { channel, uid } => self.state.handle(now, Input::Leave { channel, uid }),
             #[cfg(feature = "adapter")]
-            Gone::Goodbye { channel, uid } => self.state.handle(now, Input::OweGoodbye { channel, uid }),
+            Dropped::Goodbye { channel, uid } => self.state.handle(now, Input::QueueGoodbye { channel, uid }),
         }
     }
 
-    fn carry_out(&mut self, now: Instant) {
-        // Before the handles are notified, so that a caller that was notified sees the new status.
+    fn execute_outputs(&mut self, now: Instant) {
+        // The status first, so that a caller which gets an event sees the new status.
         self.publish_status();
         while let Some(output) = self.state.poll_output(now) {
             match output {
@@ -350,43 +346,45 @@ impl Driver {
                     self.jobs.push(announced.map(Input::Announced).boxed());
                 }
                 Output::Subscribed { id, outcome } => {
-                    if let Some(made) = self.subscribers.get_mut(&id).and_then(|s| s.made.take()) {
-                        // A caller that no longer waits drops the subscription, which unsubscribes.
-                        made.send(outcome).ok();
+                    if let Some(confirmation) =
+                        self.subscribers.get_mut(&id).and_then(|s| s.confirmation.take())
+                    {
+                        // A caller that has stopped waiting drops the subscription, which unsubscribes.
+                        confirmation.send(outcome).ok();
                     }
                 }
                 Output::Deliver { subscription, event, bytes } => {
                     let Some(subscriber) = self.subscribers.get_mut(&subscription) else { continue };
                     match event {
                         Event::Message(_) => subscriber.events.push(event, bytes),
-                        rare => subscriber.events.push_always(rare),
+                        rare_event => subscriber.events.push_always(rare_event),
                     };
                     self.unflushed.insert(subscription);
                 }
                 Output::Answer { request, node, reply } => {
-                    if let Some(parts) = self.askers.get_mut(&request) {
+                    if let Some(parts) = self.requesters.get_mut(&request) {
                         let bytes = reply.size();
-                        parts.push(Part::Answer { node, reply }, bytes);
+                        parts.push(ResponsePart::Answer { node, reply }, bytes);
                         parts.flush();
                     }
                 }
                 Output::Unread { request, node, reason } => {
-                    if let Some(parts) = self.askers.get_mut(&request) {
+                    if let Some(parts) = self.requesters.get_mut(&request) {
                         let bytes = reason.len();
-                        parts.push(Part::Unread { node, reason }, bytes);
+                        parts.push(ResponsePart::Unread { node, reason }, bytes);
                         parts.flush();
                     }
                 }
                 Output::Finished { request, outcome } => {
-                    if let Some(mut parts) = self.askers.remove(&request) {
-                        parts.push_always(Part::Finished(outcome));
+                    if let Some(mut parts) = self.requesters.remove(&request) {
+                        parts.push_always(ResponsePart::Finished(outcome));
                     }
                 }
             }
         }
         for id in self.unflushed.drain() {
             if let Some(subscriber) = self.subscribers.get_mut(&id) {
-                // A subscriber that has stopped reading leaves by dropping the subscription.
+                // A failed flush needs no action: the subscriber drops its subscription.
                 subscriber.events.flush();
             }
         }
@@ -420,7 +418,7 @@ impl Driver {
 
     fn publish_status(&self) {
         self.status.is_listening.store(self.state.is_listening(), Ordering::Relaxed);
-        self.status.has_heard.store(self.state.has_heard(), Ordering::Relaxed);
+        self.status.has_received.store(self.state.has_received(), Ordering::Relaxed);
         self.status.channels.store(self.state.confirmed_channels(), Ordering::Relaxed);
     }
 
@@ -433,84 +431,8 @@ impl Driver {
     }
 }
 
-/// Looks rows up.
-async fn rows(
-    session: Arc<Session>,
-    table: Arc<CheckedTable>,
-    ids: Vec<AttachmentId>,
-    max_bytes: usize,
-) -> Rows {
-    in_time(&session, async |client| look_up(client, table.checked(client).await?, &ids, max_bytes).await)
-        .await
-}
-
-/// Lists the rows of durable events that may have been missed.
-async fn list(
-    session: Arc<Session>,
-    table: Arc<CheckedTable>,
-    channels: Vec<Channel>,
-    max_age: Duration,
-    options: AdapterOptions,
-) -> Input {
-    let listed =
-        async |client: &Client| list_durable(client, table.checked(client).await?, &channels, max_age).await;
-    let rows = in_time(&session, listed).await;
-    match &rows {
-        // Without a table, there are no durable events.
-        Err(Error::MissingTable { .. }) => {}
-        Err(error) if error.is_transient() => {
-            tracing::debug!(%error, "cannot list missed durable events yet; retrying")
-        }
-        Err(error) => {
-            tracing::warn!(%error, "cannot replay missed durable events");
-            options.report(error);
-        }
-        Ok(rows) => {
-            let rows: usize = rows.values().map(Vec::len).sum();
-            tracing::debug!(rows, ?max_age, "missed durable events are listed");
-        }
-    }
-    Input::Listed { rows, time: SystemTime::now() }
-}
-
-/// Uses a session. One that does not answer is taken out of use.
-async fn in_time<T>(session: &Session, work: impl AsyncFnOnce(&Client) -> Result<T>) -> Result<T> {
-    let client = timeout(LOOK_UP_WITHIN, session.client());
-    let client = client.await.map_err(|_| Error::ConnectionLost("no connection in time".into()))??;
-    match timeout(LOOK_UP_WITHIN, work(&client)).await {
-        Ok(done) => done,
-        Err(_) => {
-            session.abandon(&client).await;
-            Err(Error::ConnectionLost(format!("no answer within {} s", LOOK_UP_WITHIN.as_secs())))
-        }
-    }
-}
-
-async fn publish_all(publisher: Publisher, options: AdapterOptions, messages: Vec<Message>) -> Result<()> {
-    let mut receipts = Vec::with_capacity(messages.len());
-    for message in messages {
-        let channel = message.nsp.channel(&options.channel_prefix)?;
-        let encoded = message.encode(options.payload_threshold)?;
-        let is_heartbeat = message.kind() == MessageKind::Heartbeat;
-        receipts.push(publisher.enqueue(channel, encoded, is_heartbeat).await?);
-    }
-    for receipt in receipts {
-        receipt.await?;
-    }
-    Ok(())
-}
-
-/// Counts what was published for the nodes of this process.
-#[cfg_attr(not(feature = "adapter"), expect(unused_variables, reason = "only adapters have nodes"))]
-fn count_announced(messages: &[Message]) {
-    #[cfg(feature = "adapter")]
-    for message in messages {
-        metrics::counter!("pgio_messages_published_total", "type" => message.kind().name()).increment(1);
-    }
-}
-
-/// A user's filter, whose panic ends nothing else. The message is then not wanted.
-fn caught(interest: Interest, options: AdapterOptions) -> Interest {
+/// Wraps a user's filter: after a panic in it, the message is skipped, and nothing else ends.
+fn catch_filter_panic(interest: Interest, options: AdapterOptions) -> Interest {
     Box::new(move |header: Option<&Header>| {
         catch_unwind(AssertUnwindSafe(|| interest(header))).unwrap_or_else(|payload| {
             let error = Error::panicked("the filter of a subscription", &*payload);

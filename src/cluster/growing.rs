@@ -1,4 +1,4 @@
-//! A subscription to namespaces of which more are added while it is read.
+//! A subscription to namespaces, to which more namespaces can be added while it is read.
 
 use std::collections::BTreeSet;
 use std::future::poll_fn;
@@ -14,23 +14,23 @@ use super::{Cluster, Event, Subscription};
 use crate::protocol::{Header, Namespace};
 use crate::{Error, Result};
 
-/// How long Postgres may take to confirm added namespaces.
-const ADD_WITHIN: Duration = Duration::from_secs(5);
+/// The timeout for the confirmation of added namespaces.
+const ADD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How many namespaces are read at most.
+/// The maximum number of namespaces.
 const MAX_NAMESPACES: usize = 10_000;
 
-type Wants = Arc<dyn Fn(Option<&Header>) -> bool + Send + Sync>;
+type Filter = Arc<dyn Fn(Option<&Header>) -> bool + Send + Sync>;
 
-/// Reads some namespaces. The messages of each are in order. A loss of the connection is told once.
+/// Reads some namespaces. The messages of each namespace are in order. A lost connection is reported once.
 pub(crate) struct GrowingSubscription {
     cluster: Cluster,
-    wants: Wants,
+    filter: Filter,
     namespaces: BTreeSet<Namespace>,
-    /// One for each addition.
+    /// One subscription for each call that added namespaces.
     parts: Vec<Subscription>,
-    /// The part that is read first the next time.
-    turn: usize,
+    /// The part that is read first the next time (round robin).
+    next_part: usize,
 }
 
 impl GrowingSubscription {
@@ -41,10 +41,11 @@ impl GrowingSubscription {
     pub(crate) async fn start(
         cluster: &Cluster,
         namespaces: &[Namespace],
-        wants: impl Fn(Option<&Header>) -> bool + Send + Sync + 'static,
+        filter: impl Fn(Option<&Header>) -> bool + Send + Sync + 'static,
     ) -> Result<Self> {
-        let (cluster, wants) = (cluster.clone(), Arc::new(wants));
-        let mut growing = Self { cluster, wants, namespaces: BTreeSet::new(), parts: Vec::new(), turn: 0 };
+        let (cluster, filter) = (cluster.clone(), Arc::new(filter));
+        let mut growing =
+            Self { cluster, filter, namespaces: BTreeSet::new(), parts: Vec::new(), next_part: 0 };
         if !namespaces.is_empty() {
             growing.subscribe(namespaces).await?;
         }
@@ -52,8 +53,8 @@ impl GrowingSubscription {
     }
 
     async fn subscribe(&mut self, namespaces: &[Namespace]) -> Result<()> {
-        let wants = self.wants.clone();
-        self.parts.push(self.cluster.subscribe(namespaces, move |header| wants(header)).await?);
+        let filter = self.filter.clone();
+        self.parts.push(self.cluster.subscribe(namespaces, move |header| filter(header)).await?);
         self.namespaces.extend(namespaces.iter().cloned());
         Ok(())
     }
@@ -66,31 +67,32 @@ impl GrowingSubscription {
     /// Subscribes to those of these namespaces that are not read yet, and returns them.
     ///
     /// # Errors
-    /// Those of [`Cluster::subscribe`], and [`Error::ConnectionLost`] where Postgres does not confirm it within five seconds.
+    /// Those of [`Cluster::subscribe`], and [`Error::ConnectionLost`] where Postgres does not confirm it within
+    /// five seconds.
     pub(crate) async fn add(&mut self, namespaces: &[Namespace]) -> Result<Vec<Namespace>> {
         let new: BTreeSet<_> = namespaces.iter().filter(|nsp| !self.namespaces.contains(*nsp)).collect();
         let room = MAX_NAMESPACES.saturating_sub(self.namespaces.len());
         let new: Vec<_> = new.into_iter().take(room).cloned().collect();
         if !new.is_empty() {
-            let added = timeout(ADD_WITHIN, self.subscribe(&new)).await;
+            let added = timeout(ADD_TIMEOUT, self.subscribe(&new)).await;
             added
                 .map_err(|_| Error::ConnectionLost("added namespaces were not confirmed in time".into()))??;
         }
         Ok(new)
     }
 
-    /// Waits for what comes next; `None` once the cluster's handle is gone, and never while there is no namespace.
+    /// Waits for the next event; `None` after the cluster's handle is dropped. Waits forever while there is no namespace.
     pub(crate) async fn next(&mut self) -> Option<Event> {
         poll_fn(|context| {
             for index in self.order() {
-                // The first part tells of a loss for all.
+                // The first part reports a lost connection for all parts.
                 while let Some(Poll::Ready(event)) =
                     self.parts.get_mut(index).map(|part| Pin::new(part).poll_next(context))
                 {
                     if index > 0 && matches!(event, Some(Event::Lost(_) | Event::Restored(_))) {
                         continue;
                     }
-                    self.turn = index + 1;
+                    self.next_part = index + 1;
                     return Poll::Ready(event);
                 }
             }
@@ -104,7 +106,7 @@ impl GrowingSubscription {
         for index in self.order() {
             while let Some(event) = self.parts.get_mut(index).and_then(Subscription::try_next) {
                 if index == 0 || !matches!(event, Event::Lost(_) | Event::Restored(_)) {
-                    self.turn = index + 1;
+                    self.next_part = index + 1;
                     return Some(event);
                 }
             }
@@ -114,7 +116,7 @@ impl GrowingSubscription {
 
     /// All parts, from the next turn on.
     fn order(&self) -> impl Iterator<Item = usize> + use<> {
-        let (count, turn) = (self.parts.len(), self.turn);
-        (0..count).map(move |step| (turn + step) % count)
+        let (count, next_part) = (self.parts.len(), self.next_part);
+        (0..count).map(move |step| (next_part + step) % count)
     }
 }

@@ -4,21 +4,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::postgres::{PublishFault, Publishing};
 
-/// What stands in the way of hearing the other servers and of being heard by them.
+/// The health of listening and publishing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Health {
-    /// Whether the listening session answers and listens to every channel that was listened to before.
+    /// Whether the listening session answers, and listens to every channel that it listened to before.
     pub is_listening: bool,
-    /// Why publishing does not work; `None` while it does, as far as it was tried.
+    /// Why publishing fails; `None` if the last attempt succeeded, or before the first attempt.
     pub publishing: Option<String>,
-    /// Whether the last notification of the loopback probe arrived; `None` where none was sent.
+    /// Whether the last loopback probe arrived; `None` before the first probe.
     pub loopback: Option<bool>,
 }
 
 impl Health {
     pub(super) fn of(is_listening: bool, publishing: Publishing, loopback: &Loopback) -> Self {
-        let publishing = publishing.trouble.map(|trouble| match trouble {
+        let publishing = publishing.fault.map(|fault| match fault {
             PublishFault::NoAnswer => "Postgres does not answer".to_owned(),
             PublishFault::Disconnected(error) => error.to_string(),
             PublishFault::QueueFull => "the notification queue of Postgres is full".to_owned(),
@@ -32,7 +32,7 @@ impl Health {
     }
 }
 
-/// What became of the last loopback probe.
+/// The outcome of the last loopback probe.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Loopback(Arc<Mutex<Option<bool>>>);
 
@@ -42,7 +42,7 @@ impl Loopback {
     }
 
     #[cfg(feature = "server")]
-    pub(super) fn note(&self, came_back: bool) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(came_back);
+    pub(super) fn record(&self, is_delivered: bool) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(is_delivered);
     }
 }

@@ -1,8 +1,8 @@
 //! The loopback probe: whether published notifications are delivered to this process.
 //!
-//! A notification is a commit that writes WAL. So one is published only where the last that arrived proves nothing
-//! any more: at the start, after an interruption of the listening connection, on another publishing connection, and
-//! after anything else was published. In between, both sessions are asked whether they answer, which writes nothing.
+//! A notification is a commit that writes WAL. So a probe is published only when the last successful probe proves nothing
+//! any more: at the start, after an interruption of the listening connection, on a new publishing connection, and after any
+//! other message was published. Otherwise the probe only checks that both sessions answer, which writes nothing.
 
 use std::time::{Duration, Instant};
 
@@ -13,20 +13,20 @@ use super::{Cluster, Event, Subscription};
 use crate::Result;
 use crate::protocol::{Body, Message, Namespace, PROBES, Uid};
 
-/// The loopback probe: heartbeats in a random namespace, which the node publishes and has to receive.
+/// The loopback probe: heartbeats in a random namespace, which this process publishes and has to receive.
 pub(crate) struct LoopbackProbe {
     cluster: Cluster,
     nsp: Namespace,
-    heard: Subscription,
-    /// How many in a row did not arrive.
-    silences: u32,
-    /// What was so when the last one arrived.
-    proven: Option<Circumstances>,
+    subscription: Subscription,
+    /// The number of consecutive probes that did not arrive.
+    losses: u32,
+    /// The state that the last successful probe proves; `None` if a new probe is needed.
+    proven: Option<ProvenState>,
 }
 
-/// The circumstances that the arrival of a probe proves something about.
+/// The state of the sessions. While it does not change, the last successful probe is still valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Circumstances {
+struct ProvenState {
     /// How often the listening connection was interrupted.
     interruptions: u64,
     /// How many publishing connections there have been.
@@ -35,21 +35,21 @@ struct Circumstances {
     queued: u64,
 }
 
-/// How many have to be lost in a row before the sessions are replaced, which costs messages.
-const SILENCES: u32 = 2;
+/// The number of consecutive lost probes after which the sessions are replaced, which loses messages.
+const MAX_LOSSES: u32 = 2;
 
-/// What became of one.
+/// The outcome of a probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ProbeOutcome {
-    /// It arrived, after so long.
-    Back(Duration),
-    /// No probe was needed: nothing has changed since the last one arrived, and both sessions answer.
-    Quiet,
+    /// It arrived. The time between publication and arrival.
+    Delivered(Duration),
+    /// No probe was needed: nothing has changed since the last successful one, and both sessions answer.
+    Skipped,
     /// It was published, and did not arrive in time.
     NotDelivered,
     /// It could not be published in time.
     NotPublished,
-    /// The listening connection was interrupted meanwhile, so that it may have been lost.
+    /// The listening connection was interrupted, so the probe may be lost.
     Interrupted,
 }
 
@@ -60,82 +60,82 @@ impl LoopbackProbe {
     /// Those of [`Cluster::subscribe`].
     pub(crate) async fn listen(cluster: &Cluster) -> Result<Self> {
         let nsp = Namespace::new(&format!("{PROBES}{}", Uid::random()));
-        let heard = cluster.subscribe([&nsp], |_| true).await?;
-        Ok(Self { cluster: cluster.clone(), nsp, heard, silences: 0, proven: None })
+        let subscription = cluster.subscribe([&nsp], |_| true).await?;
+        Ok(Self { cluster: cluster.clone(), nsp, subscription, losses: 0, proven: None })
     }
 
-    /// Asks both sessions whether they answer, where that is enough to know; else publishes a heartbeat.
-    pub(crate) async fn check(&mut self, patience: Duration) -> ProbeOutcome {
-        if self.proven.is_some() && self.proven == Some(self.circumstances()) && self.cluster.is_listening() {
-            // The listening session has pings of its own.
-            if !self.cluster.publishing_session_answers(patience).await {
+    /// Checks that both sessions answer, if the last successful probe is still valid; else publishes a probe.
+    pub(crate) async fn check(&mut self, limit: Duration) -> ProbeOutcome {
+        if self.proven.is_some() && self.proven == Some(self.current_state()) && self.cluster.is_listening() {
+            // The listener pings its session itself.
+            if !self.cluster.publishing_session_answers(limit).await {
                 self.proven = None;
                 return ProbeOutcome::NotPublished;
             }
-            if self.proven == Some(self.circumstances()) {
-                return ProbeOutcome::Quiet;
+            if self.proven == Some(self.current_state()) {
+                return ProbeOutcome::Skipped;
             }
         }
-        let before = self.circumstances();
-        let outcome = self.sound(patience).await;
-        // What was queued meanwhile may be lost, and the next one tells.
-        let is_back = matches!(outcome, ProbeOutcome::Back(_));
-        self.proven = is_back.then_some(Circumstances { queued: before.queued + 1, ..before });
+        let before = self.current_state();
+        let outcome = self.probe(limit).await;
+        // A message that was queued during the probe may be lost, so it needs the next probe.
+        let is_delivered = matches!(outcome, ProbeOutcome::Delivered(_));
+        self.proven = is_delivered.then_some(ProvenState { queued: before.queued + 1, ..before });
         outcome
     }
 
-    fn circumstances(&self) -> Circumstances {
-        Circumstances {
+    fn current_state(&self) -> ProvenState {
+        ProvenState {
             interruptions: self.cluster.interruptions(),
             connections: self.cluster.0.publishing.connections(),
             queued: self.cluster.0.publisher.queued(),
         }
     }
 
-    /// Publishes one, and waits for it. Where it is lost between two sessions that seem to work, both are replaced: they may
-    /// be on different servers.
-    pub(crate) async fn sound(&mut self, patience: Duration) -> ProbeOutcome {
+    /// Publishes a probe, and waits for it. If probes are lost although both sessions work, both sessions are replaced:
+    /// they may be on different servers.
+    pub(crate) async fn probe(&mut self, limit: Duration) -> ProbeOutcome {
         let interruptions = self.cluster.interruptions();
         let was_listening = self.cluster.is_listening();
-        let mut outcome = self.publish_and_wait(patience).await;
+        let mut outcome = self.publish_and_wait(limit).await;
         let is_steady =
             was_listening && self.cluster.is_listening() && self.cluster.interruptions() == interruptions;
         if outcome == ProbeOutcome::NotDelivered && !is_steady {
             outcome = ProbeOutcome::Interrupted;
         }
-        self.silences = if outcome == ProbeOutcome::NotDelivered { self.silences + 1 } else { 0 };
+        self.losses = if outcome == ProbeOutcome::NotDelivered { self.losses + 1 } else { 0 };
         if outcome != ProbeOutcome::Interrupted {
-            self.cluster.0.loopback.note(matches!(outcome, ProbeOutcome::Back(_)));
+            self.cluster.0.loopback.record(matches!(outcome, ProbeOutcome::Delivered(_)));
         }
-        // A pooler in between would lose it on any session.
-        if self.silences >= SILENCES && !self.cluster.is_deaf() {
+        // Behind a pooler in transaction mode, new sessions would lose it as well.
+        if self.losses >= MAX_LOSSES && !self.cluster.receives_nothing() {
             tracing::warn!("the loopback probe did not arrive; replacing all sessions");
             self.cluster.0.same_server.replace_sessions();
-            self.silences = 0;
+            self.losses = 0;
         }
         outcome
     }
 
-    async fn publish_and_wait(&mut self, patience: Duration) -> ProbeOutcome {
-        // What happened since the last one does not concern this one.
-        while let Some(Some(_)) = self.heard.next().now_or_never() {}
+    async fn publish_and_wait(&mut self, limit: Duration) -> ProbeOutcome {
+        // Events before this probe do not matter to it.
+        while let Some(Some(_)) = self.subscription.next().now_or_never() {}
         let sent = Instant::now();
-        let deadline = (sent + patience).into();
+        let deadline = (sent + limit).into();
         let message = Message { uid: Uid::random(), nsp: self.nsp.clone(), body: Body::Heartbeat };
-        // One that hangs is not sent, either.
+        // A publication that hangs counts as not published.
         if !matches!(timeout_at(deadline, self.cluster.publish(&message)).await, Ok(Ok(()))) {
             return ProbeOutcome::NotPublished;
         }
-        // What came in a flood before it has to be read first.
-        let deadline = (Instant::now() + patience).into();
-        while let Ok(Some(event)) = timeout_at(deadline, self.heard.next()).await {
+        // Under load, the messages before the probe are read first, so the time starts again.
+        let deadline = (Instant::now() + limit).into();
+        while let Ok(Some(event)) = timeout_at(deadline, self.subscription.next()).await {
             match event {
                 Event::Message(received)
                     if received.content.header().is_some_and(|header| header.uid == message.uid) =>
                 {
-                    return ProbeOutcome::Back(sent.elapsed());
+                    return ProbeOutcome::Delivered(sent.elapsed());
                 }
-                // It may have been published before the session listened. The next probe decides.
+                // The probe may have been published before the session listened. The next probe decides.
                 Event::Restored(_) | Event::Missed(_) => return ProbeOutcome::Interrupted,
                 _ => {}
             }

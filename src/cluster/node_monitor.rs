@@ -8,7 +8,7 @@ use crate::postgres::Backend;
 use crate::protocol::{Body, BroadcastOptions, Header, Message, MessageKind, Namespace, RequestId, Uid};
 use crate::{Error, Result};
 
-/// One adapter of a server, which is one namespace of it.
+/// One adapter: a server in one namespace.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct NodeName {
     /// Its namespace.
@@ -17,36 +17,36 @@ pub(crate) struct NodeName {
     pub(crate) uid: Uid,
 }
 
-/// What came in answer, or by itself.
+/// An event of the node monitor.
 #[derive(Debug)]
 pub(crate) enum NodeEvent {
     /// A node answered the initial heartbeat.
     Answered {
-        /// Which one.
+        /// The node.
         node: NodeName,
-        /// How long after it was sent.
+        /// The time between the request and the answer.
         round_trip: Duration,
-        /// The process of Postgres that published the answer for it.
+        /// The process id of the Postgres session that published the answer.
         backend: Option<i32>,
     },
-    /// A node has so many sockets.
-    Has(NodeName, usize),
-    /// A node has started, or come back to Postgres.
+    /// The number of sockets of a node.
+    SocketCount(NodeName, usize),
+    /// A node has started or reconnected.
     Started(NodeName),
-    /// A node has said goodbye.
+    /// A node has sent its goodbye (adapter close).
     Closed(NodeName),
-    /// The listening connection is gone.
+    /// The listening connection is lost.
     Lost(Error),
-    /// It is back, after so long.
+    /// The listening connection is restored. The duration of the gap.
     Restored(Duration),
 }
 
 /// Discovers the live nodes of some namespaces.
 pub(crate) struct NodeMonitor {
     cluster: Cluster,
-    heard: GrowingSubscription,
+    subscription: GrowingSubscription,
     request_id: RequestId,
-    asked: Option<SystemTime>,
+    requested_at: Option<SystemTime>,
     answered: HashSet<NodeName>,
 }
 
@@ -56,12 +56,12 @@ impl NodeMonitor {
     /// # Errors
     /// Those of [`Cluster::subscribe`].
     pub(crate) async fn listen(cluster: &Cluster, namespaces: &[Namespace]) -> Result<Self> {
-        let heard = GrowingSubscription::start(cluster, namespaces, is_of_interest).await?;
+        let subscription = GrowingSubscription::start(cluster, namespaces, is_relevant).await?;
         Ok(Self {
             cluster: cluster.clone(),
-            heard,
+            subscription,
             request_id: RequestId::random(),
-            asked: None,
+            requested_at: None,
             answered: HashSet::new(),
         })
     }
@@ -71,27 +71,28 @@ impl NodeMonitor {
     /// # Errors
     /// Those of [`GrowingSubscription::add`].
     pub(crate) async fn add(&mut self, namespaces: &[Namespace]) -> Result<Vec<Namespace>> {
-        self.heard.add(namespaces).await
+        self.subscription.add(namespaces).await
     }
 
     /// Requests a heartbeat of every node, and with `sockets` the list of its sockets.
     ///
     /// # Errors
-    /// Those of [`Cluster::publish`], and [`Error::NotificationsNotDelivered`] where nothing has come since the last time.
-    pub(crate) async fn ask(&mut self, sockets: bool) -> Result<()> {
-        if let Some(last) = self.asked {
+    /// Those of [`Cluster::publish`], and [`Error::NotificationsNotDelivered`] if nothing has arrived since the
+    /// last request.
+    pub(crate) async fn request(&mut self, sockets: bool) -> Result<()> {
+        if let Some(last) = self.requested_at {
             let waited = SystemTime::now().duration_since(last);
             self.cluster.ensure_loopback(waited.unwrap_or_default())?;
         }
         self.answered.clear();
         self.request_id = RequestId::random();
-        self.asked = Some(SystemTime::now());
+        self.requested_at = Some(SystemTime::now());
         let mut receipts = Vec::new();
-        for nsp in self.heard.namespaces() {
+        for nsp in self.subscription.namespaces() {
             receipts.push(self.enqueue(nsp, Body::InitialHeartbeat).await?);
         }
-        // After the heartbeats, so that long answers to this do not delay those to them.
-        for nsp in self.heard.namespaces().filter(|_| sockets) {
+        // Last, so that the long responses do not delay the answers to the initial heartbeats.
+        for nsp in self.subscription.namespaces().filter(|_| sockets) {
             let opts = BroadcastOptions::default();
             let body = Body::FetchSockets { opts, request_id: self.request_id.clone() };
             receipts.push(self.enqueue(nsp, body).await?);
@@ -109,14 +110,14 @@ impl NodeMonitor {
     /// The next event; `None` once the cluster's handle is dropped.
     pub(crate) async fn next(&mut self) -> Option<NodeEvent> {
         loop {
-            let word = match self.heard.next().await? {
+            let event = match self.subscription.next().await? {
                 Event::Message(received) => self.read(&received),
                 Event::Missed(_) => None,
                 Event::Lost(error) => Some(NodeEvent::Lost(error)),
                 Event::Restored(away) => Some(NodeEvent::Restored(away)),
             };
-            if word.is_some() {
-                return word;
+            if event.is_some() {
+                return event;
             }
         }
     }
@@ -124,18 +125,18 @@ impl NodeMonitor {
     fn read(&mut self, received: &Received) -> Option<NodeEvent> {
         let Content::Message(Message { uid, nsp, body }) = &received.content else { return None };
         if uid.is_emitter() {
-            // Whatever it says, it is no node.
+            // An emitter is not a node, whatever it sends.
             return None;
         }
         let node = NodeName { nsp: nsp.clone(), uid: uid.clone() };
         match body {
             Body::Heartbeat if self.answered.insert(node.clone()) => {
-                let round_trip = received.time.duration_since(self.asked.unwrap_or(received.time));
+                let round_trip = received.time.duration_since(self.requested_at.unwrap_or(received.time));
                 let round_trip = round_trip.unwrap_or_default();
                 Some(NodeEvent::Answered { node, round_trip, backend: received.backend })
             }
             Body::FetchSocketsResponse { request_id, sockets } if *request_id == self.request_id => {
-                Some(NodeEvent::Has(node, sockets.len()))
+                Some(NodeEvent::SocketCount(node, sockets.len()))
             }
             Body::InitialHeartbeat => Some(NodeEvent::Started(node)),
             Body::AdapterClose => Some(NodeEvent::Closed(node)),
@@ -143,7 +144,7 @@ impl NodeMonitor {
         }
     }
 
-    /// Whose the sessions are that have published answers.
+    /// The clients of the sessions that have published answers.
     ///
     /// # Errors
     /// Those of [`Cluster::backends`].
@@ -151,23 +152,23 @@ impl NodeMonitor {
         self.cluster.backends(pids).await
     }
 
-    /// Every node that has sent any message within the heartbeat timeout, and when.
+    /// The live nodes, and when each has last sent a message.
     ///
     /// # Errors
     /// Those of [`Cluster::subscribe`].
-    pub(crate) async fn heard(&self) -> Result<Vec<(NodeName, Instant)>> {
-        let mut heard = Vec::new();
-        for nsp in self.heard.namespaces() {
+    pub(crate) async fn live_nodes(&self) -> Result<Vec<(NodeName, Instant)>> {
+        let mut nodes = Vec::new();
+        for nsp in self.subscription.namespaces() {
             let (live, _) = self.cluster.live_nodes(nsp).await?;
-            heard.extend(
+            nodes.extend(
                 live.into_iter().map(|node| (NodeName { nsp: nsp.clone(), uid: node.uid }, node.last_heard)),
             );
         }
-        Ok(heard)
+        Ok(nodes)
     }
 }
 
-fn is_of_interest(header: Option<&Header>) -> bool {
+fn is_relevant(header: Option<&Header>) -> bool {
     use MessageKind::{AdapterClose, FetchSocketsResponse, Heartbeat, InitialHeartbeat};
     let kinds = [InitialHeartbeat, Heartbeat, FetchSocketsResponse, AdapterClose];
     header.is_some_and(|header| kinds.contains(&header.kind))

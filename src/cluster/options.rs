@@ -1,4 +1,4 @@
-//! The adapter options, which have to be the same for all members of a cluster.
+//! The adapter options, which must be the same for all members of a cluster.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,7 +9,7 @@ use crate::Error;
 use crate::postgres::TableName;
 use crate::setters::setters;
 
-/// The options of the Node adapter, with its names and defaults, the time that requests may take, and what is shared.
+/// The options of the Node adapter, with its names and defaults, and further options of pgio.
 ///
 /// ```
 /// use std::time::Duration;
@@ -25,29 +25,29 @@ pub struct AdapterOptions {
     pub channel_prefix: String,
     /// The table for messages that hold binary or are too large. Default: `socket_io_attachments`.
     pub table_name: TableName,
-    /// From how many bytes on a message goes through the table; Postgres allows no more than 8000. Default: 8000.
+    /// The size in bytes from which a message goes through the table; at most 8000, the limit of Postgres. Default: 8000.
     pub payload_threshold: usize,
     /// The interval of the cleanup, and the age of the rows that it deletes. Durable events are kept for this time.
     /// Default: 30 s.
     pub cleanup_interval: Duration,
-    /// How often a node says that it is alive when it has nothing else to say. Default: 5 s.
+    /// The interval between the heartbeats of a node that publishes nothing else. Default: 5 s.
     pub heartbeat_interval: Duration,
-    /// After how long without a message a node counts as gone. Default: 10 s.
+    /// The time without a message after which a node counts as dead. Default: 10 s.
     pub heartbeat_timeout: Duration,
     /// When nodes send heartbeats. Default: [`Heartbeats::Auto`].
     pub heartbeats: Heartbeats,
     /// How long a request waits for the answers of other nodes. Default: 5 s (`DEFAULT_TIMEOUT` in Node).
     pub request_timeout: Duration,
-    /// Whether answers to `fetchSockets` of other servers hold the headers `authorization`, `proxy-authorization` and
-    /// `cookie` of each client, as those of Node servers do. Every role that may connect to the database can ask for
-    /// them. Default: no.
+    /// Whether the responses to `fetchSockets` of other servers contain the headers `authorization`, `proxy-authorization`
+    /// and `cookie` of each client, as with Node servers. Every role that may connect to the database can request them.
+    /// Default: no.
     pub share_headers: bool,
-    /// How many bytes of memory the message of an attachment may take. A row with a larger document is not fetched, and
-    /// a document whose values take more is not delivered: the error handler is told of both. Default: 64,000,000.
+    /// The maximum memory of the message of an attachment, in bytes. A larger document is not fetched, and a message whose
+    /// values take more memory is not delivered. The error handler is called in both cases. Default: 64,000,000.
     pub max_attachment: usize,
-    /// Whether the events that this server emits to the clients of others, and those of its clients that it relays, are
-    /// durable: they travel by the attachment table, and a pgio node that was not listening when they were sent receives them
-    /// afterwards. Volatile ones and those that ask for acknowledgements never are. Default: no.
+    /// Whether events to the clients of other servers, including relayed events of clients, are durable: they go through
+    /// the attachment table, and a pgio node that did not listen when they were sent replays them. Volatile events and
+    /// events with acknowledgements are never durable. Default: no.
     pub durable: bool,
     /// The handler of errors without a caller (`errorHandler` in Node). Default: none; the errors are logged in any
     /// case.
@@ -58,8 +58,8 @@ pub struct AdapterOptions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Heartbeats {
-    /// While another server of the namespace needs them: a Node server, or one that cannot see `pg_locks`. Nodes of
-    /// pgio see each other live by session advisory locks, which write nothing.
+    /// While another server of the namespace needs them: a Node server, or one that cannot read `pg_locks`. Nodes of pgio
+    /// detect each other's liveness by session advisory locks, which write no WAL.
     #[default]
     Auto,
     /// In every heartbeat interval, as Node servers do. The node holds no lock, so that all other servers of its namespaces
@@ -67,10 +67,10 @@ pub enum Heartbeats {
     Always,
 }
 
-/// Called with each error of an adapter that no caller gets: an answer or a heartbeat that was not published, a message
-/// that cannot be read or whose attachment is gone, a connection that is lost, old attachments that cannot be deleted.
+/// The handler of errors of an adapter that no caller gets: an answer or a heartbeat that was not published, a message that
+/// cannot be read or whose attachment was deleted, a lost connection, old attachments that cannot be deleted.
 ///
-/// It is called in between other work, so it must not block. Equal is only a clone.
+/// It is called on the adapter's task, so it must not block. Two handlers are equal only if one is a clone of the other.
 ///
 /// ```
 /// use pgio::AdapterOptions;

@@ -6,38 +6,38 @@ use std::time::{Duration, SystemTime};
 use crate::Error;
 use crate::protocol::{AttachmentId, Channel, Header, Message};
 
-/// Something that happened on a subscription.
+/// An event of a subscription.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Event {
     /// A message arrived.
     Message(Arc<Received>),
-    /// So many messages arrived here and were dropped, as this reader was too slow.
+    /// The number of messages that were dropped at this position, because this reader was too slow.
     Missed(u64),
-    /// The listening connection is gone. Whatever is sent until [`Event::Restored`] is missed.
+    /// The listening connection is lost. Messages until [`Event::Restored`] are missed, except durable events.
     Lost(Error),
-    /// Listening again, after so long.
+    /// The listening connection is restored. The duration of the gap.
     Restored(Duration),
 }
 
-/// A message, and how it came.
+/// A received message, with its notification.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Received {
     /// When it arrived here.
     pub time: SystemTime,
-    /// The process id of the Postgres session that sent it, as `pg_stat_activity` has it; `None` for one that is replayed.
+    /// The process id of the Postgres session that sent it, as in `pg_stat_activity`; `None` for a replayed event.
     pub backend: Option<i32>,
-    /// The channel on which it came.
+    /// The channel of the notification.
     pub channel: Channel,
-    /// The text of the notification, as it travelled.
+    /// The payload of the notification.
     pub text: String,
-    /// The row that holds the message, where it is not in the notification.
+    /// The row that holds the message, if the message is not in the notification.
     pub attachment: Option<Attached>,
-    /// What it says.
+    /// The decoded content.
     pub content: Content,
-    /// Whether it is a durable event that was sent while this reader did not listen. The text is then what its notification
-    /// would have been.
+    /// Whether it is a durable event that was sent while this reader did not listen. The text is then that of the
+    /// notification which this reader missed.
     pub is_replayed: bool,
 }
 
@@ -47,14 +47,14 @@ pub struct Received {
 pub struct Attached {
     /// Its id.
     pub id: AttachmentId,
-    /// The size of its document in bytes; `None` where the row was gone already, or was too large to be fetched.
+    /// The size of its document in bytes; `None` if the row was deleted, or too large to be fetched.
     pub bytes: Option<usize>,
-    /// What its values take in memory, which is far more than the document for many small ones.
+    /// The memory of its values, in bytes. Many small values take far more memory than their document.
     pub(crate) memory: usize,
 }
 
 impl Received {
-    /// How many bytes of memory it takes.
+    /// The memory that it takes, in bytes.
     pub(crate) fn memory(&self) -> usize {
         let document = |attached: Attached| attached.memory.max(attached.bytes.unwrap_or(0));
         self.text.len() + self.attachment.map_or(0, document)
@@ -67,15 +67,15 @@ impl Received {
     }
 }
 
-/// What a notification turned out to say.
+/// The content of a notification.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Content {
     /// A message.
     Message(Message),
-    /// A message whose row was gone: some node cleans up more often than this reader reads.
+    /// A message whose row was deleted: some node cleans up before this reader reads the row.
     Missing(Header),
-    /// Nothing that makes sense. The header is there where at least that much did.
+    /// A message that cannot be decoded. With its header, if the header was readable.
     Unreadable(Option<Header>, Error),
 }
 
@@ -89,7 +89,7 @@ impl Content {
         }
     }
 
-    /// The header, where there is one.
+    /// The header, if it was readable.
     pub fn header(&self) -> Option<Header> {
         match self {
             Self::Message(Message { uid, nsp, body }) => {

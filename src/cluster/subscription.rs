@@ -1,4 +1,4 @@
-//! One reader of the cluster's traffic.
+//! A subscription to namespaces.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -6,20 +6,20 @@ use std::task::{Context, Poll};
 use futures_util::Stream;
 
 use super::Event;
-use super::driver::{Gone, Reaper};
+use super::driver::{Dropped, Reaper};
 use super::state::SubscriptionId;
 use crate::postgres::lossy_queue::{Next, Reader};
 
 /// A reader of the messages of some namespaces, in the order in which Postgres delivered them.
 ///
-/// There is no backpressure: a reader that is too slow for its queue (256 MiB) is told how much it missed; it never makes
-/// Postgres wait. Dropping it ends the subscription. It is a [`Stream`] as well.
+/// There is no backpressure on Postgres: if the reader is too slow for its queue (256 MiB), messages are dropped, and
+/// [`Event::Missed`] counts them. Dropping it ends the subscription. It is a [`Stream`] as well.
 pub struct Subscription {
     pub(super) events: Reader<Event>,
     pub(super) _guard: SubscriptionGuard,
 }
 
-/// Tells the driver when a subscription is dropped.
+/// Reports to the driver when a subscription is dropped.
 pub(super) struct SubscriptionGuard {
     pub(super) id: SubscriptionId,
     pub(super) reaper: Reaper,
@@ -27,7 +27,7 @@ pub(super) struct SubscriptionGuard {
 
 impl Drop for SubscriptionGuard {
     fn drop(&mut self) {
-        self.reaper.add(Gone::Subscription(self.id));
+        self.reaper.add(Dropped::Subscription(self.id));
     }
 }
 
@@ -38,7 +38,7 @@ impl Subscription {
         self._guard.id
     }
 
-    /// Waits for what comes next; `None` once the cluster's handle is gone.
+    /// Waits for the next event; `None` after the cluster's handle is dropped.
     pub async fn next(&mut self) -> Option<Event> {
         Some(flatten(self.events.next().await?))
     }

@@ -4,17 +4,17 @@ use crate::cluster::{Answer, Collected};
 use crate::protocol::{Uid, Value};
 use crate::{Error, Result};
 
-/// The acknowledgements of a broadcast: those that came in time.
+/// The acknowledgements of a broadcast that arrived in time.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Acknowledgements<A> {
-    /// The first argument of each acknowledgement, in the order in which they came.
+    /// The first argument of each acknowledgement, in the order of their arrival.
     pub answers: Vec<A>,
-    /// How many clients were sent the event.
+    /// The number of clients that got the event.
     pub expected: u64,
-    /// Nodes that did not say how many clients they have, or that miss acknowledgements of some.
+    /// The nodes that did not send their number of clients, or not all acknowledgements.
     pub silent: Vec<Uid>,
-    /// How many nodes answered completely.
+    /// The number of nodes that answered in full.
     pub nodes: usize,
 }
 

@@ -1,4 +1,4 @@
-//! The emitter: what another process needs to reach the clients of a cluster.
+//! The emitter: sends events to the clients of a cluster from another process.
 
 mod acknowledgements;
 mod operator;
@@ -14,14 +14,14 @@ pub use operator::BroadcastOperator;
 #[cfg(feature = "cli")]
 pub(crate) use prepared::PreparedBroadcast;
 
-use crate::cluster::{AdapterOptions, Cluster, Collected, server_said};
+use crate::cluster::{AdapterOptions, Cluster, Collected, server_response};
 use crate::postgres::Settings;
 pub use crate::protocol::Rooms;
 use crate::protocol::{Body, EventArgs, Namespace, Value, server_event};
 use crate::{Receipt, Result};
 
-/// Reaches the clients of a cluster from a process that serves none itself, as `@socket.io/postgres-emitter` does in
-/// Node. A cheap handle: clone it, or narrow it with [`of`](Self::of) and [`to`](Self::to), as often as you like.
+/// Sends events to the clients of a cluster from a process without clients, as `@socket.io/postgres-emitter` does in Node.
+/// A handle that is cheap to clone. [`of`](Self::of) and [`to`](Self::to) select the target sockets.
 ///
 /// ```no_run
 /// # async fn example() -> pgio::Result<()> {
@@ -35,9 +35,9 @@ use crate::{Receipt, Result};
 /// # Ok(()) }
 /// ```
 ///
-/// All methods that speak to the cluster return once Postgres has committed, and fail with
-/// [`Error::ConnectionLost`](crate::Error::ConnectionLost) or [`Error::Connect`](crate::Error::Connect) while Postgres
-/// is away; the next call connects again. The names of its methods are those of Node, in Rust's style.
+/// All methods that publish return when Postgres has committed. They fail with
+/// [`Error::ConnectionLost`](crate::Error::ConnectionLost) or [`Error::Connect`](crate::Error::Connect) while Postgres is
+/// unreachable; the next call reconnects. The methods have the names of Node, in Rust's style.
 #[derive(Debug, Clone)]
 pub struct Emitter {
     cluster: Cluster,
@@ -48,14 +48,15 @@ impl Emitter {
     /// Connects with the default options. `url` is a `postgres://` URL or a string of libpq's `keyword=value` pairs.
     ///
     /// # Errors
-    /// [`Error::Setting`](crate::Error::Setting) where the URL is malformed, [`Error::Connect`](crate::Error::Connect)
-    /// where the server cannot be reached or refuses.
+    /// [`Error::Setting`](crate::Error::Setting) if the URL is malformed,
+    /// [`Error::Connect`](crate::Error::Connect) if the server is unreachable, and
+    /// [`Error::Refused`](crate::Error::Refused) if it refuses the connection.
     pub async fn connect(url: &str) -> Result<Self> {
         let cluster = Cluster::connect(Settings::parse(url)?, AdapterOptions::default()).await?;
         Ok(Self::new(cluster))
     }
 
-    /// An emitter for the main namespace on a connection that is there already.
+    /// An emitter for the main namespace on an existing connection.
     pub fn new(cluster: Cluster) -> Self {
         Self { cluster, nsp: Namespace::default() }
     }
@@ -65,12 +66,12 @@ impl Emitter {
         Self { cluster: self.cluster.clone(), nsp: nsp.into() }
     }
 
-    /// The connection below.
+    /// The connection to the cluster.
     pub fn cluster(&self) -> &Cluster {
         &self.cluster
     }
 
-    /// The namespace to which this emitter speaks.
+    /// The namespace of this emitter.
     pub fn namespace(&self) -> &Namespace {
         &self.nsp
     }
@@ -85,7 +86,7 @@ impl Emitter {
         self.all().to(rooms)
     }
 
-    /// The same as [`to`](Self::to), for what reads better with it (`in` in Node, a keyword here).
+    /// The same as [`to`](Self::to) (`in` in Node, a keyword here).
     #[doc(alias = "in")]
     pub fn within(&self, rooms: impl Rooms) -> BroadcastOperator {
         self.all().to(rooms)
@@ -111,7 +112,7 @@ impl Emitter {
         self.all().compress(compress)
     }
 
-    /// How long to wait for acknowledgements or answers.
+    /// The timeout for acknowledgements and answers.
     pub fn timeout(&self, timeout: Duration) -> BroadcastOperator {
         self.all().timeout(timeout)
     }
@@ -192,11 +193,11 @@ impl Emitter {
     ) -> Result<Collected<Value>> {
         let event: EventArgs = server_event(event, Value::args_from_rust(&args)?)?;
         self.cluster
-            .ask_as_emitter(
+            .request_as_emitter(
                 &self.nsp,
                 timeout,
                 |id| Body::ServerSideEmit { event, request_id: Some(id) },
-                server_said,
+                server_response,
             )
             .await
     }

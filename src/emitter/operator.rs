@@ -1,4 +1,4 @@
-//! Some of the sockets of a namespace, and what can be done with them.
+//! The target sockets of an operation, and the operations on them.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use super::Acknowledgements;
 #[cfg(feature = "cli")]
 use super::prepared::PreparedBroadcast;
-use crate::cluster::{Cluster, Collected, client_said, node_listed};
+use crate::cluster::{Cluster, Collected, client_ack, socket_list};
 #[cfg(feature = "cli")]
 use crate::protocol::BroadcastTemplate;
 use crate::protocol::{
@@ -17,8 +17,8 @@ use crate::protocol::{
 };
 use crate::{Error, Receipt, Result};
 
-/// Some of the sockets of a namespace: made by [`Emitter::to`](super::Emitter::to) and its kin, narrowed further by
-/// the methods of the same names here.
+/// The target sockets of a namespace: made by [`Emitter::to`](super::Emitter::to) and similar methods, and narrowed by the
+/// methods of the same names here.
 #[derive(Debug, Clone)]
 #[must_use = "it does nothing until something is emitted or done"]
 pub struct BroadcastOperator {
@@ -58,10 +58,10 @@ impl BroadcastOperator {
         self
     }
 
-    /// The event is not lost for servers that are away for a while: it travels by the attachment table, and a pgio
-    /// node, a tail or a [`Subscription`](crate::cluster::Subscription) that does not listen when it is sent receives
-    /// it afterwards, as long as its row is there: for [`cleanup_interval`](crate::AdapterOptions::cleanup_interval) at
-    /// least. Node servers receive it as any other event. Clients get it that are connected by then.
+    /// Makes the event durable: it goes through the attachment table, and a pgio node, a tail or a
+    /// [`Subscription`](crate::cluster::Subscription) that does not listen when it is sent replays it while its row exists,
+    /// at least for [`cleanup_interval`](crate::AdapterOptions::cleanup_interval). Node servers receive it as any other
+    /// event. The clients that are connected at the replay get it.
     ///
     /// Only events for clients are durable: with [`volatile`](Self::volatile), [`emit_with_ack`](Self::emit_with_ack),
     /// [`join`](Self::join) and the others, it is an error.
@@ -76,8 +76,7 @@ impl BroadcastOperator {
         self
     }
 
-    /// How long to wait for acknowledgements or answers; otherwise
-    /// [`request_timeout`](crate::AdapterOptions::request_timeout).
+    /// The timeout for acknowledgements and answers. Default: [`request_timeout`](crate::AdapterOptions::request_timeout).
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
@@ -93,8 +92,9 @@ impl BroadcastOperator {
         self.enqueue(event, args).await?.await
     }
 
-    /// Queues an event, waiting only while the queue is full; the receipt resolves when Postgres has committed it.
-    /// Events go out in the order in which they are queued, many in one transaction: this is the way to emit fast.
+    /// Queues an event. Waits only while the queue is full (backpressure). The receipt resolves when Postgres has committed
+    /// it. Events are published in the order of the queue, many in one transaction (group commit), so this is the fastest
+    /// way.
     ///
     /// # Errors
     /// As for [`emit`](Self::emit); those of the database come with the receipt.
@@ -102,7 +102,7 @@ impl BroadcastOperator {
         self.enqueue_event(EventArgs::new(event, Value::args_from_rust(&args)?)).await
     }
 
-    /// The same for an event with its arguments, which may be the text as it was read.
+    /// The same for an event with its arguments, which may be JSON text.
     pub(crate) async fn enqueue_event(&self, event: EventArgs) -> Result<Receipt> {
         check_client_event(&event.event()?)?;
         let message = self.message(event);
@@ -112,7 +112,7 @@ impl BroadcastOperator {
         }
     }
 
-    /// The same sockets for many events whose text is known: what all of them share is encoded once.
+    /// Prepares many broadcasts to these sockets: their common part is encoded once.
     #[cfg(feature = "cli")]
     pub(crate) fn prepare(self) -> Result<PreparedBroadcast> {
         let channel = self.nsp.channel(&self.cluster.options().channel_prefix)?;
@@ -145,14 +145,14 @@ impl BroadcastOperator {
         Ok(())
     }
 
-    /// Sends an event that clients are to acknowledge, and collects what they answer. Returns as soon as every client
-    /// of every live node has, at the latest after the [`timeout`](Self::timeout), with what has come by then.
+    /// Sends an event with an acknowledgement request, and collects the acknowledgements. Returns when every client of
+    /// every live node has acknowledged, or after the [`timeout`](Self::timeout) with the acknowledgements until then.
     ///
     /// The first request in a namespace takes half a second to find the live servers; later ones know them.
     ///
     /// # Errors
-    /// As for [`emit`](Self::emit) and [`Cluster::subscribe`]; [`Error::Decode`](crate::Error::Decode) where an answer
-    /// is no `A`.
+    /// As for [`emit`](Self::emit) and [`Cluster::subscribe`]; [`Error::Decode`](crate::Error::Decode) if an
+    /// answer is no `A`.
     #[doc(alias = "emitWithAck")]
     pub async fn emit_with_ack<A>(&self, event: &str, args: impl Serialize) -> Result<Acknowledgements<A>>
     where
@@ -163,7 +163,7 @@ impl BroadcastOperator {
         let (wait, mut opts) = (self.wait(), self.opts.clone());
         opts.flags.timeout = Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
         let ask = |id| Body::Broadcast { opts, event, request_id: Some(id) };
-        Acknowledgements::read(self.cluster.ask_as_emitter(&self.nsp, wait, ask, client_said).await?)
+        Acknowledgements::read(self.cluster.request_as_emitter(&self.nsp, wait, ask, client_ack).await?)
     }
 
     /// Makes the sockets join rooms.
@@ -194,7 +194,7 @@ impl BroadcastOperator {
         self.publish(Body::DisconnectSockets { opts: self.opts.clone(), close }).await
     }
 
-    /// Asks every node for its sockets. See [`emit_with_ack`](Self::emit_with_ack) for how long that takes.
+    /// Requests the sockets of every node. It takes as long as [`emit_with_ack`](Self::emit_with_ack).
     ///
     /// # Errors
     /// Those of [`Cluster::publish`] and [`Cluster::subscribe`].
@@ -203,7 +203,7 @@ impl BroadcastOperator {
         self.check_not_durable("a request")?;
         let opts = self.opts.clone();
         let ask = |request_id| Body::FetchSockets { opts, request_id };
-        Ok(self.cluster.ask_as_emitter(&self.nsp, self.wait(), ask, node_listed).await?.flatten())
+        Ok(self.cluster.request_as_emitter(&self.nsp, self.wait(), ask, socket_list).await?.flatten())
     }
 
     fn wait(&self) -> Duration {

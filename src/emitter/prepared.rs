@@ -1,14 +1,14 @@
-//! Many events to the same sockets.
+//! A prepared broadcast: many events to the same sockets.
 
 use super::BroadcastOperator;
 use crate::protocol::{BroadcastTemplate, Channel, EventArgs, check_client_event};
 use crate::{Receipt, Result};
 
-/// Sockets that many events are for. What the messages share is encoded once.
+/// A broadcast to fixed sockets, for many events. The common part of the messages is encoded once.
 pub(crate) struct PreparedBroadcast {
     pub(super) operator: BroadcastOperator,
     pub(super) channel: Channel,
-    /// `None` where events travel by the attachment table.
+    /// `None` for durable events, which go through the attachment table.
     pub(super) template: Option<BroadcastTemplate>,
 }
 

@@ -1,4 +1,4 @@
-//! Rows of the attachment table: looking them up, and what a failure means.
+//! Rows of the attachment table: look-ups, deletion, and the classification of failures.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,8 +13,8 @@ use crate::cluster::state::Row;
 use crate::protocol::AttachmentId;
 use crate::{Error, Result};
 
-/// Those rows that exist, by id, in one round trip. A row is gone once some node has cleaned up. The server sends at most
-/// `max_bytes` of documents: it leaves out those that are larger, and those for which no room is left after the others.
+/// The existing rows with these ids, in one round trip. A missing row was deleted by the cleanup of some node. The server
+/// sends at most `max_bytes` of documents: it leaves out larger documents, and those that do not fit after the others.
 pub(crate) async fn look_up(
     client: &Client,
     table: &TableName,
@@ -48,7 +48,7 @@ fn read_row(row: &tokio_postgres::Row, max_bytes: i64) -> Result<(AttachmentId, 
     Ok((AttachmentId(id), found))
 }
 
-/// Deletes rows older than that; returns how many there were.
+/// Deletes the rows older than `age`. Returns the number of deleted rows.
 pub(crate) async fn delete_older(client: &Client, table: &TableName, age: Duration) -> Result<u64> {
     // The same text as Node's statement: `pgio attachments stats` recognises a cleanup by it.
     let (table_name, millis) = (table.as_sql(), age.as_millis());
@@ -56,7 +56,7 @@ pub(crate) async fn delete_older(client: &Client, table: &TableName, age: Durati
     client.execute_typed(&sql, &[]).await.map_err(|e| table_failure(&e, table))
 }
 
-/// What a failed statement on the attachment table means.
+/// Classifies the error of a statement on the attachment table.
 pub(crate) fn table_failure(error: &tokio_postgres::Error, table: &TableName) -> Error {
     let table = table.to_string();
     match error.as_db_error() {

@@ -8,20 +8,20 @@ use crate::Result;
 /// The client of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Backend {
-    /// `10.0.0.5:51234`, or `local` for a socket of the machine; `None` where this role may not see it.
+    /// `10.0.0.5:51234`, or `local` for a Unix-domain socket; `None` if this role may not see it.
     pub(crate) address: Option<String>,
-    /// What it calls itself in `application_name`, if it does.
+    /// Its `application_name`, if it is set.
     pub(crate) application: Option<String>,
 }
 
-/// The clients of these sessions, as far as they are there. The addresses of other roles' sessions are for members of
-/// `pg_read_all_stats`.
+/// The clients of these sessions, if the sessions still exist. Only members of `pg_read_all_stats` see the addresses of
+/// other roles' sessions.
 ///
 /// # Errors
 /// Those of the connection.
 pub(crate) async fn backends(session: &Session, pids: &[i32]) -> Result<HashMap<i32, Backend>> {
     let client = session.client().await?;
-    // A session of the machine's own socket has the port -1; one that this role may not see has none.
+    // A session on a Unix-domain socket has the port -1. A session that this role may not see has no port.
     let sql = "SELECT pid, CASE WHEN client_port = -1 THEN 'local'
                  ELSE pg_catalog.host(client_addr) || ':' || client_port END, nullif(application_name, '')
                FROM pg_catalog.pg_stat_activity WHERE pid = ANY ($1)";

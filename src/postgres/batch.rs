@@ -19,17 +19,18 @@ const MAX_MESSAGES: usize = 1000;
 /// A batch ends with the message that reaches this size.
 const MAX_BYTES: usize = 1 << 20;
 
-/// Several notifications in one round trip. Losing the last messages in a crash of the server is right for messages
-/// that live for seconds, and spares a flush of the disk for each commit. That setting is made in the statement itself,
-/// as a connection pooler in between may give each transaction another session. Two arrays are gone through side by side
-/// in a list of columns; in FROM, the server would first write all rows down.
+/// Several notifications in one round trip. Messages live for seconds, so `synchronous_commit` is off: a crash of the
+/// server may lose the last messages, and each commit saves a flush of the disk. The statement itself sets it, since a
+/// connection pooler may give each transaction another session. The two arrays are unnested in the list of columns; in
+/// FROM, the server would materialise all rows first.
 const NOTIFY: &str = "SELECT count(*), set_config('synchronous_commit', 'off', true) \
      FROM (SELECT pg_notify(unnest($1::text[]), unnest($2::text[])) OFFSET 0) AS sent";
 
-/// The same for one notification: what is planned faster is published sooner.
+/// The same for one notification, which the server plans faster.
 const NOTIFY_ONE: &str = "SELECT pg_notify($1, $2), set_config('synchronous_commit', 'off', true)";
 
-/// Beside a durable event, which a crash of the server must not lose once it is committed, the transaction is flushed.
+/// The same in a transaction with a durable event. A crash of the server must not lose it after the commit, so the commit
+/// is flushed.
 const NOTIFY_FLUSHED: &str =
     "SELECT count(*) FROM (SELECT pg_notify(unnest($1::text[]), unnest($2::text[])) OFFSET 0) AS sent";
 
@@ -38,15 +39,15 @@ const NOTIFY_FLUSHED: &str =
 pub(super) struct Batch {
     jobs: Vec<Job>,
     bytes: usize,
-    /// How often each notification is in here, by its hash. Two that share one only cost white space.
+    /// How often the batch holds each notification, by its hash. A hash collision only costs white space.
     repeats: HashMap<u64, u32, RandomState>,
 }
 
 impl Batch {
-    /// Adds a message, or gives it back when it has to go into the next batch.
+    /// Adds a message, or returns it if it belongs to the next batch.
     ///
-    /// Postgres delivers equal notifications of one transaction once. White space at the end, which JSON does not see,
-    /// makes those differ that are equal.
+    /// Postgres delivers identical notifications of one transaction only once, so this appends insignificant white space to
+    /// make them distinct.
     pub(super) fn add(&mut self, mut job: Job) -> Option<Job> {
         if self.room() == 0 {
             return Some(job);
@@ -58,11 +59,11 @@ impl Batch {
                     entry.insert(0);
                 }
                 Entry::Occupied(mut entry) => {
-                    let mark = mark(*entry.get() + 1);
-                    if text.len() + mark.len() >= MAX_INLINE_BYTES {
+                    let padding = padding(*entry.get() + 1);
+                    if text.len() + padding.len() >= MAX_INLINE_BYTES {
                         return Some(job);
                     }
-                    text.push_str(&mark);
+                    text.push_str(&padding);
                     *entry.get_mut() += 1;
                 }
             }
@@ -89,21 +90,21 @@ impl Batch {
     }
 }
 
-/// White space that no other number gives: the number in binary.
-fn mark(number: u32) -> String {
+/// White space that is unique for a number: the number in binary, with spaces and tabs.
+fn padding(number: u32) -> String {
     format!("{number:b}").chars().map(|bit| if bit == '1' { '\t' } else { ' ' }).collect()
 }
 
 /// How long a statement waits for a lock on the attachment table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum LockPatience {
-    /// As short locks are usual.
+pub(super) enum LockTimeout {
+    /// Long enough for the short locks of usual operations.
     Long,
-    /// Only to see whether it is locked still.
+    /// Only to check whether the table is still locked.
     Short,
 }
 
-impl LockPatience {
+impl LockTimeout {
     fn as_sql(self) -> &'static str {
         match self {
             Self::Long => "SET LOCAL lock_timeout = '1s'",
@@ -112,7 +113,7 @@ impl LockPatience {
     }
 }
 
-/// Begins a transaction; returns its number, by which the server tells later what became of it.
+/// Begins a transaction, and returns its id. With the id, the server can later report the outcome.
 pub(super) async fn begin(client: &Client) -> Result<String, PgError> {
     let answers = client.simple_query("BEGIN; SELECT pg_catalog.txid_current()").await?;
     let number = answers.iter().find_map(|answer| match answer {
@@ -122,21 +123,21 @@ pub(super) async fn begin(client: &Client) -> Result<String, PgError> {
     Ok(number.unwrap_or_default())
 }
 
-/// What became of a transaction: `committed`, `aborted`, `in progress`; `None` where that is too long ago.
+/// The outcome of a transaction: `committed`, `aborted`, `in progress`; `None` if it is too long ago.
 pub(super) async fn transaction_status(client: &Client, number: &str) -> Result<Option<String>, PgError> {
     let Ok(number) = number.parse::<i64>() else { return Ok(None) };
     let rows = client.query_typed("SELECT pg_catalog.txid_status($1)", &[(&number, Type::INT8)]).await?;
     rows.first().map_or(Ok(None), |row| row.try_get(0))
 }
 
-/// Sends messages in one transaction, which has begun already or begins here. The caller has exclusive use of the
+/// Sends messages in one transaction, which the caller has begun, or which begins here. The caller has exclusive use of the
 /// client.
 pub(super) async fn send(
     client: &Client,
     jobs: &[Job],
     table: &TableName,
     has_begun: bool,
-    lock: LockPatience,
+    lock: LockTimeout,
 ) -> Result<(), PgError> {
     let statements = Statements::of(table, jobs.iter().any(|job| job.encoded.is_durable()));
     match steps(jobs).as_slice() {
@@ -156,8 +157,8 @@ pub(super) async fn send_each(client: &Client, jobs: &[Job], table: &TableName) 
     future::join_all(sent).await
 }
 
-/// Whether a transaction of a connection that is lost has inserted this durable event's row. The row stays for as long as
-/// attachments are kept; without one of that age it is not known.
+/// Whether a transaction of a lost connection has inserted the row of this durable event. The row exists until the cleanup
+/// deletes it.
 pub(super) async fn has_row(client: &Client, table: &TableName, identity: &[u8]) -> Result<bool, PgError> {
     let sql = format!(
         "SELECT EXISTS (SELECT FROM {} WHERE created_at > now() - interval '10 minutes' \
@@ -192,13 +193,13 @@ impl Statements {
     }
 }
 
-/// Pipelined: all statements are on their way before the first is answered.
+/// Sends all statements in one transaction, pipelined: all are sent before the first response.
 async fn in_one_transaction(
     client: &Client,
     steps: &[Step<'_>],
     all: &Statements,
     has_begun: bool,
-    lock: LockPatience,
+    lock: LockTimeout,
 ) -> Result<(), PgError> {
     let mut before = if has_begun { String::new() } else { "BEGIN;".to_owned() };
     if steps.iter().any(|step| matches!(step, Step::Attach { .. })) {
@@ -208,7 +209,7 @@ async fn in_one_transaction(
     let commit = client.batch_execute("COMMIT").boxed();
     let statements = steps.iter().map(|step| step.send(client, all));
     let sent = begin.into_iter().chain(statements).chain([commit]);
-    // After a failure the server takes COMMIT for ROLLBACK; the first error is the one that says why.
+    // After a failure the server treats COMMIT as ROLLBACK, and the first error is the cause.
     future::join_all(sent).await.into_iter().collect()
 }
 
@@ -221,7 +222,7 @@ enum Step<'a> {
     Attach { channel: &'a Channel, header: &'a Header, document: &'a [u8] },
 }
 
-/// As few statements as keep the order.
+/// The fewest statements that keep the order.
 fn steps(jobs: &[Job]) -> Vec<Step<'_>> {
     let mut steps = Vec::new();
     for job in jobs {
@@ -279,11 +280,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn marks_differ_and_are_white_space_to_json() {
-        let marks: std::collections::HashSet<_> = (1..=MAX_MESSAGES as u32).map(mark).collect();
-        assert_eq!(marks.len(), MAX_MESSAGES);
-        for mark in marks {
-            assert!(serde_json::from_str::<u8>(&format!("1{mark}")).is_ok());
+    fn paddings_differ_and_are_white_space_to_json() {
+        let paddings: std::collections::HashSet<_> = (1..=MAX_MESSAGES as u32).map(padding).collect();
+        assert_eq!(paddings.len(), MAX_MESSAGES);
+        for padding in paddings {
+            assert!(serde_json::from_str::<u8>(&format!("1{padding}")).is_ok());
         }
     }
 }

@@ -30,12 +30,12 @@ const TRY_AGAIN_AFTER: Duration = Duration::from_millis(250);
 type Connected = (Client, PgConnection);
 
 impl Settings {
-    /// Connects to the first suitable host. The session does not end while it is idle, whatever
-    /// `idle_session_timeout` the role or the database has.
+    /// Connects to the first suitable host. The session does not end while it is idle: it overrides an
+    /// `idle_session_timeout` of the role or the database.
     ///
     /// # Errors
-    /// [`Error::Connect`] where it may work later, [`Error::Refused`] where it will not: each host with its reason.
-    /// [`Error::File`] names a certificate or key that cannot be used.
+    /// [`Error::Connect`] if a retry may succeed, [`Error::Refused`] if not. Both name each host with its reason.
+    /// [`Error::File`] names an unusable certificate or key.
     pub(crate) async fn connect(&self) -> Result<Connected> {
         let parameters = self.parameters();
         let mut hosts: Vec<_> = parameters.hosts.iter().collect();
@@ -76,7 +76,7 @@ impl Settings {
     }
 }
 
-/// What to look for first, and what then.
+/// The wanted sessions, in the order of preference.
 fn wanted_sessions(target: TargetSession) -> &'static [TargetSession] {
     match target {
         TargetSession::Any => &[TargetSession::Any],
@@ -91,7 +91,7 @@ fn wanted_sessions(target: TargetSession) -> &'static [TargetSession] {
 /// The hosts without a suitable session, each with its reason.
 type Failures<'a> = Vec<(&'a Host, ConnectFailure)>;
 
-/// One error for all hosts: a refusal decides, else the first host that may take a connection later.
+/// One error for all hosts: a refusal, else the first transient failure, else the first other failure.
 fn summary(mut failures: Failures<'_>) -> Error {
     let target = failures.iter().map(|(host, _)| host.to_string()).collect::<Vec<_>>().join(", ");
     let reason = match failures.as_slice() {
@@ -214,7 +214,7 @@ impl Parameters {
         };
         match second {
             Some(second) if another_way_may_do => {
-                // The first reason is the one that the user can do something about.
+                // The first reason is the one that the user can act on.
                 self.try_once(host, second, wanted).await.map_err(|_| failure)
             }
             _ => Err(failure),
@@ -277,7 +277,7 @@ impl Parameters {
     }
 }
 
-/// Looks whether the server is what was asked for.
+/// Checks whether the server fits `target_session_attrs`.
 async fn check_session(
     (client, mut connection): Connected,
     wanted: TargetSession,
@@ -314,6 +314,6 @@ async fn check_session(
         TargetSession::Standby | TargetSession::PreferStandby if !is_standby => "the server is no standby",
         _ => return Ok((client, connection)),
     };
-    // After a failover it may be different.
+    // It is transient: after a failover the server may fit.
     Err(ConnectFailure::transient(complaint))
 }

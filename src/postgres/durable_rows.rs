@@ -1,4 +1,4 @@
-//! Lists the durable events in the attachment table: found by the channel that their documents name.
+//! Lists the durable events in the attachment table, by the channel in their documents.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,11 +13,11 @@ use crate::protocol::durable::{CHANNEL_ENTRY_BYTES, CHANNEL_KEY};
 use crate::protocol::{AttachmentId, Channel};
 use crate::{Error, Result};
 
-/// How many rows are looked at, the youngest first: a listing of so many takes some 20 MB.
+/// The maximum number of rows, the youngest first. A full listing takes about 20 MB.
 const MAX_ROWS: i64 = 1 << 20;
 
-/// The rows that hold durable events of these channels and are no older than that, in the order of their ids. The documents
-/// are not read beyond the channel, which comes first in them.
+/// The rows with durable events of these channels that are not older than `max_age`, in the order of their ids. Of each
+/// document only the head with the channel is read.
 pub(crate) async fn list_durable(
     client: &Client,
     table: &TableName,
@@ -26,7 +26,7 @@ pub(crate) async fn list_durable(
 ) -> Result<DurableRows> {
     let (key, key_bytes) = (CHANNEL_KEY, CHANNEL_KEY.len());
     let (length_at, name_at) = (key_bytes, key_bytes + 2);
-    // CASE is what keeps get_byte from documents that are too short.
+    // CASE prevents get_byte on documents that are too short.
     let sql = format!(
         "SELECT channel, array_agg(id ORDER BY id), array_agg(age ORDER BY id) FROM (\
          SELECT id, age, CASE WHEN length(head) > {length_at} AND substring(head FROM 1 FOR {key_bytes}) = $1 \

@@ -8,7 +8,7 @@ use tokio_postgres::error::{DbError, Severity, SqlState};
 use crate::Error;
 use crate::error::{Cause, without_os_code};
 
-/// What a failed statement, or a connection that broke, means.
+/// Classifies the error of a statement or of a connection.
 pub(crate) fn failure(error: &tokio_postgres::Error) -> Error {
     match error.as_db_error() {
         Some(db) if ends_connection(db) => Error::ConnectionLost(one_line(db.message())),
@@ -24,7 +24,7 @@ pub(crate) fn failure(error: &tokio_postgres::Error) -> Error {
 /// Why an attempt to connect failed.
 pub(super) struct ConnectFailure {
     pub verdict: Verdict,
-    /// One line, in the server's words where it answered.
+    /// One line: the message of the server, if it answered.
     pub reason: String,
     pub sqlstate: Option<String>,
     pub source: Option<Cause>,
@@ -35,17 +35,17 @@ pub(super) struct ConnectFailure {
 pub(super) enum Verdict {
     /// The same attempt may succeed later.
     Transient,
-    /// This server does not suit, another one may.
+    /// This server does not fit; another one may.
     Unsuitable,
     /// The server has refused this user, password or database.
     Refused {
-        /// A rule in `pg_hba.conf` refused: it may want TLS, or none.
+        /// Whether a rule in `pg_hba.conf` refused it. The rule may require TLS, or plain text.
         by_rule: bool,
     },
 }
 
 impl ConnectFailure {
-    /// A failure of ours that may pass.
+    /// A transient failure on the side of the client.
     pub(super) fn transient(reason: impl Into<String>) -> Self {
         Self { verdict: Verdict::Transient, reason: reason.into(), sqlstate: None, source: None }
     }
@@ -72,24 +72,24 @@ impl From<tokio_postgres::Error> for ConnectFailure {
     }
 }
 
-/// Whether the server has ended a connection that was good.
+/// Whether the server has ended a working connection.
 fn ends_connection(error: &DbError) -> bool {
     let is_fatal = matches!(error.parsed_severity(), Some(Severity::Fatal | Severity::Panic));
     is_fatal || announces_end(error.code())
 }
 
-/// Codes of a server that goes down, or is not up yet. Source: PostgreSQL's appendix "Error Codes".
+/// The codes of a server that shuts down or starts up. Source: PostgreSQL's appendix "Error Codes".
 fn announces_end(code: &SqlState) -> bool {
     let ends = [SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN, SqlState::CANNOT_CONNECT_NOW];
     code.code().starts_with("08") || ends.contains(code)
 }
 
-/// Codes of a server that may take the same connection later.
+/// The codes of a server that may accept the same connection later.
 fn is_transient(code: &SqlState) -> bool {
     announces_end(code) || *code == SqlState::TOO_MANY_CONNECTIONS
 }
 
-/// The innermost cause, without the numbers that only say it again.
+/// The innermost cause, without redundant error numbers.
 fn reason(error: &tokio_postgres::Error) -> String {
     if let Some(error) = io_error(error) {
         return of_io(error);
@@ -98,7 +98,7 @@ fn reason(error: &tokio_postgres::Error) -> String {
     while let Some(inner) = cause.source() {
         cause = inner;
         if cause.is::<native_tls::Error>() {
-            // What is inside it no longer says why a certificate is refused.
+            // Its inner errors no longer contain the reason for a refused certificate.
             break;
         }
     }

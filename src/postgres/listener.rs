@@ -1,8 +1,8 @@
 //! The listener: the session that only listens, with its reconnects.
 //!
-//! One task owns the connection. Statements go in; notifications and the state of the connection come out, in their order.
-//! A connection that stops answering is kept until another one listens to the same channels: if it wakes up before,
-//! nothing was lost and the other one is dropped. So each notification is handed on once.
+//! One task owns the connection. In: statements. Out: notifications and the state of the connection, in order. A connection
+//! that stalls is kept until a replacement listens to the same channels. If it resumes before, nothing was lost, and the
+//! replacement is dropped. So each notification is delivered once.
 
 mod connection;
 
@@ -23,29 +23,28 @@ use crate::protocol::{Channel, LockSnapshot};
 use crate::{Error, Result};
 use connection::{Answer, ListeningConnection, next_message};
 
-/// How long after the first connection the first ping comes, so that neither LISTEN nor the first answers wait for it.
+/// The delay of the first ping after the first connection, so that neither LISTEN nor the first answers wait for it.
 const FIRST_PING: Duration = Duration::from_millis(200);
 
-/// The same after a later one, whose lock the others miss.
+/// The same after a reconnect: shorter, since the new session holds no lock yet.
 const NEXT_PING: Duration = Duration::from_millis(20);
 
-/// How long the server may take to answer. As a ping comes every two seconds at least, a dead connection is noticed
-/// within five.
-const ANSWER_WITHIN: Duration = Duration::from_millis(2800);
+/// The timeout of a response. A ping is sent at least every two seconds, so a dead connection is detected within five.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(2800);
 
-/// How long a silent connection is read once more when another one could take its place.
+/// How long a stalled connection is read once more when its replacement is ready.
 const DRAIN: Duration = Duration::from_millis(50);
 
-/// The first and the longest pause between attempts to connect again.
+/// The first and the longest back-off between attempts to reconnect.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(350));
 
-/// How many messages are taken before anything else is looked at.
-const AT_ONCE: usize = 256;
+/// The maximum number of messages that are handled in one batch.
+const MAX_BATCH: usize = 256;
 
-/// How many bytes of notifications may wait to be worked on.
+/// The bound of the receive queue, in bytes.
 const QUEUE_BYTES: usize = 256 << 20;
 
-/// What the listener has to say.
+/// An event of the listener.
 #[derive(Debug)]
 pub(crate) enum ListenerEvent {
     /// A notification.
@@ -54,27 +53,27 @@ pub(crate) enum ListenerEvent {
         channel: Arc<str>,
         /// The text.
         payload: String,
-        /// The process of Postgres whose session sent it.
+        /// The process id of the Postgres session that sent it.
         backend: i32,
     },
-    /// There is a connection, which listens to these channels. Statements name its number.
+    /// A connection is open, and listens to these channels. Statements name its number.
     Connected { connection: u64, channels: Vec<Channel> },
-    /// The connection does not answer. It is kept, as it may wake up.
+    /// The connection does not answer. It is kept, since it may resume.
     Stalled,
-    /// It answers again, and nothing is lost.
+    /// It answers again, and no message is lost.
     Resumed,
     /// The connection is lost, with the statements in progress. Notifications are missed until the reconnect.
     Lost(Error),
     /// A statement has ended on that connection.
     Executed { connection: u64, outcome: Result<()> },
-    /// Which processes live, as a ping has shown.
+    /// The lock snapshot of a ping.
     Locks(LockSnapshot),
 }
 
 /// LISTEN and UNLISTEN for one connection.
 #[derive(Debug)]
 pub(crate) struct Command {
-    /// The number of the connection that it is meant for. On any other it is void.
+    /// The number of its connection. On any other connection the command is ignored.
     pub(crate) connection: u64,
     pub(crate) listen: Vec<Channel>,
     pub(crate) unlisten: Vec<Channel>,
@@ -87,7 +86,7 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Connects and listens to these channels; an error here is final, while later losses are repaired.
+    /// Connects and listens to these channels. An error here is final; a later lost connection is replaced.
     pub(crate) async fn connect(
         settings: Settings,
         same_server: SameServer,
@@ -95,40 +94,40 @@ impl Listener {
         presence: Presence,
     ) -> Result<(Self, Reader<ListenerEvent>)> {
         let live = ListeningConnection::open(&settings, channels).await?;
-        let (heard, reader) = lossy_queue(QUEUE_BYTES);
+        let (events, reader) = lossy_queue(QUEUE_BYTES);
         let (commands, receiver) = mpsc::channel(64);
         let owner = Owner {
             settings: settings.for_replacement(),
             same_server,
             presence,
             commands: receiver,
-            heard,
+            events,
             last_channel: Arc::default(),
-            has_heard: false,
+            has_received: false,
             connection: 0,
         };
         let task = AbortOnDropHandle::new(tokio::spawn(owner.run(live)));
         Ok((Self { commands, _task: task }, reader))
     }
 
-    /// Hands a statement over. The caller sends one at a time, so that there is room; false where there is none.
+    /// Queues a statement. Returns false if the queue is full; it never is while the caller sends one statement at a time.
     pub(crate) fn execute(&self, command: Command) -> bool {
         self.commands.try_send(command).is_ok()
     }
 }
 
-/// Why the work on a connection ended.
+/// Why a connection ended.
 enum End {
     /// The listener was dropped.
     Dropped,
-    /// The connection is lost; another one may be in the making.
-    Lost(Error, Option<Replacing>),
-    /// It was silent, and another one has taken its place.
+    /// The connection is lost. A replacement may already be connecting.
+    Lost(Error, Option<PendingReplacement>),
+    /// It stalled, and a replacement is connected.
     Replaced(Box<ListeningConnection>),
 }
 
-/// Another connection that is being made.
-type Replacing = BoxFuture<'static, Box<ListeningConnection>>;
+/// A replacement that is connecting.
+type PendingReplacement = BoxFuture<'static, Box<ListeningConnection>>;
 
 /// The task that owns the connection.
 struct Owner {
@@ -136,12 +135,12 @@ struct Owner {
     same_server: SameServer,
     presence: Presence,
     commands: mpsc::Receiver<Command>,
-    heard: Writer<ListenerEvent>,
-    /// That of the last notification, as the next one is most likely on the same.
+    events: Writer<ListenerEvent>,
+    /// A cache of the last channel: the next notification is most likely on the same one.
     last_channel: Arc<str>,
-    /// Whether any notification ever came. Where none does, as behind a pooler that deals sessions out by the transaction, a
-    /// lock would stay with a session that is another client's next.
-    has_heard: bool,
+    /// Whether any notification ever arrived. Behind a pooler in transaction mode none arrives, and a lock would stay with
+    /// a session that the pooler gives to another client next.
+    has_received: bool,
     /// The number of the connection in use.
     connection: u64,
 }
@@ -149,32 +148,32 @@ struct Owner {
 /// A statement without an answer yet.
 struct Running {
     answer: BoxFuture<'static, Result<Answer>>,
-    /// What to report of it; nothing for a ping.
+    /// The command to report; `None` for a ping.
     command: Option<Command>,
 }
 
 impl Owner {
     async fn run(mut self, live: ListeningConnection) {
         let mut live = Box::new(live);
-        // The session that the one in use has taken the place of, while it was silent.
-        let mut silent: Option<SessionPlace> = None;
+        // The stalled session that the current one has replaced.
+        let mut stalled: Option<SessionPlace> = None;
         loop {
             self.connection += 1;
             self.same_server.listen_on(&live.place.server);
             let generation = self.same_server.agreed().generation;
             let channels = live.channels.iter().cloned().collect();
-            if !self.heard.push_always(ListenerEvent::Connected { connection: self.connection, channels }) {
+            if !self.events.push_always(ListenerEvent::Connected { connection: self.connection, channels }) {
                 return;
             }
-            for message in std::mem::take(&mut live.early) {
-                if self.hear(message).is_err() {
+            for message in std::mem::take(&mut live.early_messages) {
+                if self.handle_message(message).is_err() {
                     return;
                 }
             }
-            let end = self.serve(&mut live, silent.take(), generation).await;
-            let (error, replacing, ready) = match end {
+            let end = self.serve(&mut live, stalled.take(), generation).await;
+            let (error, replacement, ready) = match end {
                 End::Dropped => return,
-                End::Lost(error, replacing) => (error, replacing, None),
+                End::Lost(error, replacement) => (error, replacement, None),
                 End::Replaced(next) => {
                     let why = "the server stopped answering".into();
                     (Error::ConnectionLost(why), None, Some(next))
@@ -187,17 +186,17 @@ impl Owner {
                 false => tracing::warn!(%error, "lost the listening connection; reconnecting"),
             }
             self.same_server.set_listening(false);
-            if !self.heard.push_always(ListenerEvent::Lost(error)) {
+            if !self.events.push_always(ListenerEvent::Lost(error)) {
                 return;
             }
             live = match ready {
                 Some(next) => {
-                    silent = Some(live.place.clone()).filter(|old| old.server == next.place.server);
+                    stalled = Some(live.place.clone()).filter(|old| old.server == next.place.server);
                     next
                 }
                 None => {
-                    let replacing = replacing.unwrap_or_else(|| self.replace(&live));
-                    match self.wait_for(replacing).await {
+                    let replacement = replacement.unwrap_or_else(|| self.replace(&live));
+                    match self.wait_for(replacement).await {
                         Some(next) => next,
                         None => return,
                     }
@@ -211,47 +210,47 @@ impl Owner {
     async fn serve(
         &mut self,
         live: &mut ListeningConnection,
-        silent: Option<SessionPlace>,
+        stalled: Option<SessionPlace>,
         generation: u64,
     ) -> End {
         let end = |old: SessionPlace| Running { answer: live.end(&old), command: None };
-        let mut running: Option<Running> = silent.map(end);
-        let mut replacing: Option<Replacing> = None;
-        // When the statement in progress should have been answered.
-        let mut due = Instant::now() + ANSWER_WITHIN;
-        let mut ping_at = Instant::now() + if self.has_heard { NEXT_PING } else { FIRST_PING };
+        let mut running: Option<Running> = stalled.map(end);
+        let mut replacement: Option<PendingReplacement> = None;
+        // The deadline of the response to the running statement.
+        let mut answer_due = Instant::now() + ANSWER_TIMEOUT;
+        let mut ping_at = Instant::now() + if self.has_received { NEXT_PING } else { FIRST_PING };
         let same_server = self.same_server.clone();
         let mut replaced = std::pin::pin!(same_server.replaced_from(generation));
         loop {
             let is_idle = running.is_none();
             tokio::select! {
                 message = next_message(&mut live.connection) => {
-                    if let Err(error) = message.and_then(|first| self.hear_all(first, live)) {
-                        return if matches!(error, Error::Closed) { End::Dropped } else { End::Lost(error, replacing) };
+                    if let Err(error) = message.and_then(|first| self.handle_batch(first, live)) {
+                        return if matches!(error, Error::Closed) { End::Dropped } else { End::Lost(error, replacement) };
                     }
                     // Any message proves liveness. In a flood, the answer is queued behind other messages.
-                    due = Instant::now() + ANSWER_WITHIN;
-                    self.wake(&mut replacing);
-                    if is_idle && self.has_heard && self.presence.is_shown() && !live.holds() {
-                        // The others are to see it as soon as they hear of it.
+                    answer_due = Instant::now() + ANSWER_TIMEOUT;
+                    self.on_resumed(&mut replacement);
+                    if is_idle && self.has_received && self.presence.is_shown() && !live.holds_lock() {
+                        // Other servers should see the lock as early as the first messages of this process.
                         ping_at = Instant::now().min(ping_at);
                     }
                 }
                 outcome = answer_of(&mut running) => {
                     let command = running.take().and_then(|running| running.command);
                     if let Err(error) = &outcome && error.is_disconnected() {
-                        return End::Lost(error.clone(), replacing);
+                        return End::Lost(error.clone(), replacement);
                     }
-                    self.wake(&mut replacing);
+                    self.on_resumed(&mut replacement);
                     match command {
                         Some(command) => {
                             if outcome.is_ok() {
-                                live.note(&command);
+                                live.record_command(&command);
                             }
                             let (connection, outcome) = (self.connection, outcome.map(drop));
-                            self.heard.push_always(ListenerEvent::Executed { connection, outcome });
+                            self.events.push_always(ListenerEvent::Executed { connection, outcome });
                         }
-                        None => self.take_ping(outcome, live),
+                        None => self.handle_ping(outcome, live),
                     }
                 }
                 command = self.commands.recv(), if is_idle => match command {
@@ -259,29 +258,29 @@ impl Owner {
                     Some(command) if command.connection != self.connection => {}
                     Some(command) => {
                         running = Some(Running { answer: live.execute(&command), command: Some(command) });
-                        due = Instant::now() + ANSWER_WITHIN;
+                        answer_due = Instant::now() + ANSWER_TIMEOUT;
                     }
                 },
-                () = sleep_until(ping_at.into()), if is_idle && replacing.is_none() => {
-                    running = Some(Running { answer: live.ping(&self.presence, self.has_heard), command: None });
-                    due = Instant::now() + ANSWER_WITHIN;
+                () = sleep_until(ping_at.into()), if is_idle && replacement.is_none() => {
+                    running = Some(Running { answer: live.ping(&self.presence, self.has_received), command: None });
+                    answer_due = Instant::now() + ANSWER_TIMEOUT;
                     ping_at = Instant::now() + self.presence.interval();
                 }
-                () = sleep_until(due.into()), if !is_idle && replacing.is_none() => {
+                () = sleep_until(answer_due.into()), if !is_idle && replacement.is_none() => {
                     tracing::warn!("Postgres does not answer on the listening connection; opening another one");
                     self.same_server.set_listening(false);
-                    self.heard.push_always(ListenerEvent::Stalled);
-                    replacing = Some(self.replace(live));
+                    self.events.push_always(ListenerEvent::Stalled);
+                    replacement = Some(self.replace(live));
                 }
-                next = made(&mut replacing) => {
-                    // Something may have come while the other one was made.
+                next = connected(&mut replacement) => {
+                    // Messages may have arrived while the replacement connected.
                     match timeout(DRAIN, next_message(&mut live.connection)).await {
                         Ok(Ok(first)) => {
-                            if let Err(error) = self.hear_all(first, live) {
+                            if let Err(error) = self.handle_batch(first, live) {
                                 return if matches!(error, Error::Closed) { End::Dropped } else { End::Lost(error, None) };
                             }
-                            due = Instant::now() + ANSWER_WITHIN;
-                            self.wake(&mut replacing);
+                            answer_due = Instant::now() + ANSWER_TIMEOUT;
+                            self.on_resumed(&mut replacement);
                         }
                         Ok(Err(_)) | Err(_) => return End::Replaced(next),
                     }
@@ -294,51 +293,51 @@ impl Owner {
         }
     }
 
-    /// Hands on what a ping has shown.
-    fn take_ping(&mut self, outcome: Result<Answer>, live: &mut ListeningConnection) {
-        let look = match outcome {
-            Ok(Answer::Locks { look, held }) => {
-                live.note_held(held);
-                look
+    /// Reports the lock snapshot of a ping.
+    fn handle_ping(&mut self, outcome: Result<Answer>, live: &mut ListeningConnection) {
+        let snapshot = match outcome {
+            Ok(Answer::Locks { snapshot, held }) => {
+                live.record_lock(held);
+                snapshot
             }
             // An old session was ended.
             Ok(Answer::Done) => return,
             Err(error) => {
                 tracing::debug!(%error, "cannot read pg_locks, so heartbeats decide liveness");
-                LockSnapshot { beats: None, holds: false }
+                LockSnapshot { locks: None, holds_lock: false }
             }
         };
-        self.heard.push_always(ListenerEvent::Locks(look));
+        self.events.push_always(ListenerEvent::Locks(snapshot));
     }
 
     /// A stalled connection has answered again.
-    fn wake(&mut self, replacing: &mut Option<Replacing>) {
-        if replacing.take().is_some() {
+    fn on_resumed(&mut self, replacement: &mut Option<PendingReplacement>) {
+        if replacement.take().is_some() {
             tracing::info!("Postgres answers again on the listening connection");
             self.same_server.set_listening(true);
-            self.heard.push_always(ListenerEvent::Resumed);
+            self.events.push_always(ListenerEvent::Resumed);
         }
     }
 
-    /// Makes another connection that listens to the same channels; tries until it succeeds.
-    fn replace(&self, live: &ListeningConnection) -> Replacing {
+    /// Connects a replacement that listens to the same channels. Retries until it succeeds, with back-off and jitter.
+    fn replace(&self, live: &ListeningConnection) -> PendingReplacement {
         let (settings, channels) = (self.settings.clone(), live.channels.iter().cloned().collect::<Vec<_>>());
         async move {
             let (mut pause, longest) = BACKOFF;
-            let mut said = None;
+            let mut last_error = None;
             loop {
-                // Spreads the nodes of a cluster, which have all lost the same server.
+                // Jitter: all nodes of the cluster have lost the same server at once.
                 sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
                 pause = longest.min(pause * 2);
                 match ListeningConnection::open(&settings, channels.clone()).await {
                     Ok(next) => return Box::new(next),
                     Err(error) => {
                         let text = error.to_string();
-                        match said.as_ref() == Some(&text) {
+                        match last_error.as_ref() == Some(&text) {
                             true => tracing::debug!(%error, "no listening connection yet"),
                             false => tracing::warn!(%error, "no listening connection yet"),
                         }
-                        said = Some(text);
+                        last_error = Some(text);
                     }
                 }
             }
@@ -346,40 +345,40 @@ impl Owner {
         .boxed()
     }
 
-    /// Waits for the other connection; commands for the lost one are void. `None` when the listener was dropped.
-    async fn wait_for(&mut self, mut replacing: Replacing) -> Option<Box<ListeningConnection>> {
+    /// Waits for the replacement, and ignores commands for the lost connection. `None` after the listener is dropped.
+    async fn wait_for(&mut self, mut replacement: PendingReplacement) -> Option<Box<ListeningConnection>> {
         loop {
             tokio::select! {
-                next = &mut replacing => return Some(next),
+                next = &mut replacement => return Some(next),
                 command = self.commands.recv() => drop(command?),
             }
         }
     }
 
-    /// Takes a message and those that are there with it, and hands them on together.
-    fn hear_all(&mut self, first: AsyncMessage, live: &mut ListeningConnection) -> Result<()> {
-        self.hear(first)?;
-        for _ in 1..AT_ONCE {
+    /// Handles a message and those that are ready with it, then flushes the queue once.
+    fn handle_batch(&mut self, first: AsyncMessage, live: &mut ListeningConnection) -> Result<()> {
+        self.handle_message(first)?;
+        for _ in 1..MAX_BATCH {
             let Some(message) = next_message(&mut live.connection).now_or_never() else { break };
-            self.hear(message?)?;
+            self.handle_message(message?)?;
         }
-        match self.heard.flush() {
+        match self.events.flush() {
             true => Ok(()),
             false => Err(Error::Closed),
         }
     }
 
-    fn hear(&mut self, message: AsyncMessage) -> Result<()> {
+    fn handle_message(&mut self, message: AsyncMessage) -> Result<()> {
         match message {
             AsyncMessage::Notification(notification) => {
-                self.has_heard = true;
+                self.has_received = true;
                 if *self.last_channel != *notification.channel() {
                     self.last_channel = notification.channel().into();
                 }
                 let (channel, payload) = (self.last_channel.clone(), notification.payload().to_owned());
                 let backend = notification.process_id();
                 let bytes = payload.len();
-                match self.heard.push(ListenerEvent::Notification { channel, payload, backend }, bytes) {
+                match self.events.push(ListenerEvent::Notification { channel, payload, backend }, bytes) {
                     true => Ok(()),
                     false => Err(Error::Closed),
                 }
@@ -393,7 +392,7 @@ impl Owner {
     }
 }
 
-/// The answer to the statement in progress; never, if there is none.
+/// The response to the running statement. Pending forever without one.
 async fn answer_of(running: &mut Option<Running>) -> Result<Answer> {
     match running {
         Some(running) => (&mut running.answer).await,
@@ -401,10 +400,10 @@ async fn answer_of(running: &mut Option<Running>) -> Result<Answer> {
     }
 }
 
-/// The other connection, once it is made; never, if none is.
-async fn made(replacing: &mut Option<Replacing>) -> Box<ListeningConnection> {
-    match replacing {
-        Some(replacing) => replacing.await,
+/// The replacement, when it is connected. Pending forever without one.
+async fn connected(replacement: &mut Option<PendingReplacement>) -> Box<ListeningConnection> {
+    match replacement {
+        Some(replacement) => replacement.await,
         None => std::future::pending().await,
     }
 }

@@ -1,8 +1,7 @@
 //! A lossy queue: bounded in bytes. It drops and counts items that do not fit, instead of blocking its writer.
 //!
-//! A session that stops reading notifications makes the server keep them for everyone, until the server's queue is full
-//! and all publishing fails. So there is no backpressure: a reader that is too slow loses the newest items, and is told
-//! how many.
+//! If a session stops reading notifications, the server keeps them until its notification queue is full and every NOTIFY
+//! fails. So there is no backpressure: a slow reader loses the newest items, and gets the number of lost items.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -13,25 +12,25 @@ use std::vec;
 use futures_util::task::AtomicWaker;
 use tokio::task::coop;
 
-/// How many items are handed over together, where as many are there: each time may wake a thread.
+/// The maximum number of items in one batch. Each batch may wake a thread.
 const BATCH: usize = 64;
 
-/// What an entry costs besides its content, in bytes.
+/// The memory of an entry without its content, in bytes.
 const ENTRY: usize = 128;
 
-/// What the reader gets.
+/// An entry of the queue, as the reader gets it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Next<T> {
     /// The next item.
     Item(T),
-    /// So many items did not fit, at this place.
+    /// The number of items that were dropped at this position.
     Missed(u64),
 }
 
-/// Items that are handed over together.
+/// Items that the writer hands over together.
 struct Batch<T> {
     items: Vec<Next<T>>,
-    /// What they count for until they are read.
+    /// The bytes that they take of the bound until they are read.
     bytes: usize,
 }
 
@@ -55,12 +54,12 @@ struct Shared<T> {
 
 impl<T> Shared<T> {
     fn queue(&self) -> MutexGuard<'_, Queue<T>> {
-        // No code that holds the lock can leave it half changed.
+        // A panic cannot happen between two related changes, so a poisoned lock is consistent.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A queue of at most so many bytes.
+/// Makes a queue of at most `max_bytes`.
 pub(crate) fn lossy_queue<T>(max_bytes: usize) -> (Writer<T>, Reader<T>) {
     let queue = Queue { batches: VecDeque::new(), bytes: 0, has_writer: true, has_reader: true };
     let shared = Arc::new(Shared { queue: Mutex::new(queue), reader: AtomicWaker::new() });
@@ -68,18 +67,18 @@ pub(crate) fn lossy_queue<T>(max_bytes: usize) -> (Writer<T>, Reader<T>) {
     (writer, Reader { shared, batch: Vec::new().into_iter() })
 }
 
-/// The end that never waits.
+/// The writing end, which never waits.
 pub(crate) struct Writer<T> {
     shared: Arc<Shared<T>>,
-    /// What the next flush hands over.
+    /// The batch for the next flush.
     batch: Batch<T>,
     max_bytes: usize,
     missed: u64,
 }
 
 impl<T> Writer<T> {
-    /// Adds an item that holds so many bytes, or counts it as missed. The reader gets it with the next
-    /// [`flush`](Self::flush). False if the reader is gone.
+    /// Adds an item of `bytes`, or drops and counts it. The reader gets it after the next [`flush`](Self::flush). Returns
+    /// false if the reader was dropped.
     pub(crate) fn push(&mut self, item: T, bytes: usize) -> bool {
         let bytes = self.batch.bytes + bytes + ENTRY;
         let (queued, has_reader) = {
@@ -90,22 +89,22 @@ impl<T> Writer<T> {
             self.missed += 1;
             return has_reader;
         }
-        self.tell_missed();
+        self.push_missed();
         self.batch.items.push(Next::Item(item));
         self.batch.bytes = bytes;
         self.batch.items.len() < BATCH || self.flush()
     }
 
-    /// Adds an item that must not be missed, and hands all over. For rare items only.
+    /// Adds an item beyond the bound, and flushes. For rare items only.
     pub(crate) fn push_always(&mut self, item: T) -> bool {
-        self.tell_missed();
+        self.push_missed();
         self.batch.items.push(Next::Item(item));
         self.flush()
     }
 
-    /// Lets the reader have what was added. False if the reader is gone.
+    /// Hands the batch over to the reader. Returns false if the reader was dropped.
     pub(crate) fn flush(&mut self) -> bool {
-        self.tell_missed();
+        self.push_missed();
         if self.batch.items.is_empty() {
             return self.shared.queue().has_reader;
         }
@@ -122,7 +121,7 @@ impl<T> Writer<T> {
         has_reader
     }
 
-    fn tell_missed(&mut self) {
+    fn push_missed(&mut self) {
         match std::mem::take(&mut self.missed) {
             0 => {}
             missed => self.batch.items.push(Next::Missed(missed)),
@@ -138,22 +137,22 @@ impl<T> Drop for Writer<T> {
     }
 }
 
-/// The end that reads.
+/// The reading end.
 pub(crate) struct Reader<T> {
     shared: Arc<Shared<T>>,
-    /// What is left of the last batch.
+    /// The rest of the last batch.
     batch: vec::IntoIter<Next<T>>,
 }
 
 impl<T> Reader<T> {
-    /// Waits for the next item; `None` when the writer is gone and all is read.
+    /// Waits for the next item; `None` after the writer is dropped and all items are read.
     pub(crate) async fn next(&mut self) -> Option<Next<T>> {
         poll_fn(|context| self.poll_next(context)).await
     }
 
     /// The same for a [`Stream`](futures_util::Stream).
     pub(crate) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Next<T>>> {
-        // Other tasks want to run as well, however many items there are.
+        // Cooperative scheduling: a full queue must not starve other tasks.
         let budget = ready!(coop::poll_proceed(context));
         if let Some(next) = self.try_next() {
             budget.made_progress();
@@ -169,7 +168,7 @@ impl<T> Reader<T> {
         }
     }
 
-    /// The next item, if one is there.
+    /// The next item, without waiting.
     pub(crate) fn try_next(&mut self) -> Option<Next<T>> {
         loop {
             if let Some(next) = self.batch.next() {
@@ -200,7 +199,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_does_not_fit_is_counted_where_it_is_missing() {
+    async fn dropped_items_are_counted_at_their_position() {
         let (mut writer, mut reader) = lossy_queue(1000);
         for n in 0..5 {
             assert!(writer.push(n, 72));
@@ -225,7 +224,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_loss_at_the_end_is_told_with_the_next_flush() {
+    async fn a_drop_at_the_end_is_reported_with_the_next_flush() {
         let (mut writer, mut reader) = lossy_queue(100);
         assert!(writer.push((), 1000) && writer.flush());
         assert_eq!(reader.next().await, Some(Next::Missed(1)));

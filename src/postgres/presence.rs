@@ -1,9 +1,8 @@
 //! Liveness of processes by session advisory locks, which write no WAL.
 //!
-//! The listening session looks into `pg_locks` with every ping, and takes the lock of its next [`LivenessLock`] in the
-//! place of the one before. Advisory locks belong to a database, and every role may read `pg_locks`. The look comes
-//! first, in the same statement: a session that may not read `pg_locks` never holds a lock, so that the others send it
-//! heartbeats.
+//! With every ping the listening session reads `pg_locks`, and replaces its [`LivenessLock`] by the next one. Advisory
+//! locks belong to a database, and every role may read `pg_locks` by default. The ping reads the locks first: if a session
+//! may not read `pg_locks`, the ping fails and it never holds a lock, so other servers send it heartbeats.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -13,16 +12,16 @@ use tokio_postgres::SimpleQueryMessage;
 
 use crate::protocol::{Instance, LivenessLock, LockSnapshot};
 
-/// The longest and the shortest interval between two looks.
+/// The longest and the shortest interval between two lock snapshots.
 const INTERVAL: (Duration, Duration) = (Duration::from_secs(2), Duration::from_millis(50));
 
-/// How many looks there are within a heartbeat timeout at least.
-const LOOKS_IN_TIMEOUT: u32 = 4;
+/// The minimum number of lock snapshots within a heartbeat timeout.
+const SNAPSHOTS_IN_TIMEOUT: u32 = 4;
 
-/// What a lock that was taken is called in the answer.
+/// The text in the response that shows that the lock was taken.
 const HOLDS: &str = "holds";
 
-/// The presence of one process. Cheap to clone.
+/// The advisory lock of one process, and the interval of its renewal. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Presence(Arc<Inner>);
 
@@ -30,19 +29,19 @@ pub(crate) struct Presence(Arc<Inner>);
 struct Inner {
     instance: Instance,
     is_shown: AtomicBool,
-    beat: AtomicU8,
+    next_number: AtomicU8,
     interval: Duration,
 }
 
 impl Presence {
-    /// One that is not shown to the others yet.
+    /// Makes a presence that other servers cannot see yet.
     pub(crate) fn new(heartbeat_timeout: Duration) -> Self {
         let (longest, shortest) = INTERVAL;
         Self(Arc::new(Inner {
             instance: Instance::random(),
             is_shown: AtomicBool::new(false),
-            beat: AtomicU8::new(0),
-            interval: (heartbeat_timeout / LOOKS_IN_TIMEOUT).clamp(shortest, longest),
+            next_number: AtomicU8::new(0),
+            interval: (heartbeat_timeout / SNAPSHOTS_IN_TIMEOUT).clamp(shortest, longest),
         }))
     }
 
@@ -62,17 +61,18 @@ impl Presence {
         self.0.is_shown.load(Ordering::Relaxed)
     }
 
-    /// How often to look.
+    /// The interval between two pings.
     pub(super) fn interval(&self) -> Duration {
         self.0.interval
     }
 
-    fn next_beat(&self) -> LivenessLock {
-        let number = self.0.beat.fetch_add(1, Ordering::Relaxed);
+    fn next_lock(&self) -> LivenessLock {
+        let number = self.0.next_number.fetch_add(1, Ordering::Relaxed);
         LivenessLock { instance: self.0.instance, number }
     }
 
-    /// The statements of the next ping of a session that holds that lock. Without `may_hold` it holds none afterwards.
+    /// The statements of the next ping of a session that holds the lock `held`. Without `may_hold` it holds no lock
+    /// afterwards.
     pub(super) fn ping(&self, held: Option<LivenessLock>, may_hold: bool) -> Ping {
         let (first, last) = LivenessLock::KEYS;
         // `classid` and `objid` are the halves of a key of 64 bits, which `objsubid` tells from two keys of 32 bits.
@@ -83,43 +83,43 @@ impl Presence {
             first >> 32,
             last >> 32
         );
-        let takes = (may_hold && self.is_shown()).then(|| self.next_beat());
-        if let Some(beat) = takes {
-            // Shared, so that no other session can be in its way.
+        let next_lock = (may_hold && self.is_shown()).then(|| self.next_lock());
+        if let Some(lock) = next_lock {
+            // A shared lock never conflicts with the same lock of another session.
             sql += &format!(
                 ";SELECT CASE WHEN pg_catalog.pg_try_advisory_lock_shared({}) THEN '{HOLDS}' ELSE '' END",
-                beat.key()
+                lock.key()
             );
         }
-        if let Some(beat) = held {
-            sql += if takes.is_some() { ", " } else { ";SELECT '', " };
-            sql += &format!("pg_catalog.pg_advisory_unlock_shared({})", beat.key());
+        if let Some(lock) = held {
+            sql += if next_lock.is_some() { ", " } else { ";SELECT '', " };
+            sql += &format!("pg_catalog.pg_advisory_unlock_shared({})", lock.key());
         }
-        Ping { sql, takes }
+        Ping { sql, next_lock }
     }
 }
 
 /// A ping, and the lock that it takes.
 pub(super) struct Ping {
     pub(super) sql: String,
-    takes: Option<LivenessLock>,
+    next_lock: Option<LivenessLock>,
 }
 
 impl Ping {
-    /// Reads the answer. The second value is the lock that the session holds now.
+    /// Reads the response. The second value is the lock that the session holds now.
     pub(super) fn read(&self, answer: &[SimpleQueryMessage]) -> (LockSnapshot, Option<LivenessLock>) {
         let values = answer.iter().filter_map(|message| match message {
             SimpleQueryMessage::Row(row) => row.try_get(0).ok().flatten(),
             _ => None,
         });
-        let (mut beats, mut holds) = (Vec::new(), false);
+        let (mut locks, mut holds_lock) = (Vec::new(), false);
         for value in values {
             match value.parse().ok().and_then(LivenessLock::of_key) {
-                Some(beat) => beats.push(beat),
-                None => holds |= value == HOLDS,
+                Some(lock) => locks.push(lock),
+                None => holds_lock |= value == HOLDS,
             }
         }
-        beats.sort_unstable();
-        (LockSnapshot { beats: Some(beats), holds }, self.takes.filter(|_| holds))
+        locks.sort_unstable();
+        (LockSnapshot { locks: Some(locks), holds_lock }, self.next_lock.filter(|_| holds_lock))
     }
 }

@@ -1,8 +1,8 @@
 //! The publisher, with group commit: messages that are queued while a statement is in progress go out with the next one.
 //!
-//! One task owns the order: messages go out as they were queued, as many in one transaction as have come together, so
-//! that a lone message is not delayed and a flood shares commits (group commit). Messages for a locked attachment table
-//! are held back with those behind them on the same channel; all others pass.
+//! One task owns the order: messages are published in the order of the queue, and all that are queued share one
+//! transaction. So a lone message is not delayed, and a flood shares commits. Messages for a locked attachment table are
+//! held, with those behind them on the same channel. Messages on other channels are not.
 
 mod held;
 mod intake;
@@ -22,68 +22,68 @@ use crate::{Error, Result};
 use intake::Intake;
 use sender::Sender;
 
-/// How many bytes may wait before a producer has to.
+/// The bound of the queue in bytes. Beyond it, producers wait (backpressure).
 const QUEUE_BYTES: usize = 32 << 20;
 
-/// How many messages may wait before a producer has to.
+/// The bound of the queue in messages. Beyond it, producers wait (backpressure).
 const QUEUE_MESSAGES: usize = 8192;
 
-/// How many groups of announcements may wait. There is one at a time.
+/// The bound of the queue of announcement groups. There is one at a time.
 const ANNOUNCEMENTS: usize = 2;
 
 /// Sends messages through one task. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Publisher {
     jobs: mpsc::Sender<Job>,
-    /// Heartbeats, which go out together and before all others.
+    /// Heartbeats, which are published together and before all other messages.
     announcements: mpsc::Sender<Vec<Job>>,
-    room: Arc<Semaphore>,
-    /// How many messages were queued.
+    capacity: Arc<Semaphore>,
+    /// The number of messages that were queued since the start.
     queued: Arc<AtomicU64>,
     health: watch::Receiver<Publishing>,
     _task: Arc<AbortOnDropHandle<()>>,
 }
 
-/// How publishing goes.
+/// The health of publishing.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Publishing {
-    /// What stands in its way; `None` while it works.
-    pub(crate) trouble: Option<PublishFault>,
-    /// How many messages were sent again that may have been sent before.
-    pub(crate) maybe_twice: u64,
+    /// Why publishing fails; `None` while it works.
+    pub(crate) fault: Option<PublishFault>,
+    /// The number of messages that were sent again and may be duplicates.
+    pub(crate) possible_duplicates: u64,
 }
 
-/// What stands in the way of publishing.
+/// Why publishing fails.
 #[derive(Debug, Clone)]
 pub(crate) enum PublishFault {
     /// The server does not answer.
     NoAnswer,
     /// There is no connection.
     Disconnected(Error),
-    /// The server's queue of notifications is full: some listener does not read.
+    /// The server's notification queue is full: some listening session does not read.
     QueueFull,
 }
 
-/// What to do with messages whose connection is lost.
+/// The policy for messages whose connection is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum OnLoss {
-    /// Tell the caller at once.
+    /// Fail at once.
     #[default]
     Fail,
-    /// Send them again, and all others after them, for so long after the loss.
+    /// Retry them, and then all others, for this time after the loss.
     #[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "the command line asks for it"))]
     Retry(Duration),
 }
 
-/// One message on its way.
+/// A queued message.
 pub(super) struct Job {
     pub(super) channel: Channel,
     pub(super) encoded: Encoded,
-    /// Whether it may overtake others: a heartbeat says nothing but that its sender is alive.
+    /// Whether it may overtake others. A heartbeat may: it only shows that its sender is alive.
     pub(super) is_heartbeat: bool,
     done: oneshot::Sender<Result<()>>,
-    /// Its part of the queue; what is announced takes none.
-    _room: Option<OwnedSemaphorePermit>,
+    /// Its share of the queue's bytes; `None` for an announcement.
+    _capacity: Option<OwnedSemaphorePermit>,
 }
 
 impl Job {
@@ -95,7 +95,7 @@ impl Job {
         matches!(self.encoded, Encoded::Attachment { .. })
     }
 
-    /// What tells a durable event's row from all others.
+    /// The unique head of a durable event's document, which identifies its row.
     fn identity(&self) -> Option<&[u8]> {
         match &self.encoded {
             Encoded::Attachment { document, .. } => durable::identity_of(document),
@@ -104,7 +104,7 @@ impl Job {
     }
 
     pub(super) fn finish(self, outcome: Result<()>) {
-        // A caller that dropped the receipt has chosen not to know the outcome.
+        // A caller that dropped the receipt does not need the outcome.
         self.done.send(outcome).ok();
     }
 }
@@ -116,7 +116,7 @@ fn bytes_of(encoded: &Encoded) -> usize {
     }
 }
 
-/// A message that is queued; resolves when Postgres has committed it, or to why it has not.
+/// The receipt of a queued message. It resolves when Postgres has committed the message, or to the error.
 #[must_use = "the message may still fail: await the receipt to know"]
 #[derive(Debug)]
 pub struct Receipt(oneshot::Receiver<Result<()>>);
@@ -136,11 +136,11 @@ impl Publisher {
     pub(crate) fn start(session: Arc<Session>, table: Arc<CheckedTable>, on_loss: OnLoss) -> Self {
         let (jobs, queue) = mpsc::channel(QUEUE_MESSAGES);
         let (announcements, announced) = mpsc::channel(ANNOUNCEMENTS);
-        let (told, health) = watch::channel(Publishing::default());
-        let sender = Sender::new(session, table, on_loss, told);
+        let (health_sender, health) = watch::channel(Publishing::default());
+        let sender = Sender::new(session, table, on_loss, health_sender);
         let task = AbortOnDropHandle::new(tokio::spawn(Intake::new(queue, announced).run(sender)));
-        let room = Arc::new(Semaphore::new(QUEUE_BYTES));
-        Self { jobs, announcements, room, queued: Arc::default(), health, _task: task.into() }
+        let capacity = Arc::new(Semaphore::new(QUEUE_BYTES));
+        Self { jobs, announcements, capacity, queued: Arc::default(), health, _task: task.into() }
     }
 
     /// Queues a message. Waits only while the queue is full.
@@ -152,39 +152,39 @@ impl Publisher {
     ) -> Result<Receipt> {
         let (done, receipt) = oneshot::channel();
         // A message larger than the queue takes all of it.
-        let room = u32::try_from(bytes_of(&encoded).min(QUEUE_BYTES)).unwrap_or(u32::MAX);
-        let room = self.room.clone().acquire_many_owned(room).await.map_err(|_| Error::Closed)?;
+        let capacity = u32::try_from(bytes_of(&encoded).min(QUEUE_BYTES)).unwrap_or(u32::MAX);
+        let capacity = self.capacity.clone().acquire_many_owned(capacity).await.map_err(|_| Error::Closed)?;
         self.queued.fetch_add(1, Ordering::Relaxed);
-        let job = Job { channel, encoded, is_heartbeat, done, _room: Some(room) };
+        let job = Job { channel, encoded, is_heartbeat, done, _capacity: Some(capacity) };
         self.jobs.send(job).await.map_err(|_| Error::Closed)?;
         Ok(Receipt(receipt))
     }
 
-    /// Queues short messages that show that their senders live, to be sent in one transaction, before all that is queued from
-    /// now on.
+    /// Queues heartbeats and other announcements. They are published in one transaction, before all messages that are
+    /// queued later.
     ///
     /// # Errors
-    /// [`Error::Closed`] where the former ones still wait.
+    /// [`Error::Closed`] if earlier announcements still wait.
     pub(crate) fn announce(&self, messages: Vec<(Channel, Encoded)>) -> Result<Vec<Receipt>> {
         self.queued.fetch_add(messages.len() as u64, Ordering::Relaxed);
         let (jobs, receipts) = messages
             .into_iter()
             .map(|(channel, encoded)| {
                 let (done, receipt) = oneshot::channel();
-                (Job { channel, encoded, is_heartbeat: true, done, _room: None }, Receipt(receipt))
+                (Job { channel, encoded, is_heartbeat: true, done, _capacity: None }, Receipt(receipt))
             })
             .unzip();
         self.announcements.try_send(jobs).map_err(|_| Error::Closed)?;
         Ok(receipts)
     }
 
-    /// How many messages were queued so far.
+    /// The number of messages that were queued so far.
     #[cfg(feature = "server")]
     pub(crate) fn queued(&self) -> u64 {
         self.queued.load(Ordering::Relaxed)
     }
 
-    /// How it goes.
+    /// The health of publishing.
     pub(crate) fn health(&self) -> Publishing {
         self.health.borrow().clone()
     }

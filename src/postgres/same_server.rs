@@ -1,8 +1,7 @@
 //! Keeps all sessions of a cluster handle on the same Postgres server.
 //!
-//! After a failover an old primary that was frozen may wake up. A session that stayed there would publish to no
-//! listener. So the listening session decides: the server that it is on is the server of the others, and when it moves,
-//! so do they.
+//! After a failover a frozen old primary may resume (split brain). A session that stayed there would publish to no
+//! listener. So the listening session decides: all other sessions connect to its server, and follow it when it moves.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,22 +12,22 @@ use tokio_postgres::Client;
 use super::failure;
 use crate::{Error, Result};
 
-/// Which server a session is on, and which of its processes serves the session.
+/// The server of a session, and the backend process that serves the session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SessionPlace {
     pub(super) server: ServerIdentity,
     backend: i32,
-    /// When that process started, as its number may be used again.
+    /// When that process started, since its pid may be reused.
     started: String,
 }
 
-/// A running server: the microsecond at which its postmaster started, and whether it is in recovery. A standby has another
-/// one than its primary, and a promoted one another than before.
+/// The identity of a running server: the microsecond at which its postmaster started, and whether it is in recovery. A
+/// standby has another identity than its primary, and a promoted standby has another one than before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ServerIdentity(String);
 
 impl SessionPlace {
-    /// What tells it, as one row of three texts.
+    /// The query for it: one row of three texts.
     pub(super) const SQL: &str = "SELECT pg_catalog.pg_postmaster_start_time()::text || \
          CASE WHEN pg_catalog.pg_is_in_recovery() THEN ' in recovery' ELSE '' END, pid::text, backend_start::text \
          FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.pg_backend_pid()";
@@ -50,7 +49,7 @@ impl SessionPlace {
         Self::of_texts([get(0), get(1), get(2)])
     }
 
-    /// Ends that session, which may hold what it has not sent yet: a statement for another session of the same role.
+    /// The statement that ends this session, for another session of the same role. The session may hold unsent data.
     pub(super) fn termination(&self) -> String {
         let Self { backend, started, .. } = self;
         let started = started.replace('\'', "''");
@@ -61,12 +60,12 @@ impl SessionPlace {
     }
 }
 
-/// What every session has to agree with.
+/// The state that all sessions have to agree with.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Agreed {
     /// The server of the listening session; `None` before there is one.
     pub(super) server: Option<ServerIdentity>,
-    /// Grows when all sessions are to be replaced.
+    /// The generation of the sessions. An increment means that all sessions have to be replaced.
     pub(super) generation: u64,
 }
 
@@ -91,19 +90,18 @@ impl SameServer {
         });
     }
 
-    /// Whether the listening session answers. While it does not, it is about to be replaced, and may move.
+    /// Records whether the listening session answers. While it does not, it is being replaced, and may move.
     pub(super) fn set_listening(&self, is_listening: bool) {
         self.1.store(is_listening, Ordering::Relaxed);
     }
 
-    /// All sessions are to be replaced: another server was reached than that of the listening session, or what is published
-    /// does not come back.
+    /// Replaces all sessions: the sessions are on different servers, or the loopback probe did not arrive.
     #[cfg(feature = "server")]
     pub(crate) fn replace_sessions(&self) {
         self.0.send_modify(|agreed| agreed.generation += 1);
     }
 
-    /// Replaces all sessions, unless that was asked for since this generation, or the listening session is being replaced.
+    /// Replaces all sessions of this generation, unless the listening session is already being replaced.
     pub(super) fn replace_generation(&self, generation: u64) {
         if !self.1.load(Ordering::Relaxed) {
             return;
@@ -119,15 +117,15 @@ impl SameServer {
         self.0.borrow().clone()
     }
 
-    /// Waits until that no longer holds.
+    /// Waits until the agreed state differs from `known`.
     pub(super) async fn changed_from(&self, known: &Agreed) {
         let mut changes = self.0.subscribe();
-        // The sender is in `self`, so that waiting cannot fail.
+        // `self` holds the sender, so waiting cannot fail.
         let outcome = changes.wait_for(|agreed| agreed != known).await;
         drop(outcome);
     }
 
-    /// Waits until all sessions of that generation are to be replaced.
+    /// Waits until all sessions of that generation have to be replaced.
     pub(super) async fn replaced_from(&self, generation: u64) {
         let mut changes = self.0.subscribe();
         let outcome = changes.wait_for(|agreed| agreed.generation != generation).await;

@@ -3,7 +3,7 @@
 use super::{Session, failure};
 use crate::Result;
 
-/// The database in words, without secrets: `app at 10.0.0.5:5432 as alice`.
+/// The database as text, without secrets: `app at 10.0.0.5:5432 as alice`.
 pub(crate) async fn server_identity(session: &Session) -> Result<String> {
     let client = session.client().await?;
     let sql = "SELECT current_database() || coalesce(' at ' || host(inet_server_addr()) || ':' || inet_server_port(), '')

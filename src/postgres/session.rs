@@ -14,17 +14,17 @@ use super::failure;
 use super::same_server::{Agreed, SameServer, SessionPlace};
 use crate::{Error, Result};
 
-/// How long each statement may take that a new connection begins with.
-pub(super) const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// The timeout of each statement that sets up a new connection.
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// One session, shared by all who make statements on it; statements are pipelined.
+/// One session that several callers share. Statements are pipelined.
 pub(crate) struct Session {
     settings: Settings,
     same_server: SameServer,
-    /// What is executed once on each connection.
+    /// A statement that is executed once on each new connection.
     set_up: Option<&'static str>,
     live: Mutex<Option<Live>>,
-    /// How many connections it has made.
+    /// The number of reconnects.
     connections: AtomicU64,
 }
 
@@ -32,7 +32,7 @@ pub(crate) struct Session {
 #[derive(Clone)]
 pub(super) struct Live {
     pub(super) client: Arc<Client>,
-    /// Where it is; asked for only once there is a listening session to agree with.
+    /// Its server and backend process; known only after a listening session exists.
     pub(super) place: Option<SessionPlace>,
     pub(super) agreed: Agreed,
     /// Moves bytes until the client is dropped or the connection breaks.
@@ -42,25 +42,25 @@ pub(super) struct Live {
 impl Session {
     /// Connects.
     pub(crate) async fn open(settings: Settings) -> Result<Self> {
-        Self::open_beside(settings, SameServer::default()).await
+        Self::open_with(settings, SameServer::default()).await
     }
 
-    /// Connects, as one of several sessions that are to be on one server.
-    pub(crate) async fn open_beside(settings: Settings, same_server: SameServer) -> Result<Self> {
-        let patient = Self {
+    /// Connects, as one of several sessions on the same server.
+    pub(crate) async fn open_with(settings: Settings, same_server: SameServer) -> Result<Self> {
+        let initial = Self {
             settings: settings.clone(),
             same_server: same_server.clone(),
             set_up: None,
             live: Mutex::default(),
             connections: AtomicU64::new(0),
         };
-        let live = patient.live().await?;
+        let live = initial.live().await?;
         let session = Self::new(settings, same_server, None);
         *session.live.lock().await = Some(live);
         Ok(session)
     }
 
-    /// A session that connects when it is first used.
+    /// Makes a session that connects on first use.
     pub(crate) fn new(settings: Settings, same_server: SameServer, set_up: Option<&'static str>) -> Self {
         Self {
             settings: settings.for_replacement(),
@@ -71,8 +71,8 @@ impl Session {
         }
     }
 
-    /// Another session on the same server, which connects when it is first used.
-    pub(super) fn beside(&self) -> Self {
+    /// Makes another session on the same server, which connects on first use.
+    pub(super) fn open_lazily(&self) -> Self {
         Self {
             settings: self.settings.clone(),
             same_server: self.same_server.clone(),
@@ -82,14 +82,13 @@ impl Session {
         }
     }
 
-    /// How many connections it has made, the first one not counted.
+    /// The number of reconnects.
     #[cfg(feature = "server")]
     pub(crate) fn connections(&self) -> u64 {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// The connection's client. Connects again if the connection is lost or on the wrong server; fails if that fails, without
-    /// waiting.
+    /// The connection's client. Reconnects once if the connection is lost or on the wrong server, without a retry.
     pub(crate) async fn client(&self) -> Result<Arc<Client>> {
         Ok(self.live().await?.client)
     }
@@ -101,7 +100,7 @@ impl Session {
             if live.agreed == agreed {
                 return Ok(live.clone());
             }
-            // A server that comes into the agreement later may well be the one that this session is on.
+            // The newly agreed server may be the one of this session.
             if live.agreed.generation == agreed.generation && self.agree(live, &agreed).await.is_ok() {
                 return Ok(live.clone());
             }
@@ -125,8 +124,8 @@ impl Session {
         let driver = Arc::new(AbortOnDropHandle::new(driver));
         let live = Live { client: client.into(), place: None, agreed: Agreed::default(), _driver: driver };
         if let Some(sql) = self.set_up {
-            let done = timeout(CONNECT_WITHIN, live.client.batch_execute(sql)).await;
-            done.map_err(|_| no_answer(CONNECT_WITHIN))?.map_err(|error| failure(&error))?;
+            let done = timeout(CONNECT_TIMEOUT, live.client.batch_execute(sql)).await;
+            done.map_err(|_| no_answer(CONNECT_TIMEOUT))?.map_err(|error| failure(&error))?;
         }
         Ok(live)
     }
@@ -138,7 +137,7 @@ impl Session {
                 live.place = Some(place_of(&live.client).await?);
             }
             if live.place.as_ref().is_some_and(|place| place.server != *server) {
-                // Which of the two is right, the listening session finds out by connecting again.
+                // The listening session reconnects, and its new server is the right one.
                 self.same_server.replace_generation(agreed.generation);
                 return Err(Error::ConnectionLost(
                     "the connection reached another server than the listening connection".into(),
@@ -149,8 +148,8 @@ impl Session {
         Ok(())
     }
 
-    /// The same connection, with the place where it is: a caller that may have to end it later asks while it answers.
-    pub(super) async fn placed(&self, mut live: Live) -> Result<Live> {
+    /// The same connection with its place, for a caller that may have to end this session later, when it does not answer.
+    pub(super) async fn with_place(&self, mut live: Live) -> Result<Live> {
         if live.place.is_some() {
             return Ok(live);
         }
@@ -162,12 +161,12 @@ impl Session {
         Ok(live)
     }
 
-    /// Waits until a connection may no longer be used, as the listening session has moved or all are to be replaced.
-    pub(super) async fn moved_from(&self, live: &Live) {
+    /// Waits until a connection must not be used any more: the listening session has moved, or all sessions are replaced.
+    pub(super) async fn on_moved(&self, live: &Live) {
         self.same_server.changed_from(&live.agreed).await;
     }
 
-    /// Drops a connection that has stopped answering, so that the next caller gets another one.
+    /// Drops a connection that has stopped answering, so the next caller gets a new one.
     pub(crate) async fn abandon(&self, client: &Arc<Client>) {
         let mut live = self.live.lock().await;
         if live.as_ref().is_some_and(|live| Arc::ptr_eq(&live.client, client)) {
@@ -175,8 +174,8 @@ impl Session {
         }
     }
 
-    /// Opens another connection in the place of one that does not answer. The server is told to end the old one, so that
-    /// nothing of it happens later.
+    /// Replaces a connection that does not answer. The new connection ends the old session on the server, so the old
+    /// session cannot commit later.
     pub(super) async fn replace(&self, old: &Live) -> Result<Live> {
         let mut live = self.connect().await?;
         let agreed = self.same_server.agreed();
@@ -195,12 +194,12 @@ impl Session {
 }
 
 async fn place_of(client: &Client) -> Result<SessionPlace> {
-    timeout(CONNECT_WITHIN, SessionPlace::of(client)).await.map_err(|_| no_answer(CONNECT_WITHIN))?
+    timeout(CONNECT_TIMEOUT, SessionPlace::of(client)).await.map_err(|_| no_answer(CONNECT_TIMEOUT))?
 }
 
 /// Ends another session of the same role.
 async fn end(client: &Client, old: &SessionPlace) {
-    match timeout(CONNECT_WITHIN, client.batch_execute(&old.termination())).await {
+    match timeout(CONNECT_TIMEOUT, client.batch_execute(&old.termination())).await {
         Ok(Ok(())) => tracing::debug!("ended an unresponsive session"),
         Ok(Err(error)) => tracing::debug!(%error, "cannot end an unresponsive session"),
         Err(_) => tracing::debug!("cannot end an unresponsive session in time"),

@@ -1,7 +1,7 @@
-//! Settings of our sessions: timeouts of the role or the database that would end a session which is idle by nature.
+//! Overrides timeouts of the role or the database that would end an idle session.
 //!
-//! Each statement goes out behind the handshake, together with what the caller sends next. No task waits for its
-//! answer, so that it costs no round trip. A startup option would cost none either, but PgBouncer refuses it.
+//! Each statement is sent after the handshake, together with the first statement of the caller. No task waits for its
+//! response, so it costs no round trip. A startup option would cost none either, but PgBouncer refuses it.
 
 use futures_util::FutureExt;
 use tokio_postgres::Client;
@@ -11,8 +11,8 @@ use super::connect::PgConnection;
 /// The first major version with `idle_session_timeout`.
 const HAS_IDLE_SESSION_TIMEOUT: u32 = 14;
 
-/// Sets up any session. Behind a pooler in transaction mode the setting stays with the pooled session, which then
-/// does not end while it is idle in the pool.
+/// Sets up any session. Behind a pooler in transaction mode the setting stays with the pooled session, which then does not
+/// end while it is idle in the pool.
 pub(super) fn set_up(client: &Client, connection: &PgConnection) {
     let major = connection.parameter("server_version").and_then(major);
     if major.is_some_and(|major| major >= HAS_IDLE_SESSION_TIMEOUT) {
@@ -20,8 +20,8 @@ pub(super) fn set_up(client: &Client, connection: &PgConnection) {
     }
 }
 
-/// Sets up a session that listens. `LISTEN` reads through the whole queue of notifications, which may take longer than
-/// a role's statements may.
+/// Sets up a listening session. `LISTEN` scans the whole notification queue, which may take longer than the role's
+/// `statement_timeout`.
 pub(super) fn set_up_listening(client: &Client) {
     send(client, "SET statement_timeout = 0");
 }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use crate::Error;
 
-/// The name of the attachment table: `table` or `schema.table`, each part quoted as SQL does where it is not plain.
+/// The name of the attachment table: `table` or `schema.table`, with SQL quotes around parts that need them.
 ///
-/// Like the Node packages, which put the name into their statements as it is: an unquoted name is folded to lower case.
+/// As in the Node packages, the name is inserted into statements unchanged: Postgres folds an unquoted name to lower case.
 ///
 /// ```
 /// let table: pgio::postgres::TableName = r#"app."Attachments""#.parse()?;
@@ -20,12 +20,12 @@ use crate::Error;
 pub struct TableName(Arc<str>);
 
 impl TableName {
-    /// The name as it stands in SQL.
+    /// The name as SQL text.
     pub fn as_sql(&self) -> &str {
         &self.0
     }
 
-    /// The schema as it stands in SQL, where the name has one.
+    /// The schema as SQL text, if the name has one.
     #[cfg(feature = "cli")]
     pub(crate) fn schema_as_sql(&self) -> Option<&str> {
         let rest = after_identifier(&self.0)?;
@@ -59,7 +59,7 @@ impl FromStr for TableName {
     }
 }
 
-/// How many identifiers the dotted name has, or `None` where it is not one.
+/// The number of identifiers in the dotted name; `None` if it is malformed.
 fn parts(name: &str) -> Option<usize> {
     let mut rest = name;
     let mut count = 0;
@@ -93,7 +93,7 @@ fn after_identifier(text: &str) -> Option<&str> {
     starts_well.then_some(&text[end..])
 }
 
-/// Quotes an identifier, whatever it holds: `a"b` becomes `"a""b"`.
+/// Quotes any identifier: `a"b` becomes `"a""b"`.
 pub(crate) fn quote_identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }

@@ -1,4 +1,4 @@
-//! TLS to the server, set up only when the server has said that it can.
+//! TLS to the server, set up only after the server has agreed to it.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ use super::settings::{Roots, SslMode, TlsSettings};
 use crate::private_key::in_pkcs8;
 use crate::{Error, Result};
 
-/// Sets TLS up at the last moment: reading a hundred root certificates would otherwise cost each start milliseconds.
+/// Sets up TLS lazily: reading a hundred root certificates would cost each start milliseconds.
 #[derive(Clone)]
 pub(super) struct LazyTls(pub(super) TlsSettings);
 
@@ -49,7 +49,7 @@ impl TlsConnect<Socket> for LazyConnect {
     }
 }
 
-/// Checks what can be checked before there is a server: the files.
+/// Checks the certificate and key files before connecting.
 pub(super) fn check_files(settings: &TlsSettings) -> Result<()> {
     if let Roots::File(path) = &settings.roots
         && verifies(settings.mode)
@@ -98,7 +98,7 @@ fn roots(path: &Path) -> Result<Vec<Certificate>> {
     if roots.is_empty() { Err(wrong(path, "no certificate in PEM form")) } else { Ok(roots) }
 }
 
-/// The client's certificate with its key, in whatever form the key is.
+/// The client's certificate with its key, in any PEM form.
 fn identity(settings: &TlsSettings) -> Result<Option<Identity>> {
     let Some((certificate, key)) = &settings.client else { return Ok(None) };
     let chain = read(certificate)?;

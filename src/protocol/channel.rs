@@ -1,4 +1,4 @@
-//! Namespaces, and the Postgres channel that each one has.
+//! Namespaces, and the Postgres channel of each.
 
 use std::fmt;
 use std::sync::Arc;
@@ -35,11 +35,10 @@ impl Namespace {
         &self.0
     }
 
-    /// The channel on which the servers of this namespace talk: `<prefix>#<namespace>`.
+    /// The channel of this namespace: `<prefix>#<namespace>`.
     ///
     /// # Errors
-    /// [`Error::Namespace`] where Postgres could not take the name: it is longer than [`MAX_CHANNEL_BYTES`], or it has a NUL
-    /// character.
+    /// [`Error::Namespace`] if the name is longer than [`MAX_CHANNEL_BYTES`], or has a NUL character.
     pub fn channel(&self, prefix: &str) -> Result<Channel> {
         let name = format!("{prefix}#{self}");
         let refuse = |reason: String| Err(Error::Namespace { namespace: self.to_string(), reason });
@@ -95,13 +94,13 @@ impl fmt::Display for Namespace {
     }
 }
 
-/// The name of a Postgres notification channel, known to be one that Postgres takes.
+/// The valid name of a Postgres notification channel.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Channel(Arc<str>);
 
 impl Channel {
-    /// The discovery channel of a cluster, on which pgio nodes are asked for their namespaces. It is that of no namespace, so
-    /// no Node server listens to it.
+    /// The discovery channel of a cluster, on which pgio nodes are asked for their namespaces. It is that of no namespace,
+    /// so no Node server listens to it.
     ///
     /// # Errors
     /// [`Error::Namespace`] where the prefix is too long, or has a NUL character.

@@ -1,4 +1,5 @@
-//! Durable events: the document of their row names its channel, so that a reader that was away finds the rows it has missed.
+//! Durable events: the document of their row contains its channel, so that a reader finds the rows that it has missed
+//! (replay).
 //!
 //! A document begins with the entries `channel` and `id`, which every version of the Node adapter ignores, and then holds
 //! those of any message. The length of the channel's name takes a byte of its own, however short the name is, so that the
@@ -65,14 +66,14 @@ fn check(body: &Body) -> Result<()> {
     Err(Error::NotDurable(reason))
 }
 
-/// The channel that a document names; `None` for one that is not durable.
+/// The channel in a document; `None` if the document is not durable.
 pub(crate) fn channel_of(document: &[u8]) -> Option<&[u8]> {
     let entry = document.get(1..)?.strip_prefix(CHANNEL_KEY)?;
     let (length, rest) = entry.split_first()?;
     rest.get(..usize::from(*length))
 }
 
-/// What no other document has after its first byte: its channel and its id. `None` for one that is not durable, or has no id.
+/// The unique head of a document after its first byte: its channel and its id. `None` if it is not durable, or has no id.
 pub(crate) fn identity_of(document: &[u8]) -> Option<&[u8]> {
     let id_at = 1 + CHANNEL_KEY.len() + 1 + channel_of(document)?.len();
     document.get(id_at..)?.strip_prefix(ID_KEY)?;

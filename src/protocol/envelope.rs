@@ -1,4 +1,4 @@
-//! The text of a notification, with only its envelope read.
+//! The envelope of a notification, which is decoded before the rest of the message.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -62,15 +62,15 @@ impl Header {
     }
 }
 
-/// A notification whose envelope has been read, and nothing else.
+/// A notification with a decoded envelope.
 #[derive(Debug)]
 pub struct Notification<'a> {
     /// The fields that every message has.
     pub header: Header,
     /// The row that holds the message, where it is not in the notification.
     pub attachment: Option<AttachmentId>,
-    /// Whether the text itself names the namespace, as that of adapter 0.4 and later does.
-    pub says_nsp: bool,
+    /// Whether the text contains the namespace, as with adapter 0.4 and later.
+    pub has_nsp: bool,
     data: Option<DataText<'a>>,
 }
 
@@ -82,10 +82,10 @@ impl<'a> Notification<'a> {
     pub fn parse(text: &'a str, channel: &Namespace) -> Result<Self> {
         let envelope = Envelope::read(text).map_err(|e| Error::Decode(format!("not a message: {e}")))?;
         let kind = kind(envelope.kind)?;
-        let says_nsp = envelope.nsp.is_some();
+        let has_nsp = envelope.nsp.is_some();
         let nsp = envelope.nsp.map_or_else(|| channel.clone(), |name| same_or_new(channel, &name));
         let header = Header { uid: (&*envelope.uid).into(), nsp, kind };
-        Ok(Self { header, attachment: envelope.attachment_id, says_nsp, data: envelope.data })
+        Ok(Self { header, attachment: envelope.attachment_id, has_nsp, data: envelope.data })
     }
 
     /// The id of the request that a message makes or answers, without reading the rest of its data. `None` where it is in
@@ -153,7 +153,7 @@ fn malformed(kind: MessageKind, reason: impl fmt::Display) -> Error {
     Error::Decode(format!("malformed {kind}: {reason}"))
 }
 
-/// Spares an allocation where the message repeats what the channel says, which is nearly always.
+/// Saves an allocation if the message has the namespace of its channel, as nearly always.
 fn same_or_new(channel: &Namespace, name: &str) -> Namespace {
     if channel.as_str() == name { channel.clone() } else { Namespace::new(name) }
 }

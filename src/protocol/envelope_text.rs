@@ -1,4 +1,4 @@
-//! The envelope of a message in JSON, and on the way the data of a broadcast.
+//! Reads the envelope of a message in JSON, and the data of a broadcast in the same pass.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -29,8 +29,8 @@ pub(super) enum DataText<'a> {
 }
 
 impl<'a> Envelope<'a> {
-    /// Reads it. Broadcasts are what floods are made of, so their data is read in the same pass where the type stands before
-    /// it, as in all messages of Node's adapters and of ours.
+    /// Reads it. Broadcasts are what floods are made of, so their data is read in the same pass where the type stands
+    /// before it, as in all messages of Node's adapters and of ours.
     pub(super) fn read(text: &'a str) -> serde_json::Result<Self> {
         // Data that makes no sense, or not in this way, leaves the envelope readable.
         Self::read_with(text, true).or_else(|_| Self::read_with(text, false))

@@ -14,8 +14,8 @@ pub(crate) const PLACEHOLDER: &str = "_placeholder";
 
 /// `[event, ...args]`: the `data` of a Socket.IO event packet.
 ///
-/// What came as JSON is kept as text, so that a node can pass it on without decoding it: the text is exactly what
-/// the default parser of Socket.IO puts after the packet's type.
+/// JSON is kept as text, so that a node forwards it without decoding. It is exactly the text that the default parser of
+/// Socket.IO writes after the packet's type.
 #[derive(Debug, Clone)]
 pub struct EventArgs(Repr);
 
@@ -45,7 +45,7 @@ impl EventArgs {
         Self(Repr::Json(text))
     }
 
-    /// The text of `[event, ...args]`, where it travelled as JSON.
+    /// The text of `[event, ...args]`, if the event is JSON text.
     pub fn as_json(&self) -> Option<&str> {
         match &self.0 {
             Repr::Json(text) => Some(text.get()),
@@ -53,7 +53,7 @@ impl EventArgs {
         }
     }
 
-    /// The text of `[event, ...args]`, or this back where it did not travel as JSON.
+    /// The text of `[event, ...args]`, or the event itself if it is not JSON text.
     #[cfg(feature = "adapter")]
     pub(crate) fn into_json(self) -> Result<String, Self> {
         match self.0 {
@@ -94,7 +94,7 @@ impl EventArgs {
         Ok((event, values))
     }
 
-    /// How many bytes of memory the event takes.
+    /// The memory of the event, in bytes.
     #[cfg(feature = "server")]
     pub(crate) fn memory(&self) -> usize {
         match &self.0 {

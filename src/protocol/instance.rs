@@ -1,9 +1,9 @@
-//! The instance of a process: what the uids of all its nodes have in common, and the advisory locks that show that it lives.
+//! The instance of a process: the common part of the uids of all its nodes, and the advisory locks that show its liveness.
 //!
-//! A uid is 16 hexadecimal digits, as that of a Node server: 10 of the instance, and 6 of the node. A process that
-//! listens holds one session advisory lock, whose key is the instance and a number that changes with every ping. So
-//! every node that reads `pg_locks` sees that the process lives, and sees a frozen process or a half-open connection by
-//! a number that stays.
+//! A uid has 16 hexadecimal digits, as in Node: 10 of the instance, and 6 of the node. A process that listens holds one
+//! session advisory lock. Its key is the instance and a number that changes with every ping. So every node that reads
+//! `pg_locks` sees that the process is alive, and detects a frozen process or a half-open connection by a number that does
+//! not change.
 
 use super::Uid;
 
@@ -16,7 +16,7 @@ const NODE_BITS: u32 = 64 - INSTANCE_BITS;
 /// The first 16 bits of each key: `pg`. It keeps the keys apart from those of applications.
 const MARKER: u64 = 0x7067;
 
-/// A process that hosts nodes: a random number.
+/// The random number of a process that hosts nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Instance(u64);
 
@@ -41,7 +41,7 @@ impl From<u64> for Instance {
 }
 
 impl Uid {
-    /// The instance that this is a node of, if it is a node of pgio. The uid of a Node server names one that does not exist.
+    /// The instance of a node of pgio. The uid of a Node server gives an instance that does not exist.
     pub fn instance(&self) -> Option<Instance> {
         let text = self.as_str();
         let is_hex = text.len() == 16 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
@@ -60,7 +60,7 @@ pub struct LivenessLock {
 }
 
 impl LivenessLock {
-    /// The first and the last key of any beat.
+    /// The first and the last key of all liveness locks.
     pub const KEYS: (i64, i64) =
         ((MARKER << 48).cast_signed(), ((MARKER << 48) | ((1 << 48) - 1)).cast_signed());
 
@@ -69,7 +69,7 @@ impl LivenessLock {
         ((MARKER << 48) | (self.instance.0 << 8) | u64::from(self.number)).cast_signed()
     }
 
-    /// Whose lock has that key; `None` for one of an application.
+    /// The lock that has this key; `None` for a lock of an application.
     pub fn of_key(key: i64) -> Option<Self> {
         let key = key.cast_unsigned();
         let instance = Instance::from(key >> 8);
@@ -80,10 +80,10 @@ impl LivenessLock {
 /// A snapshot of the liveness locks in `pg_locks`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LockSnapshot {
-    /// The locks that there are, in order. `None` where the server does not show them to this role.
-    pub beats: Option<Vec<LivenessLock>>,
-    /// Whether this process holds a lock that the others see.
-    pub holds: bool,
+    /// The locks, sorted. `None` if this role may not read `pg_locks`.
+    pub locks: Option<Vec<LivenessLock>>,
+    /// Whether this process holds a lock that other servers can see.
+    pub holds_lock: bool,
 }
 
 #[cfg(test)]
@@ -104,11 +104,11 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_beats() {
-        let beat = LivenessLock { instance: Instance::from(0xff_ffff_ffff), number: 255 };
-        assert_eq!(beat.key(), 0x7067_ffff_ffff_ffff);
-        assert_eq!(LivenessLock::of_key(beat.key()), Some(beat));
-        assert_eq!(LivenessLock::KEYS.1, beat.key());
+    fn keys_of_locks() {
+        let lock = LivenessLock { instance: Instance::from(0xff_ffff_ffff), number: 255 };
+        assert_eq!(lock.key(), 0x7067_ffff_ffff_ffff);
+        assert_eq!(LivenessLock::of_key(lock.key()), Some(lock));
+        assert_eq!(LivenessLock::KEYS.1, lock.key());
         let first = LivenessLock { instance: Instance::from(0), number: 0 };
         assert_eq!((LivenessLock::KEYS.0, LivenessLock::of_key(first.key())), (first.key(), Some(first)));
         for key in [0, -1, 1 << 48, i64::MAX, i64::MIN, 0x7068_0000_0000_0000] {

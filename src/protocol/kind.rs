@@ -38,9 +38,9 @@ macro_rules! kinds {
 }
 
 kinds! {
-    /// Sent by a node that starts; every other one answers with a heartbeat at once.
+    /// Sent by a node that starts. Every other node answers with a heartbeat at once.
     InitialHeartbeat = 1, "initial_heartbeat";
-    /// Says that a node is alive.
+    /// Shows that a node is alive.
     Heartbeat = 2, "heartbeat";
     /// An event for clients.
     Broadcast = 3, "broadcast";
@@ -50,7 +50,7 @@ kinds! {
     SocketsLeave = 5, "sockets_leave";
     /// Disconnects sockets.
     DisconnectSockets = 6, "disconnect_sockets";
-    /// Asks every node for its sockets.
+    /// Requests the sockets of every node.
     FetchSockets = 7, "fetch_sockets";
     /// One node's sockets.
     FetchSocketsResponse = 8, "fetch_sockets_response";
@@ -58,7 +58,7 @@ kinds! {
     ServerSideEmit = 9, "server_side_emit";
     /// One server's answer to such an event.
     ServerSideEmitResponse = 10, "server_side_emit_response";
-    /// How many clients of a node will acknowledge a broadcast.
+    /// The number of clients of a node that will acknowledge a broadcast.
     BroadcastClientCount = 11, "broadcast_client_count";
     /// One client's acknowledgement.
     BroadcastAck = 12, "broadcast_ack";
@@ -72,8 +72,8 @@ impl MessageKind {
         self as u8
     }
 
-    /// Whether a node looks for binary in a message of this kind, and sends it as an attachment where it finds some.
-    /// In all others a `Buffer` becomes JSON like any object.
+    /// Whether a node sends a message of this kind as an attachment if it contains binary. In other kinds a `Buffer`
+    /// becomes JSON like any object.
     pub(super) fn carries_binary(self) -> bool {
         matches!(
             self,

@@ -26,7 +26,7 @@ mod summary;
 #[cfg(feature = "cli")]
 mod template;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod value;
 mod wire;
 

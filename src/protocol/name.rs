@@ -1,4 +1,4 @@
-//! The names by which nodes and requests are known: random, 8 bytes in hex.
+//! The ids of nodes and requests: 8 random bytes in hex.
 
 use std::fmt;
 use std::sync::{Arc, LazyLock};
@@ -32,7 +32,7 @@ impl Uid {
         &*self.0 == EMITTER
     }
 
-    /// The uid as it travels.
+    /// The uid as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -49,7 +49,7 @@ impl RequestId {
         Self(random_hex().into())
     }
 
-    /// The id as it travels.
+    /// The id as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

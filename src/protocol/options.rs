@@ -1,4 +1,4 @@
-//! The sockets that a message is for, and how it is to be delivered.
+//! The target sockets of a message, and its delivery flags.
 
 use std::time::Duration;
 
@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Rooms;
 
-/// Which sockets a message is for: those in any of `rooms`, or all if it is empty, but those in any of `except`.
+/// The target sockets of a message: the sockets in any of `rooms`, or all sockets if it is empty, without those in any of
+/// `except`.
 ///
 /// A room is a name or a socket's id: in Node each socket is in a room that has its id as its name.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -57,7 +58,7 @@ fn add(list: &mut Vec<String>, rooms: impl Rooms) {
     }
 }
 
-/// How an event is to be delivered. A flag that is not set does not travel.
+/// The delivery flags of an event. A flag that is not set is not sent.
 ///
 /// ```
 /// use std::time::Duration;
@@ -77,7 +78,7 @@ pub struct Flags {
     /// Whether the transport should compress it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compress: Option<bool>,
-    /// How long clients have to acknowledge, in milliseconds. A fraction, which Node takes as well, is rounded up.
+    /// The timeout of acknowledgements, in milliseconds. A fraction, which Node also accepts, is rounded up.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "whole_millis")]
     pub timeout: Option<u64>,
     /// One acknowledgement is wanted, and its value alone.

@@ -8,7 +8,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 
 use super::{MessageKind, Namespace, Uid};
 
-/// As much as the start of a document says: a field that comes later, or makes no sense, is `None`.
+/// The fields in the start of a document. A field that comes later, or is invalid, is `None`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Summary {
     /// The sender.

@@ -1,4 +1,4 @@
-//! The text of broadcasts that differ in nothing but the event.
+//! A template for broadcasts that differ only in the event.
 
 use super::{Encoded, MAX_INLINE_BYTES, Message, json};
 use crate::{Error, Result};

@@ -15,7 +15,7 @@ pub const MAX_INLINE_BYTES: usize = 8000;
 /// brings it; the margin is for what surrounds it.
 pub const MAX_DOCUMENT_BYTES: usize = 0x3fff_ffff - 1024;
 
-/// A message, ready to go out.
+/// An encoded message.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Encoded {
     /// The text of the notification.

@@ -1,6 +1,6 @@
 //! The accept loop. It owns the listening socket and turns each TCP connection into HTTP requests.
 //!
-//! A connection first waits in the kernel: until it has sent something, and until a handshake may begin. Requests of
+//! A connection first waits in the kernel until it has sent its first bytes, and until a handshake may begin. Requests of
 //! operators do not wait.
 
 use std::future::Future;
@@ -27,12 +27,12 @@ use tokio_util::task::TaskTracker;
 use tower_service::Service;
 
 use super::addresses::AddressKey;
+use super::client_stream::{ClientStream, ClientStreams, ConnectionHandle, ConnectionPermit};
+use super::connection_slots::{ConnectionSlot, ConnectionSlots};
 use super::descriptors::{Availability, Descriptors};
 use super::first_bytes::{self, FirstRequest, INSPECTION_PATHS};
 use super::front::{Front, Link};
-use super::lane::{Lane, Place};
 use super::tls::TlsAcceptor;
-use super::wire::{ConnectionHandle, Standing, Wire, Wires};
 
 /// The deadline of the first byte of a connection, of a TLS handshake, and of the head of a request.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -49,8 +49,8 @@ pub(super) struct Acceptor {
     pub(super) front: Front,
     /// The pages for operators, unless another address has them.
     pub(super) inspection: Option<Router>,
-    pub(super) lane: Lane,
-    pub(super) wires: Wires,
+    pub(super) slots: ConnectionSlots,
+    pub(super) wires: ClientStreams,
     pub(super) descriptors: Descriptors,
     /// Cancelled at the start of a shutdown: no new connection is accepted, and no new request on the open ones.
     pub(super) closing: CancellationToken,
@@ -72,11 +72,11 @@ pub(super) async fn serve(listener: TcpListener, acceptor: Arc<Acceptor>) {
 
 /// Serves the pages for operators on an address of their own, without TLS.
 pub(super) async fn serve_admin(listener: TcpListener, app: Router, closing: CancellationToken) {
-    let lane = Lane::default();
+    let slots = ConnectionSlots::default();
     let inspector = Arc::new(Inspector { app, closing: closing.clone() });
     let serve_one = |stream, peer| {
-        let (inspector, place) = (inspector.clone(), lane.enter());
-        async move { inspector.serve(stream, peer, place, || StatusCode::NOT_FOUND).await }
+        let (inspector, slot) = (inspector.clone(), slots.acquire());
+        async move { inspector.serve(stream, peer, slot, || StatusCode::NOT_FOUND).await }
     };
     accept_all(listener, closing, serve_one).await;
 }
@@ -119,9 +119,9 @@ async fn pause_after(error: &io::Error) {
 /// What a new connection may do.
 enum Admission {
     /// Everything.
-    Open(Standing),
-    /// Ask for the pages for operators.
-    Inspect(Place),
+    Open(ConnectionPermit),
+    /// Requests to the pages for operators.
+    Inspect(ConnectionSlot),
     /// Nothing: it is closed.
     None,
 }
@@ -142,7 +142,7 @@ async fn serve_client(
     let admission = async {
         if descriptors != Availability::Enough {
             if acceptor.inspection.is_some() {
-                return Admission::Inspect(acceptor.lane.enter());
+                return Admission::Inspect(acceptor.slots.acquire());
             }
             acceptor.refuse_descriptors(peer);
             return Admission::None;
@@ -156,7 +156,7 @@ async fn serve_client(
         };
         let claim = match first {
             FirstRequest::Inspection if acceptor.inspection.is_some() => {
-                return Admission::Inspect(acceptor.lane.enter());
+                return Admission::Inspect(acceptor.slots.acquire());
             }
             FirstRequest::Session(sid) => {
                 acceptor.front.sessions.get(sid).and_then(|session| session.claim())
@@ -164,11 +164,11 @@ async fn serve_client(
             _ => None,
         };
         match claim {
-            Some(claim) => Admission::Open(Standing::Claim { _claim: claim }),
+            Some(claim) => Admission::Open(ConnectionPermit::SessionConnection { _claim: claim }),
             // The limit for handshakes holds for the addresses behind the proxy.
-            None if is_proxy => Admission::Open(Standing::None),
+            None if is_proxy => Admission::Open(ConnectionPermit::None),
             None => match acceptor.front.quotas.handshake(&address).await {
-                Ok(handshake) => Admission::Open(Standing::Handshake(handshake)),
+                Ok(handshake) => Admission::Open(ConnectionPermit::Handshake(handshake)),
                 Err(refused) => {
                     acceptor.front.count_refusal(refused, peer);
                     Admission::None
@@ -182,24 +182,24 @@ async fn serve_client(
     };
     // Boxed, so that a connection that waits takes little memory.
     match admission {
-        Admission::Open(standing) => Box::pin(handshake_tls(stream, peer, standing, &acceptor)).await,
-        Admission::Inspect(place) => Box::pin(inspect_tls(stream, peer, place, &acceptor)).await,
+        Admission::Open(permit) => Box::pin(handshake_tls(stream, peer, permit, &acceptor)).await,
+        Admission::Inspect(slot) => Box::pin(inspect_tls(stream, peer, slot, &acceptor)).await,
         Admission::None => {}
     }
 }
 
-async fn handshake_tls(stream: TcpStream, peer: SocketAddr, standing: Standing, acceptor: &Acceptor) {
+async fn handshake_tls(stream: TcpStream, peer: SocketAddr, permit: ConnectionPermit, acceptor: &Acceptor) {
     match &acceptor.tls {
-        None => serve_connection(stream, peer, false, standing, acceptor).await,
+        None => serve_connection(stream, peer, false, permit, acceptor).await,
         Some(tls) => {
             if let Some(stream) = accept_tls(tls, stream, peer).await {
-                serve_connection(stream, peer, true, standing, acceptor).await;
+                serve_connection(stream, peer, true, permit, acceptor).await;
             }
         }
     }
 }
 
-async fn inspect_tls(stream: TcpStream, peer: SocketAddr, place: Place, acceptor: &Acceptor) {
+async fn inspect_tls(stream: TcpStream, peer: SocketAddr, slot: ConnectionSlot, acceptor: &Acceptor) {
     let Some(app) = acceptor.inspection.clone() else { return };
     let inspector = Inspector { app, closing: acceptor.closing.clone() };
     let refuse = || {
@@ -207,14 +207,14 @@ async fn inspect_tls(stream: TcpStream, peer: SocketAddr, place: Place, acceptor
         StatusCode::SERVICE_UNAVAILABLE
     };
     match &acceptor.tls {
-        None => inspector.serve(stream, peer, place, refuse).await,
+        None => inspector.serve(stream, peer, slot, refuse).await,
         Some(tls) => {
             let stream = tokio::select! {
                 stream = accept_tls(tls, stream, peer) => stream,
-                () = place.lost() => None,
+                () = slot.evicted() => None,
             };
             if let Some(stream) = stream {
-                inspector.serve(stream, peer, place, refuse).await;
+                inspector.serve(stream, peer, slot, refuse).await;
             }
         }
     }
@@ -237,8 +237,13 @@ struct Inspector {
 
 impl Inspector {
     /// Answers one request. `refuse` says what to answer to a request for anything but the pages for operators.
-    async fn serve<S>(&self, stream: S, peer: SocketAddr, place: Place, refuse: impl Fn() -> StatusCode)
-    where
+    async fn serve<S>(
+        &self,
+        stream: S,
+        peer: SocketAddr,
+        slot: ConnectionSlot,
+        refuse: impl Fn() -> StatusCode,
+    ) where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let service = service_fn(|request: Request<Incoming>| {
@@ -267,7 +272,7 @@ impl Inspector {
                     }
                     return;
                 }
-                () = place.lost() => {
+                () = slot.evicted() => {
                     tracing::debug!(%peer, "evicted by a newer connection");
                     return;
                 }
@@ -293,13 +298,13 @@ async fn serve_connection<S>(
     stream: S,
     peer: SocketAddr,
     secure: bool,
-    standing: Standing,
+    permit: ConnectionPermit,
     acceptor: &Acceptor,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let handle = Arc::new(ConnectionHandle::new(peer, acceptor.abort_all.child_token(), standing));
-    let wire = Wire::new(stream, handle.clone(), acceptor.wires.clone(), acceptor.open.token());
+    let handle = Arc::new(ConnectionHandle::new(peer, acceptor.abort_all.child_token(), permit));
+    let wire = ClientStream::new(stream, handle.clone(), acceptor.wires.clone(), acceptor.open.token());
     let link = Link { handle, secure };
     let service = service_fn(|request: Request<Incoming>| {
         let link = link.clone();
@@ -322,8 +327,8 @@ impl Acceptor {
     fn refuse_descriptors(&self, peer: SocketAddr) {
         metrics::counter!("pgio_connections_refused_total", "reason" => "no_descriptors").increment(1);
         let message = "refusing new clients: too few file descriptors are left";
-        if let Some(held_back) = self.front.throttle.pass(message) {
-            tracing::warn!(%peer, held_back, "{message}");
+        if let Some(suppressed) = self.front.throttle.allow(message) {
+            tracing::warn!(%peer, suppressed, "{message}");
         }
     }
 }

@@ -29,7 +29,7 @@ pub(super) struct Account {
 /// Acknowledges one event.
 pub(super) struct AckSender<A: Adapter> {
     sender: Sender<A>,
-    /// Nothing if the client does not ask for an acknowledgement.
+    /// `None` if the client does not request an acknowledgement.
     waiting: Option<Waiting>,
 }
 
@@ -53,7 +53,7 @@ impl FromMessageParts<ClusterAdapter> for AckSender<ClusterAdapter> {
 }
 
 impl AckSender<ClusterAdapter> {
-    /// Sends an acknowledgement, if the client asked for one. Disconnects a client for which too much waits already.
+    /// Sends an acknowledgement, if the client requested one. Disconnects a client whose buffer is full (backpressure).
     pub(super) fn send<T: Serialize + ?Sized>(self, answer: &T) -> Result<(), SendError> {
         let Some(Waiting { socket, account }) = self.waiting else { return self.sender.send(answer) };
         if account.buffer.queue(size(answer)) {
@@ -82,7 +82,7 @@ fn size<T: Serialize + ?Sized>(answer: &T) -> usize {
         }
     }
     let mut count = Count(0);
-    // What cannot be written to here is not sent either, and the sender says why.
+    // A serialization error also fails the send, which reports it.
     if serde_json::to_writer(&mut count, answer).is_err() {
         return 0;
     }

@@ -10,8 +10,8 @@ use crate::Error;
 
 const X_FORWARDED_FOR: &str = "x-forwarded-for";
 
-/// What the limits for each address count by: an IPv4 address, or the first 64 bits of an IPv6 address, since a client of
-/// IPv6 has the rest of them to itself.
+/// The key of the limits for each address: an IPv4 address, or the first 64 bits of an IPv6 address, since one IPv6 client
+/// has a whole /64 network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct AddressKey(IpAddr);
 
@@ -75,7 +75,7 @@ impl FromStr for AddressRange {
     }
 }
 
-/// The proxies whose forwarding headers are believed.
+/// The trusted proxies, whose forwarding headers are used.
 #[derive(Debug, Clone, Default)]
 pub(super) struct TrustedProxies(Vec<AddressRange>);
 
@@ -96,7 +96,7 @@ impl TrustedProxies {
         }
         let mut client = peer;
         for hop in forwarded(headers).into_iter().rev() {
-            // Nothing before an address that cannot be read is known to be true.
+            // Addresses before an unreadable one cannot be trusted.
             let Some(address) = hop else { break };
             client = address;
             if !self.contains(address) {

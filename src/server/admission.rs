@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use super::ack::Account;
 use super::admin_ui::Departures;
-use super::auth::refusal_pace::RefusalPace;
+use super::auth::refusal_delay::RefusalDelay;
 use super::auth::{Admitted, Authentication, Credentials, Refusal};
 use super::client_buffers::ClientBuffers;
 use super::client_events::ClientEvents;
@@ -23,19 +23,19 @@ use super::expiry::Expiries;
 use super::front::Client;
 use super::reload::is_revoked;
 use super::{ClusterAdapter, ClusterIo, ClusterSocket};
-use crate::adapter::{Connection, PostgresAdapterCtr, SocketData, Visit};
+use crate::adapter::{AdmissionGuard, Connection, PostgresAdapterCtr, SocketData};
 
 /// How long a client waits for its namespace to listen to the other servers. After that it is connected all the same: while
 /// Postgres is unreachable, a server serves its own clients.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The longest reason for a refusal that a client is told, in bytes.
+/// The maximum length of the reason in a `connect_error`, in bytes.
 const MAX_REASON_BYTES: usize = 100;
 
 /// Decides which clients may connect.
 pub(super) struct AdmissionControl {
     pub(super) authentication: Authentication,
-    pub(super) refusal_pace: RefusalPace,
+    pub(super) refusal_delay: RefusalDelay,
     /// `None` if clients stay connected when their token expires or is no longer listed.
     pub(super) expiries: Option<Expiries>,
     pub(super) max_namespaces_per_client: usize,
@@ -46,7 +46,7 @@ pub(super) struct AdmissionControl {
     pub(super) departures: Arc<Departures>,
 }
 
-/// The connect handler that socketioxide calls for each client of a namespace. `is_hosted` tells the names that are hosted.
+/// The connect handler that socketioxide calls for each client of a namespace. `is_hosted` checks whether a name is hosted.
 pub(super) fn handler(
     admission_control: Arc<AdmissionControl>,
     is_hosted: impl Fn(&str) -> bool + Clone + Send + Sync + 'static,
@@ -68,8 +68,8 @@ pub(super) fn handler(
 }
 
 impl AdmissionControl {
-    /// Does everything that must happen before the client is told that it is connected. Nothing of a namespace reaches
-    /// the other servers before its first client is admitted.
+    /// Does all steps before the client gets its connect packet. A namespace publishes nothing to other servers before its
+    /// first client is admitted.
     async fn admit(
         self: Arc<Self>,
         socket: &ClusterSocket,
@@ -77,19 +77,19 @@ impl AdmissionControl {
         is_hosted: bool,
         credentials: Option<Credentials>,
     ) -> Result<(), Refusal> {
-        let visit = self.adapter.visit(socket.ns());
+        let visit = self.adapter.admission_guard(socket.ns());
         let outcome = match is_hosted {
-            true => self.judge(socket, credentials).await,
+            true => self.authorize(socket, credentials).await,
             false => Err(Refusal::UnknownNamespace),
         };
         match outcome {
             Ok((admitted, slot)) => {
-                self.welcome(socket, admitted, slot);
+                self.set_up_client(socket, admitted, slot);
                 Ok(())
             }
             Err(refusal) => {
-                self.note_refusal(socket, io, visit, &refusal);
-                self.slow_down(socket, &refusal).await;
+                self.record_refusal(socket, io, visit, &refusal);
+                self.delay_refusal(socket, &refusal).await;
                 Err(refusal)
             }
         }
@@ -99,13 +99,13 @@ impl AdmissionControl {
     fn check_connected(&self, socket: ClusterSocket, io: &ClusterIo) {
         if is_deleted(&socket, io) {
             // The client reconnects to a new namespace.
-            self.disconnector.disconnect_stranded(&socket);
+            self.disconnector.disconnect_orphaned(&socket);
         } else if is_revoked(&socket, &self.authentication) {
-            self.disconnector.expel(socket, Reason::Revoked);
+            self.disconnector.disconnect_revoked(socket, Reason::Revoked);
         }
     }
 
-    async fn judge(
+    async fn authorize(
         &self,
         socket: &ClusterSocket,
         credentials: Option<Credentials>,
@@ -118,9 +118,15 @@ impl AdmissionControl {
         Ok((admitted, slot.admit()))
     }
 
-    /// Counts a refusal, deletes a namespace that only refused clients have asked for, and disconnects a client with
-    /// too many refusals.
-    fn note_refusal(&self, socket: &ClusterSocket, io: &ClusterIo, visit: Visit, refusal: &Refusal) {
+    /// Counts a refusal, deletes a namespace that only refused clients have requested, and disconnects a client with too
+    /// many refusals.
+    fn record_refusal(
+        &self,
+        socket: &ClusterSocket,
+        io: &ClusterIo,
+        visit: AdmissionGuard,
+        refusal: &Refusal,
+    ) {
         metrics::counter!("pgio_connections_refused_total", "reason" => refusal.reason()).increment(1);
         if visit.end_refused() {
             io.delete_ns(socket.ns());
@@ -135,19 +141,19 @@ impl AdmissionControl {
         }
     }
 
-    /// Lets a client that may be guessing tokens wait for its refusal.
-    async fn slow_down(&self, socket: &ClusterSocket, refusal: &Refusal) {
+    /// Delays the refusal of a client that may be guessing tokens (brute force).
+    async fn delay_refusal(&self, socket: &ClusterSocket, refusal: &Refusal) {
         let Some(connection) = socket.req_parts().extensions.get::<Connection>() else { return };
         if !refusal.may_be_a_guess() {
             return;
         }
-        match self.refusal_pace.delay(connection.peer.ip()) {
+        match self.refusal_delay.delay(connection.peer.ip()) {
             Some(delay) => sleep(delay).await,
             None => self.disconnector.disconnect_socket(socket, Reason::RefusedTooOften),
         }
     }
 
-    fn welcome(&self, socket: &ClusterSocket, admitted: Admitted, slot: NamespaceSlot) {
+    fn set_up_client(&self, socket: &ClusterSocket, admitted: Admitted, slot: NamespaceSlot) {
         self.account(socket, slot);
         let disconnector = self.disconnector.clone();
         if let Some(expiries) = &self.expiries {
@@ -176,7 +182,7 @@ impl AdmissionControl {
         );
     }
 
-    /// Accounts for what waits for the client, as long as it has a socket.
+    /// Counts the queued bytes of the client while it has a socket.
     fn account(&self, socket: &ClusterSocket, slot: NamespaceSlot) {
         let buffer = self.buffers.of(socket.id);
         if socket.transport_type() == TransportType::Websocket
@@ -223,7 +229,7 @@ fn is_deleted(socket: &ClusterSocket, io: &ClusterIo) -> bool {
     io.of(socket.ns()).is_none_or(|nsp| nsp.get_socket(socket.id).is_none())
 }
 
-/// The start of a reason, since what a client is told may quote what it has sent.
+/// Truncates a reason, since it may quote input of the client.
 pub(super) fn shorten(reason: &str) -> &str {
     &reason[..reason.floor_char_boundary(MAX_REASON_BYTES)]
 }

@@ -18,12 +18,12 @@ pub enum Answers {
 impl Answers {
     pub(super) fn install(self, adapter: &PostgresAdapterCtr) {
         match self {
-            Self::Identity => adapter.answer_with(|uid| {
+            Self::Identity => adapter.set_default_answer(|uid| {
                 let version = Value::from(env!("CARGO_PKG_VERSION"));
                 let identity = [("node".into(), Value::from(uid.to_string())), ("pgio".into(), version)];
                 Some(Value::Object(Object::from(identity)))
             }),
-            Self::Value(value) => adapter.answer_with(move |_| Some(value.clone())),
+            Self::Value(value) => adapter.set_default_answer(move |_| Some(value.clone())),
             Self::None => {}
         }
     }

@@ -22,7 +22,7 @@ struct Entry {
     buffer: Weak<ClientBuffer>,
 }
 
-/// What waits for one client. Its sockets and its connection share it.
+/// The queued bytes of one client, which its sockets and its connection share.
 pub(super) struct ClientBuffer {
     sid: Sid,
     limit: usize,
@@ -36,7 +36,7 @@ impl ClientBuffers {
         Arc::new(Self { limit, clients: Mutex::default() })
     }
 
-    /// The buffer of a client, a new one where there is none.
+    /// The buffer of a client, created if it does not exist.
     pub(super) fn of(self: &Arc<Self>, sid: Sid) -> Arc<ClientBuffer> {
         let mut clients = self.clients();
         if let Some(buffer) = clients.get(&sid).and_then(|entry| entry.buffer.upgrade()) {
@@ -53,7 +53,7 @@ impl ClientBuffers {
         buffer
     }
 
-    /// Adds a packet to the buffers of clients. Returns the clients for which more than the limit waited already.
+    /// Adds a packet to the buffers of clients. Returns the clients that were already over the limit.
     pub(super) fn queue(&self, sids: &[Sid], bytes: usize) -> Vec<Sid> {
         let clients = self.clients();
         let is_over = |sid: &&Sid| {
@@ -76,7 +76,7 @@ impl ClientBuffers {
 }
 
 impl ClientBuffer {
-    /// Adds a packet. True if more than the limit waited already.
+    /// Adds a packet. Returns true if the client was already over the limit.
     pub(super) fn queue(&self, bytes: usize) -> bool {
         self.waiting.fetch_add(bytes, Ordering::Relaxed) > self.limit
     }

@@ -1,7 +1,7 @@
 //! The events that clients emit: rooms to join and leave, and events to relay.
 //!
-//! An event and its acknowledgement go in; a change of rooms, an event for the relay queue or a refusal comes out. A
-//! client that emits faster than it may is refused, then disconnected.
+//! In: an event with its acknowledgement. Out: a change of rooms, an event for the relay queue, or a refusal. Events above
+//! the rate limit are refused, and then the client is disconnected.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -16,8 +16,8 @@ use socketioxide_core::adapter::Room;
 use super::ack::AckSender;
 use super::admission::{shorten, usage_of};
 use super::disconnect::{Disconnector, Reason};
-use super::rate::{Pace, RateLimits};
-use super::relay::{RelayQueue, RelayedEvent, TooMany};
+use super::rate::{RateLimits, RateStatus};
+use super::relay::{QueueFull, RelayQueue, RelayedEvent};
 use super::rules::{ClientRules, NotAllowed, Relay};
 use super::{ClusterAdapter, ClusterIo, ClusterSocket};
 use crate::Error;
@@ -30,7 +30,7 @@ const MAX_ROOM_BYTES: usize = 256;
 /// Handles the events of clients.
 pub(super) struct ClientEvents {
     pub(super) rules: ClientRules,
-    /// How many rooms a client may join by itself.
+    /// The maximum number of rooms that a client may join itself.
     pub(super) max_rooms: usize,
     pub(super) rates: RateLimits,
     pub(super) relay_queue: RelayQueue,
@@ -50,7 +50,7 @@ impl ClientEvents {
     ) {
         metrics::counter!("pgio_events_received_total").increment(1);
         let pace = usage_of(&socket).emitted(&self.rates, event.bytes());
-        let Some(ack) = self.keep_pace(pace, &socket, ack) else { return };
+        let Some(ack) = self.check_rate(pace, &socket, ack) else { return };
         match name {
             _ if !event.is_strict() => self.refuse_malformed(&socket),
             "join" => self.change_rooms(Change::Join, &socket, io, event, ack),
@@ -59,25 +59,25 @@ impl ClientEvents {
         }
     }
 
-    /// Refuses an event of a client that emits faster than it may. Returns the acknowledgement of an event that may go on.
-    fn keep_pace(
+    /// Refuses an event above the rate limit. Returns the acknowledgement of an event within it.
+    fn check_rate(
         &self,
-        pace: Pace,
+        pace: RateStatus,
         socket: &ClusterSocket,
         ack: AckSender<ClusterAdapter>,
     ) -> Option<AckSender<ClusterAdapter>> {
         match pace {
-            Pace::Kept => return Some(ack),
-            Pace::Exceeded => {
+            RateStatus::Within => return Some(ack),
+            RateStatus::Exceeded => {
                 metrics::counter!("pgio_events_refused_total").increment(1);
                 refuse(socket, ack, "rate limit exceeded: too many events");
             }
-            Pace::Ignored => self.disconnector.disconnect_socket(socket, Reason::TooFast),
+            RateStatus::Flooding => self.disconnector.disconnect_socket(socket, Reason::TooFast),
         }
         None
     }
 
-    /// Disconnects a client whose packet socket.io-parser would read in another way.
+    /// Disconnects a client whose packet socket.io-parser would parse differently.
     fn refuse_malformed(&self, socket: &ClusterSocket) {
         metrics::counter!("pgio_events_refused_total").increment(1);
         self.disconnector.disconnect_socket(socket, Reason::Malformed);
@@ -113,7 +113,7 @@ impl ClientEvents {
         }
     }
 
-    /// Bounds the rooms of a client, and with them the acknowledgement, which lists them.
+    /// Checks the bound of the rooms of a client, which also bounds the acknowledgement that lists them.
     fn allow_more(&self, change: Change, rooms: &[String], socket: &ClusterSocket) -> Result<(), String> {
         if matches!(change, Change::Leave) {
             return Ok(());
@@ -170,14 +170,14 @@ impl ClientEvents {
             Ok(event) => event,
             Err(error) => return refused(&socket, ack, error),
         };
-        // Its rooms travel with it.
+        // The event carries its rooms.
         let room_bytes = rooms.iter().map(|room| room.len()).sum();
         let pace = usage_of(&socket).caused(&self.rates, room_bytes);
-        let Some(ack) = self.keep_pace(pace, &socket, ack) else { return };
+        let Some(ack) = self.check_rate(pace, &socket, ack) else { return };
         let bytes = bytes.max(event.memory()) + room_bytes;
         let permit = match self.relay_queue.reserve(&socket, bytes) {
             Ok(permit) => permit,
-            Err(TooMany) => return self.disconnector.disconnect_socket(&socket, Reason::TooFast),
+            Err(QueueFull) => return self.disconnector.disconnect_socket(&socket, Reason::TooFast),
         };
         match self.adapter.relay(socket.ns(), socket.id, rooms, event) {
             Ok(onward) => self.relay_queue.put(RelayedEvent { sender: socket, onward, ack, permit }),

@@ -1,7 +1,7 @@
-//! What one client uses of the server: the namespaces that it has joined, how often it was refused, and what it emits a second.
+//! The resource usage of one client: the namespaces that it has joined, its refusals, and the rate of its events.
 //!
-//! A client is an Engine.IO session. The request that opens the session carries the account, so the account lives as long as
-//! the session, whatever sockets come and go.
+//! A client is an Engine.IO session. The request that opens the session carries the account, so the account lives as long
+//! as the session, independently of its sockets.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::namespace_gc::EMPTY_FOR;
-use super::rate::{Meter, Pace, RateLimits};
+use super::rate::{Meter, RateLimits, RateStatus};
 
-/// How long a namespace that a client has left counts for it: as long as it may still be there.
-const LINGERS: Duration = EMPTY_FOR.saturating_mul(2);
+/// How long a namespace still counts for a client that has left it: until the garbage collection has deleted it.
+const LEFT_COUNTS_FOR: Duration = EMPTY_FOR.saturating_mul(2);
 
-/// How often a client may be refused, at least, before it is disconnected.
+/// The minimum number of refusals before a client is disconnected.
 const MIN_REFUSALS: usize = 100;
 
 /// The account of one client.
@@ -41,11 +41,11 @@ struct Emitted {
 /// How often a client was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusals {
-    /// As often as it may be.
+    /// Within the limit.
     Few,
-    /// Once more than that, so it has to be disconnected.
+    /// The first refusal beyond the limit, so the client has to be disconnected.
     TooMany,
-    /// Even more often.
+    /// Further beyond the limit.
     More,
 }
 
@@ -56,7 +56,7 @@ pub(super) struct NamespaceSlot {
 }
 
 impl ClientUsage {
-    /// The client asks for one more namespace. `None` if it has joined `max` already, or has left them only just now.
+    /// Counts one more namespace of the client. `None` if it has joined `max` namespaces, or left them only recently.
     pub(super) fn join_namespace(self: &Arc<Self>, max: usize) -> Option<NamespaceSlot> {
         let mut joined = self.joined();
         joined.forget(Instant::now());
@@ -78,16 +78,16 @@ impl ClientUsage {
         }
     }
 
-    /// The client has emitted an event of so many bytes.
-    pub(super) fn emitted(&self, limits: &RateLimits, bytes: usize) -> Pace {
+    /// Counts an event of `bytes` against the rate limits.
+    pub(super) fn emitted(&self, limits: &RateLimits, bytes: usize) -> RateStatus {
         let now = Instant::now();
         let mut emitted = self.emitted.lock().unwrap_or_else(PoisonError::into_inner);
         let events = emitted.events.add(now, 1.0, limits.events);
         events.max(emitted.bytes.add(now, bytes as f64, limits.bytes))
     }
 
-    /// An event of the client takes so many bytes besides its own on its way to the other servers.
-    pub(super) fn caused(&self, limits: &RateLimits, bytes: usize) -> Pace {
+    /// Counts additional bytes that an event needs on its way to other servers.
+    pub(super) fn caused(&self, limits: &RateLimits, bytes: usize) -> RateStatus {
         let mut emitted = self.emitted.lock().unwrap_or_else(PoisonError::into_inner);
         emitted.bytes.add(Instant::now(), bytes as f64, limits.bytes)
     }
@@ -99,14 +99,14 @@ impl ClientUsage {
 
 impl Joined {
     fn forget(&mut self, now: Instant) {
-        while self.left.front().is_some_and(|left| now.duration_since(*left) > LINGERS) {
+        while self.left.front().is_some_and(|left| now.duration_since(*left) > LEFT_COUNTS_FOR) {
             self.left.pop_front();
         }
     }
 }
 
 impl NamespaceSlot {
-    /// The client is admitted, so the namespace may outlive it for a while.
+    /// The client is admitted, so the namespace may exist for a while after it leaves.
     pub(super) fn admit(mut self) -> Self {
         self.is_admitted = true;
         self
@@ -136,7 +136,7 @@ mod tests {
         assert!(usage.join_namespace(2).is_none());
         drop((first, second));
         assert!(usage.join_namespace(2).is_none());
-        usage.joined().forget(Instant::now() + LINGERS + Duration::from_secs(1));
+        usage.joined().forget(Instant::now() + LEFT_COUNTS_FOR + Duration::from_secs(1));
         assert!(usage.join_namespace(2).is_some());
     }
 

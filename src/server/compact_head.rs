@@ -6,9 +6,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
 /// The headers of the websocket handshake, which tell nothing about the client.
 const OF_HANDSHAKE: &str = "sec-websocket-";
 
-/// Copies URI and headers. socketioxide keeps the head of a client's first request for as long as the client is connected, and
-/// each header would keep the whole read buffer of the connection (8 KiB) in memory. The copies share one allocation. A header
-/// takes 104 bytes of the map, so those of the websocket handshake are left out.
+/// Copies URI and headers. socketioxide keeps the head of a client's first request for as long as the client is connected,
+/// and each header would keep the whole read buffer of the connection (8 KiB) in memory. The copies share one allocation. A
+/// header takes 104 bytes of the map, so those of the websocket handshake are left out.
 pub(super) fn copy_out_of_buffer<B>(request: &mut Request<B>) {
     let is_kept = |(name, _): &(&HeaderName, &HeaderValue)| !name.as_str().starts_with(OF_HANDSHAKE);
     let kept: Vec<_> = request.headers().iter().filter(is_kept).collect();

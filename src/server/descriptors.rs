@@ -1,8 +1,8 @@
-//! File descriptors: clients may not use up all of them, since the server needs some to reconnect to Postgres.
+//! The limit of file descriptors: some are reserved, since the server needs them to reconnect to Postgres.
 
 use tokio::net::TcpStream;
 
-/// How many descriptors are kept for everything but clients, where the limit allows that many.
+/// The number of descriptors that are reserved for everything but clients, if the limit allows it.
 const RESERVE: u64 = 64;
 
 /// Whether file descriptors are left for a new connection.

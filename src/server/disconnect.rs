@@ -13,18 +13,18 @@ use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 use tower_service::Service;
 
+use super::client_stream::ConnectionHandle;
 use super::front::Client;
-use super::wire::ConnectionHandle;
 use super::{ClusterIo, ClusterSocket};
 use crate::adapter::Sid;
 
-/// How many polling sessions may wait to be closed. One that does not fit is tried again with the next reason to close it.
+/// The bound of the queue of polling sessions to close. A session that does not fit is queued again with the next reason.
 const POLLING_QUEUE: usize = 4096;
 
 /// Why the server disconnects a client.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Reason {
-    /// The client does not read as fast as the server sends.
+    /// Backpressure: the client does not read as fast as the server sends.
     TooSlow,
     /// The client emits faster than the cluster accepts.
     TooFast,
@@ -34,11 +34,11 @@ pub(super) enum Reason {
     NamespaceGone,
     /// The client connected to a namespace while another client was creating the namespace.
     NamespaceCreated,
-    /// The client asks for more namespaces than it may, or for one whose name is too long.
+    /// The client requests too many namespaces, or one with a too long name.
     TooManyNamespaces,
-    /// The client asks for namespaces again and again although it is refused.
+    /// The client keeps requesting namespaces although it is refused.
     RefusedTooOften,
-    /// A message or an event of the client was not completed in time, or found no room.
+    /// A message or an event of the client was not completed in time, or exceeded the memory quota.
     Incomplete,
     /// The token of the client has expired.
     Expired,
@@ -64,7 +64,7 @@ impl Reason {
     }
 }
 
-/// Marks a socket that is being disconnected, so that this happens once.
+/// Marks a socket that is being disconnected, so that it is disconnected only once.
 #[derive(Clone)]
 struct Disconnecting;
 
@@ -85,7 +85,7 @@ struct PollingSession {
     sid: Sid,
     /// Its socket in a namespace that was deleted. socketioxide does not find it there when the session closes, and the two
     /// would keep each other alive.
-    stranded: Option<ClusterSocket>,
+    orphaned: Option<ClusterSocket>,
 }
 
 /// Makes a disconnector, and the task that closes the sessions of clients that poll.
@@ -104,12 +104,12 @@ impl Disconnector {
 
     /// Disconnects a socket.
     pub(super) fn disconnect_socket(&self, socket: &ClusterSocket, reason: Reason) {
-        self.cut_off(socket, reason, None);
+        self.close_connection(socket, reason, None);
     }
 
-    /// Disconnects a socket that may no longer be connected. The client is told, as after `socket.disconnect()` in
-    /// Node, and does not reconnect with the same token by itself.
-    pub(super) fn expel(&self, socket: ClusterSocket, reason: Reason) {
+    /// Disconnects a socket whose token is no longer valid. The client gets a disconnect packet, as after
+    /// `socket.disconnect()` in Node, so it does not reconnect automatically with the same token.
+    pub(super) fn disconnect_revoked(&self, socket: ClusterSocket, reason: Reason) {
         let label = reason.label();
         metrics::counter!("pgio_clients_cut_off_total", "reason" => label).increment(1);
         tracing::info!(sid = %socket.id, nsp = socket.ns(), reason = label, "disconnecting a client whose token is no longer valid");
@@ -119,16 +119,21 @@ impl Disconnector {
         }
     }
 
-    /// Disconnects a socket whose namespace was deleted, and takes it out of there. The client reconnects by itself, as it is
-    /// not sent a disconnect packet.
-    pub(super) fn disconnect_stranded(&self, socket: &ClusterSocket) {
-        if !self.cut_off(socket, Reason::NamespaceGone, Some(socket.clone())) {
+    /// Disconnects a socket whose namespace was deleted, and removes it from the namespace. The client gets no disconnect
+    /// packet, so it reconnects automatically.
+    pub(super) fn disconnect_orphaned(&self, socket: &ClusterSocket) {
+        if !self.close_connection(socket, Reason::NamespaceGone, Some(socket.clone())) {
             leave_namespace(socket);
         }
     }
 
     /// Returns whether another task removes a stranded socket from its namespace.
-    fn cut_off(&self, socket: &ClusterSocket, reason: Reason, stranded: Option<ClusterSocket>) -> bool {
+    fn close_connection(
+        &self,
+        socket: &ClusterSocket,
+        reason: Reason,
+        orphaned: Option<ClusterSocket>,
+    ) -> bool {
         if socket.extensions.insert(Disconnecting).is_some() {
             return false;
         }
@@ -148,7 +153,7 @@ impl Disconnector {
                 first.inspect(|handle| handle.abort.cancel());
             }
             TransportType::Polling => {
-                let is_queued = self.queue(PollingSession { sid: socket.id, stranded });
+                let is_queued = self.queue(PollingSession { sid: socket.id, orphaned });
                 if !is_queued {
                     socket.extensions.remove::<Disconnecting>();
                 }
@@ -158,7 +163,7 @@ impl Disconnector {
         false
     }
 
-    /// Ends a session that was opened by polling, whatever sockets it has.
+    /// Ends a polling session with all its sockets.
     pub(super) fn disconnect_session(&self, sid: Sid, peer: SocketAddr, reason: Reason) {
         metrics::counter!("pgio_clients_cut_off_total", "reason" => reason.label()).increment(1);
         tracing::warn!(%sid, address = %peer.ip(), reason = reason.label(), "disconnecting a client");
@@ -179,7 +184,7 @@ impl Disconnector {
     /// Closes a polling session. Its connections may belong to a proxy and carry other clients, so only the session is
     /// closed.
     pub(super) fn close_polling(&self, sid: Sid) -> bool {
-        self.queue(PollingSession { sid, stranded: None })
+        self.queue(PollingSession { sid, orphaned: None })
     }
 
     fn queue(&self, session: PollingSession) -> bool {
@@ -191,15 +196,15 @@ impl PollingDisconnector {
     /// Starts the task; dropping the handle ends it.
     pub(super) fn start(mut self, closer: SessionCloser) -> AbortOnDropHandle<()> {
         AbortOnDropHandle::new(tokio::spawn(async move {
-            while let Some(PollingSession { sid, stranded }) = self.sessions.recv().await {
+            while let Some(PollingSession { sid, orphaned }) = self.sessions.recv().await {
                 closer.close(sid).await;
-                stranded.as_ref().inspect(|socket| leave_namespace(socket));
+                orphaned.as_ref().inspect(|socket| leave_namespace(socket));
             }
         }))
     }
 }
 
-/// Takes a socket out of its namespace. Its connection is closed or is being closed, so that no disconnect packet is sent.
+/// Removes a socket from its namespace. Its connection is closed or closing, so no disconnect packet is sent.
 fn leave_namespace(socket: &ClusterSocket) {
     if let Err(error) = socket.clone().disconnect() {
         tracing::debug!(%error, sid = %socket.id, "cannot remove a socket from a deleted namespace");

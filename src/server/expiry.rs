@@ -1,6 +1,7 @@
 //! Disconnects clients when their token expires.
 //!
-//! Owns the expiry of each socket, in order; one task waits for the first. A socket that leaves takes its entry along.
+//! Owns the expiry of each socket, in order. One task waits for the first. The entry of a socket is dropped with the
+//! socket.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -15,7 +16,7 @@ use super::disconnect::{Disconnector, Reason};
 use super::shared_io::SharedIo;
 use crate::adapter::Sid;
 
-/// The longest wait between two reads of the clock, which an administrator may set.
+/// The longest wait between two reads of the system clock, which an administrator may change.
 const MAX_WAIT: Duration = Duration::from_secs(30);
 
 /// The expiries of the sockets. Cheap to clone.
@@ -89,10 +90,10 @@ impl Expiries {
                         socket.extensions.get::<Expiry>().is_some_and(|e| e.0.key == key)
                     };
                     if let Some(socket) = socket.filter(is_own) {
-                        disconnector.expel(socket, Reason::Expired);
+                        disconnector.disconnect_revoked(socket, Reason::Expired);
                     }
                 }
-                // After a wait or a change; which of them does not matter.
+                // Woken by the timeout or by a change; both are handled alike.
                 timeout(next.min(MAX_WAIT), self.0.changed.notified()).await.ok();
             }
         }))

@@ -1,29 +1,29 @@
-//! What a new connection asks for, from the first bytes that it sends. They stay in the kernel: a connection takes no memory
-//! for a request before there is room for it.
+//! Peeks at the first bytes of a new connection to see what it requests. The bytes stay in the kernel, so a waiting
+//! connection takes no memory for its request.
 
 use tokio::io;
 use tokio::net::TcpStream;
 
 use super::sessions;
 
-/// How much of a request is looked at.
+/// The number of bytes that are peeked at.
 const BYTES: usize = 512;
 
 /// The paths that operators ask for.
 pub(super) const INSPECTION_PATHS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
-/// What a connection asks for first.
+/// The first request of a connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum FirstRequest {
     /// A page for operators.
     Inspection,
-    /// Something of a session with this secret id.
+    /// A request of the session with this secret id.
     Session(crate::adapter::Sid),
-    /// Anything else, or what cannot be told yet.
+    /// Any other request, or an incomplete one.
     Other,
 }
 
-/// Waits for the first bytes, and looks at them. Nothing if the client closes the connection.
+/// Waits for the first bytes, and peeks at them. `None` if the client closes the connection.
 pub(super) async fn peek(stream: &TcpStream) -> io::Result<Option<FirstRequest>> {
     let mut bytes = [0; BYTES];
     let count = stream.peek(&mut bytes).await?;
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_connection_asks_for() {
+    fn the_first_request_of_a_connection_is_classified() {
         let of = |text: &str| first_request(text.as_bytes());
         for text in
             ["GET /healthz HTTP/1.1\r\nhost: a\r\n", "HEAD /readyz?x=1 HTTP/1.0", "GET /metrics HTTP/1.1\r\n"]

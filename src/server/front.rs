@@ -1,5 +1,5 @@
-//! Decides about each HTTP request before it reaches socketioxide: which connections and sessions it may use, and how much
-//! memory.
+//! The front controller: checks each HTTP request before it reaches socketioxide. It enforces the limits of connections,
+//! sessions and memory.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,6 +20,7 @@ use tower_service::Service;
 
 use super::addresses::{AddressKey, TrustedProxies};
 use super::client_buffers::ClientBuffers;
+use super::client_stream::{ConnectionHandle, UNADMITTED_BYTES};
 use super::compact_head;
 use super::disconnect::{Disconnector, Reason, UpgradedConnections};
 use super::origins::OriginRule;
@@ -28,13 +29,12 @@ use super::quotas::{Address, BodyCount, Quotas, Refused};
 use super::sessions::{self, Session, Sessions};
 use super::throttle::Throttle;
 use super::websocket::{MESSAGE_TIMEOUT, Websocket};
-use super::wire::{ConnectionHandle, UNADMITTED_BYTES};
 use crate::adapter::{Connection, Sid};
 
 /// The deadline of a request's body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The response to a handshake by polling is shorter.
+/// The maximum size of a handshake response. Real ones are shorter.
 const OPEN_BYTES: usize = 4096;
 
 /// What all requests of a server share.
@@ -56,7 +56,7 @@ pub(super) struct Front {
     pub(super) throttle: Throttle,
     /// The largest body, in bytes.
     pub(super) max_payload: usize,
-    /// How much a client may post without a poll, in bytes.
+    /// The maximum bytes that a client may post without a poll.
     pub(super) client_buffer: usize,
 }
 
@@ -79,7 +79,7 @@ pub(super) struct Client {
     pub(super) session: Arc<Session>,
 }
 
-/// An answer of the front itself.
+/// A response of the front controller itself.
 type Refusal = Response;
 
 impl Front {
@@ -212,7 +212,7 @@ impl Front {
         }
     }
 
-    /// Waits until there is room for the event that a client posts in part. False if there is none for long.
+    /// Waits for quota for an incomplete event that a client posts. Returns false after a timeout.
     async fn make_room(
         &self,
         session: &Session,
@@ -289,7 +289,7 @@ impl Front {
         }
     }
 
-    /// Lets the packets of a poll count for the client until they are written to its connection.
+    /// Counts the packets of a poll for the client until they are written to its connection.
     async fn count_until_sent(&self, response: Response, public: Sid) -> Response {
         let (head, body) = response.into_parts();
         let Ok(data) = to_bytes(body, usize::MAX).await else {
@@ -310,21 +310,21 @@ impl Front {
     /// Tells of a refused client in the log and in a metric.
     pub(super) fn count_refusal(&self, refused: Refused, peer: SocketAddr) {
         metrics::counter!("pgio_connections_refused_total", "reason" => refused.reason()).increment(1);
-        if let Some(held_back) = self.throttle.pass(refused.reason()) {
-            tracing::warn!(%peer, reason = refused.reason(), held_back, "refusing clients");
+        if let Some(suppressed) = self.throttle.allow(refused.reason()) {
+            tracing::warn!(%peer, reason = refused.reason(), suppressed, "refusing clients");
         }
     }
 
     fn refuse_origin<B>(&self, request: &Request<B>) -> Response {
         metrics::counter!("pgio_connections_refused_total", "reason" => "origin").increment(1);
-        if let Some(held_back) = self.throttle.pass("origin") {
+        if let Some(suppressed) = self.throttle.allow("origin") {
             let short = |name| {
                 let value =
                     request.headers().get(name).map(|value| String::from_utf8_lossy(value.as_bytes()));
                 value.unwrap_or_default().chars().take(100).collect::<String>()
             };
             tracing::warn!(
-                origin = ?short(header::ORIGIN), host = ?short(header::HOST), allowed = %self.origins, held_back,
+                origin = ?short(header::ORIGIN), host = ?short(header::HOST), allowed = %self.origins, suppressed,
                 "origin check: refusing a page of another origin"
             );
         }
@@ -332,8 +332,8 @@ impl Front {
     }
 
     fn refuse_body(&self, code: StatusCode) -> Response {
-        if let Some(held_back) = self.throttle.pass(code.as_str()) {
-            tracing::info!(status = code.as_u16(), held_back, "refusing a request body");
+        if let Some(suppressed) = self.throttle.allow(code.as_str()) {
+            tracing::info!(status = code.as_u16(), suppressed, "refusing a request body");
         }
         let mut response = status(code);
         // The rest of the body is not read.
@@ -396,7 +396,7 @@ fn is_websocket<B>(request: &Request<B>) -> bool {
         && request.uri().query().is_some_and(|query| query.split('&').any(asks))
 }
 
-/// What Node answers for a session that it does not know.
+/// Node's response for an unknown session.
 fn unknown_session() -> Response {
     let mut response = status(StatusCode::BAD_REQUEST);
     *response.body_mut() = Body::from(r#"{"code":"1","message":"Session ID unknown"}"#);

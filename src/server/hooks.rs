@@ -1,18 +1,18 @@
-//! The hooks that the adapter calls, by which the server disconnects or refuses a client.
+//! The hooks that the adapter calls, with which the server disconnects or refuses a client.
 
 use std::sync::Arc;
 
 use super::client_buffers::ClientBuffers;
 use super::disconnect::{Disconnector, Reason};
+use super::pending_namespaces::TooMany;
 use super::readers::Readers;
 use super::shared_io::SharedIo;
-use super::undecided::TooMany;
 use crate::adapter::{PostgresAdapterCtr, Refused};
 
-/// The longest name of a namespace that a client is answered about. A namespace that can be used is far shorter.
+/// The maximum length of a namespace's name in a request. A request with a longer name gets no answer.
 const MAX_NAMESPACE_BYTES: usize = 256;
 
-/// Disconnects clients that do not read as fast as the server sends.
+/// Disconnects slow clients (backpressure).
 pub(super) fn disconnect_slow_clients(
     adapter: &PostgresAdapterCtr,
     io: &SharedIo,
@@ -36,7 +36,7 @@ pub(super) fn disconnect_slow_clients(
     });
 }
 
-/// Disconnects clients whose connect request is not answered, so that they connect again at once.
+/// Disconnects clients whose connect request was dropped, so that they reconnect at once.
 pub(super) fn disconnect_dropped_connects(
     adapter: &PostgresAdapterCtr,
     readers: Arc<Readers>,
@@ -48,8 +48,8 @@ pub(super) fn disconnect_dropped_connects(
     });
 }
 
-/// Closes the connections that ask for many namespaces at once, or for one with a very long name.
-pub(super) fn limit_undecided(
+/// Closes connections that request too many namespaces at once, or one with a very long name.
+pub(super) fn limit_pending_namespaces(
     adapter: &PostgresAdapterCtr,
     max: usize,
     readers: Arc<Readers>,
@@ -61,8 +61,8 @@ pub(super) fn limit_undecided(
             return Err(Refused);
         };
         let max = if nsp.len() > MAX_NAMESPACE_BYTES { 0 } else { max };
-        match handle.undecided.add(max) {
-            Ok(undecided) => Ok(Box::new(undecided)),
+        match handle.pending_namespaces.add(max) {
+            Ok(pending_namespaces) => Ok(Box::new(pending_namespaces)),
             Err(TooMany { is_first }) => {
                 if is_first {
                     disconnector.disconnect_connection(&handle, Reason::TooManyNamespaces);

@@ -1,7 +1,7 @@
 //! The progress of a client's event with attachments.
 //!
-//! socketioxide keeps such an event until its last attachment has come. Messages go in, and how many bytes it keeps
-//! comes out.
+//! socketioxide keeps such an event in memory until its last attachment has arrived. In: messages. Out: the number of bytes
+//! that it keeps.
 
 /// The longest start of a text that matters: `451234-`.
 pub(super) const START_BYTES: usize = 8;
@@ -9,7 +9,7 @@ pub(super) const START_BYTES: usize = 8;
 /// The event of a client that waits for attachments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct IncomingEvent {
-    /// How many attachments are missing.
+    /// The number of missing attachments.
     missing: u64,
     /// The bytes that have come.
     held: u64,

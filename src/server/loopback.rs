@@ -59,7 +59,7 @@ impl LoopbackHealth {
 /// Probes for as long as this future is polled.
 pub(super) async fn measure(cluster: Cluster, health: &LoopbackHealth) -> Result<()> {
     let gauge = metrics::gauge!("pgio_lag_seconds");
-    let mut echo = LoopbackProbe::listen(&cluster).await?;
+    let mut probe = LoopbackProbe::listen(&cluster).await?;
     let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut missing_since = None;
@@ -67,22 +67,22 @@ pub(super) async fn measure(cluster: Cluster, health: &LoopbackHealth) -> Result
     loop {
         ticks.tick().await;
         let since = *missing_since.get_or_insert_with(Instant::now);
-        let outcome = echo.check(INTERVAL).await;
+        let outcome = probe.check(INTERVAL).await;
         silences = if outcome == ProbeOutcome::NotDelivered { silences + 1 } else { 0 };
         match outcome {
-            ProbeOutcome::Back(lag) => {
+            ProbeOutcome::Delivered(lag) => {
                 health.set(Loopback::Healthy);
                 missing_since = None;
                 gauge.set(lag.as_secs_f64());
                 continue;
             }
-            ProbeOutcome::Quiet => {
+            ProbeOutcome::Skipped => {
                 health.set(Loopback::Healthy);
                 missing_since = None;
                 continue;
             }
             ProbeOutcome::NotPublished => health.set(Loopback::NotPublished),
-            ProbeOutcome::NotDelivered if cluster.is_deaf() => health.set(Loopback::NotDelivered),
+            ProbeOutcome::NotDelivered if cluster.receives_nothing() => health.set(Loopback::NotDelivered),
             // One alone is late, or the connection to Postgres was lost meanwhile.
             ProbeOutcome::NotDelivered if silences > 1 => health.set(Loopback::Late),
             // Whether the server listens again is seen elsewhere.

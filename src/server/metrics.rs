@@ -74,7 +74,7 @@ impl Metrics {
     }
 
     /// Drops the samples that were not scraped, so that they do not accumulate.
-    pub(super) fn tidy(&self) {
+    pub(super) fn run_upkeep(&self) {
         self.0.run_upkeep();
     }
 

@@ -9,12 +9,14 @@ mod answers;
 mod auth;
 mod client_buffers;
 mod client_events;
+mod client_stream;
 mod client_usage;
 mod compact_head;
+mod connection_slots;
 mod descriptors;
 mod disconnect;
-mod doors;
 mod expiry;
+mod exposure;
 mod first_bytes;
 mod front;
 #[doc(hidden)]
@@ -22,7 +24,6 @@ pub mod fuzzing;
 mod hooks;
 mod incoming_event;
 mod inspection;
-mod lane;
 mod loopback;
 mod metrics;
 mod namespace_gc;
@@ -31,6 +32,7 @@ mod origins;
 mod packet_limit;
 mod pages;
 mod patterns;
+mod pending_namespaces;
 mod posted_event;
 mod quotas;
 mod rate;
@@ -46,9 +48,7 @@ mod start;
 mod throttle;
 mod tls;
 mod traffic;
-mod undecided;
 mod websocket;
-mod wire;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -67,7 +67,7 @@ pub use answers::Answers;
 #[cfg(feature = "cli")]
 pub(crate) use auth::Credential;
 pub use auth::{Authentication, Jwt, JwtKey, Tokens};
-pub use doors::Door;
+pub use exposure::Exposure;
 pub use metrics::Metrics;
 pub use options::{CorsOrigins, Hosted, Parser, ServerOptions, TlsFiles, Transports};
 pub use origins::OriginPattern;
@@ -132,8 +132,8 @@ impl Server {
         format!("{scheme}://{}{}/", self.address, self.path)
     }
 
-    /// Reads the files of keys, tokens and TLS again, as the server does by itself when they change. After an error, which is
-    /// logged, all stays as it is. Clients whose token or key is no longer listed are disconnected, unless
+    /// Reads the files of keys, tokens and TLS again, as the server does by itself when they change. After an error, which
+    /// is logged, all stays as it is. Clients whose token or key is no longer listed are disconnected, unless
     /// [`disconnect_expired`](ServerOptions::disconnect_expired) is off. Other connections stay as they are.
     pub fn reload(&self) {
         self.reloader.reload();

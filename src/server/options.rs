@@ -53,7 +53,8 @@ pub struct ServerOptions {
     /// How many bytes of events may wait for a client, and how many bytes of its events may wait to be relayed, before the
     /// client is disconnected. An event counts as 256 bytes at least. Default: 16,000,000; the least is 65,536.
     pub client_buffer: u64,
-    /// `host:port` for `/healthz`, `/readyz` and `/metrics`, which `listen` then does not serve. Without TLS. Default: none.
+    /// `host:port` for `/healthz`, `/readyz` and `/metrics`, which `listen` then does not serve. Without TLS. Default:
+    /// none.
     pub admin_listen: Option<String>,
     /// Pages of which origins may connect, by websocket and by polling. Default: none given, which means pages of the
     /// server's own host and of the `cors` origins; with `cors` for every origin or with a token required, all pages.
@@ -75,8 +76,8 @@ pub struct ServerOptions {
     /// How many bytes of events a client may emit a second, in the same way. One event of `max_payload` may always come.
     /// Default: 4,000,000.
     pub client_bytes: u64,
-    /// How many namespaces of patterns this server serves at once; a client that asks for another one is refused. Each costs
-    /// a LISTEN and heartbeats to all servers. Default: 10,000.
+    /// How many namespaces of patterns this server serves at once; a client that asks for another one is refused. Each
+    /// costs a LISTEN and heartbeats to all servers. Default: 10,000.
     pub max_namespaces: usize,
     /// How many namespaces a client may join over its connection; a namespace that the client has left counts for
     /// another 20 s. Default: 100.
@@ -92,7 +93,8 @@ pub struct ServerOptions {
     pub rules: ClientRules,
     /// The response to `serverSideEmitWithAck` of other servers. Default: the uid and version of this server.
     pub answers: Answers,
-    /// How the server shows in the Admin UI of Node servers, which costs traffic while a UI is connected. Default: not at all.
+    /// How the server shows in the Admin UI of Node servers, which costs traffic while a UI is connected. Default: not at
+    /// all.
     pub admin_ui: Option<AdminUi>,
     /// The deadline of a graceful shutdown. Default: 5 s.
     pub grace: Duration,

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_configured_goes_before_the_default() {
+    fn configured_origins_override_the_default() {
         let cors = CorsOrigins::parse(&["https://c.example"]).unwrap();
         let rule = OriginRule::new(Vec::new(), &cors, false);
         assert!(

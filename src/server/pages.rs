@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tower_service::Service;
 
 use super::accept::{INSPECTION_TIMEOUT, accept_all, http};
-use super::lane::{Lane, Place};
+use super::connection_slots::{ConnectionSlot, ConnectionSlots};
 
 /// How many connections there may be. A browser keeps up to six.
 const CONNECTIONS: usize = 128;
@@ -25,12 +25,12 @@ const CONNECTIONS: usize = 128;
 /// How long the last response of a connection may take.
 const LAST_RESPONSE: Duration = Duration::from_secs(2);
 
-/// Serves pages on an address of their own, without TLS: `/healthz`, `/metrics`, and whatever else the router has. Ends soon after
-/// `closing` is cancelled.
+/// Serves pages on an address of their own, without TLS: `/healthz`, `/metrics`, and whatever else the router has. Ends
+/// soon after `closing` is cancelled.
 pub(crate) async fn serve_pages(listener: TcpListener, app: Router, closing: CancellationToken) {
-    let lane = Lane::new(CONNECTIONS);
+    let slots = ConnectionSlots::new(CONNECTIONS);
     let serve_one =
-        |stream, peer| serve_page_connection(stream, peer, app.clone(), lane.enter(), closing.clone());
+        |stream, peer| serve_page_connection(stream, peer, app.clone(), slots.acquire(), closing.clone());
     accept_all(listener, closing.clone(), serve_one).await;
 }
 
@@ -38,7 +38,7 @@ async fn serve_page_connection(
     stream: TcpStream,
     peer: SocketAddr,
     app: Router,
-    place: Place,
+    slot: ConnectionSlot,
     closing: CancellationToken,
 ) {
     let service = service_fn(move |request: Request<Incoming>| {
@@ -55,7 +55,7 @@ async fn serve_page_connection(
     let ended = tokio::select! {
         outcome = connection.as_mut() => Some(outcome),
         // A newer connection takes the place of this one.
-        () = place.lost() => return,
+        () = slot.evicted() => return,
         () = closing.cancelled() => None,
     };
     let outcome = match ended {

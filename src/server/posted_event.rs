@@ -1,7 +1,7 @@
 //! The event with attachments that a client has posted in part.
 //!
-//! Each post may bring a part of it, so it waits between posts. It owns the room for these bytes, which counts for the client's
-//! address like that of messages on websockets, and the deadline of the event.
+//! Each post may bring a part of it, so it waits between posts. It owns the room for these bytes, which counts for the
+//! client's address like that of messages on websockets, and the deadline of the event.
 
 use tokio_util::task::AbortOnDropHandle;
 
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_client_posts_needs_room_until_its_event_is_complete() {
+    fn an_incomplete_posted_event_needs_quota() {
         let mut event = PostedEvent::default();
         let binary = format!("b{}", "A".repeat(40_000));
         assert_eq!(event.read(b"2\x1e42[\"e\"]"), None);

@@ -1,6 +1,6 @@
 //! The limits for clients before and after they are admitted, for each address and for all addresses together.
 //!
-//! It owns the counts. A permit belongs to whatever uses up the resource, and returns it when it is dropped.
+//! It owns the counts. The user of a resource holds a permit, and releases it on drop.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,32 +12,31 @@ use tokio::time::timeout;
 
 use super::addresses::AddressKey;
 
-/// How many handshakes may be in progress: connections that have sent no complete request, and sessions that are not
-/// connected to a namespace. Each takes up to 28 KiB. More of them wait; what they have sent waits in the kernel.
-const HANDSHAKES_OF_ADDRESS: usize = 512;
-const HANDSHAKES: usize = 1024;
+/// The maximum number of handshakes in progress: connections without a complete request, and sessions that are not
+/// connected to a namespace. Each takes up to 28 KiB. Further handshakes wait, and their bytes stay in the kernel.
+const MAX_HANDSHAKES_OF_ADDRESS: usize = 512;
+const MAX_HANDSHAKES: usize = 1024;
 
-/// How long a handshake may wait for its turn.
-const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
+/// The timeout of a waiting handshake.
+const HANDSHAKE_QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How many bytes of request bodies may be held before the bodies are complete.
-const BODIES_OF_ADDRESS: usize = 8 << 20;
-const BODIES: usize = 32 << 20;
+/// The maximum bytes of incomplete request bodies.
+const MAX_BODY_BYTES_OF_ADDRESS: usize = 8 << 20;
+const MAX_BODY_BYTES: usize = 32 << 20;
 
-/// How many bytes the incomplete messages of websockets may hold, and how long a message may wait for room.
-const INCOMPLETE_OF_ADDRESS: usize = 32 << 20;
-const INCOMPLETE: usize = 128 << 20;
-const INCOMPLETE_WAIT: Duration = Duration::from_secs(10);
+/// The maximum bytes of incomplete websocket messages, and the timeout of a message that waits for quota.
+const MAX_INCOMPLETE_BYTES_OF_ADDRESS: usize = 32 << 20;
+const MAX_INCOMPLETE_BYTES: usize = 128 << 20;
+const INCOMPLETE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How many handshakes an address may begin in a second, once it has used up its burst. The burst is the number of clients
-/// that it may have.
+/// The rate limit of handshakes of an address, per second. The burst is the maximum number of its clients.
 const HANDSHAKES_PER_SECOND: f64 = 200.0;
 
-/// How many connections an address may have for each client: a client that polls has two.
+/// The maximum connections of an address per client. A polling client has two.
 const CONNECTIONS_PER_CLIENT: usize = 2;
 
-/// Up to how many addresses are remembered before those that use nothing are forgotten.
-const ADDRESSES: usize = 1024;
+/// The number of addresses above which idle ones are evicted.
+const MAX_IDLE_ADDRESSES: usize = 1024;
 
 /// Why a client is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +45,7 @@ pub(super) enum Refused {
     Clients,
     /// The address has `max_clients_per_address`.
     ClientsOfAddress,
-    /// The address begins handshakes too fast.
+    /// The address exceeds the rate limit of handshakes.
     Rate,
     /// Too many handshakes were in progress for too long.
     Handshakes,
@@ -137,11 +136,11 @@ impl Quotas {
     pub(super) fn new(limits: Limits) -> Self {
         Self {
             limits,
-            handshakes: Arc::new(Semaphore::new(HANDSHAKES)),
+            handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES)),
             clients: Arc::default(),
             bodies: Arc::default(),
-            incomplete: Arc::new(Semaphore::new(INCOMPLETE)),
-            addresses: Mutex::new(Addresses { known: HashMap::new(), sweep_at: ADDRESSES }),
+            incomplete: Arc::new(Semaphore::new(MAX_INCOMPLETE_BYTES)),
+            addresses: Mutex::new(Addresses { known: HashMap::new(), sweep_at: MAX_IDLE_ADDRESSES }),
         }
     }
 
@@ -155,8 +154,8 @@ impl Quotas {
             let (now, burst) = (Instant::now(), self.limits.clients_of_address);
             addresses
                 .known
-                .retain(|_, address| Arc::strong_count(address) > 1 || !address.is_rested(now, burst));
-            addresses.sweep_at = (addresses.known.len() * 2).max(ADDRESSES);
+                .retain(|_, address| Arc::strong_count(address) > 1 || !address.is_idle(now, burst));
+            addresses.sweep_at = (addresses.known.len() * 2).max(MAX_IDLE_ADDRESSES);
         }
         let address = Arc::new(Address::new(self.limits.clients_of_address));
         addresses.known.insert(key, address.clone());
@@ -169,7 +168,7 @@ impl Quotas {
             .limits
             .clients_of_address
             .saturating_mul(CONNECTIONS_PER_CLIENT)
-            .saturating_add(HANDSHAKES_OF_ADDRESS);
+            .saturating_add(MAX_HANDSHAKES_OF_ADDRESS);
         match try_add(&address.connections, 1, limit) {
             true => Ok(ConnectionCount(address.clone())),
             false => Err(Refused::Connections),
@@ -183,7 +182,7 @@ impl Quotas {
             let of_all = self.handshakes.clone().acquire_owned().await.ok()?;
             Some(Handshake { _of_all: of_all, _of_address: of_address })
         };
-        timeout(HANDSHAKE_WAIT, both).await.ok().flatten().ok_or(Refused::Handshakes)
+        timeout(HANDSHAKE_QUEUE_TIMEOUT, both).await.ok().flatten().ok_or(Refused::Handshakes)
     }
 
     /// Counts a client that begins a handshake.
@@ -210,13 +209,13 @@ impl Quotas {
     /// Waits for the room for a message. Nothing if there is none for long. A message that is larger than the room
     /// takes all of it.
     pub(super) async fn incomplete(&self, address: &Arc<Address>, bytes: u64) -> Option<Incomplete> {
-        let bytes = u32::try_from(bytes.min(INCOMPLETE_OF_ADDRESS as u64)).ok()?;
+        let bytes = u32::try_from(bytes.min(MAX_INCOMPLETE_BYTES_OF_ADDRESS as u64)).ok()?;
         let both = async {
             let of_address = address.incomplete.clone().acquire_many_owned(bytes).await.ok()?;
             let of_all = self.incomplete.clone().acquire_many_owned(bytes).await.ok()?;
             Some(Incomplete { _of_address: of_address, _of_all: of_all })
         };
-        timeout(INCOMPLETE_WAIT, both).await.ok().flatten()
+        timeout(INCOMPLETE_TIMEOUT, both).await.ok().flatten()
     }
 
     /// Counts the bytes of a body, none to begin with.
@@ -228,11 +227,11 @@ impl Quotas {
 impl Address {
     fn new(burst: usize) -> Self {
         Self {
-            handshakes: Arc::new(Semaphore::new(HANDSHAKES_OF_ADDRESS)),
+            handshakes: Arc::new(Semaphore::new(MAX_HANDSHAKES_OF_ADDRESS)),
             clients: AtomicUsize::new(0),
             connections: AtomicUsize::new(0),
             bodies: AtomicUsize::new(0),
-            incomplete: Arc::new(Semaphore::new(INCOMPLETE_OF_ADDRESS)),
+            incomplete: Arc::new(Semaphore::new(MAX_INCOMPLETE_BYTES_OF_ADDRESS)),
             rate: Mutex::new(Bucket { tokens: burst as f64, since: Instant::now() }),
         }
     }
@@ -247,7 +246,7 @@ impl Address {
         may
     }
 
-    fn is_rested(&self, now: Instant, burst: usize) -> bool {
+    fn is_idle(&self, now: Instant, burst: usize) -> bool {
         let mut bucket = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
         bucket.refill(now, burst);
         bucket.tokens >= burst as f64
@@ -265,10 +264,10 @@ impl Bucket {
 impl BodyCount {
     /// Adds bytes. False if too many are held already.
     pub(super) fn add(&mut self, bytes: usize) -> bool {
-        if !try_add(&self.address.bodies, bytes, BODIES_OF_ADDRESS) {
+        if !try_add(&self.address.bodies, bytes, MAX_BODY_BYTES_OF_ADDRESS) {
             return false;
         }
-        if !try_add(&self.bodies, bytes, BODIES) {
+        if !try_add(&self.bodies, bytes, MAX_BODY_BYTES) {
             self.address.bodies.fetch_sub(bytes, Ordering::Relaxed);
             return false;
         }
@@ -336,7 +335,7 @@ mod tests {
         assert_eq!((0..20).filter(|_| address.take_token(start, 10)).count(), 10);
         let later = start + Duration::from_millis(25);
         assert_eq!((0..20).filter(|_| address.take_token(later, 10)).count(), 5);
-        assert!(!address.is_rested(later, 10) && address.is_rested(later + Duration::from_secs(1), 10));
+        assert!(!address.is_idle(later, 10) && address.is_idle(later + Duration::from_secs(1), 10));
     }
 
     #[test]
@@ -344,7 +343,7 @@ mod tests {
         let quotas = quotas(1, 1);
         let address = quotas.address(key("10.0.0.1"));
         let (mut one, mut other) = (quotas.body(&address), quotas.body(&address));
-        assert!(one.add(BODIES_OF_ADDRESS - 1) && !other.add(2) && other.add(1));
+        assert!(one.add(MAX_BODY_BYTES_OF_ADDRESS - 1) && !other.add(2) && other.add(1));
         drop(one);
         assert!(other.add(2));
         drop(other);
@@ -356,11 +355,11 @@ mod tests {
         let quotas = quotas(10, 10);
         let used = quotas.address(key("10.9.9.9"));
         let _client = quotas.client(&used).unwrap();
-        for n in 0..3 * ADDRESSES {
+        for n in 0..3 * MAX_IDLE_ADDRESSES {
             quotas.address(AddressKey::of(std::net::Ipv4Addr::from(0x0a00_0000 + n as u32).into()));
         }
         let known = quotas.addresses.lock().unwrap();
-        assert!(known.known.len() <= 2 * ADDRESSES && known.known.contains_key(&key("10.9.9.9")));
+        assert!(known.known.len() <= 2 * MAX_IDLE_ADDRESSES && known.known.contains_key(&key("10.9.9.9")));
     }
 
     #[tokio::test]
@@ -369,7 +368,7 @@ mod tests {
         let quotas = quotas(1, 1);
         let (one, other) = (quotas.address(key("10.0.0.1")), quotas.address(key("10.0.0.2")));
         let mut held = Vec::new();
-        for _ in 0..HANDSHAKES_OF_ADDRESS {
+        for _ in 0..MAX_HANDSHAKES_OF_ADDRESS {
             held.push(quotas.handshake(&one).await.unwrap());
         }
         assert!(timeout(SHORT, quotas.handshake(&one)).await.is_err());

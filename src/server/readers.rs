@@ -1,14 +1,14 @@
 //! The connection that each task reads.
 //!
-//! socketioxide calls the adapter for a client's connect request in the task that has read the request, but does not say
-//! which client it is. This is how the server finds out.
+//! socketioxide calls the adapter for a client's connect request on the task that has read the request, but does not pass
+//! the client. The server finds the client by the id of the task.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::task;
 
-use super::wire::ConnectionHandle;
+use super::client_stream::ConnectionHandle;
 
 /// The connections by the task that reads them.
 #[derive(Default)]

@@ -2,7 +2,7 @@
 
 use super::loopback::Loopback;
 
-/// What is known about a server.
+/// The observed state of a server.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Observed {
     pub(super) is_closing: bool,
@@ -33,7 +33,7 @@ impl Readiness {
         }
     }
 
-    /// One line for people.
+    /// The response of `/readyz`, one line.
     pub(super) fn text(self) -> &'static str {
         match self {
             Self::Ready => "ready\n",

@@ -17,13 +17,13 @@ use super::{ClusterAdapter, ClusterSocket};
 use crate::adapter::Enqueuing;
 use crate::{Error, Receipt, Result};
 
-/// How many events may be on their way to Postgres.
-const UNDER_WAY: usize = 4096;
+/// The maximum number of events in flight to Postgres.
+const MAX_IN_FLIGHT: usize = 4096;
 
-/// How many bytes of events may wait, of all clients together.
+/// The bound of the queue for all clients, in bytes.
 const TOTAL_BYTES: usize = 256 << 20;
 
-/// An event of a client that the clients here have received already.
+/// An event of a client that is already delivered to local clients.
 pub(super) struct RelayedEvent {
     pub(super) sender: ClusterSocket,
     /// Publishes the event to the other servers.
@@ -51,7 +51,7 @@ pub(super) struct RelayQueue {
 struct ClientQuota(Arc<Semaphore>);
 
 /// The relay queue is full for the event of a client (backpressure).
-pub(super) struct TooMany;
+pub(super) struct QueueFull;
 
 impl RelayQueue {
     /// `client_bytes` may wait of each client. Once `closing` is cancelled nothing is taken any more, and the task ends
@@ -63,7 +63,7 @@ impl RelayQueue {
     }
 
     /// Reserves space in the relay queue for an event.
-    pub(super) fn reserve(&self, sender: &ClusterSocket, bytes: usize) -> Result<QueuePermit, TooMany> {
+    pub(super) fn reserve(&self, sender: &ClusterSocket, bytes: usize) -> Result<QueuePermit, QueueFull> {
         let ClientQuota(client) = sender.extensions.get::<ClientQuota>().unwrap_or_else(|| {
             let quota = ClientQuota(Arc::new(Semaphore::new(self.client_bytes)));
             sender.extensions.insert(quota.clone());
@@ -72,7 +72,7 @@ impl RelayQueue {
         // An event larger than the quota takes all of it.
         let reserve = |quota: &Arc<Semaphore>, limit: usize| {
             let bytes = u32::try_from(bytes.max(MIN_EVENT_BYTES).min(limit)).unwrap_or(u32::MAX);
-            quota.clone().try_acquire_many_owned(bytes).map_err(|_| TooMany)
+            quota.clone().try_acquire_many_owned(bytes).map_err(|_| QueueFull)
         };
         Ok(QueuePermit {
             _of_client: reserve(&client, self.client_bytes)?,
@@ -95,22 +95,22 @@ impl RelayQueue {
 
 async fn run(mut events: mpsc::Receiver<RelayedEvent>, closing: CancellationToken) {
     let throttle = Throttle::default();
-    let mut under_way = FuturesUnordered::new();
+    let mut in_flight = FuturesUnordered::new();
     loop {
         tokio::select! {
-            event = events.recv(), if under_way.len() < UNDER_WAY => match event {
+            event = events.recv(), if in_flight.len() < MAX_IN_FLIGHT => match event {
                 Some(RelayedEvent { sender, onward, ack, permit }) => {
                     // One after the other, which keeps their order.
                     let queued = onward.await;
-                    under_way.push(settle(sender, queued, ack, permit, &throttle));
+                    in_flight.push(finish(sender, queued, ack, permit, &throttle));
                 }
                 None => break,
             },
-            Some(()) = under_way.next() => {}
+            Some(()) = in_flight.next() => {}
             () = closing.cancelled(), if !events.is_closed() => events.close(),
         }
     }
-    while under_way.next().await.is_some() {}
+    while in_flight.next().await.is_some() {}
 }
 
 const NOT_SENT: &str = "not published: no other server received the event";
@@ -121,7 +121,7 @@ fn is_certain(error: &Error) -> bool {
     !matches!(error, Error::ConnectionLost(_) | Error::Closed)
 }
 
-async fn settle(
+async fn finish(
     sender: ClusterSocket,
     queued: Result<Receipt>,
     ack: AckSender<ClusterAdapter>,
@@ -135,8 +135,8 @@ async fn settle(
     let Err(error) = outcome else { return acknowledge(&sender, ack, &NO_ARGUMENTS) };
     metrics::counter!("pgio_relay_errors_total").increment(1);
     metrics::counter!("pgio_publish_errors_total").increment(1);
-    if let Some(held_back) = throttle.pass(&error.to_string()) {
-        tracing::warn!(%error, held_back, sid = %sender.id, nsp = sender.ns(), "cannot relay events of clients");
+    if let Some(suppressed) = throttle.allow(&error.to_string()) {
+        tracing::warn!(%error, suppressed, sid = %sender.id, nsp = sender.ns(), "cannot relay events of clients");
     }
     refuse(&sender, ack, if is_certain(&error) { NOT_SENT } else { MAYBE_SENT });
 }

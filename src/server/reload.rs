@@ -16,10 +16,10 @@ use super::disconnect::{Disconnector, Reason};
 use super::shared_io::SharedIo;
 use super::tls::TlsAcceptor;
 
-/// How often the files are looked at. A file that has changed is read once it stays as it is for as long.
+/// The polling interval of the files. A changed file is read when it has been stable for one interval (debounce).
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// What reads the files of a server again.
+/// Reloads the files of a server.
 pub(super) struct Reloader {
     pub(super) authentication: Authentication,
     pub(super) tls: Option<Arc<TlsAcceptor>>,
@@ -116,13 +116,13 @@ impl Reloader {
         }
     }
 
-    /// A client that is being admitted is not seen here; its connect handler looks again.
+    /// Disconnects the clients with a revoked token. The connect handler checks clients that are being admitted.
     fn disconnect_revoked(&self) {
         let Some(Revocation { io, disconnector }) = &self.revocation else { return };
         let Some(io) = io.get() else { return };
         let sockets = io.nsps().into_iter().flat_map(|nsp| nsp.sockets()).filter(|socket| socket.connected());
         for socket in sockets.filter(|socket| is_revoked(socket, &self.authentication)) {
-            disconnector.expel(socket, Reason::Revoked);
+            disconnector.disconnect_revoked(socket, Reason::Revoked);
         }
     }
 }
@@ -132,7 +132,7 @@ pub(super) fn is_revoked(socket: &ClusterSocket, authentication: &Authentication
     socket.extensions.get::<Credential>().is_some_and(|credential| !authentication.accepts(&credential))
 }
 
-/// What tells one state of a file from the next.
+/// The state of a file: if it differs, the file has changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct FileState {
     length: u64,

@@ -1,8 +1,8 @@
 //! The sessions of clients, from their handshake on.
 //!
 //! socketioxide uses the id of a session as `socket.id`, which other clients and servers see. So the clients that poll get
-//! another, secret id: the server replaces the id in the response to the handshake, and puts the id of socketioxide back into
-//! the URI of each later request. The id that others see opens no session, as with Node.
+//! another, secret id: the server replaces the id in the response to the handshake, and puts the id of socketioxide back
+//! into the URI of each later request. The id that others see opens no session, as with Node.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -17,7 +17,7 @@ use super::quotas::{ClientCount, Handshake};
 use super::traffic::Traffic;
 use crate::adapter::Sid;
 
-/// How many connections a session may have beside the limits for handshakes. A client that polls has two.
+/// The maximum number of connections of a session that do not count as handshakes. A polling client has two.
 const CONNECTIONS: usize = 4;
 
 /// The sessions of a server.
@@ -39,7 +39,7 @@ pub(super) struct Session {
     polling: OnceLock<Box<Polling>>,
 }
 
-/// What a session has that was opened by polling.
+/// The state of a polling session.
 struct Polling {
     /// The id that the client knows.
     secret: Sid,
@@ -53,7 +53,7 @@ struct Polling {
 }
 
 /// A connection that belongs to a session.
-pub(super) struct Claim(Arc<AtomicUsize>);
+pub(super) struct SessionConnection(Arc<AtomicUsize>);
 
 /// A poll that waits for packets.
 pub(super) struct Poll<'a>(&'a Polling);
@@ -120,11 +120,11 @@ impl Session {
     }
 
     /// Makes a connection one of the session's, if the session polls and has not too many.
-    pub(super) fn claim(&self) -> Option<Claim> {
+    pub(super) fn claim(&self) -> Option<SessionConnection> {
         let connections = &self.polling.get()?.connections;
         let more = |before| (before < CONNECTIONS).then_some(before + 1);
         connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok()?;
-        Some(Claim(connections.clone()))
+        Some(SessionConnection(connections.clone()))
     }
 
     /// A poll begins.
@@ -160,7 +160,7 @@ impl Drop for Session {
     }
 }
 
-impl Drop for Claim {
+impl Drop for SessionConnection {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

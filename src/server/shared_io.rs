@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::ClusterIo;
 
-/// A handle to socketioxide that is empty once the server ends. Handlers that socketioxide itself keeps hold this one, since
-/// with another one they would keep themselves alive.
+/// A handle to socketioxide that is empty once the server ends. Handlers that socketioxide itself keeps hold this one,
+/// since with another one they would keep themselves alive.
 #[derive(Clone)]
 pub(super) struct SharedIo(Arc<Mutex<Option<ClusterIo>>>);
 

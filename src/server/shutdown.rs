@@ -1,4 +1,4 @@
-//! The end of a server: an orderly shutdown, and what happens when the server is dropped.
+//! The end of a server: graceful shutdown, and drop.
 
 use futures_util::FutureExt;
 use socketioxide::TransportType;
@@ -53,8 +53,8 @@ impl Server {
 }
 
 impl Drop for Server {
-    /// Ends everything that would outlive the server: the sessions of its clients, and the adapters of its namespaces, which
-    /// would go on sending heartbeats.
+    /// Ends everything that would outlive the server: the sessions of its clients, and the adapters of its namespaces,
+    /// which would go on sending heartbeats.
     fn drop(&mut self) {
         let Some(io) = self.io.take() else { return };
         let _context = self.runtime.enter();

@@ -18,17 +18,18 @@ use super::addresses::TrustedProxies;
 use super::admin_ui::{self, Departures};
 use super::admission::{self, AdmissionControl};
 use super::auth::Authentication;
-use super::auth::refusal_pace::RefusalPace;
+use super::auth::refusal_delay::RefusalDelay;
 use super::client_buffers::ClientBuffers;
 use super::client_events::ClientEvents;
+use super::client_stream::ClientStreams;
+use super::connection_slots::ConnectionSlots;
 use super::descriptors::Descriptors;
 use super::disconnect::{self, SessionCloser, UpgradedConnections};
 use super::expiry::Expiries;
 use super::first_bytes::INSPECTION_PATHS;
 use super::front::Front;
-use super::hooks::{disconnect_dropped_connects, disconnect_slow_clients, limit_undecided};
+use super::hooks::{disconnect_dropped_connects, disconnect_slow_clients, limit_pending_namespaces};
 use super::inspection::{self, Inspection};
-use super::lane::Lane;
 use super::loopback::{self, LoopbackHealth};
 use super::metrics::Metrics;
 use super::namespace_gc;
@@ -46,7 +47,6 @@ use super::shared_io::IoOwner;
 use super::throttle::Throttle;
 use super::tls::TlsAcceptor;
 use super::traffic::Traffic;
-use super::wire::Wires;
 use super::{ClusterAdapter, ClusterIo, Server};
 use crate::adapter::PostgresAdapterCtr;
 use crate::cluster::Cluster;
@@ -104,7 +104,7 @@ impl Server {
         let (closing, abort_all, open) =
             (CancellationToken::new(), CancellationToken::new(), TaskTracker::new());
         let traffic = Arc::new(Traffic::default());
-        let wires = Wires {
+        let wires = ClientStreams {
             upgraded: Arc::new(UpgradedConnections::default()),
             readers: Arc::new(Readers::default()),
             traffic: traffic.clone(),
@@ -115,7 +115,7 @@ impl Server {
         disconnect_dropped_connects(&adapter, wires.readers.clone(), disconnector.clone());
         adapter.start_namespaces_on_admission(options.max_namespaces);
         let max_per_client = options.max_namespaces_per_client;
-        limit_undecided(&adapter, max_per_client, wires.readers.clone(), disconnector.clone());
+        limit_pending_namespaces(&adapter, max_per_client, wires.readers.clone(), disconnector.clone());
         let (relay_queue, relaying) = RelayQueue::start(client_buffer, closing.clone());
         let expiries = Expiries::default();
         let expiring = options
@@ -145,7 +145,7 @@ impl Server {
         let departures = Arc::new(Departures::default());
         let admission_control = Arc::new(AdmissionControl {
             authentication,
-            refusal_pace: RefusalPace::default(),
+            refusal_delay: RefusalDelay::default(),
             expiries: options.disconnect_expired.then_some(expiries),
             max_namespaces_per_client: max_per_client,
             events: Arc::new(events),
@@ -211,7 +211,7 @@ impl Server {
             tls,
             front,
             inspection: admin.is_none().then(|| inspection.clone()),
-            lane: Lane::default(),
+            slots: ConnectionSlots::default(),
             wires,
             descriptors,
             closing: closing.clone(),
@@ -233,7 +233,7 @@ impl Server {
         let rest = [
             polling_disconnector.start(sessions.clone()),
             measure_loopback(cluster, loopback),
-            keep_tidy(metrics),
+            start_upkeep(metrics),
             namespace_gc::start(shared_io.clone(), &options.namespaces),
         ];
         Ok(Self {
@@ -353,12 +353,12 @@ fn measure_loopback(cluster: Cluster, loopback: LoopbackHealth) -> AbortOnDropHa
     }))
 }
 
-fn keep_tidy(metrics: Metrics) -> AbortOnDropHandle<()> {
+fn start_upkeep(metrics: Metrics) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(async move {
         let mut ticks = interval(UPKEEP);
         loop {
             ticks.tick().await;
-            metrics.tidy();
+            metrics.run_upkeep();
         }
     }))
 }

@@ -4,43 +4,43 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How often the same reason may be logged.
+/// The minimum interval between two messages with the same reason.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// How many reasons are remembered.
+/// The maximum number of reasons.
 const REASONS: usize = 64;
 
-/// Lets each reason pass once in an interval, and counts how often it was held back.
+/// Allows each reason once per interval, and counts the suppressed messages.
 #[derive(Default)]
 pub(super) struct Throttle(Mutex<HashMap<String, Reason>>);
 
 struct Reason {
-    passed: Instant,
-    held_back: u64,
+    last_logged: Instant,
+    suppressed: u64,
 }
 
 impl Throttle {
-    /// Whether this reason may be logged now: `Some`, with how often it was held back since it was logged last.
-    pub(super) fn pass(&self, reason: &str) -> Option<u64> {
-        self.pass_at(Instant::now(), reason)
+    /// Whether this reason may be logged now: `Some` with the number of messages that were suppressed since the last one.
+    pub(super) fn allow(&self, reason: &str) -> Option<u64> {
+        self.allow_at(Instant::now(), reason)
     }
 
-    fn pass_at(&self, now: Instant, reason: &str) -> Option<u64> {
+    fn allow_at(&self, now: Instant, reason: &str) -> Option<u64> {
         let mut reasons = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match reasons.get_mut(reason) {
-            Some(known) if now.duration_since(known.passed) < INTERVAL => {
-                known.held_back += 1;
+            Some(known) if now.duration_since(known.last_logged) < INTERVAL => {
+                known.suppressed += 1;
                 None
             }
             Some(known) => {
-                known.passed = now;
-                Some(std::mem::take(&mut known.held_back))
+                known.last_logged = now;
+                Some(std::mem::take(&mut known.suppressed))
             }
             None => {
                 if reasons.len() >= REASONS {
                     reasons.clear();
                 }
-                reasons.insert(reason.to_owned(), Reason { passed: now, held_back: 0 });
+                reasons.insert(reason.to_owned(), Reason { last_logged: now, suppressed: 0 });
                 Some(0)
             }
         }
@@ -54,10 +54,10 @@ mod tests {
     #[test]
     fn a_reason_passes_once_in_an_interval() {
         let (throttle, start) = (Throttle::default(), Instant::now());
-        assert_eq!(throttle.pass_at(start, "a"), Some(0));
-        assert_eq!(throttle.pass_at(start, "a"), None);
-        assert_eq!(throttle.pass_at(start, "b"), Some(0));
-        assert_eq!(throttle.pass_at(start + INTERVAL, "a"), Some(1));
-        assert_eq!(throttle.pass_at(start + INTERVAL, "a"), None);
+        assert_eq!(throttle.allow_at(start, "a"), Some(0));
+        assert_eq!(throttle.allow_at(start, "a"), None);
+        assert_eq!(throttle.allow_at(start, "b"), Some(0));
+        assert_eq!(throttle.allow_at(start + INTERVAL, "a"), Some(1));
+        assert_eq!(throttle.allow_at(start + INTERVAL, "a"), None);
     }
 }

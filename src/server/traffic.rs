@@ -1,4 +1,4 @@
-//! What went over the connections of clients since the last look, for the Admin UI. The metrics have the totals.
+//! The traffic of client connections since the last statistics, for the Admin UI. The metrics have the totals.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

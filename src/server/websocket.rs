@@ -1,7 +1,7 @@
 //! The byte stream of a websocket, between its connection and socketioxide.
 //!
-//! It follows the frames that a client sends, and bounds what the incomplete messages of an address hold: a message is
-//! read once there is room for it. A Socket.IO event with attachments is complete with the last of them.
+//! It parses the frames of a client, and bounds the memory of the incomplete messages of an address: a large message is
+//! read only after its quota is available. A Socket.IO event with attachments is complete with its last attachment.
 
 use std::future::Future;
 use std::io;
@@ -18,7 +18,7 @@ use super::posted_event::FREE_BYTES;
 use super::quotas::{Address, Incomplete, Quotas};
 use super::sessions::Session;
 
-/// How long a message may take that needs room.
+/// The timeout of a message that needs quota.
 pub(super) const MESSAGE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The longest head of a frame.
@@ -78,7 +78,7 @@ impl MessageQuota {
             self.deadline = None;
         }
         if self.deadline.as_mut().is_some_and(|deadline| deadline.as_mut().poll(context).is_ready()) {
-            return Poll::Ready(Err(cut_off("incomplete message: timed out")));
+            return Poll::Ready(Err(close_connection("incomplete message: timed out")));
         }
         if held <= FREE_BYTES.max(self.granted) {
             return Poll::Ready(Ok(()));
@@ -93,19 +93,19 @@ impl MessageQuota {
         let permit = ready!(waiting.as_mut().poll(context));
         self.waiting = None;
         let Some(permit) = permit else {
-            return Poll::Ready(Err(cut_off("too many incomplete messages of this address")));
+            return Poll::Ready(Err(close_connection("too many incomplete messages of this address")));
         };
         self.permits.push(permit);
         self.granted = self.waiting_for;
         let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(MESSAGE_TIMEOUT)));
         if deadline.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Err(cut_off("incomplete message: timed out")));
+            return Poll::Ready(Err(close_connection("incomplete message: timed out")));
         }
         Poll::Ready(Ok(()))
     }
 }
 
-fn cut_off(reason: &'static str) -> io::Error {
+fn close_connection(reason: &'static str) -> io::Error {
     metrics::counter!("pgio_clients_cut_off_total", "reason" => "incomplete").increment(1);
     io::Error::new(io::ErrorKind::QuotaExceeded, reason)
 }
@@ -165,7 +165,7 @@ impl<S> Drop for Websocket<S> {
     }
 }
 
-/// Where a client is in its frames (RFC 6455) and packets.
+/// The parser state of a client's frames (RFC 6455) and packets.
 #[derive(Default)]
 struct Frames {
     head: [u8; MAX_HEAD],
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_complete_is_held() {
+    fn incomplete_messages_are_held() {
         let large = vec![b'x'; 70_000];
         let part = |frame: Vec<u8>, bytes: usize| frame[..bytes].to_vec();
         assert_eq!(held(&[frame(0x81, b"3"), frame(0x81, &large), frame(0x82, &large[..300])]), [0, 0, 0]);

@@ -385,14 +385,14 @@ impl World {
                 m == 0 && peer.version == Version::Pgio && peer.channel == number && peer.life == Life::Live
             }
         });
-        let asker = own.map_or_else(Uid::emitter, |peer| Uid::from(peer.uid.as_str()));
+        let sender = own.map_or_else(Uid::emitter, |peer| Uid::from(peer.uid.as_str()));
         let wait =
             if self.chance(5) { self.rng.u64(0..50 * MILLI) } else { self.rng.u64(300 * MILLI..8 * SECOND) };
         let deadline = self.now + wait;
         let req = Req {
             channel: number,
             kind: body.kind(),
-            asker: asker.as_str().to_owned(),
+            sender: sender.as_str().to_owned(),
             deadline,
             sent: None,
             discovers: false,
@@ -411,11 +411,11 @@ impl World {
             id: request,
             channel: channel(number),
             namespace: NAMESPACES[number].into(),
-            asker,
+            sender,
             body,
             deadline: self.instant(deadline),
         };
-        self.give(m, Input::Ask(question))
+        self.give(m, Input::Request(question))
     }
 
     fn cancel(&mut self, m: usize) -> Checked {

@@ -144,7 +144,7 @@ pub struct Answered {
 pub struct Req {
     pub channel: usize,
     pub kind: MessageKind,
-    pub asker: String,
+    pub sender: String,
     pub deadline: u64,
     pub sent: Option<u64>,
     /// Whether it finds its peers by an initial heartbeat.
@@ -372,7 +372,8 @@ impl Machine {
             }
         }
         let may_matter = self.requests.values().any(|request| {
-            let is_own = request.asker == *uid && Some(request.kind) == kind && self.awaits_question(request);
+            let is_own =
+                request.sender == *uid && Some(request.kind) == kind && self.awaits_question(request);
             request.channel == channel && (kind.is_some_and(is_answer) || is_own)
         });
         if *says == Says::InitialHeartbeat && commit.says_nsp {
@@ -705,7 +706,7 @@ impl Machine {
                     && heard_at + HEARTBEAT_TIMEOUT <= now
                     && peer.healthy_since.is_none_or(|since| since > heard_at);
                 let is_settled = was_missed
-                    || peer.uid == request.asker
+                    || peer.uid == request.sender
                     || Self::has_left(now, peer, sent)
                     || Self::has_answered(request.kind, request.answers.get(index));
                 ensure!(

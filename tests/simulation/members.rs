@@ -55,9 +55,9 @@ impl World {
         peer.member = Some((m, life));
         self.peers.push(peer);
         self.machines[m].hosts.insert(number, Host { sub, peer: Some(p) });
-        let (subscription, owes_hello) = (SubscriptionId(sub), true);
+        let (subscription, hello_pending) = (SubscriptionId(sub), true);
         self.pending_inputs
-            .push((m, Input::Join { subscription, channel: channel(number), uid, owes_hello }));
+            .push((m, Input::Join { subscription, channel: channel(number), uid, hello_pending }));
         Ok(())
     }
 
@@ -76,7 +76,7 @@ impl World {
                 is_free && self.now >= self.postgres.down_until && (self.is_at_rest || self.chance(80));
             match is_said {
                 true => self.peer_says(p, Says::Goodbye, false),
-                false => self.give(m, Input::OweGoodbye { channel: channel(number), uid })?,
+                false => self.give(m, Input::QueueGoodbye { channel: channel(number), uid })?,
             }
         }
         self.end_member(p, Life::Stopped);
@@ -161,15 +161,15 @@ impl World {
             if is_refused {
                 machine.looked_badly_at = self.now;
             }
-            LockSnapshot { beats: None, holds: false }
+            LockSnapshot { locks: None, holds_lock: false }
         } else {
             let alive = self.postgres.sessions.iter().filter(|session| session.is_alive);
-            let mut beats: Vec<LivenessLock> = alive.filter_map(|session| session.lock).collect();
-            beats.sort_unstable();
+            let mut locks: Vec<LivenessLock> = alive.filter_map(|session| session.lock).collect();
+            locks.sort_unstable();
             machine.beat = machine.beat.wrapping_add(1);
             let lock = LivenessLock { instance: machine.instance, number: machine.beat };
             self.postgres.sessions[session].lock = Some(lock);
-            LockSnapshot { beats: Some(beats), holds: true }
+            LockSnapshot { locks: Some(locks), holds_lock: true }
         };
         let at = self.postgres.sessions[session].last_arrival.max(self.now + self.rng.u64(200..20 * MILLI));
         self.postgres.sessions[session].last_arrival = at;

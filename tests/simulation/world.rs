@@ -334,11 +334,11 @@ impl World {
             }
         }
         for machine in &self.machines {
-            let remains = machine.state.remains();
+            let held_resources = machine.state.held_resources();
             ensure!(
-                remains == Default::default(),
+                held_resources == Default::default(),
                 "quiescent-is-empty",
-                "all handles are gone, and there remains {remains:?}"
+                "all handles are gone, and there held_resources {held_resources:?}"
             );
             let (wanted, confirmed) = machine.state.channel_sets();
             ensure!(wanted.is_empty() && confirmed.is_empty(), "quiescent-is-empty", "channels remain");
@@ -406,7 +406,7 @@ impl World {
                 self.now - request.deadline
             );
         }
-        let bytes = machine.state.remains().waiting_bytes;
+        let bytes = machine.state.held_resources().waiting_bytes;
         // Each channel may count what it dropped beyond its bound.
         // The places of missed events, and one event of each, are let in beyond the bound.
         let bound = (machine.max_bytes + 256 + 1024) * machine.wanted().count_ones() as usize;

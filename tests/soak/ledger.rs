@@ -90,8 +90,8 @@ pub enum Receiver {
     Node03,
     /// `pgio tail`.
     Tail,
-    /// The harness itself, with a plain `LISTEN` at Postgres: the reference for which events were published, and in which order.
-    /// It does not look into attachments.
+    /// The harness itself, with a plain `LISTEN` at Postgres: the reference for which events were published, and in which
+    /// order. It does not look into attachments.
     Witness,
 }
 

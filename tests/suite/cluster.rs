@@ -180,7 +180,7 @@ async fn a_promoted_host_is_found_at_once_while_the_first_one_is_silent() {
 }
 
 #[tokio::test]
-async fn what_is_published_into_silence_goes_out_once_when_it_heals() {
+async fn messages_of_a_stall_are_published_once_after_it() {
     let postgres = postgres().await;
     let proxy = Proxy::start(postgres.url()).await;
     let listener = connect(postgres.url()).await;

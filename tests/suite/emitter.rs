@@ -254,7 +254,7 @@ async fn sockets_are_joined_left_disconnected_and_fetched() {
 }
 
 #[tokio::test]
-async fn clients_and_servers_answer_and_nobody_counts_the_asker() {
+async fn clients_and_servers_answer_an_emitter_that_no_server_counts() {
     let cluster = mixed().await;
     let counts = cluster.server_counts().await;
     let emitter = emitter(cluster.url()).await;
@@ -304,7 +304,7 @@ async fn clients_and_servers_answer_and_nobody_counts_the_asker() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_sent_is_refused_before_anything_is() {
+async fn an_invalid_event_is_refused_before_anything_is_sent() {
     let postgres = postgres().await;
     let emitter = emitter(postgres.url()).await;
     for name in ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"] {

@@ -49,7 +49,7 @@ async fn two_servers_run_side_by_side_and_leave_nothing() {
 }
 
 #[tokio::test]
-async fn nobody_gets_in_without_the_password() {
+async fn a_connection_needs_the_password() {
     let server = server().await;
     let url = server.url();
     let (before, after) = (url.split(':').next().unwrap(), url.split('@').nth(1).unwrap());
@@ -111,7 +111,7 @@ async fn a_server_starts_on_a_copy() {
 }
 
 #[tokio::test]
-async fn a_server_that_does_not_start_says_why() {
+async fn a_server_that_does_not_start_reports_the_reason() {
     let error = PrivateServer::builder().setting("shared_buffers", "a lot").start().await.unwrap_err();
     assert!(error.to_string().contains("shared_buffers"), "{error}");
     let error = PrivateServer::builder().binaries("/nowhere").start().await.unwrap_err();
@@ -179,7 +179,7 @@ async fn a_server_that_dies_is_reported_and_starts_again() {
 }
 
 #[tokio::test]
-async fn what_is_taken_down_is_removed_as_well() {
+async fn a_stopped_server_is_removed_as_well() {
     let mut server = server().await;
     let directory = server.directory().to_owned();
     server.take_down(Shutdown::Fast).await.unwrap();
@@ -188,7 +188,7 @@ async fn what_is_taken_down_is_removed_as_well() {
 }
 
 #[tokio::test]
-async fn a_signal_to_everybody_but_the_owner_does_not_part_server_and_watchdog() {
+async fn a_signal_to_the_children_leaves_server_and_watchdog_running_together() {
     let (mut owner, directory) = running_owner(&mut owner()).await;
     let pid = postmaster(&directory);
     let group = nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(pid.cast_signed()))).unwrap();

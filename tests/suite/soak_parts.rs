@@ -42,7 +42,7 @@ fn received(ledger: &Ledger, pair: (Sender, Receiver), numbers: impl IntoIterato
 }
 
 #[test]
-fn what_was_acknowledged_and_did_not_come_is_lost() {
+fn an_acknowledged_event_that_did_not_arrive_is_lost() {
     let (ledger, way) = (Ledger::default(), (Sender::A, Receiver::B));
     sent(&ledger, Sender::A, 1..=9);
     ledger.settled(Sender::A, 4, false);
@@ -58,7 +58,7 @@ fn what_was_acknowledged_and_did_not_come_is_lost() {
 }
 
 #[test]
-fn what_came_again_came_twice_and_what_came_late_is_out_of_order() {
+fn the_judge_finds_duplicates_and_wrong_order() {
     let (ledger, way) = (Ledger::default(), (Sender::Emitter, Receiver::A));
     sent(&ledger, Sender::Emitter, 1..=6);
     received(&ledger, way, [1, 2, 4, 3, 3, 5, 1]);

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use super::{age, millis};
 use crate::cli::arguments::{Format, Global};
-use crate::cli::confirm::{confirm, must_be_answerable};
+use crate::cli::confirm::{confirm, ensure_confirmable};
 use crate::cli::duration;
 use crate::cli::exit::{self, Failure};
 use crate::cli::output::lines::Lines;
@@ -62,7 +62,7 @@ impl Cleanup {
     pub(super) async fn run(self, global: &Global, table: &AttachmentTable) -> Result<(), Failure> {
         let age_limit = self.older_than.unwrap_or_else(|| global.adapter_options().cleanup_interval);
         if !self.dry_run {
-            must_be_answerable(&format!("delete old rows from {}", table.name()), self.yes)?;
+            ensure_confirmable(&format!("delete old rows from {}", table.name()), self.yes)?;
         }
         if table.existing_shape().await?.unindexed().any(|column| column == "created_at") {
             global.warn("there is no index on created_at, so each batch scans the whole table; pgio attachments init adds the index");

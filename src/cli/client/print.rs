@@ -5,9 +5,9 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use crate::cli::arguments::{Format, Global};
+use crate::cli::binary_json::{self, BinaryJson};
 use crate::cli::exit::Failure;
 use crate::cli::output::lines::Lines;
-use crate::cli::tagged::{self, Tagged};
 use crate::cli::tail::text;
 use crate::cli::timestamp;
 use crate::{Namespace, Value};
@@ -21,7 +21,7 @@ struct Line<'a> {
     #[serde(rename = "type")]
     kind: &'static str,
     event: &'a str,
-    args: Vec<Tagged<'a>>,
+    args: Vec<BinaryJson<'a>>,
     /// Only an event of the server has this.
     #[serde(skip_serializing_if = "Option::is_none")]
     wants_ack: Option<bool>,
@@ -66,7 +66,7 @@ impl<'a> Printer<'a> {
                 namespace: self.nsp.as_str(),
                 kind,
                 event,
-                args: tagged::all(args),
+                args: binary_json::all(args),
                 wants_ack,
             })?,
             Format::Text => {

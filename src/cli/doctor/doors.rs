@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::finding::Finding;
 
-/// How long the server may take for one of the doors.
+/// The timeout of one check.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How much of an answer is read.
@@ -68,7 +68,7 @@ enum Reception {
     NotOpened(String),
 }
 
-/// Tries the doors, one finding each.
+/// Checks the access control of a server, with one finding for each check.
 pub(super) async fn check(url: &Url) -> Vec<Finding> {
     let from_elsewhere = match url.knock(ELSEWHERE).await {
         Ok(reception) => reception,

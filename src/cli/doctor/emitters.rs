@@ -1,4 +1,5 @@
-//! Emitters that newer servers do not understand: `@socket.io/postgres-emitter` 0.1.1 sends no namespace (`nsp`), and adapter
+//! Emitters that newer servers do not understand: `@socket.io/postgres-emitter` 0.1.1 sends no namespace (`nsp`), and
+//! adapter
 //! 0.4 and later drop what has none, without an error anywhere.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! `pgio doctor`: what can go wrong, and what to do about it.
+//! `pgio doctor`: checks the database and the cluster, and suggests remedies.
 
 mod doors;
 mod emitters;
@@ -67,7 +67,7 @@ const LISTEN: Duration = Duration::from_secs(1);
 /// The server's error code for a lack of connections.
 const TOO_MANY_CONNECTIONS: &str = "53300";
 
-/// What the checks need to know.
+/// The context of the checks.
 struct Context {
     examiner: Examiner,
     options: AdapterOptions,
@@ -94,7 +94,7 @@ impl Doctor {
     }
 }
 
-/// What the checks find, as objects for programs.
+/// The findings as JSON objects.
 pub(super) async fn findings(
     settings: &Settings,
     options: AdapterOptions,
@@ -167,7 +167,7 @@ impl Report<'_> {
     }
 }
 
-/// What to do about a check that could not be made.
+/// The hint for a check that could not be made.
 fn advice(error: &Error) -> String {
     match error {
         Error::Connect { sqlstate: Some(code), .. } if code == TOO_MANY_CONNECTIONS => {

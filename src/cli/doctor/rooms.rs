@@ -1,4 +1,4 @@
-//! A room that hears nothing: which sockets are in it, and which rooms have a similar name.
+//! Checks a room that receives no events: its sockets, and rooms with a similar name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! The Socket.IO servers: who answers, whether they understand each other, and what their heartbeats cost.
+//! Checks the Socket.IO servers: whether they answer, whether their versions are compatible, and the cost of their
+//! heartbeats.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -36,10 +37,11 @@ pub(super) async fn check(
     Ok(findings)
 }
 
-/// What the heartbeats of the servers cost, and who makes them necessary. Each namespace has a list of its servers.
+/// The cost of the heartbeats, and the servers that make them necessary. Each namespace has a list of its servers.
 fn judge_heartbeats(namespaces: &[Vec<LiveNode>], interval: Duration) -> Finding {
-    let is_loud = |node: &&LiveNode| node.liveness == Liveness::Heartbeats;
-    let loud: Vec<_> = namespaces.iter().flatten().filter(is_loud).map(|node| node.uid.as_str()).collect();
+    let sends_heartbeats = |node: &&LiveNode| node.liveness == Liveness::Heartbeats;
+    let loud: Vec<_> =
+        namespaces.iter().flatten().filter(sends_heartbeats).map(|node| node.uid.as_str()).collect();
     if loud.is_empty() {
         let detail = match namespaces.iter().all(Vec::is_empty) {
             true => "none, since no server is live",
@@ -50,9 +52,9 @@ fn judge_heartbeats(namespaces: &[Vec<LiveNode>], interval: Duration) -> Finding
     // A process of pgio sends those of all its namespaces in one commit.
     let answering: BTreeSet<_> = namespaces
         .iter()
-        .filter(|nodes| nodes.iter().any(|node| is_loud(&node)))
+        .filter(|nodes| nodes.iter().any(|node| sends_heartbeats(&node)))
         .flatten()
-        .filter(|node| !is_loud(node))
+        .filter(|node| !sends_heartbeats(node))
         .map(|node| node.uid.instance())
         .collect();
     let each = Duration::from_hours(24).as_secs_f64() / interval.as_secs_f64().max(0.001);

@@ -1,11 +1,11 @@
-//! The attachment table: whether it is there, can be used, and is kept small.
+//! Checks the attachment table: whether it exists, is usable, and is cleaned up.
 
 use super::Context;
 use super::finding::Finding;
 use super::server::short;
 use crate::cli::exit::{create_table, table_remedy};
 use crate::cli::output::progress::count;
-use crate::postgres::health::{Backlog, Server};
+use crate::postgres::health::{ExpiredRows, Server};
 use crate::{Error, Result};
 
 /// The number of expired rows up to which the check passes.
@@ -77,10 +77,10 @@ async fn backlog(context: &Context) -> Result<Finding> {
     let advice =
         "pgio attachments cleanup; then find out why no server cleans up (cleanupInterval, DELETE privilege)";
     Ok(match context.examiner.backlog(age, LIMIT).await? {
-        Backlog::Rows(rows) if rows < MANY => {
+        ExpiredRows::Count(rows) if rows < MANY => {
             Finding::ok("backlog", format!("{} rows are older than {}", count(rows), short(age)))
         }
-        Backlog::Rows(rows) => {
+        ExpiredRows::Count(rows) => {
             let more = if rows >= u64::from(LIMIT) { " or more" } else { "" };
             Finding::warn(
                 "backlog",
@@ -88,7 +88,7 @@ async fn backlog(context: &Context) -> Result<Finding> {
                 advice,
             )
         }
-        Backlog::Unknown => {
+        ExpiredRows::Unknown => {
             let detail = "cannot count the rows in time: there are too many, or the table is locked";
             Finding::warn(
                 "backlog",

@@ -6,9 +6,9 @@ use serde_json::json;
 
 use super::Event;
 use crate::cli::arguments::{Format, Global};
+use crate::cli::binary_json::{self, BinaryJson};
 use crate::cli::exit::Failure;
 use crate::cli::output::{lines::Lines, progress, safe};
-use crate::cli::tagged::{self, Tagged};
 use crate::cli::values::Spread;
 use crate::emitter::Acknowledgements;
 use crate::protocol::Uid;
@@ -21,7 +21,7 @@ pub(super) struct Tally {
     expected: u64,
     servers: usize,
     silent: Vec<Uid>,
-    /// What is missing, a sentence for each namespace.
+    /// The missing acknowledgements, one sentence for each namespace.
     missing: Vec<String>,
 }
 
@@ -42,8 +42,8 @@ impl Tally {
         let mut lines = Lines::stdout();
         for answer in &acks.answers {
             match global.output {
-                Format::Json => lines.json(&json!({ "answer": Tagged(answer) }))?,
-                Format::Text => lines.text(&safe::line(&tagged::text(answer)))?,
+                Format::Json => lines.json(&json!({ "answer": BinaryJson(answer) }))?,
+                Format::Text => lines.text(&safe::line(&binary_json::text(answer)))?,
             }
         }
         lines.flush()?;

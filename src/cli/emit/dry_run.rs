@@ -4,31 +4,25 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::source::Source;
+use super::source::{Source, line};
 use super::{Emit, room_map};
 use crate::Namespace;
 use crate::cli::arguments::{Format, Global};
-use crate::cli::event_line::{self, Line, Wanted};
+use crate::cli::event_line::{Line, Wanted};
 use crate::cli::exit::Failure;
 use crate::cli::output::lines::Lines;
 use crate::cli::output::{progress, safe};
 
 /// How many targets are listed.
-const LISTED: usize = 20;
+const MAX_LISTED: usize = 20;
 
 /// Reads the whole source and sends nothing.
 pub(super) async fn run(emit: &Emit, global: &Global, mut source: Source) -> Result<(), Failure> {
     let mut counts = Counts::default();
     let mut number = 0_u64;
-    loop {
-        let at = format!("line {}", number + 1);
-        let parsed = match source.next().await {
-            Ok(Some((line, _))) if line.trim().is_empty() => Ok(None),
-            Ok(Some((line, _))) => event_line::parse(line).map(Some),
-            Ok(None) => break,
-            Err(error) => return Err(Failure::file(&at, &error)),
-        };
+    while let Some((parsed, _)) = source.next_event(number + 1).await? {
         number += 1;
+        let at = line(number);
         match parsed {
             Ok(None) => {}
             Ok(Some(Line::Other(_))) => counts.skipped += 1,
@@ -42,7 +36,7 @@ pub(super) async fn run(emit: &Emit, global: &Global, mut source: Source) -> Res
             Err(reason) => return Err(Failure::Other(reason).at(&at)),
         }
     }
-    counts.tell(global)
+    counts.print_result(global)
 }
 
 #[derive(Default)]
@@ -63,7 +57,7 @@ impl Counts {
         Ok(())
     }
 
-    fn tell(self, global: &Global) -> Result<(), Failure> {
+    fn print_result(self, global: &Global) -> Result<(), Failure> {
         let mut lines = Lines::stdout();
         match global.output {
             Format::Json => lines.json(&json!({
@@ -72,11 +66,11 @@ impl Counts {
             Format::Text => {
                 let mut targets: Vec<_> = self.targets.iter().collect();
                 targets.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
-                for (target, count) in targets.iter().take(LISTED) {
+                for (target, count) in targets.iter().take(MAX_LISTED) {
                     lines.text(&format!("{:>9}  to {}", progress::count(**count), safe::line(target)))?;
                 }
-                if targets.len() > LISTED {
-                    let more = progress::count((targets.len() - LISTED) as u64);
+                if targets.len() > MAX_LISTED {
+                    let more = progress::count((targets.len() - MAX_LISTED) as u64);
                     lines.text(&format!("           and to {more} more targets"))?;
                 }
             }

@@ -16,7 +16,7 @@ use clap::{ArgGroup, Args};
 use tokio::time::sleep;
 
 use super::arguments::{Format, Global, TargetNamespaces};
-use super::connection::{Deadline, Patience};
+use super::connection::{Deadline, RetryBudget};
 use super::event_line::Wanted;
 use super::exit::{self, Failure};
 use super::expect::Expectation;
@@ -25,6 +25,7 @@ use super::output::progress;
 use super::values::Spread;
 use super::{duration, socket_ids, values};
 use crate::postgres::OnLoss;
+use crate::protocol::Flags;
 use crate::{BroadcastOperator, Cluster, Emitter, Namespace, Value};
 use schedule::Schedule;
 
@@ -125,8 +126,8 @@ pub(super) struct Emit {
     retry_for: Option<Duration>,
 }
 
-/// The interval between checks whether the event can be sent.
-const TROUBLE: Duration = Duration::from_millis(200);
+/// The interval between two checks of the health of publishing.
+const HEALTH_CHECK_INTERVAL: Duration = Duration::from_millis(200);
 
 /// One event, ready to be sent.
 struct Event {
@@ -146,7 +147,7 @@ impl Emit {
             if self.dry_run {
                 return exit::unless_interrupted(dry_run::run(&self, global, source)).await;
             }
-            let cluster = self.connect(global, &mut self.patience()).await?;
+            let cluster = self.connect(global, &mut self.retry_budget()).await?;
             return replay::run(&self, global, cluster, source).await;
         }
         let event = Event {
@@ -162,9 +163,9 @@ impl Emit {
         exit::unless_interrupted(self.send_once(global, &event)).await
     }
 
-    /// Looks up the sockets of which the first characters of the id were given.
+    /// Completes abbreviated socket ids.
     async fn complete_sockets(&mut self, global: &Global) -> Result<(), Failure> {
-        let cluster = global.connect(&mut self.patience()).await?;
+        let cluster = global.connect(&mut self.retry_budget()).await?;
         let ids = socket_ids::complete(&cluster, &self.namespaces.list(), &self.sockets).await?;
         self.rooms.extend(ids);
         Ok(())
@@ -174,15 +175,14 @@ impl Emit {
         let deadline = Deadline::after(self.timeout);
         let cluster = match self.ack && self.retry_for.is_none() && self.require_nodes.is_none() {
             true => deadline.connect(global).await?,
-            false => self.connect(global, &mut self.patience()).await?,
+            false => self.connect(global, &mut self.retry_budget()).await?,
         };
         self.send(global, &cluster, event, deadline).await?;
-        self.warn_of_doubles(global, cluster.maybe_twice());
-        self.tell_one(global, event)
+        self.warn_of_duplicates(global, cluster.possible_duplicates());
+        self.print_sent(global, event)
     }
 
-    /// Where a line of `--from` goes: to what `-n` names, else to its own namespace, else to `/`. `listed` are those of
-    /// `-n`, or `/`.
+    /// The namespaces of a line of `--from`: those of `-n`, else its own one, else `/`. `listed` are those of `-n`, or `/`.
     fn namespaces_of<'a>(&self, wanted: &'a Wanted, listed: &'a [Namespace]) -> &'a [Namespace] {
         match &wanted.namespace {
             Some(nsp) if !self.namespaces.is_given() => slice::from_ref(nsp),
@@ -190,11 +190,11 @@ impl Emit {
         }
     }
 
-    fn patience(&self) -> Patience {
-        self.retry_for.map_or_else(Patience::none, Patience::of)
+    fn retry_budget(&self) -> RetryBudget {
+        self.retry_for.map_or_else(RetryBudget::none, RetryBudget::of)
     }
 
-    /// What becomes of an event whose connection is lost. A schedule outlives short losses without being told to.
+    /// The policy for events whose connection is lost. A schedule always retries for a short time.
     fn on_loss(&self) -> OnLoss {
         let repeats = self.every.is_some() || self.cron.is_some();
         match self.retry_for.or_else(|| repeats.then_some(schedule::PATIENCE)) {
@@ -203,22 +203,22 @@ impl Emit {
         }
     }
 
-    /// Says once what stands in the way while events are tried again. Never ends.
-    async fn warn_of_trouble(&self, global: &Global, cluster: &Cluster) {
+    /// Warns once that publishing fails while events are retried. Never ends.
+    async fn warn_while_retrying(&self, global: &Global, cluster: &Cluster) {
         let mut is_told = false;
         loop {
-            sleep(TROUBLE).await;
-            let trouble = cluster.health().publishing;
-            if let (Some(trouble), Some(time), false) = (&trouble, self.retry_for, is_told) {
-                global.warn(&format!("{trouble}; retrying for {time:.0?}"));
+            sleep(HEALTH_CHECK_INTERVAL).await;
+            let fault = cluster.health().publishing;
+            if let (Some(fault), Some(time), false) = (&fault, self.retry_for, is_told) {
+                global.warn(&format!("{fault}; retrying for {time:.0?}"));
             }
-            is_told = trouble.is_some();
+            is_told = fault.is_some();
         }
     }
 
-    /// Connects, and makes sure that enough servers are there.
-    async fn connect(&self, global: &Global, patience: &mut Patience) -> Result<Cluster, Failure> {
-        let cluster = global.connect_with(patience, self.on_loss()).await?;
+    /// Connects, and checks the number of live servers for `--require-nodes`.
+    async fn connect(&self, global: &Global, retries: &mut RetryBudget) -> Result<Cluster, Failure> {
+        let cluster = global.connect_with(retries, self.on_loss()).await?;
         if let Some(required) = self.require_nodes {
             for nsp in self.namespaces.list() {
                 let live = cluster.nodes(&nsp, NODES_WAIT, required).await?.len();
@@ -233,7 +233,7 @@ impl Emit {
         Ok(cluster)
     }
 
-    /// Sends the event to each namespace, through losses of the connection as patiently as was asked for.
+    /// Sends the event to each namespace, with the retries of `--retry-for`.
     async fn send(
         &self,
         global: &Global,
@@ -250,10 +250,10 @@ impl Emit {
                 acks.ask(global, &nsp, &operator.timeout(deadline.left()), event).await?;
                 continue;
             }
-            // The publisher tries as long as it was asked to.
+            // The publisher itself retries.
             tokio::select! {
                 outcome = operator.emit(&event.name, Spread(&event.args)) => outcome?,
-                () = self.warn_of_trouble(global, cluster) => {}
+                () = self.warn_while_retrying(global, cluster) => {}
             }
         }
         match self.ack {
@@ -262,9 +262,9 @@ impl Emit {
         }
     }
 
-    /// Says how many events may have gone out twice: those that were sent again, where the server could not tell whether
-    /// it had committed them before.
-    fn warn_of_doubles(&self, global: &Global, count: u64) {
+    /// Warns of possible duplicates: events that were retried although the server could not report the outcome of the first
+    /// attempt.
+    fn warn_of_duplicates(&self, global: &Global, count: u64) {
         match count {
             0 => {}
             1 => global.warn("1 event was retried after a lost connection, and may have been sent twice"),
@@ -275,23 +275,28 @@ impl Emit {
         }
     }
 
-    /// The sockets that the flags name.
+    /// An operator for the target sockets of the command line.
     fn operator(&self, cluster: &Cluster, nsp: &Namespace) -> BroadcastOperator {
-        let mut operator = Emitter::new(cluster.clone()).of(nsp.as_str()).to(self.rooms.as_slice());
-        operator = operator.except(self.except.as_slice()).timeout(self.timeout);
-        if self.volatile {
+        let operator = Emitter::new(cluster.clone()).of(nsp.as_str()).to(self.rooms.as_slice());
+        let operator = operator.except(self.except.as_slice()).timeout(self.timeout);
+        self.with_flags(operator, &Flags::default())
+    }
+
+    /// Sets the flags of an event: its own ones first, else those of the command line.
+    fn with_flags(&self, mut operator: BroadcastOperator, own: &Flags) -> BroadcastOperator {
+        if own.volatile.unwrap_or(self.volatile) {
             operator = operator.volatile();
         }
         if self.durable {
             operator = operator.durable();
         }
-        match self.compress {
+        match own.compress.or(self.compress) {
             Some(compress) => operator.compress(compress),
             None => operator,
         }
     }
 
-    fn tell_one(&self, global: &Global, event: &Event) -> Result<(), Failure> {
+    fn print_sent(&self, global: &Global, event: &Event) -> Result<(), Failure> {
         if self.ack {
             return Ok(());
         }

@@ -8,10 +8,10 @@ use indicatif::ProgressBar;
 use serde_json::json;
 use tokio::time::sleep;
 
-use super::source::{Pace, Source};
+use super::source::{Pace, Source, line};
 use super::{Emit, room_map};
 use crate::cli::arguments::{Format, Global};
-use crate::cli::event_line::{self, Line, Wanted};
+use crate::cli::event_line::{Line, Wanted};
 use crate::cli::exit::Failure;
 use crate::cli::output::{lines::Lines, progress};
 use crate::cli::signals::Signals;
@@ -19,19 +19,19 @@ use crate::emitter::PreparedBroadcast;
 use crate::protocol::{EventArgs, Flags};
 use crate::{BroadcastOperator, Cluster, Emitter, Error, Namespace, Receipt};
 
-/// How many events may be on their way before the oldest has to be committed.
-const UNDER_WAY: usize = 8192;
+/// The maximum number of events in flight.
+const MAX_IN_FLIGHT: usize = 8192;
 
-/// How many of these are waited for at once.
+/// The maximum number of receipts that are awaited together.
 const AT_ONCE: usize = 2048;
 
 /// How often the progress is redrawn, in lines.
 const REDRAW: u64 = 512;
 
-/// How long it waits for Postgres at the end before it prints a note.
-const SILENCE: Duration = Duration::from_secs(1);
+/// The time after which a note about waiting for Postgres is printed at the end.
+const WAIT_NOTE_AFTER: Duration = Duration::from_secs(1);
 
-/// Sends what the source has.
+/// Sends all events of the source.
 pub(super) async fn run(
     emit: &Emit,
     global: &Global,
@@ -44,29 +44,29 @@ pub(super) async fn run(
     let watched = replay.cluster.clone();
     let mut outcome = tokio::select! {
         outcome = replay.all(&mut source) => outcome,
-        () = emit.warn_of_trouble(global, &watched) => Ok(()),
+        () = emit.warn_while_retrying(global, &watched) => Ok(()),
         () = signals.next_on_terminal() => Err(Failure::Interrupted),
     };
     // Events in progress still count, and their errors are reported.
-    while !replay.under_way.is_empty() {
+    while !replay.in_flight.is_empty() {
         tokio::select! {
-            settled = replay.settle(0) => outcome = outcome.and(settled),
+            settled = replay.await_receipts(0) => outcome = outcome.and(settled),
             () = signals.next_on_terminal() => {
                 outcome = outcome.and(Err(Failure::Interrupted));
                 break;
             }
-            () = tell_of_silence(global) => {}
+            () = note_long_wait(global) => {}
         }
     }
     replay.progress.finish_and_clear();
-    emit.warn_of_doubles(global, replay.cluster.maybe_twice());
+    emit.warn_of_duplicates(global, replay.cluster.possible_duplicates());
     outcome.map_err(|failure| failure.after(replay.summary()))?;
-    replay.tell()
+    replay.print_result()
 }
 
 /// Never ends.
-async fn tell_of_silence(global: &Global) {
-    sleep(SILENCE).await;
+async fn note_long_wait(global: &Global) {
+    sleep(WAIT_NOTE_AFTER).await;
     global.note("waiting for Postgres; Ctrl-C again stops at once");
     std::future::pending().await
 }
@@ -76,20 +76,20 @@ struct Replay<'a> {
     global: &'a Global,
     cluster: Cluster,
     targets: Arc<Targets>,
-    under_way: VecDeque<Sent>,
+    in_flight: VecDeque<Sent>,
     progress: ProgressBar,
     start: Instant,
     lines: u64,
     sent: u64,
-    /// Those that were in progress when the connection broke: Postgres may have committed them.
+    /// Events in flight when the connection was lost: Postgres may have committed them.
     lost: u64,
     bad: u64,
     other: u64,
-    /// Lines whose own rooms outrank `--room`.
-    outranked: u64,
+    /// Lines whose own rooms override `--room`.
+    ignored_rooms: u64,
 }
 
-/// Where a line goes that names neither rooms nor a namespace.
+/// The prepared broadcasts for lines without rooms and namespace.
 struct Targets {
     namespaces: Vec<Namespace>,
     prepared: Vec<PreparedBroadcast>,
@@ -105,31 +105,19 @@ impl Targets {
     }
 }
 
-/// Where an error is.
-fn line(number: u64) -> String {
-    format!("line {number}")
-}
-
-/// The sockets that a line is for: those that it names, else those of the command line.
+/// The operator of a line, with the rooms and flags of the command line as defaults.
 fn operator(emit: &Emit, cluster: &Cluster, nsp: &Namespace, wanted: &Wanted) -> BroadcastOperator {
     let rename = |rooms| room_map::apply(&emit.room_map, rooms);
     let rooms = rename(wanted.rooms.as_deref().unwrap_or(&emit.rooms));
     let except = rename(wanted.except.as_deref().unwrap_or(&emit.except));
-    let Flags { volatile, compress, .. } = wanted.flags.clone().unwrap_or_default();
-    let mut operator = Emitter::new(cluster.clone()).of(nsp.clone()).to(&*rooms).except(&*except);
-    if volatile.unwrap_or(emit.volatile) {
-        operator = operator.volatile();
-    }
-    if emit.durable {
-        operator = operator.durable();
-    }
-    match compress.or(emit.compress) {
-        Some(compress) => operator.compress(compress),
-        None => operator,
+    let operator = Emitter::new(cluster.clone()).of(nsp.clone()).to(&*rooms).except(&*except);
+    match &wanted.flags {
+        Some(flags) => emit.with_flags(operator, flags),
+        None => emit.with_flags(operator, &Flags::default()),
     }
 }
 
-/// An event on its way.
+/// An event in flight.
 struct Sent {
     receipt: Receipt,
     outcome: Option<crate::Result<()>>,
@@ -137,7 +125,7 @@ struct Sent {
 }
 
 impl Sent {
-    /// Waits for the outcome, which stays known.
+    /// Waits for the outcome, and keeps it.
     async fn wait(&mut self) -> crate::Result<()> {
         match &self.outcome {
             Some(outcome) => outcome.clone(),
@@ -162,7 +150,7 @@ impl<'a> Replay<'a> {
             global,
             targets: Arc::new(Targets::new(emit, &cluster)?),
             cluster,
-            under_way: VecDeque::new(),
+            in_flight: VecDeque::new(),
             progress,
             start: Instant::now(),
             lines: 0,
@@ -170,7 +158,7 @@ impl<'a> Replay<'a> {
             lost: 0,
             bad: 0,
             other: 0,
-            outranked: 0,
+            ignored_rooms: 0,
         })
     }
 
@@ -179,14 +167,9 @@ impl<'a> Replay<'a> {
         loop {
             if source.is_drained() {
                 // Before waiting for a line that may be long in coming: a failure must not wait as well.
-                self.settle(0).await?;
+                self.await_receipts(0).await?;
             }
-            let (parsed, bytes) = match source.next().await {
-                Ok(Some((line, bytes))) if line.trim().is_empty() => (Ok(None), bytes),
-                Ok(Some((line, bytes))) => (event_line::parse(line).map(Some), bytes),
-                Ok(None) => return Ok(()),
-                Err(error) => return Err(Failure::file(line(self.lines + 1), &error)),
-            };
+            let Some((parsed, bytes)) = source.next_event(self.lines + 1).await? else { return Ok(()) };
             self.lines += 1;
             match parsed {
                 Ok(None) => {}
@@ -195,7 +178,7 @@ impl<'a> Replay<'a> {
                     pace.wait(wanted.time).await;
                     self.send(wanted).await?;
                 }
-                Err(reason) => self.refuse(Failure::Other(reason).at(&line(self.lines)))?,
+                Err(reason) => self.on_bad_line(Failure::Other(reason).at(&line(self.lines)))?,
             }
             if self.progress.is_hidden() {
                 continue;
@@ -207,8 +190,8 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// A bad line ends it, or is skipped where that was asked for.
-    fn refuse(&mut self, failure: Failure) -> Result<(), Failure> {
+    /// Fails at an invalid line, or skips it with `--keep-going`.
+    fn on_bad_line(&mut self, failure: Failure) -> Result<(), Failure> {
         if !self.emit.keep_going {
             return Err(failure);
         }
@@ -218,58 +201,58 @@ impl<'a> Replay<'a> {
     }
 
     async fn send(&mut self, wanted: Wanted) -> Result<(), Failure> {
-        self.outranked += u64::from(wanted.rooms.is_some() && !self.emit.rooms.is_empty());
+        self.ignored_rooms += u64::from(wanted.rooms.is_some() && !self.emit.rooms.is_empty());
         let targets = self.targets.clone();
         if let (true, Some((last, others))) = (wanted.is_bare(), targets.prepared.split_last()) {
             for prepared in others {
                 let queued = prepared.enqueue(wanted.event.clone()).await;
-                self.note(queued)?;
+                self.record(queued)?;
             }
             let queued = last.enqueue(wanted.event).await;
-            self.note(queued)?;
+            self.record(queued)?;
         } else {
             for nsp in self.emit.namespaces_of(&wanted, &targets.namespaces) {
                 let operator = operator(self.emit, &self.cluster, nsp, &wanted);
                 let queued = operator.enqueue_event(wanted.event.clone()).await;
-                self.note(queued)?;
+                self.record(queued)?;
             }
         }
-        self.settle(UNDER_WAY).await
+        self.await_receipts(MAX_IN_FLIGHT).await
     }
 
-    /// Notes what became of an event of the current line.
-    fn note(&mut self, queued: crate::Result<Receipt>) -> Result<(), Failure> {
+    /// Records a queued event of the current line.
+    fn record(&mut self, queued: crate::Result<Receipt>) -> Result<(), Failure> {
         match queued {
             Ok(receipt) => {
-                self.under_way.push_back(Sent { receipt, outcome: None, line: self.lines });
+                self.in_flight.push_back(Sent { receipt, outcome: None, line: self.lines });
                 Ok(())
             }
-            Err(error) => self.refuse(Failure::from(error).at(&line(self.lines))),
+            Err(error) => self.on_bad_line(Failure::from(error).at(&line(self.lines))),
         }
     }
 
-    /// Waits until at most so many are in progress. The publisher sends again what a loss of the connection concerns, in its
-    /// order, for as long as it was asked to.
-    async fn settle(&mut self, at_most: usize) -> Result<(), Failure> {
-        while self.under_way.len() > at_most {
-            // A later one first: those before it are done by then, which spares a wake-up for each.
-            let count = self.under_way.len().min(if at_most == 0 { 1 } else { AT_ONCE });
-            if let Some(last) = self.under_way.get_mut(count - 1) {
+    /// Waits until at most `at_most` events are in flight. After a lost connection the publisher itself retries them in
+    /// order.
+    async fn await_receipts(&mut self, at_most: usize) -> Result<(), Failure> {
+        while self.in_flight.len() > at_most {
+            // A later one first: the earlier ones are then done as well, which saves a wake-up for each.
+            let count = self.in_flight.len().min(if at_most == 0 { 1 } else { AT_ONCE });
+            if let Some(last) = self.in_flight.get_mut(count - 1) {
                 // It is counted in its turn.
                 drop(last.wait().await);
             }
             for _ in 0..count {
-                // In its place, so that an interruption here does not lose count of it.
-                let Some(oldest) = self.under_way.front_mut() else { break };
+                // It stays in the queue meanwhile, so that an interruption still counts it.
+                let Some(oldest) = self.in_flight.front_mut() else { break };
                 let outcome = oldest.wait().await;
-                let Some(Sent { line, .. }) = self.under_way.pop_front() else { break };
+                let Some(Sent { line, .. }) = self.in_flight.pop_front() else { break };
                 self.finish(line, outcome)?;
             }
         }
         Ok(())
     }
 
-    /// Counts an event that is not in progress any more.
+    /// Counts a finished event.
     fn finish(&mut self, line: u64, outcome: crate::Result<()>) -> Result<(), Failure> {
         match outcome {
             Ok(()) => self.sent += 1,
@@ -277,20 +260,20 @@ impl<'a> Replay<'a> {
                 self.lost += u64::from(matches!(error, Error::ConnectionLost(_)));
                 return Err(error.into());
             }
-            Err(error) => self.refuse(Failure::from(error).at(&self::line(line)))?,
+            Err(error) => self.on_bad_line(Failure::from(error).at(&super::source::line(line)))?,
         }
         Ok(())
     }
 
     fn summary(&self) -> String {
-        let unknown = match self.under_way.len() as u64 + self.lost {
+        let unknown = match self.in_flight.len() as u64 + self.lost {
             0 => String::new(),
             n => format!(", {} unknown", progress::count(n)),
         };
         format!("{} sent{unknown}", progress::count(self.sent))
     }
 
-    fn tell(&self) -> Result<(), Failure> {
+    fn print_result(&self) -> Result<(), Failure> {
         if self.global.output == Format::Json {
             let mut lines = Lines::stdout();
             lines.json(&json!({ "sent": self.sent, "bad": self.bad, "skipped": self.other }))?;
@@ -308,8 +291,8 @@ impl<'a> Replay<'a> {
             }
             self.global.note(&text);
         }
-        if self.outranked > 0 {
-            let lines = match self.outranked {
+        if self.ignored_rooms > 0 {
+            let lines = match self.ignored_rooms {
                 1 => "1 line that names rooms".to_owned(),
                 lines => format!("{} lines that name rooms", progress::count(lines)),
             };

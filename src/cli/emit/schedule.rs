@@ -10,13 +10,13 @@ use tokio::time::{sleep, timeout};
 use super::cron::{Step, Timetable};
 use super::{Emit, Event};
 use crate::cli::arguments::Global;
-use crate::cli::connection::{Deadline, Patience};
+use crate::cli::connection::{Deadline, RetryBudget};
 use crate::cli::exit::Failure;
 use crate::cli::output::progress;
 use crate::cli::signals::Signals;
 use crate::{Cluster, Error};
 
-/// How long one round tries to connect, and to publish, when nothing else was asked for.
+/// The default retry time of one round, for connecting and publishing.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How much longer a round may take than what was asked for: the way there and back.
@@ -87,9 +87,9 @@ pub(super) async fn run(
     mut schedule: Schedule<'_>,
 ) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
-    let mut patience = emit.patience();
+    let mut retries = emit.retry_budget();
     let connected = tokio::select! {
-        connected = emit.connect(global, &mut patience) => connected?,
+        connected = emit.connect(global, &mut retries) => connected?,
         () = signals.next_on_terminal() => return Err(Failure::Interrupted.after("0 sent".into())),
     };
     let mut rounds = Rounds { emit, global, event, cluster: Some(connected), sent: 0, unknown: 0 };
@@ -124,7 +124,7 @@ impl Rounds<'_> {
                 return Err(Failure::Other("the --cron expression has no further time".into()));
             }
             match self.round().await {
-                Ok(()) => self.emit.tell_one(self.global, self.event)?,
+                Ok(()) => self.emit.print_sent(self.global, self.event)?,
                 // A server may be back when it is due the next time; a mistake in the event never mends itself.
                 Err(failure) if failure.is_passing() => self.global.warn(&failure.to_string()),
                 Err(failure) => return Err(failure),
@@ -135,13 +135,13 @@ impl Rounds<'_> {
 
     /// Sends the event once. Ends by its deadline, whatever Postgres does.
     async fn round(&mut self) -> Result<(), Failure> {
-        let patience = self.emit.retry_for.unwrap_or(PATIENCE);
-        let round_patience = &mut Patience::of(patience);
+        let retry_time = self.emit.retry_for.unwrap_or(PATIENCE);
+        let round_retries = &mut RetryBudget::of(retry_time);
         let cluster = match self.cluster.take() {
             Some(cluster) => cluster,
             None => {
-                let limit = patience.saturating_add(GRACE);
-                match timeout(limit, self.emit.connect(self.global, round_patience)).await {
+                let limit = retry_time.saturating_add(GRACE);
+                match timeout(limit, self.emit.connect(self.global, round_retries)).await {
                     Ok(connected) => connected?,
                     Err(_) => return Err(self.no_connection(limit)),
                 }
@@ -149,7 +149,7 @@ impl Rounds<'_> {
         };
         let limit = match self.emit.ack {
             true => self.emit.timeout.saturating_mul(self.emit.namespaces.list().len() as u32),
-            false => patience,
+            false => retry_time,
         };
         let limit = limit.saturating_add(GRACE);
         self.unknown += 1;

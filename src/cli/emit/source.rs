@@ -7,7 +7,16 @@ use tokio::fs::File;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::time::sleep_until;
 
+use crate::cli::event_line::{self, Line};
 use crate::cli::exit::Failure;
+
+/// A parsed line; `None` for an empty one, and a reason for an invalid one.
+pub(super) type ParsedLine = Result<Option<Line>, String>;
+
+/// The place of an error: `line 3`.
+pub(super) fn line(number: u64) -> String {
+    format!("line {number}")
+}
 
 /// Lines of a file, or of stdin.
 pub(super) struct Source {
@@ -35,8 +44,17 @@ impl Source {
         Ok(Self { reader: BufReader::with_capacity(BUFFER, reader), size, line: String::new() })
     }
 
-    /// The next line, without its end, and how many bytes it took; `None` at the end.
-    pub(super) async fn next(&mut self) -> std::io::Result<Option<(&str, u64)>> {
+    /// The next line, parsed, and its size in bytes; `None` at the end. An empty line holds no event.
+    pub(super) async fn next_event(&mut self, number: u64) -> Result<Option<(ParsedLine, u64)>, Failure> {
+        let next = self.next().await.map_err(|error| Failure::file(line(number), &error))?;
+        Ok(next.map(|(text, bytes)| match text.trim().is_empty() {
+            true => (Ok(None), bytes),
+            false => (event_line::parse(text).map(Some), bytes),
+        }))
+    }
+
+    /// The next line, without its line break, and its size in bytes; `None` at the end.
+    async fn next(&mut self) -> std::io::Result<Option<(&str, u64)>> {
         self.line.clear();
         let bytes = self.reader.read_line(&mut self.line).await?;
         Ok((bytes > 0).then(|| (self.line.trim_end_matches(['\n', '\r']), bytes as u64)))

@@ -8,7 +8,7 @@ use serde::ser::{SerializeMap, Serializer};
 
 pub(super) use read::{Line, Wanted, parse};
 
-use super::tagged::{self, Tagged};
+use super::binary_json::{self, BinaryJson};
 use super::timestamp;
 use crate::cluster::{Attached, Content, Received};
 use crate::protocol::{Body, BroadcastOptions};
@@ -72,7 +72,7 @@ fn event_of(body: &Body) -> crate::Result<Option<Event>> {
 fn body<M: SerializeMap>(line: &mut M, body: &Body, event: Option<&Event>) -> Result<(), M::Error> {
     if let Some((name, args)) = event {
         line.serialize_entry("event", name)?;
-        line.serialize_entry("args", &tagged::all(args))?;
+        line.serialize_entry("args", &binary_json::all(args))?;
     }
     match body {
         Body::InitialHeartbeat | Body::Heartbeat | Body::AdapterClose => Ok(()),
@@ -103,7 +103,7 @@ fn body<M: SerializeMap>(line: &mut M, body: &Body, event: Option<&Event>) -> Re
         Body::ServerSideEmit { request_id, .. } => line.serialize_entry("requestId", request_id),
         Body::ServerSideEmitResponse { request_id, answer } | Body::BroadcastAck { request_id, answer } => {
             line.serialize_entry("requestId", request_id)?;
-            line.serialize_entry("answer", &Tagged(answer))
+            line.serialize_entry("answer", &BinaryJson(answer))
         }
         Body::BroadcastClientCount { request_id, client_count } => {
             line.serialize_entry("requestId", request_id)?;
@@ -126,8 +126,8 @@ impl Serialize for Socket<'_> {
         let mut socket = serializer.serialize_map(Some(4))?;
         socket.serialize_entry("id", id)?;
         socket.serialize_entry("rooms", rooms)?;
-        socket.serialize_entry("data", &Tagged(data))?;
-        socket.serialize_entry("handshake", &Tagged(handshake))?;
+        socket.serialize_entry("data", &BinaryJson(data))?;
+        socket.serialize_entry("handshake", &BinaryJson(handshake))?;
         socket.end()
     }
 }

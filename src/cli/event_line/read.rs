@@ -3,11 +3,11 @@
 use serde::Deserialize;
 
 use super::verbatim::{self, PlainArgs};
-use crate::cli::tagged::untag;
+use crate::cli::binary_json::decode_binary;
 use crate::protocol::{EventArgs, Flags, MessageKind, RequestId};
 use crate::{Namespace, Value};
 
-/// What a line asks to be emitted. What it does not say is left to the defaults of the command line.
+/// The event of a line. Missing fields take the defaults of the command line.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::cli) struct Wanted {
     pub(in crate::cli) event: EventArgs,
@@ -31,7 +31,7 @@ impl Wanted {
     }
 }
 
-/// What a line turned out to be.
+/// A parsed line.
 #[derive(Debug, PartialEq)]
 pub(in crate::cli) enum Line {
     /// An event to be emitted.
@@ -68,8 +68,8 @@ struct MissingOrNot {
 
 /// Reads a line: an event line, or `["event", ...args]`.
 ///
-/// Arguments without `$binary` stay the text that they are: nothing is decoded only to be encoded again. A line that cannot be
-/// read in this way is read as a value, which also says what is wrong with it.
+/// Arguments without `$binary` stay the text that they are: nothing is decoded only to be encoded again. A line that cannot
+/// be read in this way is read as a value, which also says what is wrong with it.
 pub(in crate::cli) fn parse(line: &str) -> Result<Line, String> {
     as_text(line).map_or_else(|| as_values(line), Ok)
 }
@@ -105,7 +105,7 @@ fn array(items: Vec<Value>) -> Result<Line, String> {
 }
 
 fn with_values(event: &str, args: Vec<Value>) -> Result<EventArgs, String> {
-    let args = args.into_iter().map(untag).collect::<Result<Vec<_>, _>>()?;
+    let args = args.into_iter().map(decode_binary).collect::<Result<Vec<_>, _>>()?;
     Ok(EventArgs::new(event, args))
 }
 

@@ -1,4 +1,4 @@
-//! Events whose text can travel as it was read: JSON without `$binary`, which any peer understands.
+//! Events whose JSON text is published unchanged: those without `$binary`.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use crate::cli::tagged::BINARY;
+use crate::cli::binary_json::BINARY;
 use crate::protocol::EventArgs;
 
 /// The event of a line `["event", ...args]`. `None` where the line has to be read as a value.

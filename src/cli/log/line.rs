@@ -17,7 +17,7 @@ const OWN_BYTES: usize = 400;
 /// than other fields do.
 const OWN: [&str; 6] = ["message", "error", "database", "directory", "table", "url"];
 
-/// What crates that use `log` tell about the event.
+/// The fields of crates that use `log`.
 const FROM_LOG: &str = "log.";
 
 /// How lines are written.

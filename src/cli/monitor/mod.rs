@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::arguments::{Format, Global, Log};
-use super::connection::Patience;
+use super::connection::RetryBudget;
 use super::exit::Failure;
 use super::namespaces::ObservedNamespaces;
 use super::observer::{Observer, Watched};
@@ -38,8 +38,8 @@ use watch::{OnDemand, Watch};
 ///
 /// The page shows servers with their sockets, rooms, rates over ten minutes, live traffic, the attachment table and what
 /// pgio doctor finds. /metrics is for Prometheus, /api/* is JSON, /healthz answers while the process runs. It works beside
-/// any cluster, also one of Node servers alone: it is no member of it, and no server counts it. Without a token file it listens
-/// on loopback addresses only. The token file is read again on SIGHUP.
+/// any cluster, also one of Node servers alone: it is no member of it, and no server counts it. Without a token file it
+/// listens on loopback addresses only. The token file is read again on SIGHUP.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -116,7 +116,7 @@ impl Monitor {
     async fn start(&self, global: &Global, tokens: Option<Tokens>) -> Result<Started, Failure> {
         let (settings, options) = (global.settings()?, global.adapter_options());
         let (listener, address) = listen(&self.listen).await.map_err(name_flag)?;
-        let cluster = global.connect(&mut Patience::none()).await?;
+        let cluster = global.connect(&mut RetryBudget::none()).await?;
         let observed = self.namespaces.find(global, &cluster).await?;
         let namespaces = observed.list.clone();
         let newcomers = observed.watch();

@@ -12,10 +12,10 @@ use crate::cli::observer::{Observer, Shared, Watched};
 use crate::postgres::Settings;
 use crate::{Cluster, Namespace};
 
-/// How long after the last request watching goes on, so that ten minutes can be seen.
+/// How long the observer runs after the last request, so that the page can show ten minutes.
 const RESTS_AFTER: Duration = Duration::from_secs(600);
 
-/// How often to look whether the observer is still needed.
+/// The interval between two checks whether the observer is still needed.
 const LOOK: Duration = Duration::from_secs(30);
 
 /// How long the start of an observer may take.
@@ -39,7 +39,7 @@ impl Watch {
     }
 }
 
-/// An observer that runs while somebody looks: it asks the servers for their sockets, which an idle cluster would notice.
+/// An observer that runs only while a viewer is connected: it requests the sockets of the servers, which costs traffic.
 pub(super) struct OnDemand {
     cluster: Cluster,
     settings: Settings,
@@ -72,7 +72,7 @@ impl OnDemand {
         Ok(observer.insert(started).shared.clone())
     }
 
-    /// Ends the observer when nobody has looked for a while. Runs for ever.
+    /// Stops the observer after an idle time without viewers. Runs forever.
     pub(super) async fn rest(&self) {
         let mut ticks = interval(LOOK);
         loop {

@@ -17,7 +17,7 @@ use crate::{Cluster, Error, Namespace, Result};
 /// How long each source may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What told of a namespace.
+/// The source of a namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::cli) enum Source {
     /// The last statement of a session.
@@ -42,7 +42,7 @@ impl Source {
 #[derive(Debug, Default)]
 pub(in crate::cli) struct Found {
     namespaces: BTreeMap<Namespace, BTreeSet<Source>>,
-    is_cut: bool,
+    is_truncated: bool,
 }
 
 impl Found {
@@ -56,8 +56,8 @@ impl Found {
     }
 
     /// Whether there are more.
-    pub(in crate::cli) fn is_cut(&self) -> bool {
-        self.is_cut
+    pub(in crate::cli) fn is_truncated(&self) -> bool {
+        self.is_truncated
     }
 
     fn add(&mut self, nsp: Namespace, source: Source) {
@@ -65,7 +65,7 @@ impl Found {
     }
 }
 
-/// Looks for namespaces.
+/// Finds namespaces.
 pub(in crate::cli) struct Finder {
     cluster: Cluster,
     examiner: Examiner,
@@ -77,7 +77,7 @@ impl Finder {
         Ok(Self { cluster: cluster.clone(), examiner })
     }
 
-    /// Looks once.
+    /// Searches once.
     ///
     /// # Errors
     /// Those of the connection.
@@ -103,8 +103,8 @@ impl Finder {
         for nsp in listening.iter().filter_map(|listening| of_channel(&listening.channel)) {
             found.add(nsp, Source::Sessions);
         }
-        let Discovered { namespaces, is_cut } = available(discovered)?.unwrap_or_default();
-        found.is_cut = is_cut;
+        let Discovered { namespaces, is_truncated } = available(discovered)?.unwrap_or_default();
+        found.is_truncated = is_truncated;
         namespaces.into_iter().for_each(|nsp| found.add(nsp, Source::Nodes));
         for name in available(documents)?.unwrap_or_default().namespaces {
             found.add(Namespace::new(&name), Source::Attachments);

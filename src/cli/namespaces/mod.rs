@@ -1,4 +1,4 @@
-//! The namespaces that a command observes: by name, or by a glob for those that are found.
+//! The namespaces that a command observes: by name, or by a glob over the found namespaces.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use finder::{Found, Source};
 
 mod finder;
 
-/// How often to look for namespaces that are new.
+/// The interval between two searches for new namespaces.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// How many names a line shows.
@@ -61,7 +61,7 @@ pub(super) struct Observed {
     found: Found,
 }
 
-/// Looks for namespaces that match.
+/// Finds the namespaces that match.
 struct Search {
     globs: Vec<(String, GlobMatcher)>,
     named: Vec<Namespace>,
@@ -164,12 +164,12 @@ impl Search {
                 });
             }
         }
-        if found.is_cut() {
+        if found.is_truncated() {
             global.warn("a pgio node has more namespaces than it tells; name those that are missing");
         }
     }
 
-    /// Tells all that match, every now and then.
+    /// Yields all matching namespaces periodically.
     async fn run(self, told: mpsc::Sender<Vec<Namespace>>) {
         loop {
             sleep(LOOK_EVERY).await;

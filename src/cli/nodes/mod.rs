@@ -10,7 +10,7 @@ use clap::Args;
 use tokio::time::{Instant, timeout_at};
 
 use super::arguments::{Format, Global};
-use super::connection::Patience;
+use super::connection::RetryBudget;
 use super::duration;
 use super::exit::Failure;
 use super::namespaces::{Observed, ObservedNamespaces};
@@ -54,7 +54,7 @@ pub(super) struct Nodes {
 
 impl Nodes {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
-        let cluster = global.connect(&mut Patience::none()).await?;
+        let cluster = global.connect(&mut RetryBudget::none()).await?;
         let observed = self.namespaces.find(global, &cluster).await?;
         let call = NodeMonitor::listen(&cluster, &observed.list).await?;
         match self.watch {
@@ -71,7 +71,7 @@ impl Nodes {
         observed: &Observed,
     ) -> Result<(), Failure> {
         let mut known = NodeTable::new(cluster.options());
-        call.ask(!self.no_sockets).await?;
+        call.request(!self.no_sockets).await?;
         // A wait longer than a clock can tell is no deadline.
         let deadline = Instant::now().checked_add(self.wait);
         loop {
@@ -80,12 +80,12 @@ impl Nodes {
                 None => Ok(call.next().await),
             };
             let Ok(Some(word)) = word else { break };
-            if let Change::Lost(error) = known.hear(word) {
+            if let Change::Lost(error) = known.apply(word) {
                 return Err(error.into());
             }
         }
         cluster.ensure_loopback(self.wait)?;
-        known.look(call.heard().await?);
+        known.update(call.live_nodes().await?);
         match call.backends(&known.unknown_backends()).await {
             Ok(backends) => known.know_backends(&backends),
             Err(error) => global.warn(&format!("addresses are unknown: {error}")),

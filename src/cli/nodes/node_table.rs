@@ -31,9 +31,9 @@ pub(super) struct Gone {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum How {
-    /// It said goodbye.
+    /// It sent its goodbye.
     Closed,
-    /// It has not been heard for the heartbeat timeout.
+    /// Its heartbeat timeout has passed.
     Silent,
 }
 
@@ -59,12 +59,12 @@ impl Node {
         self.name.uid.as_str()
     }
 
-    /// From where it is connected to Postgres, as far as that is known.
+    /// The address of its connection to Postgres, if known.
     pub(super) fn address(&self) -> Option<&str> {
         self.client.as_ref()?.address.as_deref()
     }
 
-    /// What it calls itself there.
+    /// Its `application_name`.
     pub(super) fn application(&self) -> Option<&str> {
         self.client.as_ref()?.application.as_deref()
     }
@@ -112,7 +112,7 @@ pub(super) enum Change {
     Restored(Duration),
 }
 
-/// All nodes that were heard, those that are gone among them for a while.
+/// All live nodes, and departed ones for a while.
 pub(super) struct NodeTable {
     nodes: BTreeMap<NodeName, Node>,
     timeout: Duration,
@@ -129,7 +129,7 @@ impl NodeTable {
         }
     }
 
-    /// Whether the database is there.
+    /// Whether the database is reachable.
     pub(super) fn is_listening(&self) -> bool {
         self.listening_since.is_some()
     }
@@ -144,7 +144,7 @@ impl NodeTable {
     }
 
     /// Updates the table with an event of the node monitor.
-    pub(super) fn hear(&mut self, word: NodeEvent) -> Change {
+    pub(super) fn apply(&mut self, word: NodeEvent) -> Change {
         match word {
             NodeEvent::Answered { node: name, round_trip, backend } => {
                 let has_joined = self.note(&name, Instant::now());
@@ -156,7 +156,7 @@ impl NodeTable {
                 }
                 if has_joined { Change::Joined(name) } else { Change::Refreshed }
             }
-            NodeEvent::Has(name, sockets) => {
+            NodeEvent::SocketCount(name, sockets) => {
                 let has_joined = self.note(&name, Instant::now());
                 let before = self.nodes.get_mut(&name).and_then(|node| node.sockets.replace(sockets));
                 match before {
@@ -182,9 +182,9 @@ impl NodeTable {
     }
 
     /// Updates the table with the nodes that were heard, and marks nodes whose heartbeat timeout has passed.
-    pub(super) fn look(&mut self, heard: Vec<(NodeName, Instant)>) -> Vec<Change> {
+    pub(super) fn update(&mut self, live: Vec<(NodeName, Instant)>) -> Vec<Change> {
         let mut changes = Vec::new();
-        for (name, when) in heard {
+        for (name, when) in live {
             // A message from before the departure does not make the node live again.
             let is_old =
                 self.nodes.get(&name).and_then(|node| node.gone).is_some_and(|gone| when <= gone.since);
@@ -218,7 +218,7 @@ impl NodeTable {
         self.nodes.retain(|_, node| node.gone.is_none_or(|gone| gone.since.elapsed() < after));
     }
 
-    /// Notes that a node was heard; tells whether it was not there before.
+    /// Records a message of a node. Returns whether the node is new.
     fn note(&mut self, name: &NodeName, when: Instant) -> bool {
         match self.nodes.get_mut(name) {
             Some(node) if node.is_live() => {
@@ -272,22 +272,22 @@ mod tests {
             round_trip: Duration::from_millis(2),
             backend: Some(7),
         };
-        assert!(matches!(known.hear(answered("a")), Change::Joined(_)));
-        assert!(matches!(known.hear(answered("a")), Change::Refreshed));
+        assert!(matches!(known.apply(answered("a")), Change::Joined(_)));
+        assert!(matches!(known.apply(answered("a")), Change::Refreshed));
         assert_eq!(known.unknown_backends(), [7]);
         let client = Backend { address: Some("10.0.0.5:4321".into()), application: None };
         known.know_backends(&HashMap::from([(7, client)]));
-        assert!(matches!(known.hear(answered("a")), Change::Refreshed));
+        assert!(matches!(known.apply(answered("a")), Change::Refreshed));
         assert!(known.unknown_backends().is_empty(), "it is known");
         assert_eq!(known.node(&name("a")).unwrap().address(), Some("10.0.0.5:4321"));
-        assert!(matches!(known.hear(NodeEvent::Has(name("a"), 1)), Change::Sockets(_)));
-        assert!(matches!(known.hear(NodeEvent::Has(name("a"), 1)), Change::Refreshed));
+        assert!(matches!(known.apply(NodeEvent::SocketCount(name("a"), 1)), Change::Sockets(_)));
+        assert!(matches!(known.apply(NodeEvent::SocketCount(name("a"), 1)), Change::Refreshed));
         let before = Instant::now();
-        assert!(matches!(known.hear(NodeEvent::Closed(name("a"))), Change::Left(_)));
-        assert!(matches!(known.hear(NodeEvent::Closed(name("a"))), Change::Nothing));
-        assert!(known.look(vec![(name("a"), before)]).is_empty(), "what is old is no return");
-        assert!(matches!(known.look(vec![(name("a"), Instant::now())])[..], [Change::Joined(_)]));
-        known.hear(NodeEvent::Closed(name("a")));
+        assert!(matches!(known.apply(NodeEvent::Closed(name("a"))), Change::Left(_)));
+        assert!(matches!(known.apply(NodeEvent::Closed(name("a"))), Change::Nothing));
+        assert!(known.update(vec![(name("a"), before)]).is_empty(), "what is old is no return");
+        assert!(matches!(known.update(vec![(name("a"), Instant::now())])[..], [Change::Joined(_)]));
+        known.apply(NodeEvent::Closed(name("a")));
         known.forget(Duration::ZERO);
         assert_eq!(known.nodes().count(), 0);
     }
@@ -295,12 +295,12 @@ mod tests {
     #[test]
     fn silence_means_nothing_while_the_database_is_away() {
         let mut known = known(Duration::ZERO);
-        known.hear(NodeEvent::Has(name("a"), 1));
-        known.hear(NodeEvent::Lost(Error::Closed));
-        assert!(known.look(Vec::new()).is_empty());
-        known.hear(NodeEvent::Restored(Duration::ZERO));
+        known.apply(NodeEvent::SocketCount(name("a"), 1));
+        known.apply(NodeEvent::Lost(Error::Closed));
+        assert!(known.update(Vec::new()).is_empty());
+        known.apply(NodeEvent::Restored(Duration::ZERO));
         std::thread::sleep(Duration::from_millis(1));
-        assert!(matches!(known.look(Vec::new())[..], [Change::Left(_)]));
+        assert!(matches!(known.update(Vec::new())[..], [Change::Left(_)]));
         let how = known.nodes().map(|node| node.gone.unwrap().how).collect::<Vec<_>>();
         assert_eq!(how, [How::Silent]);
     }

@@ -56,7 +56,7 @@ async fn watch(
     loop {
         let changes = tokio::select! {
             word = call.next() => match word {
-                Some(word) => vec![known.hear(word)],
+                Some(word) => vec![known.apply(word)],
                 None => return Ok(()),
             },
             _ = asking.tick() => {
@@ -66,7 +66,7 @@ async fn watch(
                 continue;
             }
             _ = looking.tick() => {
-                let mut changes = known.look(call.heard().await?);
+                let mut changes = known.update(call.live_nodes().await?);
                 know_backends(&call, &mut known).await?;
                 known.forget(REMEMBERED);
                 changes.push(Change::Refreshed);
@@ -109,7 +109,7 @@ async fn know_backends(call: &NodeMonitor, known: &mut NodeTable) -> Result<(), 
 
 /// Publishes a request to all nodes. During an outage of Postgres, the subscription reports the lost connection.
 async fn ask(call: &mut NodeMonitor, sockets: bool) -> Result<(), Failure> {
-    match timeout(ASKING, call.ask(sockets)).await {
+    match timeout(ASKING, call.request(sockets)).await {
         Ok(Err(error)) if error.is_disconnected() => Ok(()),
         Err(_) => Ok(()),
         Ok(outcome) => Ok(outcome?),

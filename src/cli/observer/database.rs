@@ -11,16 +11,16 @@ use crate::postgres::Settings;
 use crate::postgres::health::{Activity, Examiner, TableGauge};
 use crate::{AdapterOptions, Result};
 
-/// How often the counters are read. Each look is a commit itself.
+/// The polling interval of the counters. Each poll is a commit itself.
 const EVERY: Duration = Duration::from_secs(2);
 
-/// When the second look is.
+/// The delay of the second poll.
 const FIRST: Duration = Duration::from_millis(900);
 
-/// How many looks there are between two at the attachment table.
+/// The number of polls between two polls of the attachment table.
 const TABLE_EVERY: u32 = 5;
 
-/// How long a look may take.
+/// The timeout of a poll.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Statistics of Postgres. A value that is not available, or not to this role, is `None`.
@@ -36,7 +36,7 @@ pub(in crate::cli) struct Database {
     pub(in crate::cli) table: Option<TableGauge>,
 }
 
-/// Looks at a server from time to time.
+/// Polls a server.
 pub(super) struct Sampler {
     examiner: Examiner,
     last: Option<(Instant, Activity)>,

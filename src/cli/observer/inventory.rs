@@ -1,8 +1,8 @@
 //! The sockets of the cluster and their rooms, as the servers list them.
 //!
 //! A server that is asked lists all of its sockets with their handshakes, about a kilobyte each, often by the attachment
-//! table. So it is asked the less often the more sockets there are. A count alone cannot be had: the protocol counts clients
-//! only for an event that they receive.
+//! table. So it is asked the less often the more sockets there are. A count alone cannot be had: the protocol counts
+//! clients only for an event that they receive.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
@@ -13,9 +13,9 @@ use jiff::Timestamp;
 use tokio::time::sleep;
 
 use super::Shared;
+use crate::cli::binary_json::BinaryJson;
 use crate::cli::exit::Failure;
 use crate::cli::socket_inventory::Located;
-use crate::cli::tagged::Tagged;
 use crate::cluster::{Answer, Cluster, Collected, NodeName};
 use crate::protocol::Uid;
 use crate::{Emitter, Namespace, RemoteSocket, Value, safe_text};
@@ -26,13 +26,13 @@ const SHORTEST: Duration = Duration::from_secs(15);
 /// The longest one.
 const LONGEST: Duration = Duration::from_secs(300);
 
-/// So many sockets make the pause a second longer.
+/// The number of sockets that make the pause one second longer.
 const SOCKETS_A_SECOND: usize = 100;
 
 /// How long the servers may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How many sockets are kept. The others are only counted.
+/// The maximum number of kept sockets. Further sockets are only counted.
 const KEPT: usize = 100_000;
 
 /// How many rooms of a socket are kept.
@@ -156,7 +156,7 @@ fn view(located: Located, rooms: Vec<Arc<str>>) -> SocketView {
     let data = match &located.socket.data {
         Value::Null => String::new(),
         Value::Object(entries) if entries.is_empty() => String::new(),
-        value => serde_json::to_string(&Tagged(value)).unwrap_or_default(),
+        value => serde_json::to_string(&BinaryJson(value)).unwrap_or_default(),
     };
     SocketView {
         id: cut(&located.socket.id),
@@ -170,7 +170,7 @@ fn view(located: Located, rooms: Vec<Arc<str>>) -> SocketView {
     }
 }
 
-/// Asks from time to time.
+/// Requests the sockets periodically.
 pub(super) async fn run(shared: Arc<Shared>, cluster: Cluster) -> Result<(), Failure> {
     loop {
         let asked = Instant::now();

@@ -1,7 +1,7 @@
 //! Live traffic for viewers: a short text for each message that a viewer wants, and a count of those that it missed.
 //!
-//! Each viewer has a bounded queue and a budget of messages a second. A message beyond either is counted and not shown, so that
-//! neither a slow viewer nor a flood holds up the counting of all traffic.
+//! Each viewer has a bounded queue and a budget of messages a second. A message beyond either is counted and not shown, so
+//! that neither a slow viewer nor a flood holds up the counting of all traffic.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};

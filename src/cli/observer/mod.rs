@@ -105,7 +105,7 @@ impl Observer {
         let server = cluster.server_identity().await?;
         let database = database::Sampler::connect(settings, cluster.options()).await?;
         let heard = GrowingSubscription::start(cluster, &namespaces, |_| true).await?;
-        let asking = nodes::Asking::start(cluster, &namespaces).await?;
+        let asking = nodes::NodePoller::start(cluster, &namespaces).await?;
         let shared = Arc::new(Shared {
             started: Instant::now(),
             server,
@@ -145,7 +145,8 @@ impl Observer {
     }
 }
 
-/// Reports that notifications are not delivered, as through a pooler in transaction mode: the observer's own has not come back.
+/// Reports that notifications are not delivered, as through a pooler in transaction mode: the observer's own has not come
+/// back.
 async fn check_loopback(shared: Arc<Shared>, cluster: Cluster, must_hear: bool) -> Result<(), Failure> {
     tokio::time::sleep(LOOPBACK).await;
     match cluster.ensure_loopback(LOOPBACK) {

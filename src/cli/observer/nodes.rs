@@ -1,4 +1,4 @@
-//! Which servers are live: asked seldom, and listened to all the time.
+//! The live servers: by their messages, and by an initial heartbeat from time to time.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use crate::cluster::{Cluster, NodeEvent, NodeMonitor, NodeName};
 use crate::postgres::Backend;
 use crate::{Namespace, Result};
 
-/// How often the servers are asked to say that they are there. Each answers with a heartbeat, which is a commit.
+/// The interval between two initial heartbeats. Each server answers with a heartbeat, which is a commit.
 const ASK_EVERY: Duration = Duration::from_secs(30);
 
-/// How often to look which servers are live.
+/// The interval between two updates of the live servers.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A later heartbeat is no answer, but that of a server that started meanwhile.
@@ -99,8 +99,8 @@ impl Nodes {
             .collect()
     }
 
-    /// Takes in whose the sessions are. A known session that is still there stays: the address of a server is not to change
-    /// with each session of its pool that answers.
+    /// Applies the clients of the sessions. A known session that still exists stays: the address of a server must not
+    /// change with each session of its pool that answers.
     fn know(&mut self, clients: &HashMap<i32, Backend>) {
         for sessions in self.sessions.values_mut() {
             let Some(newer) = sessions.newer.take() else { continue };
@@ -125,12 +125,12 @@ impl Nodes {
     }
 }
 
-/// Asks, and listens to the answers.
-pub(super) struct Asking {
+/// Sends initial heartbeats, and handles the answers.
+pub(super) struct NodePoller {
     monitor: NodeMonitor,
 }
 
-impl Asking {
+impl NodePoller {
     pub(super) async fn start(cluster: &Cluster, namespaces: &[Namespace]) -> Result<Self> {
         Ok(Self { monitor: NodeMonitor::listen(cluster, namespaces).await? })
     }
@@ -183,7 +183,7 @@ impl Asking {
 
 /// Sees which servers are live. A process that is too busy to tell is asked again soon.
 async fn look(monitor: &NodeMonitor, shared: &Shared) {
-    match monitor.heard().await {
+    match monitor.live_nodes().await {
         Ok(heard) => lock(&shared.nodes).look(heard),
         Err(error) => tracing::debug!(%error, "which servers are live is not known"),
     }
@@ -201,10 +201,10 @@ async fn know_sessions(monitor: &NodeMonitor, shared: &Shared) {
     }
 }
 
-/// Asks which servers are there.
+/// Requests a heartbeat of all servers.
 async fn ask(monitor: &mut NodeMonitor, shared: &Shared) {
     // Without an answer in time Postgres is away, which the subscription says.
-    if let Ok(outcome) = timeout(PATIENCE, monitor.ask(false)).await {
+    if let Ok(outcome) = timeout(PATIENCE, monitor.request(false)).await {
         shared.asked(outcome);
     }
 }

@@ -14,17 +14,17 @@ const GAP: u16 = 2;
 /// Wider than this no column is where room is short.
 const WIDE: u16 = 40;
 
-/// So much a column keeps that shares the room with others.
+/// The minimum width of a flexible column.
 const SHARE: u16 = 12;
 
-/// A column, and what happens to it where there is too little room.
+/// A column, and how it shrinks on a narrow terminal.
 #[derive(Clone, Copy)]
 pub(in crate::cli) struct Column {
     title: &'static str,
     alignment: CellAlignment,
-    /// It gets what is left.
+    /// It takes the remaining width.
     shares: bool,
-    /// It may be cut to so much.
+    /// It may be truncated to this width.
     cut: Option<u16>,
     /// It may go.
     optional: bool,
@@ -117,7 +117,7 @@ impl Table {
     }
 }
 
-/// How wide each column is; `None` where it is left out.
+/// The width of each column; `None` if it is omitted.
 fn fit(columns: &[Column], natural: &[u16], room: u16) -> Vec<Option<u16>> {
     let mut widths: Vec<_> = natural.iter().map(|width| Some(*width)).collect();
     let fits = |widths: &[Option<u16>]| total(columns, widths) <= u32::from(room);

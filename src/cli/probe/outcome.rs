@@ -1,4 +1,4 @@
-//! What a check says.
+//! The outcome of a check.
 
 use std::fmt::Write;
 use std::time::{Duration, SystemTime};
@@ -11,7 +11,8 @@ use crate::cli::output::safe;
 use crate::cli::socket::Target;
 use crate::cli::timestamp;
 
-/// The status of monitoring plugins, from good to bad. That nothing is known is worse than a warning, and not as bad as critical.
+/// The status of monitoring plugins, from good to bad. That nothing is known is worse than a warning, and not as bad as
+/// critical.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Status {

@@ -1,4 +1,4 @@
-//! The way of an event from Postgres to a client, open for as long as it works.
+//! The end-to-end path of an event from Postgres to a client, kept open while it works.
 
 use std::time::{Duration, Instant};
 
@@ -62,7 +62,8 @@ impl Path<'_> {
         }
     }
 
-    /// Waits while the server may send what it likes. A connection that is lost meanwhile is opened again by the next check.
+    /// Waits while the server may send what it likes. A connection that is lost meanwhile is opened again by the next
+    /// check.
     pub(super) async fn idle_until<T>(&self, open: &mut Option<Open>, wake: impl Future<Output = T>) {
         let mut wake = std::pin::pin!(wake);
         loop {
@@ -87,7 +88,8 @@ impl Path<'_> {
         Ok(Open { emitter: Emitter::new(cluster), socket })
     }
 
-    /// Emits an event that only this client gets, and waits for it. The socket's id is the name of its room on every server.
+    /// Emits an event that only this client gets, and waits for it. The socket's id is the name of its room on every
+    /// server.
     async fn send_one(&self, Open { emitter, socket }: &mut Open) -> Result<Duration, Lost> {
         let event = format!("pgio-probe-{:016x}", fastrand::u64(..));
         let room = socket.id().to_owned();

@@ -55,7 +55,7 @@ impl Database {
         self.private.as_ref().map(PrivateServer::url)
     }
 
-    /// Restarts a private Postgres whenever it ends by itself. Never returns.
+    /// Restarts a private Postgres whenever it ends unexpectedly. Never returns.
     pub(super) async fn supervise(&mut self) {
         let Some(private) = &mut self.private else { return std::future::pending().await };
         loop {

@@ -6,6 +6,7 @@ mod database;
 #[path = "database_configured.rs"]
 mod database;
 mod flags;
+mod options;
 mod secrets;
 
 use std::io::Write;
@@ -19,13 +20,10 @@ use super::arguments::{Format, Global, Log, Namespaces, without_setting};
 use super::exit::Failure;
 use super::monitor::AdminPages;
 use super::signals::{Hangup, Signals};
-use super::{duration, size, values};
+use super::{duration, size};
 use crate::Namespace;
 use crate::cluster::{Cluster, Heartbeats};
-use crate::server::{
-    AddressRange, AdminUi, Answers, Authentication, ClientRules, CorsOrigins, Hosted, Jwt, JwtKey, Metrics,
-    OriginPattern, Parser, Relay, RoomPattern, Server, ServerOptions, TlsFiles, Tokens, Transports,
-};
+use crate::server::{AddressRange, Hosted, Metrics, OriginPattern, RoomPattern, Server, ServerOptions};
 use database::Database;
 use flags::name_flag;
 
@@ -39,7 +37,8 @@ const LIMITS: &str = "Limits";
 /// pgio commands find the private Postgres without configuration. GET /healthz answers while the process runs, /readyz
 /// while it is connected to the cluster, and /metrics serves metrics for Prometheus.
 ///
-/// A slow client is disconnected once its buffer is full. It then reconnects by itself, with a new id and without its rooms.
+/// A slow client is disconnected once its buffer is full. It then reconnects by itself, with a new id and without its
+/// rooms.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -86,7 +85,8 @@ pub(super) struct Serve {
     /// server publishes its statistics every 2 s, and each change of a socket. Otherwise it publishes nothing for it.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "/admin", value_name = "NSP")]
     admin_ui: Option<String>,
-    /// Serve /healthz, /readyz, /metrics and a page about the cluster on this address, and not on the address of the clients; without TLS
+    /// Serve /healthz, /readyz, /metrics and a page about the cluster on this address, and not on the address of the
+    /// clients; without TLS
     ///
     /// The page at / is that of pgio monitor. On an address that others can reach, it needs --admin-token-file.
     #[arg(long, value_parser = parse_listen, value_name = "HOST:PORT", env = "PGIO_ADMIN_LISTEN")]
@@ -96,8 +96,8 @@ pub(super) struct Serve {
     admin_token_file: Option<PathBuf>,
     /// Let only pages of origins that match connect, by websocket and by polling: 'https://*.example.com'. May be repeated
     ///
-    /// The default is the server's own host and every --cors-origin; with a token required, or with --cors-origin '*', every
-    /// origin. A client that is not a browser sends no origin, and may connect.
+    /// The default is the server's own host and every --cors-origin; with a token required, or with --cors-origin '*',
+    /// every origin. A client that is not a browser sends no origin, and may connect.
     #[arg(long = "origin", value_name = "GLOB", num_args = 1.., value_parser = parse_origin_pattern, help_heading = ACCESS)]
     origins: Vec<OriginPattern>,
     /// Trust the Forwarded or X-Forwarded-For header of these proxies: 10.0.0.0/8. May be repeated
@@ -360,8 +360,8 @@ impl Serve {
         let router = pages.as_ref().map(|pages| pages.router.clone());
         let server =
             Server::start_with_pages(cluster, options.clone(), metrics, router).await.map_err(name_flag)?;
-        for door in options.open_doors(server.address()) {
-            tracing::warn!(remedy = door.remedy(), "{}", door.description());
+        for exposure in options.exposures(server.address()) {
+            tracing::warn!(remedy = exposure.remedy(), "{}", exposure.description());
         }
         tracing::info!(url = server.url(), database = server_identity, "listening");
         announce(&server, &server_identity, database, global);
@@ -391,92 +391,6 @@ impl Serve {
             );
         }
         Ok(pages)
-    }
-
-    fn authentication(&self) -> Result<Authentication, Failure> {
-        if let Some(file) = &self.auth_token_file {
-            return Ok(Authentication::Tokens(Tokens::read(file)?));
-        }
-        let key = match (&self.jwt_key_file, &self.jwks) {
-            (Some(file), _) => JwtKey::read(file)?,
-            (None, Some(file)) => JwtKey::read_jwks(file)?,
-            (None, None) => return Ok(Authentication::Anyone),
-        };
-        Ok(Authentication::Jwt(Jwt::new(key).audience(&self.audience).issuer(&self.issuer)))
-    }
-
-    fn options(&self) -> Result<ServerOptions, Failure> {
-        let authentication = self.authentication()?;
-        let answers = match &self.answer {
-            Some(json) => {
-                let mut values =
-                    values::parse_all(std::slice::from_ref(json), false).map_err(|e| e.at("--answer"))?;
-                Answers::Value(values.pop().unwrap_or_default())
-            }
-            None if self.no_answer => Answers::None,
-            None => Answers::Identity,
-        };
-        let mut namespaces = Vec::new();
-        for hosted in self.namespaces.as_given().iter().map(|name| Hosted::new(name)) {
-            if !namespaces.contains(&hosted) {
-                namespaces.push(hosted);
-            }
-        }
-        if namespaces.is_empty() {
-            namespaces = ServerOptions::default().namespaces;
-        }
-        let has = |transport| self.transports.contains(&transport);
-        Ok(ServerOptions {
-            listen: self.listen.clone(),
-            namespaces,
-            path: self.path.clone(),
-            parser: match self.parser {
-                ParserName::Default => Parser::Default,
-                ParserName::Msgpack => Parser::Msgpack,
-            },
-            transports: match (has(TransportName::Websocket), has(TransportName::Polling)) {
-                (true, false) => Transports::Websocket,
-                (false, true) => Transports::Polling,
-                _ => Transports::Both,
-            },
-            cors: CorsOrigins::parse(&self.cors_origins).map_err(name_flag)?,
-            ping_interval: self.ping_interval,
-            ping_timeout: self.ping_timeout,
-            max_payload: self.max_payload,
-            client_buffer: self.client_buffer,
-            admin_listen: self.admin_listen.clone(),
-            origins: self.origins.clone(),
-            trusted_proxies: self.trusted_proxies.clone(),
-            max_clients: self.max_clients,
-            max_clients_per_address: self.max_clients_per_address,
-            connect_timeout: self.connect_timeout,
-            max_rooms_per_client: self.max_rooms_per_client,
-            client_rate: self.client_rate,
-            client_bytes: self.client_bytes,
-            max_namespaces: self.max_namespaces,
-            max_namespaces_per_client: self.max_namespaces_per_client,
-            tls: self.tls_cert.as_ref().zip(self.tls_key.as_ref()).map(|(certificate, key)| {
-                let files = TlsFiles::new(certificate, key);
-                match &self.tls_client_ca {
-                    Some(authorities) => files.client_authorities(authorities),
-                    None => files,
-                }
-            }),
-            authentication,
-            disconnect_expired: self.disconnect_expired,
-            rules: ClientRules {
-                join: self.allow_join.clone(),
-                allow_id_rooms: self.allow_id_rooms,
-                relay: match self.relay {
-                    None => Relay::Off,
-                    Some(RelayTo::Rooms) => Relay::Rooms,
-                    Some(RelayTo::Namespace) => Relay::Namespace,
-                },
-            },
-            answers,
-            admin_ui: self.admin_ui.as_deref().map(|nsp| AdminUi::default().namespace(nsp)),
-            grace: self.grace,
-        })
     }
 }
 

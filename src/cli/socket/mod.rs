@@ -1,8 +1,8 @@
 //! A Socket.IO client: one connection to one namespace of a server.
 //!
-//! Goes in: a [`Target`], a namespace, what to show as `auth`, and events. Comes out: the events and acknowledgements of the
-//! server, in order. A task owns the transport ([`driver`]); it ends with the [`Socket`]. All that waits between the two is
-//! bounded: one message of at most [`MAX_MESSAGE_BYTES`] comes in, and [`driver::OUTGOING`] go out.
+//! Goes in: a [`Target`], a namespace, what to show as `auth`, and events. Comes out: the events and acknowledgements of
+//! the server, in order. A task owns the transport ([`driver`]); it ends with the [`Socket`]. All that waits between the
+//! two is bounded: one message of at most [`MAX_MESSAGE_BYTES`] comes in, and [`driver::OUTGOING`] go out.
 
 mod driver;
 mod engine;

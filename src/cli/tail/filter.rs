@@ -6,7 +6,7 @@ use super::Tail;
 use crate::cluster::{Content, Received};
 use crate::protocol::{Body, Header, MessageKind};
 
-/// What the flags of `tail` ask for. Each flag narrows; the values of one flag are alternatives.
+/// The filter flags of `tail`. Different flags combine with AND; the values of one flag combine with OR.
 #[derive(Clone)]
 pub(super) struct Filter {
     events: Vec<GlobMatcher>,

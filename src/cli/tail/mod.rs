@@ -15,7 +15,7 @@ use clap::builder::NonEmptyStringValueParser;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::arguments::{Format, Global};
-use super::connection::Patience;
+use super::connection::RetryBudget;
 use super::duration;
 use super::event_line::EventLine;
 use super::exit::Failure;
@@ -85,7 +85,7 @@ pub(super) struct Tail {
 impl Tail {
     pub(super) async fn run(mut self, global: &Global) -> Result<(), Failure> {
         let saver = self.save.as_deref().map(Saver::new).transpose()?;
-        let cluster = global.connect(&mut Patience::none()).await?;
+        let cluster = global.connect(&mut RetryBudget::none()).await?;
         let observed = self.namespaces.find(global, &cluster).await?;
         let senders = senders::complete(&cluster, &observed.list, &self.uids).await?;
         self.rooms.extend(socket_ids::complete(&cluster, &observed.list, &self.sockets).await?);
@@ -142,7 +142,7 @@ impl Tail {
     }
 }
 
-/// Says on which channels it listens from now on.
+/// Notes the channels that it listens on.
 fn tell_channels(global: &Global, cluster: &Cluster, namespaces: &[Namespace]) {
     let prefix = &cluster.options().channel_prefix;
     let channels: Vec<_> = namespaces.iter().map(|nsp| format!("{prefix}#{nsp}")).collect();
@@ -151,14 +151,14 @@ fn tell_channels(global: &Global, cluster: &Cluster, namespaces: &[Namespace]) {
     }
 }
 
-/// Says so once it is clear that nothing can be heard.
+/// Warns if the loopback probe shows that notifications are not delivered.
 async fn warn_if_deaf(global: &Global, cluster: &Cluster) -> Infallible {
     // Where servers are live, their heartbeats come meanwhile.
     sleep(PATIENCE).await;
-    if cluster.is_deaf()
-        && let Ok(mut echo) = LoopbackProbe::listen(cluster).await
-        && echo.sound(PATIENCE).await == ProbeOutcome::NotDelivered
-        && cluster.is_deaf()
+    if cluster.receives_nothing()
+        && let Ok(mut loopback_probe) = LoopbackProbe::listen(cluster).await
+        && loopback_probe.probe(PATIENCE).await == ProbeOutcome::NotDelivered
+        && cluster.receives_nothing()
     {
         global.warn(&Error::NotificationsNotDelivered.to_string());
     }
@@ -172,7 +172,7 @@ async fn until(deadline: Option<Instant>) {
     }
 }
 
-/// Says what may be missing.
+/// Warns of missing messages.
 fn tell(global: &Global, event: &Event) {
     match event {
         Event::Message(_) => {}

@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use jiff::tz::TimeZone;
 use unicode_width::UnicodeWidthChar;
 
+use crate::cli::binary_json::BinaryJson;
 use crate::cli::output::{progress, safe};
-use crate::cli::tagged::Tagged;
 use crate::cli::timestamp;
 use crate::cluster::{Attached, Content, Received};
 use crate::protocol::{Body, BroadcastOptions, EventArgs, Flags, RequestId};
@@ -187,7 +187,7 @@ fn short(value: &Value) -> String {
                 .collect();
             format!("{{{}}}", entries.join(","))
         }
-        plain => serde_json::to_string(&Tagged(plain)).unwrap_or_default(),
+        plain => serde_json::to_string(&BinaryJson(plain)).unwrap_or_default(),
     }
 }
 

@@ -18,7 +18,7 @@ use ratatui::backend::CrosstermBackend;
 use tokio::time::{MissedTickBehavior, interval_at};
 
 use super::arguments::{Format, Global};
-use super::connection::Patience;
+use super::connection::RetryBudget;
 use super::duration;
 use super::exit::{self, Failure};
 use super::namespaces::ObservedNamespaces;
@@ -42,9 +42,9 @@ const PATIENCE: Duration = Duration::from_secs(6);
 /// Show the traffic of the cluster at a glance, live
 ///
 /// Counts every message: by event, room and sender, with the bytes inline and in attachments. Rates are of the last whole
-/// seconds of an interval. Commits are those of the database, WAL is that of the whole server; a value that this role may not
-/// read is shown as -. Servers are asked for their sockets seldom, as each then lists all of its own: every 15 s, and a second
-/// later for each 100 sockets. No server counts it: pgio is no member of the cluster.
+/// seconds of an interval. Commits are those of the database, WAL is that of the whole server; a value that this role may
+/// not read is shown as -. Servers are asked for their sockets seldom, as each then lists all of its own: every 15 s, and a
+/// second later for each 100 sockets. No server counts it: pgio is no member of the cluster.
 ///
 /// Keys: Tab ranks by event, room or sender; s sorts, r reverses, / filters, space pauses, ? shows all keys, q quits.
 #[derive(Args)]
@@ -97,7 +97,7 @@ impl Top {
     }
 
     async fn watch(&self, global: &Global) -> Result<(), Failure> {
-        let cluster = global.connect(&mut Patience::none()).await?;
+        let cluster = global.connect(&mut RetryBudget::none()).await?;
         let observed = self.namespaces.find(global, &cluster).await?;
         let namespaces = observed.list.clone();
         let newcomers = observed.watch();

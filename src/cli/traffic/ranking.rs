@@ -13,7 +13,7 @@ use crate::safe_text;
 /// How many names have a row of their own.
 pub(super) const ROWS: usize = 256;
 
-/// How many bytes of a name are looked at. Names that begin with the same bytes share a row.
+/// The number of bytes of a name that are compared. Names with the same prefix of this length share a row.
 const NAME_BYTES: usize = 120;
 
 /// How many seconds it takes until the weight of a message has halved.

@@ -1,4 +1,4 @@
-//! What handles and the driver share: the parts of an answer, and how the driver learns that a handle was dropped.
+//! The types between handles and the driver: the parts of a response, and the reaper that reports dropped handles.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,9 +10,9 @@ use crate::cluster::state::{Reply, SubscriptionId, Summary};
 use crate::protocol::Channel;
 use crate::protocol::{RemoteSocket, RequestId, Uid, Value};
 
-/// A part of what a request brings.
+/// A part of the response to a request.
 #[derive(Debug)]
-pub(in crate::cluster) enum Part {
+pub(in crate::cluster) enum ResponsePart {
     /// A peer's answer.
     Answer { node: Uid, reply: Reply },
     /// An answer that cannot be read, and why.
@@ -21,17 +21,17 @@ pub(in crate::cluster) enum Part {
     Finished(Result<Summary>),
 }
 
-/// A handle that was dropped, or a node that is closed.
-pub(in crate::cluster) enum Gone {
+/// A dropped handle, or a closed node.
+pub(in crate::cluster) enum Dropped {
     Subscription(SubscriptionId),
     Request(RequestId),
-    /// A node that says goodbye itself. This comes before the subscription that it drops.
+    /// A node that publishes its goodbye itself. This comes before its subscription is dropped.
     #[cfg(feature = "adapter")]
     Member {
         channel: Channel,
         uid: Uid,
     },
-    /// A node that was to say goodbye itself, and did not come to it.
+    /// A node that could not publish its goodbye.
     #[cfg(feature = "adapter")]
     Goodbye {
         channel: Channel,
@@ -39,19 +39,19 @@ pub(in crate::cluster) enum Gone {
     },
 }
 
-/// Dropped handles, for the driver to forget. There are never more of them than there were handles.
+/// The queue of dropped handles, which the driver reads. It never holds more entries than there were handles.
 #[derive(Clone, Default)]
 pub(in crate::cluster) struct Reaper(Arc<Inner>);
 
 #[derive(Default)]
 struct Inner {
-    gone: Mutex<Vec<Gone>>,
+    dropped: Mutex<Vec<Dropped>>,
     changed: Notify,
 }
 
 impl Reaper {
-    pub(in crate::cluster) fn add(&self, gone: Gone) {
-        self.0.gone.lock().unwrap_or_else(PoisonError::into_inner).push(gone);
+    pub(in crate::cluster) fn add(&self, dropped: Dropped) {
+        self.0.dropped.lock().unwrap_or_else(PoisonError::into_inner).push(dropped);
         self.0.changed.notify_one();
     }
 
@@ -59,13 +59,13 @@ impl Reaper {
         self.0.changed.notified().await;
     }
 
-    pub(super) fn take(&self) -> Vec<Gone> {
-        std::mem::take(&mut *self.0.gone.lock().unwrap_or_else(PoisonError::into_inner))
+    pub(super) fn take(&self) -> Vec<Dropped> {
+        std::mem::take(&mut *self.0.dropped.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
 impl Reply {
-    /// About how much memory it holds, in bytes.
+    /// The approximate memory, in bytes.
     pub(super) fn size(&self) -> usize {
         match self {
             Self::Ack(value) | Self::Answer(value) => size_of_value(value),
@@ -74,7 +74,7 @@ impl Reply {
     }
 }
 
-/// About how much memory sockets hold, in bytes.
+/// The approximate memory of sockets, in bytes.
 pub(crate) fn size_of_sockets(sockets: &[RemoteSocket]) -> usize {
     let size = |socket: &RemoteSocket| {
         let rooms: usize = socket.rooms.iter().map(String::len).sum();
@@ -83,7 +83,7 @@ pub(crate) fn size_of_sockets(sockets: &[RemoteSocket]) -> usize {
     sockets.iter().map(size).sum()
 }
 
-/// What a value costs besides its texts.
+/// The memory of a value without its texts, in bytes.
 const NODE_BYTES: usize = 64;
 
 fn size_of_value(value: &Value) -> usize {

@@ -1,8 +1,8 @@
 //! The channels in use, and those for which the server has confirmed `LISTEN`.
 //!
-//! Owns both sets and the one statement that may be in progress. Handles want and release channels; the server's answers
-//! come in; statements and confirmations come out. Invariant: with no statement in progress and none to come, the wanted
-//! set equals the confirmed set.
+//! Owns both sets and the one statement that may be in flight. In: handles that acquire and release channels, and the
+//! answers of the server. Out: statements and confirmations. Invariant: with no statement in flight and none pending, the
+//! wanted set equals the confirmed set.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -18,11 +18,11 @@ use super::{Statement, SubscriptionId};
 use crate::Error;
 use crate::protocol::{Channel, Namespace, RequestId, Uid};
 
-/// How many channels one statement names.
-const AT_ONCE: usize = 256;
+/// The maximum number of channels in one statement.
+const MAX_CHANNELS_PER_STATEMENT: usize = 256;
 
-/// How long to wait before a channel that the server refused is tried again, for those who have read it before.
-const RETRY_REFUSED: Duration = Duration::from_secs(1);
+/// The back-off before LISTEN is retried on a channel that the server refused and that earlier subscriptions still want.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// A channel with subscriptions or requests.
 pub(super) struct ChannelState {
@@ -31,11 +31,11 @@ pub(super) struct ChannelState {
     pub(super) subscribers: Vec<SubscriptionId>,
     pub(super) requests: IndexSet<RequestId>,
     pub(super) peers: Peers,
-    /// The nodes of this process: one as a rule.
+    /// The nodes of this process, usually one.
     pub(super) members: Vec<Member>,
     pub(super) queue: Queue,
-    pub(super) memory: DeliveredIds,
-    /// Tells this state from an earlier one of the same channel.
+    pub(super) delivered: DeliveredIds,
+    /// The generation number that tells this state from an earlier one of the same channel.
     pub(super) epoch: u64,
 }
 
@@ -45,7 +45,7 @@ impl ChannelState {
     }
 }
 
-/// What the server said to the wish for a channel.
+/// The answer of the server to the LISTEN of a channel.
 pub(super) struct Confirmation {
     pub(super) channel: Channel,
     pub(super) outcome: Result<(), Error>,
@@ -55,17 +55,17 @@ pub(super) struct Confirmation {
 pub(super) struct Channels {
     wanted: HashMap<Channel, ChannelState>,
     confirmed: HashSet<Channel>,
-    /// Wanted, and confirmed on an earlier connection but not on this one: messages of these are missed.
-    missed: HashSet<Channel>,
+    /// Wanted, and confirmed on an earlier connection but not on this one: their messages are missed for now.
+    unrestored: HashSet<Channel>,
     /// Wanted, not confirmed, and in no statement.
     to_listen: BTreeSet<Channel>,
     /// Confirmed, not wanted, and in no statement.
     to_unlisten: BTreeSet<Channel>,
-    /// Those of a statement that the server refused: which of them it meant is found out one by one.
+    /// The channels of a refused statement. Each is tried alone, to find the channel that the server refuses.
     suspects: VecDeque<Channel>,
-    /// Refused, still wanted by earlier readers, and when to try again.
+    /// Refused, and still wanted by earlier subscriptions, with the time of the retry.
     refused: BTreeMap<Channel, Instant>,
-    under_way: Option<Statement>,
+    in_flight: Option<Statement>,
     last_epoch: u64,
 }
 
@@ -78,7 +78,7 @@ impl Channels {
         self.wanted.get_mut(channel)
     }
 
-    /// By its name, without making a channel of it.
+    /// Finds a channel by its name, without an allocation.
     pub(super) fn get_by_name(&mut self, name: &str) -> Option<&mut ChannelState> {
         self.wanted.get_mut(name)
     }
@@ -111,24 +111,25 @@ impl Channels {
         self.confirmed.contains(channel)
     }
 
-    /// Whether no channel that was listened to is missed. A new channel, whose subscriber still waits, is not missed.
-    pub(super) fn misses_nothing(&self) -> bool {
-        self.missed.is_empty()
+    /// Whether the session listens to every channel that it listened to before. A new channel, whose subscriber still
+    /// waits, does not count.
+    pub(super) fn all_restored(&self) -> bool {
+        self.unrestored.is_empty()
     }
 
-    /// The state of a channel, made where it is new. The caller adds itself to it. `hears` is the present moment and the
-    /// heartbeat timeout, where the connection answers.
-    pub(super) fn want(
+    /// The state of a channel, created if it is new. The caller adds itself to it. `receiving` holds the present moment and
+    /// the heartbeat timeout while the connection answers.
+    pub(super) fn acquire(
         &mut self,
         now: Instant,
         channel: &Channel,
         prefix: &str,
-        hears: Option<(Instant, Duration)>,
+        receiving: Option<(Instant, Duration)>,
     ) -> &mut ChannelState {
         let is_confirmed = self.confirmed.contains(channel);
         if !self.wanted.contains_key(channel) {
             self.to_unlisten.remove(channel);
-            if !is_confirmed && !self.is_under_way(channel) {
+            if !is_confirmed && !self.is_in_flight(channel) {
                 self.to_listen.insert(channel.clone());
             }
         }
@@ -136,8 +137,8 @@ impl Channels {
         self.wanted.entry(channel.clone()).or_insert_with(|| {
             *epoch += 1;
             let mut peers = Peers::default();
-            if let Some((now, timeout)) = hears.filter(|_| is_confirmed) {
-                peers.resume(now, timeout);
+            if let Some((now, timeout)) = receiving.filter(|_| is_confirmed) {
+                peers.on_listening(now, timeout);
             }
             ChannelState {
                 channel: channel.clone(),
@@ -147,50 +148,50 @@ impl Channels {
                 peers,
                 members: Vec::new(),
                 queue: Queue::default(),
-                memory: DeliveredIds::new(now, is_confirmed),
+                delivered: DeliveredIds::new(now, is_confirmed),
                 epoch: *epoch,
             }
         })
     }
 
     /// Removes one use of a channel. An unused channel is removed.
-    pub(super) fn release(&mut self, channel: &Channel, take_back: impl FnOnce(&mut ChannelState)) {
+    pub(super) fn release(&mut self, channel: &Channel, remove_use: impl FnOnce(&mut ChannelState)) {
         let Some(state) = self.wanted.get_mut(channel) else { return };
-        take_back(state);
+        remove_use(state);
         if state.is_wanted() {
             return;
         }
         self.wanted.remove(channel);
         self.to_listen.remove(channel);
         self.refused.remove(channel);
-        self.missed.remove(channel);
+        self.unrestored.remove(channel);
         self.suspects.retain(|suspect| suspect != channel);
         if self.confirmed.contains(channel) {
             self.to_unlisten.insert(channel.clone());
         }
     }
 
-    fn is_under_way(&self, channel: &Channel) -> bool {
-        self.under_way.as_ref().is_some_and(|statement| {
+    fn is_in_flight(&self, channel: &Channel) -> bool {
+        self.in_flight.as_ref().is_some_and(|statement| {
             statement.listen.contains(channel) || statement.unlisten.contains(channel)
         })
     }
 
-    /// The next statement, if none is in progress and there is a difference to work off.
+    /// The next statement, if none is in flight and the two sets differ.
     pub(super) fn next_statement(&mut self) -> Option<Statement> {
-        if self.under_way.is_some() {
+        if self.in_flight.is_some() {
             return None;
         }
         let mut statement = Statement::default();
         if let Some(suspect) = self.suspects.pop_front() {
             statement.listen.push(suspect);
         } else {
-            while statement.listen.len() < AT_ONCE
+            while statement.listen.len() < MAX_CHANNELS_PER_STATEMENT
                 && let Some(channel) = self.to_listen.pop_first()
             {
                 statement.listen.push(channel);
             }
-            while statement.listen.len() + statement.unlisten.len() < AT_ONCE
+            while statement.listen.len() + statement.unlisten.len() < MAX_CHANNELS_PER_STATEMENT
                 && let Some(channel) = self.to_unlisten.pop_first()
             {
                 self.confirmed.remove(&channel);
@@ -200,12 +201,12 @@ impl Channels {
         if statement.listen.is_empty() && statement.unlisten.is_empty() {
             return None;
         }
-        self.under_way = Some(statement.clone());
+        self.in_flight = Some(statement.clone());
         Some(statement)
     }
 
     pub(super) fn statement_done(&mut self, now: Instant, outcome: Result<(), Error>) -> Vec<Confirmation> {
-        let Some(Statement { listen, unlisten }) = self.under_way.take() else { return Vec::new() };
+        let Some(Statement { listen, unlisten }) = self.in_flight.take() else { return Vec::new() };
         match outcome {
             Ok(()) => {
                 for channel in unlisten {
@@ -226,7 +227,7 @@ impl Channels {
 
     fn confirm(&mut self, channel: Channel) -> Option<Confirmation> {
         self.confirmed.insert(channel.clone());
-        self.missed.remove(&channel);
+        self.unrestored.remove(&channel);
         if !self.wanted.contains_key(&channel) {
             self.to_unlisten.insert(channel);
             return None;
@@ -234,20 +235,20 @@ impl Channels {
         Some(Confirmation { channel, outcome: Ok(()) })
     }
 
-    /// The refusal of a statement with one channel means that channel. With several, each is tried alone.
+    /// A refused statement with one channel: the server refuses that channel. With several channels, each is tried alone.
     fn refuse(&mut self, now: Instant, mut channels: Vec<Channel>, error: &Error) -> Vec<Confirmation> {
-        let is_about_one = channels.len() == 1;
+        let names_one_channel = channels.len() == 1;
         channels.retain(|channel| self.wanted.contains_key(channel));
-        if !is_about_one {
+        if !names_one_channel {
             self.suspects.extend(channels);
             return Vec::new();
         }
-        self.refused.extend(channels.iter().map(|channel| (channel.clone(), now + RETRY_REFUSED)));
+        self.refused.extend(channels.iter().map(|channel| (channel.clone(), now + RETRY_DELAY)));
         let refusal = |channel| Confirmation { channel, outcome: Err(error.clone()) };
         channels.into_iter().map(refusal).collect()
     }
 
-    /// Lets the channels be tried again whose time has come.
+    /// Queues the refused channels whose back-off is over.
     pub(super) fn retry_refused(&mut self, now: Instant) {
         self.refused.retain(|channel, due| {
             let is_due = *due <= now;
@@ -262,7 +263,7 @@ impl Channels {
         self.refused.values().min().copied()
     }
 
-    /// A connection that listens to these channels has taken the place of the one before.
+    /// A new connection, which already listens to these channels, has replaced the previous one.
     pub(super) fn connected(&mut self, listening: Vec<Channel>) -> Vec<Confirmation> {
         self.disconnected();
         for channel in &listening {
@@ -272,20 +273,20 @@ impl Channels {
     }
 
     pub(super) fn disconnected(&mut self) {
-        self.lose_peers();
-        self.under_way = None;
-        self.missed.extend(self.confirmed.drain().filter(|channel| self.wanted.contains_key(channel)));
+        self.on_messages_lost();
+        self.in_flight = None;
+        self.unrestored.extend(self.confirmed.drain().filter(|channel| self.wanted.contains_key(channel)));
         self.to_unlisten.clear();
         self.suspects.clear();
         self.refused.clear();
         self.to_listen = self.wanted.keys().cloned().collect();
     }
 
-    /// Messages of the channels that are listened to may be missed from that moment on. Returns these channels.
-    pub(super) fn interrupted(&mut self, since: Instant) -> Vec<Channel> {
+    /// Opens a gap for all confirmed channels: their messages may be missed from that moment on. Returns these channels.
+    pub(super) fn open_gaps(&mut self, since: Instant) -> Vec<Channel> {
         let mut channels = Vec::new();
         for state in self.wanted.values_mut().filter(|state| self.confirmed.contains(&state.channel)) {
-            state.memory.lose(since);
+            state.delivered.on_messages_lost(since);
             channels.push(state.channel.clone());
         }
         channels.sort();
@@ -293,23 +294,23 @@ impl Channels {
     }
 
     pub(super) fn stall_peers(&mut self, now: Instant) {
-        self.wanted.values_mut().for_each(|state| state.peers.stall(now));
+        self.wanted.values_mut().for_each(|state| state.peers.on_stall(now));
     }
 
     /// Messages of all channels are lost.
-    pub(super) fn lose_peers(&mut self) {
-        self.wanted.values_mut().for_each(|state| state.peers.lose());
+    pub(super) fn on_messages_lost(&mut self) {
+        self.wanted.values_mut().for_each(|state| state.peers.on_messages_lost());
     }
 
     /// Applies a snapshot of the locks to the peers of all channels; returns those whose process has ended, in order.
-    pub(super) fn look(&mut self, instances: Option<&Instances>, now: Instant) -> Vec<(Channel, Uid)> {
-        let mut gone = Vec::new();
+    pub(super) fn apply_locks(&mut self, instances: Option<&Instances>, now: Instant) -> Vec<(Channel, Uid)> {
+        let mut dead = Vec::new();
         for (channel, state) in &mut self.wanted {
-            let left = state.peers.look(instances, now);
-            gone.extend(left.into_iter().map(|uid| (channel.clone(), uid)));
+            let left = state.peers.apply_locks(instances, now);
+            dead.extend(left.into_iter().map(|uid| (channel.clone(), uid)));
         }
-        gone.sort();
-        gone
+        dead.sort();
+        dead
     }
 
     /// The channels with nodes of this process, and whether the server has confirmed each.
@@ -318,7 +319,7 @@ impl Channels {
         states.map(|state| (state, self.confirmed.contains(&state.channel)))
     }
 
-    /// The nodes of this process on channels that are listened to.
+    /// The nodes of this process on confirmed channels.
     pub(super) fn confirmed_members(&mut self) -> impl Iterator<Item = &mut Member> {
         let confirmed = &self.confirmed;
         let states = self.wanted.values_mut().filter(|state| confirmed.contains(&state.channel));
@@ -330,20 +331,20 @@ impl Channels {
         self.wanted.values_mut().flat_map(|state| &mut state.members)
     }
 
-    /// Forgets the peers that were not heard for that long, and returns them in order.
+    /// Removes the peers whose heartbeat timeout is over, and returns them in order.
     pub(super) fn prune_peers(&mut self, now: Instant, timeout: Duration) -> Vec<(Channel, Uid)> {
-        let mut gone = Vec::new();
+        let mut dead = Vec::new();
         for (channel, state) in &mut self.wanted {
-            gone.extend(state.peers.prune(now, timeout).into_iter().map(|uid| (channel.clone(), uid)));
+            dead.extend(state.peers.prune(now, timeout).into_iter().map(|uid| (channel.clone(), uid)));
         }
-        gone.sort();
-        gone
+        dead.sort();
+        dead
     }
 
     pub(super) fn resume_peers(&mut self, now: Instant, timeout: Duration) {
         let confirmed = &self.confirmed;
         let listening = self.wanted.values_mut().filter(|state| confirmed.contains(&state.channel));
-        listening.for_each(|state| state.peers.resume(now, timeout));
+        listening.for_each(|state| state.peers.on_listening(now, timeout));
     }
 }
 
@@ -351,9 +352,9 @@ impl Channels {
 mod tests {
     use super::*;
 
-    fn want(channels: &mut Channels, name: &str) -> Channel {
+    fn acquire(channels: &mut Channels, name: &str) -> Channel {
         let channel = Namespace::new(name).channel("socket.io").unwrap();
-        channels.want(Instant::now(), &channel, "socket.io", None).subscribers.push(SubscriptionId(1));
+        channels.acquire(Instant::now(), &channel, "socket.io", None).subscribers.push(SubscriptionId(1));
         channel
     }
 
@@ -366,23 +367,23 @@ mod tests {
     #[test]
     fn a_new_channel_is_not_missed_and_a_lost_one_is() {
         let mut channels = Channels::default();
-        want(&mut channels, "/");
-        assert!(channels.misses_nothing());
+        acquire(&mut channels, "/");
+        assert!(channels.all_restored());
         listen(&mut channels);
-        let new = want(&mut channels, "/new");
+        let new = acquire(&mut channels, "/new");
         assert!(channels.next_statement().is_some());
-        assert!(channels.misses_nothing(), "its subscriber waits for the confirmation");
+        assert!(channels.all_restored(), "its subscriber waits for the confirmation");
 
         channels.disconnected();
-        assert!(!channels.misses_nothing());
+        assert!(!channels.all_restored());
         channels.release(&new, |state| state.subscribers.clear());
         listen(&mut channels);
-        assert!(channels.misses_nothing());
+        assert!(channels.all_restored());
 
         // A channel without subscriptions misses nothing.
         channels.disconnected();
         let main = Namespace::default().channel("socket.io").unwrap();
         channels.release(&main, |state| state.subscribers.clear());
-        assert!(channels.misses_nothing());
+        assert!(channels.all_restored());
     }
 }

@@ -1,37 +1,37 @@
 //! In-order delivery of one channel: a message whose row is being fetched blocks the messages behind it.
 //!
-//! Owns the messages that cannot be delivered yet. Invariant: slots leave in the order in which they came, and the bytes
-//! that they hold stay within the bound, beyond which messages are dropped and counted at their place.
+//! Owns the messages that cannot be delivered yet. Invariant: slots leave the queue in the order in which they entered it
+//! (FIFO), and their bytes stay within the bound. Beyond the bound, messages are dropped, and counted in their slot.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Instant, SystemTime};
 
 use super::io::Arrival;
-use super::replay::{Found, Replay};
+use super::replay::{MissedEvent, Replay};
 use super::{Config, Row, SubscriptionId};
 use crate::Error;
 use crate::cluster::{Attached, Content, Received};
 use crate::protocol::{AttachmentId, Channel, Header, Message, Namespace, Uid, durable};
 
-/// What a slot costs besides its texts, in bytes.
+/// The memory of a slot without its texts, in bytes.
 const SLOT_BYTES: usize = 256;
 
-/// How many events that were missed have slots of their own at once.
-const FOUND_AT_ONCE: usize = 1024;
+/// The maximum number of replayed events that have slots at the same time.
+const MAX_REPLAYED_SLOTS: usize = 1024;
 
-/// A message in its place.
+/// A message at its position in the queue.
 pub(super) enum Slot {
     /// Its row is being looked up.
     Waiting(Waiting),
     /// It can be delivered.
     Ready { received: Box<Received>, recipients: Recipients, row: Option<RowRead> },
-    /// The durable events that were missed before this place, as far as they are not in slots of their own.
+    /// A replay: the missed durable events before this position that have no slots yet.
     Replay(Replay),
-    /// A durable event that was missed, and whose row is not there any more.
-    Gone,
-    /// So many messages were dropped here.
+    /// A missed durable event whose row was deleted.
+    Deleted,
+    /// The number of messages that were dropped at this position.
     Missed(u64),
-    /// A peer said goodbye here, after the answers before.
+    /// The goodbye of a peer, which takes effect after the answers before it.
     Goodbye(Uid),
 }
 
@@ -39,16 +39,16 @@ pub(super) enum Slot {
 pub(super) enum Recipients {
     /// These subscriptions.
     Known(Vec<SubscriptionId>),
-    /// Those that want it and were made before it was.
-    Replayed { made_at: Instant },
+    /// All subscriptions that want it and that are older than the event.
+    Replayed { sent_at: Instant },
 }
 
 /// The row that a message names or came in.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RowRead {
     pub(super) id: AttachmentId,
-    /// Whether it is not to be delivered again: it is durable, or too large to tell.
-    pub(super) is_once: bool,
+    /// Whether the row is delivered at most once to a subscription: it is durable, or too large to tell.
+    pub(super) deduplicate: bool,
 }
 
 /// A message whose row is being looked up.
@@ -58,32 +58,32 @@ pub(super) struct Waiting {
     origin: Origin,
 }
 
-/// How it is known that there is such a message.
+/// How the message became known.
 enum Origin {
     /// By a notification.
     Notified { text: String, header: Header, recipients: Vec<SubscriptionId> },
-    /// Its row was found after a gap.
-    Found { made_at: Instant },
+    /// By a listing of the rows after a gap.
+    Replayed { sent_at: Instant },
 }
 
-/// What may be delivered.
+/// The content of a slot that leaves the queue.
 pub(super) enum Released {
     Message { received: Box<Received>, recipients: Recipients, row: Option<RowRead> },
     Missed(u64),
     Goodbye(Uid),
 }
 
-/// What has become of a slot whose row has come.
+/// The result of filling a slot with its row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Filled {
-    /// It is filled, or there is no such slot.
-    Well,
-    /// There was no room for the message, which is dropped.
+    /// The slot is filled, or does not exist any more.
+    Done,
+    /// The queue had no room for the message, so it was dropped.
     Dropped,
-    /// The row is not to be had for now. If it is that of a durable event, it may be later.
+    /// The row cannot be read for now. If it holds a durable event, a later replay may read it.
     Failed,
-    /// Both: there was no room even for the failure.
-    DroppedUnread,
+    /// Both: the row cannot be read, and the queue had no room for the failure.
+    DroppedFailed,
 }
 
 impl Slot {
@@ -97,15 +97,15 @@ impl Slot {
         Self::Waiting(Waiting { arrival, id, origin: Origin::Notified { text, header, recipients } })
     }
 
-    /// Once more the slot of a message that was read already.
-    fn waiting_again(id: AttachmentId, received: Received, recipients: Recipients) -> Self {
+    /// The waiting slot of a message that was read before. Its row is looked up again.
+    fn wait_again(id: AttachmentId, received: Received, recipients: Recipients) -> Self {
         let Received { time, backend, text, content, .. } = received;
         let arrival = Arrival { time, backend };
         let origin = match (recipients, content.header()) {
             (Recipients::Known(recipients), Some(header)) => Origin::Notified { text, header, recipients },
-            (Recipients::Replayed { made_at }, _) => Origin::Found { made_at },
+            (Recipients::Replayed { sent_at }, _) => Origin::Replayed { sent_at },
             // A notification has a header.
-            (Recipients::Known(_), None) => return Self::Gone,
+            (Recipients::Known(_), None) => return Self::Deleted,
         };
         Self::Waiting(Waiting { arrival, id, origin })
     }
@@ -115,22 +115,21 @@ impl Slot {
             + match self {
                 Self::Waiting(Waiting { origin: Origin::Notified { text, .. }, .. }) => text.len(),
                 Self::Ready { received, .. } => received.memory(),
-                Self::Waiting(_) | Self::Missed(_) | Self::Goodbye(_) | Self::Replay(_) | Self::Gone => 0,
+                Self::Waiting(_) | Self::Missed(_) | Self::Goodbye(_) | Self::Replay(_) | Self::Deleted => 0,
             }
     }
 }
 
-/// The messages of one channel that wait.
+/// The queue of one channel.
 #[derive(Default)]
 pub(super) struct Queue {
     slots: VecDeque<Slot>,
-    /// The number of the first slot. Numbers of slots that have left are used again, by events that were missed before the
-    /// slots that are left.
+    /// The number of the first slot. The slots of replayed events, which are pushed to the front, use numbers again.
     first: i64,
     bytes: usize,
-    /// Waiting slots of durable events that had no room when their rows came, with the room that each needs, in bytes. A row
-    /// is looked up once more as soon as there is room.
-    parked: BTreeMap<i64, (AttachmentId, usize)>,
+    /// Waiting slots of durable events for which the queue had no room when their rows came, with the bytes that each
+    /// needs. The row is looked up again when there is room.
+    deferred: BTreeMap<i64, (AttachmentId, usize)>,
 }
 
 impl Queue {
@@ -142,7 +141,7 @@ impl Queue {
         self.bytes
     }
 
-    /// Adds a slot. Beyond the bound it is dropped and counted; then this returns false.
+    /// Adds a slot. Beyond the bound it drops and counts the message, and returns false.
     pub(super) fn push(&mut self, slot: Slot, max_bytes: usize) -> bool {
         let bytes = slot.bytes();
         if self.bytes + bytes <= max_bytes {
@@ -160,7 +159,7 @@ impl Queue {
         false
     }
 
-    /// Lets a goodbye wait for the answers before it. Returns false where none wait, and beyond the bound.
+    /// Queues a goodbye behind the answers before it. Returns false if the queue is empty, or beyond the bound.
     pub(super) fn push_goodbye(&mut self, uid: &Uid, max_bytes: usize) -> bool {
         let is_possible = !self.slots.is_empty() && self.bytes + SLOT_BYTES <= max_bytes;
         if is_possible {
@@ -170,13 +169,13 @@ impl Queue {
         is_possible
     }
 
-    /// The number of the slot that came last.
+    /// The number of the last slot.
     pub(super) fn last(&self) -> i64 {
         self.first + (self.slots.len() as i64 - 1).max(0)
     }
 
-    /// Completes a waiting slot with its row: found, gone, or not to be had. A row that has to wait for others and
-    /// exceeds the bound is dropped, unless it is durable.
+    /// Completes a waiting slot with its row: found, deleted, or not readable. A row beyond the bound that would have to
+    /// wait for others is dropped, unless it is durable.
     pub(super) fn fill(
         &mut self,
         channel: &Channel,
@@ -186,39 +185,39 @@ impl Queue {
         config: &Config,
     ) -> Filled {
         let index = usize::try_from(number - self.first).ok();
-        let Some(slot) = index.and_then(|index| self.slots.get_mut(index)) else { return Filled::Well };
-        let Slot::Waiting(waiting) = slot else { return Filled::Well };
-        let is_found = matches!(waiting.origin, Origin::Found { .. });
-        if is_found && row.is_err() {
-            // It takes as much room.
-            *slot = Slot::Gone;
+        let Some(slot) = index.and_then(|index| self.slots.get_mut(index)) else { return Filled::Done };
+        let Slot::Waiting(waiting) = slot else { return Filled::Done };
+        let is_replayed_slot = matches!(waiting.origin, Origin::Replayed { .. });
+        if is_replayed_slot && row.is_err() {
+            // A deleted slot takes as many bytes as a waiting one.
+            *slot = Slot::Deleted;
             return Filled::Failed;
         }
-        let others = self.bytes - slot.bytes();
-        let Slot::Waiting(waiting) = std::mem::replace(slot, Slot::Missed(1)) else { return Filled::Well };
+        let other_bytes = self.bytes - slot.bytes();
+        let Slot::Waiting(waiting) = std::mem::replace(slot, Slot::Missed(1)) else { return Filled::Done };
         let filled = waiting.with_row(channel, row, namespace, config.max_attachment);
         let needed = filled.bytes();
-        let has_room = index == Some(0) || others + needed <= config.max_waiting_bytes;
+        let has_room = index == Some(0) || other_bytes + needed <= config.max_waiting_bytes;
         let outcome = match filled {
             filled if has_room => {
                 *slot = filled;
-                if row.is_ok() { Filled::Well } else { Filled::Failed }
+                if row.is_ok() { Filled::Done } else { Filled::Failed }
             }
-            Slot::Ready { received, recipients, row: Some(RowRead { id, is_once: true }) } => {
-                *slot = Slot::waiting_again(id, *received, recipients);
-                self.parked.insert(number, (id, needed));
-                Filled::Well
+            Slot::Ready { received, recipients, row: Some(RowRead { id, deduplicate: true }) } => {
+                *slot = Slot::wait_again(id, *received, recipients);
+                self.deferred.insert(number, (id, needed));
+                Filled::Done
             }
-            _ if row.is_err() => Filled::DroppedUnread,
+            _ if row.is_err() => Filled::DroppedFailed,
             _ => Filled::Dropped,
         };
-        self.bytes = others + slot.bytes();
+        self.bytes = other_bytes + slot.bytes();
         outcome
     }
 
-    /// The first parked slot, if there is room for its event now: its row and number. The slot is parked no longer.
-    pub(super) fn unpark(&mut self, max_bytes: usize) -> Option<(AttachmentId, i64)> {
-        let entry = self.parked.first_entry()?;
+    /// Removes and returns the row and the number of the first deferred slot, if the queue has room for its event now.
+    pub(super) fn take_deferred(&mut self, max_bytes: usize) -> Option<(AttachmentId, i64)> {
+        let entry = self.deferred.first_entry()?;
         let (number, (id, needed)) = (*entry.key(), *entry.get());
         let index = usize::try_from(number - self.first).ok();
         let slot = index.and_then(|index| self.slots.get(index));
@@ -230,13 +229,13 @@ impl Queue {
         })
     }
 
-    /// Whether the slot of that number holds an event that was missed.
-    pub(super) fn is_found(&self, number: i64) -> bool {
+    /// Whether the slot of that number holds a replayed event.
+    pub(super) fn is_replayed_slot(&self, number: i64) -> bool {
         let slot = usize::try_from(number - self.first).ok().and_then(|index| self.slots.get(index));
-        matches!(slot, Some(Slot::Waiting(Waiting { origin: Origin::Found { .. }, .. })))
+        matches!(slot, Some(Slot::Waiting(Waiting { origin: Origin::Replayed { .. }, .. })))
     }
 
-    /// Adds the place of the events that were missed before those to come. It takes no room.
+    /// Adds a replay of the events that were missed before this moment. It is accepted beyond the bound.
     pub(super) fn push_replay(&mut self) {
         // A listing that has not started yet will cover this as well.
         if !self.slots.iter().any(|slot| matches!(slot, Slot::Replay(Replay::Wanted))) {
@@ -245,12 +244,12 @@ impl Queue {
         }
     }
 
-    /// Whether events that were missed hold back what comes later.
+    /// Whether a replay blocks the later messages.
     pub(super) fn has_replay(&self) -> bool {
         self.slots.iter().any(|slot| matches!(slot, Slot::Replay(_)))
     }
 
-    /// The events that were missed, if all before them have been delivered.
+    /// The replay at the front of the queue, if all messages before it have been delivered.
     pub(super) fn front_replay(&mut self) -> Option<&mut Replay> {
         match self.slots.front_mut() {
             Some(Slot::Replay(replay)) => Some(replay),
@@ -258,15 +257,15 @@ impl Queue {
         }
     }
 
-    /// Gives slots of their own to the first of the events that were missed, as many as there is room for, and at least to
-    /// one. Returns the rows to look up, with the numbers of their slots; none where no event is left.
-    pub(super) fn place_found(&mut self, time: SystemTime, max_bytes: usize) -> Vec<(AttachmentId, i64)> {
+    /// Gives slots to the first events of the replay at the front: as many as the queue has room for, and at least one.
+    /// Returns the rows to look up with the numbers of their slots; none if no event is left.
+    pub(super) fn expand_replay(&mut self, time: SystemTime, max_bytes: usize) -> Vec<(AttachmentId, i64)> {
         let Some(Slot::Replay(Replay::Listed(rows))) = self.slots.front_mut() else { return Vec::new() };
         let room = max_bytes.saturating_sub(self.bytes) / SLOT_BYTES;
-        let count = rows.len().min(room.clamp(1, FOUND_AT_ONCE));
+        let count = rows.len().min(room.clamp(1, MAX_REPLAYED_SLOTS));
         let rows: Vec<_> = rows.drain(..count).collect();
-        for Found { id, made_at } in rows.iter().rev() {
-            let origin = Origin::Found { made_at: *made_at };
+        for MissedEvent { id, sent_at } in rows.iter().rev() {
+            let origin = Origin::Replayed { sent_at: *sent_at };
             let arrival = Arrival { time, backend: None };
             self.slots.push_front(Slot::Waiting(Waiting { arrival, id: *id, origin }));
             self.first -= 1;
@@ -275,7 +274,7 @@ impl Queue {
         rows.iter().enumerate().map(|(index, found)| (found.id, self.first + index as i64)).collect()
     }
 
-    /// Removes the place of events that were missed.
+    /// Removes the replay at the front.
     pub(super) fn end_replay(&mut self) {
         if self.front_replay().is_some() {
             self.slots.pop_front();
@@ -284,7 +283,7 @@ impl Queue {
         }
     }
 
-    /// Takes the next slot, unless it still waits.
+    /// Takes the first slot, unless it still waits.
     pub(super) fn pop_ready(&mut self) -> Option<Released> {
         loop {
             if matches!(self.slots.front()?, Slot::Waiting(_) | Slot::Replay(_)) {
@@ -294,7 +293,7 @@ impl Queue {
             self.first += 1;
             self.bytes -= slot.bytes();
             return match slot {
-                Slot::Gone => continue,
+                Slot::Deleted => continue,
                 Slot::Waiting(_) | Slot::Replay(_) => None,
                 Slot::Ready { received, recipients, row } => {
                     Some(Released::Message { received, recipients, row })
@@ -319,13 +318,13 @@ impl Waiting {
             Origin::Notified { text, header, recipients } => {
                 (text, Some(header), Recipients::Known(recipients))
             }
-            Origin::Found { made_at } => (String::new(), None, Recipients::Replayed { made_at }),
+            Origin::Replayed { sent_at } => (String::new(), None, Recipients::Replayed { sent_at }),
         };
-        let (mut bytes, mut memory, mut is_once) = (None, 0, header.is_none());
+        let (mut bytes, mut memory, mut deduplicate) = (None, 0, header.is_none());
         let content = match row {
             Ok(Some(Row::Document(document))) => {
                 bytes = Some(document.len());
-                is_once |= durable::channel_of(document) == Some(channel.as_str().as_bytes());
+                deduplicate |= durable::channel_of(document) == Some(channel.as_str().as_bytes());
                 match Message::decode_bounded(document, namespace, max_memory) {
                     Ok((message, taken)) => {
                         memory = taken;
@@ -335,26 +334,26 @@ impl Waiting {
                 }
             }
             Ok(Some(Row::TooLarge(bytes))) => {
-                is_once = true;
+                deduplicate = true;
                 let error = Error::AttachmentTooLarge { bytes: *bytes, limit: max_memory as u64 };
                 Content::Unreadable(header, error)
             }
-            // The machine asks for it once more instead.
+            // `Postponed` does not come here: the machine looks it up again.
             Ok(None | Some(Row::Postponed)) => match header {
                 Some(header) => Content::Missing(header),
-                None => return Slot::Gone,
+                None => return Slot::Deleted,
             },
             Err(error) => Content::Unreadable(header, error.clone()),
         };
         let attachment = Some(Attached { id, bytes, memory });
         let is_replayed = matches!(recipients, Recipients::Replayed { .. });
         let text = match content.header().filter(|_| is_replayed) {
-            // As its notification would have said it.
+            // The text that its notification had.
             Some(header) => format!("{}{id}\"}}", header.before_attachment_id()),
             None => text,
         };
         let received =
             Received { time, backend, channel: channel.clone(), text, attachment, content, is_replayed };
-        Slot::Ready { received: Box::new(received), recipients, row: Some(RowRead { id, is_once }) }
+        Slot::Ready { received: Box::new(received), recipients, row: Some(RowRead { id, deduplicate }) }
     }
 }

@@ -14,27 +14,27 @@ use crate::protocol::{
 };
 use crate::{Error, Result};
 
-/// What the machine has to know from the start.
+/// The configuration of the machine.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The prefix of the channels, which tells a channel's namespace.
+    /// The prefix of the channels. The rest of a channel's name is its namespace.
     pub channel_prefix: String,
-    /// How often a node of this process says that it lives, where that is needed.
+    /// The interval between the heartbeats of a node of this process, while they are needed.
     pub heartbeat_interval: Duration,
-    /// After how long without a message a peer counts as gone.
+    /// The time without a message after which a peer counts as dead.
     pub heartbeat_timeout: Duration,
-    /// How long a row stays in the attachment table at least.
+    /// The minimum time that a row stays in the attachment table.
     pub cleanup_interval: Duration,
-    /// Whether heartbeats are sent in any case, also to peers that see this process live by its lock.
+    /// Whether heartbeats are always sent, also while all peers can see the lock of this process.
     pub always_heartbeats: bool,
-    /// How many bytes of messages of one channel may wait for a row before them.
+    /// The bound of the queue of one channel behind a row, in bytes.
     pub max_waiting_bytes: usize,
-    /// How many bytes of memory the message of a row may take. A larger one is not delivered.
+    /// The maximum memory of the message of a row, in bytes. A larger message is not delivered.
     pub max_attachment: usize,
 }
 
-/// Which messages a subscription wants, by their header; `None` for a notification without a readable one. It is called
-/// once for each message, must not block and must not panic.
+/// The filter of a subscription: whether it wants a message with this header; `None` for a notification without a readable
+/// header. It is called once for each message, must not block and must not panic.
 pub type Interest = Box<dyn Fn(Option<&Header>) -> bool + Send>;
 
 /// The rows that exist, by id.
@@ -45,13 +45,13 @@ pub type Rows = Result<HashMap<AttachmentId, Row>>;
 pub enum Row {
     /// Its document.
     Document(Bytes),
-    /// It has so many bytes, which are too many to fetch.
+    /// It was not fetched, since it is too large. The number of its bytes.
     TooLarge(u64),
-    /// It was not fetched, since the other rows of the look-up were large enough.
+    /// It was not fetched, since the other rows of the look-up filled the byte limit.
     Postponed,
 }
 
-/// The rows that hold durable events, of each channel in the order of their ids.
+/// The rows that hold durable events: for each channel in the order of their ids.
 pub type DurableRows = HashMap<Channel, Vec<DurableRow>>;
 
 /// A row that holds a durable event.
@@ -76,12 +76,12 @@ pub struct LookUpId(pub u64);
 pub struct NewRequest {
     /// Its id, which its answers carry.
     pub id: RequestId,
-    /// The channel to ask on.
+    /// The channel of the request.
     pub channel: Channel,
     /// The namespace of that channel.
     pub namespace: Namespace,
     /// The sender: a node's uid, or the emitter's.
-    pub asker: Uid,
+    pub sender: Uid,
     /// The message: a broadcast with acknowledgements, a `fetchSockets`, or a server-side event.
     pub body: Body,
     /// When the request ends at the latest.
@@ -93,19 +93,19 @@ pub struct NewRequest {
 pub struct Arrival {
     /// When it arrived.
     pub time: SystemTime,
-    /// The process of Postgres whose session sent it; `None` where there was no notification.
+    /// The process id of the Postgres session that sent it; `None` for a replayed event.
     pub backend: Option<i32>,
 }
 
-/// What happened.
+/// The inputs of the machine.
 pub enum Input {
-    /// A handle wants to read channels. [`Output::Subscribed`] follows.
+    /// A handle subscribes to channels. [`Output::Subscribed`] follows.
     Subscribe {
         /// A new number.
         id: SubscriptionId,
-        /// What to read.
+        /// The channels.
         channels: Vec<Channel>,
-        /// Which messages of it.
+        /// The filter of their messages.
         interest: Interest,
     },
     /// A handle was dropped.
@@ -113,8 +113,8 @@ pub enum Input {
         /// Its number.
         id: SubscriptionId,
     },
-    /// A handle asks all peers. [`Output::Finished`] follows, by the deadline.
-    Ask(NewRequest),
+    /// A handle sends a request to all peers. [`Output::Finished`] follows, by the deadline.
+    Request(NewRequest),
     /// The caller no longer waits. Nothing follows.
     Cancel {
         /// The request.
@@ -125,9 +125,9 @@ pub enum Input {
         /// The channels that the server has confirmed on it.
         listening: Vec<Channel>,
     },
-    /// The listening connection has not answered in time. It is kept, as it may wake up.
+    /// The listening connection has not answered in time. It is kept, since it may resume.
     Stalled,
-    /// The silent connection answers again. Nothing was lost.
+    /// The stalled connection answers again. No message was lost.
     Resumed,
     /// The listening connection is lost, and with it every statement in progress.
     Disconnected(Error),
@@ -142,10 +142,10 @@ pub enum Input {
         /// When it arrived, and its sender.
         arrival: Arrival,
     },
-    /// The reader of the connection dropped so many notifications at this place.
+    /// The number of notifications that the full receive queue dropped at this position.
     Missed(u64),
-    /// A node of this process serves the namespace of a channel that a subscription reads. It ends with the
-    /// subscription, with a goodbye unless [`Input::Leave`] came before.
+    /// A node of this process serves the namespace of a channel that a subscription reads. The node ends with the
+    /// subscription, and then publishes a goodbye unless [`Input::Leave`] came before.
     Join {
         /// The subscription.
         subscription: SubscriptionId,
@@ -153,24 +153,24 @@ pub enum Input {
         channel: Channel,
         /// The node.
         uid: Uid,
-        /// Whether its initial heartbeat is to be published.
-        owes_hello: bool,
+        /// Whether its initial heartbeat has to be published.
+        hello_pending: bool,
     },
-    /// A node of this process has ended, and its goodbye could not be published: it is to be tried until it is.
-    OweGoodbye {
+    /// A node of this process has ended, and its goodbye could not be published. It is retried until it is committed.
+    QueueGoodbye {
         /// Its channel.
         channel: Channel,
         /// The node.
         uid: Uid,
     },
-    /// A node of this process ends. Nothing of it is published any more; its goodbye is the caller's.
+    /// A node of this process ends. The machine publishes no more messages of it. The caller publishes its goodbye.
     Leave {
         /// Its channel.
         channel: Channel,
         /// The node.
         uid: Uid,
     },
-    /// Which processes hold a lock.
+    /// A snapshot of the liveness locks.
     Locks(LockSnapshot),
     /// The answer to an [`Output::Announce`].
     Announced(Result<()>),
@@ -185,7 +185,7 @@ pub enum Input {
     Listed {
         /// The rows, or why the listing failed.
         rows: Result<DurableRows>,
-        /// When they came.
+        /// When they arrived.
         time: SystemTime,
     },
     /// The answer to an [`Output::Publish`].
@@ -220,38 +220,39 @@ pub enum Reply {
 /// How a request ended.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Summary {
-    /// How many answers were promised; what came, where nothing was.
+    /// The number of promised answers. A peer without a promise counts with the answers that it has sent.
     pub expected: u64,
-    /// How many answers are missing: the rest of those that were promised, and one of each silent peer that promised none.
+    /// The number of missing answers: the promised ones that did not arrive, and one for each silent peer without a
+    /// promise.
     pub missing: u64,
-    /// How many peers have answered in full.
+    /// The number of peers that have answered in full.
     pub nodes: usize,
-    /// Peers that were asked, are live, and have not answered in full.
+    /// The live peers that have not answered in full.
     pub silent: Vec<Uid>,
-    /// Whether the peers that were asked are known to be all that there were.
+    /// Whether the peers of the request are known to be all live peers.
     pub knew_peers: bool,
 }
 
 /// The effects that the driver has to execute.
 pub enum Output {
-    /// Execute this on the listening connection. [`Input::StatementDone`] is to follow before the next one comes.
+    /// Execute this on the listening connection. [`Input::StatementDone`] has to follow before the next statement.
     Execute(Statement),
-    /// Look these rows up. [`Input::Rows`] is to follow.
+    /// Look these rows up. [`Input::Rows`] has to follow.
     LookUp {
         /// Its number.
         look_up: LookUpId,
         /// The rows.
         ids: Vec<AttachmentId>,
     },
-    /// List the rows of the attachment table that hold durable events of these channels and are no older than that.
-    /// [`Input::Listed`] is to follow before the next one comes.
+    /// List the rows of the attachment table that hold durable events of these channels and are not older than `max_age`.
+    /// [`Input::Listed`] has to follow before the next listing.
     List {
         /// The channels.
         channels: Vec<Channel>,
-        /// The age of the oldest row that matters.
+        /// The maximum age of a row.
         max_age: Duration,
     },
-    /// Publish these messages, in this order. [`Input::Published`] is to follow.
+    /// Publish these messages, in this order. [`Input::Published`] has to follow.
     Publish {
         /// The request.
         request: RequestId,
@@ -260,36 +261,36 @@ pub enum Output {
     },
     /// Publish these heartbeats in one transaction. [`Input::Announced`] has to follow before the next ones.
     Announce(Vec<Message>),
-    /// A subscription is made, or refused.
+    /// The server has confirmed a subscription, or refused it.
     Subscribed {
         /// Its number.
         id: SubscriptionId,
         /// Whether the server has confirmed all its channels.
         outcome: Result<()>,
     },
-    /// Give this to a subscriber.
+    /// Deliver this event to a subscriber.
     Deliver {
         /// The subscription.
         subscription: SubscriptionId,
-        /// What it gets.
+        /// The event.
         event: Event,
-        /// How much memory that holds.
+        /// The memory of the event, in bytes.
         bytes: usize,
     },
-    /// Give this answer to the caller.
+    /// Deliver this answer to the caller.
     Answer {
         /// The request.
         request: RequestId,
-        /// Who answers.
+        /// The node that sent it.
         node: Uid,
         /// The answer.
         reply: Reply,
     },
-    /// An answer came that cannot be read. It may belong to another request.
+    /// An answer arrived that cannot be read. It may belong to another request.
     Unread {
         /// The request.
         request: RequestId,
-        /// Who answered.
+        /// The node that sent it.
         node: Uid,
         /// Why it cannot be read.
         reason: String,
@@ -308,7 +309,7 @@ impl fmt::Debug for Input {
         match self {
             Self::Subscribe { id, channels, .. } => write!(f, "Subscribe {id:?} {channels:?}"),
             Self::Unsubscribe { id } => write!(f, "Unsubscribe {id:?}"),
-            Self::Ask(question) => write!(f, "Ask {} on {}", question.id, question.channel),
+            Self::Request(request) => write!(f, "Request {} on {}", request.id, request.channel),
             Self::Cancel { request } => write!(f, "Cancel {request}"),
             Self::Connected { listening } => write!(f, "Connected {listening:?}"),
             Self::Stalled => f.write_str("Stalled"),
@@ -318,9 +319,9 @@ impl fmt::Debug for Input {
             Self::Notification { channel, text, .. } => write!(f, "Notification {channel} {text}"),
             Self::Missed(count) => write!(f, "Missed {count}"),
             Self::Join { channel, uid, .. } => write!(f, "Join {uid} on {channel}"),
-            Self::OweGoodbye { channel, uid } => write!(f, "OweGoodbye {uid} on {channel}"),
+            Self::QueueGoodbye { channel, uid } => write!(f, "QueueGoodbye {uid} on {channel}"),
             Self::Leave { channel, uid } => write!(f, "Leave {uid} on {channel}"),
-            Self::Locks(look) => write!(f, "{look:?}"),
+            Self::Locks(snapshot) => write!(f, "{snapshot:?}"),
             Self::Announced(outcome) => write!(f, "Announced {outcome:?}"),
             Self::Rows { look_up, rows } => {
                 write!(f, "Rows {look_up:?} {:?}", rows.as_ref().map(|rows| rows.keys().collect::<Vec<_>>()))
@@ -349,7 +350,7 @@ impl fmt::Debug for Output {
 }
 
 impl Summary {
-    /// Whether every peer that there was has answered in full.
+    /// Whether all live peers have answered in full.
     pub fn is_complete(&self) -> bool {
         self.knew_peers && self.silent.is_empty()
     }

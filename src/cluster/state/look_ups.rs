@@ -1,9 +1,9 @@
-//! Rows of the attachment table that messages wait for.
+//! Look-ups of the rows of the attachment table that messages wait for.
 //!
-//! Owns which rows are wanted, which are being looked up, and which places wait for each. A row that several messages
-//! wait for is looked up once, and a large one is not looked up again for messages that name it soon after: no sender does
-//! that, and a notification of a hundred bytes would cost a document of megabytes each time. Invariant: each place is
-//! resolved once, at the latest at its deadline.
+//! Owns the queued rows, the look-ups in flight, and the slots that wait for each row. A row that several messages wait for
+//! is looked up once. A large row is not looked up again for messages that name it soon after (amplification attack): no
+//! honest sender does that, and each notification of a hundred bytes would cost a document of megabytes. Invariant: each
+//! slot is resolved once, at the latest at its deadline.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -11,71 +11,71 @@ use std::time::{Duration, Instant};
 use super::LookUpId;
 use crate::protocol::{AttachmentId, Channel};
 
-/// How long a message waits for its row while Postgres answers look-ups. Servers delete rows after 30 s unless told
-/// otherwise. While Postgres is unreachable, rows are not deleted either, and nothing else could be delivered.
+/// How long a message waits for its row while Postgres answers look-ups. Servers delete rows after 30 s by default. While
+/// Postgres is unreachable, rows are not deleted either, and nothing else could be delivered.
 pub const LOOK_UP_DEADLINE: Duration = Duration::from_secs(10);
 
-/// How long it waits at most while notifications come and look-ups get no answer, as when the network loses what goes to the
-/// server. A stall of 30 s that ends by itself is to lose nothing.
-const WITHOUT_ANSWER: Duration = Duration::from_secs(40);
+/// The maximum wait while notifications arrive and look-ups get no response, as when the network loses the packets to the
+/// server. A stall of 30 s that ends by itself must lose nothing.
+const MAX_WAIT_WITHOUT_RESPONSE: Duration = Duration::from_secs(40);
 
-/// How long after an answer no message gives up: where many rows are waited for, its own has not been asked for yet.
-const AFTER_ANSWER: Duration = Duration::from_secs(2);
+/// The time after a response in which no wait expires: with many queued rows, the look-up of the row may not have started.
+const GRACE_AFTER_RESPONSE: Duration = Duration::from_secs(2);
 
-/// How many statements may be in progress at once.
-const AT_ONCE: usize = 4;
+/// The maximum number of look-ups in flight.
+const MAX_IN_FLIGHT: usize = 4;
 
-/// How many rows one statement asks for at most. The server bounds their bytes.
-const ROWS: usize = 128;
+/// The maximum number of rows in one look-up. The statement bounds their bytes.
+const MAX_ROWS_PER_LOOK_UP: usize = 128;
 
-/// The pause before a look-up is tried again whose connection was lost.
-const RETRY: Duration = Duration::from_millis(100);
+/// The back-off before the retry of a look-up whose connection was lost.
+const RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// From how many bytes on a row is given to one message only.
+/// The size in bytes from which a row is delivered with one message only.
 pub(super) const LARGE_ROW: usize = 64 << 10;
 
 /// How long a large row is remembered.
-const REMEMBERED: Duration = Duration::from_secs(10);
+const REMEMBER_LARGE_FOR: Duration = Duration::from_secs(10);
 
-/// How many large rows are remembered at most. Beyond that, the oldest is forgotten.
-const MAX_REMEMBERED: usize = 4096;
+/// The maximum number of remembered large rows. Beyond it, the oldest is evicted.
+const MAX_REMEMBERED_LARGE: usize = 4096;
 
-/// The place of a message: its channel, the channel's epoch, and the slot's number.
-type Place = (Channel, u64, i64);
+/// The key of a slot: its channel, the channel's epoch, and the slot's number.
+type SlotKey = (Channel, u64, i64);
 
 /// A row that messages wait for.
 struct Row {
-    /// Tells this wish from earlier ones for the same row.
-    turn: u64,
+    /// The generation number that tells this entry from earlier ones of the same row.
+    generation: u64,
     wanted_at: Instant,
-    places: Vec<Place>,
+    slots: Vec<SlotKey>,
 }
 
-/// A wish for a row. It is void once the row's entry has another turn.
-type Wish = (AttachmentId, u64);
+/// A row and the generation of its entry. It is stale when the entry has another generation.
+type WantedRow = (AttachmentId, u64);
 
 #[derive(Default)]
 pub(super) struct LookUps {
     rows: HashMap<AttachmentId, Row>,
-    wanted: VecDeque<Wish>,
-    under_way: HashMap<LookUpId, Vec<Wish>>,
-    /// In the order of the deadlines; those that are void stay until they come first.
-    deadlines: VecDeque<(Instant, Wish)>,
+    wanted: VecDeque<WantedRow>,
+    in_flight: HashMap<LookUpId, Vec<WantedRow>>,
+    /// In the order of the deadlines. A stale entry stays until it is the first.
+    deadlines: VecDeque<(Instant, WantedRow)>,
     /// Large rows that were found, and when, in that order.
     large: VecDeque<(Instant, AttachmentId)>,
     retry_at: Option<Instant>,
     /// When rows came last.
-    answered_at: Option<Instant>,
-    last_turn: u64,
+    last_response: Option<Instant>,
+    last_generation: u64,
     last_id: u64,
 }
 
 impl LookUps {
     pub(super) fn len(&self) -> usize {
-        self.rows.len() + self.under_way.len()
+        self.rows.len() + self.in_flight.len()
     }
 
-    pub(super) fn want(
+    pub(super) fn request(
         &mut self,
         id: AttachmentId,
         channel: &Channel,
@@ -83,23 +83,23 @@ impl LookUps {
         number: i64,
         now: Instant,
     ) {
-        let place = (channel.clone(), epoch, number);
+        let slot = (channel.clone(), epoch, number);
         if let Some(row) = self.rows.get_mut(&id) {
-            row.places.push(place);
+            row.slots.push(slot);
             return;
         }
-        self.last_turn += 1;
-        let wish = (id, self.last_turn);
-        self.rows.insert(id, Row { turn: self.last_turn, wanted_at: now, places: vec![place] });
-        self.wanted.push_back(wish);
-        self.deadlines.push_back((now + LOOK_UP_DEADLINE, wish));
+        self.last_generation += 1;
+        let wanted_row = (id, self.last_generation);
+        self.rows.insert(id, Row { generation: self.last_generation, wanted_at: now, slots: vec![slot] });
+        self.wanted.push_back(wanted_row);
+        self.deadlines.push_back((now + LOOK_UP_DEADLINE, wanted_row));
     }
 
-    /// Takes note of a row that was found; whether it is a large one, and so for its first place only.
-    pub(super) fn found(&mut self, id: AttachmentId, bytes: usize, now: Instant) -> bool {
+    /// Records a row that was found, if it is large. Returns whether it is large, and so for its first slot only.
+    pub(super) fn record_large(&mut self, id: AttachmentId, bytes: usize, now: Instant) -> bool {
         let is_large = bytes >= LARGE_ROW;
         if is_large {
-            if self.large.len() >= MAX_REMEMBERED {
+            if self.large.len() >= MAX_REMEMBERED_LARGE {
                 self.large.pop_front();
             }
             self.large.push_back((now, id));
@@ -108,123 +108,127 @@ impl LookUps {
     }
 
     /// Whether a large row of that id was found a short time ago.
-    pub(super) fn was_found(&mut self, id: AttachmentId, now: Instant) -> bool {
+    pub(super) fn is_recent_large(&mut self, id: AttachmentId, now: Instant) -> bool {
         while let Some((at, _)) = self.large.front()
-            && now.saturating_duration_since(*at) > REMEMBERED
+            && now.saturating_duration_since(*at) > REMEMBER_LARGE_FOR
         {
             self.large.pop_front();
         }
         self.large.iter().any(|(_, other)| *other == id)
     }
 
-    /// The row that is wished for; nothing for a wish that is void.
-    fn row_of(&self, (id, turn): Wish) -> Option<&Row> {
-        self.rows.get(&id).filter(|row| row.turn == turn)
+    /// The entry of a row; `None` for a stale one.
+    fn pending_row(&self, (id, generation): WantedRow) -> Option<&Row> {
+        self.rows.get(&id).filter(|row| row.generation == generation)
     }
 
-    fn is_open(&self, wish: Wish) -> bool {
-        self.row_of(wish).is_some()
+    fn is_pending(&self, wanted_row: WantedRow) -> bool {
+        self.pending_row(wanted_row).is_some()
     }
 
-    /// The next statement's rows.
+    /// The next look-up, if one may start.
     pub(super) fn next(&mut self, now: Instant) -> Option<(LookUpId, Vec<AttachmentId>)> {
         if self.retry_at.is_some_and(|at| now < at) {
             return None;
         }
         self.retry_at = None;
-        if self.under_way.len() >= AT_ONCE {
+        if self.in_flight.len() >= MAX_IN_FLIGHT {
             return None;
         }
-        let mut wishes = Vec::new();
-        while wishes.len() < ROWS
-            && let Some(wish) = self.wanted.pop_front()
+        let mut wanted = Vec::new();
+        while wanted.len() < MAX_ROWS_PER_LOOK_UP
+            && let Some(wanted_row) = self.wanted.pop_front()
         {
-            // It may have been given up meanwhile.
-            if self.is_open(wish) {
-                wishes.push(wish);
+            // Its deadline may have passed meanwhile.
+            if self.is_pending(wanted_row) {
+                wanted.push(wanted_row);
             }
         }
-        if wishes.is_empty() {
+        if wanted.is_empty() {
             return None;
         }
         self.last_id += 1;
         let look_up = LookUpId(self.last_id);
-        let ids = wishes.iter().map(|(id, _)| *id).collect();
-        self.under_way.insert(look_up, wishes);
+        let ids = wanted.iter().map(|(id, _)| *id).collect();
+        self.in_flight.insert(look_up, wanted);
         Some((look_up, ids))
     }
 
-    /// Rows have come, whichever.
-    pub(super) fn answered(&mut self, now: Instant) {
-        self.answered_at = Some(now);
+    /// Some look-up has returned rows.
+    pub(super) fn on_response(&mut self, now: Instant) {
+        self.last_response = Some(now);
     }
 
-    /// When a message that waits for its row gives up, whose deadline that is.
-    fn gives_up_at(&self, deadline: Instant, wanted_at: Instant) -> Instant {
-        let patience = self.answered_at.map_or(deadline, |at| deadline.max(at + AFTER_ANSWER));
-        patience.min(wanted_at + WITHOUT_ANSWER).max(deadline)
+    /// When the wait for a row expires: its deadline, extended while other look-ups get responses.
+    fn expires_at(&self, deadline: Instant, wanted_at: Instant) -> Instant {
+        let extended = self.last_response.map_or(deadline, |at| deadline.max(at + GRACE_AFTER_RESPONSE));
+        extended.min(wanted_at + MAX_WAIT_WITHOUT_RESPONSE).max(deadline)
     }
 
-    /// Ends a look-up; returns the rows that are still waited for, of those that it asked for.
-    pub(super) fn finished(&mut self, look_up: LookUpId) -> Vec<AttachmentId> {
-        let wishes = self.under_way.remove(&look_up).unwrap_or_default();
-        wishes.into_iter().filter(|wish| self.is_open(*wish)).map(|(id, _)| id).collect()
+    /// Ends a look-up. Returns those of its rows that slots still wait for.
+    pub(super) fn finish(&mut self, look_up: LookUpId) -> Vec<AttachmentId> {
+        let wanted = self.in_flight.remove(&look_up).unwrap_or_default();
+        wanted.into_iter().filter(|wanted_row| self.is_pending(*wanted_row)).map(|(id, _)| id).collect()
     }
 
-    /// Ends a look-up whose connection was lost: its rows are looked up again, before all others.
-    pub(super) fn again(&mut self, now: Instant, look_up: LookUpId) {
-        for wish in self.under_way.remove(&look_up).unwrap_or_default().into_iter().rev() {
-            self.wanted.push_front(wish);
+    /// Ends a look-up whose connection was lost. Its rows are queued again, before all others.
+    pub(super) fn retry(&mut self, now: Instant, look_up: LookUpId) {
+        for wanted_row in self.in_flight.remove(&look_up).unwrap_or_default().into_iter().rev() {
+            self.wanted.push_front(wanted_row);
         }
-        self.retry_at = Some(now + RETRY);
-        // Other rows cannot be had, either.
-        let open = self.deadlines.iter().filter_map(|(_, wish)| {
-            let row = self.row_of(*wish)?;
-            Some(((now + LOOK_UP_DEADLINE).min(row.wanted_at + WITHOUT_ANSWER), *wish))
+        self.retry_at = Some(now + RETRY_DELAY);
+        // Other look-ups fail as well, so every wait gets a new deadline.
+        let open = self.deadlines.iter().filter_map(|(_, wanted_row)| {
+            let row = self.pending_row(*wanted_row)?;
+            Some(((now + LOOK_UP_DEADLINE).min(row.wanted_at + MAX_WAIT_WITHOUT_RESPONSE), *wanted_row))
         });
         self.deadlines = open.collect();
     }
 
-    /// A row that was not read, since the others of its look-up were large enough, is asked for again, before all others.
+    /// Queues a row again, before all others. It was not read, since the other rows of its look-up filled the byte limit.
     pub(super) fn postpone(&mut self, id: AttachmentId) {
         if let Some(row) = self.rows.get(&id) {
-            self.wanted.push_front((id, row.turn));
+            self.wanted.push_front((id, row.generation));
         }
     }
 
-    /// The places that wait for a row, which wait no longer.
-    pub(super) fn take(&mut self, id: AttachmentId) -> Vec<Place> {
-        self.rows.remove(&id).map(|row| row.places).unwrap_or_default()
+    /// Removes and returns the slots that wait for a row.
+    pub(super) fn take(&mut self, id: AttachmentId) -> Vec<SlotKey> {
+        self.rows.remove(&id).map(|row| row.slots).unwrap_or_default()
     }
 
-    /// Rows whose deadline has passed, and how long each was waited for.
+    /// The rows whose deadline has passed, with the time that each has waited.
     pub(super) fn expired(&mut self, now: Instant) -> Vec<(AttachmentId, Duration)> {
         let mut expired = Vec::new();
-        while let Some((deadline, wish)) = self.deadlines.front().copied() {
-            let row = self.row_of(wish);
-            if row.is_some_and(|row| self.gives_up_at(deadline, row.wanted_at) > now) {
+        while let Some((deadline, wanted_row)) = self.deadlines.front().copied() {
+            let row = self.pending_row(wanted_row);
+            if row.is_some_and(|row| self.expires_at(deadline, row.wanted_at) > now) {
                 break;
             }
             let waited = row.map(|row| now.saturating_duration_since(row.wanted_at));
             self.deadlines.pop_front();
-            expired.extend(waited.map(|waited| (wish.0, waited)));
+            expired.extend(waited.map(|waited| (wanted_row.0, waited)));
         }
         expired
     }
 
-    /// Postgres answers again: what waited meanwhile has its whole time once more.
+    /// Postgres answers again: every waiting row gets a new deadline.
     pub(super) fn restart_deadlines(&mut self, now: Instant) {
-        let open: Vec<_> =
-            self.deadlines.iter().map(|(_, wish)| *wish).filter(|wish| self.is_open(*wish)).collect();
+        let open: Vec<_> = self
+            .deadlines
+            .iter()
+            .map(|(_, wanted_row)| *wanted_row)
+            .filter(|wanted_row| self.is_pending(*wanted_row))
+            .collect();
         self.rows.values_mut().for_each(|row| row.wanted_at = now);
-        self.deadlines = open.into_iter().map(|wish| (now + LOOK_UP_DEADLINE, wish)).collect();
+        self.deadlines = open.into_iter().map(|wanted_row| (now + LOOK_UP_DEADLINE, wanted_row)).collect();
     }
 
-    /// When [`expired`](Self::expired) has to be asked, or a look-up to be tried again.
-    pub(super) fn next_deadline(&self, deadlines_count: bool) -> Option<Instant> {
-        let first = self.deadlines.front().filter(|_| deadlines_count);
-        let deadline = first.map(|(deadline, wish)| match self.row_of(*wish) {
-            Some(row) => self.gives_up_at(*deadline, row.wanted_at),
+    /// When to call [`expired`](Self::expired), or to retry a look-up.
+    pub(super) fn next_deadline(&self, deadlines_active: bool) -> Option<Instant> {
+        let first = self.deadlines.front().filter(|_| deadlines_active);
+        let deadline = first.map(|(deadline, wanted_row)| match self.pending_row(*wanted_row) {
+            Some(row) => self.expires_at(*deadline, row.wanted_at),
             None => *deadline,
         });
         let retry = self.retry_at.filter(|_| !self.wanted.is_empty());

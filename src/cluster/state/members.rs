@@ -26,13 +26,13 @@ const FOLLOWUP_DELAY: Duration = Duration::from_millis(800);
 
 /// How long heartbeats are sent every second after this process has lost its lock, so that at least one falls between
 /// two lock snapshots of every other node.
-const WITHOUT_LOCK: Duration = Duration::from_secs(5);
+const QUICK_HEARTBEATS_FOR: Duration = Duration::from_secs(5);
 
 /// The back-off before a failed announcement is retried.
-const RETRY: Duration = Duration::from_secs(1);
+const RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// How many messages one commit holds.
-const AT_ONCE: usize = 1000;
+/// The maximum number of messages in one commit.
+const MAX_PER_COMMIT: usize = 1000;
 
 /// The bound of the queue of goodbyes. Beyond it, other servers count departed nodes until this process ends.
 const MAX_GOODBYES: usize = 1 << 17;
@@ -41,21 +41,21 @@ const MAX_GOODBYES: usize = 1 << 17;
 #[derive(Debug)]
 pub(super) struct Member {
     pub(super) uid: Uid,
-    /// The subscription with which it reads its channel. It ends with it.
+    /// The subscription that reads its channel. The member ends with it.
     pub(super) subscription: SubscriptionId,
     /// Whether it has to publish an initial heartbeat.
     hello_pending: bool,
     /// Whether it has to publish a heartbeat. An initial heartbeat would not do: its receiver would take this node for
     /// a new one.
     heartbeat_pending: bool,
-    /// What is being published.
+    /// The announcement that is in flight.
     sending: Option<Announcement>,
     /// When it last published a message, as far as known.
     last_published: Instant,
     /// When it last published an initial heartbeat; `None` while it may publish one at once.
     last_hello: Option<Instant>,
-    /// Whether other servers may know of it.
-    pub(super) has_spoken: bool,
+    /// Whether it has published anything, so that other servers may know it.
+    pub(super) has_published: bool,
     /// Whether its first initial heartbeat is committed. Before that it sends no plain heartbeats: they would make it
     /// look like a node that was there before.
     hello_committed: bool,
@@ -97,22 +97,22 @@ impl Member {
             sending: None,
             last_published: now,
             last_hello: (!hello_pending).then_some(now),
-            has_spoken: !hello_pending,
+            has_published: !hello_pending,
             hello_committed: !hello_pending,
             uncertain_until: now + timeout,
             followup_heartbeats: None,
         }
     }
 
-    /// Handles a message of its channel. Returns whether it has to answer.
-    pub(super) fn hear(&mut self, uid: &Uid, kind: MessageKind, now: Instant) -> bool {
+    /// Handles a message of its channel. Returns whether it has to answer with a heartbeat.
+    pub(super) fn on_message(&mut self, uid: &Uid, kind: MessageKind, now: Instant) -> bool {
         if *uid == self.uid {
             self.last_published = self.last_published.max(now);
             return false;
         }
-        let asks = kind == MessageKind::InitialHeartbeat;
-        self.heartbeat_pending |= asks;
-        asks
+        let is_request = kind == MessageKind::InitialHeartbeat;
+        self.heartbeat_pending |= is_request;
+        is_request
     }
 
     /// A peer has appeared that holds no lock.
@@ -129,50 +129,50 @@ impl Member {
         self.uncertain_until = now + timeout;
     }
 
-    fn say(&mut self, says: Announcement, now: Instant) {
-        self.owe(says, false);
-        (self.sending, self.last_published, self.has_spoken) = (Some(says), now, true);
-        // An answer now may come before its asker listens.
+    fn start_announcing(&mut self, announcement: Announcement, now: Instant) {
+        self.set_pending(announcement, false);
+        (self.sending, self.last_published, self.has_published) = (Some(announcement), now, true);
+        // A follow-up that is due later stays: an answer now may arrive before the new peer listens.
         self.followup_heartbeats =
             self.followup_heartbeats.filter(|(_, last)| *last > now).map(|(next, last)| match next > now {
                 true => (next, last),
                 false => (last, last),
             });
-        if says == Announcement::Hello {
+        if announcement == Announcement::Hello {
             self.last_hello = Some(now);
         }
     }
 
-    /// The others may have given it up, and know it again by its next heartbeat.
-    pub(super) fn reappear(&mut self) {
+    /// The process has its lock again. Other servers may count the member as dead until its next heartbeat.
+    pub(super) fn on_lock_regained(&mut self) {
         self.heartbeat_pending = true;
     }
 
-    fn owe(&mut self, says: Announcement, owes: bool) {
-        match says {
-            Announcement::Heartbeat => self.heartbeat_pending = owes,
-            Announcement::Hello => self.hello_pending = owes,
+    fn set_pending(&mut self, announcement: Announcement, is_pending: bool) {
+        match announcement {
+            Announcement::Heartbeat => self.heartbeat_pending = is_pending,
+            Announcement::Hello => self.hello_pending = is_pending,
         }
     }
 
-    /// Messages were dropped. It asks the others anew, but not again and again: what is asked is more to read.
-    pub(super) fn miss(&mut self) {
+    /// Messages were dropped. It sends an initial heartbeat again, at most once in an interval, since the answers add load.
+    pub(super) fn on_messages_dropped(&mut self) {
         self.hello_pending = true;
     }
 }
 
-/// What a member has to do at some moment.
+/// The next action of a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Turn {
-    /// It has to say that now.
-    Say(Announcement),
-    /// It sends heartbeats, and the next one is due then.
-    Later(Instant),
-    /// No other server needs its heartbeats.
-    Quiet,
+enum NextAction {
+    /// Publish that now.
+    Publish(Announcement),
+    /// Send the next heartbeat at that moment.
+    WaitUntil(Instant),
+    /// Nothing: no other server needs its heartbeats.
+    Idle,
 }
 
-/// How often members speak.
+/// The interval of the heartbeats, and when they are needed.
 #[derive(Debug, Clone)]
 pub(super) struct HeartbeatSchedule {
     pub(super) interval: Duration,
@@ -182,25 +182,25 @@ pub(super) struct HeartbeatSchedule {
 }
 
 impl HeartbeatSchedule {
-    /// The interval after this process has lost its lock: shorter than that between two looks of the others.
-    fn quick(&self) -> Duration {
+    /// The interval after this process has lost its lock: shorter than that between two lock snapshots of other servers.
+    fn interval_without_lock(&self) -> Duration {
         self.interval.min(self.timeout / 8).min(Duration::from_secs(1))
     }
 }
 
-/// When the members speak.
+/// Decides when the members publish, and owns their pending goodbyes.
 #[derive(Debug)]
 pub(super) struct HeartbeatTimer {
     schedule: HeartbeatSchedule,
-    /// When a snapshot last showed that this process holds a lock.
+    /// When the last snapshot showed that this process holds a lock.
     held_at: Option<Instant>,
-    /// Since when it does not, after it did.
+    /// When it lost its lock.
     lost_at: Option<Instant>,
-    /// Nodes that have ended without a goodbye.
+    /// The pending goodbyes of nodes that have ended.
     goodbyes: BTreeMap<(Channel, Uid), Namespace>,
-    /// What is being published.
-    under_way: Vec<(Channel, Uid, MessageKind)>,
-    /// When it is looked again whether anything is due; `None` without members.
+    /// The messages in flight.
+    in_flight: Vec<(Channel, Uid, MessageKind)>,
+    /// When to check again whether anything is due; `None` without members.
     next: Option<Instant>,
     retry_at: Option<Instant>,
 }
@@ -212,15 +212,15 @@ impl HeartbeatTimer {
             held_at: None,
             lost_at: None,
             goodbyes: BTreeMap::new(),
-            under_way: Vec::new(),
+            in_flight: Vec::new(),
             next: None,
             retry_at: None,
         }
     }
 
-    /// A snapshot has shown whether this process holds a lock. Returns true if it does again, after it did not, or had
-    /// no time to renew it: the others may have given up its nodes meanwhile.
-    pub(super) fn looked(&mut self, now: Instant, holds: bool) -> bool {
+    /// A snapshot shows whether this process holds a lock. Returns true if it holds one again after it lost it, or renewed
+    /// it too late: other servers may count its nodes as dead meanwhile.
+    pub(super) fn on_lock_snapshot(&mut self, now: Instant, holds: bool) -> bool {
         if !holds || self.is_stale(now) {
             self.lose_lock(now);
         }
@@ -230,7 +230,7 @@ impl HeartbeatTimer {
         holds && self.lost_at.take().is_some()
     }
 
-    /// Whether the lock was not renewed for so long that the others may soon give up the nodes of this process.
+    /// Whether the lock is so old that other servers may soon count the nodes of this process as dead.
     fn is_stale(&self, now: Instant) -> bool {
         self.held_at.is_some_and(|at| now.saturating_duration_since(at) > self.schedule.timeout / 2)
     }
@@ -243,7 +243,7 @@ impl HeartbeatTimer {
         }
     }
 
-    /// Looks at that time whether anything is due, or before.
+    /// Checks at that time or before whether anything is due.
     pub(super) fn wake(&mut self, at: Instant) {
         self.next = Some(self.next.map_or(at, |next| next.min(at)));
     }
@@ -254,7 +254,7 @@ impl HeartbeatTimer {
     }
 
     /// A node has ended, and its goodbye is still to be published.
-    pub(super) fn owe_goodbye(&mut self, now: Instant, channel: Channel, namespace: Namespace, uid: Uid) {
+    pub(super) fn queue_goodbye(&mut self, now: Instant, channel: Channel, namespace: Namespace, uid: Uid) {
         if self.goodbyes.len() < MAX_GOODBYES {
             self.goodbyes.insert((channel, uid), namespace);
             self.wake(now);
@@ -268,7 +268,7 @@ impl HeartbeatTimer {
 
     /// When [`collect`](Self::collect) is due.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        let next = self.next.filter(|_| self.under_way.is_empty())?;
+        let next = self.next.filter(|_| self.in_flight.is_empty())?;
         Some(self.retry_at.map_or(next, |retry| next.max(retry)))
     }
 
@@ -280,78 +280,90 @@ impl HeartbeatTimer {
             self.lose_lock(now);
         }
         self.next = None;
-        let mut turns = Vec::new();
-        for (state, is_heard) in channels.with_members() {
+        let mut actions = Vec::new();
+        for (state, is_listening) in channels.with_members() {
             let uids = state.members.iter().map(|member| &member.uid);
-            let is_expected = state.peers.expect_heartbeats(uids, now, self.schedule.timeout);
+            let heartbeats_expected = state.peers.expect_heartbeats(uids, now, self.schedule.timeout);
             for member in &state.members {
                 self.wake(now + longest);
-                let turn = self.turn(member, is_expected, is_heard, now);
-                if let Turn::Later(at) = turn {
+                let action = self.action(member, heartbeats_expected, is_listening, now);
+                if let NextAction::WaitUntil(at) = action {
                     self.wake(at.max(now + shortest));
                 }
-                if turn != Turn::Quiet {
-                    turns.push((state.channel.clone(), member.uid.clone(), turn));
+                if action != NextAction::Idle {
+                    actions.push((state.channel.clone(), member.uid.clone(), action));
                 }
             }
         }
         // Heartbeats that are due soon join this commit, so that later ones are due together.
-        let is_any_due = turns.iter().any(|(_, _, turn)| *turn == Turn::Say(Announcement::Heartbeat));
+        let is_any_due =
+            actions.iter().any(|(_, _, action)| *action == NextAction::Publish(Announcement::Heartbeat));
         let soon = now + self.schedule.interval / 2;
-        turns.retain(|(_, _, turn)| match turn {
-            Turn::Later(at) => is_any_due && *at <= soon,
+        actions.retain(|(_, _, action)| match action {
+            NextAction::WaitUntil(at) => is_any_due && *at <= soon,
             _ => true,
         });
-        turns.sort_unstable_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
+        actions.sort_unstable_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
         let mut messages = Vec::new();
-        for ((channel, uid), namespace) in self.goodbyes.iter().take(AT_ONCE) {
+        for ((channel, uid), namespace) in self.goodbyes.iter().take(MAX_PER_COMMIT) {
             let body = Body::AdapterClose;
-            self.under_way.push((channel.clone(), uid.clone(), body.kind()));
+            self.in_flight.push((channel.clone(), uid.clone(), body.kind()));
             messages.push(Message { uid: uid.clone(), nsp: namespace.clone(), body });
         }
-        let room = AT_ONCE - messages.len();
-        if turns.len() > room || self.goodbyes.len() > AT_ONCE {
-            turns.truncate(room);
+        let room = MAX_PER_COMMIT - messages.len();
+        if actions.len() > room || self.goodbyes.len() > MAX_PER_COMMIT {
+            actions.truncate(room);
             self.wake(now);
         }
-        for (channel, uid, turn) in turns {
+        for (channel, uid, action) in actions {
             let Some(state) = channels.get_mut(&channel) else { continue };
             let Some(member) = state.members.iter_mut().find(|member| member.uid == uid) else { continue };
-            let says = if let Turn::Say(owed) = turn { owed } else { Announcement::Heartbeat };
-            member.say(says, now);
-            let body = says.body();
-            self.under_way.push((channel, uid.clone(), body.kind()));
+            let announcement = if let NextAction::Publish(announcement) = action {
+                announcement
+            } else {
+                Announcement::Heartbeat
+            };
+            member.start_announcing(announcement, now);
+            let body = announcement.body();
+            self.in_flight.push((channel, uid.clone(), body.kind()));
             messages.push(Message { uid, nsp: state.namespace.clone(), body });
         }
         messages
     }
 
-    fn turn(&self, member: &Member, is_expected: bool, is_heard: bool, now: Instant) -> Turn {
+    fn action(
+        &self,
+        member: &Member,
+        heartbeats_expected: bool,
+        is_listening: bool,
+        now: Instant,
+    ) -> NextAction {
         let HeartbeatSchedule { interval, is_always, .. } = self.schedule;
-        // The answers to the last hello may still come.
+        // The answers to the last hello may still arrive.
         let hello_at = member.last_hello.map_or(now, |at| at + interval);
         if member.hello_committed && member.heartbeat_pending {
-            return Turn::Say(Announcement::Heartbeat);
+            return NextAction::Publish(Announcement::Heartbeat);
         }
-        if member.hello_pending && is_heard && hello_at <= now {
-            return Turn::Say(Announcement::Hello);
+        if member.hello_pending && is_listening && hello_at <= now {
+            return NextAction::Publish(Announcement::Hello);
         }
         if !member.hello_committed {
-            return Turn::Quiet;
+            return NextAction::Idle;
         }
-        if !is_always && self.held_at.is_some() && now >= member.uncertain_until && !is_expected {
-            return Turn::Quiet;
+        if !is_always && self.held_at.is_some() && now >= member.uncertain_until && !heartbeats_expected {
+            return NextAction::Idle;
         }
-        let is_alarmed = self.lost_at.is_some_and(|at| now.saturating_duration_since(at) <= WITHOUT_LOCK);
-        let interval = if is_alarmed { self.schedule.quick() } else { interval };
+        let lost_lock_recently =
+            self.lost_at.is_some_and(|at| now.saturating_duration_since(at) <= QUICK_HEARTBEATS_FOR);
+        let interval = if lost_lock_recently { self.schedule.interval_without_lock() } else { interval };
         let due = member.last_published + interval;
         let due = member.followup_heartbeats.map_or(due, |(next, _)| next.min(due));
-        if due <= now { Turn::Say(Announcement::Heartbeat) } else { Turn::Later(due) }
+        if due <= now { NextAction::Publish(Announcement::Heartbeat) } else { NextAction::WaitUntil(due) }
     }
 
-    /// What became of what was collected last.
-    pub(super) fn published(&mut self, now: Instant, is_committed: bool, channels: &mut Channels) {
-        for (channel, uid, kind) in std::mem::take(&mut self.under_way) {
+    /// Handles the outcome of the messages that were collected last.
+    pub(super) fn on_published(&mut self, now: Instant, is_committed: bool, channels: &mut Channels) {
+        for (channel, uid, kind) in std::mem::take(&mut self.in_flight) {
             if kind == MessageKind::AdapterClose {
                 if is_committed {
                     self.goodbyes.remove(&(channel, uid));
@@ -360,21 +372,21 @@ impl HeartbeatTimer {
             }
             let members = channels.get_mut(&channel).map(|state| &mut state.members);
             if let Some(member) = members.and_then(|all| all.iter_mut().find(|member| member.uid == uid)) {
-                let said = member.sending.take();
-                member.hello_committed |= is_committed && said == Some(Announcement::Hello);
+                let announcement = member.sending.take();
+                member.hello_committed |= is_committed && announcement == Some(Announcement::Hello);
                 if !is_committed {
-                    if said == Some(Announcement::Hello) {
+                    if announcement == Some(Announcement::Hello) {
                         member.last_hello = None;
                     }
-                    if let Some(said) = said {
-                        member.owe(said, true);
+                    if let Some(announcement) = announcement {
+                        member.set_pending(announcement, true);
                     }
                 }
             }
         }
         self.wake(now);
         if !is_committed {
-            self.retry_at = Some(now + RETRY);
+            self.retry_at = Some(now + RETRY_DELAY);
         }
     }
 }

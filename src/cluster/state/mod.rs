@@ -3,18 +3,18 @@
 //! It owns every decision between the listening connection and the subscribers. [`Input`]s and the present moment go in,
 //! [`Output`]s come out; the driver carries them out and never decides. The rules that it keeps:
 //!
-//! 1. A channel is listened to exactly while a subscription or a request wants it. The wanted set and the set that the
-//!    server has confirmed are kept apart; their difference is worked off in statements, after a reconnect as well.
-//! 2. A request has one deadline for everything: subscribing, discovery, publishing and answers. It is complete only if
-//!    every peer that was asked has answered, and if the peers were known when it was sent.
+//! 1. The session listens to a channel exactly while a subscription or a request needs it. The machine keeps the wanted set
+//!    and the confirmed set apart. It executes the difference as LISTEN and UNLISTEN statements, also after a reconnect.
+//! 2. A request has one deadline for everything: subscription, discovery, publication and answers. It is complete only if
+//!    the peers were known when it was sent, and each of them has answered.
 //! 3. An answer finds its request by the request's id, whatever the number of requests.
-//! 4. The messages of a channel are delivered in the order of their notifications, once. A slow look-up delays its own
-//!    channel only, and no longer than [`LOOK_UP_DEADLINE`].
+//! 4. The messages of a channel are delivered in the order of their notifications, once. A slow look-up blocks only its own
+//!    channel (no head-of-line blocking between channels), and no longer than [`LOOK_UP_DEADLINE`].
 //!
-//! Limits: [`Input::Stalled`] has to come before a peer's heartbeat timeout can pass unheard, at the latest a heartbeat
-//! timeout less a heartbeat interval after the connection fell silent. A connection that falls silent within the
-//! [`DISCOVERY`] of a request, after the question arrived, is noticed too late for that request: peers that it did not
-//! know yet are missing, and it is called complete.
+//! Limits: [`Input::Stalled`] has to come before a peer's heartbeat timeout can pass during the stall. That is at the
+//! latest the heartbeat timeout minus the heartbeat interval after the connection stalled. A stall that begins within the
+//! [`DISCOVERY`] of a request, after the loopback of the request arrived, is detected too late for that request: peers that
+//! it did not know yet are missing, and the machine reports it as complete.
 
 #![forbid(unsafe_code)]
 
@@ -28,19 +28,21 @@ mod peers;
 mod receive;
 mod replay;
 mod requests;
+mod subscriptions;
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::Event;
 use crate::Error;
 use crate::protocol::{Channel, LockSnapshot, RequestId, Uid};
-use channels::{ChannelState, Channels, Confirmation};
+use channels::{ChannelState, Channels};
 use instances::Instances;
 use look_ups::LookUps;
 use members::{HeartbeatSchedule, HeartbeatTimer, Member};
 use replay::Replays;
 use requests::{Departure, RequestStep, Requests};
+use subscriptions::{Subscription, SubscriptionState};
 
 pub use io::{
     Arrival, Config, DurableRow, DurableRows, Input, Interest, LookUpId, NewRequest, Output, Reply, Row,
@@ -53,10 +55,10 @@ pub use requests::DISCOVERY;
 /// How often peers are checked for the heartbeat timeout.
 const TICK: Duration = Duration::from_secs(1);
 
-/// The listening connection, as far as it is known.
+/// The state of the listening connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Link {
-    /// There has been none yet.
+    /// There has been no connection yet.
     Unopened,
     /// It answers.
     Up,
@@ -66,40 +68,18 @@ enum Link {
     Lost,
 }
 
-/// A reader of some channels.
-struct Subscription {
-    channels: Vec<Channel>,
-    interest: Interest,
-    /// The channels that the server has not confirmed; empty while it is [`SubscriptionState::Subscribed`].
-    unconfirmed: HashSet<Channel>,
-    standing: SubscriptionState,
-    /// When it was made first: events from before that are not for it.
-    made_at: Option<Instant>,
-}
-
-/// How far a subscription has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum SubscriptionState {
-    /// Its subscriber waits for [`Output::Subscribed`].
-    Subscribing,
-    /// Every gap is reported to the subscription.
-    Subscribed,
-    /// Its subscriber knows of a loss since that moment, and is to be told of its end.
-    Lost(Instant),
-}
-
 /// The state machine.
 pub struct ClusterState {
     config: Config,
     link: Link,
-    has_heard: bool,
+    has_received: bool,
     channels: Channels,
     subscriptions: BTreeMap<SubscriptionId, Subscription>,
     requests: Requests,
     look_ups: LookUps,
     replays: Replays,
-    /// Since when the connection is silent, while it is.
-    silent_since: Option<Instant>,
+    /// When the stall of the connection began; `None` without a stall.
+    stalled_since: Option<Instant>,
     instances: Instances,
     heartbeat_timer: HeartbeatTimer,
     outputs: VecDeque<Output>,
@@ -109,7 +89,7 @@ pub struct ClusterState {
 }
 
 impl ClusterState {
-    /// A machine without a connection.
+    /// Makes a state machine without a connection.
     pub fn new(config: Config) -> Self {
         let schedule = HeartbeatSchedule {
             interval: config.heartbeat_interval,
@@ -119,13 +99,13 @@ impl ClusterState {
         Self {
             config,
             link: Link::Unopened,
-            has_heard: false,
+            has_received: false,
             channels: Channels::default(),
             subscriptions: BTreeMap::new(),
             requests: Requests::default(),
             look_ups: LookUps::default(),
             replays: Replays::default(),
-            silent_since: None,
+            stalled_since: None,
             instances: Instances::default(),
             heartbeat_timer: HeartbeatTimer::new(schedule),
             outputs: VecDeque::new(),
@@ -134,46 +114,46 @@ impl ClusterState {
         }
     }
 
-    /// Takes in what happened. Read the consequences with [`poll_output`](Self::poll_output).
+    /// Handles an input. Read the outputs with [`poll_output`](Self::poll_output).
     pub fn handle(&mut self, now: Instant, input: Input) {
         match input {
             Input::Subscribe { id, channels, interest } => self.subscribe(now, id, channels, interest),
             Input::Unsubscribe { id } => self.unsubscribe(now, id),
-            Input::Ask(question) => self.ask(now, question),
+            Input::Request(request) => self.start_request(now, request),
             Input::Cancel { request } => self.end_request(&request),
             Input::Connected { listening } => self.connected(now, listening),
-            Input::Stalled => self.silent(now),
-            Input::Resumed => self.awake(now),
+            Input::Stalled => self.on_stalled(now),
+            Input::Resumed => self.on_resumed(now),
             Input::Disconnected(error) => self.disconnected(now, &error),
             Input::StatementDone(outcome) => self.statement_done(now, outcome),
             Input::Notification { channel, text, arrival } => self.notification(now, &channel, text, arrival),
             Input::Missed(count) => self.missed(now, count),
             Input::Rows { look_up, rows } => self.rows(now, look_up, rows),
             Input::Listed { rows, time } => self.listed(now, time, rows),
-            Input::Join { subscription, channel, uid, owes_hello } => {
-                self.join(now, subscription, &channel, uid, owes_hello);
+            Input::Join { subscription, channel, uid, hello_pending } => {
+                self.join(now, subscription, &channel, uid, hello_pending);
             }
             Input::Leave { channel, uid } => {
                 if let Some(state) = self.channels.get_mut(&channel) {
                     state.members.retain(|member| member.uid != uid);
                 }
             }
-            Input::OweGoodbye { channel, uid } => {
+            Input::QueueGoodbye { channel, uid } => {
                 let namespace = channel.namespace(&self.config.channel_prefix).unwrap_or_default();
-                self.heartbeat_timer.owe_goodbye(now, channel, namespace, uid);
+                self.heartbeat_timer.queue_goodbye(now, channel, namespace, uid);
             }
-            Input::Locks(look) => self.looked(now, look),
+            Input::Locks(snapshot) => self.on_lock_snapshot(now, snapshot),
             Input::Announced(outcome) => {
-                self.heartbeat_timer.published(now, outcome.is_ok(), &mut self.channels);
+                self.heartbeat_timer.on_published(now, outcome.is_ok(), &mut self.channels);
             }
             Input::Published { request, outcome } => {
-                let step = self.requests.published(&request, outcome);
-                self.take_step(request, step);
+                let step = self.requests.on_published(&request, outcome);
+                self.apply_step(request, step);
             }
         }
     }
 
-    /// Takes in that time has passed: at the latest at [`next_deadline`](Self::next_deadline).
+    /// Handles the passing of time. Call it at the latest at [`next_deadline`](Self::next_deadline).
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.next_tick.is_some_and(|tick| tick <= now) {
             self.next_tick = self.channels.has_any().then(|| now + TICK);
@@ -183,23 +163,24 @@ impl ClusterState {
                 }
             }
         }
-        for request in self.requests.due(now) {
-            let step = self.requests.timed_out(now, &request);
-            self.take_step(request, step);
+        for request in self.requests.take_due(now) {
+            let step = self.requests.on_timeout(now, &request);
+            self.apply_step(request, step);
         }
-        // While the connection is silent, so are those of the look-ups as a rule, and nothing else waits behind them.
+        // While the listening connection stalls, the look-up sessions usually stall too, and no later message waits for
+        // them.
         let expired = if self.link == Link::Up { self.look_ups.expired(now) } else { Vec::new() };
         for (id, waited) in expired {
             self.resolve(now, id, &Err(Error::AttachmentTimeout { id, waited }));
         }
         if self.link == Link::Up {
-            self.replays_due(now);
+            self.handle_replay_timeouts(now);
         }
         self.channels.retry_refused(now);
         self.announce(now);
     }
 
-    /// Publishes what the nodes of this process owe.
+    /// Publishes the pending announcements of the nodes of this process.
     fn announce(&mut self, now: Instant) {
         if self.heartbeat_timer.next_deadline().is_some_and(|at| at <= now) {
             let messages = self.heartbeat_timer.collect(now, &mut self.channels);
@@ -209,7 +190,7 @@ impl ClusterState {
         }
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) is due, if nothing happens before.
+    /// When to call [`handle_timeout`](Self::handle_timeout), unless an input comes before.
     pub fn next_deadline(&self) -> Option<Instant> {
         let all = [
             self.next_tick,
@@ -222,7 +203,7 @@ impl ClusterState {
         all.into_iter().flatten().min()
     }
 
-    /// The next thing to do, if there is one.
+    /// The next output, if there is one.
     pub fn poll_output(&mut self, now: Instant) -> Option<Output> {
         if let Some(output) = self.outputs.pop_front() {
             return Some(output);
@@ -244,20 +225,20 @@ impl ClusterState {
 
     /// Whether the connection answers and listens to every channel that was listened to before.
     pub fn is_listening(&self) -> bool {
-        self.link == Link::Up && self.channels.misses_nothing()
+        self.link == Link::Up && self.channels.all_restored()
     }
 
     /// Whether any notification was ever received.
-    pub fn has_heard(&self) -> bool {
-        self.has_heard
+    pub fn has_received(&self) -> bool {
+        self.has_received
     }
 
-    /// How many channels the server has confirmed.
+    /// The number of channels that the server has confirmed.
     pub fn confirmed_channels(&self) -> usize {
         self.channels.confirmed()
     }
 
-    /// The peers of a channel that are live, in the order of their uids, and whether these must be all.
+    /// The live peers of a channel in the order of their uids, and whether the list is complete.
     pub fn live_nodes(&self, channel: &Channel, now: Instant) -> (Vec<LiveNode>, bool) {
         match self.channels.get(channel) {
             Some(state) => (state.peers.live(now, self.config.heartbeat_timeout), state.peers.is_known(now)),
@@ -265,14 +246,14 @@ impl ClusterState {
         }
     }
 
-    /// Whether durable events that were missed hold back what comes later on a channel: for tests.
+    /// Whether a replay of durable events blocks the later messages of a channel. For tests.
     pub fn is_replaying(&self, channel: &Channel) -> bool {
         self.channels.get(channel).is_some_and(|state| state.queue.has_replay())
     }
 
-    /// What is left: for tests, which expect nothing when all handles are gone.
-    pub fn remains(&self) -> Remains {
-        Remains {
+    /// The resources that the machine holds. For tests, which expect none after all handles are dropped.
+    pub fn held_resources(&self) -> HeldResources {
+        HeldResources {
             wanted: self.channels.wanted(),
             confirmed: self.channels.confirmed(),
             subscriptions: self.subscriptions.len(),
@@ -288,70 +269,28 @@ impl ClusterState {
         self.channels.sets()
     }
 
-    fn subscribe(&mut self, now: Instant, id: SubscriptionId, channels: Vec<Channel>, interest: Interest) {
-        let mut unconfirmed = HashSet::new();
-        for channel in &channels {
-            let hears = self.hears(now);
-            let state = self.channels.want(now, channel, &self.config.channel_prefix, hears);
-            if !state.subscribers.contains(&id) {
-                state.subscribers.push(id);
-            }
-            if !self.channels.is_confirmed(channel) {
-                unconfirmed.insert(channel.clone());
-            }
-        }
-        self.next_tick.get_or_insert(now + TICK);
-        let standing = if unconfirmed.is_empty() {
-            self.outputs.push_back(Output::Subscribed { id, outcome: Ok(()) });
-            SubscriptionState::Subscribed
-        } else {
-            SubscriptionState::Subscribing
-        };
-        let made_at = (standing == SubscriptionState::Subscribed).then_some(now);
-        let subscription = Subscription { channels, interest, unconfirmed, standing, made_at };
-        self.subscriptions.insert(id, subscription);
-    }
-
-    fn hears(&self, now: Instant) -> Option<(Instant, Duration)> {
+    /// The present moment and the heartbeat timeout while the connection answers; `None` otherwise.
+    fn receiving(&self, now: Instant) -> Option<(Instant, Duration)> {
         (self.link == Link::Up).then_some((now, self.config.heartbeat_timeout))
     }
 
-    fn unsubscribe(&mut self, now: Instant, id: SubscriptionId) {
-        let Some(subscription) = self.subscriptions.remove(&id) else { return };
-        for channel in &subscription.channels {
-            if let Some(state) = self.channels.get_mut(channel) {
-                for member in state.members.extract_if(.., |member| member.subscription == id) {
-                    if member.has_spoken {
-                        self.heartbeat_timer.owe_goodbye(
-                            now,
-                            channel.clone(),
-                            state.namespace.clone(),
-                            member.uid,
-                        );
-                    }
-                }
-            }
-            self.release_channel(channel, |state| state.subscribers.retain(|other| *other != id));
-        }
-    }
-
-    fn release_channel(&mut self, channel: &Channel, take_back: impl FnOnce(&mut ChannelState)) {
-        self.channels.release(channel, take_back);
+    fn release_channel(&mut self, channel: &Channel, remove_use: impl FnOnce(&mut ChannelState)) {
+        self.channels.release(channel, remove_use);
         if self.channels.get(channel).is_none() {
-            self.replays.forget(channel);
+            self.replays.remove(channel);
         }
     }
 
-    fn ask(&mut self, now: Instant, question: NewRequest) {
-        let channel = question.channel.clone();
-        let hears = self.hears(now);
-        let state = self.channels.want(now, &channel, &self.config.channel_prefix, hears);
-        state.requests.insert(question.id.clone());
+    fn start_request(&mut self, now: Instant, request: NewRequest) {
+        let channel = request.channel.clone();
+        let receiving = self.receiving(now);
+        let state = self.channels.acquire(now, &channel, &self.config.channel_prefix, receiving);
+        let id = request.id.clone();
+        state.requests.insert(id.clone());
         self.next_tick.get_or_insert(now + TICK);
-        let request = question.id.clone();
-        self.requests.insert(question);
+        self.requests.insert(request);
         if self.channels.is_confirmed(&channel) {
-            self.send_request(now, &request);
+            self.send_request(now, &id);
         }
     }
 
@@ -363,7 +302,7 @@ impl ClusterState {
         }
     }
 
-    fn take_step(&mut self, request: RequestId, step: RequestStep) {
+    fn apply_step(&mut self, request: RequestId, step: RequestStep) {
         match step {
             RequestStep::Wait => {}
             RequestStep::Finish(outcome) => {
@@ -383,74 +322,74 @@ impl ClusterState {
 
     fn peer_left(&mut self, channel: &Channel, uid: &Uid, departure: Departure) {
         let Some(state) = self.channels.get(channel) else { return };
-        let asked: Vec<_> = state.requests.iter().cloned().collect();
-        for request in asked {
-            let step = self.requests.peer_left(&request, uid, departure);
-            self.take_step(request, step);
+        let requests: Vec<_> = state.requests.iter().cloned().collect();
+        for request in requests {
+            let step = self.requests.on_peer_left(&request, uid, departure);
+            self.apply_step(request, step);
         }
     }
 
     fn connected(&mut self, now: Instant, listening: Vec<Channel>) {
         self.link = Link::Up;
-        self.silent_since = None;
+        self.stalled_since = None;
         self.look_ups.restart_deadlines(now);
         self.replays.restart_deadlines(now);
         let confirmations = self.channels.connected(listening);
         self.confirm(now, confirmations);
     }
 
-    /// A node of this process serves the namespace of a channel, which is subscribed to.
+    /// Adds a node of this process to a channel that has a subscription.
     fn join(
         &mut self,
         now: Instant,
         subscription: SubscriptionId,
         channel: &Channel,
         uid: Uid,
-        owes_hello: bool,
+        hello_pending: bool,
     ) {
         let Some(state) = self.channels.get_mut(channel) else { return };
         if state.subscribers.contains(&subscription) && state.members.iter().all(|member| member.uid != uid) {
             let timeout = self.config.heartbeat_timeout;
-            state.members.push(Member::new(uid, subscription, owes_hello, now, timeout));
+            state.members.push(Member::new(uid, subscription, hello_pending, now, timeout));
             self.heartbeat_timer.wake(now);
         }
     }
 
-    /// Applies a snapshot of the locks: peers whose process has renewed its lock are live.
-    fn looked(&mut self, now: Instant, look: LockSnapshot) {
+    /// Applies a lock snapshot: peers whose process has renewed its lock are live.
+    fn on_lock_snapshot(&mut self, now: Instant, snapshot: LockSnapshot) {
         if self.link != Link::Up {
             return;
         }
-        if self.heartbeat_timer.looked(now, look.holds) {
-            self.channels.members().for_each(Member::reappear);
+        if self.heartbeat_timer.on_lock_snapshot(now, snapshot.holds_lock) {
+            self.channels.members().for_each(Member::on_lock_regained);
             self.heartbeat_timer.wake(now);
         }
-        let instances = match look.beats {
-            Some(beats) => {
-                self.instances.look(&beats);
+        let instances = match snapshot.locks {
+            Some(locks) => {
+                self.instances.update(&locks);
                 Some(&self.instances)
             }
             None => None,
         };
-        for (channel, uid) in self.channels.look(instances, now) {
+        for (channel, uid) in self.channels.apply_locks(instances, now) {
             self.peer_left(&channel, &uid, Departure::TimedOut);
         }
     }
 
-    fn silent(&mut self, now: Instant) {
+    fn on_stalled(&mut self, now: Instant) {
         if self.link == Link::Up {
             self.link = Link::Stalled;
-            self.silent_since = Some(now);
+            self.stalled_since = Some(now);
             self.heartbeat_timer.lose_lock(now);
             self.channels.stall_peers(now);
-            self.requests.interrupt();
+            self.requests.on_interruption();
         }
     }
 
-    fn awake(&mut self, now: Instant) {
+    fn on_resumed(&mut self, now: Instant) {
         if self.link == Link::Stalled {
             self.link = Link::Up;
-            self.silent_since = None;
+            self.stalled_since = None;
             self.look_ups.restart_deadlines(now);
             self.replays.restart_deadlines(now);
             self.channels.resume_peers(now, self.config.heartbeat_timeout);
@@ -459,15 +398,15 @@ impl ClusterState {
 
     fn disconnected(&mut self, now: Instant, error: &Error) {
         self.link = Link::Lost;
-        let since = self.silent_since.take().unwrap_or(now);
-        self.channels.interrupted(since);
+        let since = self.stalled_since.take().unwrap_or(now);
+        self.channels.open_gaps(since);
         self.heartbeat_timer.lose_lock(now);
         self.channels.disconnected();
-        self.lose_questions();
+        self.requests_may_be_lost();
         for (id, subscription) in &mut self.subscriptions {
-            // A second loss before the first was made good belongs to the first.
-            if subscription.standing == SubscriptionState::Subscribed && !subscription.channels.is_empty() {
-                subscription.standing = SubscriptionState::Lost(now);
+            // A second loss during a gap extends that gap.
+            if subscription.state == SubscriptionState::Subscribed && !subscription.channels.is_empty() {
+                subscription.state = SubscriptionState::Lost(now);
                 let event = Event::Lost(error.clone());
                 self.outputs.push_back(Output::Deliver { subscription: *id, event, bytes: 0 });
             }
@@ -479,77 +418,11 @@ impl ClusterState {
         let confirmations = self.channels.statement_done(now, outcome);
         self.confirm(now, confirmations);
     }
-
-    fn confirm(&mut self, now: Instant, confirmations: Vec<Confirmation>) {
-        for Confirmation { channel, outcome } in confirmations {
-            let Some(state) = self.channels.get_mut(&channel) else { continue };
-            if outcome.is_ok() && self.link == Link::Up {
-                state.peers.resume(now, self.config.heartbeat_timeout);
-                for member in &mut state.members {
-                    member.on_reconnect(now, self.config.heartbeat_timeout);
-                    self.heartbeat_timer.wake(now);
-                }
-            }
-            let ends_gap = outcome.is_ok() && state.memory.hears(now);
-            let (subscribers, requests) =
-                (state.subscribers.clone(), state.requests.iter().cloned().collect::<Vec<_>>());
-            for id in subscribers {
-                self.confirm_subscription(now, id, &channel, &outcome);
-            }
-            if ends_gap {
-                self.replay(now, &channel);
-            }
-            for request in requests {
-                if !self.requests.is_unsent(&request) {
-                    continue;
-                }
-                match &outcome {
-                    Ok(()) => self.send_request(now, &request),
-                    Err(error) => self.take_step(request, RequestStep::Finish(Err(error.clone()))),
-                }
-            }
-        }
-    }
-
-    fn confirm_subscription(
-        &mut self,
-        now: Instant,
-        id: SubscriptionId,
-        channel: &Channel,
-        outcome: &Result<(), Error>,
-    ) {
-        let Some(subscription) = self.subscriptions.get_mut(&id) else { return };
-        match outcome {
-            Ok(()) => {
-                subscription.unconfirmed.remove(channel);
-                if !subscription.unconfirmed.is_empty() {
-                    return;
-                }
-                match std::mem::replace(&mut subscription.standing, SubscriptionState::Subscribed) {
-                    SubscriptionState::Subscribing => {
-                        subscription.made_at = Some(now);
-                        self.outputs.push_back(Output::Subscribed { id, outcome: Ok(()) });
-                    }
-                    SubscriptionState::Subscribed => {}
-                    SubscriptionState::Lost(since) => {
-                        let event = Event::Restored(now.saturating_duration_since(since));
-                        self.outputs.push_back(Output::Deliver { subscription: id, event, bytes: 0 });
-                    }
-                }
-            }
-            Err(error) if subscription.standing == SubscriptionState::Subscribing => {
-                self.outputs.push_back(Output::Subscribed { id, outcome: Err(error.clone()) });
-                self.unsubscribe(now, id);
-            }
-            // It waits until the server takes the channel again.
-            Err(_) => {}
-        }
-    }
 }
 
-/// What a machine still holds.
+/// The resources that a machine holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Remains {
+pub struct HeldResources {
     /// Channels with subscriptions.
     pub wanted: usize,
     /// Channels that the server has confirmed.
@@ -558,10 +431,10 @@ pub struct Remains {
     pub subscriptions: usize,
     /// Pending requests.
     pub requests: usize,
-    /// Rows that are wanted or being looked up.
+    /// Rows that are queued or being looked up.
     pub look_ups: usize,
-    /// Nodes that have ended, and whose goodbye is to be published.
+    /// Nodes that have ended and whose goodbye is not published yet.
     pub goodbyes: usize,
-    /// Bytes of messages that wait for a row before them.
+    /// Bytes of messages that wait for a row.
     pub waiting_bytes: usize,
 }

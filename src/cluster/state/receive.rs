@@ -1,5 +1,5 @@
-//! From a notification to the subscriptions and requests: decoded as far as a subscription needs it, queued behind rows
-//! that are on their way, delivered in order.
+//! The path of a notification to the subscriptions and requests. It is decoded as far as a subscription needs it, queued
+//! behind messages that wait for their rows, and delivered in order.
 
 use std::time::{Duration, Instant};
 
@@ -14,20 +14,20 @@ use crate::Error;
 use crate::cluster::{Content, Event, Received};
 use crate::protocol::{AttachmentId, Channel, Header, Message, MessageKind, Notification};
 
-/// How much earlier than they are missed notifications may have come that were dropped from a full queue.
-const OVERFLOW: Duration = Duration::from_secs(10);
+/// How long before the report of an overflow the dropped notifications may have arrived.
+const OVERFLOW_WINDOW: Duration = Duration::from_secs(10);
 
 impl ClusterState {
-    /// Decodes as much of a notification as the subscriptions need.
+    /// Handles a notification. Decodes as much of it as the subscriptions need.
     pub(super) fn notification(&mut self, now: Instant, name: &str, text: String, arrival: Arrival) {
-        self.has_heard = true;
+        self.has_received = true;
         let Some(state) = self.channels.get_by_name(name) else { return };
         let channel = state.channel.clone();
-        // The server sends it, so that the channel is listened to again, whatever the answer to LISTEN says later.
-        if state.memory.hears(now) {
+        // A notification proves that the session listens to the channel again, before the response to LISTEN arrives.
+        if state.delivered.on_listening(now) {
             self.replay(now, &channel);
         }
-        let keep = self.remembered();
+        let keep = self.retention();
         let Some(state) = self.channels.get_mut(&channel) else { return };
         let mut recipients = std::mem::take(&mut self.recipients);
         recipients.clear();
@@ -49,15 +49,15 @@ impl ClusterState {
         };
         let header = notification.header.clone();
         interested(Some(&header));
-        // Node drops what a sender on this channel says for another namespace, and counts the sender all the same.
-        let nsp_support = NspSupport::of(notification.says_nsp);
+        // As in Node, a message on this channel for another namespace is dropped, but its sender counts as a peer.
+        let nsp_support = NspSupport::of(notification.has_nsp);
         let timeout = self.config.heartbeat_timeout;
-        let change = state.peers.hear(&header, nsp_support, &self.instances, now, timeout);
+        let change = state.peers.on_message(&header, nsp_support, &self.instances, now, timeout);
         for member in &mut state.members {
             let is_for_it = header.nsp == state.namespace;
-            // A peer that does not get the row does not count the sender.
+            // A peer that cannot read the row does not count the sender.
             let may_not_count = notification.attachment.is_some() && header.uid == member.uid;
-            if is_for_it && !may_not_count && member.hear(&header.uid, header.kind, now) {
+            if is_for_it && !may_not_count && member.on_message(&header.uid, header.kind, now) {
                 self.heartbeat_timer.wake(now);
             }
             if matches!(change, Change::Started | Change::Found) && header.uid != member.uid {
@@ -65,15 +65,15 @@ impl ClusterState {
                 self.heartbeat_timer.on_peer_without_lock(now);
             }
         }
-        let may_answer = !state.requests.is_empty() && is_answer(header.kind);
+        let may_answer = !state.requests.is_empty() && is_response(header.kind);
         if matches!(change, Change::Found | Change::Settled) {
             for request in &state.requests {
-                self.requests.peer_found(now, request, &header.uid, change);
+                self.requests.on_peer_found(now, request, &header.uid, change);
             }
         }
         if change == Change::Uncounted {
-            // The peers that answer a request now may not be all.
-            self.requests.interrupt();
+            // A request may have more peers than those that are counted.
+            self.requests.on_interruption();
         }
         let left = (change == Change::Left && !state.requests.is_empty()).then(|| header.uid.clone());
         let answers = may_answer
@@ -81,38 +81,39 @@ impl ClusterState {
                 Some(_) => true,
                 None => notification.request_id().is_some_and(|id| state.requests.contains(id.as_ref())),
             };
-        let is_own = !state.requests.is_empty()
-            && is_question(header.kind)
-            && may_be_question(state, &mut self.requests, &notification);
+        let is_loopback = !state.requests.is_empty()
+            && is_request(header.kind)
+            && may_be_loopback(state, &mut self.requests, &notification);
         let is_wanted = !recipients.is_empty();
         if let Some(id) = notification.attachment {
-            // A row that was replayed is not for those who have it.
-            let made_at = |id: &SubscriptionId| {
-                self.subscriptions.get(id).and_then(|subscription| subscription.made_at)
+            // A row is not delivered again to subscriptions that got it by the replay.
+            let subscribed_at = |id: &SubscriptionId| {
+                self.subscriptions.get(id).and_then(|subscription| subscription.subscribed_at)
             };
-            recipients.retain(|taker| !state.memory.has_given(id, made_at(taker)));
+            recipients
+                .retain(|subscription_id| !state.delivered.was_delivered(id, subscribed_at(subscription_id)));
         }
-        if recipients.is_empty() && !answers && !is_own {
+        if recipients.is_empty() && !answers && !is_loopback {
             if let Some(id) = notification.attachment
                 && !is_wanted
                 && !state.subscribers.is_empty()
             {
-                state.memory.skip(id, now, keep);
+                state.delivered.skip(id, now, keep);
             }
             self.recipients = recipients;
         } else if let Some(id) = notification.attachment
-            && self.look_ups.was_found(id, now)
+            && self.look_ups.is_recent_large(id, now)
         {
-            let content = Content::Unreadable(Some(header), named_before(id));
-            let row = Some(RowRead { id, is_once: false });
+            let content = Content::Unreadable(Some(header), already_used(id));
+            let row = Some(RowRead { id, deduplicate: false });
             self.queue(now, channel.clone(), arrival, text, (content, row), recipients);
         } else if let Some(id) = notification.attachment {
             let slot = Slot::waiting(arrival, text, id, header, recipients);
             if state.queue.push(slot, self.config.max_waiting_bytes) {
-                self.look_ups.want(id, &channel, state.epoch, state.queue.last(), now);
+                self.look_ups.request(id, &channel, state.epoch, state.queue.last(), now);
             } else {
-                self.requests.interrupt();
-                // It may be durable.
+                self.requests.on_interruption();
+                // The event may be durable.
                 self.replay_later(now, &channel);
             }
         } else {
@@ -131,7 +132,7 @@ impl ClusterState {
         }
     }
 
-    /// Delivers a message that is whole, or queues it behind those that are not.
+    /// Delivers a complete message, or queues it behind messages that wait for their rows.
     pub(super) fn queue(
         &mut self,
         now: Instant,
@@ -151,11 +152,11 @@ impl ClusterState {
             self.recipients = recipients;
             return;
         }
-        let question = match &received.content {
-            Content::Message(Message { uid, body, .. }) if is_question(body.kind()) => body
+        let request = match &received.content {
+            Content::Message(Message { uid, body, .. }) if is_request(body.kind()) => body
                 .request_id()
                 .filter(|id| {
-                    state.requests.contains(*id) && self.requests.awaits_question(id, uid, body.kind())
+                    state.requests.contains(*id) && self.requests.awaits_loopback(id, uid, body.kind())
                 })
                 .cloned(),
             _ => None,
@@ -163,10 +164,10 @@ impl ClusterState {
         let slot =
             Slot::Ready { received: Box::new(received), recipients: Recipients::Known(recipients), row };
         if !state.queue.push(slot, self.config.max_waiting_bytes) {
-            self.requests.interrupt();
-            if let Some(request) = question {
-                let step = self.requests.request_dropped(&request);
-                self.take_step(request, step);
+            self.requests.on_interruption();
+            if let Some(request) = request {
+                let step = self.requests.on_loopback_dropped(&request);
+                self.apply_step(request, step);
             }
         }
     }
@@ -196,27 +197,27 @@ impl ClusterState {
 
     pub(super) fn answer(&mut self, now: Instant, channel: &Channel, content: &Content) {
         match content {
-            Content::Message(Message { uid, body, .. }) if is_answer(body.kind()) => {
+            Content::Message(Message { uid, body, .. }) if is_response(body.kind()) => {
                 let Some(request) = body.request_id().cloned() else { return };
-                if let Some((reply, step)) = self.requests.answered(now, channel, &request, uid, body) {
+                if let Some((reply, step)) = self.requests.on_answer(now, channel, &request, uid, body) {
                     if let Some(reply) = reply {
                         let output = Output::Answer { request: request.clone(), node: uid.clone(), reply };
                         self.outputs.push_back(output);
                     }
-                    self.take_step(request, step);
+                    self.apply_step(request, step);
                 }
             }
-            Content::Message(Message { uid, body, .. }) if is_question(body.kind()) => {
+            Content::Message(Message { uid, body, .. }) if is_request(body.kind()) => {
                 let Some(request) = body.request_id() else { return };
                 let Some(state) = self.channels.get(channel) else { return };
                 if state.requests.contains(request)
-                    && self.requests.awaits_question(request, uid, body.kind())
+                    && self.requests.awaits_loopback(request, uid, body.kind())
                 {
                     let step = self.requests.on_loopback(now, request, state.peers.known_from());
-                    self.take_step(request.clone(), step);
+                    self.apply_step(request.clone(), step);
                 }
             }
-            Content::Missing(header) | Content::Unreadable(Some(header), _) if is_answer(header.kind) => {
+            Content::Missing(header) | Content::Unreadable(Some(header), _) if is_response(header.kind) => {
                 let Some(state) = self.channels.get(channel) else { return };
                 for request in &state.requests {
                     if self.requests.may_be_answered_by(request, header.kind) {
@@ -232,20 +233,20 @@ impl ClusterState {
         }
     }
 
-    /// Answers, heartbeats and questions of this machine may be among the messages that were lost.
-    pub(super) fn lose_questions(&mut self) {
-        for request in self.requests.lose() {
-            let step = self.requests.look(&request);
-            self.take_step(request, step);
+    /// Answers, heartbeats and loopbacks of requests may be among the messages that were lost.
+    pub(super) fn requests_may_be_lost(&mut self) {
+        for request in self.requests.on_messages_lost() {
+            let step = self.requests.next_step(&request);
+            self.apply_step(request, step);
         }
     }
 
     pub(super) fn missed(&mut self, now: Instant, count: u64) {
-        self.lose_questions();
-        self.replay_all(now, now.checked_sub(OVERFLOW).unwrap_or(now));
-        self.channels.lose_peers();
+        self.requests_may_be_lost();
+        self.replay_all(now, now.checked_sub(OVERFLOW_WINDOW).unwrap_or(now));
+        self.channels.on_messages_lost();
         self.channels.resume_peers(now, self.config.heartbeat_timeout);
-        self.channels.confirmed_members().for_each(Member::miss);
+        self.channels.confirmed_members().for_each(Member::on_messages_dropped);
         self.heartbeat_timer.wake(now);
         let ids: Vec<_> = self.subscriptions.keys().copied().collect();
         for id in ids {
@@ -257,47 +258,52 @@ impl ClusterState {
     pub(super) fn rows(&mut self, now: Instant, look_up: LookUpId, rows: Rows) {
         match rows {
             Ok(mut rows) => {
-                self.look_ups.answered(now);
-                for id in self.look_ups.finished(look_up) {
+                self.look_ups.on_response(now);
+                for id in self.look_ups.finish(look_up) {
                     match rows.remove(&id) {
                         Some(Row::Postponed) => self.look_ups.postpone(id),
                         row => self.resolve(now, id, &Ok(row)),
                     }
                 }
             }
-            Err(error) if error.is_transient() => self.look_ups.again(now, look_up),
+            Err(error) if error.is_transient() => self.look_ups.retry(now, look_up),
             Err(error) => {
-                for id in self.look_ups.finished(look_up) {
+                for id in self.look_ups.finish(look_up) {
                     self.resolve(now, id, &Err(error.clone()));
                 }
             }
         }
     }
 
-    /// Fills the places that waited for a row, and delivers what is next in their channels.
+    /// Fills the slots that wait for a row, and delivers the messages that are then ready.
     pub(super) fn resolve(&mut self, now: Instant, id: AttachmentId, row: &Result<Option<Row>, Error>) {
         let document = match row {
             Ok(Some(Row::Document(document))) => Some(document),
             _ => None,
         };
-        let is_for_one = document.is_some_and(|document| self.look_ups.found(id, document.len(), now));
-        let again = Err(named_before(id));
-        let mut is_taken = false;
+        let is_single_use =
+            document.is_some_and(|document| self.look_ups.record_large(id, document.len(), now));
+        let used_error = Err(already_used(id));
+        let mut is_used = false;
         for (channel, epoch, number) in self.look_ups.take(id) {
             let Some(state) = self.channels.get_mut(&channel) else { continue };
             if state.epoch != epoch {
                 continue;
             }
-            // An event that was missed is delivered in its place, and not in that of a later notification.
-            let row = if is_for_one && is_taken && !state.queue.is_found(number) { &again } else { row };
-            is_taken = true;
+            // A replayed event is delivered in its own slot, even if another slot has used the row.
+            let row = if is_single_use && is_used && !state.queue.is_replayed_slot(number) {
+                &used_error
+            } else {
+                row
+            };
+            is_used = true;
             let namespace = state.namespace.clone();
             match state.queue.fill(&channel, number, row, &namespace, &self.config) {
-                Filled::Well => {}
-                Filled::Dropped => self.requests.interrupt(),
+                Filled::Done => {}
+                Filled::Dropped => self.requests.on_interruption(),
                 Filled::Failed => self.replay_later(now, &channel),
-                Filled::DroppedUnread => {
-                    self.requests.interrupt();
+                Filled::DroppedFailed => {
+                    self.requests.on_interruption();
                     self.replay_later(now, &channel);
                 }
             }
@@ -308,17 +314,17 @@ impl ClusterState {
     pub(super) fn release(&mut self, now: Instant, channel: &Channel) {
         while let Some(state) = self.channels.get_mut(channel) {
             let Some(released) = state.queue.pop_ready() else {
-                if let Some((id, number)) = state.queue.unpark(self.config.max_waiting_bytes) {
-                    self.look_ups.want(id, channel, state.epoch, number, now);
+                if let Some((id, number)) = state.queue.take_deferred(self.config.max_waiting_bytes) {
+                    self.look_ups.request(id, channel, state.epoch, number, now);
                 }
-                match self.go_on_with_replay(now, channel) {
+                match self.advance_replay(now, channel) {
                     true => continue,
                     false => return,
                 }
             };
             match released {
                 Released::Message { received, recipients, row } => {
-                    let recipients = self.takers_of(now, channel, &received, recipients, row);
+                    let recipients = self.recipients_of(now, channel, &received, recipients, row);
                     self.deliver(now, channel, *received, recipients);
                 }
                 Released::Goodbye(uid) => self.peer_left(channel, &uid, Departure::Goodbye),
@@ -334,27 +340,27 @@ impl ClusterState {
     }
 }
 
-/// Whether this may be the question of a request that waits for it. A row tells only later.
-fn may_be_question(state: &ChannelState, requests: &mut Requests, notification: &Notification<'_>) -> bool {
+/// Whether this notification may be the loopback of a request. A message in a row shows it only after the look-up.
+fn may_be_loopback(state: &ChannelState, requests: &mut Requests, notification: &Notification<'_>) -> bool {
     let Header { uid, kind, .. } = &notification.header;
     match notification.attachment {
-        Some(_) => state.requests.iter().any(|id| requests.awaits_question(id, uid, *kind)),
+        Some(_) => state.requests.iter().any(|id| requests.awaits_loopback(id, uid, *kind)),
         None => notification.request_id().is_some_and(|id| {
-            state.requests.get(id.as_ref()).is_some_and(|id| requests.question_came(id, uid, *kind))
+            state.requests.get(id.as_ref()).is_some_and(|id| requests.loopback_arrived(id, uid, *kind))
         }),
     }
 }
 
-/// Why a message has no content that names a large row after another message has.
-fn named_before(id: AttachmentId) -> Error {
+/// The error of a message that names a large row which another message has already used.
+fn already_used(id: AttachmentId) -> Error {
     Error::Decode(format!("another message has already used row {id} of the attachment table"))
 }
 
-fn is_question(kind: MessageKind) -> bool {
+fn is_request(kind: MessageKind) -> bool {
     matches!(kind, MessageKind::Broadcast | MessageKind::FetchSockets | MessageKind::ServerSideEmit)
 }
 
-fn is_answer(kind: MessageKind) -> bool {
+fn is_response(kind: MessageKind) -> bool {
     matches!(
         kind,
         MessageKind::FetchSocketsResponse

@@ -1,12 +1,12 @@
-//! The durable events that a channel has missed.
+//! The replay of the durable events that a channel has missed (catch-up).
 //!
-//! Owns what is remembered of each channel's durable events, and the listings of their rows. Whenever messages of a channel
-//! may have been missed, a place in the channel's queue holds back what comes later; once that place is first, the rows of
-//! durable events are listed, and those that were not delivered yet are looked up and delivered there. LISTEN is in effect
-//! before the listing: an event that the listing does not see is committed later, and its notification comes. Ids do not
-//! tell the order of commits, so no highest id is kept but all ids of a while.
+//! Owns the ids of each channel's delivered durable events, and the listings of their rows. After a gap, a replay slot in
+//! the channel's queue blocks the later messages. When this slot is at the front, the machine lists the rows of durable
+//! events, looks up those that were not delivered, and delivers them there. LISTEN is in effect before the listing: an
+//! event that the listing does not see is committed later, and its notification arrives. Ids do not show the order of
+//! commits, so the machine keeps all ids of a retention period, and no highest id.
 //!
-//! Invariant: what was delivered as a durable event is remembered, or older than every row that a listing may bring.
+//! Invariant: the id of a delivered durable event is kept, or the event is older than every row that a listing may return.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -19,108 +19,108 @@ use crate::Error;
 use crate::cluster::Received;
 use crate::protocol::{AttachmentId, Channel};
 
-/// How much longer than the cleanup interval a durable event is remembered: rows are deleted now and then only, and clocks
-/// may be set.
-const REMEMBERED_LONGER: Duration = Duration::from_secs(20);
+/// How much longer than the cleanup interval an id is kept: rows are deleted only from time to time, and clocks may be set.
+const RETENTION_MARGIN: Duration = Duration::from_secs(20);
 
-/// How many durable events of one channel are remembered at most, which takes 13 MB. Beyond that the oldest is forgotten,
-/// and no event that may be as old is delivered after a gap.
-const MAX_REMEMBERED: usize = 1 << 18;
+/// The maximum number of ids of one channel, which take 13 MB. Beyond it, the oldest id is evicted, and no event that may
+/// be as old is replayed after a gap.
+const MAX_REMEMBERED_IDS: usize = 1 << 18;
 
-/// The pause before a listing is tried again.
-const RETRY: Duration = Duration::from_millis(100);
+/// The back-off before a listing is retried.
+const RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// When events that were missed are listed once more whose rows were not to be had in time. The channel goes on meanwhile.
-const LATER: Duration = Duration::from_secs(5);
+/// The delay of the next listing after a row could not be read in time. The channel delivers later messages meanwhile.
+const RELIST_DELAY: Duration = Duration::from_secs(5);
 
-/// How long such a listing may hold the channel back.
-const HELD_AGAIN: Duration = Duration::from_secs(1);
+/// How long that listing may block the channel.
+const MAX_BLOCK_ON_RELIST: Duration = Duration::from_secs(1);
 
-/// How long a listing may be in progress before the server takes its time.
-const UNDER_WAY: Duration = Duration::from_secs(10);
+/// The maximum delay between the request of a listing and the server's timestamp.
+const LISTING_LATENCY: Duration = Duration::from_secs(10);
 
-/// How many channels one listing is for.
-const CHANNELS_AT_ONCE: usize = 1024;
+/// The maximum number of channels in one listing.
+const MAX_CHANNELS_PER_LISTING: usize = 1024;
 
-/// The events that were missed before a place in a channel's queue.
+/// The state of a replay slot in a channel's queue.
 #[derive(Debug)]
 pub(super) enum Replay {
-    /// They are not known yet.
+    /// The rows are not listed yet.
     Wanted,
-    /// Their rows are being listed.
+    /// The rows are being listed.
     Listing,
-    /// These are left.
-    Listed(VecDeque<Found>),
+    /// These missed events have no slots yet.
+    Listed(VecDeque<MissedEvent>),
 }
 
-/// An event that was missed.
+/// A missed durable event.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Found {
+pub(super) struct MissedEvent {
     pub(super) id: AttachmentId,
-    /// When its transaction began, or a little later.
-    pub(super) made_at: Instant,
+    /// When its transaction began, or slightly later.
+    pub(super) sent_at: Instant,
 }
 
-/// What became of a row that is remembered.
+/// What happened to a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RowOutcome {
-    /// To all who wanted it then. After a gap, to those only who had subscribed before it was made.
+    /// It was delivered to all interested subscriptions; with a time, to those that had subscribed before this time
+    /// (replay).
     Delivered(Option<Instant>),
     /// No subscription wanted the message that named it.
     Unwanted,
 }
 
-/// What a channel remembers of its durable events.
+/// The ids of the durable events that a channel has delivered.
 #[derive(Debug)]
 pub(super) struct DeliveredIds {
     rows: HashMap<AttachmentId, RowOutcome>,
-    /// In the order in which they came.
+    /// In the order of their arrival.
     order: VecDeque<(Instant, AttachmentId)>,
-    /// Since when there is such a channel: no event before that was missed.
-    born: Instant,
-    /// What came until then may be forgotten.
-    forgotten_until: Option<Instant>,
-    /// When it was listened to first; nothing before that was missed.
+    /// When the channel was created: earlier events do not count as missed.
+    created_at: Instant,
+    /// The ids of events that arrived until then may be evicted.
+    evicted_until: Option<Instant>,
+    /// When the session first listened to the channel; earlier events do not count as missed.
     listened_since: Option<Instant>,
-    /// Since when messages may have been missed that no listing has covered. Nothing is forgotten meanwhile.
+    /// The start of the gap that no listing has covered yet. Nothing is evicted during a gap.
     gap: Option<Instant>,
-    /// Whether the gap ends with the next sign that the channel is listened to.
-    is_deaf: bool,
+    /// Whether the gap is still open: it ends when the session listens to the channel again.
+    gap_is_open: bool,
 }
 
 impl DeliveredIds {
-    /// `listens` where the server has confirmed the channel before.
+    /// `listens` is true if the server has already confirmed the channel.
     pub(super) fn new(now: Instant, listens: bool) -> Self {
         Self {
             rows: HashMap::new(),
             order: VecDeque::new(),
-            born: now,
-            forgotten_until: None,
+            created_at: now,
+            evicted_until: None,
             listened_since: listens.then_some(now),
             gap: None,
-            is_deaf: false,
+            gap_is_open: false,
         }
     }
 
-    /// Messages may be missed from that moment on, until the channel is listened to again.
-    pub(super) fn lose(&mut self, since: Instant) {
+    /// Opens a gap: messages may be missed from that moment on, until the session listens to the channel again.
+    pub(super) fn on_messages_lost(&mut self, since: Instant) {
         if self.listened_since.is_some() {
             self.gap.get_or_insert(since);
-            self.is_deaf = true;
+            self.gap_is_open = true;
         }
     }
 
-    /// The channel is listened to. Returns whether that ends a gap.
-    pub(super) fn hears(&mut self, now: Instant) -> bool {
+    /// The session listens to the channel. Returns whether that ends a gap.
+    pub(super) fn on_listening(&mut self, now: Instant) -> bool {
         self.listened_since.get_or_insert(now);
-        std::mem::take(&mut self.is_deaf)
+        std::mem::take(&mut self.gap_is_open)
     }
 
-    /// Takes note of a row that is delivered now.
-    fn deliver(&mut self, id: AttachmentId, made_at: Option<Instant>, now: Instant, keep: Duration) {
-        if self.rows.insert(id, RowOutcome::Delivered(made_at)).is_none() {
+    /// Records a row that is delivered now.
+    fn deliver(&mut self, id: AttachmentId, sent_at: Option<Instant>, now: Instant, keep: Duration) {
+        if self.rows.insert(id, RowOutcome::Delivered(sent_at)).is_none() {
             self.order.push_back((now, id));
-            self.forget(now, keep);
+            self.evict(now, keep);
         }
     }
 
@@ -129,47 +129,47 @@ impl DeliveredIds {
         if let Entry::Vacant(entry) = self.rows.entry(id) {
             entry.insert(RowOutcome::Unwanted);
             self.order.push_back((now, id));
-            self.forget(now, keep);
+            self.evict(now, keep);
         }
     }
 
-    /// Whether a row was delivered before to a subscription that was made at that time, if it was.
-    pub(super) fn has_given(&self, id: AttachmentId, subscribed_at: Option<Instant>) -> bool {
+    /// Whether a row was already delivered to a subscription that was confirmed at that time.
+    pub(super) fn was_delivered(&self, id: AttachmentId, subscribed_at: Option<Instant>) -> bool {
         match self.rows.get(&id) {
             Some(RowOutcome::Delivered(None)) => true,
-            Some(RowOutcome::Delivered(Some(made_at))) => {
-                subscribed_at.is_some_and(|since| since <= *made_at)
+            Some(RowOutcome::Delivered(Some(sent_at))) => {
+                subscribed_at.is_some_and(|since| since <= *sent_at)
             }
             Some(RowOutcome::Unwanted) | None => false,
         }
     }
 
-    fn forget(&mut self, now: Instant, keep: Duration) {
+    fn evict(&mut self, now: Instant, keep: Duration) {
         let now = self.gap.map_or(now, |gap| gap.min(now));
         while let Some((at, id)) = self.order.front().copied()
-            && (now.saturating_duration_since(at) > keep || self.order.len() > MAX_REMEMBERED)
+            && (now.saturating_duration_since(at) > keep || self.order.len() > MAX_REMEMBERED_IDS)
         {
             self.order.pop_front();
             self.rows.remove(&id);
-            self.forgotten_until = self.forgotten_until.max(Some(at));
+            self.evicted_until = self.evicted_until.max(Some(at));
         }
     }
 
-    /// Of these rows, in their order, those that were missed. They were listed between the two moments.
+    /// The missed events among these rows, in the same order. The rows were listed between the two moments.
     fn missed(
         &self,
         rows: Vec<DurableRow>,
         (asked, now): (Instant, Instant),
         since: Instant,
-    ) -> VecDeque<Found> {
+    ) -> VecDeque<MissedEvent> {
         let found = rows.into_iter().filter_map(|DurableRow { id, age }| {
-            // A row as old as what is forgotten may have been delivered.
+            // A row as old as the evicted ids may have been delivered.
             let earliest = asked.checked_sub(age);
-            let is_forgotten =
-                self.forgotten_until.is_some_and(|until| earliest.is_none_or(|earliest| earliest <= until));
-            let made_at = now.checked_sub(age)?;
+            let is_evicted =
+                self.evicted_until.is_some_and(|until| earliest.is_none_or(|earliest| earliest <= until));
+            let sent_at = now.checked_sub(age)?;
             let is_known = self.rows.contains_key(&id);
-            (!is_forgotten && !is_known && made_at >= since).then_some(Found { id, made_at })
+            (!is_evicted && !is_known && sent_at >= since).then_some(MissedEvent { id, sent_at })
         });
         found.collect()
     }
@@ -178,44 +178,44 @@ impl DeliveredIds {
 /// The listings of all channels.
 #[derive(Default)]
 pub(super) struct Replays {
-    /// Channels whose first slot waits for a listing, and since when.
+    /// The channels whose first slot waits for a listing, and since when.
     due: BTreeMap<Channel, Instant>,
-    /// The listing in progress: its channels with their epochs, and when it was asked for.
-    under_way: Option<(Instant, Vec<(Channel, u64)>)>,
+    /// The listing in flight: when it was requested, and its channels with their epochs.
+    in_flight: Option<(Instant, Vec<(Channel, u64)>)>,
     retry_at: Option<Instant>,
-    /// Channels to be listed again later.
+    /// The channels to list again later, and when.
     later: BTreeMap<Channel, Instant>,
-    /// When the last listing came, for the events in it.
+    /// When the last listing arrived. It is the arrival time of its events.
     time: Option<SystemTime>,
 }
 
 impl Replays {
-    pub(super) fn next_deadline(&self, deadlines_count: bool) -> Option<Instant> {
+    pub(super) fn next_deadline(&self, deadlines_active: bool) -> Option<Instant> {
         let held = self.due.values().min().map(|since| *since + LOOK_UP_DEADLINE);
-        let retry = self.retry_at.filter(|_| !self.due.is_empty() && self.under_way.is_none());
+        let retry = self.retry_at.filter(|_| !self.due.is_empty() && self.in_flight.is_none());
         let later = self.later.values().min().copied();
-        [held, retry, later].into_iter().flatten().min().filter(|_| deadlines_count)
+        [held, retry, later].into_iter().flatten().min().filter(|_| deadlines_active)
     }
 
-    /// A channel is forgotten.
-    pub(super) fn forget(&mut self, channel: &Channel) {
+    /// Removes a channel.
+    pub(super) fn remove(&mut self, channel: &Channel) {
         self.due.remove(channel);
         self.later.remove(channel);
     }
 
-    /// The connection answers again: what waited meanwhile has its whole time once more.
+    /// The connection answers again: every waiting channel gets a new deadline.
     pub(super) fn restart_deadlines(&mut self, now: Instant) {
         self.due.values_mut().chain(self.later.values_mut()).for_each(|at| *at = (*at).max(now));
     }
 }
 
 impl ClusterState {
-    /// How long a durable event is remembered.
-    pub(super) fn remembered(&self) -> Duration {
-        self.config.cleanup_interval + REMEMBERED_LONGER
+    /// The retention period of the ids of durable events.
+    pub(super) fn retention(&self) -> Duration {
+        self.config.cleanup_interval + RETENTION_MARGIN
     }
 
-    /// Messages of a channel may have been missed before what comes now.
+    /// Queues a replay, since messages of the channel may have been missed before this moment.
     pub(super) fn replay(&mut self, now: Instant, channel: &Channel) {
         if let Some(state) = self.channels.get_mut(channel)
             && !state.subscribers.is_empty()
@@ -225,20 +225,20 @@ impl ClusterState {
         }
     }
 
-    /// The same for all channels that are listened to, from messages that were dropped until now.
+    /// Queues a replay for all confirmed channels, since messages were dropped between that moment and now.
     pub(super) fn replay_all(&mut self, now: Instant, since: Instant) {
-        for channel in self.channels.interrupted(since) {
+        for channel in self.channels.open_gaps(since) {
             if let Some(state) = self.channels.get_mut(&channel)
-                && state.memory.hears(now)
+                && state.delivered.on_listening(now)
             {
                 self.replay(now, &channel);
             }
         }
     }
 
-    /// The first slot of a channel is one of events that were missed: gives them slots of their own, or has them listed.
-    /// Returns whether the queue can move on.
-    pub(super) fn go_on_with_replay(&mut self, now: Instant, channel: &Channel) -> bool {
+    /// Advances a replay slot at the front of a channel's queue: requests its listing, or gives slots to its events.
+    /// Returns whether the next slot may leave the queue.
+    pub(super) fn advance_replay(&mut self, now: Instant, channel: &Channel) -> bool {
         let Some(state) = self.channels.get_mut(channel) else { return false };
         match state.queue.front_replay() {
             None => return false,
@@ -254,29 +254,29 @@ impl ClusterState {
             Some(Replay::Listed(_)) => {}
         }
         let time = self.replays.time.unwrap_or(SystemTime::UNIX_EPOCH);
-        for (id, number) in state.queue.place_found(time, self.config.max_waiting_bytes) {
-            self.look_ups.want(id, channel, state.epoch, number, now);
+        for (id, number) in state.queue.expand_replay(time, self.config.max_waiting_bytes) {
+            self.look_ups.request(id, channel, state.epoch, number, now);
         }
         false
     }
 
     /// The next listing, if one is due and none is in progress.
     pub(super) fn next_listing(&mut self, now: Instant) -> Option<Output> {
-        if self.replays.under_way.is_some() || self.replays.retry_at.is_some_and(|at| now < at) {
+        if self.replays.in_flight.is_some() || self.replays.retry_at.is_some_and(|at| now < at) {
             return None;
         }
         let mut listing = Vec::new();
         let mut oldest = now;
         for channel in self.replays.due.keys() {
-            if listing.len() >= CHANNELS_AT_ONCE {
+            if listing.len() >= MAX_CHANNELS_PER_LISTING {
                 break;
             }
-            // Before the server has confirmed the channel, the next events might not come by notifications.
+            // Before the server has confirmed the channel, an event after the listing may send no notification.
             let is_confirmed = self.channels.is_confirmed(channel);
             let Some(state) = self.channels.get_mut(channel).filter(|_| is_confirmed) else { continue };
             if let Some(replay @ Replay::Wanted) = state.queue.front_replay() {
                 *replay = Replay::Listing;
-                oldest = oldest.min(state.memory.forgotten_until.unwrap_or(state.memory.born));
+                oldest = oldest.min(state.delivered.evicted_until.unwrap_or(state.delivered.created_at));
                 listing.push((channel.clone(), state.epoch));
             }
         }
@@ -285,47 +285,47 @@ impl ClusterState {
         }
         self.replays.retry_at = None;
         let channels = listing.iter().map(|(channel, _)| channel.clone()).collect();
-        self.replays.under_way = Some((now, listing));
-        Some(Output::List { channels, max_age: now.saturating_duration_since(oldest) + UNDER_WAY })
+        self.replays.in_flight = Some((now, listing));
+        Some(Output::List { channels, max_age: now.saturating_duration_since(oldest) + LISTING_LATENCY })
     }
 
-    /// The rows of a listing have come, or are not to be had.
+    /// Handles the rows of a listing, or its failure.
     pub(super) fn listed(&mut self, now: Instant, time: SystemTime, listed: Result<DurableRows, Error>) {
-        let Some((asked, listing)) = self.replays.under_way.take() else { return };
-        let (mut rows, is_to_be_tried_again) = match listed {
+        let Some((asked, listing)) = self.replays.in_flight.take() else { return };
+        let (mut rows, is_retried) = match listed {
             Ok(rows) => (rows, false),
-            // Without the table, or without the right to read it, there is nothing to be had.
+            // Without the table, or without the privilege to read it, there is nothing to replay.
             Err(error) => (DurableRows::new(), error.is_transient()),
         };
-        if is_to_be_tried_again {
-            self.replays.retry_at = Some(now + RETRY);
+        if is_retried {
+            self.replays.retry_at = Some(now + RETRY_DELAY);
         }
         self.replays.time = Some(time);
         for (channel, epoch) in listing {
             let Some(state) = self.channels.get_mut(&channel).filter(|state| state.epoch == epoch) else {
                 continue;
             };
-            // It may have been given up meanwhile.
+            // Its deadline may have passed meanwhile.
             let Some(replay @ Replay::Listing) = state.queue.front_replay() else { continue };
-            if is_to_be_tried_again {
+            if is_retried {
                 *replay = Replay::Wanted;
                 continue;
             }
-            let since = state.subscribers.iter().filter_map(|id| self.subscriptions.get(id)?.made_at);
+            let since = state.subscribers.iter().filter_map(|id| self.subscriptions.get(id)?.subscribed_at);
             *replay = Replay::Listed(match (rows.remove(&channel), since.min()) {
-                (Some(rows), Some(since)) => state.memory.missed(rows, (asked, now), since),
+                (Some(rows), Some(since)) => state.delivered.missed(rows, (asked, now), since),
                 _ => VecDeque::new(),
             });
-            if !state.memory.is_deaf {
-                state.memory.gap = None;
+            if !state.delivered.gap_is_open {
+                state.delivered.gap = None;
             }
             self.replays.due.remove(&channel);
             self.release(now, &channel);
         }
     }
 
-    /// Time has passed: channels that have been held back for too long go on, and are listed later.
-    pub(super) fn replays_due(&mut self, now: Instant) {
+    /// Releases the channels that a replay has blocked for too long, and lists them later.
+    pub(super) fn handle_replay_timeouts(&mut self, now: Instant) {
         let is_late = |(_, since): &(&Channel, &Instant)| **since + LOOK_UP_DEADLINE <= now;
         let late: Vec<_> =
             self.replays.due.iter().filter(is_late).map(|(channel, _)| channel.clone()).collect();
@@ -333,7 +333,7 @@ impl ClusterState {
             self.replays.due.remove(&channel);
             if let Some(state) = self.channels.get_mut(&channel) {
                 state.queue.end_replay();
-                self.replays.later.insert(channel.clone(), now + LATER);
+                self.replays.later.insert(channel.clone(), now + RELIST_DELAY);
                 self.release(now, &channel);
             }
         }
@@ -346,8 +346,8 @@ impl ClusterState {
             .collect();
         for channel in due {
             self.replays.later.remove(&channel);
-            // What came meanwhile has overtaken these events, and is not held back for long once more.
-            let held_since = (now + HELD_AGAIN).checked_sub(LOOK_UP_DEADLINE).unwrap_or(now);
+            // Later messages have already overtaken these events, so the replay may block them only shortly.
+            let held_since = (now + MAX_BLOCK_ON_RELIST).checked_sub(LOOK_UP_DEADLINE).unwrap_or(now);
             self.replays.due.entry(channel.clone()).or_insert(held_since);
             self.replay(now, &channel);
         }
@@ -356,16 +356,16 @@ impl ClusterState {
         }
     }
 
-    /// The row of an event that was missed was not to be had in time: it is listed once more.
+    /// The row of a durable event could not be read in time: the channel is listed again later.
     pub(super) fn replay_later(&mut self, now: Instant, channel: &Channel) {
         if let Some(state) = self.channels.get_mut(channel) {
-            state.memory.gap.get_or_insert(now);
-            self.replays.later.entry(channel.clone()).or_insert(now + LATER);
+            state.delivered.gap.get_or_insert(now);
+            self.replays.later.entry(channel.clone()).or_insert(now + RELIST_DELAY);
         }
     }
 
-    /// The recipients of a message. A row is delivered to each only once.
-    pub(super) fn takers_of(
+    /// The recipients of a message. A row is delivered at most once to each.
+    pub(super) fn recipients_of(
         &mut self,
         now: Instant,
         channel: &Channel,
@@ -373,27 +373,29 @@ impl ClusterState {
         recipients: Recipients,
         row: Option<RowRead>,
     ) -> Vec<SubscriptionId> {
-        let keep = self.remembered();
+        let keep = self.retention();
         let Some(state) = self.channels.get_mut(channel) else { return Vec::new() };
-        let made_at_of = |id: &SubscriptionId| self.subscriptions.get(id).and_then(|sub| sub.made_at);
-        let (mut recipients, made_at) = match recipients {
+        let subscribed_at =
+            |id: &SubscriptionId| self.subscriptions.get(id).and_then(|sub| sub.subscribed_at);
+        let (mut recipients, sent_at) = match recipients {
             Recipients::Known(recipients) => (recipients, None),
-            Recipients::Replayed { made_at } => {
+            Recipients::Replayed { sent_at } => {
                 let header = received.content.header();
                 let wants = |id: &SubscriptionId| {
                     self.subscriptions
                         .get(id)
                         .is_some_and(|subscription| (subscription.interest)(header.as_ref()))
                 };
-                let was_there = |id: &SubscriptionId| made_at_of(id).is_some_and(|since| since <= made_at);
+                let was_there = |id: &SubscriptionId| subscribed_at(id).is_some_and(|since| since <= sent_at);
                 let recipients = state.subscribers.iter().filter(|id| was_there(id) && wants(id));
-                (recipients.copied().collect(), Some(made_at))
+                (recipients.copied().collect(), Some(sent_at))
             }
         };
-        if let Some(RowRead { id, is_once }) = row {
-            recipients.retain(|taker| !state.memory.has_given(id, made_at_of(taker)));
-            if is_once {
-                state.memory.deliver(id, made_at, now, keep);
+        if let Some(RowRead { id, deduplicate }) = row {
+            recipients
+                .retain(|subscription_id| !state.delivered.was_delivered(id, subscribed_at(subscription_id)));
+            if deduplicate {
+                state.delivered.deliver(id, sent_at, now, keep);
             }
         }
         recipients

@@ -1,8 +1,10 @@
-//! Pending requests: which peers were asked, how many answers each has promised, and how many have arrived.
+//! Pending requests: their peers, how many answers each has promised, and how many have arrived.
 //!
 //! Owns every pending request, found by its id. Answers, departures and the passing of time come in; whether the request
 //! has ended comes out. Invariant: each request ends once, at its deadline at the latest, and is complete only if every
-//! peer that was asked has answered in full.
+//! peer of the request has answered in full.
+
+mod pending;
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
@@ -11,15 +13,13 @@ use super::peers::{Change, Peers};
 use super::{NewRequest, Reply, Summary};
 use crate::Error;
 use crate::protocol::{Body, Channel, Message, MessageKind, RequestId, Uid};
+use pending::{Pending, Progress, Stage};
 
-/// How long peers that have not been heard yet are given to answer an initial heartbeat, which they do at once. Where
-/// one takes longer than half of that, as on a machine that is overloaded, the others are given twice as long as it
-/// took. So they are where the first answer to the question takes longer: a Node server that collects ten thousand
-/// sockets sends its heartbeat after that.
+/// How long a request waits for unknown peers to answer an initial heartbeat, which they do at once. If one peer needs more
+/// than half of this time, as on an overloaded machine, the others get twice the time that it needed. The same holds if the
+/// first answer to the request takes longer: a Node server that collects ten thousand sockets sends its heartbeat after
+/// that.
 pub const DISCOVERY: Duration = Duration::from_millis(500);
-
-/// The maximum number of peers of a request.
-const MAX_PEERS: usize = 4 * super::peers::MAX_PEERS;
 
 /// The next step of a request.
 pub(super) enum RequestStep {
@@ -34,63 +34,8 @@ pub(super) enum RequestStep {
 pub(super) enum Departure {
     /// It said goodbye.
     Goodbye,
-    /// It was not heard within the heartbeat timeout, and may be heard again.
+    /// It sent no message within the heartbeat timeout. It may still be alive.
     TimedOut,
-}
-
-/// The progress of one peer: its promised and received answers.
-#[derive(Debug, Default)]
-struct Progress {
-    /// Whether the end of the request waits for it.
-    is_awaited: bool,
-    /// Whether it has said goodbye (adapter close). Its earlier messages may still arrive after that.
-    has_closed: bool,
-    promised: Option<u64>,
-    came: u64,
-}
-
-impl Progress {
-    fn is_complete(&self) -> bool {
-        self.promised.is_some_and(|promised| self.came >= promised)
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
-    /// The channel is not listened to yet.
-    Subscribing,
-    /// The messages are being published.
-    Publishing,
-    /// Answers may come.
-    Waiting,
-}
-
-struct Pending {
-    channel: Channel,
-    stage: Stage,
-    /// The message to publish, until it is published.
-    unsent: Option<Message>,
-    asker: Uid,
-    wants: MessageKind,
-    deadline: (Instant, u64),
-    /// Whether the request itself was received (loopback): every message committed before it was received as well.
-    loopback_received: bool,
-    /// Whether the messages before the request are delivered as well.
-    loopback_delivered: bool,
-    /// Until when peers that answer the discovery are asked as well.
-    asking_until: Option<(Instant, u64)>,
-    /// When the first peer answered the discovery.
-    discovers_since: Option<Instant>,
-    /// Whether a server has answered immediately, that is, without waiting for a client or a handler.
-    was_answered: bool,
-    knew_peers: bool,
-    /// Whether its peers were known when it was sent, without its initial heartbeat.
-    knew_before: bool,
-    /// Whether messages may have been lost since it was sent.
-    was_interrupted: bool,
-    of: HashMap<Uid, Progress>,
-    /// The number of peers that the request still waits for.
-    awaited: usize,
 }
 
 #[derive(Default)]
@@ -105,8 +50,8 @@ impl Requests {
         self.pending.len()
     }
 
-    pub(super) fn insert(&mut self, question: NewRequest) {
-        let NewRequest { id, channel, namespace, asker, body, deadline } = question;
+    pub(super) fn insert(&mut self, request: NewRequest) {
+        let NewRequest { id, channel, namespace, sender, body, deadline } = request;
         let wants = match body.kind() {
             MessageKind::FetchSockets => MessageKind::FetchSocketsResponse,
             MessageKind::ServerSideEmit => MessageKind::ServerSideEmitResponse,
@@ -116,19 +61,19 @@ impl Requests {
         let pending = Pending {
             channel,
             stage: Stage::Subscribing,
-            unsent: Some(Message { uid: asker.clone(), nsp: namespace, body }),
-            asker,
+            unsent: Some(Message { uid: sender.clone(), nsp: namespace, body }),
+            sender,
             wants,
             deadline,
             loopback_received: false,
             loopback_delivered: false,
-            asking_until: None,
-            discovers_since: None,
-            was_answered: false,
+            discovery_until: None,
+            discovery_started_at: None,
+            had_prompt_response: false,
             knew_peers: false,
-            knew_before: false,
+            knew_peers_before: false,
             was_interrupted: false,
-            of: HashMap::new(),
+            peers: HashMap::new(),
             awaited: 0,
         };
         self.pending.insert(id, pending);
@@ -140,23 +85,23 @@ impl Requests {
         (at, self.last_timer)
     }
 
-    /// Forgets a request; returns its channel.
+    /// Removes a request, and returns its channel.
     pub(super) fn remove(&mut self, id: &RequestId) -> Option<Channel> {
         let pending = self.pending.remove(id)?;
         self.timers.remove(&pending.deadline);
-        if let Some(timer) = pending.asking_until {
+        if let Some(timer) = pending.discovery_until {
             self.timers.remove(&timer);
         }
         Some(pending.channel)
     }
 
-    /// Whether it still waits for its channel.
+    /// Whether the request still waits for the LISTEN of its channel.
     pub(super) fn is_unsent(&self, id: &RequestId) -> bool {
         self.pending.get(id).is_some_and(|pending| pending.stage == Stage::Subscribing)
     }
 
-    /// The messages to publish, now that the channel is listened to: the request, and before it an initial heartbeat
-    /// where the peers are not known. The peers that are live now are asked.
+    /// The messages to publish after the LISTEN of the channel: the request, and before it an initial heartbeat if the
+    /// peers are not known. The request waits for the peers that are live now.
     pub(super) fn send<'a>(
         &mut self,
         now: Instant,
@@ -165,31 +110,31 @@ impl Requests {
         peers: impl FnOnce(&Channel) -> Option<&'a Peers>,
     ) -> Option<Vec<Message>> {
         let pending = self.pending.get_mut(id)?;
-        let question = pending.unsent.take()?;
+        let request = pending.unsent.take()?;
         pending.stage = Stage::Publishing;
-        // What was lost before it was sent does not concern it.
+        // Messages that were lost before the request was sent do not matter to it.
         pending.was_interrupted = false;
         let mut messages = Vec::with_capacity(2);
         if let Some(peers) = peers(&pending.channel) {
             pending.knew_peers = peers.is_known(now);
-            pending.knew_before = pending.knew_peers;
+            pending.knew_peers_before = pending.knew_peers;
             for node in peers.live(now, timeout) {
-                if node.uid != pending.asker {
-                    pending.of.insert(node.uid, Progress { is_awaited: true, ..Progress::default() });
+                if node.uid != pending.sender {
+                    pending.peers.insert(node.uid, Progress { is_awaited: true, ..Progress::default() });
                     pending.awaited += 1;
                 }
             }
         }
-        if !pending.knew_before {
+        if !pending.knew_peers_before {
             // Every version answers the emitter's heartbeat, and no version counts the emitter.
-            let nsp = question.nsp.clone();
+            let nsp = request.nsp.clone();
             messages.push(Message { uid: Uid::emitter(), nsp, body: Body::InitialHeartbeat });
         }
-        messages.push(question);
+        messages.push(request);
         Some(messages)
     }
 
-    pub(super) fn published(&mut self, id: &RequestId, outcome: Result<(), Error>) -> RequestStep {
+    pub(super) fn on_published(&mut self, id: &RequestId, outcome: Result<(), Error>) -> RequestStep {
         let Some(pending) = self.pending.get_mut(id) else { return RequestStep::Wait };
         if let Err(error) = outcome {
             return RequestStep::Finish(Err(error));
@@ -198,8 +143,7 @@ impl Requests {
         self.step(id)
     }
 
-    /// The request itself was received (loopback). Peers that are not known yet have the time of [`DISCOVERY`] from now
-    /// on.
+    /// The request itself was received (loopback). Unknown peers have [`DISCOVERY`] from now on to show themselves.
     pub(super) fn on_loopback(
         &mut self,
         now: Instant,
@@ -211,7 +155,7 @@ impl Requests {
             return RequestStep::Wait;
         }
         pending.loopback_received = true;
-        // Whatever was delayed before it has come.
+        // Every delayed message that was sent before it has arrived.
         pending.was_interrupted = false;
         if known_from.is_some_and(|from| from <= now) {
             pending.knew_peers = true;
@@ -220,20 +164,20 @@ impl Requests {
             let until = known_from.map_or(now + DISCOVERY, |from| from.min(now + DISCOVERY));
             let timer = self.timer(until, id);
             if let Some(pending) = self.pending.get_mut(id) {
-                pending.asking_until = Some(timer);
-                pending.discovers_since = Some(now);
+                pending.discovery_until = Some(timer);
+                pending.discovery_started_at = Some(now);
             }
         }
         self.step(id)
     }
 
-    /// A peer has answered the discovery. Others may be as slow, and are given twice the time, as far as the deadline allows.
+    /// A peer has answered the discovery. Others may be as slow, so they get twice the time, within the deadline.
     fn extend_discovery(&mut self, now: Instant, id: &RequestId) {
         let Some(pending) = self.pending.get(id) else { return };
-        let Some(since) = pending.discovers_since else { return };
+        let Some(since) = pending.discovery_started_at else { return };
         let left = pending.deadline.0.saturating_duration_since(now);
         let until = now + now.saturating_duration_since(since).min(left / 2);
-        let before = pending.asking_until;
+        let before = pending.discovery_until;
         if until <= before.map_or(since + DISCOVERY, |(at, _)| at) {
             return;
         }
@@ -242,21 +186,22 @@ impl Requests {
         }
         let timer = self.timer(until, id);
         if let Some(pending) = self.pending.get_mut(id) {
-            pending.asking_until = Some(timer);
+            pending.discovery_until = Some(timer);
         }
     }
 
-    /// As [`awaits_question`](Self::awaits_question), of a message that is surely the question.
-    pub(super) fn question_came(&mut self, id: &RequestId, uid: &Uid, kind: MessageKind) -> bool {
-        let is_question = self.awaits_question(id, uid, kind);
-        if is_question && let Some(pending) = self.pending.get_mut(id) {
+    /// As [`awaits_loopback`](Self::awaits_loopback), and records the arrival: the id proves that the message is the
+    /// request.
+    pub(super) fn loopback_arrived(&mut self, id: &RequestId, uid: &Uid, kind: MessageKind) -> bool {
+        let is_loopback = self.awaits_loopback(id, uid, kind);
+        if is_loopback && let Some(pending) = self.pending.get_mut(id) {
             pending.loopback_received = true;
         }
-        is_question
+        is_loopback
     }
 
-    /// The request itself was received and dropped, since the queue before it was full. Its peers are not known then.
-    pub(super) fn request_dropped(&mut self, id: &RequestId) -> RequestStep {
+    /// The request itself was received and dropped, since the queue was full. Its peers are then not known.
+    pub(super) fn on_loopback_dropped(&mut self, id: &RequestId) -> RequestStep {
         if let Some(pending) = self.pending.get_mut(id) {
             (pending.loopback_received, pending.loopback_delivered) = (true, true);
             pending.knew_peers = false;
@@ -264,48 +209,49 @@ impl Requests {
         self.step(id)
     }
 
-    /// Whether that request waits for its own loopback, and such a message may be it.
-    pub(super) fn awaits_question(&self, id: &RequestId, uid: &Uid, kind: MessageKind) -> bool {
+    /// Whether the request waits for its loopback, and a message of that sender and kind may be it.
+    pub(super) fn awaits_loopback(&self, id: &RequestId, uid: &Uid, kind: MessageKind) -> bool {
         self.pending.get(id).is_some_and(|pending| {
-            !pending.loopback_delivered && pending.asker == *uid && question_of(pending.wants) == kind
+            !pending.loopback_delivered && pending.sender == *uid && request_kind(pending.wants) == kind
         })
     }
 
-    /// A peer turns out to be there. It is asked where it was there before the question: what comes before the question was
-    /// committed before it. Where peers were unknown, those that were there are still found after it, by their answers to
-    /// the initial heartbeat. A peer that was asked, counted as gone and is heard again is waited for again.
-    pub(super) fn peer_found(&mut self, now: Instant, id: &RequestId, uid: &Uid, change: Change) {
+    /// A peer has appeared. The request waits for it if the peer was live before the request: a message that arrives before
+    /// the request was committed before it. If the peers were unknown, live peers are also found after the request, by
+    /// their answers to the initial heartbeat. The request waits again for a peer that counted as dead and sends a message
+    /// again.
+    pub(super) fn on_peer_found(&mut self, now: Instant, id: &RequestId, uid: &Uid, change: Change) {
         if change == Change::Found {
             self.extend_discovery(now, id);
         }
         let Some(pending) = self.pending.get_mut(id) else { return };
-        // One that is slow to answer the initial heartbeat is asked as long as others are waited for.
-        let is_asking = pending.stage != Stage::Subscribing
-            && (!pending.loopback_received || (!pending.knew_before && change == Change::Found))
-            && *uid != pending.asker;
-        if !is_asking && !pending.of.contains_key(uid) {
+        // A peer that answers the initial heartbeat late still counts while the request waits for others.
+        let is_in_scope = pending.stage != Stage::Subscribing
+            && (!pending.loopback_received || (!pending.knew_peers_before && change == Change::Found))
+            && *uid != pending.sender;
+        if !is_in_scope && !pending.peers.contains_key(uid) {
             return;
         }
         let Some(progress) = pending.progress(uid) else { return };
-        if !progress.is_awaited && !progress.has_closed && !progress.is_complete() {
+        if !progress.is_awaited && !progress.has_said_goodbye && !progress.is_complete() {
             progress.is_awaited = true;
             pending.awaited += 1;
         }
     }
 
     /// A peer has left. After a goodbye the request never waits for it again.
-    pub(super) fn peer_left(&mut self, id: &RequestId, uid: &Uid, departure: Departure) -> RequestStep {
+    pub(super) fn on_peer_left(&mut self, id: &RequestId, uid: &Uid, departure: Departure) -> RequestStep {
         let Some(pending) = self.pending.get_mut(id) else { return RequestStep::Wait };
         if pending.was_interrupted {
-            // It may be live all the same, and its answer lost.
+            // It may still be alive, and its answer may be lost.
             pending.knew_peers = false;
         }
         if departure == Departure::Goodbye
             && let Some(progress) = pending.progress(uid)
         {
-            progress.has_closed = true;
+            progress.has_said_goodbye = true;
         }
-        if let Some(progress) = pending.of.get_mut(uid)
+        if let Some(progress) = pending.peers.get_mut(uid)
             && std::mem::take(&mut progress.is_awaited)
         {
             pending.awaited -= 1;
@@ -313,8 +259,8 @@ impl Requests {
         self.step(id)
     }
 
-    /// Takes an answer. Returns nothing where there is no such request, or where it wants another kind of answer.
-    pub(super) fn answered(
+    /// Handles an answer. Returns `None` if there is no such request, or if it waits for another kind of answer.
+    pub(super) fn on_answer(
         &mut self,
         now: Instant,
         channel: &Channel,
@@ -332,19 +278,19 @@ impl Requests {
                 None
             }
             (MessageKind::BroadcastAck, Body::BroadcastAck { answer, .. }) => {
-                progress.came += 1;
+                progress.received += 1;
                 Some(Reply::Ack(answer.clone()))
             }
             (MessageKind::FetchSocketsResponse, Body::FetchSocketsResponse { sockets, .. })
                 if !was_complete =>
             {
-                (progress.promised, progress.came) = (Some(1), 1);
+                (progress.promised, progress.received) = (Some(1), 1);
                 Some(Reply::Sockets(sockets.clone()))
             }
             (MessageKind::ServerSideEmitResponse, Body::ServerSideEmitResponse { answer, .. })
                 if !was_complete =>
             {
-                (progress.promised, progress.came) = (Some(1), 1);
+                (progress.promised, progress.received) = (Some(1), 1);
                 Some(Reply::Answer(answer.clone()))
             }
             _ => return None,
@@ -362,7 +308,7 @@ impl Requests {
             _ => {}
         }
         let is_prompt = matches!(body, Body::BroadcastClientCount { .. } | Body::FetchSocketsResponse { .. });
-        if is_prompt && !std::mem::replace(&mut pending.was_answered, true) {
+        if is_prompt && !std::mem::replace(&mut pending.had_prompt_response, true) {
             self.extend_discovery(now, id);
         }
         Some((reply, self.step(id)))
@@ -376,32 +322,32 @@ impl Requests {
         })
     }
 
-    /// Messages may have been lost, and the loss noticed late: from now on no peer that falls silent is known to have left,
-    /// and what answered an initial heartbeat may not have been all.
-    pub(super) fn interrupt(&mut self) {
+    /// Messages may have been lost, and the loss may be detected late. From now on a silent peer is not known to have left,
+    /// and the answers to an initial heartbeat may be incomplete.
+    pub(super) fn on_interruption(&mut self) {
         for pending in self.pending.values_mut() {
             pending.was_interrupted = true;
-            pending.knew_peers &= pending.knew_before;
+            pending.knew_peers &= pending.knew_peers_before;
         }
     }
 
-    /// Messages were lost. Returns the requests whose question may be among them, which wait for it no longer.
-    pub(super) fn lose(&mut self) -> Vec<RequestId> {
-        self.interrupt();
-        let mut unheard = Vec::new();
+    /// Messages were lost. Returns the requests whose loopback may be among them. They no longer wait for it.
+    pub(super) fn on_messages_lost(&mut self) -> Vec<RequestId> {
+        self.on_interruption();
+        let mut lost = Vec::new();
         for (id, pending) in &mut self.pending {
             if pending.stage != Stage::Subscribing && !pending.loopback_delivered {
                 (pending.loopback_received, pending.loopback_delivered) = (true, true);
                 pending.knew_peers = false;
-                unheard.push((pending.deadline.1, id.clone()));
+                lost.push((pending.deadline.1, id.clone()));
             }
         }
-        unheard.sort_by_key(|(order, _)| *order);
-        unheard.into_iter().map(|(_, id)| id).collect()
+        lost.sort_by_key(|(order, _)| *order);
+        lost.into_iter().map(|(_, id)| id).collect()
     }
 
-    /// What a request has come to.
-    pub(super) fn look(&self, id: &RequestId) -> RequestStep {
+    /// The next step of a request.
+    pub(super) fn next_step(&self, id: &RequestId) -> RequestStep {
         self.step(id)
     }
 
@@ -409,8 +355,8 @@ impl Requests {
         self.timers.keys().next().map(|(at, _)| *at)
     }
 
-    /// The requests for which a time has come.
-    pub(super) fn due(&mut self, now: Instant) -> Vec<RequestId> {
+    /// Removes and returns the requests with a timer that is due.
+    pub(super) fn take_due(&mut self, now: Instant) -> Vec<RequestId> {
         let mut due = Vec::new();
         while let Some(timer) = self.timers.first_entry()
             && timer.key().0 <= now
@@ -420,12 +366,12 @@ impl Requests {
         due
     }
 
-    pub(super) fn timed_out(&mut self, now: Instant, id: &RequestId) -> RequestStep {
+    pub(super) fn on_timeout(&mut self, now: Instant, id: &RequestId) -> RequestStep {
         let Some(pending) = self.pending.get_mut(id) else { return RequestStep::Wait };
-        if let Some((at, _)) = pending.asking_until
+        if let Some((at, _)) = pending.discovery_until
             && at <= now
         {
-            pending.asking_until = None;
+            pending.discovery_until = None;
             pending.knew_peers = !pending.was_interrupted;
         }
         if pending.deadline.0 > now {
@@ -450,43 +396,8 @@ impl Requests {
     }
 }
 
-impl Pending {
-    /// How far a peer has come. `None` if there are too many peers, as with forged uids.
-    fn progress(&mut self, uid: &Uid) -> Option<&mut Progress> {
-        if self.of.len() >= MAX_PEERS && !self.of.contains_key(uid) {
-            self.knew_peers = false;
-            return None;
-        }
-        Some(self.of.entry(uid.clone()).or_default())
-    }
-
-    fn is_over(&self) -> bool {
-        self.stage == Stage::Waiting
-            && self.loopback_delivered
-            && self.awaited == 0
-            && self.asking_until.is_none()
-    }
-
-    fn summary(&self) -> Summary {
-        let mut silent: Vec<_> =
-            self.of.iter().filter(|(_, progress)| progress.is_awaited).map(|(uid, _)| uid.clone()).collect();
-        silent.sort();
-        let missing = |progress: &Progress| match progress.promised {
-            Some(promised) => promised.saturating_sub(progress.came),
-            None => u64::from(progress.is_awaited),
-        };
-        Summary {
-            missing: self.of.values().map(missing).fold(0, u64::saturating_add),
-            expected: self.of.values().map(|progress| progress.promised.unwrap_or(progress.came)).sum(),
-            nodes: self.of.values().filter(|progress| progress.is_complete()).count(),
-            silent,
-            knew_peers: self.knew_peers && self.loopback_delivered && self.asking_until.is_none(),
-        }
-    }
-}
-
-/// The kind of the question that such answers are for.
-fn question_of(answer: MessageKind) -> MessageKind {
+/// The kind of the request that has answers of this kind.
+fn request_kind(answer: MessageKind) -> MessageKind {
     match answer {
         MessageKind::FetchSocketsResponse => MessageKind::FetchSockets,
         MessageKind::ServerSideEmitResponse => MessageKind::ServerSideEmit,
@@ -495,49 +406,4 @@ fn question_of(answer: MessageKind) -> MessageKind {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::protocol::{BroadcastOptions, Namespace};
-
-    /// A Node server that has many sockets to collect sends its heartbeat after that.
-    #[test]
-    fn a_slow_answer_gives_peers_that_are_as_slow_the_time_to_be_found() {
-        let start = Instant::now();
-        let at = |seconds: f32| start + Duration::from_secs_f32(seconds);
-        let (id, channel) = (RequestId::from("1"), Namespace::default().channel("socket.io").unwrap());
-        let mut requests = Requests::default();
-        let body = Body::FetchSockets { opts: BroadcastOptions::default(), request_id: id.clone() };
-        requests.insert(NewRequest {
-            id: id.clone(),
-            channel: channel.clone(),
-            namespace: Namespace::default(),
-            asker: Uid::emitter(),
-            body,
-            deadline: at(20.0),
-        });
-        let sent = requests.send(start, &id, Duration::from_secs(10), |_| None).unwrap();
-        assert_eq!(sent.len(), 2, "with an initial heartbeat");
-        let answer = Body::FetchSocketsResponse { request_id: id.clone(), sockets: Vec::new() };
-        let ends = |step: RequestStep| match step {
-            RequestStep::Finish(Ok(summary)) => Some(summary),
-            RequestStep::Finish(Err(error)) => panic!("{error}"),
-            RequestStep::Wait => None,
-        };
-        let answered = |requests: &mut Requests, uid: &str, seconds| {
-            let (_, step) = requests.answered(at(seconds), &channel, &id, &uid.into(), &answer).unwrap();
-            ends(step)
-        };
-        assert!(ends(requests.published(&id, Ok(()))).is_none());
-        assert!(ends(requests.on_loopback(at(0.0), &id, None)).is_none());
-        requests.peer_found(at(0.01), &id, &"quick".into(), Change::Found);
-        assert_eq!(requests.next_deadline(), Some(at(0.0) + DISCOVERY));
-        assert!(ends(requests.timed_out(at(0.0) + DISCOVERY, &id)).is_none(), "its answer is to come");
-        assert!(answered(&mut requests, "quick", 3.0).is_none());
-        requests.peer_found(at(4.0), &id, &"slow".into(), Change::Found);
-        assert!(answered(&mut requests, "slow", 5.0).is_none());
-        let due = requests.due(at(8.0));
-        assert!(due.contains(&id) && requests.due(at(19.0)).is_empty());
-        let summary = ends(requests.timed_out(at(8.0), &id)).unwrap();
-        assert!(summary.is_complete() && summary.nodes == 2, "{summary:?}");
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! Whether the table of that name is an attachment table, before anything in it is read, written or deleted.
+//! Checks that the table is an attachment table, before its first use.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -8,8 +8,8 @@ use super::Shape;
 use crate::Result;
 use crate::postgres::TableName;
 
-/// The attachment table as the statements of a cluster use it. Its shape is checked before the first statement, and again
-/// after each refusal, until it is right.
+/// The attachment table of a cluster. Its shape is checked before the first statement, and again after each refusal, until
+/// it passes.
 #[derive(Debug)]
 pub(crate) struct CheckedTable {
     name: TableName,
@@ -22,15 +22,15 @@ impl CheckedTable {
         Self { name, is_checked: AtomicBool::new(false) }
     }
 
-    /// The table's name, which proves nothing.
+    /// The table's name, without a check.
     pub(crate) fn unchecked(&self) -> &TableName {
         &self.name
     }
 
-    /// The table's name, for a statement that uses the table. A missing table passes: the statement says it better.
+    /// The table's name, for a statement that uses the table. A missing table passes: the statement itself reports it.
     ///
     /// # Errors
-    /// [`Error::TableShape`](crate::Error::TableShape) where the table holds something else than attachments.
+    /// [`Error::TableShape`](crate::Error::TableShape) if the table is no attachment table.
     pub(crate) async fn checked(&self, client: &Client) -> Result<&TableName> {
         if !self.is_checked.load(Ordering::Relaxed)
             && let Some(shape) = Shape::seen_by(client, &self.name).await?

@@ -9,7 +9,7 @@ use super::{AttachmentTable, LOCK_SPACE, locked};
 use crate::Result;
 use crate::postgres::attachments::table_failure;
 
-/// Rows that are older than they need to be.
+/// Expired rows.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Expired {
     /// Rows from before this moment of the server's clock.
@@ -19,19 +19,18 @@ pub(crate) struct Expired {
     pub(crate) bytes: u64,
 }
 
-/// A way through the expired rows, from the oldest on.
+/// A deletion of expired rows in batches, the oldest first.
 pub(crate) struct Cleanup<'a> {
     table: &'a AttachmentTable,
     lock: i64,
     before: SystemTime,
-    /// How many rows at a time.
+    /// The batch size in rows.
     size: i64,
-    /// Up to here everything is deleted: going over the same part of the index again and again would take longer and
-    /// longer, until VACUUM.
+    /// All rows up to here are deleted. Without it, each batch would scan all dead index entries again, until VACUUM.
     done: Option<SystemTime>,
 }
 
-/// What was deleted at once.
+/// A deleted batch.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Deleted {
     pub(crate) rows: u64,
@@ -40,7 +39,7 @@ pub(crate) struct Deleted {
 }
 
 impl AttachmentTable {
-    /// Counts the rows that are older than that now.
+    /// Counts the rows that are now older than `age`.
     pub(crate) async fn expired(&self, age: Duration) -> Result<Expired> {
         let sql = format!(
             "SELECT before, count(id), coalesce(sum(octet_length(payload)), 0)::int8 \
@@ -64,7 +63,7 @@ impl AttachmentTable {
         Ok(counted.into_iter().next().unwrap_or(nothing))
     }
 
-    /// Starts deleting those rows, so many at a time.
+    /// Starts the deletion of these rows, in batches of this size.
     pub(crate) async fn cleanup(&self, expired: Expired, batch_size: u32) -> Result<Cleanup<'_>> {
         let lock = LOCK_SPACE | i64::from(self.existing_shape().await?.oid);
         let (before, size) = (expired.before, i64::from(batch_size));
@@ -73,8 +72,8 @@ impl AttachmentTable {
 }
 
 impl Cleanup<'_> {
-    /// Deletes the next rows in a transaction of their own; `None` when none is left. Two who clean up take turns; rows
-    /// that others delete at this moment are theirs.
+    /// Deletes the next batch in its own transaction; `None` if no row is left. Concurrent cleanups skip each other's
+    /// locked rows.
     pub(crate) async fn next(&mut self) -> Result<Option<Deleted>> {
         loop {
             let (deleted, newest) = self.delete().await?;
@@ -82,7 +81,7 @@ impl Cleanup<'_> {
                 self.done = newest;
                 return Ok(Some(deleted));
             }
-            // Once more from the start, for what was another one's then and has been left after all.
+            // Once more from the start, for rows that another session had locked and did not delete.
             if self.done.take().is_none() {
                 return Ok(None);
             }
@@ -103,7 +102,7 @@ impl Cleanup<'_> {
         if let Some(done) = &self.done {
             parameters.push((done, Type::TIMESTAMPTZ));
         }
-        // What a crash brings back is deleted the next time.
+        // The next cleanup deletes rows that a crash restores.
         let lock = format!(
             "SELECT pg_catalog.pg_advisory_xact_lock($1), \
              pg_catalog.set_config('synchronous_commit', 'off', true), {}",
@@ -111,7 +110,7 @@ impl Cleanup<'_> {
         );
         let lock: (&str, &[(&(dyn ToSql + Sync), Type)]) = (&lock, &[(&self.lock, Type::INT8)]);
         let client = self.table.session.client().await?;
-        // All are on their way before the first is answered; after a failure the server takes COMMIT for ROLLBACK.
+        // Pipelined. After a failure the server treats COMMIT as ROLLBACK.
         let (begun, locked, deleted, committed) = future::join4(
             client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED"),
             client.query_typed(lock.0, lock.1),

@@ -12,30 +12,30 @@ use super::rows::{seconds, timestamp};
 use crate::Result;
 use crate::postgres::TableName;
 
-/// How much longer than a look the pause after it is. Looks are many, as a Node server's heartbeat is due when its cleanup
-/// is, and comes on the same session a few milliseconds later.
-const PAUSE: u32 = 9;
+/// The pause after a poll, as a multiple of the poll's duration. Polls are frequent, since the heartbeat of a Node server
+/// follows its cleanup on the same session within a few milliseconds.
+const PAUSE_FACTOR: u32 = 9;
 
 /// A session whose last statement was that of a server which deletes old rows.
 #[derive(Debug)]
 pub(crate) struct Cleaner {
-    /// The process that serves the session.
+    /// The backend pid of the session.
     pub(crate) pid: i32,
-    /// What the session calls itself; may be empty.
+    /// The `application_name` of the session; may be empty.
     pub(crate) application: String,
-    /// Where its client is; `None` for a Unix socket.
+    /// The address of its client; `None` for a Unix-domain socket.
     pub(crate) address: Option<String>,
-    /// How old rows are when they are deleted, which is also how often that happens.
+    /// The interval of its cleanup, which is also the age of the deleted rows.
     pub(crate) interval: Duration,
-    /// When it last did.
+    /// The time of its last cleanup.
     pub(crate) last: Option<Timestamp>,
-    /// How long ago that was at the time of `seen`.
+    /// The age of that cleanup at the time of `seen`.
     ago: Duration,
     seen: Instant,
 }
 
 impl Cleaner {
-    /// How long until it is its turn; `None` where that is over, so that it has gone or uses another session now.
+    /// The time until its next cleanup; `None` if that is overdue, so that it has stopped or uses another session now.
     pub(crate) fn due_in(&self) -> Option<Duration> {
         self.interval.checked_sub(self.ago + self.seen.elapsed())
     }
@@ -50,18 +50,18 @@ impl AttachmentTable {
         let mut is_ours = HashMap::from([(self.name.to_string(), true)]);
         let mut seen = HashMap::new();
         loop {
-            let look = Instant::now();
+            let poll_started = Instant::now();
             for (table, cleaner) in self.cleaning_sessions().await? {
                 let is_ours = match is_ours.get(&table) {
                     Some(known) => *known,
-                    None => *is_ours.entry(table.clone()).or_insert(self.is_also(&table).await?),
+                    None => *is_ours.entry(table.clone()).or_insert(self.is_same_table(&table).await?),
                 };
                 if is_ours {
                     seen.insert(cleaner.pid, cleaner);
                 }
             }
             match wait.checked_sub(start.elapsed()) {
-                Some(left) if !left.is_zero() => sleep(left.min(look.elapsed() * PAUSE)).await,
+                Some(left) if !left.is_zero() => sleep(left.min(poll_started.elapsed() * PAUSE_FACTOR)).await,
                 _ => break,
             }
         }
@@ -70,7 +70,7 @@ impl AttachmentTable {
         Ok(cleaners)
     }
 
-    /// What has the form of a regular cleanup, and of which table it is.
+    /// The sessions whose last statement has the form of a regular cleanup, with the table of each.
     async fn cleaning_sessions(&self) -> Result<Vec<(String, Cleaner)>> {
         let sql = "SELECT pid, coalesce(application_name, ''), pg_catalog.host(client_addr), query, query_start, \
             extract(epoch FROM pg_catalog.clock_timestamp() - query_start)::float8 \
@@ -93,8 +93,8 @@ impl AttachmentTable {
         Ok(sessions.await?.into_iter().flatten().collect())
     }
 
-    /// Whether this is another way to name our table.
-    async fn is_also(&self, name: &str) -> Result<bool> {
+    /// Whether this is another name of our table.
+    async fn is_same_table(&self, name: &str) -> Result<bool> {
         let Ok(name) = name.parse::<TableName>() else { return Ok(false) };
         let same = "SELECT coalesce(pg_catalog.to_regclass($1) = pg_catalog.to_regclass($2), false)";
         let same: Vec<bool> = self
@@ -106,7 +106,7 @@ impl AttachmentTable {
     }
 }
 
-/// The table and the interval of the statement with which all Node adapters clean up, and we.
+/// The table and the interval of a cleanup statement, which has the same text in all Node adapters and in pgio.
 fn regular_cleanup(statement: &str) -> Option<(&str, Duration)> {
     let (table, interval) =
         statement.strip_prefix("DELETE FROM ")?.split_once(" WHERE created_at < now() - interval '")?;

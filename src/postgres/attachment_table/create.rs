@@ -1,4 +1,4 @@
-//! Creates the attachment table, or adds what is missing.
+//! Creates the attachment table, or adds missing indexes.
 
 use std::time::Duration;
 
@@ -13,31 +13,31 @@ use crate::postgres::table::quote_identifier;
 use crate::postgres::{Session, failure};
 use crate::{Error, Result};
 
-/// The lock of those who create the table.
-const CREATING: i64 = LOCK_SPACE;
-/// The lock of those who change a table that is there. Object ids, which other locks of ours end in, are never 1.
-const CHANGING: i64 = LOCK_SPACE + 1;
+/// The advisory lock for the creation of the table.
+const CREATE_LOCK: i64 = LOCK_SPACE;
+/// The advisory lock for changes of an existing table. Other locks of pgio end in an object id, which is never 1.
+const CHANGE_LOCK: i64 = LOCK_SPACE + 1;
 
-/// How often to ask whether another one has finished changing the table.
-const LOOK: Duration = Duration::from_millis(50);
+/// The interval between two checks whether another session has finished its change.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How long publishers may have to wait behind a change that waits for its turn itself.
+/// How long a change may wait for its table lock. Publishers queue behind it.
 const LOCK_TIMEOUT: &str = "2s";
 
 /// The number of retries after another session changed the table concurrently.
-const ROUNDS: usize = 5;
+const ATTEMPTS: usize = 5;
 
 /// Whether Postgres writes the rows to its log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Storage {
-    /// It does.
+    /// Yes.
     Logged,
-    /// It does not: half the work, and the table is empty after a crash of the server, and always on its standbys. That
-    /// is no loss for rows that live for seconds.
+    /// No: half the work. The table is empty after a crash of the server, and always on its standbys. That is acceptable
+    /// for rows that live for seconds.
     Unlogged,
 }
 
-/// Something that was changed.
+/// A change of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     /// The table was created, with its indexes.
@@ -58,13 +58,13 @@ impl Storage {
 }
 
 impl AttachmentTable {
-    /// Creates the table, with an index on `created_at`, where there is none; tells whether it did. Any number may do
-    /// this at once. A table that is there is never changed.
+    /// Creates the table, with an index on `created_at`, if it does not exist. Returns whether it was created. Any number
+    /// of processes may call this concurrently. An existing table is never changed.
     ///
     /// # Errors
-    /// [`Error::TableShape`](crate::Error::TableShape) where there is a table with other columns,
-    /// [`Error::TableDefinition`](crate::Error::TableDefinition) where the schema is missing, or the right to create
-    /// tables in it.
+    /// [`Error::TableShape`](crate::Error::TableShape) if there is a table with other columns,
+    /// [`Error::TableDefinition`](crate::Error::TableDefinition) if the schema or the privilege to create tables in it is
+    /// missing.
     pub async fn create_if_missing(&self) -> Result<bool> {
         match self.shape().await? {
             Some(shape) => shape.check(&self.name).map(|()| false),
@@ -72,13 +72,13 @@ impl AttachmentTable {
         }
     }
 
-    /// Creates the table where there is none; otherwise adds the indexes that are missing, while publishing goes on, and
-    /// moves the table to that storage if one is given, which makes publishers of attachments wait until it is done.
-    /// Any number may do this at once. Tells what was changed.
+    /// Creates the table if it does not exist. Otherwise it adds missing indexes, without blocking publishers, and changes
+    /// the storage if one is given, which blocks publishers of attachments until it is done. Any number of processes may
+    /// call this concurrently. Returns the changes.
     ///
     /// # Errors
-    /// [`Error::TableShape`](crate::Error::TableShape) where there is a table with other columns,
-    /// [`Error::TableDefinition`](crate::Error::TableDefinition) where the schema is missing, or a right.
+    /// [`Error::TableShape`](crate::Error::TableShape) if there is a table with other columns,
+    /// [`Error::TableDefinition`](crate::Error::TableDefinition) if the schema or a privilege is missing.
     pub async fn init(&self, storage: Option<Storage>) -> Result<Vec<Change>> {
         let new_storage = storage.unwrap_or(Storage::Logged);
         let mut changes = Vec::new();
@@ -92,32 +92,34 @@ impl AttachmentTable {
             }
         };
         if !is_complete(&shape, storage) {
-            let turn = self.wait_for_setup_lock().await?;
+            let lock = self.acquire_setup_lock().await?;
             self.complete(storage, &mut changes).await?;
-            turn.end().await?;
+            lock.end().await?;
         }
         Ok(changes)
     }
 
     async fn create(&self, storage: Storage) -> Result<bool> {
-        for _ in 1..ROUNDS {
+        for _ in 1..ATTEMPTS {
             match self.try_create(storage).await {
-                // A server has created the table itself at this moment, without our lock.
+                // A server has created the table concurrently, without our lock.
                 Err(TryError::Postgres(error)) if is_about_existing(&error) => {}
-                outcome => return outcome.map_err(|error| error.meaning(self)),
+                outcome => return outcome.map_err(|error| error.classify(self)),
             }
         }
-        self.try_create(storage).await.map_err(|error| error.meaning(self))
+        self.try_create(storage).await.map_err(|error| error.classify(self))
     }
 
     async fn try_create(&self, storage: Storage) -> Result<bool, TryError> {
         let table = self.name.as_sql();
         let unlogged = if storage == Storage::Unlogged { "UNLOGGED " } else { "" };
-        // A connection for this only: whatever happens, the transaction ends with it.
+        // A dedicated connection: the transaction ends with it in any case.
         let session = Session::open(self.settings.clone()).await?;
         let client = session.client().await?;
         client.batch_execute("BEGIN").await?;
-        client.query_typed("SELECT pg_catalog.pg_advisory_xact_lock($1)", &[(&CREATING, Type::INT8)]).await?;
+        client
+            .query_typed("SELECT pg_catalog.pg_advisory_xact_lock($1)", &[(&CREATE_LOCK, Type::INT8)])
+            .await?;
         let missing = "SELECT pg_catalog.to_regclass($1) IS NULL";
         let missing = client.query_typed(missing, &[(&table, Type::TEXT)]).await?;
         if !missing.first().map_or(Ok(false), |row| row.try_get(0))? {
@@ -132,17 +134,17 @@ impl AttachmentTable {
         Ok(true)
     }
 
-    /// Waits until no other one of us changes the table. Asks again and again: who waits in the server holds a
-    /// snapshot, and CREATE INDEX CONCURRENTLY waits for every such transaction.
-    async fn wait_for_setup_lock(&self) -> Result<SetupLock> {
+    /// Waits until no other pgio process changes the table. It polls: a session that waits in the server holds a snapshot,
+    /// and CREATE INDEX CONCURRENTLY waits for every transaction with a snapshot.
+    async fn acquire_setup_lock(&self) -> Result<SetupLock> {
         let session = Session::open(self.settings.clone()).await?;
         let client = session.client().await?;
         loop {
-            // The lock of a transaction, since a session may be another one's in the next moment behind a pooler. A
-            // simple query, as the portal of any other one would keep its snapshot until the end of the transaction.
+            // A transaction lock, since a pooler may give the session to another client afterwards. A simple query, since
+            // the portal of an extended query would keep its snapshot until the end of the transaction.
             let begin = format!(
                 "BEGIN; SELECT pg_catalog.set_config('idle_in_transaction_session_timeout', '0', true); \
-                 SELECT pg_catalog.pg_try_advisory_xact_lock({CHANGING})"
+                 SELECT pg_catalog.pg_try_advisory_xact_lock({CHANGE_LOCK})"
             );
             let answers = client.simple_query(&begin).await.map_err(|error| failure(&error))?;
             let is_locked = answers.iter().any(|answer| match answer {
@@ -153,12 +155,12 @@ impl AttachmentTable {
                 return Ok(SetupLock { session });
             }
             client.batch_execute("ROLLBACK").await.map_err(|error| failure(&error))?;
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 
-    /// Fails where another session keeps the table locked: building an index would wait for it for ever.
-    async fn must_be_unlocked(&self, client: &Client) -> Result<()> {
+    /// Fails if another session keeps the table locked, since building an index would wait for it forever.
+    async fn ensure_unlocked(&self, client: &Client) -> Result<()> {
         let table = self.name.as_sql();
         let lock = format!("{}; LOCK TABLE {table} IN ROW EXCLUSIVE MODE", locked::BEGIN);
         let (tried, ended) =
@@ -167,7 +169,7 @@ impl AttachmentTable {
             Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
                 Err(self.explain(&error).await)
             }
-            // Whatever else is wrong, the change itself says it better.
+            // The change itself reports any other error better.
             _ => ended.map_err(|error| failure(&error)),
         }
     }
@@ -178,7 +180,7 @@ impl AttachmentTable {
         let shape = self.existing_shape().await?;
         let client = self.session.client().await?;
         let fail = |error: PgError| definition_failure(&error, &self.name);
-        self.must_be_unlocked(&client).await?;
+        self.ensure_unlocked(&client).await?;
         for column in shape.unindexed() {
             if !is_building_an_index(&client, &shape).await {
                 for broken in shape.broken_indexes(column) {
@@ -187,14 +189,14 @@ impl AttachmentTable {
                     client.batch_execute(&drop).await.map_err(fail)?;
                 }
             }
-            // A plain CREATE INDEX would keep every publisher waiting for as long as it takes.
+            // A plain CREATE INDEX would block every publisher until it is done.
             let unique = if column == "id" { "UNIQUE " } else { "" };
             let create = format!("CREATE {unique}INDEX CONCURRENTLY ON {table} ({column})");
             client.batch_execute(&create).await.map_err(fail)?;
             changes.push(Change::Index(column));
         }
         if let Some(storage) = storage.filter(|storage| *storage != shape.storage()) {
-            // Queues for the table no longer than that, as all who use it queue behind.
+            // With a lock timeout, since all other users of the table queue behind this statement.
             let alter = format!(
                 "SELECT pg_catalog.set_config('lock_timeout', '{LOCK_TIMEOUT}', true); \
                  ALTER TABLE {table} SET {}",
@@ -207,7 +209,7 @@ impl AttachmentTable {
     }
 }
 
-/// The right to change the table.
+/// The exclusive right to change the table.
 struct SetupLock {
     session: Session,
 }
@@ -226,7 +228,7 @@ enum TryError {
 }
 
 impl TryError {
-    fn meaning(self, table: &AttachmentTable) -> Error {
+    fn classify(self, table: &AttachmentTable) -> Error {
         match self {
             Self::Known(error) => error,
             Self::Postgres(error) => definition_failure(&error, &table.name),
@@ -250,7 +252,7 @@ fn is_complete(shape: &Shape, storage: Option<Storage>) -> bool {
     shape.unindexed().next().is_none() && storage.is_none_or(|storage| storage == shape.storage())
 }
 
-/// Whether the server says that this is there already, in one of the many ways in which it does.
+/// Whether the error means that the object already exists.
 fn is_about_existing(error: &PgError) -> bool {
     let codes = [SqlState::DUPLICATE_TABLE, SqlState::DUPLICATE_OBJECT, SqlState::UNIQUE_VIOLATION];
     error.code().is_some_and(|code| codes.contains(code))
@@ -260,6 +262,6 @@ fn is_about_existing(error: &PgError) -> bool {
 async fn is_building_an_index(client: &Client, shape: &Shape) -> bool {
     let building = "SELECT FROM pg_catalog.pg_stat_progress_create_index WHERE relid = $1";
     let rows = client.query_typed(building, &[(&shape.oid, Type::OID)]).await;
-    // Servers before 12 cannot tell.
+    // Servers before version 12 do not have this view.
     rows.is_ok_and(|rows| !rows.is_empty())
 }

@@ -1,4 +1,4 @@
-//! The privileges that a role needs for its part in the cluster, and no others.
+//! The privileges that a role needs for its part in the cluster (least privilege).
 
 use tokio_postgres::types::Type;
 
@@ -7,7 +7,7 @@ use crate::postgres::failure;
 use crate::postgres::table::quote_identifier;
 use crate::{Error, Result};
 
-/// What a role does in the cluster.
+/// The part of a role in the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
     /// Publishes: `pgio emit` and the library's emitter.
@@ -18,7 +18,7 @@ pub(crate) enum Part {
     Node,
 }
 
-/// Where the table is.
+/// The query for the database, the schema and the sequence of the table.
 const PLACE: &str = "SELECT pg_catalog.current_database(), n.nspname, c.relname, \
      pg_catalog.pg_get_serial_sequence($1, 'id') \
      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
@@ -36,7 +36,7 @@ impl Part {
 }
 
 impl AttachmentTable {
-    /// The statements that give a role what its part needs; its name is quoted, whatever it holds.
+    /// The GRANT statements for a role with this part. The name of the role is quoted.
     ///
     /// # Errors
     /// [`Error::MissingTable`], and those of the connection.
@@ -57,7 +57,7 @@ impl AttachmentTable {
             format!("GRANT USAGE ON SCHEMA {schema} TO {role};"),
             format!("GRANT {privileges} ON TABLE {schema}.{} TO {role};", quoted(2)?),
         ];
-        // The server gives the name in the form that SQL takes.
+        // The server returns the name already quoted.
         if let Some(sequence) = text(3)?.filter(|_| is_inserting) {
             grants.push(format!("GRANT USAGE ON SEQUENCE {sequence} TO {role};"));
         }

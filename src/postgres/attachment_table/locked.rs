@@ -8,15 +8,15 @@ use super::AttachmentTable;
 use crate::Error;
 use crate::postgres::attachments::table_failure;
 
-/// Begins a transaction whose statements wait for a lock no longer than that. The setting ends with it, as a session
-/// may be another one's in the next moment behind a pooler.
+/// Begins a transaction with a lock timeout. The setting ends with the transaction, since a pooler may give the session to
+/// another client afterwards.
 pub(super) const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = '5s'";
 
 /// The same, as a column of a query.
 #[cfg(feature = "cli")]
 pub(super) const LIMIT: &str = "pg_catalog.set_config('lock_timeout', '5s', true)";
 
-/// The session in the way: the one with the strongest lock that conflicts with reading or writing.
+/// The query for the blocking session: the one with the strongest lock that conflicts with reading or writing.
 const HOLDER: &str = "SELECT pid FROM pg_catalog.pg_locks \
      WHERE locktype = 'relation' AND relation = pg_catalog.to_regclass($1) \
      AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) \
@@ -24,7 +24,7 @@ const HOLDER: &str = "SELECT pid FROM pg_catalog.pg_locks \
      AND pid IS NOT NULL ORDER BY granted DESC, mode LIMIT 1";
 
 impl AttachmentTable {
-    /// What a failed statement means; looks for the session in the way after a timeout.
+    /// Classifies a failed statement. After a lock timeout it looks for the blocking session.
     pub(super) async fn explain(&self, error: &PgError) -> Error {
         if error.code() != Some(&SqlState::LOCK_NOT_AVAILABLE) {
             return table_failure(error, &self.name);
@@ -32,7 +32,7 @@ impl AttachmentTable {
         Error::TableLocked { table: self.name.to_string(), pid: self.holder().await }
     }
 
-    /// `None` where it has just ended, or is a prepared transaction.
+    /// The pid of the blocking session; `None` if it has just ended, or is a prepared transaction.
     async fn holder(&self) -> Option<i32> {
         let client = self.session.client().await.ok()?;
         let rows = client.query_typed(HOLDER, &[(&self.name.as_sql(), Type::TEXT)]).await.ok()?;

@@ -1,4 +1,4 @@
-//! The attachment table as a whole: creating it, looking at it, cleaning it up.
+//! The attachment table: creation, inspection and cleanup.
 
 mod check;
 #[cfg(feature = "cli")]
@@ -36,10 +36,10 @@ pub(crate) use shape::Shape;
 #[cfg(feature = "cli")]
 pub(crate) use statistics::Statistics;
 
-/// What makes our advisory locks different from others' in the same database: `pgio`.
+/// The high half of the keys of our advisory locks, `pgio`, which keeps them apart from those of applications.
 pub(super) const LOCK_SPACE: i64 = 0x7067_696f << 32;
 
-/// The attachment table of a database, over a connection of its own: what takes long here keeps no message waiting.
+/// The attachment table of a database, on its own connection, so that slow statements delay no message.
 pub struct AttachmentTable {
     settings: Settings,
     session: Session,
@@ -47,10 +47,10 @@ pub struct AttachmentTable {
 }
 
 impl AttachmentTable {
-    /// Connects. Whether there is such a table does not matter yet.
+    /// Connects. The table does not have to exist yet.
     ///
     /// # Errors
-    /// Those of a connection that cannot be had: [`Error::Connect`], [`Error::Refused`].
+    /// [`Error::Connect`] if the server is unreachable, and [`Error::Refused`] if it refuses the connection.
     pub async fn connect(settings: Settings, name: TableName) -> Result<Self> {
         let session = Session::open(settings.clone()).await?;
         Ok(Self { settings, session, name })
@@ -61,12 +61,12 @@ impl AttachmentTable {
         &self.name
     }
 
-    /// How the table is made; `None` where there is none.
+    /// The shape of the table; `None` if it does not exist.
     pub(crate) async fn shape(&self) -> Result<Option<Shape>> {
         Shape::of(&self.session, &self.name).await
     }
 
-    /// How the table is made, where it has to be there and to hold attachments.
+    /// The shape of the table, which has to exist and to be an attachment table.
     pub(crate) async fn existing_shape(&self) -> Result<Shape> {
         let missing = || Error::MissingTable { table: self.name.to_string() };
         let shape = self.shape().await?.ok_or_else(missing)?;
@@ -75,7 +75,7 @@ impl AttachmentTable {
     }
 }
 
-/// What a statement that changes the table's make-up failed of: it takes more rights than using the table.
+/// Classifies the error of a statement that changes the definition of the table, which needs more privileges than its use.
 fn definition_failure(error: &tokio_postgres::Error, table: &TableName) -> Error {
     match error.as_db_error() {
         Some(db) if [SqlState::INVALID_SCHEMA_NAME, SqlState::INSUFFICIENT_PRIVILEGE].contains(db.code()) => {

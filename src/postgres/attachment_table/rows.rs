@@ -12,28 +12,28 @@ use super::{AttachmentTable, locked};
 use crate::Result;
 use crate::protocol::AttachmentId;
 
-/// How much of a document says what it is about. Node writes namespace and sender after the data.
+/// The bytes of a document that are read for its summary. Node writes namespace and sender after the data.
 const START_BYTES: i32 = 65_536;
 
 /// When a row was created, and how long ago.
 const CREATED: &str = "created_at, CASE WHEN isfinite(created_at) \
      THEN extract(epoch FROM pg_catalog.clock_timestamp() - created_at)::float8 END";
 
-/// What a row is, without all of it.
+/// A row with the start of its document.
 #[derive(Debug)]
 pub(crate) struct Brief {
     pub(crate) id: AttachmentId,
     pub(crate) created: Created,
     /// The size of its document.
     pub(crate) bytes: u64,
-    /// How the document starts.
+    /// The start of the document.
     pub(crate) start: Bytes,
 }
 
 /// When a row was created.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Created {
-    /// `None` where the column is empty, or beyond all calendars.
+    /// `None` if the column is null or infinite.
     pub(crate) at: Option<Timestamp>,
     /// By the server's clock.
     pub(crate) age: Option<Duration>,
@@ -47,7 +47,7 @@ pub(crate) struct Whole {
 }
 
 impl AttachmentTable {
-    /// The newest rows, or the newest of those before one.
+    /// The newest rows, optionally only those before an id.
     pub(crate) async fn newest(&self, before: Option<AttachmentId>, limit: u32) -> Result<Vec<Brief>> {
         let sql = format!(
             "SELECT {CREATED}, id, \
@@ -86,7 +86,7 @@ impl AttachmentTable {
         Ok(rows.into_iter().next())
     }
 
-    /// Asks, and reads each row of the answer. Waits for a lock on the table no longer than [`locked`](super::locked) says.
+    /// Executes a query and reads its rows, with the lock timeout of [`locked`](super::locked).
     pub(super) async fn rows<T>(
         &self,
         sql: &str,
@@ -94,7 +94,7 @@ impl AttachmentTable {
         read: impl Fn(&Row) -> Result<T, tokio_postgres::Error>,
     ) -> Result<Vec<T>> {
         let client = self.session.client().await?;
-        // All are on their way before the first is answered; after a failure the server takes COMMIT for ROLLBACK.
+        // Pipelined. After a failure the server treats COMMIT as ROLLBACK.
         let (begun, rows, committed) = future::join3(
             client.batch_execute(locked::BEGIN),
             client.query_typed(sql, parameters),
@@ -121,7 +121,7 @@ pub(super) fn timestamp(time: SystemTime) -> Option<Timestamp> {
     Timestamp::try_from(time).ok()
 }
 
-/// A row of the future has no age.
+/// The age in seconds as a duration; zero for a row of the future.
 pub(super) fn seconds(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds.max(0.0)).unwrap_or(Duration::MAX)
 }

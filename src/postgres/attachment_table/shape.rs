@@ -45,7 +45,7 @@ struct Wanted {
     default: Option<&'static str>,
 }
 
-/// How a table is made.
+/// The shape of a table.
 #[derive(Debug)]
 pub(crate) struct Shape {
     pub(crate) oid: u32,
@@ -69,27 +69,27 @@ struct Column {
 #[derive(Debug)]
 struct Index {
     name: String,
-    /// `None` where it begins with an expression.
+    /// `None` if the index begins with an expression.
     first_column: Option<String>,
-    /// Whether it is complete: a build that was interrupted leaves one that is not.
+    /// Whether it is valid: an interrupted build leaves an invalid index.
     is_valid: bool,
-    /// Whether it orders all rows.
+    /// Whether it covers all rows (no partial index).
     is_whole: bool,
 }
 
-/// The remedy where the name is that of a view, of another thing that is no table, or of a table with other data.
+/// The remedy if the name belongs to a view, to another object that is no table, or to a table with other data.
 pub(crate) const OTHER_TABLE: &str = "choose another table_name";
 
 /// Something that makes a table useless for attachments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Defect {
-    /// It is a view, or another thing that looks like a table.
+    /// It is a view, or another relation that is no table.
     NoTable,
-    /// A column is not there.
+    /// A column is missing.
     MissingColumn { column: &'static str, type_name: &'static str },
     /// A column has another type.
     WrongType { column: &'static str, found: String, wanted: &'static str },
-    /// Nothing fills the column.
+    /// The column has no default.
     NoDefault { column: &'static str, wanted: &'static str },
     /// It has a column that no attachment table has, so its rows are data of another application.
     UnknownColumn { column: String },
@@ -118,7 +118,7 @@ impl Defect {
         matches!(self, Self::NoTable | Self::UnknownColumn { .. } | Self::Referred { .. })
     }
 
-    /// The statement that mends it, which is the owner's to run: it may take long, or lose something.
+    /// The statement that repairs it. The owner has to run it, since it may take long or lose data.
     pub(crate) fn remedy(&self, table: &TableName) -> String {
         match self {
             Self::NoTable | Self::UnknownColumn { .. } | Self::Referred { .. } => OTHER_TABLE.into(),
@@ -131,7 +131,7 @@ impl Defect {
             Self::MissingColumn { column, type_name } => {
                 format!("ALTER TABLE {table} ADD {column} {type_name}")
             }
-            // Whatever is in there is nothing that a server could read.
+            // No server could read the existing rows.
             Self::WrongType { column: "payload", .. } => {
                 format!("DROP TABLE {table}, then pgio attachments init")
             }
@@ -155,7 +155,7 @@ impl Shape {
         Self::seen_by(&*session.client().await?, table).await
     }
 
-    /// The same on a connection that is there, in one round trip.
+    /// The same on an existing connection, in one round trip.
     pub(crate) async fn seen_by(client: &Client, table: &TableName) -> Result<Option<Self>> {
         let name = table.as_sql();
         let name: &[(&(dyn ToSql + Sync), Type)] = &[(&name, Type::TEXT)];
@@ -191,9 +191,9 @@ impl Shape {
         }))
     }
 
-    /// What makes it useless, if anything.
+    /// The defects of the table.
     pub(crate) fn defects(&self) -> Vec<Defect> {
-        // Ordinary and partitioned ones.
+        // Ordinary and partitioned tables.
         if !["r", "p"].contains(&self.kind.as_str()) {
             return vec![Defect::NoTable];
         }
@@ -217,10 +217,10 @@ impl Shape {
         default.filter(|_| !found.has_default).map(|wanted| Defect::NoDefault { column, wanted })
     }
 
-    /// Fails where something makes it useless, or where its rows are not attachments.
+    /// Fails if the table has a defect.
     ///
-    /// A table with any other column is refused, also with a nullable one: the rows are data of somebody else, and a
-    /// node would delete them. A table with exactly these three columns cannot be told from an attachment table.
+    /// A table with any other column is refused, also with a nullable one: its rows belong to another application, and a
+    /// node would delete them. A table with exactly these three columns cannot be distinguished from an attachment table.
     pub(crate) fn check(&self, table: &TableName) -> Result<()> {
         let defects = self.defects();
         if defects.is_empty() {
@@ -235,7 +235,7 @@ impl Shape {
         Err(Error::TableShape { table: table.to_string(), reason, remedy })
     }
 
-    /// The columns that ought to have an index and have none.
+    /// The columns without their index.
     pub(crate) fn unindexed(&self) -> impl Iterator<Item = &'static str> {
         INDEXED.into_iter().filter(|column| {
             !self.indexes.iter().any(|index| {
@@ -244,7 +244,7 @@ impl Shape {
         })
     }
 
-    /// The indexes on the column that an interrupted build has left.
+    /// The invalid indexes on the column, which an interrupted build has left.
     pub(super) fn broken_indexes(&self, column: &str) -> impl Iterator<Item = &str> {
         let broken = move |index: &&Index| !index.is_valid && index.first_column.as_deref() == Some(column);
         self.indexes.iter().filter(broken).map(|index| index.name.as_str())

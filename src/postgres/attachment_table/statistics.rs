@@ -9,18 +9,18 @@ use super::AttachmentTable;
 use super::rows::{seconds, timestamp};
 use crate::Result;
 
-/// What the table holds.
+/// The statistics of the table.
 #[derive(Debug)]
 pub(crate) struct Statistics {
     /// From the youngest to the oldest; the last one holds rows of unknown age.
     pub(crate) ages: Vec<AgeGroup>,
     pub(crate) oldest: Option<Timestamp>,
     pub(crate) oldest_age: Option<Duration>,
-    /// With indexes, and with what deleted rows have left.
+    /// The size on disk, with indexes and dead rows.
     pub(crate) disk_bytes: u64,
-    /// Rows that are deleted and still take room, as the server estimates.
+    /// The server's estimate of the dead rows.
     pub(crate) dead_rows: u64,
-    /// When that room was last made free for new rows.
+    /// The last VACUUM.
     pub(crate) vacuumed: Option<Timestamp>,
 }
 
@@ -33,10 +33,10 @@ pub(crate) struct AgeGroup {
 }
 
 impl AttachmentTable {
-    /// Counts everything. `bounds` are the ages between the groups, of which there are two more than bounds.
+    /// Reads the statistics. `bounds` are the ages between the groups; there are two more groups than bounds.
     pub(crate) async fn statistics(&self, bounds: &[Duration]) -> Result<Statistics> {
         let oid = self.existing_shape().await?.oid;
-        // `now()` stands still in a statement, so that the oldest row is in its group.
+        // `now()` is constant within a statement, so the oldest row is in its group.
         let by_age = format!(
             "SELECT pg_catalog.width_bucket(age, $1), count(*), coalesce(sum(octet_length(payload)), 0)::int8, \
              min(created_at), max(age) \

@@ -1,4 +1,4 @@
-//! How busy a server is, and how much the attachment table holds: cheap enough to be asked all the time.
+//! The activity of a server and the size of the attachment table, cheap enough for regular polling.
 
 use std::time::Duration;
 
@@ -10,27 +10,27 @@ use super::Examiner;
 use crate::postgres::failure;
 use crate::{Error, Result};
 
-/// The most rows that are counted one by one.
+/// The maximum number of rows that are counted exactly.
 const COUNTED_ROWS: u64 = 100_000;
 
-/// How long the server may take to count rows.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// The timeout of counting the rows.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Counters of the server. What this role may not see, or what a standby does not have, is `None`.
+/// Counters of the server. A counter is `None` if this role may not see it, or if a standby does not have it.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Activity {
     /// How full the notification queue is, from 0 to 1.
     pub(crate) queue_usage: f64,
-    /// Transactions that were committed in this database since its statistics were reset.
+    /// Commits in this database since its statistics were reset.
     pub(crate) commits: Option<u64>,
     /// The position in the WAL of the whole server, in bytes.
     pub(crate) wal_bytes: Option<u64>,
 }
 
-/// How much the attachment table holds.
+/// The size of the attachment table.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct TableGauge {
-    /// How many rows there are; an estimate of the server if there are more than 100,000.
+    /// The number of rows; the server's estimate if there are more than 100,000.
     pub(crate) rows: u64,
     /// The size of their documents, in bytes; of the first 100,000 if there are more.
     pub(crate) bytes: u64,
@@ -38,9 +38,9 @@ pub(crate) struct TableGauge {
     pub(crate) is_estimate: bool,
     /// The age of the oldest row.
     pub(crate) oldest: Option<Duration>,
-    /// What the table takes on disk with its indexes, in bytes.
+    /// The size on disk with indexes, in bytes.
     pub(crate) disk_bytes: u64,
-    /// Deleted rows that still take room, as the server estimates.
+    /// The server's estimate of the dead rows.
     pub(crate) dead_rows: u64,
 }
 
@@ -75,7 +75,7 @@ impl Examiner {
         .await
     }
 
-    /// Weighs the attachment table; `None` where there is none.
+    /// Measures the attachment table; `None` if it does not exist.
     pub(crate) async fn table_gauge(&self) -> Result<Option<TableGauge>> {
         let table = self.table.as_sql();
         let of_table = "SELECT pg_catalog.pg_total_relation_size(oid), \
@@ -90,10 +90,10 @@ impl Examiner {
             })
             .await?;
         let Some((disk, dead, live)) = sizes.into_iter().next() else { return Ok(None) };
-        let (limit, patience) = (COUNTED_ROWS + 1, PATIENCE.as_millis());
-        // Simple statements share a transaction, and the setting ends with it.
+        let (limit, timeout_ms) = (COUNTED_ROWS + 1, STATEMENT_TIMEOUT.as_millis());
+        // Statements of a simple query share a transaction, and the setting ends with it.
         let sql = format!(
-            "SELECT pg_catalog.set_config('statement_timeout', '{patience}', true); \
+            "SELECT pg_catalog.set_config('statement_timeout', '{timeout_ms}', true); \
              SELECT count(*), coalesce(sum(octet_length(payload)), 0), \
              extract(epoch FROM now() - min(created_at) FILTER (WHERE isfinite(created_at)))::float8 \
              FROM (SELECT payload, created_at FROM {table} LIMIT {limit}) AS counted"

@@ -1,4 +1,4 @@
-//! Checks delivery: whether a notification of one connection arrives at another one.
+//! Checks delivery: whether a notification of one connection arrives at another connection.
 
 use std::time::{Duration, Instant};
 
@@ -12,24 +12,23 @@ use crate::postgres::table::quote_identifier;
 use crate::postgres::{Listener, ListenerEvent, Presence, SameServer, Session};
 use crate::protocol::Namespace;
 
-/// The prefix of channels that only an examination uses.
+/// The prefix of the channels of this check.
 pub(super) const PREFIX: &str = "pgio-doctor";
 
-/// What became of a notification.
+/// The result of the check.
 #[derive(Debug)]
 pub(crate) struct Delivery {
-    /// How long it took to publish it.
+    /// The time until it was published.
     pub(crate) published: Duration,
-    /// How long until the other connection had it; `None` where it did not come.
+    /// The time until it arrived at the other connection; `None` if it did not arrive.
     pub(crate) arrived: Option<Duration>,
-    /// Whether two connections of ours, open at the same time, were the same session of the server: a pooler in between
-    /// deals sessions out by the transaction.
+    /// Whether two open connections have used the same session of the server: there is a pooler in transaction mode.
     pub(crate) sessions_are_shared: bool,
 }
 
 impl Examiner {
     /// The loopback probe: publishes on a random channel, and waits for the notification.
-    pub(crate) async fn delivery(&self, patience: Duration) -> Result<Delivery> {
+    pub(crate) async fn delivery(&self, limit: Duration) -> Result<Delivery> {
         let other = Session::open(self.settings.clone()).await?;
         let pid = "SELECT pg_catalog.pg_backend_pid()";
         let ours: i32 = self.one(pid, &[], |row| row.try_get(0)).await?;
@@ -41,8 +40,8 @@ impl Examiner {
 
         let channel = Namespace::new(&format!("{:016x}", fastrand::u64(..))).channel(PREFIX)?;
         let channels = vec![channel.clone()];
-        let presence = Presence::new(patience);
-        let (_listener, mut heard) =
+        let presence = Presence::new(limit);
+        let (_listener, mut events) =
             Listener::connect(self.settings.clone(), SameServer::default(), channels, presence).await?;
         let name = channel.as_str();
         let parameters: [(&(dyn ToSql + Sync), Type); 1] = [(&name, Type::TEXT)];
@@ -53,8 +52,8 @@ impl Examiner {
             self.all(notify, &parameters, |_| Ok(())).await?;
             Ok(start.elapsed())
         };
-        let arrive = timeout(patience, async {
-            while let Some(next) = heard.next().await {
+        let arrive = timeout(limit, async {
+            while let Some(next) = events.next().await {
                 if matches!(next, Next::Item(ListenerEvent::Notification { channel, .. }) if *channel == *name)
                 {
                     return Some(start.elapsed());
@@ -65,7 +64,7 @@ impl Examiner {
         let (published, arrived) = tokio::join!(publish, arrive);
         let (published, arrived) = (published?, arrived.ok().flatten());
         if arrived.is_none() {
-            // With a pooler, this may reach the session that still listens after its client has left.
+            // Behind a pooler, this may reach the pooled session that still listens after its client has disconnected.
             let client = self.session.client().await?;
             let unlisten = format!("UNLISTEN {}", quote_identifier(name));
             client.batch_execute(&unlisten).await.map_err(|error| crate::postgres::failure(&error))?;

@@ -1,4 +1,4 @@
-//! The latest documents in the attachment table: which namespaces they name, and which name none.
+//! The namespaces of the latest documents in the attachment table.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,15 +9,16 @@ use super::Examiner;
 use crate::Result;
 use crate::postgres::failure;
 
-/// How many rows are looked at, the youngest ones.
+/// The maximum number of rows, the youngest first.
 const ROWS: u32 = 1000;
 
-/// How many bytes are read at the begin and at the end of a document: pgio begins with the namespace, and Node's adapters
-/// from 0.4 on end with it.
+/// The bytes that are read at the start and at the end of a document: pgio writes the namespace at the start, and Node's
+/// adapters from
+/// 0.4 on at the end.
 const BYTES: usize = 160;
 
-/// How long the server may take.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// The timeout of the query.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The key of the namespace in msgpack: that of the message, or that of the packet in it, which is the same.
 const NSP: &[u8] = b"\xa3nsp";
@@ -25,23 +26,22 @@ const NSP: &[u8] = b"\xa3nsp";
 /// The sender of emitters in msgpack.
 const EMITTER: &[u8] = b"\xa3uid\xa7emitter";
 
-/// What the latest documents tell.
+/// The result of reading the latest documents.
 #[derive(Debug, Default)]
 pub(crate) struct Documents {
-    /// The namespaces that they name. A document tells no channel prefix, so these may be those of another cluster with the
-    /// same table.
+    /// Their namespaces. A document has no channel prefix, so it may belong to another cluster with the same table.
     pub(crate) namespaces: BTreeSet<String>,
-    /// How many of emitters name none, which servers with adapter 0.4 and later drop.
+    /// The number of documents of emitters without a namespace, which servers with adapter 0.4 and later drop.
     pub(crate) of_old_emitters: usize,
 }
 
 impl Examiner {
-    /// Reads the begin and the end of the latest rows in the attachment table.
+    /// Reads the start and the end of the latest documents in the attachment table.
     pub(crate) async fn documents(&self) -> Result<Documents> {
-        let (table, patience) = (self.table.as_sql(), PATIENCE.as_millis());
-        // Simple statements share a transaction, and the setting ends with it.
+        let (table, timeout_ms) = (self.table.as_sql(), STATEMENT_TIMEOUT.as_millis());
+        // Statements of a simple query share a transaction, and the setting ends with it.
         let sql = format!(
-            "SELECT pg_catalog.set_config('statement_timeout', '{patience}', true); \
+            "SELECT pg_catalog.set_config('statement_timeout', '{timeout_ms}', true); \
              SELECT encode(substring(payload FROM 1 FOR {BYTES}), 'hex'), \
              encode(substring(payload FROM greatest(1, length(payload) - {BYTES})), 'hex') \
              FROM {table} ORDER BY id DESC LIMIT {ROWS}"
@@ -63,7 +63,7 @@ impl Examiner {
 
 impl Documents {
     fn take(&mut self, head: &[u8], tail: &[u8]) {
-        // What adapters send goes on with the namespace, and pgio begins with the sender.
+        // Documents of adapters continue with the namespace after the sender, and those of pgio begin with the sender.
         self.of_old_emitters += usize::from(tail.ends_with(EMITTER));
         self.namespaces.extend([head, tail].into_iter().filter_map(namespace_of));
     }
@@ -74,7 +74,7 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
     text.as_bytes().chunks(2).map(|pair| Some(digit(*pair.first()?)? << 4 | digit(*pair.get(1)?)?)).collect()
 }
 
-/// The value of the last key `nsp` in a part of a document, where it is the name of a namespace.
+/// The value of the last key `nsp` in a part of a document, if it is the name of a namespace.
 fn namespace_of(part: &[u8]) -> Option<String> {
     let at = part.windows(NSP.len()).rposition(|window| window == NSP)?;
     let (head, rest) = part.get(at + NSP.len()..)?.split_first()?;
@@ -91,7 +91,7 @@ fn namespace_of(part: &[u8]) -> Option<String> {
 mod tests {
     use super::*;
 
-    /// What servers of Node and pgio wrote.
+    /// With captured documents of Node servers and of pgio.
     #[test]
     fn documents_of_every_version_name_their_namespace() {
         let captures: Vec<serde_json::Value> =

@@ -7,17 +7,17 @@ use super::delivery::PREFIX;
 use crate::Result;
 use crate::protocol::is_internal;
 
-/// A channel, and how many sessions said last that they listen on it.
+/// A channel, and the number of sessions whose last statement is a LISTEN on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Listening {
-    /// As in the statement, which may be longer than what the server made of it.
+    /// The name in the statement. The server truncates a longer one.
     pub(crate) channel: String,
     pub(crate) sessions: usize,
 }
 
 impl Examiner {
-    /// The channels of this database on which others listen. Those of users whose statements we may not see are missing,
-    /// and so is who has said something else since.
+    /// The channels of this database on which other sessions listen. Sessions are missing if this role may not see their
+    /// statements, or if they have executed another statement since.
     pub(crate) async fn listening(&self) -> Result<Vec<Listening>> {
         let sql = "SELECT query FROM pg_catalog.pg_stat_activity WHERE datname = pg_catalog.current_database() \
             AND pid <> pg_catalog.pg_backend_pid() AND query ILIKE '%listen%'";
@@ -50,7 +50,7 @@ fn channels_of(statements: &str) -> Vec<String> {
     channels
 }
 
-/// What stands up to the closing quote, and what comes after it.
+/// Splits the text at the closing quote: the identifier, and the rest.
 fn quoted_identifier(text: &str) -> Option<(String, &str)> {
     let mut name = String::new();
     let mut rest = text;

@@ -18,32 +18,32 @@ pub(crate) use activity::{Activity, TableGauge};
 pub(crate) use delivery::Delivery;
 pub(crate) use listeners::Listening;
 pub(crate) use queue::{Holder, Queue};
-pub(crate) use table::Backlog;
+pub(crate) use table::ExpiredRows;
 
 use super::{Session, Settings, TableName, failure};
 use crate::Result;
 
-/// How often times are taken.
+/// The number of samples.
 const SAMPLES: usize = 5;
 
-/// Looks at a server.
+/// Examines a server.
 pub(crate) struct Examiner {
     settings: Settings,
     session: Session,
     table: TableName,
 }
 
-/// Which server it is.
+/// The version and role of a server.
 #[derive(Debug)]
 pub(crate) struct Server {
-    /// As the server says it: `15.18 (Debian 15.18-0+deb12u1)`.
+    /// The text of the server: `15.18 (Debian 15.18-0+deb12u1)`.
     pub(crate) version: String,
-    /// 15 for all of 15.x; 9 for what came before 10.
+    /// 15 for all of 15.x; 9 for all versions before 10.
     pub(crate) major: i32,
     pub(crate) user: String,
     pub(crate) database: String,
     pub(crate) is_standby: bool,
-    /// Whether transactions may not write, unless they say otherwise.
+    /// Whether transactions are read-only by default.
     pub(crate) is_read_only: bool,
 }
 
@@ -71,7 +71,7 @@ impl Examiner {
         .await
     }
 
-    /// How long the shortest of some round trips takes, which is what the network and the server cannot do without.
+    /// The shortest of some round trips: the latency of network and server.
     pub(crate) async fn round_trip(&self) -> Result<Duration> {
         let mut best = Duration::MAX;
         for _ in 0..SAMPLES {
@@ -82,7 +82,7 @@ impl Examiner {
         Ok(best)
     }
 
-    /// How far the server's clock is ahead of ours, and how far off that may be.
+    /// How far the server's clock is ahead of ours, and the maximum error.
     pub(crate) async fn clock(&self) -> Result<(SignedDuration, Duration)> {
         let mut best = (SignedDuration::ZERO, Duration::MAX);
         for _ in 0..SAMPLES {
@@ -98,13 +98,13 @@ impl Examiner {
 
     /// Gives up a session that does not answer: the next query gets a new one.
     pub(crate) async fn abandon_session(&self) {
-        // At once, or there is none.
+        // A session in use resolves at once.
         if let Some(Ok(client)) = self.session.client().now_or_never() {
             self.session.abandon(&client).await;
         }
     }
 
-    /// The one row of an answer.
+    /// Executes a query that returns one row.
     async fn one<T>(
         &self,
         sql: &str,
@@ -115,7 +115,7 @@ impl Examiner {
         rows.pop().ok_or_else(|| no_row(sql))
     }
 
-    /// All rows of an answer.
+    /// Executes a query.
     async fn all<T>(
         &self,
         sql: &str,
@@ -127,7 +127,7 @@ impl Examiner {
     }
 }
 
-/// A query that always has a row had none.
+/// The error of a query that returned no row, although it always has one.
 fn no_row(sql: &str) -> crate::Error {
     crate::Error::Database { message: format!("no row for {sql}"), sqlstate: None, source: None }
 }

@@ -1,19 +1,18 @@
-//! The notification queue of the server, which all databases share, and the sessions that keep it from being emptied.
+//! The notification queue of the server, which all databases share, and the sessions that block its truncation.
 
 use std::time::Duration;
 
 use super::Examiner;
 use crate::Result;
 
-/// How full the queue is.
+/// The state of the queue.
 #[derive(Debug)]
 pub(crate) struct Queue {
     /// From 0 to 1. At 1 every NOTIFY fails.
     pub(crate) usage: f64,
-    /// Sessions that have been in one transaction for a while, the longest first: a session that listens reads nothing as
-    /// long as it is in one.
+    /// Sessions in a long transaction, the longest first: a listening session reads no notifications while it is in one.
     pub(crate) holders: Vec<Holder>,
-    /// How many sessions of other users do not show whether they are in one.
+    /// The number of sessions of other users that this role may not see.
     pub(crate) hidden: u64,
 }
 
@@ -29,7 +28,7 @@ pub(crate) struct Holder {
 }
 
 impl Examiner {
-    /// Looks at the queue; holders are sessions whose transaction is older than that.
+    /// Reads the state of the queue. Holders are sessions whose transaction is older than `than`.
     pub(crate) async fn queue(&self, than: Duration) -> Result<Queue> {
         let usage = "SELECT pg_catalog.pg_notification_queue_usage()";
         let usage = self.one(usage, &[], |row| row.try_get(0)).await?;

@@ -1,4 +1,4 @@
-//! The attachment table, as the current role may use it.
+//! The attachment table: its shape, the privileges of the current role, and its expired rows.
 
 use std::time::Duration;
 
@@ -12,28 +12,28 @@ use crate::postgres::attachment_table::Shape;
 use crate::postgres::attachments::table_failure;
 use crate::postgres::failure;
 
-/// How long counting may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The timeout of counting.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How many rows are too old.
+/// The number of expired rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Backlog {
-    /// So many; the limit where there are more.
-    Rows(u64),
+pub(crate) enum ExpiredRows {
+    /// The number; at most the limit.
+    Count(u64),
     /// Counting takes too long, or another session has locked the table.
     Unknown,
 }
 
 impl Examiner {
-    /// How the table is made; `None` where there is none.
+    /// The shape of the table; `None` if it does not exist.
     pub(crate) async fn shape(&self) -> Result<Option<Shape>> {
         Shape::of(&self.session, &self.table).await
     }
 
-    /// What the user may not do with the table, as the privileges that would allow it: `DELETE ON t`.
+    /// The missing privileges of the role on the table: `DELETE ON t`.
     pub(crate) async fn missing_privileges(&self, shape: &Shape) -> Result<Vec<String>> {
         let table = self.table.as_sql();
-        // The sequence of an identity column asks for no privilege of its own.
+        // The sequence of an identity column needs no separate privilege.
         let sql = "SELECT privilege FROM (VALUES \
             ('SELECT ON ' || $2, pg_catalog.has_column_privilege($1, 'id', 'SELECT') \
             AND pg_catalog.has_column_privilege($1, 'created_at', 'SELECT') \
@@ -48,12 +48,13 @@ impl Examiner {
         self.all(sql, &parameters, |row| row.try_get(0)).await
     }
 
-    /// Counts rows older than that, up to the limit.
-    pub(crate) async fn backlog(&self, older_than: Duration, limit: u32) -> Result<Backlog> {
-        let (table, age, patience) = (self.table.as_sql(), older_than.as_secs_f64(), PATIENCE.as_millis());
-        // Simple statements share a transaction, and the setting ends with it.
+    /// Counts the rows older than `older_than`, up to the limit.
+    pub(crate) async fn backlog(&self, older_than: Duration, limit: u32) -> Result<ExpiredRows> {
+        let (table, age, timeout_ms) =
+            (self.table.as_sql(), older_than.as_secs_f64(), STATEMENT_TIMEOUT.as_millis());
+        // Statements of a simple query share a transaction, and the setting ends with it.
         let sql = format!(
-            "SELECT pg_catalog.set_config('statement_timeout', '{patience}', true); \
+            "SELECT pg_catalog.set_config('statement_timeout', '{timeout_ms}', true); \
              SELECT count(*) FROM (SELECT FROM {table} \
              WHERE created_at < now() - {age} * interval '1 second' LIMIT {limit}) AS old"
         );
@@ -63,9 +64,12 @@ impl Examiner {
                     SimpleQueryMessage::Row(row) => row.get(0),
                     _ => None,
                 });
-                Ok(rows.last().and_then(|count| count.parse().ok()).map_or(Backlog::Unknown, Backlog::Rows))
+                Ok(rows
+                    .last()
+                    .and_then(|count| count.parse().ok())
+                    .map_or(ExpiredRows::Unknown, ExpiredRows::Count))
             }
-            Err(error) if error.code() == Some(&SqlState::QUERY_CANCELED) => Ok(Backlog::Unknown),
+            Err(error) if error.code() == Some(&SqlState::QUERY_CANCELED) => Ok(ExpiredRows::Unknown),
             Err(error) if error.code() == Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
                 Err(table_failure(&error, &self.table))
             }

@@ -19,15 +19,15 @@ use crate::postgres::{Presence, Settings, failure};
 use crate::protocol::{Channel, LivenessLock, LockSnapshot};
 use crate::{Error, Result};
 
-/// How long the server may take to confirm the channels of a new connection.
-const SET_UP_WITHIN: Duration = Duration::from_secs(5);
+/// The timeout for the confirmation of the channels of a new connection.
+const SET_UP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The answer to a statement.
 pub(super) enum Answer {
     /// It is done.
     Done,
     /// It was a ping. The session holds that lock now.
-    Locks { look: LockSnapshot, held: Option<LivenessLock> },
+    Locks { snapshot: LockSnapshot, held: Option<LivenessLock> },
 }
 
 /// A connection, and the channels that it listens to.
@@ -36,9 +36,9 @@ pub(super) struct ListeningConnection {
     pub(super) connection: PgConnection,
     pub(super) channels: BTreeSet<Channel>,
     pub(super) place: SessionPlace,
-    /// What came between the server's commit and its answer.
-    pub(super) early: Vec<AsyncMessage>,
-    /// The lock by which the others see that this process lives.
+    /// Messages that arrived between the server's commit and its response.
+    pub(super) early_messages: Vec<AsyncMessage>,
+    /// The advisory lock that shows other servers that this process is alive.
     held: Option<LivenessLock>,
 }
 
@@ -52,18 +52,18 @@ impl ListeningConnection {
             sql.push(';');
         }
         sql += SessionPlace::SQL;
-        let mut early = Vec::new();
+        let mut early_messages = Vec::new();
         let set_up = async {
             let mut answer = pin!(client.simple_query(&sql));
             loop {
                 tokio::select! {
                     rows = &mut answer => return rows.map_err(|error| failure(&error)),
-                    message = next_message(&mut connection) => early.push(message?),
+                    message = next_message(&mut connection) => early_messages.push(message?),
                 }
             }
         };
-        let rows = timeout(SET_UP_WITHIN, set_up).await.map_err(|_| {
-            Error::ConnectionLost(format!("no answer within {} s", SET_UP_WITHIN.as_secs()))
+        let rows = timeout(SET_UP_TIMEOUT, set_up).await.map_err(|_| {
+            Error::ConnectionLost(format!("no answer within {} s", SET_UP_TIMEOUT.as_secs()))
         })??;
         let row = rows.iter().find_map(|message| match message {
             SimpleQueryMessage::Row(row) => Some(row),
@@ -72,18 +72,18 @@ impl ListeningConnection {
         let get = |column| row.and_then(|row| row.try_get(column).ok().flatten());
         let place = SessionPlace::of_texts([get(0), get(1), get(2)])?;
         let channels = channels.into_iter().collect();
-        Ok(Self { client: client.into(), connection, channels, place, early, held: None })
+        Ok(Self { client: client.into(), connection, channels, place, early_messages, held: None })
     }
 
-    /// Executes a command; the answer comes while the connection is read.
+    /// Executes a command. The response arrives while the connection is read.
     pub(super) fn execute(&self, command: &Command) -> BoxFuture<'static, Result<Answer>> {
-        // The text is what operators see of this session, so it begins with what the session listens to.
-        let stays = |channel: &&Channel| !command.unlisten.contains(channel);
-        let remaining = self.channels.iter().rev().filter(stays).find(|channel| !channel.is_internal());
-        let says_again = if command.listen.iter().all(Channel::is_internal) { remaining } else { None };
+        // Operators see this text in pg_stat_activity, so it begins with a LISTEN of a channel that is not internal.
+        let is_kept = |channel: &&Channel| !command.unlisten.contains(channel);
+        let remaining = self.channels.iter().rev().filter(is_kept).find(|channel| !channel.is_internal());
+        let repeated = if command.listen.iter().all(Channel::is_internal) { remaining } else { None };
         let mut sql = String::new();
         let (internal, others): (Vec<_>, Vec<_>) = command.listen.iter().partition(|one| one.is_internal());
-        for channel in others.into_iter().chain(says_again).chain(internal) {
+        for channel in others.into_iter().chain(repeated).chain(internal) {
             sql += &format!("{};", listen(channel));
         }
         for channel in &command.unlisten {
@@ -92,8 +92,8 @@ impl ListeningConnection {
         self.run(sql)
     }
 
-    /// Looks which processes live, and shows that this one does. It first says again what holds already, for operators who
-    /// look into `pg_stat_activity`.
+    /// Reads the liveness locks, and renews the lock of this process. The statement begins with a redundant LISTEN, for
+    /// operators who read `pg_stat_activity`.
     pub(super) fn ping(&self, presence: &Presence, may_hold: bool) -> BoxFuture<'static, Result<Answer>> {
         let ping = presence.ping(self.held, may_hold);
         let channel = self.channels.iter().rev().find(|channel| !channel.is_internal());
@@ -102,23 +102,23 @@ impl ListeningConnection {
         let client = self.client.clone();
         async move {
             let answer = client.simple_query(&sql).await.map_err(|error| failure(&error))?;
-            let (look, held) = ping.read(&answer);
-            Ok(Answer::Locks { look, held })
+            let (snapshot, held) = ping.read(&answer);
+            Ok(Answer::Locks { snapshot, held })
         }
         .boxed()
     }
 
-    /// Takes note of the lock that it holds since a ping.
-    pub(super) fn note_held(&mut self, held: Option<LivenessLock>) {
+    /// Records the lock that the session holds since a ping.
+    pub(super) fn record_lock(&mut self, held: Option<LivenessLock>) {
         self.held = held;
     }
 
     /// Whether it holds a lock.
-    pub(super) fn holds(&self) -> bool {
+    pub(super) fn holds_lock(&self) -> bool {
         self.held.is_some()
     }
 
-    /// Ends the session that this one takes the place of.
+    /// Ends the session that this one has replaced.
     pub(super) fn end(&self, old: &SessionPlace) -> BoxFuture<'static, Result<Answer>> {
         self.run(old.termination())
     }
@@ -129,8 +129,8 @@ impl ListeningConnection {
         done.map(|outcome| outcome.map(|()| Answer::Done)).boxed()
     }
 
-    /// Takes note of a command that was executed.
-    pub(super) fn note(&mut self, command: &Command) {
+    /// Records an executed command.
+    pub(super) fn record_command(&mut self, command: &Command) {
         for channel in &command.unlisten {
             self.channels.remove(channel);
         }
@@ -142,7 +142,7 @@ fn listen(channel: &Channel) -> String {
     format!("LISTEN {}", quote_identifier(channel.as_str()))
 }
 
-/// The next message of a connection. Driving it is what makes answers to statements come.
+/// The next message of a connection. Polling it also drives the responses to statements.
 pub(super) async fn next_message(connection: &mut PgConnection) -> Result<AsyncMessage> {
     match poll_fn(|context| connection.poll_message(context)).await {
         Some(message) => message.map_err(|error| failure(&error)),

@@ -11,21 +11,21 @@ use nix::unistd::{Uid, User};
 
 use crate::{Error, Result};
 
-/// Who runs Postgres, which refuses to be root, instead. The first that exists.
+/// The users that run Postgres instead of root, which Postgres refuses. The first existing one is used.
 const INSTEAD_OF_ROOT: [&str; 2] = ["postgres", "nobody"];
 
-/// What the server needs of our environment; the rest may hold secrets, or settings meant for clients.
+/// The environment variables that the server inherits. Others may hold secrets, or settings for clients.
 const ENVIRONMENT: [&str; 3] = ["PATH", "LD_LIBRARY_PATH", "TZ"];
 
 /// The server's user.
 #[derive(Debug, Clone)]
 pub(super) struct Account {
-    /// User and group to step down to; `None` when we are not root.
+    /// User and group to switch to; `None` if this process is not root.
     other: Option<(u32, u32)>,
 }
 
 impl Account {
-    /// The owner of `directory` if there is one already, else the usual choice.
+    /// The owner of an existing `directory`, else the default user.
     pub(super) fn choose(directory: &Path) -> Result<Self> {
         if !Uid::effective().is_root() {
             return Ok(Self { other: None });
@@ -62,13 +62,13 @@ impl Account {
         command.env_clear().env("LC_ALL", "C").current_dir("/");
         command.envs(ENVIRONMENT.iter().filter_map(|name| Some((name, env::var_os(name)?))));
         if let Some((user, group)) = self.other {
-            // The standard library drops the supplementary groups with it.
+            // This also drops the supplementary groups.
             command.uid(user).gid(group);
         }
         command
     }
 
-    /// Writes a file for the server. As its user: root would follow any link that this user planted there.
+    /// Writes a file for the server, as its user: root would follow a symbolic link that this user has placed there.
     pub(super) fn write(&self, path: &Path, contents: &str) -> Result<()> {
         let fail = |error: io::Error| Error::file(path, &error);
         let mut child = self

@@ -1,12 +1,12 @@
-//! Where the programs of a Postgres server are.
+//! Finds the programs of a Postgres server.
 
 use std::env;
 use std::path::{Path, PathBuf};
 
 use crate::{Error, Result};
 
-/// Where packages put them, besides the path: a directory for each version, or one for all.
-const PLACES: [&str; 5] = [
+/// The directories of packages, besides the PATH: one for each version, or one for all versions.
+const DIRECTORIES: [&str; 5] = [
     "/usr/lib/postgresql",
     "/usr/pgsql-*",
     "/usr/local/pgsql",
@@ -19,7 +19,7 @@ const PLACES: [&str; 5] = [
 pub(super) struct Binaries(PathBuf);
 
 impl Binaries {
-    /// Those in this directory, or else in `PGIO_POSTGRES_BIN`, or else the newest on the machine.
+    /// The programs in this directory, else in `PGIO_POSTGRES_BIN`, else on the PATH, else the newest on the machine.
     pub(super) fn find(directory: Option<&Path>) -> Result<Self> {
         let named =
             directory.map(Path::to_owned).or_else(|| env::var_os("PGIO_POSTGRES_BIN").map(PathBuf::from));
@@ -29,7 +29,7 @@ impl Binaries {
         }
         let path = env::var_os("PATH").unwrap_or_default();
         let on_path = env::split_paths(&path).find_map(|directory| complete(&directory));
-        on_path.or_else(newest_in_places).ok_or_else(|| {
+        on_path.or_else(newest_installed).ok_or_else(|| {
             Error::Private("Postgres is not installed here (on Debian: apt-get install postgresql)".into())
         })
     }
@@ -40,14 +40,14 @@ impl Binaries {
 }
 
 fn complete(directory: &Path) -> Option<Binaries> {
-    // The server's processes do not share our current directory.
+    // The server runs in another current directory.
     let directory = std::path::absolute(directory).ok()?;
     let is_there = |program: &str| directory.join(program).is_file();
     (is_there("initdb") && is_there("postgres")).then_some(Binaries(directory))
 }
 
-fn newest_in_places() -> Option<Binaries> {
-    let candidates = PLACES.iter().flat_map(|place| match place.split_once('*') {
+fn newest_installed() -> Option<Binaries> {
+    let candidates = DIRECTORIES.iter().flat_map(|place| match place.split_once('*') {
         Some((prefix, _)) => {
             let (parent, start) = prefix.rsplit_once('/').unwrap_or(("/", prefix));
             children(Path::new(parent)).into_iter().filter(|child| name(child).starts_with(start)).collect()
@@ -60,7 +60,7 @@ fn newest_in_places() -> Option<Binaries> {
 }
 
 fn children(directory: &Path) -> Vec<PathBuf> {
-    // A place that is not there has nothing in it.
+    // A missing directory counts as empty.
     std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
 

@@ -13,7 +13,7 @@ use super::server::PrivateServer;
 use super::watchdog::{Event, Watchdog, WatchedServer};
 use crate::{Error, Result};
 
-/// What a private server is to be like.
+/// The configuration of a private server.
 #[derive(Debug, Clone, Default)]
 pub struct PrivateServerBuilder {
     directory: Option<PathBuf>,
@@ -24,14 +24,14 @@ pub struct PrivateServerBuilder {
 }
 
 impl PrivateServerBuilder {
-    /// Keeps the data in this directory, and finds it there at the next start. Without it the data is temporary.
+    /// Keeps the data in this directory, also for the next start. Without it the data is temporary.
     pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
         self.directory = Some(directory.into());
         self
     }
 
-    /// Takes the programs `initdb` and `postgres` from this directory. Without it, from `PGIO_POSTGRES_BIN`, the path,
-    /// or where packages put them.
+    /// Uses the programs `initdb` and `postgres` in this directory. Default: those in `PGIO_POSTGRES_BIN`, on the PATH, or
+    /// in the directories of packages.
     pub fn binaries(mut self, directory: impl Into<PathBuf>) -> Self {
         self.binaries = Some(directory.into());
         self
@@ -49,7 +49,7 @@ impl PrivateServerBuilder {
         self
     }
 
-    /// Copies this data directory instead of running `initdb`, which takes a fraction of the time.
+    /// Copies this data directory instead of running `initdb`, which is much faster.
     ///
     /// The directory must hold the data of a private server of the same Postgres version after a
     /// [`Fast`](super::Shutdown::Fast) shutdown, and the server's user must be able to read it. `password` is the one
@@ -59,7 +59,7 @@ impl PrivateServerBuilder {
         self
     }
 
-    /// Starts the server; returns when it takes connections. Dropping the future stops what was started.
+    /// Starts the server. Returns when it accepts connections. Dropping the future stops the server.
     ///
     /// # Errors
     /// [`Error::Private`] if the programs are missing, another process uses the directory, or the server does not
@@ -92,13 +92,13 @@ impl PrivateServerBuilder {
             lock: home.lock_for_child()?,
         };
         let mut watchdog = Watchdog::spawn(&account, watched)?;
-        if let Event::Complaint(complaint) = watchdog.event().await? {
-            return Err(Error::Private(complaint));
+        if let Event::Failed(reason) = watchdog.event().await? {
+            return Err(Error::Private(reason));
         }
         let log = Log::new(home.cluster().join("log"));
         if let Some(order) = origin.order()? {
-            // Before there is data, so that the password cannot get lost between the two.
-            home.remember(origin.password(), port.unwrap_or(0), None)?;
+            // Before the data exists, so that a crash in between cannot lose the password.
+            home.save_state(origin.password(), port.unwrap_or(0), None)?;
             watchdog.order(&order)?;
             if watchdog.event().await? != Event::Exited(0) {
                 return Err(Error::Private(format!("{} failed: {}", origin.action(), log.tail())));
@@ -121,7 +121,7 @@ impl PrivateServerBuilder {
             ("cluster_name", "pgio"),
             ("max_connections", "200"),
         ];
-        // What can be thrown away need not survive a power failure.
+        // Temporary data does not have to survive a power failure.
         let temporary = [
             ("fsync", "off"),
             ("full_page_writes", "off"),
@@ -130,9 +130,9 @@ impl PrivateServerBuilder {
             ("shared_buffers", "16MB"),
         ];
         let temporary = if home.is_temporary() { &temporary[..] } else { &[] };
-        let asked_for = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        // The last of a name counts.
-        let settings = all.iter().chain(temporary).copied().chain(asked_for);
+        let requested = self.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        // The last setting of a name wins.
+        let settings = all.iter().chain(temporary).copied().chain(requested);
         settings.flat_map(|(name, value)| ["-c".to_owned(), format!("{name}={value}")]).collect()
     }
 }

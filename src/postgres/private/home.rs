@@ -1,4 +1,4 @@
-//! The directories of a private server: one that goes with it, or one that stays.
+//! The directories of a private server: temporary or persistent.
 
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io;
@@ -13,17 +13,17 @@ use super::account::Account;
 use super::state::{State, open_lock};
 use crate::{Error, Result};
 
-/// How long a server may take to stop after its owner was killed, until a new owner gives up.
-const STOPPING: Duration = Duration::from_secs(30);
-/// How often to look whether it has.
-const LOOK: Duration = Duration::from_millis(20);
+/// How long a new owner waits for a server to stop whose owner was killed.
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+/// The interval between two checks.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Where a private server lives.
+/// The directory of a private server.
 #[derive(Debug)]
 pub(super) enum Home {
-    /// Created by the watchdog, and removed by it.
+    /// The watchdog creates and removes it.
     Temporary { cluster: PathBuf },
-    /// `directory` is ours and holds the lock, the state and `cluster`, which is the server's user's.
+    /// `directory` belongs to this user, and holds the lock, the state and `cluster`, which belongs to the server's user.
     Persistent { directory: PathBuf, cluster: PathBuf, lock: File },
 }
 
@@ -34,12 +34,12 @@ impl Home {
         Ok(Self::Temporary { cluster: std::env::temp_dir().join(name) })
     }
 
-    /// Creates the directory where needed, and takes possession of it.
+    /// Creates the directory if needed, and locks it.
     pub(super) async fn persistent(directory: &Path) -> Result<Self> {
         let directory = std::path::absolute(directory).map_err(|error| Error::file(directory, &error))?;
         let cluster = directory.join("cluster");
         let account = Account::choose(&cluster)?;
-        // Another user has to get through, though not to read.
+        // The server's user needs to traverse it, but not to read it.
         let mode = if account.is_other() { 0o711 } else { 0o700 };
         DirBuilder::new()
             .recursive(true)
@@ -81,7 +81,7 @@ impl Home {
         }
     }
 
-    /// What an earlier owner left for us.
+    /// The state that an earlier owner has saved.
     pub(super) fn state(&self) -> Result<Option<State>> {
         match self {
             Self::Temporary { .. } => Ok(None),
@@ -89,8 +89,8 @@ impl Home {
         }
     }
 
-    /// Leaves the state for others and for later.
-    pub(super) fn remember(&self, password: &str, port: u16, owner: Option<u32>) -> Result<()> {
+    /// Saves the state for other processes and for the next start.
+    pub(super) fn save_state(&self, password: &str, port: u16, owner: Option<u32>) -> Result<()> {
         match self {
             Self::Temporary { .. } => Ok(()),
             Self::Persistent { directory, .. } => {
@@ -100,10 +100,10 @@ impl Home {
     }
 }
 
-/// Takes the lock. Waits for a server whose owner is gone, since its watchdog is stopping it.
+/// Takes the lock. Waits for a server without an owner, since its watchdog is stopping it.
 async fn lock(directory: &Path) -> Result<File> {
     let lock = open_lock(directory)?;
-    let deadline = Instant::now() + STOPPING;
+    let deadline = Instant::now() + STOP_TIMEOUT;
     loop {
         match lock.try_lock() {
             Ok(()) => return Ok(lock),
@@ -116,6 +116,6 @@ async fn lock(directory: &Path) -> Result<File> {
         if Instant::now() > deadline {
             return Err(Error::Private(format!("{} is still in use", directory.display())));
         }
-        sleep(LOOK).await;
+        sleep(POLL_INTERVAL).await;
     }
 }

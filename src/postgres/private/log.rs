@@ -4,11 +4,11 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-/// Lines, and bytes, of the log that an error quotes at most.
+/// The maximum lines and bytes of the log that an error quotes.
 const LINES: usize = 4;
 const BYTES: u64 = 4096;
 
-/// The server's log, as far as it concerns the present attempt.
+/// The server's log since the last start attempt.
 #[derive(Debug)]
 pub(super) struct Log {
     path: PathBuf,
@@ -24,12 +24,12 @@ impl Log {
         &self.path
     }
 
-    /// Forgets what was logged so far.
+    /// Ignores the log up to this moment.
     pub(super) fn mark(&mut self) {
         self.from = self.path.metadata().map_or(0, |metadata| metadata.len());
     }
 
-    /// The last lines since the mark, in one.
+    /// The last lines since the mark, joined into one.
     pub(super) fn tail(&self) -> String {
         match self.read() {
             Ok(text) => {

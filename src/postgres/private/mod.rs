@@ -1,9 +1,9 @@
-//! A Postgres server of one's own, from the binaries on the machine: for `pgio serve` with nothing configured, and for
+//! A private Postgres server from the binaries on the machine, for `pgio serve` without a configured database, and for
 //! tests.
 //!
-//! It runs below a small watchdog process that waits for the end of a pipe. However the owner ends, by
-//! [`PrivateServer::stop`], by being dropped or by SIGKILL, the pipe ends with it, and the watchdog stops the server
-//! and removes what was temporary.
+//! It is the child of a small watchdog process that waits for the end of a pipe. The pipe closes whenever the owner ends:
+//! after [`PrivateServer::stop`], after a drop, or after SIGKILL. Then the watchdog stops the server, and removes a
+//! temporary directory.
 
 mod account;
 mod binaries;

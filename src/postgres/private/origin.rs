@@ -19,13 +19,13 @@ impl fmt::Debug for Template {
     }
 }
 
-/// How a server gets its data directory.
+/// The origin of a data directory.
 pub(super) enum Origin {
-    /// An earlier start left it there, with this password.
+    /// It exists from an earlier start, with this password.
     Existing { password: String },
-    /// `initdb` makes it, with this password.
+    /// `initdb` creates it, with this password.
     Initdb { password: String },
-    /// It becomes a copy.
+    /// It is a copy of a template.
     Copy(Template),
 }
 
@@ -57,7 +57,7 @@ impl Origin {
     }
 }
 
-/// The absolute path, which an order can hold: the watchdog has another current directory, and an order is one line.
+/// The absolute path as one line: the watchdog has another current directory, and an order is one line.
 fn one_line(path: &Path) -> Result<String> {
     let absolute = std::path::absolute(path).map_err(|error| Error::file(path, &error))?;
     match absolute.to_str() {

@@ -1,4 +1,4 @@
-//! A running private server, in its owner's hands.
+//! A running private server, as its owner sees it.
 
 use std::fmt;
 use std::fs;
@@ -16,18 +16,18 @@ use super::watchdog::{Event, Watchdog};
 use crate::{Error, Result};
 
 /// The interval between checks whether a starting server accepts connections.
-const LOOK: Duration = Duration::from_millis(5);
-/// How long an orderly shutdown may take before it becomes an immediate one.
-const ORDERLY: Duration = Duration::from_secs(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
+/// The timeout of a fast shutdown, before an immediate one follows.
+const FAST_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 /// The number of ports to try if another process takes the chosen one first.
 const PORT_ATTEMPTS: usize = 10;
 
 /// How a server ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shutdown {
-    /// Open sessions are ended, everything is written (`pg_ctl stop -m fast`).
+    /// Ends open sessions and writes a checkpoint (`pg_ctl stop -m fast`).
     Fast,
-    /// At once, as in a crash (`pg_ctl stop -m immediate`).
+    /// Stops at once, as after a crash (`pg_ctl stop -m immediate`).
     Immediate,
 }
 
@@ -40,7 +40,7 @@ impl Shutdown {
     }
 }
 
-/// A running server. It stops when this is dropped, without waiting for that; [`stop`](Self::stop) waits.
+/// A running server. Dropping it stops the server without waiting; [`stop`](Self::stop) waits.
 pub struct PrivateServer {
     home: Home,
     watchdog: Watchdog,
@@ -62,7 +62,7 @@ impl fmt::Debug for PrivateServer {
 }
 
 impl PrivateServer {
-    /// Says what a server is to be like, then starts it.
+    /// A builder, which configures and starts a server.
     pub fn builder() -> PrivateServerBuilder {
         PrivateServerBuilder::default()
     }
@@ -85,12 +85,12 @@ impl PrivateServer {
                 Err(error) => return Err(error),
             }
         }
-        server.home.remember(&server.password, server.port, Some(std::process::id()))?;
+        server.home.save_state(&server.password, server.port, Some(std::process::id()))?;
         Ok(server)
     }
 
-    /// The URL, with which every local process that knows it may connect as superuser. A persistent directory keeps it,
-    /// unless the port is taken at the next start.
+    /// The URL. Every local process that knows it may connect as superuser. It stays the same for a persistent directory,
+    /// unless the port is in use at the next start.
     pub fn url(&self) -> String {
         url(&self.password, self.port)
     }
@@ -100,38 +100,39 @@ impl PrivateServer {
         self.port
     }
 
-    /// The directory that is its own: `data` and `log` are in it.
+    /// The server's directory, with `data` and `log`.
     pub fn directory(&self) -> &Path {
         self.home.cluster()
     }
 
-    /// Where it writes its log.
+    /// Its log file.
     pub fn log_file(&self) -> &Path {
         self.log.path()
     }
 
-    /// Waits until the server ends by itself, and says why; forever after [`take_down`](Self::take_down). Cancel safe.
+    /// Waits until the server ends unexpectedly, and returns the reason. Pending forever after
+    /// [`take_down`](Self::take_down). Cancel safe.
     pub async fn died(&mut self) -> Error {
         match self.ended().await {
-            Ok(status) => self.obituary(status),
+            Ok(status) => self.exit_error(status),
             Err(error) => error,
         }
     }
 
-    /// Stops it, orderly, and waits for that.
+    /// Stops it with a fast shutdown, and waits for its end.
     ///
     /// # Errors
-    /// [`Error::File`] where a persistent directory cannot be written to; the server stops nevertheless.
+    /// [`Error::File`] if the state in a persistent directory cannot be written; the server stops nevertheless.
     pub async fn stop(mut self) -> Result<()> {
         let how = if self.home.is_temporary() { Shutdown::Immediate } else { Shutdown::Fast };
-        if timeout(ORDERLY, self.take_down(how)).await.is_err() {
+        if timeout(FAST_SHUTDOWN_TIMEOUT, self.take_down(how)).await.is_err() {
             self.watchdog.order(Shutdown::Immediate.signal())?;
         }
         self.watchdog.finish().await;
-        self.home.remember(&self.password, self.port, None)
+        self.home.save_state(&self.password, self.port, None)
     }
 
-    /// Ends the server without giving up its data and its port: [`start_again`](Self::start_again) brings it back.
+    /// Stops the server, and keeps its data and its port for [`start_again`](Self::start_again).
     ///
     /// # Errors
     /// [`Error::Private`] where its watchdog was killed.
@@ -159,11 +160,11 @@ impl PrivateServer {
                     Event::Started(pid) => self.pid = Some(pid),
                     Event::Exited(status) => {
                         self.pid = None;
-                        return Err(self.obituary(status));
+                        return Err(self.exit_error(status));
                     }
-                    Event::Ready | Event::Complaint(_) => {}
+                    Event::Ready | Event::Failed(_) => {}
                 },
-                () = sleep(LOOK) => if self.is_ready() {
+                () = sleep(POLL_INTERVAL) => if self.is_ready() {
                     return Ok(());
                 }
             }
@@ -180,8 +181,8 @@ impl PrivateServer {
         }
     }
 
-    /// The server writes its pid into the first line of `postmaster.pid`, and its state into the eighth. The pid tells
-    /// it from what a crash has left there.
+    /// The server writes its pid into the first line of `postmaster.pid`, and its state into the eighth. The check of the
+    /// pid excludes a stale file of a crashed server.
     fn is_ready(&self) -> bool {
         let Some(pid) = self.pid else { return false };
         let text = fs::read_to_string(self.home.data().join("postmaster.pid")).unwrap_or_default();
@@ -189,13 +190,12 @@ impl PrivateServer {
         lines.next() == Some(&pid.to_string()) && lines.nth(6) == Some("ready")
     }
 
-    fn obituary(&self, status: i32) -> Error {
+    fn exit_error(&self, status: i32) -> Error {
         Error::Private(format!("the server ended with status {status}: {}", self.log.tail()))
     }
 }
 
-/// A port of 127.0.0.1 that is free now, from below those that systems take for outgoing connections: it is still free
-/// when the server comes back.
+/// A free port of 127.0.0.1 below the ephemeral range, so it is still free when the server restarts.
 fn free_port() -> Result<u16> {
     (0..1000)
         .map(|_| fastrand::u16(15_000..32_000))

@@ -15,11 +15,11 @@ use crate::{Error, Result};
 
 /// The file in a persistent directory that holds a [`State`].
 const STATE_FILE: &str = "server.json";
-/// The file whose lock says that the directory is in use.
+/// The file whose lock shows that the directory is in use.
 const LOCK_FILE: &str = "lock";
 
-/// Where a private server keeps what it keeps: `PGIO_STATE_DIR`, or `pgio` in `$XDG_STATE_HOME` or `~/.local/state`. For
-/// root a directory that the server's user can reach: `/var/lib/pgio`.
+/// The state directory of private servers: `PGIO_STATE_DIR`, or `pgio` in `$XDG_STATE_HOME` or `~/.local/state`. For root
+/// it is `/var/lib/pgio`, which the server's user can reach.
 pub fn state_directory() -> Option<PathBuf> {
     let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(directory) = set("PGIO_STATE_DIR") {
@@ -32,17 +32,16 @@ pub fn state_directory() -> Option<PathBuf> {
     Some(state.join("pgio"))
 }
 
-/// The URL of this user's private server, if one runs: one that was started in `postgres` below the
-/// [`state_directory`].
+/// The URL of this user's private server in `postgres` below the [`state_directory`], if it runs.
 pub fn running() -> Option<String> {
     running_in(&state_directory()?.join("postgres"))
 }
 
-/// The URL of the private server that runs in a persistent directory, if one does.
+/// The URL of the private server in a persistent directory, if it runs.
 pub fn running_in(directory: &Path) -> Option<String> {
     let state = State::read(directory).ok()??;
     state.live_owner()?;
-    // Another process may have got the owner's process id since, but not the lock.
+    // The owner's pid may be reused, but its lock is released.
     match File::open(directory.join(LOCK_FILE)).ok()?.try_lock_shared() {
         Err(TryLockError::WouldBlock) => Some(url(&state.password, state.port)),
         _ => None,
@@ -54,11 +53,11 @@ pub(super) fn url(password: &str, port: u16) -> String {
     format!("postgres://pgio:{password}@127.0.0.1:{port}/pgio")
 }
 
-/// What has to survive in a persistent directory.
+/// The state that is kept in a persistent directory.
 #[derive(Serialize, Deserialize)]
 pub(super) struct State {
     pub password: String,
-    /// The port of the last time; none before the first.
+    /// The last port; 0 before the first start.
     pub port: u16,
     /// The process that runs the server; none while it starts and after an orderly stop.
     pub owner: Option<u32>,
@@ -75,7 +74,7 @@ impl State {
         }
     }
 
-    /// Replaces the state, durably and at once.
+    /// Replaces the state, durably and atomically.
     pub(super) fn write(&self, directory: &Path) -> Result<()> {
         let path = directory.join(STATE_FILE);
         let draft = path.with_extension("draft");
@@ -89,7 +88,7 @@ impl State {
         replace().map_err(|error| Error::file(&path, &error))
     }
 
-    /// The owner's process id, if it lives.
+    /// The owner's process id, if it is alive.
     pub(super) fn live_owner(&self) -> Option<u32> {
         let owner = self.owner?;
         let pid = Pid::from_raw(i32::try_from(owner).ok()?);

@@ -13,10 +13,10 @@ use crate::{Error, Result};
 
 const SCRIPT: &str = include_str!("watchdog.sh");
 
-/// What the watchdog is told once and for all.
+/// The arguments of the watchdog.
 pub(super) struct WatchedServer<'a> {
     pub binaries: &'a Path,
-    /// Where the server's files live. A temporary one must not exist yet.
+    /// The directory of the server. A temporary directory must not exist yet.
     pub directory: &'a Path,
     /// Remove the directory at the end.
     pub temporary: bool,
@@ -25,17 +25,17 @@ pub(super) struct WatchedServer<'a> {
     pub lock: Stdio,
 }
 
-/// What the watchdog says.
+/// An event of the watchdog.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Event {
-    /// The directory is there and usable.
+    /// The directory exists and is usable.
     Ready,
     /// The server has this process id.
     Started(u32),
     /// `initdb` or the server ended with this status, as a shell counts (128 + signal).
     Exited(i32),
-    /// Something failed, in the words of the program that did.
-    Complaint(String),
+    /// The error message of a failed program.
+    Failed(String),
 }
 
 impl Event {
@@ -46,11 +46,11 @@ impl Event {
             Some(("exited", status)) => status.parse().ok().map(Self::Exited),
             _ => None,
         };
-        known.unwrap_or(Self::Complaint(line))
+        known.unwrap_or(Self::Failed(line))
     }
 }
 
-/// A running watchdog. Dropping it stops the server without waiting for that.
+/// A running watchdog. Dropping it stops the server, without waiting.
 #[derive(Debug)]
 pub(super) struct Watchdog {
     orders: ChildStdin,
@@ -70,7 +70,7 @@ impl Watchdog {
             .args([watched.binaries, watched.directory])
             .arg(if watched.temporary { "remove" } else { "keep" })
             .args(watched.server_arguments)
-            // Ctrl-C in our terminal is for us; the server has to outlast our last statements.
+            // In its own process group, so Ctrl-C in the terminal does not stop the server before our last statements.
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -80,7 +80,7 @@ impl Watchdog {
             return Err(io::Error::other("no pipe"));
         };
         let (sender, events) = mpsc::channel(16);
-        // A thread rather than a task: a server may outlive the runtime that started it.
+        // A thread instead of a task: a server may outlive the runtime that started it.
         thread::Builder::new().name("pgio-watchdog".into()).spawn(move || listen(child, answers, &sender))?;
         Ok(Self { orders, events })
     }
@@ -88,15 +88,15 @@ impl Watchdog {
     /// Sends an order, one line.
     pub(super) fn order(&mut self, order: &str) -> Result<()> {
         // Far below a pipe's capacity, so this never blocks.
-        self.orders.write_all(format!("{order}\n").as_bytes()).map_err(|_| gone())
+        self.orders.write_all(format!("{order}\n").as_bytes()).map_err(|_| watchdog_ended())
     }
 
-    /// What the watchdog says next; an error if it has ended. Cancel safe.
+    /// The next event of the watchdog; an error if it has ended. Cancel safe.
     pub(super) async fn event(&mut self) -> Result<Event> {
-        self.events.recv().await.ok_or_else(gone)
+        self.events.recv().await.ok_or_else(watchdog_ended)
     }
 
-    /// Lets go and waits until the watchdog has cleaned up.
+    /// Closes the pipe, and waits until the watchdog has cleaned up.
     pub(super) async fn finish(self) {
         let Self { orders, mut events } = self;
         drop(orders);
@@ -104,11 +104,11 @@ impl Watchdog {
     }
 }
 
-fn gone() -> Error {
+fn watchdog_ended() -> Error {
     Error::Private("its watchdog process was killed".into())
 }
 
-/// Passes on what the watchdog says until it ends, and reaps it.
+/// Forwards the events of the watchdog until it ends, and reaps it.
 fn listen(mut child: Child, answers: ChildStdout, sender: &mpsc::Sender<Event>) {
     for line in BufReader::new(answers).lines().map_while(io::Result::ok) {
         // Fails if the receiver is dropped; the process still has to be reaped.

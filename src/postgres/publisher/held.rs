@@ -1,7 +1,7 @@
 //! Messages that wait for a locked attachment table.
 //!
-//! Owns them with the messages behind them on the same channels, in order. Invariant: a message of a held channel never
-//! overtakes those before it, and what is held stays within [`HELD_BYTES`].
+//! Owns these messages and the messages behind them on the same channels, in order. Invariant: a message of a held channel
+//! never overtakes those before it, and the held messages stay within [`MAX_HELD_BYTES`].
 
 use std::collections::{HashSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -10,13 +10,13 @@ use crate::postgres::publisher::Job;
 use crate::protocol::Channel;
 
 /// How long a table may be locked before its messages fail.
-const PATIENCE: Duration = Duration::from_secs(30);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How often it is tried.
-const RETRY: Duration = Duration::from_millis(500);
+/// The interval between two retries.
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How many bytes may be held. It is half of the queue, so that other channels have the other half.
-const HELD_BYTES: usize = super::QUEUE_BYTES / 2;
+/// The bound of the held messages, in bytes: half of the queue, so that other channels have the other half.
+const MAX_HELD_BYTES: usize = super::QUEUE_BYTES / 2;
 
 #[derive(Default)]
 pub(super) struct Held {
@@ -27,22 +27,22 @@ pub(super) struct Held {
     next_try: Option<Instant>,
 }
 
-/// What becomes of a message that comes while others are held.
+/// The result of a new message while others are held.
 pub(super) enum HoldOutcome {
-    /// It does not concern them.
+    /// It may be sent: its channel is not held.
     Free(Job),
     /// It is held as well.
     Held,
-    /// There is no room to hold it.
+    /// The bound is reached.
     Full(Job),
 }
 
 impl Held {
-    pub(super) fn pass(&mut self, job: Job) -> HoldOutcome {
+    pub(super) fn check_held(&mut self, job: Job) -> HoldOutcome {
         if job.is_heartbeat || !self.channels.contains(&job.channel) {
             return HoldOutcome::Free(job);
         }
-        if self.bytes + job.bytes() > HELD_BYTES {
+        if self.bytes + job.bytes() > MAX_HELD_BYTES {
             return HoldOutcome::Full(job);
         }
         self.bytes += job.bytes();
@@ -50,17 +50,17 @@ impl Held {
         HoldOutcome::Held
     }
 
-    /// Holds the messages of a batch that the lock concerns; returns the others.
+    /// Holds the attachments of a batch and the messages behind them. Returns the others.
     pub(super) fn hold(&mut self, now: Instant, jobs: Vec<Job>) -> Vec<Job> {
         self.channels.extend(jobs.iter().filter(|job| job.is_attachment()).map(|job| job.channel.clone()));
         self.since.get_or_insert(now);
-        self.next_try = Some(now + RETRY);
+        self.next_try = Some(now + RETRY_INTERVAL);
         let mut free = Vec::new();
         for job in jobs {
-            match self.pass(job) {
+            match self.check_held(job) {
                 HoldOutcome::Free(job) => free.push(job),
                 HoldOutcome::Held => {}
-                // A batch is smaller than the room; a message that is not would wait for ever.
+                // A batch is smaller than the bound. A larger message is held all the same, or it could never be sent.
                 HoldOutcome::Full(job) => {
                     self.bytes += job.bytes();
                     self.jobs.push_back(job);
@@ -70,22 +70,22 @@ impl Held {
         free
     }
 
-    /// When to try them again.
+    /// The time of the next retry.
     pub(super) fn next_try(&self) -> Option<Instant> {
         self.next_try
     }
 
-    /// Whether they have waited too long.
-    pub(super) fn is_hopeless(&self, now: Instant) -> bool {
-        self.since.is_some_and(|since| now.duration_since(since) > PATIENCE)
+    /// Whether the table has been locked for too long.
+    pub(super) fn gives_up(&self, now: Instant) -> bool {
+        self.since.is_some_and(|since| now.duration_since(since) > LOCK_TIMEOUT)
     }
 
-    /// Puts a trial off.
-    pub(super) fn try_later(&mut self, now: Instant) {
-        self.next_try = Some(now + RETRY);
+    /// Schedules the next retry.
+    pub(super) fn postpone(&mut self, now: Instant) {
+        self.next_try = Some(now + RETRY_INTERVAL);
     }
 
-    /// The first message, to try whether the lock has gone.
+    /// Takes the first message, to check whether the table is still locked.
     pub(super) fn pop(&mut self) -> Option<Job> {
         let job = self.jobs.pop_front()?;
         self.bytes = self.bytes.saturating_sub(job.bytes());
@@ -102,7 +102,7 @@ impl Held {
         self.jobs.is_empty()
     }
 
-    /// All that is held, when the lock has gone or is given up.
+    /// Takes all held messages, after the lock is released or after the timeout.
     pub(super) fn take_all(&mut self) -> VecDeque<Job> {
         std::mem::take(self).jobs
     }

@@ -1,8 +1,8 @@
-//! Puts batches together, each while the one before it is in progress (pipelining).
+//! Collects each batch while the previous one is in flight (pipelining).
 //!
-//! A transaction is sent only when the outcome of the one before is known: what has failed may have to be sent again, before
-//! what comes after it. All other work happens while Postgres is busy: the messages of the next batch are taken from the
-//! queue, and the callers of the one before are told.
+//! A transaction is sent only when the outcome of the previous one is known, since a failed batch may have to be retried
+//! before later messages. Other work happens while Postgres is busy: the next batch is collected, and the receipts of the
+//! previous one are resolved.
 
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -15,13 +15,13 @@ use super::Job;
 use super::sender::{Sender, finish_all};
 use crate::postgres::batch::Batch;
 
-/// The messages that wait to be sent.
+/// The queues of messages, and the next batch.
 pub(super) struct Intake {
     queue: mpsc::Receiver<Job>,
     announced: mpsc::Receiver<Vec<Job>>,
-    /// The next batch, as far as its messages have come.
+    /// The next batch, with the messages that have arrived.
     batch: Batch,
-    /// Messages that have come and do not fit into the batch.
+    /// Messages that have arrived and do not fit into the batch.
     rest: VecDeque<Job>,
 }
 
@@ -30,9 +30,10 @@ impl Intake {
         Self { queue, announced, batch: Batch::default(), rest: VecDeque::new() }
     }
 
-    /// Sends what comes, until the queue is closed and empty.
+    /// Sends messages until the queue is closed and empty.
     pub(super) async fn run(mut self, mut sender: Sender) {
-        // Those whose callers are not told yet: they are as soon as anything but the next batch is waited for.
+        // Committed messages with unresolved receipts. They are resolved before the task waits for anything but the next
+        // batch.
         let mut committed = Vec::new();
         loop {
             self.fill();
@@ -49,12 +50,12 @@ impl Intake {
                 }
                 continue;
             }
-            // Earlier announcements must not be published later: a goodbye is the last message of a node.
+            // An announcement must not be published after later messages: a goodbye is the last message of a node.
             if let Ok(jobs) = self.announced.try_recv() {
                 finish_all(std::mem::take(&mut committed), &Ok(()));
                 announce(&mut sender, jobs).await;
             }
-            let jobs = sender.pass_all(self.batch.take());
+            let jobs = sender.filter_held(self.batch.take());
             committed = self.fill_during(sender.send(jobs), committed).await;
             if sender.held_is_overdue() {
                 finish_all(std::mem::take(&mut committed), &Ok(()));
@@ -63,31 +64,31 @@ impl Intake {
         }
     }
 
-    /// Waits for a batch that is being sent, and puts the next one together. Returns the messages that are committed.
+    /// Collects the next batch while the current one is in flight. Returns the committed messages.
     async fn fill_during(&mut self, sending: impl Future<Output = Vec<Job>>, before: Vec<Job>) -> Vec<Job> {
         let mut sending = pin!(sending);
-        let at_once = poll!(&mut sending);
+        let first_poll = poll!(&mut sending);
         finish_all(before, &Ok(()));
-        if let Poll::Ready(committed) = at_once {
+        if let Poll::Ready(committed) = first_poll {
             return committed;
         }
-        let mut come = Vec::new();
+        let mut received = Vec::new();
         loop {
             self.fill();
             let room = self.batch.room();
             tokio::select! {
                 biased;
                 committed = &mut sending => return committed,
-                // None come once the queue is closed; then it is not asked again.
-                count = self.queue.recv_many(&mut come, room), if room > 0 && !self.queue.is_closed() => {
+                // A closed queue returns at once, so it is not polled.
+                count = self.queue.recv_many(&mut received, room), if room > 0 && !self.queue.is_closed() => {
                     debug_assert!(count <= room);
-                    self.rest.extend(come.drain(..));
+                    self.rest.extend(received.drain(..));
                 }
             }
         }
     }
 
-    /// Moves what has come into the batch, as much as fits.
+    /// Moves as many arrived messages into the batch as fit.
     fn fill(&mut self) {
         while let Some(job) = self.rest.pop_front().or_else(|| self.queue.try_recv().ok()) {
             if let Some(job) = self.batch.add(job) {
@@ -97,15 +98,15 @@ impl Intake {
     }
 }
 
-/// Sends announcements in one transaction, or in more where they are many.
+/// Sends announcements in one transaction, or in several if there are many.
 async fn announce(sender: &mut Sender, jobs: Vec<Job>) {
     let mut batch = Batch::default();
     let mut rest = VecDeque::from(jobs);
     while let Some(job) = rest.pop_front() {
         if let Some(job) = batch.add(job) {
             rest.push_front(job);
-            sender.send_and_tell(batch.take()).await;
+            sender.send_and_finish(batch.take()).await;
         }
     }
-    sender.send_and_tell(batch.take()).await;
+    sender.send_and_finish(batch.take()).await;
 }

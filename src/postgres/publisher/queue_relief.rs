@@ -1,9 +1,9 @@
-//! Makes Postgres shorten a full queue of notifications.
+//! Makes Postgres truncate a full notification queue.
 //!
-//! A queue that a stuck listener filled stays full after the listener has left, until a session calls
-//! `pg_notification_queue_usage`. The answer can take minutes: removing a queue of 8 GB took Postgres 15 two minutes on
-//! a busy machine. Publishing is refused meanwhile, and each session that asks waits as long. So one session of its own
-//! asks, and another one only after it.
+//! If a stuck listener has filled the queue, it stays full after the listener has disconnected, until a session calls
+//! `pg_notification_queue_usage`. The call can take minutes: Postgres 15 needed two minutes for a queue of 8 GB on a busy
+//! machine. Meanwhile every NOTIFY fails, and every other session that calls the function waits as long. So a dedicated
+//! session calls it, one at a time.
 
 use std::time::Duration;
 
@@ -12,19 +12,19 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::postgres::session::Session;
 
-/// How long Postgres may take for it.
-const RELIEF_WITHIN: Duration = Duration::from_secs(600);
+/// The timeout of the call.
+const RELIEF_TIMEOUT: Duration = Duration::from_secs(600);
 
 #[derive(Default)]
 pub(super) struct QueueRelief {
-    under_way: Option<AbortOnDropHandle<()>>,
+    in_flight: Option<AbortOnDropHandle<()>>,
 }
 
 impl QueueRelief {
-    /// Starts the relief, unless it is in progress. `session` tells which server to connect to.
+    /// Starts the call, unless one is in flight. It connects to the server of `session`.
     pub(super) fn start(&mut self, session: &Session) {
-        if self.under_way.as_ref().is_none_or(AbortOnDropHandle::is_finished) {
-            self.under_way = Some(AbortOnDropHandle::new(tokio::spawn(relieve(session.beside()))));
+        if self.in_flight.as_ref().is_none_or(AbortOnDropHandle::is_finished) {
+            self.in_flight = Some(AbortOnDropHandle::new(tokio::spawn(relieve(session.open_lazily()))));
         }
     }
 }
@@ -35,7 +35,7 @@ async fn relieve(session: Session) {
         Err(error) => return tracing::debug!(%error, "the notification queue of Postgres stays full"),
     };
     let usage = client.batch_execute("SELECT pg_catalog.pg_notification_queue_usage()");
-    match timeout(RELIEF_WITHIN, usage).await {
+    match timeout(RELIEF_TIMEOUT, usage).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "the notification queue of Postgres stays full"),
         Err(_) => tracing::debug!("the notification queue of Postgres stays full: no answer"),

@@ -2,25 +2,25 @@
 
 use tokio_postgres::config::ChannelBinding;
 
-use super::given::Choice;
+use super::raw::Choice;
 
-/// Whether the connection is encrypted, and what is checked. Source: libpq's table of sslmode.
+/// Whether the connection is encrypted and the server verified. Source: libpq's table of sslmode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::postgres) enum SslMode {
     Disable,
-    /// Plain; TLS where the server insists on it.
+    /// Plain text; TLS if the server requires it.
     Allow,
-    /// TLS; plain where the server has none.
+    /// TLS; plain text if the server has no TLS.
     Prefer,
-    /// TLS, to whomever it is.
+    /// TLS, without verification of the server.
     Require,
-    /// TLS to a server whose certificate the roots vouch for.
+    /// TLS, with verification of the certificate chain.
     VerifyCa,
-    /// TLS to exactly the host that was asked for.
+    /// TLS, with verification of the certificate chain and the host name.
     VerifyFull,
 }
 
-/// What the server must be.
+/// The required role of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::postgres) enum TargetSession {
     Any,
@@ -28,13 +28,13 @@ pub(in crate::postgres) enum TargetSession {
     ReadOnly,
     Primary,
     Standby,
-    /// A standby, or whatever there is where none of the hosts is one.
+    /// A standby, or any server if no host is a standby.
     PreferStandby,
 }
 
 impl TargetSession {
-    /// Where nothing is set. Among several hosts a standby may come first after a failover, and it takes no `NOTIFY`.
-    /// A single host is taken as it is, without a query that looks at it.
+    /// The default. Among several hosts a standby may come first after a failover, and it accepts no `NOTIFY`. A single
+    /// host is not checked, which saves a query.
     pub(super) fn default_for(several_hosts: bool) -> Self {
         if several_hosts { Self::ReadWrite } else { Self::Any }
     }

@@ -4,13 +4,13 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use super::given::Given;
+use super::raw::RawSettings;
 use crate::Result;
 
 /// The default directory of the server's socket, in Debian's libpq and most others.
 const SOCKET_DIRECTORY: &str = "/var/run/postgresql";
 
-/// One server that may be the one.
+/// One candidate server.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::postgres) struct Host {
     pub(in crate::postgres) address: Address,
@@ -22,7 +22,7 @@ pub(in crate::postgres) struct Host {
 pub(in crate::postgres) enum Address {
     /// The directory of a Unix-domain socket.
     Socket(PathBuf),
-    /// The name that a certificate is checked against, and the address where the name need not be looked up.
+    /// The name for the check of the certificate, and the address if no DNS look-up is needed.
     Tcp { name: String, address: Option<IpAddr> },
 }
 
@@ -36,19 +36,19 @@ impl fmt::Display for Host {
     }
 }
 
-/// What `host`, `hostaddr` and `port` say together: lists of equal length, or one port for all.
-pub(super) fn hosts(given: &Given) -> Result<Vec<Host>> {
-    let names = list(given, "host");
-    let addresses = list(given, "hostaddr");
-    let ports = list(given, "port");
+/// Combines `host`, `hostaddr` and `port`: lists of equal length, or one port for all.
+pub(super) fn hosts(raw: &RawSettings) -> Result<Vec<Host>> {
+    let names = list(raw, "host");
+    let addresses = list(raw, "hostaddr");
+    let ports = list(raw, "port");
     let count = names.len().max(addresses.len()).max(1);
     for (keyword, list) in [("host", &names), ("hostaddr", &addresses)] {
         if !list.is_empty() && list.len() != count {
-            return Err(given.wrong(keyword, format!("{} entries for {count} hosts", list.len())));
+            return Err(raw.wrong(keyword, format!("{} entries for {count} hosts", list.len())));
         }
     }
     if ports.len() > 1 && ports.len() != count {
-        return Err(given.wrong("port", format!("{} ports for {count} hosts", ports.len())));
+        return Err(raw.wrong("port", format!("{} ports for {count} hosts", ports.len())));
     }
     (0..count)
         .map(|at| {
@@ -59,13 +59,13 @@ pub(super) fn hosts(given: &Given) -> Result<Vec<Host>> {
                     .parse()
                     .ok()
                     .filter(|port| *port != 0)
-                    .ok_or_else(|| given.wrong("port", format!("{port:?} is not a port number")))?,
+                    .ok_or_else(|| raw.wrong("port", format!("{port:?} is not a port number")))?,
             };
             let name = names.get(at).copied().unwrap_or_default();
             let address = match addresses.get(at).copied().unwrap_or_default() {
                 "" => None,
                 text => {
-                    let wrong = |_| given.wrong("hostaddr", format!("{text:?} is not an IP address"));
+                    let wrong = |_| raw.wrong("hostaddr", format!("{text:?} is not an IP address"));
                     Some(text.parse().map_err(wrong)?)
                 }
             };
@@ -84,8 +84,8 @@ fn place(name: &str, address: Option<IpAddr>) -> Address {
     }
 }
 
-fn list<'a>(given: &'a Given, keyword: &str) -> Vec<&'a str> {
-    given.text(keyword).map(|text| text.split(',').map(str::trim).collect()).unwrap_or_default()
+fn list<'a>(raw: &'a RawSettings, keyword: &str) -> Vec<&'a str> {
+    raw.text(keyword).map(|text| text.split(',').map(str::trim).collect()).unwrap_or_default()
 }
 
 impl Host {

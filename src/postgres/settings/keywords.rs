@@ -3,27 +3,27 @@
 use std::iter::Peekable;
 use std::str::Chars;
 
-use super::given::{Given, unknown};
+use super::raw::{RawSettings, unknown};
 use crate::{Error, Result};
 
-/// Reads them.
-pub(super) fn parse(text: &str) -> Result<Given> {
-    let mut given = Given::default();
+/// Parses it.
+pub(super) fn parse(text: &str) -> Result<RawSettings> {
+    let mut raw = RawSettings::default();
     let mut rest = text.chars().peekable();
     loop {
         skip_space(&mut rest);
         if rest.peek().is_none() {
-            return Ok(given);
+            return Ok(raw);
         }
         let keyword = take_while(&mut rest, |c| c != '=' && !c.is_whitespace());
         skip_space(&mut rest);
         if rest.next_if_eq(&'=').is_none() {
-            // What stands there may be half a password, so it is not shown.
+            // The text may be part of a password, so it is not shown.
             return Err(malformed("it is neither a postgres:// URL nor keyword=value pairs"));
         }
         skip_space(&mut rest);
         let value = if rest.next_if_eq(&'\'').is_some() { quoted(&mut rest)? } else { bare(&mut rest) };
-        given.set(&keyword, value)?;
+        raw.set(&keyword, value)?;
     }
 }
 

@@ -1,14 +1,14 @@
-//! Connection settings as libpq has them: URL or keywords, then the environment, a service file and a password file.
+//! Connection settings, as in libpq: URL or keywords, then the environment, a service file and a password file.
 //!
 //! Source of every rule here: PostgreSQL's documentation, "Connection Strings", "The Password File" and "The Connection
 //! Service File" of the chapter on libpq.
 
 mod choice;
 mod environment;
-mod given;
 mod host;
 mod keywords;
 mod password_file;
+mod raw;
 mod service_file;
 mod tls;
 mod url;
@@ -25,9 +25,9 @@ pub(super) use host::{Address, Host};
 pub(super) use tls::{Roots, TlsSettings, is_readable_by_others};
 
 use crate::{Error, Result};
-use given::Given;
+use raw::RawSettings;
 
-/// How long one host may take to accept a connection, where `connect_timeout` does not say it. libpq would wait for ever.
+/// The default of `connect_timeout` for one host. libpq would wait forever.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The same for a session that is replaced.
@@ -42,10 +42,10 @@ pub(super) enum HostOrder {
     Staggered,
 }
 
-/// How to reach Postgres.
+/// The settings of a connection to Postgres.
 ///
-/// A list of hosts means the first one that is a primary, as a standby takes no notifications;
-/// `target_session_attrs=any` asks for the first one that answers, as libpq does by default.
+/// With several hosts, it connects to the first primary, since a standby accepts no notifications. With
+/// `target_session_attrs=any` it connects to the first host that answers, as libpq does by default.
 ///
 /// ```
 /// # fn main() -> pgio::Result<()> {
@@ -57,7 +57,7 @@ pub(super) enum HostOrder {
 #[derive(Clone)]
 pub struct Settings(Arc<Parameters>);
 
-/// What the settings come to.
+/// The resolved settings.
 #[derive(Clone)]
 pub(super) struct Parameters {
     pub(super) hosts: Vec<Host>,
@@ -68,9 +68,9 @@ pub(super) struct Parameters {
     pub(super) target_session: TargetSession,
     pub(super) shuffle_hosts: bool,
     pub(super) host_order: HostOrder,
-    /// Of one attempt at one host; `None` is without end.
+    /// The timeout of one attempt at one host; `None` waits forever.
     pub(super) connect_timeout: Option<Duration>,
-    /// `None` where they are switched off.
+    /// `None` if they are switched off.
     pub(super) keepalives: Option<Keepalives>,
     pub(super) tcp_user_timeout: Option<Duration>,
     pub(super) options: Option<String>,
@@ -78,7 +78,7 @@ pub(super) struct Parameters {
     default_application_name: Option<String>,
 }
 
-/// How the system finds out that a silent peer is gone.
+/// TCP keepalives, by which the system detects a dead peer.
 #[derive(Clone)]
 pub(super) struct Keepalives {
     pub(super) idle: Duration,
@@ -89,26 +89,26 @@ pub(super) struct Keepalives {
 impl Settings {
     /// Reads a URL (`postgres://user:password@host:port/database?sslmode=...`) or keywords (`host=... dbname=...`).
     ///
-    /// What it leaves out comes from libpq's variables (`PGUSER`, `PGSSLMODE`, ...), the service file and the password
-    /// file, as in libpq.
+    /// Missing settings come from libpq's variables (`PGUSER`, `PGSSLMODE`, ...), the service file and the password file,
+    /// as in libpq.
     ///
     /// # Errors
-    /// [`Error::Setting`] names the setting or variable that makes no sense, [`Error::File`] a file.
+    /// [`Error::Setting`] names an invalid setting or variable, [`Error::File`] an unusable file.
     pub fn parse(text: &str) -> Result<Self> {
         Self::parse_in(text, &Environment::of_process())
     }
 
-    /// The same in another environment than the one of the process.
+    /// The same with an explicit environment.
     ///
     /// # Errors
     /// Those of [`parse`](Self::parse).
     pub fn parse_in(text: &str, environment: &Environment) -> Result<Self> {
-        let given = if url::is_url(text) { url::parse(text)? } else { keywords::parse(text)? };
-        Self::resolve(given, environment)
+        let raw = if url::is_url(text) { url::parse(text)? } else { keywords::parse(text)? };
+        Self::resolve(raw, environment)
     }
 
-    /// What libpq's variables say. `None` where none of them names a database: `PGHOST`, `PGHOSTADDR`, `PGPORT`,
-    /// `PGDATABASE`, `PGUSER` or `PGSERVICE`.
+    /// The settings of libpq's variables. `None` if none of these is set: `PGHOST`, `PGHOSTADDR`, `PGPORT`, `PGDATABASE`,
+    /// `PGUSER` or `PGSERVICE`.
     ///
     /// # Errors
     /// Those of [`parse`](Self::parse).
@@ -125,23 +125,23 @@ impl Settings {
         if !names.iter().any(|name| environment.variable(name).is_some()) {
             return Ok(None);
         }
-        Self::resolve(Given::default(), environment).map(Some)
+        Self::resolve(RawSettings::default(), environment).map(Some)
     }
 
-    /// Says who connects, for `pg_stat_activity`, unless the settings themselves do.
+    /// Sets `application_name`, unless the settings contain one.
     #[must_use]
     pub fn application_name(mut self, name: &str) -> Self {
         Arc::make_mut(&mut self.0).default_application_name = Some(name.to_owned());
         self
     }
 
-    /// Where it connects: `host:port` or the path of a socket, or several of them. Never a password.
+    /// The target: `host:port` or the path of a socket, or a list of them. It never contains a password.
     pub fn target(&self) -> String {
         self.0.hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     }
 
-    /// The same for sessions that are replaced while others wait: a host that does not answer delays no other one. A
-    /// timeout that the user has set stays.
+    /// The same for the replacement of a session: the hosts are tried side by side, each with a short timeout, so that a
+    /// host that does not answer delays no other one. An explicit `connect_timeout` stays.
     #[must_use]
     pub(super) fn for_replacement(mut self) -> Self {
         let parameters = Arc::make_mut(&mut self.0);
@@ -161,59 +161,59 @@ impl Settings {
         &self.0
     }
 
-    fn resolve(mut given: Given, environment: &Environment) -> Result<Self> {
-        // The service outranks the variables.
-        service_file::apply(&mut given, environment)?;
-        given.add_environment(environment);
-        given.refuse_unsupported()?;
+    fn resolve(mut raw: RawSettings, environment: &Environment) -> Result<Self> {
+        // The service file overrides the variables.
+        service_file::apply(&mut raw, environment)?;
+        raw.add_environment(environment);
+        raw.refuse_unsupported()?;
 
-        let user = match given.text("user") {
+        let user = match raw.text("user") {
             Some(user) => user.to_owned(),
             None => whoami::username()
                 .map_err(|error| Error::Setting { setting: "user".into(), reason: error.to_string() })?,
         };
-        let dbname = given.text("dbname").unwrap_or(&user).to_owned();
-        let mut hosts = host::hosts(&given)?;
+        let dbname = raw.text("dbname").unwrap_or(&user).to_owned();
+        let mut hosts = host::hosts(&raw)?;
         let any_by_tcp = hosts.iter().any(|host| matches!(host.address, Address::Tcp { .. }));
         let several_hosts = hosts.len() > 1;
-        match given.text("password") {
+        match raw.text("password") {
             Some(password) => hosts.iter_mut().for_each(|host| host.password = Some(password.to_owned())),
-            None => password_file::apply(&mut hosts, &given, &dbname, &user, environment)?,
+            None => password_file::apply(&mut hosts, &raw, &dbname, &user, environment)?,
         }
         let channel_binding =
-            given.choice("channel_binding", choice::CHANNEL_BINDING)?.unwrap_or(ChannelBinding::Prefer);
-        given.check_require_auth(channel_binding)?;
-        let seconds = |keyword| Ok::<_, Error>(given.number::<u32>(keyword)?.map(u64::from));
+            raw.choice("channel_binding", choice::CHANNEL_BINDING)?.unwrap_or(ChannelBinding::Prefer);
+        raw.check_require_auth(channel_binding)?;
+        let seconds = |keyword| Ok::<_, Error>(raw.number::<u32>(keyword)?.map(u64::from));
         let parameters = Parameters {
             hosts,
             user,
             dbname,
-            tls: TlsSettings::resolve(&given, environment, any_by_tcp)?,
+            tls: TlsSettings::resolve(&raw, environment, any_by_tcp)?,
             channel_binding,
-            target_session: given
+            target_session: raw
                 .choice("target_session_attrs", choice::TARGET_SESSION)?
                 .unwrap_or_else(|| TargetSession::default_for(several_hosts)),
             host_order: HostOrder::Sequential,
-            shuffle_hosts: given.choice("load_balance_hosts", choice::SHUFFLE_HOSTS)?.unwrap_or_default(),
-            connect_timeout: match given.number::<i32>("connect_timeout")? {
+            shuffle_hosts: raw.choice("load_balance_hosts", choice::SHUFFLE_HOSTS)?.unwrap_or_default(),
+            connect_timeout: match raw.number::<i32>("connect_timeout")? {
                 None => Some(CONNECT_TIMEOUT),
-                // As in libpq: not positive is for ever.
+                // As in libpq: zero or less waits forever.
                 Some(seconds) => u64::try_from(seconds).ok().filter(|s| *s > 0).map(Duration::from_secs),
             },
-            keepalives: match given.number::<i32>("keepalives")? {
+            keepalives: match raw.number::<i32>("keepalives")? {
                 Some(0) => None,
                 _ => Some(Keepalives {
                     idle: Duration::from_secs(seconds("keepalives_idle")?.filter(|s| *s > 0).unwrap_or(30)),
                     interval: Duration::from_secs(
                         seconds("keepalives_interval")?.filter(|s| *s > 0).unwrap_or(10),
                     ),
-                    count: given.number("keepalives_count")?.filter(|count| *count > 0).unwrap_or(3),
+                    count: raw.number("keepalives_count")?.filter(|count| *count > 0).unwrap_or(3),
                 }),
             },
             tcp_user_timeout: seconds("tcp_user_timeout")?.filter(|ms| *ms > 0).map(Duration::from_millis),
-            options: given.text("options").map(str::to_owned),
-            application_name: given.text("application_name").map(str::to_owned),
-            default_application_name: given.text("fallback_application_name").map(str::to_owned),
+            options: raw.text("options").map(str::to_owned),
+            application_name: raw.text("application_name").map(str::to_owned),
+            default_application_name: raw.text("fallback_application_name").map(str::to_owned),
         };
         Ok(Self(Arc::new(parameters)))
     }

@@ -1,22 +1,22 @@
-//! The password file: lines of `host:port:database:user:password`, the first that fits counts.
+//! The password file: lines of `host:port:database:user:password`, of which the first match wins.
 
 use std::path::Path;
 
-use super::given::Given;
 use super::host::Host;
+use super::raw::RawSettings;
 use super::{Environment, tls::is_readable_by_others};
 use crate::{Error, Result};
 
-/// Looks up a password for each host that has none. As in libpq, a missing file is none, and one that others may read
-/// is not used.
+/// Looks up the password of each host. As in libpq, a missing file is no error, and a file that other users can read is not
+/// used.
 pub(super) fn apply(
     hosts: &mut [Host],
-    given: &Given,
+    raw: &RawSettings,
     dbname: &str,
     user: &str,
     environment: &Environment,
 ) -> Result<()> {
-    let Some(path) = given.path("passfile").or_else(|| environment.at_home(".pgpass")) else { return Ok(()) };
+    let Some(path) = raw.path("passfile").or_else(|| environment.at_home(".pgpass")) else { return Ok(()) };
     let Some(lines) = read(&path)? else { return Ok(()) };
     for host in hosts {
         let wanted = [&host.name_for_password(), &host.port.to_string(), dbname, user];
@@ -41,7 +41,7 @@ fn read(path: &Path) -> Result<Option<String>> {
     std::fs::read_to_string(path).map(Some).map_err(unreadable)
 }
 
-/// The password of a line, if the line fits.
+/// The password of a line, if the line matches.
 fn password(line: &str, wanted: [&str; 4]) -> Option<String> {
     if line.starts_with('#') {
         return None;

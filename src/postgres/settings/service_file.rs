@@ -3,15 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use super::Environment;
-use super::given::{Given, unknown};
+use super::raw::{RawSettings, unknown};
 use crate::{Error, Result};
 
-/// Where Debian keeps the file for the whole machine, unless `PGSYSCONFDIR` says otherwise.
+/// Debian's directory of the system-wide file, the default of `PGSYSCONFDIR`.
 const SYSTEM_DIRECTORY: &str = "/etc/postgresql-common";
 
 /// Fills missing settings from the service, if one is named.
-pub(super) fn apply(given: &mut Given, environment: &Environment) -> Result<()> {
-    let (name, origin) = match (given.text("service"), environment.variable("PGSERVICE")) {
+pub(super) fn apply(raw: &mut RawSettings, environment: &Environment) -> Result<()> {
+    let (name, origin) = match (raw.text("service"), environment.variable("PGSERVICE")) {
         (Some(name), _) => (name.to_owned(), "service"),
         (None, Some(name)) => (name.to_owned(), "PGSERVICE"),
         (None, None) => return Ok(()),
@@ -22,7 +22,7 @@ pub(super) fn apply(given: &mut Given, environment: &Environment) -> Result<()> 
     let system = Path::new(system).join("pg_service.conf");
     for path in own.iter().chain([&system]) {
         match std::fs::read_to_string(path) {
-            Ok(text) if read(&text, &name, path, given)? => return Ok(()),
+            Ok(text) if read(&text, &name, path, raw)? => return Ok(()),
             Ok(_) => {}
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(Error::file(path, &error)),
@@ -32,8 +32,8 @@ pub(super) fn apply(given: &mut Given, environment: &Environment) -> Result<()> 
     Err(unknown(origin, &format!("no service {name:?} in {}", places.join(" or "))))
 }
 
-/// Whether the text has the service; if so, its settings are taken.
-fn read(text: &str, service: &str, path: &Path, given: &mut Given) -> Result<bool> {
+/// Sets the settings of the service. Returns whether the text contains the service.
+fn read(text: &str, service: &str, path: &Path, raw: &mut RawSettings) -> Result<bool> {
     let mut found = false;
     for (number, line) in text.lines().enumerate() {
         let line = line.trim();
@@ -55,8 +55,7 @@ fn read(text: &str, service: &str, path: &Path, given: &mut Given) -> Result<boo
             if keyword == "service" {
                 return Err(wrong("a service cannot name another one"));
             }
-            given
-                .set_default(keyword, value, format!("{keyword} in service {service:?}"))
+            raw.set_default(keyword, value, format!("{keyword} in service {service:?}"))
                 .map_err(|_| wrong(&format!("no such setting: {keyword}")))?;
         }
     }

@@ -2,22 +2,22 @@
 
 use percent_encoding::percent_decode_str;
 
-use super::given::{Given, unknown};
+use super::raw::{RawSettings, unknown};
 use crate::{Error, Result};
 
 const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
 
-/// Whether the text means to be a URL.
+/// Whether the text looks like a URL.
 pub(super) fn is_url(text: &str) -> bool {
     text.contains("://")
 }
 
-/// Reads it. Nothing of a part that may hold a password is ever shown.
-pub(super) fn parse(text: &str) -> Result<Given> {
+/// Parses it. An error never quotes a part that may contain a password.
+pub(super) fn parse(text: &str) -> Result<RawSettings> {
     let Some(rest) = SCHEMES.iter().find_map(|scheme| text.trim().strip_prefix(scheme)) else {
         return Err(malformed("it has to begin with postgres:// or postgresql://"));
     };
-    let mut given = Given::default();
+    let mut raw = RawSettings::default();
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
     if database.contains('@') {
@@ -25,22 +25,22 @@ pub(super) fn parse(text: &str) -> Result<Given> {
     }
     let (user_and_password, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
     let (user, password) = user_and_password.split_once(':').unwrap_or((user_and_password, ""));
-    set(&mut given, "user", user)?;
-    set(&mut given, "password", password)?;
-    set(&mut given, "dbname", database)?;
-    set_hosts(&mut given, hosts)?;
+    set(&mut raw, "user", user)?;
+    set(&mut raw, "password", password)?;
+    set(&mut raw, "dbname", database)?;
+    set_hosts(&mut raw, hosts)?;
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         match pair.split_once('=') {
-            // As JDBC has it, and libpq too.
-            Some(("ssl", "true")) => given.set("sslmode", "require".into())?,
-            Some((keyword, value)) => given.set(&decode(keyword)?, decode(value)?)?,
+            // As in JDBC, which libpq accepts too.
+            Some(("ssl", "true")) => raw.set("sslmode", "require".into())?,
+            Some((keyword, value)) => raw.set(&decode(keyword)?, decode(value)?)?,
             None => return Err(malformed(&format!("{pair:?} has no value"))),
         }
     }
-    Ok(given)
+    Ok(raw)
 }
 
-fn set_hosts(given: &mut Given, hosts: &str) -> Result<()> {
+fn set_hosts(raw: &mut RawSettings, hosts: &str) -> Result<()> {
     let mut names = Vec::new();
     let mut ports = Vec::new();
     for host in hosts.split(',') {
@@ -56,16 +56,16 @@ fn set_hosts(given: &mut Given, hosts: &str) -> Result<()> {
         ports.push(port.to_owned());
     }
     if names.iter().any(|name| !name.is_empty()) {
-        given.set("host", names.join(","))?;
+        raw.set("host", names.join(","))?;
     }
     if ports.iter().any(|port| !port.is_empty()) {
-        given.set("port", ports.join(","))?;
+        raw.set("port", ports.join(","))?;
     }
     Ok(())
 }
 
-fn set(given: &mut Given, keyword: &str, encoded: &str) -> Result<()> {
-    if encoded.is_empty() { Ok(()) } else { given.set(keyword, decode(encoded)?) }
+fn set(raw: &mut RawSettings, keyword: &str, encoded: &str) -> Result<()> {
+    if encoded.is_empty() { Ok(()) } else { raw.set(keyword, decode(encoded)?) }
 }
 
 fn decode(encoded: &str) -> Result<String> {

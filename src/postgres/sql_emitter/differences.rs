@@ -7,12 +7,12 @@ use super::{Name, SqlEmitter};
 
 const PAYLOAD_THRESHOLD: &str = "payload_threshold";
 
-/// One thing that is not as it is to be.
+/// One difference.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Difference {
-    /// What it concerns: a setting, a function with the types of its arguments, a role.
+    /// The object: a setting, a function with the types of its arguments, or a role.
     pub(crate) object: String,
-    /// What is wrong with it.
+    /// The problem.
     pub(crate) problem: String,
 }
 
@@ -28,14 +28,14 @@ pub(crate) fn differences(wanted: &SqlEmitter, installed: &Installed, roles: &[N
     found.extend(of_table(installed));
     if installed.version != VERSION {
         let (is, has) = (installed.version, VERSION);
-        // Each function is another one then; that says nothing more.
+        // With another version every function differs, so further differences are not reported.
         found.push(Difference::new(
             "version",
             format!("the functions are of version {is}, this pgio has {has}"),
         ));
         return found;
     }
-    // The bodies hold settings, and those that differ have been told.
+    // The bodies contain settings, whose differences are already reported.
     let as_installed = SqlEmitter {
         channel_prefix: installed.channel_prefix.clone(),
         payload_threshold: installed.payload_threshold,
@@ -75,7 +75,8 @@ pub(crate) fn differences(wanted: &SqlEmitter, installed: &Installed, roles: &[N
     found
 }
 
-/// Why servers with the wanted settings do not receive what the installed functions emit. The threshold is no reason.
+/// The differences that prevent servers with the wanted settings from receiving the events of the installed functions. The
+/// threshold is none of them.
 pub(crate) fn out_of_reach(wanted: &SqlEmitter, installed: &Installed) -> Vec<Difference> {
     let mut found = of_settings(wanted, installed);
     found.retain(|difference| difference.object != PAYLOAD_THRESHOLD);
@@ -83,7 +84,7 @@ pub(crate) fn out_of_reach(wanted: &SqlEmitter, installed: &Installed) -> Vec<Di
     found
 }
 
-/// What was installed with other settings than these.
+/// The settings that differ.
 fn of_settings(wanted: &SqlEmitter, installed: &Installed) -> Vec<Difference> {
     let mut found = Vec::new();
     let mut differ = |name: &str, is: &str, wanted: &str| {
@@ -112,7 +113,7 @@ fn of_table(installed: &Installed) -> Option<Difference> {
     Some(Difference::new(installed.table_name.clone(), problem))
 }
 
-/// A tool may have written other line endings.
+/// Compares two bodies, without line endings: a tool may have changed them.
 fn is_changed(expected: &str, body: &str) -> bool {
     !expected.bytes().eq(body.bytes().filter(|byte| *byte != b'\r'))
 }

@@ -16,12 +16,12 @@ impl Function {
         format!("{}({})", self.name, self.types)
     }
 
-    /// Whether roles are granted it; the others are called by these only.
+    /// Whether roles get EXECUTE on it. The other functions are internal.
     pub(super) fn is_public(&self) -> bool {
         self.is_security_definer()
     }
 
-    /// Whether it runs with the rights of its owner.
+    /// Whether it runs with the privileges of its owner.
     pub(super) fn is_security_definer(&self) -> bool {
         self.attributes().contains(" SECURITY DEFINER")
     }
@@ -45,8 +45,8 @@ impl Function {
 
 macro_rules! functions {
     ($($name:literal $types:literal $file:literal;)+) => {
-        /// All of them, in an order in which they can be created: a function in plain SQL comes after those that it calls. Each is known by its name and its types: a changed signature is another function, and the old one is
-        /// dropped.
+        /// All functions in the order of their creation: a function in plain SQL comes after those that it calls. A changed
+        /// signature is another function, and the old one is dropped.
         pub(super) const FUNCTIONS: &[Function] = &[
             $(Function { name: $name, types: $types, sql: include_str!(concat!("sql/functions/", $file, ".sql")) },)+
         ];

@@ -10,7 +10,7 @@ use super::{Name, SqlEmitter};
 use crate::postgres::{Session, Settings, failure};
 use crate::{Error, Result};
 
-/// What a statement takes, with the types.
+/// The parameters of a statement, with their types.
 type Parameters<'a> = &'a [(&'a (dyn ToSql + Sync), Type)];
 
 const FUNCTIONS: &str = "SELECT p.proname::text, pg_catalog.oidvectortypes(p.proargtypes), p.prosrc, p.prosecdef, \
@@ -25,7 +25,8 @@ const FUNCTIONS: &str = "SELECT p.proname::text, pg_catalog.oidvectortypes(p.pro
      JOIN pg_catalog.pg_roles owner ON owner.oid = p.proowner \
      WHERE n.nspname = $1 AND p.prokind = 'f'";
 
-/// The table that the functions write to, whether it is the one of that name, and whether that role may write to it.
+/// Whether the table of the functions exists, whether it is the table of the options, and whether the role may insert into
+/// it.
 const TABLE: &str = "SELECT pg_catalog.to_regclass($1) IS NOT NULL, \
      coalesce(pg_catalog.to_regclass($1) = pg_catalog.to_regclass($2), false), \
      coalesce(pg_catalog.has_table_privilege($3::text, pg_catalog.to_regclass($1), 'INSERT'), false)";
@@ -44,17 +45,17 @@ const SCHEMAS: &str = "SELECT n.nspname::text FROM pg_catalog.pg_class c \
      JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
      WHERE c.relname = 'settings' AND pg_catalog.obj_description(c.oid, 'pg_class') = $1 ORDER BY 1";
 
-/// What is installed in a schema.
+/// The installation in a schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Installed {
     /// The version of the functions.
     pub(crate) version: i32,
     pub(crate) channel_prefix: String,
-    /// With its schema, as SQL.
+    /// The name with its schema, as SQL text.
     pub(crate) table_name: String,
     pub(crate) payload_threshold: usize,
     pub(super) table_exists: bool,
-    /// Whether that is the table of the options.
+    /// Whether it is the table of the options.
     pub(super) is_table_of_options: bool,
     pub(super) owner_may_insert: bool,
     pub(super) functions: BTreeMap<String, InstalledFunction>,
@@ -69,17 +70,17 @@ pub(super) struct InstalledFunction {
     pub(super) is_stable: bool,
     /// `search_path=pg_catalog, pg_temp`
     pub(super) configuration: String,
-    /// Whether it has the comment of ours.
+    /// Whether it has our comment.
     pub(super) is_marked: bool,
     pub(super) public_may_execute: bool,
-    /// Those of the roles in question that may call it.
+    /// The given roles that may execute it.
     pub(super) roles: Vec<String>,
     pub(super) owner: String,
     pub(super) is_owner_superuser: bool,
 }
 
 impl Installed {
-    /// Reads what is in the schema of `emitter`; `None` where nothing of ours is.
+    /// Reads the installation in the schema of `emitter`; `None` if there is none.
     pub(super) async fn read(client: &Client, emitter: &SqlEmitter, roles: &[Name]) -> Result<Option<Self>> {
         let fail = |error: PgError| failure(&error);
         let schema = emitter.schema.as_str();
@@ -115,14 +116,14 @@ impl Installed {
         }))
     }
 
-    /// The role with whose rights the functions run, where it is a superuser.
+    /// The owner of the functions, if it is a superuser. The functions run with its privileges.
     pub(crate) fn superuser(&self) -> Option<&str> {
         let mut owned = self.functions.values().filter(|function| function.is_marked);
         owned.find(|function| function.is_owner_superuser).map(|function| function.owner.as_str())
     }
 }
 
-/// The settings by their names; `None` where there are none.
+/// The settings by name; `None` if there are none.
 async fn settings(client: &Client, emitter: &SqlEmitter) -> Result<Option<BTreeMap<String, String>>> {
     let schema = emitter.schema.as_sql();
     let table = format!("{schema}.settings");
@@ -142,7 +143,7 @@ async fn settings(client: &Client, emitter: &SqlEmitter) -> Result<Option<BTreeM
     }
 }
 
-/// The schemas that the functions are installed in.
+/// The schemas with an installation.
 pub(crate) async fn schemas(settings: Settings) -> Result<Vec<Name>> {
     let session = Session::open(settings).await?;
     let client = session.client().await?;

@@ -1,7 +1,7 @@
-//! Functions in the database with which any client of it, and any trigger, emits.
+//! SQL functions with which any database client, and any trigger, emits events.
 //!
-//! [`SqlEmitter`] is what is installed where; [`script`] renders its SQL, which is pure; [`installed`] reads what is in a
-//! database, and [`differences`] compares the two, which is pure again. The SQL itself is in `sql/`.
+//! [`SqlEmitter`] is the wanted installation. [`script`] renders its SQL (pure). [`installed`] reads the installation in a
+//! database, and [`differences`] compares the two (pure). The SQL itself is in `sql/`.
 
 mod differences;
 mod functions;
@@ -23,13 +23,13 @@ pub(crate) use differences::{Difference, differences, out_of_reach};
 pub(crate) use installed::{Installed, schemas};
 pub(crate) use script::VERSION;
 
-/// The lock of those who install or uninstall.
+/// The advisory lock of install and uninstall.
 const INSTALLING: i64 = LOCK_SPACE + 2;
 
-/// The longest name of a schema or role in bytes: Postgres cuts off the rest.
+/// The maximum length of the name of a schema or role, in bytes. Postgres truncates longer names.
 const MAX_NAME_BYTES: usize = 63;
 
-/// The functions as they are to be: in which schema, and for which servers.
+/// The wanted installation: its schema, and the settings of the servers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct SqlEmitter {
     schema: Name,
@@ -38,7 +38,7 @@ pub(crate) struct SqlEmitter {
     payload_threshold: usize,
 }
 
-/// The name of a schema or a role, unquoted. Postgres takes it as it is.
+/// The unquoted name of a schema or a role.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Name(String);
 
@@ -73,7 +73,7 @@ impl fmt::Display for Name {
     }
 }
 
-/// What an installation has found, and left behind.
+/// The result of an installation.
 pub(crate) struct Outcome {
     /// The previous installation, if there was one.
     pub(crate) before: Option<Installed>,
@@ -84,7 +84,7 @@ impl SqlEmitter {
     /// The functions in that schema, for servers with these options.
     ///
     /// # Errors
-    /// [`Error::Namespace`] where not even the main namespace has a channel with that prefix.
+    /// [`Error::Namespace`] if the prefix is too long for a channel of the main namespace.
     pub(crate) fn new(
         schema: Name,
         channel_prefix: String,
@@ -99,14 +99,14 @@ impl SqlEmitter {
         &self.schema
     }
 
-    /// Reads what is installed in the schema; `None` where nothing is.
+    /// Reads the installation in the schema; `None` if there is none.
     pub(crate) async fn installed(&self, settings: Settings, roles: &[Name]) -> Result<Option<Installed>> {
         let session = Session::open(settings).await?;
         let client = session.client().await?;
         Installed::read(&client, self, roles).await
     }
 
-    /// Installs the functions, or brings those that are there up to date, in one transaction.
+    /// Installs or updates the functions, in one transaction.
     pub(crate) async fn install(&self, settings: Settings, roles: &[Name]) -> Result<Outcome> {
         let session = Session::open(settings).await?;
         let client = session.client().await?;
@@ -119,8 +119,8 @@ impl SqlEmitter {
         Ok(Outcome { before, after: after.ok_or_else(missing)? })
     }
 
-    /// Removes the functions and their settings; the schema too, where they came with it and nothing else is in it. Tells
-    /// whether the schema is still there. Changes nothing where another object depends on a function.
+    /// Removes the functions and their settings, and the schema if the installation created it and it is empty. Returns
+    /// whether the schema still exists. Changes nothing if another object depends on a function.
     pub(crate) async fn uninstall(&self, settings: Settings) -> Result<bool> {
         let session = Session::open(settings).await?;
         let client = session.client().await?;
@@ -136,13 +136,13 @@ impl SqlEmitter {
     }
 }
 
-/// Begins a transaction, as the only one that installs anything. The session is not used after a failure, which ends it.
+/// Begins a transaction with the advisory lock of installations. After a failure the session is not used any more.
 async fn begin(client: &Client) -> Result<()> {
     let begin = format!("BEGIN; SELECT pg_catalog.pg_advisory_xact_lock({INSTALLING})");
     client.batch_execute(&begin).await.map_err(|error| failure(&error))
 }
 
-/// Why the server refuses, with the details that it has for the log otherwise: which object depends on a function.
+/// The error of the server with its DETAIL: the objects that depend on a function.
 fn refusal(error: &tokio_postgres::Error) -> Error {
     let detail = error.as_db_error().and_then(DbError::detail);
     match (failure(error), detail) {

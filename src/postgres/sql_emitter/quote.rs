@@ -1,6 +1,6 @@
 //! Literals for SQL text that is not sent with parameters.
 
-/// Quotes text, whatever it holds but NUL, so that it means the same with `standard_conforming_strings` on and off.
+/// Quotes text without NUL. The literal means the same with `standard_conforming_strings` on and off.
 pub(super) fn literal(text: &str) -> String {
     let quoted = text.replace('\'', "''");
     match quoted.contains('\\') {
@@ -9,7 +9,7 @@ pub(super) fn literal(text: &str) -> String {
     }
 }
 
-/// A tag for dollar quotes that none of these texts holds.
+/// A tag for dollar quotes that none of these texts contains.
 pub(super) fn dollar_tag<'a>(texts: impl IntoIterator<Item = &'a str> + Clone) -> String {
     let mut tag = "$pgio$".to_owned();
     for number in 1.. {

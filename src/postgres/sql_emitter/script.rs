@@ -5,7 +5,7 @@ use super::quote::{dollar_tag, literal};
 use super::{Name, SqlEmitter};
 use crate::protocol::MAX_INLINE_BYTES;
 
-/// The version of the functions. To be raised with every change of them.
+/// The version of the functions. Raise it with every change of them.
 pub(crate) const VERSION: i32 = 2;
 
 const HEAD: &str = include_str!("sql/head.sql");
@@ -17,7 +17,7 @@ const OBSOLETE: &str = include_str!("sql/obsolete.sql");
 const MSGPACK_LEVEL: &str = include_str!("sql/msgpack_level.sql");
 const UNINSTALL: &str = include_str!("sql/uninstall.sql");
 
-/// The comments by which functions, the settings and a schema of ours are known.
+/// The comments that mark our functions, settings and schema.
 pub(super) const SETTINGS_MARK: &str = "pgio sql: settings";
 const SCHEMA_MARK: &str = "pgio sql: functions that emit to the clients of a Socket.IO cluster";
 pub(super) const MARK_PATTERN: &str = "pgio sql %";
@@ -28,7 +28,7 @@ fn mark() -> String {
 }
 
 impl SqlEmitter {
-    /// All there is to install: the functions and what they need, with privileges for these roles.
+    /// The whole installation script: schema, settings and functions, with privileges for these roles.
     pub(crate) fn script(&self, roles: &[Name]) -> String {
         let values = Values::of(self);
         let mut parts: Vec<_> =
@@ -55,12 +55,12 @@ impl SqlEmitter {
         parts.join("\n")
     }
 
-    /// Removes all of it but the attachment table.
+    /// The script that removes the installation, but not the attachment table.
     pub(super) fn uninstall_script(&self) -> String {
         Values::of(self).fill(UNINSTALL)
     }
 
-    /// From how many bytes on a message goes through the table.
+    /// The size in bytes from which a message goes through the table.
     pub(super) fn inline_limit(&self) -> usize {
         self.payload_threshold.min(MAX_INLINE_BYTES)
     }
@@ -73,10 +73,10 @@ impl SqlEmitter {
     }
 }
 
-/// How many levels of a document one query writes.
+/// The number of nested levels of a document that one query encodes.
 const LEVELS: usize = 8;
 
-/// The query that writes so many levels of a document in msgpack, with placeholders.
+/// The query that encodes `levels` nested levels of a document in msgpack, with placeholders.
 fn msgpack_levels(levels: usize) -> String {
     (0..levels).rev().fold("@schema@.msgpack_deep(item)".to_owned(), |nested, level| {
         let value = if level == 0 { "document".to_owned() } else { format!("part{level}.item") };
@@ -86,7 +86,7 @@ fn msgpack_levels(levels: usize) -> String {
     })
 }
 
-/// What stands for the placeholders of the SQL files.
+/// The values of the placeholders in the SQL files.
 struct Values {
     tag: String,
     values: [(&'static str, String); 16],
@@ -107,7 +107,7 @@ impl Values {
             ("mark", literal(&mark())),
             ("mark_pattern", literal(MARK_PATTERN)),
             ("prefix", literal(channel_prefix)),
-            // Of the first character after the prefix and `#`; SQL counts from 1.
+            // The position of the first character after the prefix and `#`, from 1.
             ("namespace_at", (channel_prefix.chars().count() + 2).to_string()),
             ("table", table.as_sql().to_owned()),
             ("table_name", literal(table.as_sql())),
@@ -129,7 +129,7 @@ impl Values {
         }
     }
 
-    /// Replaces each `@name@`, and looks at no replacement again.
+    /// Replaces each `@name@` in one pass: values are not expanded again.
     fn fill(&self, template: &str) -> String {
         let mut filled = String::with_capacity(template.len() * 2);
         let mut rest = template;

@@ -43,9 +43,9 @@ pub type Object = IndexMap<String, Value>;
 /// # Ok::<(), pgio::Error>(())
 /// ```
 ///
-/// Handlers of socketioxide can receive and emit it, binary included: alone, in tuples, lists, maps and structs.
-/// (Inside of an `Option` or a newtype socketioxide's common parser loses the binary of every type. Its msgpack parser writes a
-/// date as a msgpack timestamp, which socket.io-msgpack-parser does not read: emit `date.to_string()` there.)
+/// Handlers of socketioxide can receive and emit it, binary included: alone, in tuples, lists, maps and structs. (Inside of
+/// an `Option` or a newtype socketioxide's common parser loses the binary of every type. Its msgpack parser writes a date
+/// as a msgpack timestamp, which socket.io-msgpack-parser does not read: emit `date.to_string()` there.)
 ///
 /// [`Display`](fmt::Display) and `serde_json` write what Node's `JSON.stringify` would: binary as
 /// `{"type":"Buffer","data":[..]}`, a date as an ISO-8601 string, a float that is not finite as `null`.
@@ -119,7 +119,7 @@ impl Value {
         }
     }
 
-    /// How many bytes of memory the value takes, which is far more than its encoding for many small values.
+    /// The memory of the value, in bytes. Many small values take far more memory than their encoding.
     #[cfg(feature = "server")]
     pub(crate) fn memory(&self) -> usize {
         size_of::<Self>()

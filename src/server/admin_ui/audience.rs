@@ -1,6 +1,6 @@
-//! Who watches: the instrumented Node servers, and the Admin UIs that are connected to them.
+//! The audience: the instrumented Node servers, and the Admin UIs that are connected to them.
 //!
-//! What those servers broadcast in the namespace of the Admin UI goes in; whether anything has to be sent comes out. An
+//! In: broadcasts of those servers in the namespace of the Admin UI. Out: whether this server has to send anything. An
 //! instrumented server broadcasts `server_stats` every 2 s, with the number of clients of its Admin UI namespace. So this
 //! server sends nothing to learn whether a UI is connected.
 
@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use crate::protocol::{EventArgs, Uid, Value};
 
 /// How long a server counts after its last broadcast: five statistics.
-const SILENT_AFTER: Duration = Duration::from_secs(10);
+const SERVER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How many servers are remembered. Any program that may publish can make up more.
-const SERVERS: usize = 256;
+const MAX_SERVERS: usize = 256;
 
 /// The events that an instrumented server broadcasts in development mode only.
 const VERBOSE: [&str; 7] = [
@@ -26,9 +26,9 @@ const VERBOSE: [&str; 7] = [
     "event_sent",
 ];
 
-/// What a broadcast in the namespace of the Admin UI says about its audience.
+/// A broadcast in the namespace of the Admin UI.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Heard {
+pub(super) enum Broadcast {
     /// The statistics of a server: how many UIs are connected to it, and its namespaces.
     Stats { uis: usize, namespaces: Vec<String> },
     /// A UI has connected to the server.
@@ -39,7 +39,7 @@ pub(super) enum Heard {
     Verbose,
 }
 
-impl Heard {
+impl Broadcast {
     /// Reads an event. `admin` is the namespace of the Admin UI.
     pub(super) fn of(event: &EventArgs, admin: &str) -> Option<Self> {
         let name = event.event().ok()?;
@@ -73,7 +73,7 @@ fn names(value: Option<&Value>, name: &str) -> bool {
     value.and_then(Value::as_str) == Some(name)
 }
 
-/// What the Admin UIs that are connected show.
+/// The data that the connected Admin UIs show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Watching {
     /// There is no UI.
@@ -86,7 +86,7 @@ pub(super) enum Watching {
 
 /// A UI that shows sockets has connected.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Arrival {
+pub(super) enum UiConnected {
     /// At this moment. Its server fetches the sockets of these namespaces for it.
     Now { namespaces: Vec<String> },
     /// Some time before, so that it is not known which sockets it shows.
@@ -111,14 +111,14 @@ struct Instrumented {
 
 /// The instrumented servers that are live.
 #[derive(Debug, Default)]
-pub(super) struct Audience(HashMap<Uid, Instrumented>);
+pub(super) struct UiAudience(HashMap<Uid, Instrumented>);
 
-impl Audience {
+impl UiAudience {
     /// Takes notice of a broadcast.
-    pub(super) fn hear(&mut self, now: Instant, uid: &Uid, heard: Heard) -> Option<Arrival> {
-        if !self.0.contains_key(uid) && self.0.len() >= SERVERS {
-            self.forget_silent(now);
-            if self.0.len() >= SERVERS {
+    pub(super) fn on_broadcast(&mut self, now: Instant, uid: &Uid, heard: Broadcast) -> Option<UiConnected> {
+        if !self.0.contains_key(uid) && self.0.len() >= MAX_SERVERS {
+            self.expire_servers(now);
+            if self.0.len() >= MAX_SERVERS {
                 return None;
             }
         }
@@ -131,7 +131,7 @@ impl Audience {
         });
         server.heard_at = now;
         match heard {
-            Heard::Stats { uis, namespaces } => {
+            Broadcast::Stats { uis, namespaces } => {
                 server.namespaces = namespaces;
                 let has_risen = uis > server.uis;
                 server.uis = uis;
@@ -139,22 +139,22 @@ impl Audience {
                     // In development mode, it would have announced the UI.
                     server.mode = Mode::Production;
                 }
-                (has_risen && server.mode != Mode::Production).then_some(Arrival::Before)
+                (has_risen && server.mode != Mode::Production).then_some(UiConnected::Before)
             }
-            Heard::Opened => {
+            Broadcast::Opened => {
                 server.mode = Mode::Development;
                 server.uis += 1;
-                Some(Arrival::Now { namespaces: server.namespaces.clone() })
+                Some(UiConnected::Now { namespaces: server.namespaces.clone() })
             }
-            Heard::Closed => {
+            Broadcast::Closed => {
                 server.mode = Mode::Development;
                 server.uis = server.uis.saturating_sub(1);
                 None
             }
-            Heard::Verbose => {
+            Broadcast::Verbose => {
                 let was_known = server.mode != Mode::Production;
                 server.mode = Mode::Development;
-                (!was_known && server.uis > 0).then_some(Arrival::Before)
+                (!was_known && server.uis > 0).then_some(UiConnected::Before)
             }
         }
     }
@@ -164,14 +164,14 @@ impl Audience {
         self.0.remove(uid);
     }
 
-    /// Broadcasts may have been missed: nothing is known any more.
+    /// Broadcasts may have been missed, so the audience is unknown.
     pub(super) fn forget(&mut self) {
         self.0.clear();
     }
 
-    /// What has to be sent now.
+    /// The data that has to be sent now.
     pub(super) fn watching(&mut self, now: Instant) -> Watching {
-        self.forget_silent(now);
+        self.expire_servers(now);
         let of_server = |server: &Instrumented| match (server.uis, server.mode) {
             (0, _) => Watching::Nothing,
             (_, Mode::Production) => Watching::Servers,
@@ -180,8 +180,8 @@ impl Audience {
         self.0.values().map(of_server).max().unwrap_or(Watching::Nothing)
     }
 
-    fn forget_silent(&mut self, now: Instant) {
-        self.0.retain(|_, server| now.saturating_duration_since(server.heard_at) < SILENT_AFTER);
+    fn expire_servers(&mut self, now: Instant) {
+        self.0.retain(|_, server| now.saturating_duration_since(server.heard_at) < SERVER_TIMEOUT);
     }
 }
 
@@ -191,16 +191,16 @@ mod tests {
 
     use super::*;
 
-    fn stats(uis: usize) -> Heard {
-        Heard::Stats { uis, namespaces: vec!["/".into()] }
+    fn stats(uis: usize) -> Broadcast {
+        Broadcast::Stats { uis, namespaces: vec!["/".into()] }
     }
 
-    /// What is watched after these, and the last arrival.
-    fn after(heard: &[Heard]) -> (Watching, Option<Arrival>) {
-        let (mut audience, now, uid) = (Audience::default(), Instant::now(), Uid::random());
+    /// The watched data after these broadcasts, and the last connected UI.
+    fn after(heard: &[Broadcast]) -> (Watching, Option<UiConnected>) {
+        let (mut audience, now, uid) = (UiAudience::default(), Instant::now(), Uid::random());
         let mut arrival = None;
         for heard in heard {
-            arrival = audience.hear(now, &uid, heard.clone());
+            arrival = audience.on_broadcast(now, &uid, heard.clone());
         }
         (audience.watching(now), arrival)
     }
@@ -209,65 +209,68 @@ mod tests {
     fn events_are_read_as_the_package_sends_them() {
         let read = |event: &str, args: serde_json::Value| {
             let args: Vec<Value> = args.as_array().unwrap().iter().cloned().map(Value::from).collect();
-            Heard::of(&EventArgs::new(event, args), "/admin")
+            Broadcast::of(&EventArgs::new(event, args), "/admin")
         };
         let namespaces = json!([{"name": "/", "socketsCount": 7}, {"name": "/admin", "socketsCount": 2}]);
         assert_eq!(
             read("server_stats", json!([{"serverId": "a", "namespaces": namespaces}])),
-            Some(Heard::Stats { uis: 2, namespaces: vec!["/".into(), "/admin".into()] })
+            Some(Broadcast::Stats { uis: 2, namespaces: vec!["/".into(), "/admin".into()] })
         );
-        assert_eq!(read("server_stats", json!([{}])), Some(Heard::Stats { uis: 1, namespaces: vec![] }));
-        assert_eq!(read("socket_connected", json!([{"nsp": "/admin"}, "now"])), Some(Heard::Opened));
-        assert_eq!(read("socket_connected", json!([{"nsp": "/"}])), Some(Heard::Verbose));
-        assert_eq!(read("socket_disconnected", json!(["/admin", "id", "why"])), Some(Heard::Closed));
-        assert_eq!(read("socket_disconnected", json!([])), Some(Heard::Verbose));
-        assert_eq!(read("event_received", json!(["/", "id", ["news"]])), Some(Heard::Verbose));
+        assert_eq!(read("server_stats", json!([{}])), Some(Broadcast::Stats { uis: 1, namespaces: vec![] }));
+        assert_eq!(read("socket_connected", json!([{"nsp": "/admin"}, "now"])), Some(Broadcast::Opened));
+        assert_eq!(read("socket_connected", json!([{"nsp": "/"}])), Some(Broadcast::Verbose));
+        assert_eq!(read("socket_disconnected", json!(["/admin", "id", "why"])), Some(Broadcast::Closed));
+        assert_eq!(read("socket_disconnected", json!([])), Some(Broadcast::Verbose));
+        assert_eq!(read("event_received", json!(["/", "id", ["news"]])), Some(Broadcast::Verbose));
         assert_eq!(read("server_stats", json!([])), None);
         assert_eq!(read("config", json!([])), None);
         // Forged numbers.
         let forged = json!([{"namespaces": [{"name": "/admin", "socketsCount": -1}, 7, null]}]);
         assert_eq!(
             read("server_stats", forged),
-            Some(Heard::Stats { uis: 0, namespaces: vec!["/admin".into()] })
+            Some(Broadcast::Stats { uis: 0, namespaces: vec!["/admin".into()] })
         );
     }
 
     #[test]
     fn a_ui_in_development_mode_watches_sockets_until_it_leaves() {
-        let now = Some(Arrival::Now { namespaces: vec!["/".into()] });
+        let now = Some(UiConnected::Now { namespaces: vec!["/".into()] });
         assert_eq!(after(&[stats(0)]), (Watching::Nothing, None));
-        assert_eq!(after(&[stats(0), Heard::Opened]), (Watching::Sockets, now));
-        assert_eq!(after(&[stats(0), Heard::Opened, stats(1)]), (Watching::Sockets, None));
-        assert_eq!(after(&[stats(0), Heard::Opened, stats(1), Heard::Closed]), (Watching::Nothing, None));
-        assert_eq!(after(&[stats(0), Heard::Opened, stats(0)]), (Watching::Nothing, None));
-        assert_eq!(after(&[Heard::Closed]), (Watching::Nothing, None));
+        assert_eq!(after(&[stats(0), Broadcast::Opened]), (Watching::Sockets, now));
+        assert_eq!(after(&[stats(0), Broadcast::Opened, stats(1)]), (Watching::Sockets, None));
+        assert_eq!(
+            after(&[stats(0), Broadcast::Opened, stats(1), Broadcast::Closed]),
+            (Watching::Nothing, None)
+        );
+        assert_eq!(after(&[stats(0), Broadcast::Opened, stats(0)]), (Watching::Nothing, None));
+        assert_eq!(after(&[Broadcast::Closed]), (Watching::Nothing, None));
     }
 
     #[test]
     fn a_ui_in_production_mode_watches_servers() {
         assert_eq!(after(&[stats(0), stats(1)]), (Watching::Servers, None));
         assert_eq!(after(&[stats(0), stats(1), stats(2)]), (Watching::Servers, None));
-        let was_wrong = [stats(0), stats(1), Heard::Verbose];
-        assert_eq!(after(&was_wrong), (Watching::Sockets, Some(Arrival::Before)));
+        let was_wrong = [stats(0), stats(1), Broadcast::Verbose];
+        assert_eq!(after(&was_wrong), (Watching::Sockets, Some(UiConnected::Before)));
     }
 
     #[test]
-    fn a_ui_that_was_there_before_is_told_everything() {
-        assert_eq!(after(&[stats(1)]), (Watching::Sockets, Some(Arrival::Before)));
-        assert_eq!(after(&[Heard::Verbose, stats(1)]), (Watching::Sockets, Some(Arrival::Before)));
+    fn a_ui_that_was_open_before_gets_all_sockets() {
+        assert_eq!(after(&[stats(1)]), (Watching::Sockets, Some(UiConnected::Before)));
+        assert_eq!(after(&[Broadcast::Verbose, stats(1)]), (Watching::Sockets, Some(UiConnected::Before)));
     }
 
     #[test]
     fn silent_servers_are_forgotten_and_forged_ones_bounded() {
-        let (mut audience, start) = (Audience::default(), Instant::now());
-        for _ in 0..SERVERS * 2 {
-            audience.hear(start, &Uid::random(), stats(1));
+        let (mut audience, start) = (UiAudience::default(), Instant::now());
+        for _ in 0..MAX_SERVERS * 2 {
+            audience.on_broadcast(start, &Uid::random(), stats(1));
         }
-        assert_eq!(audience.0.len(), SERVERS);
+        assert_eq!(audience.0.len(), MAX_SERVERS);
         assert_eq!(audience.watching(start), Watching::Sockets);
-        let later = start + SILENT_AFTER;
+        let later = start + SERVER_TIMEOUT;
         let uid = Uid::random();
-        assert_eq!(audience.hear(later, &uid, stats(0)), None);
+        assert_eq!(audience.on_broadcast(later, &uid, stats(0)), None);
         assert_eq!((audience.0.len(), audience.watching(later)), (1, Watching::Nothing));
         audience.leave(&uid);
         assert!(audience.0.is_empty());

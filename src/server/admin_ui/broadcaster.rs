@@ -1,7 +1,7 @@
-//! The task that tells the Admin UIs of this server. It owns the subscription to the namespace of the UI.
+//! The task that publishes events to the Admin UIs. It owns the subscription to the namespace of the UI.
 //!
-//! Broadcasts of instrumented servers and ticks go in, broadcasts come out. A broadcast that could not be published is made
-//! again at the next tick.
+//! In: broadcasts of instrumented servers, and ticks. Out: broadcasts. A broadcast that could not be published is retried
+//! at the next tick.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::AdminUi;
-use super::audience::{Arrival, Audience, Heard, Watching};
-use super::departures::{Departures, in_words_of_node};
+use super::audience::{Broadcast, UiAudience, UiConnected, Watching};
+use super::departures::{Departures, node_reason};
 use super::documents::{self, Counts, Identity};
-use super::shown::{Change, Present, Shown, Snapshot, What};
+use super::ui_state::{Change, ChangeKind, ConnectedSocket, Snapshot, UiState};
 use crate::adapter::{describe_socket, transport_name};
 use crate::cluster::{Cluster, Content, Event, Subscription};
 use crate::protocol::{Body, BroadcastOptions, EventArgs, Header, Message, MessageKind, Namespace, Uid};
@@ -31,24 +31,24 @@ use crate::{Error, Result};
 /// The interval of the statistics, as in Node.
 const STATS_EVERY: Duration = Duration::from_secs(2);
 
-/// The interval of the changes. A UI that has just connected is told nothing for so long: it is about to receive the list of
-/// all sockets, and would forget what it was told before.
+/// The interval of the changes. No changes are sent for one interval after a UI has connected: it will receive the list of
+/// all sockets, and would discard earlier changes.
 const CHANGES_EVERY: Duration = Duration::from_secs(1);
 
-/// How long no changes are told after a reconnect: a Node server waits up to 3 s before it listens again, and does not hear
-/// what was sent before.
+/// How long no changes are sent after a reconnect: a Node server waits up to 3 s before it listens again, and misses
+/// earlier messages.
 const HOLD_AFTER_RECONNECT: Duration = Duration::from_secs(5);
 
-/// How many changes are told at a time.
-const CHANGES: usize = 1000;
+/// The maximum number of changes in one tick.
+const MAX_CHANGES: usize = 1000;
 
-/// How many changes are told at a shutdown.
-const FAREWELLS: usize = 5000;
+/// The maximum number of changes at a shutdown.
+const MAX_DEPARTURES: usize = 5000;
 
 /// How long publishing may take.
-const PUBLISH_WITHIN: Duration = Duration::from_secs(5);
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Where the task finds what it tells.
+/// The data sources of the task.
 pub(in crate::server) struct Sources {
     pub(in crate::server) io: SharedIo,
     /// The namespaces that are hosted by name.
@@ -68,7 +68,7 @@ pub(in crate::server) async fn start(
     sources: Sources,
     closing: CancellationToken,
 ) -> Result<AbortOnDropHandle<()>> {
-    let heard = cluster.subscribe([namespace.clone()], is_of_interest).await?;
+    let heard = cluster.subscribe([namespace.clone()], is_relevant).await?;
     let hostname = whoami::hostname().unwrap_or_else(|error| {
         tracing::debug!(%error, "cannot find the name of this host");
         "localhost".into()
@@ -82,9 +82,9 @@ pub(in crate::server) async fn start(
         sources,
         identity: Identity { server_id, hostname, pid },
         started: now,
-        audience: Audience::default(),
+        audience: UiAudience::default(),
         watching: Watching::Nothing,
-        shown: Shown::default(),
+        shown: UiState::default(),
         stats_at: now,
         changes_at: now,
         held_until: now,
@@ -94,7 +94,7 @@ pub(in crate::server) async fn start(
 }
 
 /// Other servers like this one are emitters there, too.
-fn is_of_interest(header: Option<&Header>) -> bool {
+fn is_relevant(header: Option<&Header>) -> bool {
     header.is_some_and(|header| {
         matches!(header.kind, MessageKind::Broadcast | MessageKind::AdapterClose) && !header.uid.is_emitter()
     })
@@ -106,9 +106,9 @@ struct Broadcaster {
     sources: Sources,
     identity: Identity,
     started: Instant,
-    audience: Audience,
+    audience: UiAudience,
     watching: Watching,
-    shown: Shown,
+    shown: UiState,
     stats_at: Instant,
     changes_at: Instant,
     /// No changes are told before.
@@ -126,18 +126,18 @@ impl Broadcaster {
             };
             tokio::select! {
                 biased;
-                () = closing.cancelled() => return self.say_farewell().await,
+                () = closing.cancelled() => return self.publish_departures().await,
                 // Before the broadcasts, of which there may be many.
                 () = sleep_until(due.unwrap_or(self.started)), if due.is_some() => self.tick().await,
                 event = heard.next() => match event {
-                    Some(event) => self.hear(event).await,
+                    Some(event) => self.on_broadcast(event).await,
                     None => return,
                 },
             }
         }
     }
 
-    async fn hear(&mut self, event: Event) {
+    async fn on_broadcast(&mut self, event: Event) {
         let now = Instant::now();
         let mut arrival = None;
         match event {
@@ -145,8 +145,8 @@ impl Broadcaster {
                 let Content::Message(message) = &received.content else { return };
                 match &message.body {
                     Body::Broadcast { event, .. } => {
-                        let Some(heard) = Heard::of(event, self.namespace.as_str()) else { return };
-                        arrival = self.audience.hear(now.into_std(), &message.uid, heard);
+                        let Some(heard) = Broadcast::of(event, self.namespace.as_str()) else { return };
+                        arrival = self.audience.on_broadcast(now.into_std(), &message.uid, heard);
                     }
                     Body::AdapterClose => self.audience.leave(&message.uid),
                     _ => return,
@@ -154,8 +154,8 @@ impl Broadcaster {
             }
             Event::Lost(_) | Event::Missed(_) => {
                 self.audience.forget();
-                self.shown.doubt();
-                // What is shown is not forgotten: the UIs are most likely still there.
+                self.shown.mark_uncertain();
+                // The state of the UIs is kept, since they are most likely still connected.
                 self.watching = Watching::Nothing;
                 return;
             }
@@ -167,19 +167,19 @@ impl Broadcaster {
         let before = self.watching;
         self.watch(now);
         match arrival {
-            Some(Arrival::Now { namespaces }) => {
+            Some(UiConnected::Now { namespaces }) => {
                 if before == Watching::Sockets {
                     if self.held_until <= now {
-                        self.tell_changes().await;
+                        self.publish_changes().await;
                     }
-                    self.shown.doubt_all_but(&namespaces);
+                    self.shown.mark_uncertain_except(&namespaces);
                 } else if let Some(io) = self.sources.io.get() {
-                    self.shown = Shown::given(snapshot(&io), &namespaces);
+                    self.shown = UiState::given(snapshot(&io), &namespaces);
                 }
                 self.changes_at = (now + CHANGES_EVERY).max(self.held_until);
             }
-            Some(Arrival::Before) => {
-                self.shown.doubt();
+            Some(UiConnected::Before) => {
+                self.shown.mark_uncertain();
                 self.changes_at = now.max(self.held_until);
             }
             None => {}
@@ -194,7 +194,7 @@ impl Broadcaster {
         }
         tracing::debug!(watching = ?self.watching, "the Admin UIs that are connected show something else");
         if before == Watching::Nothing {
-            // What was counted before is not of these seconds.
+            // Discards the traffic before this moment.
             self.sources.traffic.take();
             self.stats_at = now;
         }
@@ -212,15 +212,15 @@ impl Broadcaster {
         self.watch(now);
         if self.watching == Watching::Sockets && self.changes_at <= now {
             self.changes_at = now + CHANGES_EVERY;
-            self.tell_changes().await;
+            self.publish_changes().await;
         }
         if self.watching > Watching::Nothing && self.stats_at <= now {
             self.stats_at = now + STATS_EVERY;
-            self.tell_stats(now).await;
+            self.publish_stats(now).await;
         }
     }
 
-    async fn tell_stats(&mut self, now: Instant) {
+    async fn publish_stats(&mut self, now: Instant) {
         let Some(io) = self.sources.io.get() else { return };
         let counts = counts(&io, self.sources.quotas.clients_now(), &self.sources.hosted);
         drop(io);
@@ -229,9 +229,9 @@ impl Broadcaster {
         self.publish(vec![((), stats)], |_, ()| {}).await;
     }
 
-    async fn tell_changes(&mut self) {
+    async fn publish_changes(&mut self) {
         let Some(io) = self.sources.io.get() else { return };
-        let changes = self.shown.changes(&snapshot(&io), CHANGES);
+        let changes = self.shown.changes(&snapshot(&io), MAX_CHANGES);
         let share_headers = self.cluster.options().share_headers;
         let described = |change: &Change| {
             let socket = io.of(change.nsp.as_str())?.get_socket(change.sid)?;
@@ -241,7 +241,7 @@ impl Broadcaster {
         let event = |change: Change| {
             let Change { nsp, sid, what } = &change;
             let reason = match what {
-                What::Disconnected => self.sources.departures.reason(nsp, *sid),
+                ChangeKind::Disconnected => self.sources.departures.reason(nsp, *sid),
                 _ => "",
             };
             let event = documents::change(nsp, *sid, what, reason, now, || described(&change))?;
@@ -249,29 +249,29 @@ impl Broadcaster {
         };
         let events: Vec<_> = changes.into_iter().filter_map(event).collect();
         drop(io);
-        self.publish(events, Self::told).await;
+        self.publish(events, Self::record_published).await;
     }
 
-    /// Tells the UIs that all sockets leave with this server.
-    async fn say_farewell(&mut self) {
+    /// Publishes to the UIs that all sockets of this server disconnect.
+    async fn publish_departures(&mut self) {
         if self.watching < Watching::Sockets {
             return;
         }
-        let (now, reason) = (SystemTime::now(), in_words_of_node(DisconnectReason::ClosingServer));
+        let (now, reason) = (SystemTime::now(), node_reason(DisconnectReason::ClosingServer));
         let event = |change: Change| {
             let Change { nsp, sid, what } = &change;
             let event = documents::change(nsp, *sid, what, reason, now, || None)?;
             Some((change, event))
         };
-        let changes = self.shown.changes(&Snapshot::new(), FAREWELLS);
-        self.publish(changes.into_iter().filter_map(event).collect(), Self::told).await;
+        let changes = self.shown.changes(&Snapshot::new(), MAX_DEPARTURES);
+        self.publish(changes.into_iter().filter_map(event).collect(), Self::record_published).await;
     }
 
-    fn told(&mut self, change: Change) {
-        if change.what == What::Disconnected {
+    fn record_published(&mut self, change: Change) {
+        if change.what == ChangeKind::Disconnected {
             self.sources.departures.forget(&change.nsp, change.sid);
         }
-        self.shown.told(change);
+        self.shown.record_published(change);
     }
 
     /// Publishes events in their order, and notes each that Postgres has committed.
@@ -295,12 +295,12 @@ impl Broadcaster {
             }
             Ok::<_, Error>(())
         };
-        let late = || Error::ConnectionLost(format!("no answer within {} s", PUBLISH_WITHIN.as_secs()));
-        let outcome = timeout(PUBLISH_WITHIN, publishing).await.unwrap_or_else(|_| Err(late()));
+        let late = || Error::ConnectionLost(format!("no answer within {} s", PUBLISH_TIMEOUT.as_secs()));
+        let outcome = timeout(PUBLISH_TIMEOUT, publishing).await.unwrap_or_else(|_| Err(late()));
         if let Err(error) = outcome {
             let message = "cannot tell the Admin UI";
-            if let Some(held_back) = self.throttle.pass(message) {
-                tracing::warn!(%error, held_back, "{message}");
+            if let Some(suppressed) = self.throttle.allow(message) {
+                tracing::warn!(%error, suppressed, "{message}");
             }
         }
     }
@@ -317,7 +317,10 @@ fn snapshot(io: &ClusterIo) -> Snapshot {
             let rooms = socket.rooms().into_iter().filter(|room| room != own).map(|room| room.into_owned());
             (
                 socket.id,
-                Present { transport: transport_name(socket.transport_type()), rooms: rooms.collect() },
+                ConnectedSocket {
+                    transport: transport_name(socket.transport_type()),
+                    rooms: rooms.collect(),
+                },
             )
         });
         snapshot.insert(name, sockets.collect());

@@ -1,4 +1,4 @@
-//! Why sockets have left, for the Admin UIs: kept only while one is connected, and until it was told.
+//! The disconnect reasons of sockets for the Admin UIs, kept only while a UI is connected and until they are published.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,8 +8,8 @@ use socketioxide::socket::DisconnectReason;
 
 use crate::adapter::Sid;
 
-/// How many reasons are kept. For others, the UI is told the most frequent one.
-const REASONS: usize = 10_000;
+/// The maximum number of kept reasons. Other sockets get the most frequent reason.
+const MAX_REASONS: usize = 10_000;
 
 /// The reasons by namespace and socket.
 #[derive(Default)]
@@ -33,15 +33,15 @@ impl Departures {
             return;
         }
         let mut reasons = self.reasons();
-        if reasons.len() < REASONS {
+        if reasons.len() < MAX_REASONS {
             reasons.insert((nsp.to_owned(), sid), reason);
         }
     }
 
-    /// Why a socket has left, in Node's words.
+    /// The disconnect reason of a socket, as Node names it.
     pub(super) fn reason(&self, nsp: &str, sid: Sid) -> &'static str {
         let reason = self.reasons().get(&(nsp.to_owned(), sid)).copied();
-        in_words_of_node(reason.unwrap_or(DisconnectReason::TransportClose))
+        node_reason(reason.unwrap_or(DisconnectReason::TransportClose))
     }
 
     /// The UIs were told.
@@ -54,7 +54,7 @@ impl Departures {
     }
 }
 
-pub(super) fn in_words_of_node(reason: DisconnectReason) -> &'static str {
+pub(super) fn node_reason(reason: DisconnectReason) -> &'static str {
     match reason {
         DisconnectReason::TransportClose => "transport close",
         DisconnectReason::TransportError | DisconnectReason::MultipleHttpPollingError => "transport error",
@@ -81,10 +81,10 @@ mod tests {
         assert_eq!(departures.reason("/other", sid), "transport close");
         departures.forget("/", sid);
         assert_eq!(departures.reason("/", sid), "transport close");
-        for _ in 0..REASONS * 2 {
+        for _ in 0..MAX_REASONS * 2 {
             departures.add("/", Sid::new(), DisconnectReason::ClosingServer);
         }
-        assert_eq!(departures.reasons().len(), REASONS);
+        assert_eq!(departures.reasons().len(), MAX_REASONS);
         departures.keep(false);
         assert!(departures.reasons().is_empty());
     }

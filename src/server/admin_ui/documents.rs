@@ -2,13 +2,13 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::shown::What;
+use super::ui_state::ChangeKind;
 use crate::adapter::{Sid, client_id};
 use crate::protocol::{Date, EventArgs, Object, Value};
 use crate::server::traffic::Counted;
 
 /// How many namespaces the statistics list, so that they fit into a notification.
-const LISTED_NAMESPACES: usize = 50;
+const MAX_LISTED_NAMESPACES: usize = 50;
 
 /// The server, as the UI lists it.
 #[derive(Debug, Clone)]
@@ -38,7 +38,7 @@ pub(super) fn server_stats(
 ) -> EventArgs {
     let Counts { clients, polling, mut namespaces } = counts;
     namespaces.sort_by(|(a, of_a), (b, of_b)| of_b.cmp(of_a).then_with(|| a.cmp(b)));
-    namespaces.truncate(LISTED_NAMESPACES);
+    namespaces.truncate(MAX_LISTED_NAMESPACES);
     // The UI merges the list by index.
     namespaces.sort();
     let namespaces = namespaces
@@ -79,14 +79,14 @@ fn aggregated(counted: Counted, now: SystemTime) -> Vec<Value> {
 pub(super) fn change(
     nsp: &str,
     sid: Sid,
-    what: &What,
+    what: &ChangeKind,
     reason: &str,
     now: SystemTime,
     described: impl FnOnce() -> Option<(Value, Value)>,
 ) -> Option<EventArgs> {
     let (id, time) = (Value::from(sid.as_str()), Value::Date(Date::from(now)));
     let event = match what {
-        What::Connected(present) => {
+        ChangeKind::Connected(present) => {
             let (handshake, data) = described()?;
             let rooms = present.rooms.iter().filter(|room| *room != sid.as_str());
             let rooms = std::iter::once(id.clone()).chain(rooms.map(|room| Value::from(room.as_str())));
@@ -102,13 +102,17 @@ pub(super) fn change(
             ]);
             EventArgs::new("socket_connected", [socket, time])
         }
-        What::Upgraded(transport) => {
+        ChangeKind::Upgraded(transport) => {
             let socket = object([("id", id), ("nsp", nsp.into()), ("transport", (*transport).into())]);
             EventArgs::new("socket_updated", [socket])
         }
-        What::Joined(room) => EventArgs::new("room_joined", [nsp.into(), room.as_str().into(), id, time]),
-        What::Left(room) => EventArgs::new("room_left", [nsp.into(), room.as_str().into(), id, time]),
-        What::Disconnected => EventArgs::new("socket_disconnected", [nsp.into(), id, reason.into(), time]),
+        ChangeKind::Joined(room) => {
+            EventArgs::new("room_joined", [nsp.into(), room.as_str().into(), id, time])
+        }
+        ChangeKind::Left(room) => EventArgs::new("room_left", [nsp.into(), room.as_str().into(), id, time]),
+        ChangeKind::Disconnected => {
+            EventArgs::new("socket_disconnected", [nsp.into(), id, reason.into(), time])
+        }
     };
     Some(event)
 }
@@ -139,7 +143,7 @@ mod tests {
 
     use serde_json::json;
 
-    use super::super::shown::Present;
+    use super::super::ui_state::ConnectedSocket;
     use super::*;
 
     fn json_of(event: EventArgs) -> serde_json::Value {
@@ -187,7 +191,7 @@ mod tests {
     fn changes_have_the_shape_of_the_package() {
         let sid = Sid::new();
         let (id, client) = (sid.to_string(), sid.as_str()[..12].to_owned());
-        let tell = |what: What| {
+        let tell = |what: ChangeKind| {
             let handshake = json!({"headers": {}, "auth": {}, "address": "10.0.0.1"});
             let data = json!({"sub": "ada", "_admin": {"clientId": "forged"}});
             let described = || Some((Value::from(handshake), Value::from(data)));
@@ -195,18 +199,21 @@ mod tests {
         };
         let time = "2023-11-14T22:13:20.123Z";
         let rooms = BTreeSet::from(["__proto__".to_owned(), "<b>\u{0}".into()]);
-        let connected = tell(What::Connected(Present { transport: "polling", rooms }));
+        let connected = tell(ChangeKind::Connected(ConnectedSocket { transport: "polling", rooms }));
         let socket = json!({
             "id": id, "clientId": client, "transport": "polling", "nsp": "/", "data": {"sub": "ada"},
             "handshake": {"headers": {}, "address": "10.0.0.1"}, "rooms": [id, "<b>\u{0}", "__proto__"],
         });
         assert_eq!(connected, json!(["socket_connected", socket, time]));
         let upgraded = json!(["socket_updated", {"id": id, "nsp": "/", "transport": "websocket"}]);
-        assert_eq!(tell(What::Upgraded("websocket")), upgraded);
-        assert_eq!(tell(What::Joined("r".into())), json!(["room_joined", "/", "r", id, time]));
-        assert_eq!(tell(What::Left("r".into())), json!(["room_left", "/", "r", id, time]));
-        assert_eq!(tell(What::Disconnected), json!(["socket_disconnected", "/", id, "ping timeout", time]));
-        let what = What::Connected(Present { transport: "polling", rooms: BTreeSet::new() });
+        assert_eq!(tell(ChangeKind::Upgraded("websocket")), upgraded);
+        assert_eq!(tell(ChangeKind::Joined("r".into())), json!(["room_joined", "/", "r", id, time]));
+        assert_eq!(tell(ChangeKind::Left("r".into())), json!(["room_left", "/", "r", id, time]));
+        assert_eq!(
+            tell(ChangeKind::Disconnected),
+            json!(["socket_disconnected", "/", id, "ping timeout", time])
+        );
+        let what = ChangeKind::Connected(ConnectedSocket { transport: "polling", rooms: BTreeSet::new() });
         assert!(change("/", sid, &what, "", SystemTime::now(), || None).is_none());
     }
 }

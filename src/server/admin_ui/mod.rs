@@ -1,18 +1,18 @@
 //! Shows this server in the official Admin UI (`@socket.io/admin-ui`), which an instrumented Node server of the cluster
 //! serves.
 //!
-//! An instrumented server broadcasts in the namespace of the UI what happens to its sockets, and the cluster's adapter
-//! carries that to the UIs of all servers. This server does the same, as an emitter: it is no member of that namespace, so
+//! An instrumented server broadcasts the events of its sockets in the namespace of the UI, and the cluster's adapter
+//! delivers them to the UIs of all servers. This server does the same as an emitter: it is no member of that namespace, so
 //! no server counts it there or waits for its answers. It listens there, and sends nothing while no UI is connected.
 //!
-//! [`audience`] decides whether a UI is connected, [`shown`] what it has to be told, [`documents`] how. [`broadcaster`] is
-//! the task around them.
+//! [`audience`] detects whether a UI is connected, [`ui_state`] computes the changes, and [`documents`] formats the events.
+//! [`broadcaster`] is the task around them.
 
 mod audience;
 mod broadcaster;
 mod departures;
 mod documents;
-mod shown;
+mod ui_state;
 
 use crate::protocol::Namespace;
 use crate::setters::setters;

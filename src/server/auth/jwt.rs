@@ -149,7 +149,8 @@ fn texts(claim: Option<&Json>) -> Option<Vec<&str>> {
     }
 }
 
-/// Whether a name or a pattern of the `namespaces` claim stands for a namespace. A `*` stands for one segment, `**` for any number.
+/// Whether a name or a pattern of the `namespaces` claim stands for a namespace. A `*` stands for one segment, `**` for any
+/// number.
 fn matches_namespace(pattern: &str, nsp: &str) -> bool {
     let pattern = Namespace::new(pattern);
     if pattern.as_str() == nsp {

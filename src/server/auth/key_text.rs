@@ -1,4 +1,4 @@
-//! What the text of a key file is: a public key, or the secret of the HMAC algorithms.
+//! Classifies the content of a key file: a public key, or the secret of the HMAC algorithms.
 //!
 //! A public key is known to everyone, so it must never be taken for a secret. Whatever looks like a key in another form
 //! is refused with what to do.
@@ -129,7 +129,7 @@ mod tests {
     const DER: &str = "MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=";
 
     #[test]
-    fn whatever_looks_like_a_key_is_no_secret() {
+    fn text_that_looks_like_a_key_is_no_secret() {
         let pem = format!("-----BEGIN PUBLIC KEY-----\n{DER}\n-----END PUBLIC KEY-----");
         let url_safe = DER.replace('+', "-").replace('/', "_");
         let hex: String = decode(DER).unwrap().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_are_taken_as_they_are() {
+    fn secrets_are_used_unchanged() {
         for secret in [
             "a secret of thirty-two characters",
             "6f9d1c1e1f4f4c0e8b5a3d2c7b6a59483726150f1e2d3c4b5a69788796a5b4c3",

@@ -4,7 +4,7 @@ mod fingerprint;
 mod jwt;
 mod key_text;
 mod keys;
-pub(super) mod refusal_pace;
+pub(super) mod refusal_delay;
 mod signature;
 mod signed_token;
 mod tokens;
@@ -54,7 +54,8 @@ pub(super) struct Admitted {
     pub credential: Option<Credential>,
 }
 
-/// The token or the key that admitted a client. It tells whether the client would still be admitted after the file was read again.
+/// The token or the key that admitted a client. It tells whether the client would still be admitted after the file was read
+/// again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Credential {
     /// A token of a list.

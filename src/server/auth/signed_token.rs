@@ -1,8 +1,8 @@
 //! A signed JSON Web Token (RFC 7515): what may be read of it before its signature is verified, and its claims after that.
 //!
-//! The `jsonwebtoken` crate reads the header, and OpenSSL verifies the signature. The crate's `decode` would check the claims
-//! too, but it takes a `sub` that is an array for broken JSON, and allows a token one second after it has expired. OpenSSL is
-//! here for TLS, and a second cryptographic library would have to be kept up to date as well.
+//! The `jsonwebtoken` crate reads the header, and OpenSSL verifies the signature. The crate's `decode` would check the
+//! claims too, but it takes a `sub` that is an array for broken JSON, and allows a token one second after it has expired.
+//! OpenSSL is here for TLS, and a second cryptographic library would have to be kept up to date as well.
 
 use std::str::FromStr;
 

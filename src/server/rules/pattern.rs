@@ -13,8 +13,9 @@ const MAX_VALUES: usize = 1000;
 /// How long a value may be, in bytes.
 const MAX_VALUE_BYTES: usize = 256;
 
-/// A pattern of room names, with `*`, `?`, `[a-z]` and `{a,b}`. A `{claim}` without a comma stands for a claim of the client's
-/// token: a string or an integer, or an array of these, of which one has to match. `{realm.roles}` is a claim within an object.
+/// A pattern of room names, with `*`, `?`, `[a-z]` and `{a,b}`. A `{claim}` without a comma stands for a claim of the
+/// client's token: a string or an integer, or an array of these, of which one has to match. `{realm.roles}` is a claim
+/// within an object.
 ///
 /// ```
 /// let join = vec!["chat:*".parse()?, "user:{sub}".parse()?];

@@ -142,7 +142,7 @@ async fn each_acknowledgement_that_is_missing_is_an_error() {
 }
 
 #[tokio::test]
-async fn a_server_that_says_nothing_is_an_error() {
+async fn a_silent_server_is_an_error() {
     let three = Three::start([V05, V05]).await;
     three.theirs[0].answer("q", json!("first")).await;
     three.ours.answer("q", json!("ours")).await;
@@ -155,7 +155,7 @@ async fn a_server_that_says_nothing_is_an_error() {
 }
 
 #[tokio::test]
-async fn clients_of_the_node_are_asked_while_postgres_is_away() {
+async fn local_clients_get_the_request_while_postgres_is_unreachable() {
     use pgio::postgres::private::Shutdown;
     let mut postgres = own_server().await;
     let node = PgioNode::start(&postgres.url()).await;
@@ -171,7 +171,7 @@ async fn clients_of_the_node_are_asked_while_postgres_is_away() {
 }
 
 #[tokio::test]
-async fn clients_of_the_node_are_asked_before_postgres_answers() {
+async fn local_clients_get_the_request_before_postgres_answers() {
     let three = Three::start([V05, V05]).await;
     three.ours.answer("q", json!("ours")).await;
     for client in &three.theirs {

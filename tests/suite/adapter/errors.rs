@@ -28,7 +28,7 @@ async fn wait_for(errors: &mut UnboundedReceiver<Error>, is_right: impl Fn(&Erro
 }
 
 #[tokio::test]
-async fn the_handler_is_told_what_no_caller_is() {
+async fn the_error_handler_gets_errors_without_a_caller() {
     let mut server = own_server().await;
     let (sender, mut errors) = unbounded_channel();
     // The test may have ended.

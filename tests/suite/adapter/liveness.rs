@@ -13,7 +13,7 @@ use crate::support::pgio_node::PgioNode;
 use crate::support::postgres::{own_server, postgres};
 
 #[tokio::test]
-async fn a_node_that_closes_is_gone_at_once() {
+async fn a_closed_node_departs_at_once() {
     let three = Three::start([V04, V05]).await;
     three.node.adapter.close().await.unwrap();
     for server in &three.servers {
@@ -57,7 +57,7 @@ async fn heartbeats_keep_a_node_alive_and_their_absence_ends_it() {
 }
 
 #[tokio::test]
-async fn a_server_of_0_3_is_heard_and_answered() {
+async fn messages_of_a_0_3_server_are_received_and_answered() {
     let postgres = postgres().await;
     create_attachment_table(postgres.url()).await;
     let peer = NodePeer::start().await;

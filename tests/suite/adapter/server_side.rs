@@ -43,7 +43,7 @@ async fn servers_and_the_node_ask_each_other() {
 }
 
 #[tokio::test]
-async fn a_request_ends_when_the_one_it_waits_for_leaves() {
+async fn a_request_ends_when_its_last_awaited_peer_leaves() {
     let three = Three::start([V05, V05]).await;
     let [silent, other] = three.servers;
     silent.silent("/", "who").await;

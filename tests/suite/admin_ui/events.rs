@@ -107,17 +107,17 @@ async fn a_node_is_told_of(version: AdapterVersion) {
 }
 
 #[tokio::test]
-async fn the_ui_of_0_5_is_told_of_a_node_as_of_a_node_server() {
+async fn the_ui_of_0_5_shows_a_node_like_a_node_server() {
     a_node_is_told_of(AdapterVersion::V05).await;
 }
 
 #[tokio::test]
-async fn the_ui_of_0_3_is_told_of_a_node_as_of_a_node_server() {
+async fn the_ui_of_0_3_shows_a_node_like_a_node_server() {
     a_node_is_told_of(AdapterVersion::V03).await;
 }
 
 #[tokio::test]
-async fn the_ui_is_told_of_namespaces_that_only_the_node_has() {
+async fn the_ui_shows_namespaces_that_only_the_node_has() {
     let shown = Shown::start(AdapterVersion::V05, "development", &["-n", "/", "-n", "/org/{id}"]).await;
     let options = ClientOptions::new(&shown.serve.url()).namespace("/org/7");
     let client = shown.peer.client(options).await;
@@ -179,7 +179,7 @@ async fn at_a_shutdown_all_sockets_leave() {
 }
 
 #[tokio::test]
-async fn a_ui_that_is_open_before_the_node_starts_is_told_everything() {
+async fn a_ui_that_is_open_before_the_node_starts_gets_all_sockets() {
     let postgres = postgres().await;
     create_attachment_table(postgres.url()).await;
     let (peer, server) = instrumented(&postgres, AdapterVersion::V05, "development").await;

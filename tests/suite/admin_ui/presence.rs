@@ -33,7 +33,7 @@ async fn a_ui_sees_the_sockets_of_several_nodes_whichever_server_it_is_connected
 }
 
 #[tokio::test]
-async fn a_ui_is_told_again_after_a_restart_of_postgres() {
+async fn a_ui_gets_all_sockets_again_after_a_restart_of_postgres() {
     let mut postgres = own_server().await;
     let url = postgres.url();
     create_attachment_table(&url).await;

@@ -90,7 +90,7 @@ async fn a_ui_of_a_server_in_production_mode_costs_statistics_only() {
 }
 
 #[tokio::test]
-async fn a_crowd_is_told_of_at_a_bounded_rate() {
+async fn changes_of_many_sockets_are_sent_at_a_bounded_rate() {
     const CLIENTS: usize = 1500;
     let arguments = ["-n", "/ours", "--connect-timeout", "60s"];
     let shown = Shown::start_apart(AdapterVersion::V05, "development", &arguments).await;

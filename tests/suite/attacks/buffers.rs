@@ -10,7 +10,7 @@ use crate::support::postgres::postgres;
 use crate::support::raw_websocket::RawWebsocket;
 
 #[tokio::test]
-async fn a_refusal_does_not_repeat_what_the_client_sent() {
+async fn a_refusal_does_not_quote_the_input_of_the_client() {
     let postgres = postgres().await;
     let serve = PgioServe::start(postgres.url(), &["--allow-join", "[a-z]*"]).await;
     let mut websocket = RawWebsocket::connect(serve.address()).await;

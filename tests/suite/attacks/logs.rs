@@ -52,7 +52,7 @@ fn is_clean(log: &str) {
 }
 
 #[tokio::test]
-async fn nobody_forges_a_line() {
+async fn log_lines_cannot_be_forged() {
     let postgres = postgres().await;
     create_attachment_table(postgres.url()).await;
     let tokens = tempfile::NamedTempFile::new().unwrap();
@@ -76,7 +76,7 @@ async fn nobody_forges_a_line() {
 }
 
 #[tokio::test]
-async fn what_happens_again_and_again_is_counted() {
+async fn repeated_log_messages_are_counted() {
     const COUNT: usize = 3000;
     let postgres = postgres().await;
     create_attachment_table(postgres.url()).await;

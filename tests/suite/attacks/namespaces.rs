@@ -91,7 +91,7 @@ async fn one_request_with_many_connect_packets_is_cut_short() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn strangers_at_the_door_of_a_namespace_do_not_disturb_the_clients_in_it() {
+async fn refused_clients_do_not_disturb_the_clients_of_a_namespace() {
     let postgres = postgres().await;
     let serve = guarded(&postgres).await;
     let mut guest = RawWebsocket::open(serve.address()).await;

@@ -25,8 +25,8 @@ fn placeholders(count: usize) -> String {
     (0..count).map(|n| format!(r#",{{"_placeholder":true,"num":{n}}}"#)).collect()
 }
 
-/// Sends an event with a client of its own. Returns whether the server has relayed it: it acknowledges without arguments. What is
-/// no packet at all closes the connection.
+/// Sends an event with a client of its own. Returns whether the server has relayed it: it acknowledges without arguments.
+/// What is no packet at all closes the connection.
 async fn is_relayed(serve: &PgioServe, sent: &Sent) -> bool {
     let mut client = RawWebsocket::connect(serve.address()).await;
     let Sent { data, attachments } = sent;

@@ -287,7 +287,7 @@ async fn the_claims_of_a_token_decide_which_rooms_may_be_joined() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_guesses_tokens_is_answered_slowly() {
+async fn guesses_of_tokens_are_delayed() {
     let (directory, postgres) = (tempfile::tempdir().unwrap(), postgres().await);
     let file = write(directory.path(), "tokens", "right\n");
     let serve = PgioServe::start(postgres.url(), &["--auth-token-file", &file]).await;

@@ -114,7 +114,7 @@ async fn pgio_serve_is_a_server_like_any_other() {
 }
 
 #[tokio::test]
-async fn a_server_that_refuses_says_why() {
+async fn a_refusal_of_a_server_has_a_reason() {
     let (postgres, node) = node(|options| options.token("t0p")).await;
     let mut tokens = NamedTempFile::new().unwrap();
     tokens.write_all(b"t0p\n").unwrap();
@@ -272,7 +272,7 @@ async fn a_socket_that_the_server_disconnects_stays_away() {
 }
 
 #[tokio::test]
-async fn what_a_client_prints_can_be_replayed() {
+async fn event_lines_of_a_client_can_be_replayed() {
     let (postgres, node) = node(|options| options).await;
     let (mut client, id) = connected(&[node.url(), "--count", "1"]).await;
     node.io().to(&id).emit("photo", json!([binary("AAEC"), 1])).await;

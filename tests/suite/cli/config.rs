@@ -87,7 +87,7 @@ async fn every_key_is_the_flag_of_its_name() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_is_said_in_one_line() {
+async fn errors_are_one_line() {
     let cases = [
         ("colour = 'red'", "unknown key colour; the keys are database-url, "),
         ("[context.a]\ncolour = 'red'", ""),
@@ -138,7 +138,7 @@ async fn shells_complete_the_names_of_contexts() {
 }
 
 #[tokio::test]
-async fn shells_complete_what_the_cluster_has() {
+async fn shells_complete_names_of_the_cluster() {
     let cluster = whole().await;
     cluster.join(0, &["r1", "r2"]).await;
     let complete = async |words: &[&str]| {
@@ -163,7 +163,7 @@ async fn shells_complete_what_the_cluster_has() {
 
 /// Production for a shell, staging in the variable of another tool: the context counts.
 #[tokio::test]
-async fn a_context_of_a_variable_outranks_database_url_and_what_outranks_a_context_is_said() {
+async fn a_context_of_a_variable_overrides_database_url_and_overrides_of_a_context_are_noted() {
     let postgres = postgres().await;
     let url = postgres.url();
     let nowhere = "postgres://u@127.0.0.1:1/d";

@@ -53,7 +53,7 @@ async fn contexts_are_added_used_and_removed() {
 }
 
 #[tokio::test]
-async fn what_else_is_in_the_file_stays() {
+async fn other_content_of_the_file_stays() {
     let home = TempDir::new().unwrap();
     fs::create_dir(home.path().join("pgio")).unwrap();
     let path = home.path().join("pgio/config.toml");

@@ -99,7 +99,7 @@ async fn acknowledgements_are_printed_and_missing_ones_are_status_4() {
 }
 
 #[tokio::test]
-async fn without_a_server_nobody_acknowledges() {
+async fn without_a_server_there_are_no_acknowledgements() {
     let postgres = postgres().await;
     let outcome = run(&mut pgio(postgres.url(), &["emit", "--ack", "--timeout", "300ms", "q"])).await;
     assert_eq!((outcome.status, outcome.stderr.as_str()), (4, "error: no server is live in /\n"));

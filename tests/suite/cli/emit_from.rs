@@ -113,7 +113,7 @@ async fn both_forms_of_lines_and_the_defaults_of_the_flags() {
 }
 
 #[tokio::test]
-async fn a_bad_line_ends_it_and_says_what_was_sent() {
+async fn an_invalid_line_ends_the_replay_with_a_summary() {
     let postgres = postgres().await;
     let lines = "[\"a\"]\n[\"b\"]\n{\"event\":\n[\"c\"]\n";
     let outcome = run_with_input(&mut pgio(postgres.url(), &FROM), lines).await;
@@ -197,7 +197,7 @@ async fn rate_and_speed_hold_events_back() {
 }
 
 #[tokio::test]
-async fn an_interrupt_says_what_was_sent() {
+async fn an_interrupt_prints_a_summary() {
     let postgres = postgres().await;
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let mut tail = Running::start(&mut pgio(postgres.url(), &["tail"]));
@@ -215,7 +215,7 @@ async fn an_interrupt_says_what_was_sent() {
 }
 
 #[tokio::test]
-async fn an_interrupt_waits_for_what_is_under_way_and_a_second_one_does_not() {
+async fn an_interrupt_waits_for_events_in_flight_and_a_second_one_does_not() {
     let postgres = postgres().await;
     create_attachment_table(postgres.url()).await;
     for (signal, again) in [(Signal::SIGINT, false), (Signal::SIGINT, true), (Signal::SIGTERM, true)] {
@@ -243,7 +243,7 @@ async fn an_interrupt_waits_for_what_is_under_way_and_a_second_one_does_not() {
 }
 
 #[tokio::test]
-async fn a_restart_of_postgres_loses_nothing_where_retrying_was_asked_for() {
+async fn with_retry_for_a_restart_of_postgres_loses_nothing() {
     let mut server = own_server().await;
     let mut emit = Running::start(
         pgio(&server.url(), &["emit", "--from", "-", "--retry-for", "60s", "-o", "json"])

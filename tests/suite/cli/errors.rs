@@ -138,7 +138,7 @@ async fn events_that_cannot_be() {
 }
 
 #[tokio::test]
-async fn with_stderr_closed_the_work_is_done_and_the_status_tells() {
+async fn with_stderr_closed_the_command_works_and_the_status_is_right() {
     let postgres = postgres().await;
     for (arguments, status) in [(&["emit", "--from", "-"][..], 0), (&["emit", "--ack", "e"], 4), (&["-?"], 2)]
     {

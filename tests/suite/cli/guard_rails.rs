@@ -47,7 +47,7 @@ async fn nothing_is_sent_to_fewer_sockets_than_expected() {
 }
 
 #[tokio::test]
-async fn acknowledgements_may_be_few_and_nobody_is_mentioned() {
+async fn fewer_acknowledgements_may_be_required() {
     let cluster = whole().await;
     for client in &cluster.mixed.clients {
         client.answer("q", json!(1)).await;
@@ -99,7 +99,7 @@ async fn wide_lines_are_whole_on_a_terminal() {
 }
 
 #[tokio::test]
-async fn a_request_for_nobody_says_so_on_a_terminal() {
+async fn a_request_without_target_sockets_warns_on_a_terminal() {
     let cluster = whole().await;
     cluster.join(0, &["lobby"]).await;
     let nobody = "warning: no socket matches the sockets in NOSUCH of /";

@@ -178,7 +178,7 @@ async fn a_page_in_a_real_browser() {
 }
 
 #[tokio::test]
-async fn the_api_tells_what_is_there_and_nobody_notices() {
+async fn the_api_shows_the_cluster_without_joining_it() {
     let cluster = whole().await;
     cluster.join(0, &["r1", "r2"]).await;
     cluster.join(3, &["r1"]).await;

@@ -24,7 +24,7 @@ async fn is_connected(client: &Client) -> bool {
 }
 
 #[tokio::test]
-async fn sockets_join_and_leave_on_all_servers_and_nobody_notices() {
+async fn sockets_join_and_leave_on_all_servers_without_joining_the_cluster() {
     let cluster = whole().await;
     let [first, .., ours] = cluster.clients();
     let quiet = cluster.run(&["join", "r1", "r2", "--yes"]).await.succeeded();

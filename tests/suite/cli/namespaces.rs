@@ -23,7 +23,7 @@ fn listed(lines: &[Value]) -> Vec<(&str, usize, Vec<&str>)> {
 }
 
 #[tokio::test]
-async fn namespaces_of_node_servers_and_pgio_nodes_are_found_and_nobody_notices() {
+async fn namespaces_of_node_servers_and_pgio_nodes_are_found_without_joining_the_cluster() {
     let cluster = whole().await;
     let many = ["-n", "/org/1", "-n", "/org/2", "-n", "/org/3"];
     let serve = PgioServe::start(cluster.url(), &many).await;
@@ -67,7 +67,7 @@ async fn rooms_and_sockets_of_all_namespaces() {
 }
 
 #[tokio::test]
-async fn a_glob_that_matches_nothing_says_so() {
+async fn a_glob_without_a_match_is_noted() {
     let postgres = postgres().await;
     create_attachment_table(postgres.url()).await;
     let run = async |arguments: &[&str]| run(&mut pgio(postgres.url(), arguments)).await;

@@ -33,7 +33,7 @@ fn check(node: &Value) {
 }
 
 #[tokio::test]
-async fn all_versions_and_pgio_nodes_are_listed_and_nobody_notices() {
+async fn all_versions_and_pgio_nodes_are_listed_without_joining_the_cluster() {
     let cluster = whole().await;
     let second = cluster.mixed.servers[1].client("/").await;
     let nodes = cluster.run(&["nodes", "-o", "json"]).await.succeeded().json();
@@ -57,7 +57,7 @@ async fn all_versions_and_pgio_nodes_are_listed_and_nobody_notices() {
 
 /// A role without pg_read_all_stats sees the servers and not their addresses.
 #[tokio::test]
-async fn applications_are_named_and_addresses_are_for_those_who_may_see_them() {
+async fn application_names_are_shown_and_addresses_need_a_privilege() {
     let postgres = postgres().await;
     create_attachment_table(postgres.url()).await;
     let separator = if postgres.url().contains('?') { '&' } else { '?' };
@@ -129,7 +129,7 @@ async fn next(watch: &mut Running, change: &str) -> Value {
 }
 
 #[tokio::test]
-async fn a_watch_tells_who_comes_and_goes_and_nobody_notices() {
+async fn a_watch_shows_joins_and_departures_and_is_no_member() {
     let cluster = whole().await;
     let mut watch = watch(cluster.url(), &["-o", "json", "--every", "200ms"]);
     cluster
@@ -160,7 +160,7 @@ async fn a_watch_tells_who_comes_and_goes_and_nobody_notices() {
 }
 
 #[tokio::test]
-async fn a_watch_hears_greetings_and_farewells_without_asking() {
+async fn a_watch_shows_joins_and_departures_without_a_request() {
     let postgres = postgres().await;
     let mut watch = watch(postgres.url(), &["-o", "json", "--every", "1h", "--no-sockets"]);
     let peer = NodePeer::start().await;

@@ -10,7 +10,7 @@ use crate::support::postgres::postgres;
 const DEAF: &str = "notifications are not delivered: Postgres accepts them, but this session receives none.";
 
 #[tokio::test]
-async fn who_is_asked_and_cannot_be_heard_is_not_said_to_be_absent() {
+async fn an_unreadable_answer_does_not_count_as_absent() {
     let postgres = postgres().await;
     let _serve = PgioServe::start(postgres.url(), &[]).await;
     let pooler = PgBouncer::start(postgres.url(), "transaction").await;
@@ -36,7 +36,7 @@ async fn who_is_asked_and_cannot_be_heard_is_not_said_to_be_absent() {
 }
 
 #[tokio::test]
-async fn a_live_view_that_hears_nothing_ends_and_a_monitor_says_so() {
+async fn without_notifications_a_live_view_ends_and_a_monitor_reports_it() {
     let postgres = postgres().await;
     let pooler = PgBouncer::start(postgres.url(), "transaction").await;
     let top = run(&mut pgio(&pooler.url(), &["top", "-o", "json"])).await;
@@ -50,7 +50,7 @@ async fn a_live_view_that_hears_nothing_ends_and_a_monitor_says_so() {
 }
 
 #[tokio::test]
-async fn a_tail_that_hears_nothing_says_so_once() {
+async fn a_tail_without_notifications_warns_once() {
     let postgres = postgres().await;
     let deaf = PgBouncer::start(postgres.url(), "transaction").await;
     let hearing = PgBouncer::start(postgres.url(), "session").await;

@@ -195,7 +195,7 @@ async fn a_probe_that_stays_sees_servers_and_databases_come_and_go() {
 
 /// Also where the environment and the configuration file name another format for all commands.
 #[tokio::test]
-async fn each_format_is_the_one_that_was_asked_for() {
+async fn each_output_format_is_as_requested() {
     let postgres = postgres().await;
     let node = NodePeer::start().await.server(ServerOptions::new(AdapterVersion::V05, postgres.url())).await;
     let mut file = NamedTempFile::new().unwrap();

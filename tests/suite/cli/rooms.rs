@@ -17,7 +17,7 @@ async fn list(cluster: &Whole, arguments: &[&str]) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn rooms_of_all_servers_are_counted_and_nobody_notices() {
+async fn rooms_of_all_servers_are_counted_without_joining_the_cluster() {
     let cluster = whole().await;
     for client in 0..4 {
         cluster.join(client, &["everyone"]).await;
@@ -90,7 +90,7 @@ async fn a_table_that_hostile_names_cannot_break() {
 }
 
 #[tokio::test]
-async fn who_does_not_answer_is_named_and_the_rest_is_shown() {
+async fn servers_without_an_answer_are_named_and_the_others_shown() {
     let cluster = whole().await;
     cluster.join(3, &["r1"]).await;
     let peer = NodePeer::start().await;

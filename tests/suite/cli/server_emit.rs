@@ -19,7 +19,7 @@ async fn answer(cluster: &Whole, name: &str) {
 }
 
 #[tokio::test]
-async fn every_server_gets_it_and_nobody_notices() {
+async fn every_server_gets_the_event_and_counts_no_member() {
     let cluster = whole().await;
     let (told, mut heard) = tokio::sync::mpsc::unbounded_channel();
     cluster.node.adapter.on_any_server_side(move |event| {
@@ -88,7 +88,7 @@ async fn one_answer_a_node() {
 }
 
 #[tokio::test]
-async fn who_does_not_answer_is_named() {
+async fn servers_without_an_answer_are_named() {
     let cluster = whole().await;
     answer(&cluster, "q").await;
     cluster.mixed.servers[1].silent("/", "q").await;
@@ -112,7 +112,7 @@ async fn hostile_answers_cannot_break_the_terminal() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_asked() {
+async fn invalid_requests_are_refused() {
     let postgres = postgres().await;
     for (arguments, status, expected) in [
         (&["server-emit", "--ack", "q"][..], 4, "error: no server is live in /"),

@@ -30,7 +30,7 @@ async fn list(cluster: &Whole, arguments: &[&str]) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn sockets_of_all_servers_with_all_that_is_known_and_nobody_notices() {
+async fn sockets_of_all_servers_are_listed_with_their_data() {
     let cluster = whole().await;
     cluster.join(1, &["r1", "r2"]).await;
     cluster.mixed.clients[1].set_data(json!({"name": "Zoë", "bytes": [1, 2]})).await;
@@ -112,7 +112,7 @@ async fn the_table_is_one_line_a_socket_whatever_they_hold() {
 }
 
 #[tokio::test]
-async fn who_does_not_answer_is_named_and_the_rest_is_shown() {
+async fn servers_without_an_answer_are_named_and_the_others_shown() {
     let cluster = whole().await;
     let peer = NodePeer::start().await;
     // It is live, and cannot answer: nothing but heartbeats fits, and the table for the rest is not there.
@@ -129,7 +129,7 @@ async fn who_does_not_answer_is_named_and_the_rest_is_shown() {
 }
 
 #[tokio::test]
-async fn a_role_that_may_not_read_the_answers_is_told_so() {
+async fn a_role_that_may_not_read_the_answers_gets_an_error() {
     let cluster = mixed_with(|options| options.payload_threshold(200)).await;
     execute(cluster.url(), "DROP ROLE IF EXISTS blind; CREATE ROLE blind LOGIN PASSWORD 'pw'").await;
     let blind = format!("postgres://blind:pw@{}", cluster.url().rsplit_once('@').unwrap().1);

@@ -94,7 +94,7 @@ async fn several_at_once() {
 }
 
 #[tokio::test]
-async fn check_says_what_somebody_has_changed_and_install_repairs_it() {
+async fn check_reports_changes_and_install_repairs_them() {
     let postgres = postgres().await;
     let url = postgres.url();
     sql(url, &["install"]).await.succeeded();
@@ -214,7 +214,7 @@ async fn an_older_version_is_upgraded_in_place_with_its_privileges() {
 }
 
 #[tokio::test]
-async fn what_others_use_is_not_removed() {
+async fn objects_in_use_are_not_removed() {
     let postgres = postgres().await;
     let url = postgres.url();
     sql(url, &["install"]).await.succeeded();

@@ -20,7 +20,7 @@ async fn tail(url: &str, arguments: &[&str]) -> Running {
 }
 
 #[tokio::test]
-async fn what_servers_say_is_shown_and_nobody_counts_the_tail() {
+async fn messages_of_servers_are_shown_and_the_tail_is_no_member() {
     let cluster = mixed().await;
     let before = cluster.server_counts().await;
     let mut tail = tail(cluster.url(), &["-o", "json"]).await;
@@ -144,7 +144,7 @@ async fn text_has_no_colours_in_a_pipe_and_no_escapes_ever() {
 }
 
 #[tokio::test]
-async fn it_goes_on_after_a_restart_and_after_being_cut_off() {
+async fn it_continues_after_a_restart_and_after_a_lost_connection() {
     let mut server = own_server().await;
     let url = server.url();
     let mut tail = tail(&url, &["-o", "json"]).await;
@@ -244,7 +244,7 @@ async fn attachments_are_saved() {
 }
 
 #[tokio::test]
-async fn raw_is_what_travels() {
+async fn raw_output_is_the_notification() {
     let postgres = postgres().await;
     let mut tail = tail(postgres.url(), &["--raw", "--count", "1"]).await;
     let text = r#"{"uid":"u","nsp":"/","type":3,"data":{"opts":{},"packet":{"type":2,"data":["e"]}}}"#;

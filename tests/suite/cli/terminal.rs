@@ -62,7 +62,7 @@ async fn however_a_watch_ends_the_terminal_is_given_back() {
 }
 
 #[tokio::test]
-async fn who_disconnects_everybody_is_asked() {
+async fn disconnecting_all_sockets_asks_for_confirmation() {
     let cluster = whole().await;
     let ask = || Terminal::start(USUAL, cluster.url(), &[], &["disconnect"]);
     for (keys, status) in [(&["n", "Enter"][..], 1), (&["Enter"], 1), (&["C-c"], 130)] {
@@ -115,7 +115,7 @@ async fn tables_fit_the_terminal_whatever_they_hold() {
 }
 
 #[tokio::test]
-async fn what_was_done_is_said_to_a_person() {
+async fn changes_are_printed_for_people() {
     let cluster = whole().await;
     for (arguments, expected) in [
         (

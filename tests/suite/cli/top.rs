@@ -44,7 +44,7 @@ fn count_of(object: &Value, name: &str) -> u64 {
 }
 
 #[tokio::test]
-async fn every_event_is_counted_once_and_nobody_notices() {
+async fn every_event_is_counted_once_without_joining_the_cluster() {
     let cluster = whole().await;
     let by = |by| Running::start(&mut pgio(cluster.url(), &["top", "-o", "json", "--by", by]));
     let mut tops = [by("event"), by("room"), by("sender")];
@@ -117,7 +117,7 @@ async fn a_snapshot_as_text_and_as_json() {
 }
 
 #[tokio::test]
-async fn what_a_role_may_not_see_is_not_known() {
+async fn values_without_a_privilege_are_unknown() {
     let postgres = postgres().await;
     // As some hosts have it.
     execute(postgres.url(), "REVOKE EXECUTE ON FUNCTION pg_catalog.pg_current_wal_lsn() FROM PUBLIC").await;

@@ -38,7 +38,7 @@ async fn servers_of_every_version_take_a_durable_event_for_any_other() {
 }
 
 #[tokio::test]
-async fn clients_of_a_node_and_a_tail_that_were_away_get_what_was_sent_meanwhile() {
+async fn a_node_and_a_tail_replay_durable_events_after_a_reconnect() {
     let postgres = postgres().await;
     create_attachment_table(postgres.url()).await;
     run(&mut pgio(postgres.url(), &["sql", "install"])).await.succeeded();
@@ -92,7 +92,7 @@ async fn clients_of_a_node_and_a_tail_that_were_away_get_what_was_sent_meanwhile
 }
 
 #[tokio::test]
-async fn what_cannot_be_durable_says_so() {
+async fn messages_that_cannot_be_durable_are_an_error() {
     let postgres = postgres().await;
     let url = postgres.url();
     create_attachment_table(url).await;

@@ -15,7 +15,7 @@ use crate::support::proxy::{Mode, Proxy};
 use crate::support::sql::Session;
 
 #[tokio::test]
-async fn durable_events_of_a_gap_come_once_in_order_and_before_what_comes_live() {
+async fn durable_events_of_a_gap_are_replayed_once_in_order_and_before_live_events() {
     let postgres = postgres().await;
     create_attachment_table(postgres.url()).await;
     let proxy = Proxy::start(postgres.url()).await;

@@ -38,7 +38,7 @@ fn now() -> i64 {
 }
 
 #[tokio::test]
-async fn only_who_shows_a_token_of_the_file_is_let_in() {
+async fn only_a_token_of_the_file_is_accepted() {
     let (files, postgres) = (Files::new(), postgres().await);
     let file = files.file("tokens", "first\n\nsecond\n");
     let serve = PgioServe::start(postgres.url(), &["--auth-token-file", &file]).await;

@@ -18,7 +18,7 @@ async fn answers(flags: &[&str]) -> Result<Vec<Value>, String> {
 }
 
 #[tokio::test]
-async fn a_server_that_asks_learns_who_it_is_or_what_it_was_told() {
+async fn a_server_side_request_gets_the_identity_or_the_configured_answer() {
     let identity = answers(&[]).await.unwrap();
     assert_eq!(identity[0]["pgio"], env!("CARGO_PKG_VERSION"));
     assert_eq!(identity[0]["node"].as_str().unwrap().len(), 16, "{identity:?}");

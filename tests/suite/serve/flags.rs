@@ -8,7 +8,7 @@ use crate::support::pgio_serve::{PgioServe, fails};
 use crate::support::postgres::postgres;
 
 #[tokio::test]
-async fn what_makes_no_sense_is_said_in_one_line() {
+async fn malformed_input_is_an_error_of_one_line() {
     let postgres = postgres().await;
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str, text: &str| {

@@ -179,7 +179,7 @@ async fn everything_is_counted() {
 }
 
 #[tokio::test]
-async fn a_log_that_nobody_reads_ends_nothing() {
+async fn a_blocked_log_does_not_stop_the_server() {
     let postgres = postgres().await;
     let mut serve = PgioServe::start(postgres.url(), &["-vv"]).await;
     let peer = NodePeer::start().await;

@@ -51,7 +51,7 @@ async fn five_hundred_clients_get_a_thousand_events_each() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_is_cut_off_and_nobody_else_notices() {
+async fn a_client_that_does_not_read_is_disconnected_and_others_are_unaffected() {
     const COUNT: u64 = 20_000;
     const PADDING: usize = 4000;
     let postgres = postgres().await;

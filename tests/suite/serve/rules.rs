@@ -56,7 +56,7 @@ async fn rooms_that_match_are_joined_and_left() {
 }
 
 #[tokio::test]
-async fn nobody_joins_the_room_of_anothers_id() {
+async fn a_client_cannot_join_the_room_of_another_socket() {
     let postgres = postgres().await;
     let serve = PgioServe::start(postgres.url(), &["--allow-join", "*"]).await;
     let peer = NodePeer::start().await;
@@ -140,7 +140,7 @@ async fn events_are_relayed_to_the_namespace_in_their_order() {
 }
 
 #[tokio::test]
-async fn the_acknowledgement_of_a_relayed_event_says_what_is_known() {
+async fn the_acknowledgement_of_a_relayed_event_reports_its_outcome() {
     let mut postgres = own_server().await;
     let serve = PgioServe::start(&postgres.url(), &["--relay=namespace"]).await;
     serve.wait_for_ready(200).await;

@@ -14,7 +14,7 @@ use crate::support::raw_websocket::RawWebsocket;
 const HEARTBEAT: [&str; 4] = ["--heartbeat-interval", "500ms", "--heartbeat-timeout", "2s"];
 
 #[tokio::test]
-async fn sigterm_tells_servers_and_clients_at_once() {
+async fn sigterm_announces_the_departure_at_once() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         let postgres = postgres().await;
         let mut serve = PgioServe::start(postgres.url(), &[]).await;
@@ -54,7 +54,7 @@ async fn sigkill_is_noticed_within_the_heartbeat_timeout() {
 }
 
 #[tokio::test]
-async fn what_a_client_has_emitted_is_passed_on_before_the_end() {
+async fn events_of_clients_are_relayed_before_the_shutdown() {
     let postgres = postgres().await;
     let mut serve = PgioServe::start(postgres.url(), &["--relay=namespace"]).await;
     let node = NodePeer::start().await;
@@ -72,7 +72,7 @@ async fn what_a_client_has_emitted_is_passed_on_before_the_end() {
 }
 
 #[tokio::test]
-async fn clients_are_told_even_without_postgres() {
+async fn clients_get_a_disconnect_packet_even_without_postgres() {
     let mut postgres = crate::support::postgres::own_server().await;
     let mut serve = PgioServe::start(&postgres.url(), &["--grace", "2s"]).await;
     let client = serve.client(&NodePeer::start().await).await;
@@ -102,7 +102,7 @@ async fn a_client_that_does_not_read_holds_nothing_up() {
 }
 
 #[tokio::test]
-async fn a_second_ctrl_c_waits_for_nobody() {
+async fn a_second_ctrl_c_ends_at_once() {
     let postgres = postgres().await;
     let mut serve = PgioServe::start(postgres.url(), &["--grace", "10m", "--client-buffer", "64MB"]).await;
     let (stuck, good) = one_that_does_not_read_and_one_that_does(&serve, postgres.url()).await;
@@ -113,7 +113,8 @@ async fn a_second_ctrl_c_waits_for_nobody() {
     drop(stuck);
 }
 
-/// Two clients that were sent more than the system's buffers hold for one connection, less than the server's for one client.
+/// Two clients that were sent more than the system's buffers hold for one connection, less than the server's for one
+/// client.
 async fn one_that_does_not_read_and_one_that_does(serve: &PgioServe, url: &str) -> (RawWebsocket, Client) {
     let stuck = RawWebsocket::connect(serve.address()).await;
     let good = serve.client(&NodePeer::start().await).await;

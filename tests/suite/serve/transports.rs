@@ -181,7 +181,7 @@ async fn pages_of_named_origins_may_poll() {
 }
 
 #[tokio::test]
-async fn what_is_too_large_or_makes_no_sense_ends_that_client_only() {
+async fn too_large_or_malformed_input_ends_only_that_client() {
     let postgres = postgres().await;
     let serve = PgioServe::start(postgres.url(), &["--max-payload", "10kB", "--relay=namespace"]).await;
     let peer = NodePeer::start().await;

@@ -58,7 +58,7 @@ async fn node_postgres_and_psycopg_emit_with_parameters() {
 }
 
 #[tokio::test]
-async fn what_print_prints_is_a_migration_for_psql_any_number_of_times() {
+async fn the_printed_script_is_an_idempotent_migration_for_psql() {
     let postgres = postgres().await;
     let names = [
         "--schema",

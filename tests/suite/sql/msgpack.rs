@@ -171,7 +171,7 @@ fn check((text, value): &Document, bytes: &[u8]) {
 }
 
 #[tokio::test]
-async fn ten_thousand_random_documents_are_read_as_what_they_are() {
+async fn ten_thousand_random_documents_are_decoded_correctly() {
     let postgres = postgres().await;
     install(postgres.url(), &[]).await;
     let session = Session::open(postgres.url()).await;

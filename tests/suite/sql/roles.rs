@@ -100,7 +100,7 @@ async fn a_role_with_execute_alone_may_emit_and_others_may_not() {
 
 /// Who may write to a table sets its triggers off, without a right to emit.
 #[tokio::test]
-async fn a_trigger_emits_whoever_writes() {
+async fn a_trigger_emits_for_every_writing_role() {
     let postgres = postgres().await;
     let writer = Role::create(&postgres, "writer").await;
     install(postgres.url(), &[]).await;

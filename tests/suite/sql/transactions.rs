@@ -104,7 +104,7 @@ async fn equal_events_just_below_the_limit_all_arrive() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_meant_is_refused_and_says_why() {
+async fn contradictory_arguments_are_refused_with_a_reason() {
     let postgres = postgres().await;
     install(postgres.url(), &[]).await;
     let session = Session::open(postgres.url()).await;

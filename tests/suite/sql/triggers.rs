@@ -58,7 +58,7 @@ async fn clients_of_all_servers_hear_of_a_change_when_it_is_committed() {
 }
 
 #[tokio::test]
-async fn each_operation_says_what_changed() {
+async fn each_operation_prints_its_changes() {
     let (_postgres, session, mut heard) = database().await;
     session.execute(ORDERS).await;
     let row = |id: i32, state: &str| json!({"id": id, "state": state, "total": null});
@@ -178,7 +178,7 @@ async fn large_rows_go_through_the_attachment_table() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_fails_the_statement_and_names_trigger_and_template() {
+async fn an_error_fails_the_statement_and_names_trigger_and_template() {
     let (_postgres, session, mut heard) = database().await;
     session.execute(r#"CREATE TABLE t (id int, name text); CREATE VIEW v AS SELECT * FROM t; CREATE TABLE "T 2" (id int)"#).await;
     let trigger = "trigger tell on public.t: ";

@@ -252,7 +252,7 @@ async fn exactly_the_clients_that_are_meant_receive() {
 }
 
 #[tokio::test]
-async fn sockets_are_moved_and_disconnected_and_servers_told() {
+async fn sockets_are_moved_and_disconnected_and_server_side_events_arrive() {
     let (cluster, session) = cluster().await;
     cluster.join(0, &["r1"]).await;
     cluster.join(3, &["r1"]).await;

@@ -117,7 +117,7 @@ async fn pump(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, mut mode: watch::Re
 
 /// The proxy itself: a connection falls silent, wakes up with all its bytes, and is reset.
 #[tokio::test]
-async fn each_mode_does_what_it_says() {
+async fn each_relay_mode_reaches_its_clients() {
     use tokio::time::timeout;
     let echo = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("postgres://user@{}/db", echo.local_addr().unwrap());

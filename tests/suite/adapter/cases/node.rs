@@ -1,5 +1,5 @@
-//! The cases of the suite of `@socket.io/postgres-adapter`: three servers with a client each. In each case a Node server acts
-//! and then the pgio node, so that pgio is the receiver first and then the sender.
+//! The cases of the suite of `@socket.io/postgres-adapter`: three servers with a client each. In each case a Node server
+//! acts and then the pgio node, so that pgio is the receiver first and then the sender.
 
 use std::time::Duration;
 

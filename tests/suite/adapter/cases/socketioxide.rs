@@ -1,6 +1,6 @@
-//! The cases of socketioxide's `e2e/adapter`: three Rust servers with sockets in some rooms, here beside a Node server. They
-//! test the calls of `SocketIo`, and those of its `RemoteSocket`; what the latter cannot reach, the sockets of Node, our
-//! `ClusterSocket` does.
+//! The cases of socketioxide's `e2e/adapter`: three Rust servers with sockets in some rooms, here beside a Node server.
+//! They test the calls of `SocketIo`, and those of its `RemoteSocket`; what the latter cannot reach, the sockets of Node,
+//! our `ClusterSocket` does.
 
 use std::time::Duration;
 

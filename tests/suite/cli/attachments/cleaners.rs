@@ -31,7 +31,7 @@ async fn cleaners(url: &str, wait: &str) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn who_cleans_up_next_comes_first() {
+async fn the_next_cleaner_comes_first() {
     let postgres = postgres().await;
     create_attachment_table(postgres.url()).await;
     let nobody = attachments(postgres.url(), &["stats"]).await.succeeded().stdout;

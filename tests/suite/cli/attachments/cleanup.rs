@@ -31,7 +31,7 @@ async fn rows(postgres: &Postgres) -> u64 {
 }
 
 #[tokio::test]
-async fn what_is_old_goes_and_what_is_young_stays() {
+async fn expired_rows_are_deleted_and_young_rows_stay() {
     let postgres = filled(2500, 10).await;
     let dry = attachments(postgres.url(), &["cleanup", "--dry-run"]).await.succeeded();
     assert_eq!(
@@ -68,7 +68,7 @@ async fn what_is_old_goes_and_what_is_young_stays() {
 }
 
 #[tokio::test]
-async fn on_a_terminal_it_asks_and_gives_the_terminal_back() {
+async fn on_a_terminal_it_asks_for_confirmation_and_restores_the_terminal() {
     let postgres = filled(2500, 10).await;
     let ask = || Terminal::start((120, 24), postgres.url(), &[], &["attachments", "cleanup"]);
     let question = "Delete 2,500 rows (244.14 KiB) older than 30s from socket_io_attachments";
@@ -158,7 +158,7 @@ async fn publishing_goes_on_and_loses_nothing() {
 }
 
 #[tokio::test]
-async fn an_interrupted_cleanup_says_how_far_it_came() {
+async fn an_interrupted_cleanup_prints_its_progress() {
     let postgres = filled(20_000, 0).await;
     let mut command = pgio(postgres.url(), &["attachments", "cleanup", "--yes", "--batch-size", "1"]);
     let running = Running::start(command.stdin(Stdio::null()));

@@ -53,7 +53,7 @@ async fn the_table_is_created_and_used() {
 }
 
 #[tokio::test]
-async fn json_says_what_was_done() {
+async fn json_reports_the_changes() {
     let postgres = postgres().await;
     let created = init(postgres.url(), &["-o", "json"]).await.succeeded().json();
     let expected = json!({"table": "socket_io_attachments", "created": true, "indexed": [], "unlogged": false,
@@ -154,7 +154,7 @@ async fn names_with_schema_and_quotes() {
 }
 
 #[tokio::test]
-async fn what_an_interrupted_build_has_left_is_replaced() {
+async fn an_invalid_index_of_an_interrupted_build_is_replaced() {
     let postgres = postgres().await;
     create_attachment_table(postgres.url()).await;
     let broken = "CREATE INDEX half_done ON socket_io_attachments (created_at);

@@ -74,7 +74,7 @@ async fn rows_of_every_version_are_listed_and_shown() {
 }
 
 #[tokio::test]
-async fn what_is_emitted_can_be_seen_and_sent_again() {
+async fn tail_output_can_be_replayed_by_emit() {
     let postgres = postgres().await;
     create_attachment_table(postgres.url()).await;
     let empty = attachments(postgres.url(), &["list"]).await.succeeded();

@@ -6,7 +6,7 @@ use crate::support::pgio_serve::{PgioServe, command};
 use crate::support::postgres::postgres;
 
 #[tokio::test]
-async fn doors_that_are_open_and_closed() {
+async fn protected_and_unprotected_servers_are_told_apart() {
     let postgres = postgres().await;
     run(&mut pgio(postgres.url(), &["attachments", "init"])).await.succeeded();
     let open = PgioServe::start(postgres.url(), &[]).await;
@@ -35,7 +35,7 @@ async fn doors_that_are_open_and_closed() {
 }
 
 #[tokio::test]
-async fn a_server_says_at_its_start_which_doors_are_open() {
+async fn a_server_warns_at_its_start_of_unprotected_access() {
     let postgres = postgres().await;
     let here = PgioServe::start(postgres.url(), &[]).await;
     let public = ["serve", "--listen", "0.0.0.0:0", "--database-url", postgres.url()];

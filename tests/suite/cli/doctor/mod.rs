@@ -83,7 +83,7 @@ async fn all_is_well() {
 }
 
 #[tokio::test]
-async fn one_line_each_says_what_to_do() {
+async fn each_error_is_one_line_with_a_hint() {
     let server = own_server().await;
     let text = run(&mut pgio(&server.url(), &["doctor"])).await;
     assert_eq!(text.status, 1);

@@ -32,7 +32,7 @@ async fn a_server_of_0_3_among_newer_ones() {
 }
 
 #[tokio::test]
-async fn a_room_that_hears_nothing() {
+async fn a_room_that_receives_no_events() {
     let cluster = whole().await;
     cluster.join(0, &["lobby"]).await;
     cluster.join(1, &["lobby", "Staff"]).await;

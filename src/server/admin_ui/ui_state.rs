@@ -1,4 +1,4 @@
-//! What the Admin UIs show of this server's sockets, and how that differs from what is there.
+//! The state that the Admin UIs show of this server's sockets, and its differences from the real sockets.
 //!
 //! A snapshot of the sockets goes in; the changes that the UIs have to be told come out, at most so many at a time. So
 //! whatever moves a socket is seen, and a socket that comes and goes between two snapshots costs nothing.
@@ -8,11 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::adapter::Sid;
 
 /// The sockets of this server at a moment, by namespace.
-pub(super) type Snapshot = BTreeMap<String, BTreeMap<Sid, Present>>;
+pub(super) type Snapshot = BTreeMap<String, BTreeMap<Sid, ConnectedSocket>>;
 
 /// A socket that is connected.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Present {
+pub(super) struct ConnectedSocket {
     /// `websocket` or `polling`.
     pub(super) transport: &'static str,
     /// Without the room of its own id.
@@ -24,13 +24,13 @@ pub(super) struct Present {
 pub(super) struct Change {
     pub(super) nsp: String,
     pub(super) sid: Sid,
-    pub(super) what: What,
+    pub(super) what: ChangeKind,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum What {
+pub(super) enum ChangeKind {
     /// With the rooms that it is in.
-    Connected(Present),
+    Connected(ConnectedSocket),
     /// Its transport is another one.
     Upgraded(&'static str),
     Joined(String),
@@ -56,31 +56,31 @@ struct Entry {
     rooms: BTreeSet<String>,
 }
 
-/// What the UIs show.
+/// The sockets and rooms that the UIs show.
 #[derive(Debug, Default)]
-pub(super) struct Shown(BTreeMap<String, BTreeMap<Sid, Entry>>);
+pub(super) struct UiState(BTreeMap<String, BTreeMap<Sid, Entry>>);
 
-impl Shown {
+impl UiState {
     /// The first UI was given the sockets of these namespaces. It may show the others, if the list is incomplete.
     pub(super) fn given(now: Snapshot, namespaces: &[String]) -> Self {
-        let listed = |(sid, Present { transport, rooms })| {
+        let listed = |(sid, ConnectedSocket { transport, rooms })| {
             let rooms = with_own(sid, rooms);
             (sid, Entry { listing: Listing::Listed, transport, rooms })
         };
         let of_nsp =
             |(nsp, sockets): (String, BTreeMap<_, _>)| (nsp, sockets.into_iter().map(listed).collect());
         let mut shown = Self(now.into_iter().map(of_nsp).collect());
-        shown.doubt_all_but(namespaces);
+        shown.mark_uncertain_except(namespaces);
         shown
     }
 
-    /// It is not certain what the UIs show.
-    pub(super) fn doubt(&mut self) {
-        self.doubt_all_but(&[]);
+    /// The state of the UIs becomes uncertain.
+    pub(super) fn mark_uncertain(&mut self) {
+        self.mark_uncertain_except(&[]);
     }
 
     /// Another UI was given the sockets of these namespaces: it is not certain whether it shows the others.
-    pub(super) fn doubt_all_but(&mut self, namespaces: &[String]) {
+    pub(super) fn mark_uncertain_except(&mut self, namespaces: &[String]) {
         let doubtful = self.0.iter_mut().filter(|(nsp, _)| !namespaces.contains(nsp));
         for entry in doubtful.flat_map(|(_, sockets)| sockets.values_mut()) {
             if entry.listing == Listing::Listed {
@@ -94,7 +94,7 @@ impl Shown {
         self.0.clear();
     }
 
-    /// What the UIs have to be told so that they show `now`, at most `max` changes. The rest follows with the next call.
+    /// The changes that bring the UIs to the state `now`, at most `max`. The next call returns the rest.
     pub(super) fn changes(&self, now: &Snapshot, max: usize) -> Vec<Change> {
         let mut changes = Changes { list: Vec::new(), max };
         // First, as these make the others smaller.
@@ -122,10 +122,10 @@ impl Shown {
     }
 
     /// The UIs were told of a change.
-    pub(super) fn told(&mut self, Change { nsp, sid, what }: Change) {
+    pub(super) fn record_published(&mut self, Change { nsp, sid, what }: Change) {
         let sockets = self.0.entry(nsp.clone()).or_default();
         match what {
-            What::Connected(Present { transport, rooms }) => {
+            ChangeKind::Connected(ConnectedSocket { transport, rooms }) => {
                 let rooms = with_own(sid, rooms);
                 let entry = sockets.entry(sid).or_insert_with(|| Entry {
                     listing: Listing::Listed,
@@ -135,17 +135,17 @@ impl Shown {
                 (entry.listing, entry.transport) = (Listing::Listed, transport);
                 entry.rooms.extend(rooms);
             }
-            What::Upgraded(transport) => {
+            ChangeKind::Upgraded(transport) => {
                 if let Some(entry) = sockets.get_mut(&sid) {
                     entry.transport = transport;
                 }
             }
-            What::Joined(room) => {
+            ChangeKind::Joined(room) => {
                 if let Some(entry) = sockets.get_mut(&sid) {
                     entry.rooms.insert(room);
                 }
             }
-            What::Left(room) => {
+            ChangeKind::Left(room) => {
                 if let Some(entry) = sockets.get_mut(&sid) {
                     entry.rooms.remove(&room);
                     if entry.listing == Listing::Unlisted && entry.rooms.is_empty() {
@@ -153,7 +153,7 @@ impl Shown {
                     }
                 }
             }
-            What::Disconnected => {
+            ChangeKind::Disconnected => {
                 if let Some(entry) = sockets.get_mut(&sid) {
                     entry.listing = Listing::Unlisted;
                 }
@@ -181,7 +181,7 @@ impl Changes {
         self.list.len() >= self.max
     }
 
-    fn push(&mut self, nsp: &str, sid: Sid, what: What) {
+    fn push(&mut self, nsp: &str, sid: Sid, what: ChangeKind) {
         if !self.is_full() {
             self.list.push(Change { nsp: nsp.to_owned(), sid, what });
         }
@@ -190,32 +190,32 @@ impl Changes {
     /// In the order of Node: the socket, then its rooms.
     fn disconnect(&mut self, nsp: &str, sid: Sid, entry: &Entry) {
         if entry.listing != Listing::Unlisted {
-            self.push(nsp, sid, What::Disconnected);
+            self.push(nsp, sid, ChangeKind::Disconnected);
         }
         for room in &entry.rooms {
-            self.push(nsp, sid, What::Left(room.clone()));
+            self.push(nsp, sid, ChangeKind::Left(room.clone()));
         }
     }
 
-    fn update(&mut self, nsp: &str, sid: Sid, shown: Option<&Entry>, socket: &Present) {
+    fn update(&mut self, nsp: &str, sid: Sid, shown: Option<&Entry>, socket: &ConnectedSocket) {
         let Some(entry) = shown else {
-            return self.push(nsp, sid, What::Connected(socket.clone()));
+            return self.push(nsp, sid, ChangeKind::Connected(socket.clone()));
         };
         let own = sid.as_str();
         // A UI that shows the socket keeps it as it is when it connects again. So it is told what has changed before.
         if entry.listing != Listing::Unlisted {
             if entry.transport != socket.transport {
-                self.push(nsp, sid, What::Upgraded(socket.transport));
+                self.push(nsp, sid, ChangeKind::Upgraded(socket.transport));
             }
             for room in socket.rooms.iter().filter(|room| *room != own && !entry.rooms.contains(*room)) {
-                self.push(nsp, sid, What::Joined(room.clone()));
+                self.push(nsp, sid, ChangeKind::Joined(room.clone()));
             }
         }
         if entry.listing != Listing::Listed {
-            self.push(nsp, sid, What::Connected(socket.clone()));
+            self.push(nsp, sid, ChangeKind::Connected(socket.clone()));
         }
         for room in entry.rooms.iter().filter(|room| *room != own && !socket.rooms.contains(*room)) {
-            self.push(nsp, sid, What::Left(room.clone()));
+            self.push(nsp, sid, ChangeKind::Left(room.clone()));
         }
     }
 }
@@ -226,26 +226,29 @@ mod tests {
 
     const ALL: usize = usize::MAX;
 
-    fn present(rooms: &[&str]) -> Present {
-        Present { transport: "websocket", rooms: rooms.iter().map(|room| (*room).to_owned()).collect() }
+    fn present(rooms: &[&str]) -> ConnectedSocket {
+        ConnectedSocket {
+            transport: "websocket",
+            rooms: rooms.iter().map(|room| (*room).to_owned()).collect(),
+        }
     }
 
-    fn of(nsp: &str, sockets: &[(Sid, Present)]) -> Snapshot {
+    fn of(nsp: &str, sockets: &[(Sid, ConnectedSocket)]) -> Snapshot {
         Snapshot::from([(nsp.to_owned(), sockets.iter().cloned().collect())])
     }
 
     /// Tells everything, some changes at a time; returns what was told.
-    fn tell(shown: &mut Shown, now: &Snapshot, max: usize) -> Vec<What> {
-        let mut told = Vec::new();
+    fn tell(shown: &mut UiState, now: &Snapshot, max: usize) -> Vec<ChangeKind> {
+        let mut record_published = Vec::new();
         loop {
             let changes = shown.changes(now, max);
             assert!(changes.len() <= max);
             if changes.is_empty() {
-                return told;
+                return record_published;
             }
             for change in changes {
-                told.push(change.what.clone());
-                shown.told(change);
+                record_published.push(change.what.clone());
+                shown.record_published(change);
             }
         }
     }
@@ -253,22 +256,29 @@ mod tests {
     #[test]
     fn a_socket_comes_moves_and_goes() {
         for max in [1, 2, 3, ALL] {
-            let (sid, mut shown) = (Sid::new(), Shown::default());
+            let (sid, mut shown) = (Sid::new(), UiState::default());
             let own = sid.to_string();
             let first = present(&["a"]);
-            assert_eq!(tell(&mut shown, &of("/", &[(sid, first.clone())]), max), [What::Connected(first)]);
-            let second = Present { transport: "polling", ..present(&["b", "c"]) };
-            let told = tell(&mut shown, &of("/", &[(sid, second)]), max);
-            assert_eq!(told[0], What::Upgraded("polling"));
             assert_eq!(
-                told[1..],
-                [What::Joined("b".into()), What::Joined("c".into()), What::Left("a".into())]
+                tell(&mut shown, &of("/", &[(sid, first.clone())]), max),
+                [ChangeKind::Connected(first)]
             );
-            let told = tell(&mut shown, &Snapshot::new(), max);
-            assert_eq!(told[0], What::Disconnected);
+            let second = ConnectedSocket { transport: "polling", ..present(&["b", "c"]) };
+            let record_published = tell(&mut shown, &of("/", &[(sid, second)]), max);
+            assert_eq!(record_published[0], ChangeKind::Upgraded("polling"));
+            assert_eq!(
+                record_published[1..],
+                [
+                    ChangeKind::Joined("b".into()),
+                    ChangeKind::Joined("c".into()),
+                    ChangeKind::Left("a".into())
+                ]
+            );
+            let record_published = tell(&mut shown, &Snapshot::new(), max);
+            assert_eq!(record_published[0], ChangeKind::Disconnected);
             let rooms: BTreeSet<_> = [own, "b".into(), "c".into()].into();
-            let left = told[1..].iter().map(|what| match what {
-                What::Left(room) => room.clone(),
+            let left = record_published[1..].iter().map(|what| match what {
+                ChangeKind::Left(room) => room.clone(),
                 other => panic!("{other:?}"),
             });
             assert_eq!(left.collect::<BTreeSet<_>>(), rooms);
@@ -277,8 +287,8 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_told_twice_and_a_change_that_was_not_told_comes_again() {
-        let (sid, mut shown) = (Sid::new(), Shown::default());
+    fn no_change_is_sent_twice_and_an_unpublished_one_is_retried() {
+        let (sid, mut shown) = (Sid::new(), UiState::default());
         let now = of("/", &[(sid, present(&["a"]))]);
         assert_eq!(shown.changes(&now, ALL), shown.changes(&now, ALL));
         tell(&mut shown, &now, ALL);
@@ -286,49 +296,52 @@ mod tests {
     }
 
     #[test]
-    fn a_ui_that_was_given_the_sockets_is_told_the_rest() {
+    fn a_ui_with_a_list_of_sockets_gets_the_rest() {
         let (one, two) = (Sid::new(), Sid::new());
         let mut now = of("/", &[(one, present(&["a"]))]);
         now.extend(of("/ours", &[(two, present(&[]))]));
-        let mut shown = Shown::given(now.clone(), &["/".into(), "/admin".into()]);
-        assert_eq!(tell(&mut shown, &now, ALL), [What::Connected(present(&[]))]);
+        let mut shown = UiState::given(now.clone(), &["/".into(), "/admin".into()]);
+        assert_eq!(tell(&mut shown, &now, ALL), [ChangeKind::Connected(present(&[]))]);
         // Another one.
-        shown.doubt_all_but(&["/".into()]);
+        shown.mark_uncertain_except(&["/".into()]);
         let changes = shown.changes(&now, ALL);
         assert_eq!((changes.len(), changes[0].nsp.as_str(), changes[0].sid), (1, "/ours", two));
         // Without a list, everything is told.
-        assert_eq!(Shown::given(now.clone(), &[]).changes(&now, ALL).len(), 2);
-        assert_eq!(Shown::given(now.clone(), &[]).changes(&Snapshot::new(), ALL).len(), 5);
-        // What was given goes with all its rooms.
+        assert_eq!(UiState::given(now.clone(), &[]).changes(&now, ALL).len(), 2);
+        assert_eq!(UiState::given(now.clone(), &[]).changes(&Snapshot::new(), ALL).len(), 5);
+        // A listed socket disconnects with all its rooms.
         assert_eq!(tell(&mut shown, &of("/ours", &[(two, present(&[]))]), ALL).len(), 4);
     }
 
     #[test]
-    fn after_a_doubt_everything_is_told_again_and_departures_too() {
+    fn an_uncertain_state_is_sent_again_with_departures() {
         let (stays, goes) = (Sid::new(), Sid::new());
-        let mut shown = Shown::default();
+        let mut shown = UiState::default();
         tell(&mut shown, &of("/", &[(stays, present(&["a", "b"])), (goes, present(&[]))]), ALL);
-        shown.doubt();
-        let told = tell(&mut shown, &of("/", &[(stays, present(&["b", "c"]))]), 1);
+        shown.mark_uncertain();
+        let record_published = tell(&mut shown, &of("/", &[(stays, present(&["b", "c"]))]), 1);
         let expected = [
-            What::Disconnected,
-            What::Left(goes.to_string()),
-            What::Joined("c".into()),
-            What::Connected(present(&["b", "c"])),
-            What::Left("a".into()),
+            ChangeKind::Disconnected,
+            ChangeKind::Left(goes.to_string()),
+            ChangeKind::Joined("c".into()),
+            ChangeKind::Connected(present(&["b", "c"])),
+            ChangeKind::Left("a".into()),
         ];
-        assert_eq!(told, expected);
+        assert_eq!(record_published, expected);
     }
 
     #[test]
     fn a_socket_that_returns_while_its_rooms_are_being_left_is_connected_again() {
-        let (sid, mut shown) = (Sid::new(), Shown::default());
+        let (sid, mut shown) = (Sid::new(), UiState::default());
         let before = of("/", &[(sid, present(&["a"]))]);
         tell(&mut shown, &before, ALL);
         for change in shown.changes(&Snapshot::new(), 1) {
-            shown.told(change);
+            shown.record_published(change);
         }
         let now = of("/", &[(sid, present(&["b"]))]);
-        assert_eq!(tell(&mut shown, &now, 1), [What::Connected(present(&["b"])), What::Left("a".into())]);
+        assert_eq!(
+            tell(&mut shown, &now, 1),
+            [ChangeKind::Connected(present(&["b"])), ChangeKind::Left("a".into())]
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! The byte stream of one connection. It counts the bytes, and fails once the connection is aborted.
 //!
-//! It bounds what a client can make the server hold: from a client that does not read, no more than a little is read; a
-//! client that has not read for long is disconnected; and so is one that sends much before it is admitted.
+//! It bounds the memory that a client can occupy (backpressure): the server stops reading from a client that does not read,
+//! and disconnects it after a timeout. It also disconnects a client that sends too much before it is admitted.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,20 +20,20 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::client_buffers::ClientBuffer;
 use super::disconnect::UpgradedConnections;
+use super::pending_namespaces::PendingNamespaces;
 use super::quotas::Handshake;
 use super::readers::Readers;
-use super::sessions::{Claim, Session};
+use super::sessions::{Session, SessionConnection};
 use super::traffic::Traffic;
-use super::undecided::UndecidedNamespaces;
 use crate::adapter::Sid;
 
 /// How much a client may send on a websocket before it is admitted to a namespace, in bytes.
 pub(super) const UNADMITTED_BYTES: usize = 64 << 10;
 
-/// How much is read from a client while it does not read what the server writes. Each byte may be answered.
+/// The maximum bytes that are read from a client while it does not read. Each byte may cause a response.
 const UNANSWERED_BYTES: usize = 256 << 10;
 
-/// How long a client may read nothing while the server has something to write.
+/// The timeout of a blocked write.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A handle to a connection, with which the server can abort it.
@@ -42,40 +42,40 @@ pub(super) struct ConnectionHandle {
     pub(super) abort: CancellationToken,
     /// The session that upgraded from polling to this connection.
     pub(super) session: OnceLock<Sid>,
-    /// What waits for the client of this connection, once it is a websocket.
+    /// The buffer of the client, if the connection is a websocket.
     pub(super) buffer: OnceLock<Arc<ClientBuffer>>,
     /// The namespaces that wait for the decision on the clients of this connection.
-    pub(super) undecided: UndecidedNamespaces,
+    pub(super) pending_namespaces: PendingNamespaces,
     is_websocket: AtomicBool,
     /// The session of the websocket.
     opened: OnceLock<Arc<Session>>,
     /// The polling session of the last request.
     polling: Mutex<Option<Sid>>,
-    standing: Mutex<Standing>,
+    permit: Mutex<ConnectionPermit>,
 }
 
-/// By what right a connection is open.
-pub(super) enum Standing {
+/// The permit that keeps a connection open.
+pub(super) enum ConnectionPermit {
     /// It has not sent a request of a session yet, and counts as a handshake.
     Handshake(Handshake),
     /// It is one of the few connections of a session.
-    Claim { _claim: Claim },
-    /// The right went over to the session that it has opened, or it comes from a trusted proxy.
+    SessionConnection { _claim: SessionConnection },
+    /// None: the permit moved to the session that it has opened, or the connection comes from a trusted proxy.
     None,
 }
 
 impl ConnectionHandle {
-    pub(super) fn new(peer: SocketAddr, abort: CancellationToken, standing: Standing) -> Self {
+    pub(super) fn new(peer: SocketAddr, abort: CancellationToken, permit: ConnectionPermit) -> Self {
         Self {
             peer,
             abort,
             session: OnceLock::new(),
             buffer: OnceLock::new(),
-            undecided: UndecidedNamespaces::default(),
+            pending_namespaces: PendingNamespaces::default(),
             is_websocket: AtomicBool::new(false),
             opened: OnceLock::new(),
             polling: Mutex::default(),
-            standing: Mutex::new(standing),
+            permit: Mutex::new(permit),
         }
     }
 
@@ -92,11 +92,11 @@ impl ConnectionHandle {
 
     /// Takes the handshake, for the session that the connection opens.
     pub(super) fn take_handshake(&self) -> Option<Handshake> {
-        let mut standing = self.standing();
-        match std::mem::replace(&mut *standing, Standing::None) {
-            Standing::Handshake(handshake) => Some(handshake),
+        let mut permit = self.permit();
+        match std::mem::replace(&mut *permit, ConnectionPermit::None) {
+            ConnectionPermit::Handshake(handshake) => Some(handshake),
             other => {
-                *standing = other;
+                *permit = other;
                 None
             }
         }
@@ -105,16 +105,16 @@ impl ConnectionHandle {
     /// The connection has sent a request of a session: it counts as a handshake no longer, unless the session has too many
     /// connections.
     pub(super) fn belong_to(&self, session: &Session) {
-        let mut standing = self.standing();
-        if matches!(*standing, Standing::Handshake(_))
+        let mut permit = self.permit();
+        if matches!(*permit, ConnectionPermit::Handshake(_))
             && let Some(claim) = session.claim()
         {
-            *standing = Standing::Claim { _claim: claim };
+            *permit = ConnectionPermit::SessionConnection { _claim: claim };
         }
     }
 
-    fn standing(&self) -> MutexGuard<'_, Standing> {
-        self.standing.lock().unwrap_or_else(PoisonError::into_inner)
+    fn permit(&self) -> MutexGuard<'_, ConnectionPermit> {
+        self.permit.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether the client of a websocket is not admitted yet.
@@ -128,7 +128,7 @@ impl ConnectionHandle {
 
     /// The next request on this connection is for this polling session.
     pub(super) fn set_polling(&self, sid: Option<Sid>) {
-        self.undecided.restart();
+        self.pending_namespaces.restart();
         *self.polling.lock().unwrap_or_else(PoisonError::into_inner) = sid;
     }
 
@@ -139,13 +139,13 @@ impl ConnectionHandle {
 
 /// What all streams of a server share.
 #[derive(Clone)]
-pub(super) struct Wires {
+pub(super) struct ClientStreams {
     pub(super) upgraded: Arc<UpgradedConnections>,
     pub(super) readers: Arc<Readers>,
     pub(super) traffic: Arc<Traffic>,
 }
 
-/// Whether the client reads, as far as it can be seen.
+/// Detects whether the client reads.
 #[derive(Default)]
 struct Backpressure {
     /// Runs while the last write had to wait.
@@ -158,7 +158,7 @@ struct Backpressure {
 
 impl Backpressure {
     /// Notes whether a write had to wait.
-    fn wrote<T>(&mut self, outcome: &Poll<T>) {
+    fn on_write<T>(&mut self, outcome: &Poll<T>) {
         if outcome.is_pending() {
             self.stalled.get_or_insert_with(|| Box::pin(sleep(WRITE_TIMEOUT)));
             return;
@@ -192,10 +192,10 @@ impl Backpressure {
 }
 
 /// A stream whose reads and writes fail once its handle is aborted.
-pub(super) struct Wire<S> {
+pub(super) struct ClientStream<S> {
     stream: S,
     handle: Arc<ConnectionHandle>,
-    wires: Wires,
+    wires: ClientStreams,
     /// The task that reads.
     reader: Option<task::Id>,
     // One for each direction, since different tasks poll them.
@@ -210,11 +210,11 @@ pub(super) struct Wire<S> {
     _token: TaskTrackerToken,
 }
 
-impl<S> Wire<S> {
+impl<S> ClientStream<S> {
     pub(super) fn new(
         stream: S,
         handle: Arc<ConnectionHandle>,
-        wires: Wires,
+        wires: ClientStreams,
         token: TaskTrackerToken,
     ) -> Self {
         let aborted = || Box::pin(handle.abort.clone().cancelled_owned());
@@ -245,8 +245,12 @@ impl<S> Wire<S> {
     }
 
     /// Notes the result of a write, and whether the client has waited too long for it.
-    fn wrote<T>(&mut self, context: &mut Context<'_>, outcome: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        self.backpressure.wrote(&outcome);
+    fn on_write<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        outcome: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        self.backpressure.on_write(&outcome);
         if outcome.is_pending() {
             self.poll_stalled(context)?;
         }
@@ -282,7 +286,7 @@ impl<S> Wire<S> {
     }
 
     /// Notes which task reads: first the one that serves HTTP, then the one of the websocket.
-    fn note_reader(&mut self) {
+    fn record_reader(&mut self) {
         let task = task::try_id();
         if task != self.reader {
             self.wires.readers.replace(self.reader, task, &self.handle);
@@ -299,7 +303,7 @@ impl<S> Wire<S> {
     }
 }
 
-impl<S> Drop for Wire<S> {
+impl<S> Drop for ClientStream<S> {
     fn drop(&mut self) {
         self.wires.readers.replace(self.reader, None, &self.handle);
         if let Some(sid) = self.handle.session.get() {
@@ -308,7 +312,7 @@ impl<S> Drop for Wire<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for ClientStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -316,7 +320,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         Self::poll_abort(&mut this.read_abort, context)?;
-        this.note_reader();
+        this.record_reader();
         this.poll_stalled(context)?;
         ready!(this.backpressure.may_read(context));
         let before = buffer.filled().len();
@@ -325,7 +329,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -334,7 +338,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         let this = &mut *self;
         Self::poll_abort(&mut this.write_abort, context)?;
         let outcome = Pin::new(&mut this.stream).poll_write(context, bytes);
-        let written = ready!(this.wrote(context, outcome))?;
+        let written = ready!(this.on_write(context, outcome))?;
         this.count_sent(written);
         Poll::Ready(Ok(written))
     }
@@ -347,7 +351,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         let this = &mut *self;
         Self::poll_abort(&mut this.write_abort, context)?;
         let outcome = Pin::new(&mut this.stream).poll_write_vectored(context, bytes);
-        let written = ready!(this.wrote(context, outcome))?;
+        let written = ready!(this.on_write(context, outcome))?;
         this.count_sent(written);
         Poll::Ready(Ok(written))
     }
@@ -360,7 +364,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         let this = &mut *self;
         Self::poll_abort(&mut this.write_abort, context)?;
         match Pin::new(&mut this.stream).poll_flush(context) {
-            Poll::Pending => this.wrote(context, Poll::Pending),
+            Poll::Pending => this.on_write(context, Poll::Pending),
             flushed => flushed,
         }
     }
@@ -369,6 +373,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
         let this = &mut *self;
         Self::poll_abort(&mut this.write_abort, context)?;
         let outcome = Pin::new(&mut this.stream).poll_shutdown(context);
-        this.wrote(context, outcome)
+        this.on_write(context, outcome)
     }
 }

@@ -52,7 +52,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("user", "PGUSER"),
 ];
 
-/// What libpq can do and we cannot: refused rather than ignored, unless set to what switches it off.
+/// Settings of libpq that pgio does not support. They are refused, except with the listed values, which switch them off.
 const UNSUPPORTED: &[(&str, &[&str])] = &[
     ("gssencmode", &["disable", "prefer"]),
     ("replication", &["false", "off", "no", "0"]),
@@ -62,22 +62,22 @@ const UNSUPPORTED: &[(&str, &[&str])] = &[
     ("sslcrldir", &[]),
 ];
 
-/// The settings, each with the place where it was written.
+/// The settings, each with its source.
 #[derive(Debug, Default)]
-pub(super) struct Given(HashMap<&'static str, Value>);
+pub(super) struct RawSettings(HashMap<&'static str, Value>);
 
 #[derive(Debug)]
 struct Value {
     text: String,
-    /// As the user knows it: `sslmode`, `PGSSLMODE`.
+    /// The name for errors: `sslmode`, `PGSSLMODE`.
     origin: String,
 }
 
-/// The one choice of several words, and what each stands for.
+/// The allowed values of a setting, with their meaning.
 pub(super) type Choice<T> = &'static [(&'static str, T)];
 
-impl Given {
-    /// Sets what the connection string says. The last of a keyword counts.
+impl RawSettings {
+    /// Sets a setting of the connection string. The last value of a keyword wins.
     pub(super) fn set(&mut self, keyword: &str, text: String) -> Result<()> {
         let known = known(keyword).ok_or_else(|| unknown(keyword, "no such setting"))?;
         self.0.insert(known, Value { text, origin: known.to_owned() });
@@ -106,12 +106,12 @@ impl Given {
         self.0.get(keyword).map(|value| value.text.as_str()).filter(|text| !text.is_empty())
     }
 
-    /// A file that a setting names.
+    /// The value of a setting that is a path.
     pub(super) fn path(&self, keyword: &str) -> Option<PathBuf> {
         self.text(keyword).map(PathBuf::from)
     }
 
-    /// A setting that is a number.
+    /// The value of a numeric setting.
     pub(super) fn number<T: FromStr>(&self, keyword: &str) -> Result<Option<T>> {
         self.text(keyword)
             .map(|text| {
@@ -122,7 +122,7 @@ impl Given {
             .transpose()
     }
 
-    /// A setting that is one of several words.
+    /// The value of an enumerated setting.
     pub(super) fn choice<T: Copy>(&self, keyword: &str, choice: Choice<T>) -> Result<Option<T>> {
         let Some(text) = self.text(keyword) else { return Ok(None) };
         match choice.iter().find(|(word, _)| *word == text) {
@@ -134,14 +134,14 @@ impl Given {
         }
     }
 
-    /// An error about a setting, under the name that the user gave it.
+    /// The error of an invalid setting, with the name that the user has used.
     pub(super) fn wrong(&self, keyword: &str, reason: String) -> Error {
         let setting = self.0.get(keyword).map_or(keyword, |value| &value.origin).to_owned();
         Error::Setting { setting, reason }
     }
 
-    /// Refuses a `require_auth` that cannot be kept. The driver answers whatever way of authentication the server asks for,
-    /// except with `channel_binding=require`, which insists on SCRAM.
+    /// Refuses a `require_auth` that cannot be enforced. The driver accepts any authentication method that the server
+    /// requests, except with `channel_binding=require`, which enforces SCRAM.
     pub(super) fn check_require_auth(&self, channel_binding: ChannelBinding) -> Result<()> {
         let Some(text) = self.text("require_auth") else { return Ok(()) };
         let methods: Vec<_> = text.split(',').map(str::trim).collect();
@@ -156,7 +156,7 @@ impl Given {
         Err(self.wrong("require_auth", reason))
     }
 
-    /// Refuses what would silently not happen.
+    /// Refuses settings that would be silently ignored.
     pub(super) fn refuse_unsupported(&self) -> Result<()> {
         for (keyword, harmless) in UNSUPPORTED {
             if self.text(keyword).is_some_and(|text| !harmless.contains(&text)) {

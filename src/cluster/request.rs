@@ -1,50 +1,50 @@
-//! Requests: ask all peers of a namespace, and collect their answers.
+//! Requests: send a request to all peers of a namespace, and collect their answers.
 
 use std::time::{Duration, Instant};
 
 use tokio::time::timeout_at;
 
-use super::driver::{Command, Gone, Part, Reaper};
+use super::driver::{Command, Dropped, Reaper, ResponsePart};
 use super::state::{DISCOVERY, NewRequest, Reply, Summary};
 use super::{Cluster, LiveNode};
 use crate::postgres::lossy_queue::{Next, Reader, lossy_queue};
 use crate::protocol::{Body, Namespace, RemoteSocket, RequestId, Uid, Value};
 use crate::{Error, Result};
 
-/// How many bytes of answers may wait for their reader.
+/// The bound of the queue of answers, in bytes.
 const ANSWER_BYTES: usize = 256 << 20;
 
 /// One peer's answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer<T> {
-    /// The node that gave it.
+    /// The node that sent it.
     pub node: Uid,
-    /// What it said.
+    /// Its content.
     pub value: T,
 }
 
-/// What came in answer to a request.
+/// The answers to a request.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Collected<T> {
-    /// The answers, in the order in which they came.
+    /// The answers, in the order of their arrival.
     pub answers: Vec<Answer<T>>,
-    /// How many answers were promised. With fewer here, the time was over first.
+    /// The number of promised answers. If fewer arrived, the timeout came first.
     pub expected: u64,
-    /// Live nodes that were asked and did not answer, or not with everything they promised.
+    /// The live nodes that did not answer, or did not send all promised answers.
     pub silent: Vec<Uid>,
-    /// How many nodes answered in full.
+    /// The number of nodes that answered in full.
     pub nodes: usize,
-    /// Whether the nodes that were asked are known to be all. They are not after a loss of the connection, before each of
-    /// them has been heard again.
+    /// Whether the request knew all live nodes. It does not after a lost connection, until every node has sent a message
+    /// again.
     pub knew_nodes: bool,
-    /// Answers that came and could not be read, and why: a row of the attachment table that was gone, or that this
-    /// role may not see. They may belong to another request.
+    /// Answers that could not be read, and why: for example a deleted row of the attachment table, or a missing privilege.
+    /// They may belong to another request.
     pub unread: Vec<Answer<String>>,
 }
 
 impl<T> Collected<T> {
-    /// Whether every live node has said all it had to say.
+    /// Whether all live nodes have answered in full.
     pub fn is_complete(&self) -> bool {
         self.knew_nodes && self.silent.is_empty()
     }
@@ -68,12 +68,12 @@ impl Collected<Vec<RemoteSocket>> {
 }
 
 impl Cluster {
-    /// The nodes that are live in a namespace, found by one initial heartbeat from an emitter, which every version
-    /// answers and none counts. Returns as soon as `enough` are known, else after `wait`.
+    /// The live nodes of a namespace. It publishes one initial heartbeat as an emitter, which every version answers and
+    /// none counts. Returns as soon as `enough` nodes are known, else after `wait`.
     ///
     /// # Errors
-    /// Those of [`Cluster::subscribe`] and [`Cluster::publish`], and [`Error::NotificationsNotDelivered`] where not
-    /// even the heartbeat itself arrived.
+    /// Those of [`Cluster::subscribe`] and [`Cluster::publish`], and [`Error::NotificationsNotDelivered`] if not
+    /// even its own heartbeat arrived (loopback).
     pub async fn nodes(
         &self,
         nsp: impl Into<Namespace>,
@@ -81,7 +81,7 @@ impl Cluster {
         enough: usize,
     ) -> Result<Vec<LiveNode>> {
         let nsp = &nsp.into();
-        let mut heard = self.subscribe([nsp], |header| header.is_some()).await?;
+        let mut subscription = self.subscribe([nsp], |header| header.is_some()).await?;
         self.publish_as_emitter(nsp, Body::InitialHeartbeat).await?;
         let deadline = tokio::time::Instant::now() + wait;
         loop {
@@ -89,37 +89,37 @@ impl Cluster {
             if live.len() >= enough {
                 return Ok(live);
             }
-            if timeout_at(deadline, heard.next()).await.is_err() {
+            if timeout_at(deadline, subscription.next()).await.is_err() {
                 self.ensure_loopback(wait)?;
                 return Ok(self.live_nodes(nsp).await?.0);
             }
         }
     }
 
-    /// Asks as an emitter, who first has to find out which nodes there are.
-    pub(crate) async fn ask_as_emitter<T>(
+    /// Sends a request as an emitter, which first has to discover the nodes.
+    pub(crate) async fn request_as_emitter<T>(
         &self,
         nsp: &Namespace,
         wait: Duration,
         body: impl FnOnce(RequestId) -> Body,
         read: fn(Reply) -> Option<T>,
     ) -> Result<Collected<T>> {
-        let collected = self.ask(Uid::emitter(), nsp, wait, body, read).await?.collect().await?;
+        let collected = self.request(Uid::emitter(), nsp, wait, body, read).await?.collect().await?;
         self.ensure_loopback(wait)?;
         Ok(collected)
     }
 
-    /// An asker hears at least its own question, if there was time for it.
+    /// Checks that the sender has received at least its own request (loopback), if there was time for it.
     pub(crate) fn ensure_loopback(&self, waited: Duration) -> Result<()> {
-        match waited >= DISCOVERY && self.is_deaf() {
+        match waited >= DISCOVERY && self.receives_nothing() {
             true => Err(Error::NotificationsNotDelivered),
             false => Ok(()),
         }
     }
 
-    /// Sends a request, and gives the answers as they come. The time covers all: connecting, listening, finding out which
-    /// nodes there are, and their answers.
-    pub(crate) async fn ask<T>(
+    /// Sends a request, and streams the answers. The timeout `wait` covers everything: connecting, listening, the discovery
+    /// of the nodes, and their answers.
+    pub(crate) async fn request<T>(
         &self,
         uid: Uid,
         nsp: &Namespace,
@@ -130,25 +130,25 @@ impl Cluster {
         let deadline = Instant::now() + wait;
         let id = RequestId::random();
         let (writer, parts) = lossy_queue(ANSWER_BYTES);
-        let question = NewRequest {
+        let request = NewRequest {
             id: id.clone(),
             channel: self.channel(nsp)?,
             namespace: nsp.clone(),
-            asker: uid,
+            sender: uid,
             body: body(id.clone()),
             deadline,
         };
         let reaper = timeout_at(deadline.into(), async {
             let driver = self.driver().await?;
-            driver.send(Command::Ask { question, parts: writer }).await?;
+            driver.send(Command::Request { request, parts: writer }).await?;
             Ok::<_, Error>(driver.reaper.clone())
         });
-        let in_time = || Error::ConnectionLost("no connection in time for the request".into());
-        let reaper = reaper.await.map_err(|_| in_time())??;
+        let no_connection = || Error::ConnectionLost("no connection in time for the request".into());
+        let reaper = reaper.await.map_err(|_| no_connection())??;
         Ok(PendingRequest {
             parts,
             summary: None,
-            missed: false,
+            overflowed: false,
             unread: Vec::new(),
             read,
             guard: Guard { id, reaper },
@@ -157,7 +157,7 @@ impl Cluster {
 }
 
 /// The acknowledgement of a client.
-pub(crate) fn client_said(reply: Reply) -> Option<Value> {
+pub(crate) fn client_ack(reply: Reply) -> Option<Value> {
     match reply {
         Reply::Ack(answer) => Some(answer),
         _ => None,
@@ -165,7 +165,7 @@ pub(crate) fn client_said(reply: Reply) -> Option<Value> {
 }
 
 /// The answer of a server to a server-side event.
-pub(crate) fn server_said(reply: Reply) -> Option<Value> {
+pub(crate) fn server_response(reply: Reply) -> Option<Value> {
     match reply {
         Reply::Answer(answer) => Some(answer),
         _ => None,
@@ -173,22 +173,23 @@ pub(crate) fn server_said(reply: Reply) -> Option<Value> {
 }
 
 /// The sockets of a server.
-pub(crate) fn node_listed(reply: Reply) -> Option<Vec<RemoteSocket>> {
+pub(crate) fn socket_list(reply: Reply) -> Option<Vec<RemoteSocket>> {
     match reply {
         Reply::Sockets(sockets) => Some(sockets),
         _ => None,
     }
 }
 
-/// A pending request. Dropping it ends it.
+/// A pending request. Dropping it cancels the request.
 pub(crate) struct PendingRequest<T> {
-    parts: Reader<Part>,
+    parts: Reader<ResponsePart>,
     summary: Option<Summary>,
-    /// Whether answers were dropped, as there were too many at once.
-    missed: bool,
+    /// Whether answers were dropped because the queue was full.
+    overflowed: bool,
     unread: Vec<Answer<String>>,
     read: fn(Reply) -> Option<T>,
-    // Dropped after the reader, so that the driver finds no reader where this says that the request is gone.
+    // Declared after the reader, and so dropped after it: the driver finds no reader when this reports the end of the
+    // request.
     guard: Guard,
 }
 
@@ -199,46 +200,46 @@ struct Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        self.reaper.add(Gone::Request(self.id.clone()));
+        self.reaper.add(Dropped::Request(self.id.clone()));
     }
 }
 
 impl<T> PendingRequest<T> {
-    /// The next answer; `None` once every node that was asked has said all, or the time is over.
+    /// The next answer; `None` after all nodes have answered in full, or after the timeout.
     pub(crate) async fn next(&mut self) -> Result<Option<Answer<T>>> {
         while self.summary.is_none() {
             match self.parts.next().await {
-                Some(Next::Item(Part::Answer { node, reply })) => {
+                Some(Next::Item(ResponsePart::Answer { node, reply })) => {
                     if let Some(value) = (self.read)(reply) {
                         return Ok(Some(Answer { node, value }));
                     }
                 }
-                Some(Next::Item(Part::Unread { node, reason })) => {
+                Some(Next::Item(ResponsePart::Unread { node, reason })) => {
                     self.unread.push(Answer { node, value: reason });
                 }
-                Some(Next::Item(Part::Finished(summary))) => self.summary = Some(summary?),
-                Some(Next::Missed(_)) => self.missed = true,
+                Some(Next::Item(ResponsePart::Finished(summary))) => self.summary = Some(summary?),
+                Some(Next::Missed(_)) => self.overflowed = true,
                 None => return Err(Error::Closed),
             }
         }
         Ok(None)
     }
 
-    /// How many answers are missing, once [`next`](Self::next) has returned the last one: the rest of those that were
-    /// promised, and one of each live node that promised none.
+    /// The number of missing answers, after [`next`](Self::next) has returned the last one: the rest of the promised
+    /// answers, and one for each live node that promised none.
     #[cfg(feature = "adapter")]
     pub(crate) fn missing(&self) -> u64 {
         self.summary.as_ref().map_or(0, |summary| summary.missing)
     }
 
-    /// All answers.
+    /// Waits for all answers.
     pub(crate) async fn collect(mut self) -> Result<Collected<T>> {
         let mut answers = Vec::new();
         while let Some(answer) = self.next().await? {
             answers.push(answer);
         }
         let Summary { expected, nodes, silent, knew_peers, .. } = self.summary.take().unwrap_or_default();
-        let knew_nodes = knew_peers && !self.missed;
+        let knew_nodes = knew_peers && !self.overflowed;
         tracing::trace!(request = %self.guard.id, expected, nodes, "a request has ended");
         Ok(Collected {
             answers,

@@ -12,10 +12,10 @@ use crate::protocol::Object;
 
 pub(super) const BINARY: &str = "$binary";
 
-/// Writes a value.
-pub(super) struct Tagged<'a>(pub(super) &'a Value);
+/// A value with its bytes as `{"$binary":"<base64>"}`.
+pub(super) struct BinaryJson<'a>(pub(super) &'a Value);
 
-impl Serialize for Tagged<'_> {
+impl Serialize for BinaryJson<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.0 {
             Value::Binary(bytes) => {
@@ -23,40 +23,42 @@ impl Serialize for Tagged<'_> {
                 map.serialize_entry(BINARY, &STANDARD.encode(bytes))?;
                 map.end()
             }
-            Value::Array(items) => serializer.collect_seq(items.iter().map(Tagged)),
+            Value::Array(items) => serializer.collect_seq(items.iter().map(BinaryJson)),
             Value::Object(entries) => {
-                serializer.collect_map(entries.iter().map(|(key, item)| (key, Tagged(item))))
+                serializer.collect_map(entries.iter().map(|(key, item)| (key, BinaryJson(item))))
             }
             plain => plain.serialize(serializer),
         }
     }
 }
 
-/// Writes several.
-pub(super) fn all(values: &[Value]) -> Vec<Tagged<'_>> {
-    values.iter().map(Tagged).collect()
+/// The same for several values.
+pub(super) fn all(values: &[Value]) -> Vec<BinaryJson<'_>> {
+    values.iter().map(BinaryJson).collect()
 }
 
-/// A value for eyes: a string as it is, anything else as JSON.
+/// A value for people: a string unquoted, any other value as JSON.
 pub(super) fn text(value: &Value) -> Cow<'_, str> {
     match value {
         Value::String(text) => Cow::Borrowed(text),
         // Nothing in a value fails to serialize.
-        other => Cow::Owned(serde_json::to_string(&Tagged(other)).unwrap_or_default()),
+        other => Cow::Owned(serde_json::to_string(&BinaryJson(other)).unwrap_or_default()),
     }
 }
 
-/// Turns what was written so back into bytes.
-pub(super) fn untag(value: Value) -> Result<Value, String> {
+/// Decodes `{"$binary":"<base64>"}` back into bytes.
+pub(super) fn decode_binary(value: Value) -> Result<Value, String> {
     match value {
-        Value::Array(items) => Ok(Value::Array(items.into_iter().map(untag).collect::<Result<_, _>>()?)),
+        Value::Array(items) => {
+            Ok(Value::Array(items.into_iter().map(decode_binary).collect::<Result<_, _>>()?))
+        }
         Value::Object(entries) => match entries.get(BINARY) {
             Some(Value::String(text)) if entries.len() == 1 => {
                 let bytes = STANDARD.decode(text).map_err(|e| format!("{BINARY} is not base64: {e}"))?;
                 Ok(Value::Binary(bytes.into()))
             }
             _ => {
-                let entries = entries.into_iter().map(|(key, item)| Ok((key, untag(item)?)));
+                let entries = entries.into_iter().map(|(key, item)| Ok((key, decode_binary(item)?)));
                 Ok(Value::Object(entries.collect::<Result<Object, String>>()?))
             }
         },

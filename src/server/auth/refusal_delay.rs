@@ -21,9 +21,9 @@ const MAX_ADDRESSES: usize = 10_000;
 
 /// When the refusals of each address are used up, at the pace of one an interval.
 #[derive(Default)]
-pub(in crate::server) struct RefusalPace(Mutex<HashMap<IpAddr, Instant>>);
+pub(in crate::server) struct RefusalDelay(Mutex<HashMap<IpAddr, Instant>>);
 
-impl RefusalPace {
+impl RefusalDelay {
     /// How long a refusal has to wait. `None` if too many wait already, so that it is not answered.
     pub(in crate::server) fn delay(&self, address: IpAddr) -> Option<Duration> {
         self.delay_at(Instant::now(), address)
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn a_burst_is_answered_at_once_and_the_rest_one_after_the_other() {
-        let (pace, now) = (RefusalPace::default(), Instant::now());
+        let (pace, now) = (RefusalDelay::default(), Instant::now());
         let one: IpAddr = "2001:db8::1".parse().unwrap();
         assert!((0..BURST).all(|_| pace.delay_at(now, one) == Some(Duration::ZERO)));
         assert_eq!(pace.delay_at(now, "2001:db8::2".parse().unwrap()), Some(INTERVAL));
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn many_addresses_share_a_pace() {
-        let (pace, now) = (RefusalPace::default(), Instant::now());
+        let (pace, now) = (RefusalDelay::default(), Instant::now());
         let address = |n: usize| IpAddr::from((n as u32).to_be_bytes());
         for n in 0..MAX_ADDRESSES {
             pace.delay_at(now, address(n + 1)).unwrap();

@@ -8,25 +8,25 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// The count for one connection.
 #[derive(Default)]
-pub(super) struct UndecidedNamespaces {
+pub(super) struct PendingNamespaces {
     count: Arc<AtomicUsize>,
     is_over: AtomicBool,
 }
 
 /// Counts a namespace until it is dropped.
-pub(super) struct Undecided(Arc<AtomicUsize>);
+pub(super) struct PendingNamespace(Arc<AtomicUsize>);
 
-/// There are too many.
+/// The limit of pending namespaces is exceeded.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TooMany {
     /// Whether this is the first time, so that the connection has to be closed.
     pub(super) is_first: bool,
 }
 
-impl UndecidedNamespaces {
+impl PendingNamespaces {
     /// Counts one more namespace, up to `max`.
-    pub(super) fn add(&self, max: usize) -> Result<Undecided, TooMany> {
-        let permit = Undecided(self.count.clone());
+    pub(super) fn add(&self, max: usize) -> Result<PendingNamespace, TooMany> {
+        let permit = PendingNamespace(self.count.clone());
         let before = self.count.fetch_add(1, Ordering::Relaxed);
         if before < max {
             return Ok(permit);
@@ -34,13 +34,13 @@ impl UndecidedNamespaces {
         Err(TooMany { is_first: !self.is_over.swap(true, Ordering::Relaxed) })
     }
 
-    /// Another request on the connection starts, which may be that of another client.
+    /// Another request on the connection starts, possibly of another client (keep-alive proxy).
     pub(super) fn restart(&self) {
         self.is_over.store(false, Ordering::Relaxed);
     }
 }
 
-impl Drop for Undecided {
+impl Drop for PendingNamespace {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -52,7 +52,7 @@ mod tests {
 
     #[test]
     fn the_first_one_too_many_closes_the_connection() {
-        let namespaces = UndecidedNamespaces::default();
+        let namespaces = PendingNamespaces::default();
         let (first, second) = (namespaces.add(2), namespaces.add(2));
         assert!(first.is_ok() && second.is_ok());
         assert_eq!(namespaces.add(2).err(), Some(TooMany { is_first: true }));

@@ -1,4 +1,4 @@
-//! Warnings at the start: the endpoints that the options leave unprotected on a public address.
+//! Exposure: the accesses that the options leave unprotected on a public address. The server warns of them at the start.
 
 use std::net::SocketAddr;
 
@@ -6,10 +6,10 @@ use super::auth::Authentication;
 use super::options::ServerOptions;
 use super::origins::OriginRule;
 
-/// An endpoint that every program that reaches the server's address may use.
+/// An unprotected access: every program that reaches the server's address may use it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Door {
+pub enum Exposure {
     /// Clients need no token.
     NoToken,
     /// Pages of every origin may connect, and no token is required.
@@ -18,7 +18,7 @@ pub enum Door {
     PublicMetrics,
 }
 
-impl Door {
+impl Exposure {
     /// Which access is unprotected, for the log.
     pub fn description(self) -> &'static str {
         match self {
@@ -39,9 +39,9 @@ impl Door {
 }
 
 impl ServerOptions {
-    /// The endpoints that a server with these options leaves unprotected on an address. A loopback address counts as
-    /// protected, since only this machine reaches it.
-    pub fn open_doors(&self, address: SocketAddr) -> Vec<Door> {
+    /// The unprotected accesses of a server with these options on an address. A loopback address counts as protected, since
+    /// only this machine reaches it.
+    pub fn exposures(&self, address: SocketAddr) -> Vec<Exposure> {
         if address.ip().is_loopback() {
             return Vec::new();
         }
@@ -49,12 +49,12 @@ impl ServerOptions {
         // A page of another origin can do no more than any other program, so the origin check matters only without
         // tokens.
         let origins = OriginRule::new(self.origins.clone(), &self.cors, !has_no_token);
-        let doors = [
-            (Door::NoToken, has_no_token),
-            (Door::AnyOrigin, has_no_token && origins.is_any()),
-            (Door::PublicMetrics, self.admin_listen.is_none()),
+        let exposures = [
+            (Exposure::NoToken, has_no_token),
+            (Exposure::AnyOrigin, has_no_token && origins.is_any()),
+            (Exposure::PublicMetrics, self.admin_listen.is_none()),
         ];
-        doors.into_iter().filter(|(_, is_open)| *is_open).map(|(door, _)| door).collect()
+        exposures.into_iter().filter(|(_, is_open)| *is_open).map(|(exposure, _)| exposure).collect()
     }
 }
 
@@ -64,19 +64,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_doors_that_others_can_reach_are_open() {
+    fn only_a_public_address_is_exposed() {
         let options = ServerOptions::default();
         let public = "192.0.2.1:3000".parse().unwrap();
-        let all = [Door::NoToken, Door::PublicMetrics];
-        assert_eq!(options.open_doors(public), all);
+        let all = [Exposure::NoToken, Exposure::PublicMetrics];
+        assert_eq!(options.exposures(public), all);
         let pages = options.clone().cors(CorsOrigins::Any).admin_listen("127.0.0.1:0".to_owned());
-        assert_eq!(pages.open_doors(public), [Door::NoToken, Door::AnyOrigin]);
+        assert_eq!(pages.exposures(public), [Exposure::NoToken, Exposure::AnyOrigin]);
         assert_eq!(
-            pages.origins(["https://*.example.com".parse().unwrap()]).open_doors(public),
-            [Door::NoToken]
+            pages.origins(["https://*.example.com".parse().unwrap()]).exposures(public),
+            [Exposure::NoToken]
         );
-        assert!(options.open_doors("127.0.0.1:3000".parse().unwrap()).is_empty());
-        assert!(options.open_doors("[::1]:3000".parse().unwrap()).is_empty());
-        assert_eq!(options.open_doors("0.0.0.0:3000".parse().unwrap()), all);
+        assert!(options.exposures("127.0.0.1:3000".parse().unwrap()).is_empty());
+        assert!(options.exposures("[::1]:3000".parse().unwrap()).is_empty());
+        assert_eq!(options.exposures("0.0.0.0:3000".parse().unwrap()), all);
     }
 }

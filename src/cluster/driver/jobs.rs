@@ -1,0 +1,98 @@
+//! The futures that the driver runs for the state machine: look-ups, listings and publications, each with a deadline.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::timeout;
+use tokio_postgres::Client;
+
+use crate::cluster::AdapterOptions;
+use crate::cluster::state::{Input, Rows};
+use crate::postgres::{CheckedTable, Publisher, Session, list_durable, look_up};
+use crate::protocol::{AttachmentId, Channel, Message, MessageKind};
+use crate::{Error, Result};
+
+/// The timeout of one look-up or listing.
+const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Looks rows up.
+pub(super) async fn rows(
+    session: Arc<Session>,
+    table: Arc<CheckedTable>,
+    ids: Vec<AttachmentId>,
+    max_bytes: usize,
+) -> Rows {
+    with_deadline(&session, async |client| {
+        look_up(client, table.checked(client).await?, &ids, max_bytes).await
+    })
+    .await
+}
+
+/// Lists the rows of the durable events that may have been missed.
+pub(super) async fn list(
+    session: Arc<Session>,
+    table: Arc<CheckedTable>,
+    channels: Vec<Channel>,
+    max_age: Duration,
+    options: AdapterOptions,
+) -> Input {
+    let listed =
+        async |client: &Client| list_durable(client, table.checked(client).await?, &channels, max_age).await;
+    let rows = with_deadline(&session, listed).await;
+    match &rows {
+        // Without a table, there are no durable events.
+        Err(Error::MissingTable { .. }) => {}
+        Err(error) if error.is_transient() => {
+            tracing::debug!(%error, "cannot list missed durable events yet; retrying")
+        }
+        Err(error) => {
+            tracing::warn!(%error, "cannot replay missed durable events");
+            options.report(error);
+        }
+        Ok(rows) => {
+            let rows: usize = rows.values().map(Vec::len).sum();
+            tracing::debug!(rows, ?max_age, "missed durable events are listed");
+        }
+    }
+    Input::Listed { rows, time: SystemTime::now() }
+}
+
+/// Runs work on a session, within the timeout. A session that does not answer is abandoned.
+async fn with_deadline<T>(session: &Session, work: impl AsyncFnOnce(&Client) -> Result<T>) -> Result<T> {
+    let client = timeout(LOOK_UP_TIMEOUT, session.client());
+    let client = client.await.map_err(|_| Error::ConnectionLost("no connection in time".into()))??;
+    match timeout(LOOK_UP_TIMEOUT, work(&client)).await {
+        Ok(done) => done,
+        Err(_) => {
+            session.abandon(&client).await;
+            Err(Error::ConnectionLost(format!("no answer within {} s", LOOK_UP_TIMEOUT.as_secs())))
+        }
+    }
+}
+
+pub(super) async fn publish_all(
+    publisher: Publisher,
+    options: AdapterOptions,
+    messages: Vec<Message>,
+) -> Result<()> {
+    let mut receipts = Vec::with_capacity(messages.len());
+    for message in messages {
+        let channel = message.nsp.channel(&options.channel_prefix)?;
+        let encoded = message.encode(options.payload_threshold)?;
+        let is_heartbeat = message.kind() == MessageKind::Heartbeat;
+        receipts.push(publisher.enqueue(channel, encoded, is_heartbeat).await?);
+    }
+    for receipt in receipts {
+        receipt.await?;
+    }
+    Ok(())
+}
+
+/// Counts the announcements of the nodes of this process in the metrics.
+#[cfg_attr(not(feature = "adapter"), expect(unused_variables, reason = "only adapters have nodes"))]
+pub(super) fn count_announced(messages: &[Message]) {
+    #[cfg(feature = "adapter")]
+    for message in messages {
+        metrics::counter!("pgio_messages_published_total", "type" => message.kind().name()).increment(1);
+    }
+}

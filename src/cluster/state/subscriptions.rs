@@ -1,0 +1,153 @@
+//! Subscriptions: they begin when the server has confirmed all their channels, and end when their handle is dropped.
+//!
+//! Owns no state besides the types; the machine holds the subscriptions. In: subscribe, unsubscribe, and the confirmations
+//! of the server. Out: [`Output::Subscribed`], and the end of a gap. Invariant: the machine reports every gap once to each
+//! subscriber, and its end only after the server has confirmed all channels again.
+
+use std::collections::HashSet;
+use std::time::Instant;
+
+use super::channels::Confirmation;
+use super::requests::RequestStep;
+use super::{ClusterState, Event, Interest, Link, Output, SubscriptionId, TICK};
+use crate::Error;
+use crate::protocol::Channel;
+
+/// A subscription to some channels.
+pub(super) struct Subscription {
+    pub(super) channels: Vec<Channel>,
+    pub(super) interest: Interest,
+    /// The channels that the server has not confirmed; empty while it is [`SubscriptionState::Subscribed`].
+    pub(super) unconfirmed: HashSet<Channel>,
+    pub(super) state: SubscriptionState,
+    /// When the server first confirmed it. Durable events that are older are not replayed to it.
+    pub(super) subscribed_at: Option<Instant>,
+}
+
+/// How far a subscription has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SubscriptionState {
+    /// Its subscriber waits for [`Output::Subscribed`].
+    Subscribing,
+    /// Every gap is reported to the subscription.
+    Subscribed,
+    /// The subscriber was told of a gap that began at that moment. It still has to be told of the end of the gap.
+    Lost(Instant),
+}
+
+impl ClusterState {
+    pub(super) fn subscribe(
+        &mut self,
+        now: Instant,
+        id: SubscriptionId,
+        channels: Vec<Channel>,
+        interest: Interest,
+    ) {
+        let mut unconfirmed = HashSet::new();
+        for channel in &channels {
+            let receiving = self.receiving(now);
+            let state = self.channels.acquire(now, channel, &self.config.channel_prefix, receiving);
+            if !state.subscribers.contains(&id) {
+                state.subscribers.push(id);
+            }
+            if !self.channels.is_confirmed(channel) {
+                unconfirmed.insert(channel.clone());
+            }
+        }
+        self.next_tick.get_or_insert(now + TICK);
+        let state = if unconfirmed.is_empty() {
+            self.outputs.push_back(Output::Subscribed { id, outcome: Ok(()) });
+            SubscriptionState::Subscribed
+        } else {
+            SubscriptionState::Subscribing
+        };
+        let subscribed_at = (state == SubscriptionState::Subscribed).then_some(now);
+        let subscription = Subscription { channels, interest, unconfirmed, state, subscribed_at };
+        self.subscriptions.insert(id, subscription);
+    }
+
+    pub(super) fn unsubscribe(&mut self, now: Instant, id: SubscriptionId) {
+        let Some(subscription) = self.subscriptions.remove(&id) else { return };
+        for channel in &subscription.channels {
+            if let Some(state) = self.channels.get_mut(channel) {
+                for member in state.members.extract_if(.., |member| member.subscription == id) {
+                    if member.has_published {
+                        self.heartbeat_timer.queue_goodbye(
+                            now,
+                            channel.clone(),
+                            state.namespace.clone(),
+                            member.uid,
+                        );
+                    }
+                }
+            }
+            self.release_channel(channel, |state| state.subscribers.retain(|other| *other != id));
+        }
+    }
+
+    pub(super) fn confirm(&mut self, now: Instant, confirmations: Vec<Confirmation>) {
+        for Confirmation { channel, outcome } in confirmations {
+            let Some(state) = self.channels.get_mut(&channel) else { continue };
+            if outcome.is_ok() && self.link == Link::Up {
+                state.peers.on_listening(now, self.config.heartbeat_timeout);
+                for member in &mut state.members {
+                    member.on_reconnect(now, self.config.heartbeat_timeout);
+                    self.heartbeat_timer.wake(now);
+                }
+            }
+            let ends_gap = outcome.is_ok() && state.delivered.on_listening(now);
+            let (subscribers, requests) =
+                (state.subscribers.clone(), state.requests.iter().cloned().collect::<Vec<_>>());
+            for id in subscribers {
+                self.confirm_subscription(now, id, &channel, &outcome);
+            }
+            if ends_gap {
+                self.replay(now, &channel);
+            }
+            for request in requests {
+                if !self.requests.is_unsent(&request) {
+                    continue;
+                }
+                match &outcome {
+                    Ok(()) => self.send_request(now, &request),
+                    Err(error) => self.apply_step(request, RequestStep::Finish(Err(error.clone()))),
+                }
+            }
+        }
+    }
+
+    fn confirm_subscription(
+        &mut self,
+        now: Instant,
+        id: SubscriptionId,
+        channel: &Channel,
+        outcome: &Result<(), Error>,
+    ) {
+        let Some(subscription) = self.subscriptions.get_mut(&id) else { return };
+        match outcome {
+            Ok(()) => {
+                subscription.unconfirmed.remove(channel);
+                if !subscription.unconfirmed.is_empty() {
+                    return;
+                }
+                match std::mem::replace(&mut subscription.state, SubscriptionState::Subscribed) {
+                    SubscriptionState::Subscribing => {
+                        subscription.subscribed_at = Some(now);
+                        self.outputs.push_back(Output::Subscribed { id, outcome: Ok(()) });
+                    }
+                    SubscriptionState::Subscribed => {}
+                    SubscriptionState::Lost(since) => {
+                        let event = Event::Restored(now.saturating_duration_since(since));
+                        self.outputs.push_back(Output::Deliver { subscription: id, event, bytes: 0 });
+                    }
+                }
+            }
+            Err(error) if subscription.state == SubscriptionState::Subscribing => {
+                self.outputs.push_back(Output::Subscribed { id, outcome: Err(error.clone()) });
+                self.unsubscribe(now, id);
+            }
+            // The subscription stays, and continues when the server accepts the channel again.
+            Err(_) => {}
+        }
+    }
+}
