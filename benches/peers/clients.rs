@@ -4,10 +4,12 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
-use pgio::Emitter;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
+
+use super::publisher::Publisher;
 
 /// How long a client waits for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -40,11 +42,11 @@ pub async fn connect(address: &str, count: usize) -> io::Result<Vec<Client>> {
 }
 
 /// Waits until events reach a server's clients: a Node server is there before it listens.
-pub async fn until_reached(emitter: &Emitter, address: &str) -> io::Result<()> {
+pub async fn until_reached(publisher: &Publisher, address: &str) -> io::Result<()> {
     let mut client = Client::connect(address).await?;
     let end = Instant::now() + PATIENCE;
     while Instant::now() < end {
-        emitter.emit("ready", ()).await.map_err(io::Error::other)?;
+        publisher.publish(0).await?;
         if let Ok(text) = timeout(Duration::from_millis(50), client.next()).await
             && text?.starts_with(b"42")
         {
@@ -65,6 +67,11 @@ pub async fn receive_times(clients: Vec<Client>, events: usize, start: Instant) 
     let tasks = clients.into_iter().map(|client| tokio::spawn(client.receive_times(events, start)));
     let times: io::Result<Vec<_>> = try_join_all(tasks).await?.into_iter().collect();
     Ok(times?.concat())
+}
+
+/// Lets the clients acknowledge every event that asks for it, until this is dropped.
+pub fn answer(clients: Vec<Client>) -> JoinSet<io::Result<()>> {
+    clients.into_iter().map(Client::answer).collect()
 }
 
 impl Client {
@@ -107,6 +114,19 @@ impl Client {
             times.push(start.elapsed().saturating_sub(Duration::from_nanos(sent)));
         }
         Ok(times)
+    }
+
+    async fn answer(mut self) -> io::Result<()> {
+        loop {
+            match self.next().await? {
+                b"2" => self.send("3").await?,
+                text => {
+                    if let Some(id) = question_of(text) {
+                        self.send(&format!("43{id}[1]")).await?;
+                    }
+                }
+            }
+        }
     }
 
     /// The number that the next event carries.
@@ -172,6 +192,12 @@ fn frame(bytes: &[u8]) -> Option<(usize, usize)> {
         length => (2, usize::from(length)),
     };
     (bytes.len() >= header + length).then_some((header, header + length))
+}
+
+/// The id in `427["question",1]`.
+fn question_of(text: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(text).ok()?;
+    text.strip_prefix("42")?.split_once('[')?.0.parse().ok()
 }
 
 /// The number in `42["tick",7]`.

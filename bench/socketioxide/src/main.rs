@@ -12,11 +12,13 @@ use std::error::Error;
 use socketioxide::SocketIo;
 use socketioxide::adapter::Adapter;
 use socketioxide::extract::{AckSender, Data, SocketRef};
-use socketioxide_postgres::drivers::sqlx::sqlx_client::PgPool;
-use socketioxide_postgres::{PostgresAdapterCtr, SqlxAdapter};
+use socketioxide_postgres::drivers::sqlx::sqlx_client::postgres::PgPoolOptions;
+use socketioxide_postgres::{PostgresAdapterConfig, PostgresAdapterCtr, SqlxAdapter};
 
 /// Packets that wait for a client. The default is 128; a flood loses what does not fit.
 const BUFFER: usize = 1 << 20;
+/// Acknowledgements that wait to be read. The default is 255; more are lost.
+const ACKS: usize = 1 << 14;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -29,8 +31,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 async fn serve(namespaces: Vec<String>) -> Result<(), Box<dyn Error>> {
-    let pool = PgPool::connect(&std::env::var("DATABASE_URL")?).await?;
-    let adapter = PostgresAdapterCtr::new_with_sqlx(pool);
+    // The adapter keeps a connection for each namespace. Ten is the default of the pool.
+    let connections = PgPoolOptions::new().max_connections(u32::try_from(namespaces.len())? + 10);
+    let pool = connections.connect(&std::env::var("DATABASE_URL")?).await?;
+    let config = PostgresAdapterConfig::new().with_ack_response_buffer(ACKS);
+    let adapter = PostgresAdapterCtr::new_with_sqlx_config(pool, config);
     let (layer, io) =
         SocketIo::builder().max_buffer_size(BUFFER).with_adapter::<SqlxAdapter<_>>(adapter).build_layer();
     io.ns("/", on_connect).await?;

@@ -21,7 +21,7 @@ pub fn of<A: Adapter>(io: SocketIo<A>) -> Router {
 /// The acknowledgements of one event by all clients.
 async fn acks<A: Adapter>(io: SocketIo<A>) -> Counted {
     let operators = io.timeout(Duration::from_secs(20));
-    let stream = operators.emit_with_ack::<_, ()>("question", &1).await.map_err(failed)?;
+    let stream = operators.emit_with_ack::<_, u64>("question", &1).await.map_err(failed)?;
     Ok(stream.filter(|(_, answer)| std::future::ready(answer.is_ok())).count().await.to_string())
 }
 
