@@ -4,6 +4,7 @@
 use std::io;
 use std::time::Duration;
 
+use pgio::cluster::Subscription;
 use pgio::{Emitter, Value};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -19,7 +20,12 @@ const ATTEMPTS: usize = 100;
 
 pub enum Asker {
     Server(Server),
-    Library(Emitter),
+    /// With a subscription that lasts, as a server has one: it knows the other members, and does not wait for them to
+    /// be discovered at each request.
+    Library {
+        emitter: Emitter,
+        _subscription: Subscription,
+    },
 }
 
 /// What it asks for.
@@ -35,7 +41,11 @@ impl Asker {
     pub async fn start(programs: &Programs, peer: Peer) -> io::Result<Self> {
         match peer {
             Peer::Node | Peer::Socketioxide => peer.start(programs).map(Self::Server),
-            Peer::Pgio => Emitter::connect(programs.url()).await.map(Self::Library).map_err(io::Error::other),
+            Peer::Pgio => {
+                let emitter = Emitter::connect(programs.url()).await.map_err(io::Error::other)?;
+                let subscription = emitter.cluster().subscribe(["/"], |_| false).await;
+                Ok(Self::Library { emitter, _subscription: subscription.map_err(io::Error::other)? })
+            }
         }
     }
 
@@ -56,12 +66,12 @@ impl Asker {
         match (self, question) {
             (Self::Server(server), Question::Acks) => get(&server.address, "/acks").await,
             (Self::Server(server), Question::Sockets) => get(&server.address, "/sockets").await,
-            (Self::Library(emitter), Question::Acks) => {
+            (Self::Library { emitter, .. }, Question::Acks) => {
                 let clients = emitter.timeout(PATIENCE);
                 let acks = clients.emit_with_ack::<Value>("question", 1).await;
                 Ok(acks.map_err(io::Error::other)?.answers.len())
             }
-            (Self::Library(emitter), Question::Sockets) => {
+            (Self::Library { emitter, .. }, Question::Sockets) => {
                 Ok(emitter.fetch_sockets().await.map_err(io::Error::other)?.answers.len())
             }
         }
