@@ -51,6 +51,8 @@ impl Peer {
             Self::Pgio => {
                 let mut command = programs.pgio();
                 command.args(["serve", "-o", "json", "--listen", "127.0.0.1:0", "--allow-join", "*"]);
+                // All clients are on one address.
+                command.args(["--max-clients-per-address", "100000"]);
                 for namespace in namespaces {
                     command.args(["-n", namespace]);
                 }

@@ -45,7 +45,8 @@ pub async fn run(programs: &Programs) -> io::Result<()> {
     for _ in 0..count {
         let mut round = Vec::new();
         for peer in Peer::ALL {
-            round.push(serve(programs, peer).await?);
+            let outcome = serve(programs, peer).await;
+            round.push(outcome.map_err(|error| io::Error::other(format!("{}: {error}", peer.name())))?);
         }
         rounds.push(round);
         bare.push(bare_round(programs).await?);
