@@ -14,6 +14,12 @@ use super::publisher::Publisher;
 /// How long a client waits for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long no event comes until there are no more.
+const SILENCE: Duration = Duration::from_secs(3);
+
+/// The number of the events of [`until_reached`], some of which come late. Clients do not count them.
+const READY: u64 = u64::MAX;
+
 /// A client of Socket.IO over a websocket, in the main namespace.
 pub struct Client {
     stream: TcpStream,
@@ -46,7 +52,7 @@ pub async fn until_reached(publisher: &Publisher, address: &str) -> io::Result<(
     let mut client = Client::connect(address).await?;
     let end = Instant::now() + PATIENCE;
     while Instant::now() < end {
-        publisher.publish(0).await?;
+        publisher.publish(READY).await?;
         if let Ok(text) = timeout(Duration::from_millis(50), client.next()).await
             && text?.starts_with(b"42")
         {
@@ -60,6 +66,12 @@ pub async fn until_reached(publisher: &Publisher, address: &str) -> io::Result<(
 pub async fn receive(clients: Vec<Client>, events: usize) -> io::Result<Vec<Received>> {
     let tasks = clients.into_iter().map(|client| tokio::spawn(client.receive(events)));
     try_join_all(tasks).await?.into_iter().collect()
+}
+
+/// How many events the clients receive until none comes for a while, or a client is disconnected.
+pub async fn receive_all(clients: Vec<Client>) -> io::Result<usize> {
+    let counts = try_join_all(clients.into_iter().map(|client| tokio::spawn(client.receive_all()))).await?;
+    Ok(counts.into_iter().sum())
 }
 
 /// Lets each client receive so many events that carry the nanoseconds since `start`; how long each was on its way.
@@ -105,6 +117,14 @@ impl Client {
             numbers.push(self.next_number().await?);
         }
         Ok(Received { last: Instant::now(), numbers })
+    }
+
+    async fn receive_all(mut self) -> usize {
+        let mut count = 0;
+        while let Ok(Ok(_)) = timeout(SILENCE, self.next_number()).await {
+            count += 1;
+        }
+        count
     }
 
     async fn receive_times(mut self, events: usize, start: Instant) -> io::Result<Vec<Duration>> {
@@ -200,8 +220,8 @@ fn question_of(text: &[u8]) -> Option<u64> {
     text.strip_prefix("42")?.split_once('[')?.0.parse().ok()
 }
 
-/// The number in `42["tick",7]`.
+/// The number in `42["tick",7]`, if it counts.
 fn number_of(text: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(text).ok()?;
-    text.strip_prefix("42[\"tick\",")?.strip_suffix(']')?.parse().ok()
+    text.strip_prefix("42[\"tick\",")?.strip_suffix(']')?.parse().ok().filter(|number| *number != READY)
 }

@@ -9,7 +9,7 @@ use super::report::{self, Row};
 use super::server::Server;
 use super::{clients, load};
 
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 2;
 const IDLE: [usize; 2] = [1_000, 10_000];
 const NAMESPACES: [usize; 2] = [1, 200];
 const NODES: [usize; 2] = [2, 8];
@@ -88,9 +88,11 @@ async fn memory_a_client(programs: &Programs, peer: Peer, count: usize) -> io::R
 async fn per_delivery(programs: &Programs, peer: Peer, servers: &[Server]) -> io::Result<f64> {
     let publisher = peer.publisher(programs).await?;
     let (count, events, pace) = PACED;
-    let mut all = Vec::new();
     for server in servers {
         clients::until_reached(&publisher, &server.address).await?;
+    }
+    let mut all = Vec::new();
+    for server in servers {
         all.extend(clients::connect(&server.address, count / servers.len()).await?);
     }
     let sum = || servers.iter().map(Server::processor_time).sum::<io::Result<Duration>>();

@@ -19,6 +19,7 @@ mod idle;
 mod latency;
 mod listener;
 mod load;
+mod losses;
 mod one_shot;
 mod peers;
 #[path = "../shared/pgbench.rs"]
@@ -80,6 +81,7 @@ enum Part {
     Start,
     Tail,
     Serving,
+    Losses,
     Latency,
     Acks,
     Rooms,
@@ -97,6 +99,7 @@ impl Part {
             Self::Start => runtime.block_on(start::run(programs)),
             Self::Tail => tail::run(programs),
             Self::Serving => runtime.block_on(serving::run(programs)),
+            Self::Losses => runtime.block_on(losses::run(programs)),
             Self::Latency => runtime.block_on(latency::run(programs)),
             Self::Acks => runtime.block_on(acks::run(programs)),
             Self::Rooms => runtime.block_on(rooms::run(programs)),

@@ -96,6 +96,11 @@ pub fn time(name: &str, time: Duration, command: &str) {
     record(Figure::one(name, "ms", time.as_secs_f64() * 1000.0, command));
 }
 
+/// A part of a whole, as a fraction of 1.
+pub fn share(name: &str, share: f64, command: &str) {
+    record(Figure::one(name, "%", share * 100.0, command));
+}
+
 /// Several counts, and the command that they belong to.
 pub fn figures(name: &str, figures: &[(&str, i64)], command: &str) {
     let counts: Vec<_> =

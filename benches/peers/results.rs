@@ -50,8 +50,9 @@ impl Figure {
 
     fn number(&self, value: f64) -> String {
         match self.unit.as_str() {
+            "ms" if value < 10.0 => format!("{value:.2}"),
             "ms" | "MiB" | "KiB" => format!("{value:.1}"),
-            "µs" | "ratio" => format!("{value:.2}"),
+            "µs" | "%" | "ratio" => format!("{value:.2}"),
             _ => report::thousands(value),
         }
     }

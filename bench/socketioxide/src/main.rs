@@ -2,13 +2,14 @@
 //!
 //! `socketioxide-peer serve [NAMESPACE...]` hosts the main namespace and the given ones, and prints its address.
 //! `socketioxide-peer format` prints the channel of an event `["tick",N]`, and its notification before and after N.
-//! The database is that of DATABASE_URL.
+//! The database is that of DATABASE_URL. With SOCKETIOXIDE_DEFAULTS the server has its default limits.
 
 mod format;
 mod routes;
 
 use std::error::Error;
 
+use axum::serve::ListenerExt;
 use socketioxide::SocketIo;
 use socketioxide::adapter::Adapter;
 use socketioxide::extract::{AckSender, Data, SocketRef};
@@ -34,16 +35,21 @@ async fn serve(namespaces: Vec<String>) -> Result<(), Box<dyn Error>> {
     // The adapter keeps a connection for each namespace. Ten is the default of the pool.
     let connections = PgPoolOptions::new().max_connections(u32::try_from(namespaces.len())? + 10);
     let pool = connections.connect(&std::env::var("DATABASE_URL")?).await?;
-    let config = PostgresAdapterConfig::new().with_ack_response_buffer(ACKS);
+    let (mut builder, mut config) = (SocketIo::builder(), PostgresAdapterConfig::new());
+    if std::env::var_os("SOCKETIOXIDE_DEFAULTS").is_none() {
+        builder = builder.max_buffer_size(BUFFER);
+        config = config.with_ack_response_buffer(ACKS);
+    }
     let adapter = PostgresAdapterCtr::new_with_sqlx_config(pool, config);
-    let (layer, io) =
-        SocketIo::builder().max_buffer_size(BUFFER).with_adapter::<SqlxAdapter<_>>(adapter).build_layer();
+    let (layer, io) = builder.with_adapter::<SqlxAdapter<_>>(adapter).build_layer();
     io.ns("/", on_connect).await?;
     for namespace in namespaces.into_iter().filter(|namespace| namespace != "/") {
         io.ns(namespace, on_connect).await?;
     }
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", serde_json::json!({ "address": listener.local_addr()?.to_string() }));
+    // As Node does. Without it an event can wait for the acknowledgement of the one before it, for 40 ms.
+    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     Ok(axum::serve(listener, routes::of(io).layer(layer)).await?)
 }
 
