@@ -104,7 +104,10 @@ impl Part {
             Self::Acks => runtime.block_on(acks::run(programs)),
             Self::Rooms => runtime.block_on(rooms::run(programs)),
             Self::Growth => runtime.block_on(growth::run(programs)),
-            Self::Requests => Ok(requests::run(programs)),
+            Self::Requests => {
+                requests::run(programs);
+                Ok(())
+            }
             Self::Idle => runtime.block_on(idle::run(programs)),
             Self::Cleanup => runtime.block_on(cleanup::run(programs)),
         }
