@@ -108,8 +108,12 @@ COUNT ?= 1000000
 fuzz: ## Run the fuzz targets on mutants of their corpus, with any compiler: COUNT=1000000 SEED=1
 	$(CARGO) run --release --locked --manifest-path fuzz/Cargo.toml --bin drive -- $(COUNT) $(SEED)
 
-bench: $(NODE_MODULES) ## Measure it beside the Node packages, psql and pgbench; writes docs/benchmarks.md, its chart and bench/results.json
-	$(CARGO) bench --locked --features cli --bench peers -- --write
+# Which parts to measure, and how many rounds of each. Only a whole run with its own rounds writes its results.
+PARTS ?=
+ROUNDS ?=
+
+bench: $(NODE_MODULES) ## Measure it beside Node, socketioxide, psql and pgbench, and write docs/benchmarks.md; PARTS='serving latency' ROUNDS=1 only prints
+	$(CARGO) bench --locked --features cli --bench peers -- $(PARTS) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(PARTS)$(ROUNDS),,--write)
 
 bench-sql: ## Measure what emitting from SQL adds to a transaction
 	$(CARGO) bench --locked --features cli --profile dev --bench sql

@@ -13,12 +13,12 @@ use tokio_postgres::NoTls;
 use super::programs::{Programs, time};
 use super::report::{self, Times};
 
-const OLD_ROWS: u32 = 1_000_000;
+const OLD_ROWS: u32 = 500_000;
 /// Attachments in a millisecond, and how many bytes of binary each holds.
 const AT_ONCE: usize = 5;
 const BYTES: usize = 256;
 /// How long publishing is measured with nothing else going on, before and after.
-const ALONE: Duration = Duration::from_secs(60);
+const ALONE: Duration = Duration::from_secs(20);
 
 pub async fn run(programs: &Programs) -> io::Result<()> {
     time(programs.pgio().args(["attachments", "init", "--quiet"]).stdout(Stdio::null()))?;

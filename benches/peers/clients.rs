@@ -4,13 +4,21 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
-use pgio::Emitter;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
+
+use super::publisher::Publisher;
 
 /// How long a client waits for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long no event comes until there are no more.
+const SILENCE: Duration = Duration::from_secs(3);
+
+/// The number of the events of [`until_reached`], some of which come late. Clients do not count them.
+const READY: u64 = u64::MAX;
 
 /// A client of Socket.IO over a websocket, in the main namespace.
 pub struct Client {
@@ -40,11 +48,11 @@ pub async fn connect(address: &str, count: usize) -> io::Result<Vec<Client>> {
 }
 
 /// Waits until events reach a server's clients: a Node server is there before it listens.
-pub async fn until_reached(emitter: &Emitter, address: &str) -> io::Result<()> {
+pub async fn until_reached(publisher: &Publisher, address: &str) -> io::Result<()> {
     let mut client = Client::connect(address).await?;
     let end = Instant::now() + PATIENCE;
     while Instant::now() < end {
-        emitter.emit("ready", ()).await.map_err(io::Error::other)?;
+        publisher.publish(READY).await?;
         if let Ok(text) = timeout(Duration::from_millis(50), client.next()).await
             && text?.starts_with(b"42")
         {
@@ -60,11 +68,22 @@ pub async fn receive(clients: Vec<Client>, events: usize) -> io::Result<Vec<Rece
     try_join_all(tasks).await?.into_iter().collect()
 }
 
+/// How many events the clients receive until none comes for a while, or a client is disconnected.
+pub async fn receive_all(clients: Vec<Client>) -> io::Result<usize> {
+    let counts = try_join_all(clients.into_iter().map(|client| tokio::spawn(client.receive_all()))).await?;
+    Ok(counts.into_iter().sum())
+}
+
 /// Lets each client receive so many events that carry the nanoseconds since `start`; how long each was on its way.
 pub async fn receive_times(clients: Vec<Client>, events: usize, start: Instant) -> io::Result<Vec<Duration>> {
     let tasks = clients.into_iter().map(|client| tokio::spawn(client.receive_times(events, start)));
     let times: io::Result<Vec<_>> = try_join_all(tasks).await?.into_iter().collect();
     Ok(times?.concat())
+}
+
+/// Lets the clients acknowledge every event that asks for it, until this is dropped.
+pub fn answer(clients: Vec<Client>) -> JoinSet<io::Result<()>> {
+    clients.into_iter().map(Client::answer).collect()
 }
 
 impl Client {
@@ -100,6 +119,14 @@ impl Client {
         Ok(Received { last: Instant::now(), numbers })
     }
 
+    async fn receive_all(mut self) -> usize {
+        let mut count = 0;
+        while let Ok(Ok(_)) = timeout(SILENCE, self.next_number()).await {
+            count += 1;
+        }
+        count
+    }
+
     async fn receive_times(mut self, events: usize, start: Instant) -> io::Result<Vec<Duration>> {
         let mut times = Vec::with_capacity(events);
         for _ in 0..events {
@@ -107,6 +134,19 @@ impl Client {
             times.push(start.elapsed().saturating_sub(Duration::from_nanos(sent)));
         }
         Ok(times)
+    }
+
+    async fn answer(mut self) -> io::Result<()> {
+        loop {
+            match self.next().await? {
+                b"2" => self.send("3").await?,
+                text => {
+                    if let Some(id) = question_of(text) {
+                        self.send(&format!("43{id}[1]")).await?;
+                    }
+                }
+            }
+        }
     }
 
     /// The number that the next event carries.
@@ -174,8 +214,14 @@ fn frame(bytes: &[u8]) -> Option<(usize, usize)> {
     (bytes.len() >= header + length).then_some((header, header + length))
 }
 
-/// The number in `42["tick",7]`.
+/// The id in `427["question",1]`.
+fn question_of(text: &[u8]) -> Option<u64> {
+    let text = std::str::from_utf8(text).ok()?;
+    text.strip_prefix("42")?.split_once('[')?.0.parse().ok()
+}
+
+/// The number in `42["tick",7]`, if it counts.
 fn number_of(text: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(text).ok()?;
-    text.strip_prefix("42[\"tick\",")?.strip_suffix(']')?.parse().ok()
+    text.strip_prefix("42[\"tick\",")?.strip_suffix(']')?.parse().ok().filter(|number| *number != READY)
 }

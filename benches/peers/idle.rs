@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio_postgres::{Client, NoTls};
 
+use super::peers::Peer;
 use super::programs::Programs;
 use super::report;
 use super::server::Server;
@@ -30,6 +31,7 @@ pub async fn run(programs: &Programs) -> io::Result<()> {
     ));
     for (name, command) in [
         ("Node", "node server.js / /admin   # @socket.io/postgres-adapter 0.5.0"),
+        ("socketioxide", "socketioxide-peer serve / /admin   # socketioxide-postgres 0.2.0"),
         ("pgio --heartbeats always", "pgio serve -n / -n /admin --heartbeats always"),
         ("pgio", "pgio serve -n / -n /admin"),
     ] {
@@ -57,16 +59,12 @@ pub async fn run(programs: &Programs) -> io::Result<()> {
 }
 
 fn node(programs: &Programs, name: &str) -> Command {
-    if name == "Node" {
-        let mut command = programs.node("server.js");
-        command.args(NAMESPACES);
-        return command;
-    }
-    let mut command = programs.pgio();
-    command.args(["serve", "-o", "json", "--listen", "127.0.0.1:0"]);
-    for nsp in NAMESPACES {
-        command.args(["-n", nsp]);
-    }
+    let peer = match name {
+        "Node" => Peer::Node,
+        "socketioxide" => Peer::Socketioxide,
+        _ => Peer::Pgio,
+    };
+    let mut command = peer.server(programs, &NAMESPACES.map(String::from));
     if name.ends_with("always") {
         command.args(["--heartbeats", "always"]);
     }

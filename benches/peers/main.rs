@@ -1,47 +1,72 @@
-//! `make bench`: pgio beside the npm emitter and psql, in one run on one private Postgres.
+//! `make bench`: pgio beside the Node packages, socketioxide-postgres and psql, in one run on one private Postgres.
 //!
-//! `cargo bench --features cli --bench peers -- latency` runs one part of it.
+//! `make bench PARTS='latency rooms' ROUNDS=1` runs some parts of it, and writes nothing.
 //!
 //! Every number comes from whole programs as their users run them; pgio is the release build. Rounds are interleaved, so
 //! that a machine that gets slower or faster meanwhile does it to all. Medians.
 
+mod acks;
+mod asker;
+mod bare_listen;
+mod bare_write;
 mod chart;
 mod cleanup;
 mod clients;
 mod floor;
+mod format;
+mod growth;
 mod idle;
 mod latency;
+mod listener;
+mod load;
+mod losses;
 mod one_shot;
+mod peers;
 #[path = "../shared/pgbench.rs"]
 mod pgbench;
 mod programs;
+mod publisher;
 mod publishing;
 mod report;
+mod requests;
 mod results;
 mod rooms;
 mod server;
 mod serving;
+mod start;
+#[path = "../state/machine.rs"]
+mod state_machine;
 mod tail;
 
+use std::io;
+use std::process::{Command, ExitCode};
+
 use clap::{Parser, ValueEnum};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use pgio::postgres::private::PrivateServer;
+use tokio::runtime::Runtime;
 
 use programs::Programs;
 
 /// What a real server has: the defaults of Postgres, in place of what a private server does without.
-const AS_INSTALLED: [(&str, &str); 5] = [
+const AS_INSTALLED: [(&str, &str); 6] = [
     ("fsync", "on"),
     ("full_page_writes", "on"),
     ("shared_buffers", "128MB"),
     ("max_wal_size", "1GB"),
     ("min_wal_size", "80MB"),
+    // Except this one: socketioxide-postgres has a connection for each namespace.
+    ("max_connections", "300"),
 ];
 
 #[derive(Parser)]
 struct Arguments {
     /// What to measure, in this order [default: everything]
     parts: Vec<Part>,
-    /// Write bench/results.json, docs/benchmarks.md and its chart anew.
+    /// Run this many rounds of each part [default: the part's own number]
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: Option<u16>,
+    /// Write bench/results.json, docs/benchmarks.md and its chart anew, after each part.
     #[arg(long)]
     write: bool,
     /// What cargo says to every benchmark.
@@ -53,40 +78,87 @@ struct Arguments {
 enum Part {
     Publishing,
     OneShot,
+    Start,
     Tail,
     Serving,
+    Losses,
     Latency,
+    Acks,
     Rooms,
+    Growth,
+    Requests,
     Idle,
     Cleanup,
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let Arguments { parts, write, .. } = Arguments::parse();
-    let parts = if parts.is_empty() { Part::value_variants() } else { &parts };
-    let runtime = tokio::runtime::Runtime::new()?;
+impl Part {
+    fn run(self, programs: &Programs, runtime: &Runtime) -> io::Result<()> {
+        match self {
+            Self::Publishing => publishing::run(programs),
+            Self::OneShot => one_shot::run(programs),
+            Self::Start => runtime.block_on(start::run(programs)),
+            Self::Tail => tail::run(programs),
+            Self::Serving => runtime.block_on(serving::run(programs)),
+            Self::Losses => runtime.block_on(losses::run(programs)),
+            Self::Latency => runtime.block_on(latency::run(programs)),
+            Self::Acks => runtime.block_on(acks::run(programs)),
+            Self::Rooms => runtime.block_on(rooms::run(programs)),
+            Self::Growth => runtime.block_on(growth::run(programs)),
+            Self::Requests => {
+                requests::run(programs);
+                Ok(())
+            }
+            Self::Idle => runtime.block_on(idle::run(programs)),
+            Self::Cleanup => runtime.block_on(cleanup::run(programs)),
+        }
+    }
+}
+
+fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args().skip(1);
+    match arguments.next().as_deref() {
+        Some(bare_write::ROLE) => bare_write::play(arguments)?,
+        Some(bare_listen::ROLE) => bare_listen::play(arguments)?,
+        _ => return measure(&Arguments::parse()),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// This program in another role.
+fn own_role(role: &str) -> io::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg(role);
+    Ok(command)
+}
+
+fn measure(arguments: &Arguments) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    let parts = if arguments.parts.is_empty() { Part::value_variants() } else { &arguments.parts };
+    // Thousands of clients; the servers inherit it.
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    let runtime = Runtime::new()?;
     let builder =
         AS_INSTALLED.iter().fold(PrivateServer::builder(), |b, (name, value)| b.setting(name, value));
     let server = runtime.block_on(builder.start())?;
     let files = tempfile::tempdir()?;
-    let programs = Programs::find(&server.url(), files.path())?;
+    let programs = Programs::find(&server.url(), files.path(), arguments.rounds.map(usize::from))?;
 
     report::machine(&programs)?;
+    let mut outcome = ExitCode::SUCCESS;
     for part in parts {
-        match part {
-            Part::Publishing => publishing::run(&programs)?,
-            Part::OneShot => one_shot::run(&programs)?,
-            Part::Tail => tail::run(&programs)?,
-            Part::Serving => runtime.block_on(serving::run(&programs))?,
-            Part::Latency => runtime.block_on(latency::run(&programs))?,
-            Part::Rooms => runtime.block_on(rooms::run(&programs))?,
-            Part::Idle => runtime.block_on(idle::run(&programs))?,
-            Part::Cleanup => runtime.block_on(cleanup::run(&programs))?,
+        let finished = report::run().sections.len();
+        if let Err(error) = part.run(&programs, &runtime) {
+            eprintln!(
+                "error: {}: {error}",
+                part.to_possible_value().map_or_else(String::new, |p| p.get_name().into())
+            );
+            report::run().sections.truncate(finished);
+            outcome = ExitCode::FAILURE;
+        }
+        if arguments.write {
+            results::write(&report::run())?;
         }
     }
     runtime.block_on(server.stop())?;
-    if write {
-        results::write(&report::run())?;
-    }
-    Ok(())
+    Ok(outcome)
 }

@@ -8,12 +8,14 @@ use super::report;
 const ROUNDS: usize = 21;
 
 pub fn run(programs: &Programs) -> io::Result<()> {
+    let rounds = programs.rounds(ROUNDS);
     let (mut pgio, mut node) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         pgio.push(time(programs.pgio().args(["emit", "--room", "r1", "tick", "1"]))?);
         node.push(time(&mut programs.node("emit-once.js"))?);
     }
-    report::heading(&format!("One event, from the program's start to its end: median of {ROUNDS} rounds"));
+    report::heading(&format!("One event, from the program's start to its end: median of {rounds} rounds"));
+    report::draw("");
     let [pgio, node] = [report::median(&mut pgio), report::median(&mut node)];
     report::time("npm emitter 0.1.1", node, "node emit-once.js");
     report::time("pgio", pgio, "pgio emit --room r1 tick 1");

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 pub struct Programs {
     url: String,
     files: PathBuf,
+    /// How many rounds each part has, in place of its own number.
+    rounds: Option<usize>,
     /// `psql (PostgreSQL) 15.18`; `None` where it is not installed.
     pub psql: Option<String>,
     /// `v20.20.2`
@@ -16,10 +18,16 @@ pub struct Programs {
 }
 
 impl Programs {
-    pub fn find(url: &str, files: &Path) -> io::Result<Self> {
+    pub fn find(url: &str, files: &Path, rounds: Option<usize>) -> io::Result<Self> {
+        build_socketioxide()?;
         let node = version(Command::new("node"))?;
         let psql = version(Command::new("psql")).ok();
-        Ok(Self { url: url.into(), files: files.into(), psql, node })
+        Ok(Self { url: url.into(), files: files.into(), rounds, psql, node })
+    }
+
+    /// How many rounds a part has that has so many by default.
+    pub fn rounds(&self, default: usize) -> usize {
+        self.rounds.unwrap_or(default)
     }
 
     /// The database of all of them.
@@ -40,8 +48,13 @@ impl Programs {
     /// A script of `tests/interop/bench`.
     pub fn node(&self, script: &str) -> Command {
         let mut command = self.on_database("node");
-        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/bench").join(script));
+        command.arg(root().join("tests/interop/bench").join(script));
         command
+    }
+
+    /// The server of `bench/socketioxide`.
+    pub fn socketioxide(&self) -> Command {
+        self.on_database(root().join(SOCKETIOXIDE_TARGET).join("release/socketioxide-peer"))
     }
 
     /// `psql` with a file of statements; what they return is thrown away.
@@ -57,6 +70,22 @@ impl Programs {
         command.env("DATABASE_URL", &self.url).stdin(Stdio::null());
         command
     }
+}
+
+const SOCKETIOXIDE_TARGET: &str = "target/socketioxide";
+
+/// Where this repository is.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Builds the server of `bench/socketioxide`, which is a package of its own.
+fn build_socketioxide() -> io::Result<()> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--release", "--locked", "--manifest-path"]);
+    cargo.arg(root().join("bench/socketioxide/Cargo.toml"));
+    cargo.arg("--target-dir").arg(root().join(SOCKETIOXIDE_TARGET));
+    time(&mut cargo).map(|_| ())
 }
 
 fn version(mut command: Command) -> io::Result<String> {

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use super::programs::{Programs, successful, time};
@@ -23,8 +23,9 @@ pub fn run(programs: &Programs) -> io::Result<()> {
     fs::write(&statements, as_statements())?;
     fs::write(&calls, as_calls())?;
 
+    let rounds = programs.rounds(ROUNDS);
     let [mut node, mut pgio, mut four, mut by_statement, mut by_call, mut floor] = [const { Vec::new() }; 6];
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         node.push(FEW as f64 / node_seconds(programs)?);
         pgio.push(MANY as f64 / emit_from(programs, &lines)?);
         four.push((4 * MANY) as f64 / four_at_once(programs, &lines)?);
@@ -35,7 +36,8 @@ pub fn run(programs: &Programs) -> io::Result<()> {
         }
     }
 
-    report::heading(&format!("Publishing small events to a room: median of {ROUNDS} rounds"));
+    report::heading(&format!("Publishing small events to a room: median of {rounds} rounds"));
+    report::draw("");
     let node_command = format!("node emitter.js {FEW}");
     let node = report::rates("npm emitter 0.1.1 (without its start)", &mut node, &node_command);
     let command = format!("pgio emit --room r1 --from - <events.jsonl   # {MANY} lines");
@@ -64,7 +66,7 @@ pub fn run(programs: &Programs) -> io::Result<()> {
 fn other_sizes(programs: &Programs) -> io::Result<()> {
     report::heading("Publishing other events to a room");
     let mut init = programs.pgio();
-    time(init.args(["attachments", "init", "--quiet"]))?;
+    time(init.args(["attachments", "init", "--quiet"]).stdout(Stdio::null()))?;
     let text = |bytes: usize| format!("\"{}\"", "x".repeat(bytes));
     let sizes = [
         ("1 KB of text", text(1_000), 100_000),
@@ -76,7 +78,7 @@ fn other_sizes(programs: &Programs) -> io::Result<()> {
         let lines: String = (0..count).map(|number| format!("[\"tick\",{number},{argument}]\n")).collect();
         fs::write(&path, lines)?;
         let mut rates = Vec::new();
-        for _ in 0..ROUNDS {
+        for _ in 0..programs.rounds(ROUNDS) {
             rates.push(f64::from(count) / emit_from(programs, &path)?);
         }
         report::rates(

@@ -11,17 +11,17 @@ use super::results::{Figure, Run, Section};
 pub struct Times {
     pub median: Duration,
     pub p99: Duration,
+    pub p999: Duration,
 }
 
 impl Times {
     pub fn of(mut times: Vec<Duration>) -> io::Result<Self> {
         times.sort();
-        let percentile = |p: usize| times.get(times.len() * p / 100).copied();
-        let [median, p99] = [50, 99].map(percentile);
-        let (Some(median), Some(p99)) = (median, p99) else {
+        let permille = |p: usize| times.get(times.len() * p / 1000).copied();
+        let [Some(median), Some(p99), Some(p999)] = [500, 990, 999].map(permille) else {
             return Err(io::Error::other("nothing was measured"));
         };
-        Ok(Self { median, p99 })
+        Ok(Self { median, p99, p999 })
     }
 }
 
@@ -34,7 +34,11 @@ pub fn machine(programs: &Programs) -> io::Result<()> {
     let machine = [
         format!("{cores} cores of {model}"),
         format!("pgio {}, release build", env!("CARGO_PKG_VERSION")),
-        format!("@socket.io/postgres-emitter 0.1.1 with pg on Node {}", programs.node),
+        format!(
+            "@socket.io/postgres-emitter 0.1.1 and postgres-adapter 0.5.0 with pg on Node {}",
+            programs.node
+        ),
+        "socketioxide 0.18.9 with socketioxide-postgres 0.2.0 and sqlx, release build as pgio's".into(),
         programs.psql.clone().unwrap_or_else(|| "psql is not installed: its lines are left out".into()),
         "one Postgres on this machine, with its default settings (fsync on);".into(),
         "pgio publishes with synchronous_commit off, the others leave it on".into(),
@@ -47,7 +51,14 @@ pub fn machine(programs: &Programs) -> io::Result<()> {
 /// What comes next.
 pub fn heading(text: &str) {
     println!("\n{text}");
-    run().sections.push(Section { title: text.into(), figures: Vec::new() });
+    run().sections.push(Section { title: text.into(), drawn: None, figures: Vec::new() });
+}
+
+/// Lets the chart show this section: the figures whose names end with this.
+pub fn draw(end: &'static str) {
+    if let Some(section) = run().sections.last_mut() {
+        section.drawn = Some(end);
+    }
 }
 
 /// A rate, and the command that had it.
@@ -60,9 +71,24 @@ pub fn rates(name: &str, rates: &mut [f64], command: &str) -> f64 {
     several(name, "events/s", rates, command)
 }
 
-/// The median of several processor times a delivery, in microseconds. Returns it.
-pub fn processor_times(name: &str, times: &mut [f64], command: &str) -> f64 {
-    several(name, "µs", times, command)
+/// What the rounds of one contender had, and its command.
+pub struct Row {
+    name: String,
+    pub values: Vec<f64>,
+    command: String,
+}
+
+impl Row {
+    pub fn new(name: &str, values: Vec<f64>, command: &str) -> Self {
+        Self { name: name.into(), values, command: command.into() }
+    }
+}
+
+/// The medians of several contenders. Returns the first ones.
+pub fn rows<const N: usize>(unit: &str, rows: &mut [Row]) -> [f64; N] {
+    let medians: Vec<_> =
+        rows.iter_mut().map(|row| several(&row.name, unit, &mut row.values, &row.command)).collect();
+    std::array::from_fn(|index| medians[index])
 }
 
 /// A time, and the command that took it.
@@ -70,9 +96,9 @@ pub fn time(name: &str, time: Duration, command: &str) {
     record(Figure::one(name, "ms", time.as_secs_f64() * 1000.0, command));
 }
 
-/// How many bytes of memory a process has.
-pub fn memory(name: &str, bytes: f64, command: &str) {
-    record(Figure::one(name, "MiB", bytes / f64::from(1 << 20), command));
+/// A part of a whole, as a fraction of 1.
+pub fn share(name: &str, share: f64, command: &str) {
+    record(Figure::one(name, "%", share * 100.0, command));
 }
 
 /// Several counts, and the command that they belong to.

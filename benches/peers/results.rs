@@ -19,6 +19,9 @@ pub struct Run {
 #[derive(Serialize)]
 pub struct Section {
     pub title: String,
+    /// Where the chart shows this section: what the names of the figures there end with.
+    #[serde(skip)]
+    pub drawn: Option<&'static str>,
     pub figures: Vec<Figure>,
 }
 
@@ -47,8 +50,9 @@ impl Figure {
 
     fn number(&self, value: f64) -> String {
         match self.unit.as_str() {
-            "ms" | "MiB" => format!("{value:.1}"),
-            "µs" | "ratio" => format!("{value:.2}"),
+            "ms" if value < 10.0 => format!("{value:.2}"),
+            "ms" | "MiB" | "KiB" => format!("{value:.1}"),
+            "µs" | "%" | "ratio" => format!("{value:.2}"),
             _ => report::thousands(value),
         }
     }

@@ -1,38 +1,39 @@
-//! A Socket.IO server in a process of its own, Node's or ours.
+//! A server in a process of its own.
 
-use std::io::{self, BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::io::{self, BufRead, BufReader, Write};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
-
-use super::programs::Programs;
-
-/// The commands of both, for whoever reads the numbers.
-pub const COMMANDS: [&str; 2] = ["node server.js   # @socket.io/postgres-adapter 0.5.0", "pgio serve"];
-
-/// Node's server and ours, ready to be started.
-pub fn both(programs: &Programs) -> [Command; 2] {
-    let mut serve = programs.pgio();
-    serve.args(["serve", "-o", "json", "--listen", "127.0.0.1:0"]);
-    [programs.node("server.js"), serve]
-}
 
 /// A server process, which ends with this.
 pub struct Server {
     process: Child,
+    stdout: BufReader<ChildStdout>,
     pub address: String,
 }
 
 impl Server {
+    /// Starts it; returns once it has printed its address.
     pub fn start(command: &mut Command) -> io::Result<Self> {
         let mut process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         let stdout = process.stdout.take().ok_or_else(|| io::Error::other("the server has no stdout"))?;
-        let mut server = Self { process, address: String::new() };
-        let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line)?;
-        let said: serde_json::Value = serde_json::from_str(&line)?;
+        let mut server = Self { process, stdout: BufReader::new(stdout), address: String::new() };
+        let said: serde_json::Value = serde_json::from_str(&server.line()?)?;
         let address = said["address"].as_str();
         server.address = address.ok_or_else(|| io::Error::other("the server did not start"))?.to_owned();
         Ok(server)
+    }
+
+    /// The next line that it prints.
+    pub fn line(&mut self) -> io::Result<String> {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line)?;
+        Ok(line)
+    }
+
+    /// Sends it an empty line, where its stdin is a pipe.
+    pub fn go(&mut self) -> io::Result<()> {
+        let stdin = self.process.stdin.as_mut().ok_or_else(|| io::Error::other("no pipe to the server"))?;
+        stdin.write_all(b"\n")
     }
 
     /// The processor time that it has taken so far.
@@ -44,6 +45,11 @@ impl Server {
             fields.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
         // The kernel counts in hundredths of a second for every program.
         Ok(Duration::from_millis(ticks * 10))
+    }
+
+    /// The processor time since then for each delivery, in microseconds.
+    pub fn per_delivery(&self, before: Duration, deliveries: usize) -> io::Result<f64> {
+        Ok((self.processor_time()? - before).as_secs_f64() * 1e6 / deliveries as f64)
     }
 
     /// Resident bytes.
@@ -59,7 +65,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended by itself, which whoever waits for its answers has noticed.
+        // It may have ended by itself; its clients have noticed that.
         self.process.kill().ok();
         self.process.wait().ok();
     }

@@ -1,146 +1,162 @@
-//! A `pgio serve` beside a Node server: how many events a second get through it, and what its clients cost.
+//! The servers side by side: how many events a second get through them, and what their clients cost. Beside them the
+//! least that it can cost: a bare LISTEN, and a bare `write`.
 
 use std::io;
-use std::process::Command;
-use std::time::{Duration, Instant};
 
-use pgio::Emitter;
-
-use super::clients::{self, Client};
+use super::bare_write::Work;
+use super::peers::Peer;
 use super::programs::Programs;
-use super::report;
-use super::server::{self, Server};
+use super::report::{self, Row};
+use super::{bare_listen, bare_write, clients, load};
 
 const ROUNDS: usize = 3;
 const IDLE: usize = 1_000;
 
 /// Clients, and events to each of them.
-const FLOODS: [(usize, usize); 3] = [(1, 100_000), (100, 5_000), (1_000, 1_000)];
+const FLOODS: [(usize, usize); 4] = [(1, 100_000), (100, 5_000), (1_000, 1_000), (5_000, 200)];
 
 /// Events at a steady pace: clients, events, and events a second.
-const PACED: (usize, usize, u32) = (100, 1_000, 200);
+const PACED: [(usize, usize, u32); 2] = [(100, 1_000, 200), (5_000, 40, 10)];
 
-/// What a server did in one round.
+/// Events of the bare LISTEN: it is fast.
+const LISTENED: usize = 300_000;
+
+const BARE_WRITE: &str = "one write(2) a frame and client";
+const BARE_LISTEN: &str = "LISTEN \"socket.io#/\"";
+
+/// What one server did in one round.
 struct Round {
     floods: Vec<Work>,
-    paced: Work,
+    /// Processor time a delivery.
+    paced: Vec<f64>,
     /// Bytes of memory with idle clients.
-    memory: u64,
+    memory: f64,
 }
 
-/// Deliveries, and what they cost.
-struct Work {
-    /// Deliveries a second.
-    rate: f64,
-    /// Processor time of the server for each, in microseconds.
-    processor: f64,
+/// What the bare ones did in one round.
+struct Bare {
+    listen: Work,
+    lost: usize,
+    floods: Vec<Work>,
+    paced: Vec<f64>,
 }
 
 pub async fn run(programs: &Programs) -> io::Result<()> {
-    let mut node = Vec::new();
-    let mut pgio = Vec::new();
-    for _ in 0..ROUNDS {
-        let [mut node_server, mut pgio_server] = server::both(programs);
-        node.push(round(programs, &mut node_server).await?);
-        pgio.push(round(programs, &mut pgio_server).await?);
+    let count = programs.rounds(ROUNDS);
+    let mut rounds = Vec::new();
+    let mut bare = Vec::new();
+    for _ in 0..count {
+        let mut round = Vec::new();
+        for peer in Peer::ALL {
+            let outcome = serve(programs, peer).await;
+            round.push(outcome.map_err(|error| io::Error::other(format!("{}: {error}", peer.name())))?);
+        }
+        rounds.push(round);
+        bare.push(bare_round(programs).await?);
     }
-    let [node_command, pgio_command] = server::COMMANDS;
-    let both = |of: &dyn Fn(&Round) -> f64| [values(&node, of), values(&pgio, of)];
+    let of = |value: &dyn Fn(&Round) -> f64| {
+        let row = |(index, peer): (usize, Peer)| {
+            let values = rounds.iter().map(|round| value(&round[index])).collect();
+            Row::new(peer.name(), values, peer.command())
+        };
+        Peer::ALL.into_iter().enumerate().map(row).collect::<Vec<_>>()
+    };
+    let of_bare = |name, value: &dyn Fn(&Bare) -> f64, command| {
+        Row::new(name, bare.iter().map(value).collect(), command)
+    };
 
     for (index, (clients, events)) in FLOODS.into_iter().enumerate() {
-        let clients = if clients == 1 { "one client".to_owned() } else { format!("{clients} clients") };
+        let clients = if clients == 1 { "one client".into() } else { format!("{clients} clients") };
         report::heading(&format!("{events} small events at full speed to {clients}: deliveries"));
-        let [mut theirs, mut ours] = both(&|round| round.floods[index].rate);
-        let theirs = report::rates("Node", &mut theirs, node_command);
-        let ours = report::rates("pgio", &mut ours, pgio_command);
-        report::ratio("pgio : Node", ours / theirs);
-        let [theirs, ours] = both(&|round| round.floods[index].processor);
-        processor(theirs, ours);
+        report::draw("");
+        let mut rows = of(&|round| round.floods[index].rate);
+        if index == 0 {
+            rows.push(of_bare("bare LISTEN, no clients", &|bare| bare.listen.rate, BARE_LISTEN));
+        }
+        rows.push(of_bare("bare write, no Postgres", &|bare| bare.floods[index].rate, BARE_WRITE));
+        let [node, socketioxide, pgio] = report::rows("events/s", &mut rows);
+        report::ratio("pgio : Node", pgio / node);
+        report::ratio("pgio : socketioxide", pgio / socketioxide);
+        if index == 0 {
+            let lost: usize = bare.iter().map(|bare| bare.lost).sum();
+            report::figures("bare LISTEN", &[("notifications lost", lost as i64)], BARE_LISTEN);
+        }
+
+        report::heading(&format!(
+            "{events} small events at full speed to {clients}: processor time a delivery"
+        ));
+        let mut rows = of(&|round| round.floods[index].processor);
+        if index == 0 {
+            rows.push(of_bare("bare LISTEN, no clients", &|bare| bare.listen.processor, BARE_LISTEN));
+        }
+        rows.push(of_bare("bare write, no Postgres", &|bare| bare.floods[index].processor, BARE_WRITE));
+        processor(&mut rows);
+    }
+    for (index, (clients, _, pace)) in PACED.into_iter().enumerate() {
+        report::heading(&format!(
+            "{pace} small events a second to {clients} clients: processor time a delivery"
+        ));
+        report::draw("");
+        let mut rows = of(&|round| round.paced[index]);
+        rows.push(of_bare("bare write, no Postgres", &|bare| bare.paced[index], BARE_WRITE));
+        processor(&mut rows);
+        let [pgio, write] = [&rows[2], &rows[3]].map(|row| report::median(&mut row.values.clone()));
+        report::ratio("pgio : bare write", pgio / write);
     }
 
-    let (clients, _, pace) = PACED;
-    report::heading(&format!(
-        "{pace} small events a second to {clients} clients: processor time of the server"
-    ));
-    let [theirs, ours] = both(&|round| round.paced.processor);
-    processor(theirs, ours);
-
     report::heading(&format!("Resident memory with {IDLE} idle clients"));
-    let [mut theirs, mut ours] = both(&|round| round.memory as f64);
-    let [theirs, ours] = [report::median(&mut theirs), report::median(&mut ours)];
-    report::memory("Node", theirs, node_command);
-    report::memory("pgio", ours, pgio_command);
-    report::ratio("pgio : Node", ours / theirs);
+    report::draw("");
+    let [node, socketioxide, pgio] = report::rows("MiB", &mut of(&|round| round.memory));
+    report::ratio("pgio : Node", pgio / node);
+    report::ratio("pgio : socketioxide", pgio / socketioxide);
     Ok(())
 }
 
-fn processor(mut theirs: Vec<f64>, mut ours: Vec<f64>) {
-    let [node_command, pgio_command] = server::COMMANDS;
-    let theirs = report::processor_times("Node, processor time a delivery", &mut theirs, node_command);
-    let ours = report::processor_times("pgio, processor time a delivery", &mut ours, pgio_command);
-    report::ratio("Node : pgio", theirs / ours);
+/// Rows of processor time, and what they are to pgio's.
+fn processor(rows: &mut [Row]) {
+    let [node, socketioxide, pgio] = report::rows("µs", rows);
+    report::ratio("Node : pgio", node / pgio);
+    report::ratio("socketioxide : pgio", socketioxide / pgio);
 }
 
-fn values(rounds: &[Round], of: &dyn Fn(&Round) -> f64) -> Vec<f64> {
-    rounds.iter().map(of).collect()
-}
-
-async fn round(programs: &Programs, command: &mut Command) -> io::Result<Round> {
-    let emitter = Emitter::connect(programs.url()).await.map_err(io::Error::other)?;
+async fn serve(programs: &Programs, peer: Peer) -> io::Result<Round> {
+    let publisher = peer.publisher(programs).await?;
     // Memory first, as the process has only just started.
-    let server = Server::start(command)?;
+    let server = peer.start(programs)?;
     let idle = clients::connect(&server.address, IDLE).await?;
-    let memory = server.memory()?;
+    let memory = server.memory()? as f64 / f64::from(1 << 20);
     drop(idle);
 
     // Of a server that has warmed up.
-    clients::until_reached(&emitter, &server.address).await?;
-    flood(&emitter, clients::connect(&server.address, 1).await?, FLOODS[0].1 / 10).await?;
+    clients::until_reached(&publisher, &server.address).await?;
+    load::flood(&publisher, clients::connect(&server.address, 1).await?, FLOODS[0].1 / 10).await?;
     let mut floods = Vec::new();
     for (count, events) in FLOODS {
         let clients = clients::connect(&server.address, count).await?;
         let before = server.processor_time()?;
-        let rate = flood(&emitter, clients, events).await?;
-        floods.push(Work { rate, processor: per_delivery(&server, before, count * events)? });
+        let rate = load::flood(&publisher, clients, events).await?;
+        floods.push(Work { rate, processor: server.per_delivery(before, count * events)? });
     }
-    let (count, events, pace) = PACED;
-    let clients = clients::connect(&server.address, count).await?;
-    let before = server.processor_time()?;
-    let rate = paced(&emitter, clients, events, pace).await?;
-    let paced = Work { rate, processor: per_delivery(&server, before, count * events)? };
+    let mut paced = Vec::new();
+    for (count, events, pace) in PACED {
+        let clients = clients::connect(&server.address, count).await?;
+        let before = server.processor_time()?;
+        load::paced(&publisher, clients, events, pace).await?;
+        paced.push(server.per_delivery(before, count * events)?);
+    }
     Ok(Round { floods, paced, memory })
 }
 
-/// The processor time of the server since then for each delivery, in microseconds.
-fn per_delivery(server: &Server, before: Duration, deliveries: usize) -> io::Result<f64> {
-    Ok((server.processor_time()? - before).as_secs_f64() * 1e6 / deliveries as f64)
-}
-
-/// Emits at a steady pace; returns the deliveries a second.
-async fn paced(emitter: &Emitter, clients: Vec<Client>, events: usize, pace: u32) -> io::Result<f64> {
-    let deliveries = (clients.len() * events) as f64;
-    let receiving = tokio::spawn(clients::receive(clients, events));
-    let start = Instant::now();
-    let mut ticks = tokio::time::interval(Duration::from_secs(1) / pace);
-    for number in 0..events {
-        ticks.tick().await;
-        emitter.emit("tick", number).await.map_err(io::Error::other)?;
+async fn bare_round(programs: &Programs) -> io::Result<Bare> {
+    let publisher = Peer::Pgio.publisher(programs).await?;
+    let (listen, lost) = bare_listen::measure(programs, &publisher, LISTENED).await?;
+    let mut floods = Vec::new();
+    for (count, events) in FLOODS {
+        floods.push(bare_write::measure(count, events, 0).await?);
     }
-    receiving.await??;
-    Ok(deliveries / start.elapsed().as_secs_f64())
-}
-
-/// Emits as fast as it goes; how many events a second reached clients, until the last had the last.
-pub async fn flood(emitter: &Emitter, clients: Vec<Client>, events: usize) -> io::Result<f64> {
-    let deliveries = (clients.len() * events) as f64;
-    let receiving = tokio::spawn(clients::receive(clients, events));
-    let start = Instant::now();
-    emitter.emit_all((0..events).map(|number| ("tick", number))).await.map_err(io::Error::other)?;
-    let received = receiving.await??;
-    let last = received.iter().map(|received| received.last).max().unwrap_or(start);
-    let are_whole = received.iter().all(|received| received.numbers.iter().copied().eq(0..events as u64));
-    if !are_whole {
-        return Err(io::Error::other("events were lost or came in another order"));
+    let mut paced = Vec::new();
+    for (count, events, pace) in PACED {
+        paced.push(bare_write::measure(count, events, pace).await?.processor);
     }
-    Ok(deliveries / (last - start).as_secs_f64())
+    Ok(Bare { listen, lost, floods, paced })
 }
