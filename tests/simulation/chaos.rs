@@ -212,7 +212,7 @@ impl World {
             Life::Starting | Life::Stopped | Life::Closed => return,
         }
         if self.now < self.postgres.down_until {
-            // What cannot be published is lost: Node reports it and goes on.
+            // A message that cannot be published is lost: Node reports it and continues.
             return;
         }
         let (uid, nsp) = (self.peers[p].uid.clone(), NAMESPACES[channel]);
@@ -463,7 +463,7 @@ impl World {
         Ok(())
     }
 
-    /// A peer says something of its own accord, several times in a row at times.
+    /// A peer publishes a message on its own, sometimes several times in a row.
     fn speak(&mut self) {
         let Some(p) = self.some_peer() else { return };
         for _ in 0..self.rng.u8(1..4) {

@@ -1,4 +1,4 @@
-//! One machine under test, with what the world knows of it independently.
+//! One machine under test, with the world's independent model of it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -16,7 +16,7 @@ pub const TICK: u64 = SECOND;
 /// How long a row is waited for.
 pub const ROW_DEADLINE: u64 = 10 * SECOND;
 
-/// How long a message waits for a row at most while look-ups get no answer.
+/// The maximum wait of a message for its row while look-ups get no response.
 const WITHOUT_ANSWER: u64 = 40 * SECOND;
 
 /// How long after an answer no message gives up its row.
@@ -30,7 +30,7 @@ pub struct WaitingRow {
     since: u64,
 }
 
-/// What was broken, and how.
+/// A violated invariant, with the details.
 #[derive(Debug, Clone)]
 pub struct Violation {
     pub invariant: &'static str,
@@ -52,7 +52,7 @@ macro_rules! ensure {
 }
 pub(crate) use ensure;
 
-/// What a subscriber wants to read.
+/// The filter of a subscriber.
 #[derive(Debug, Clone, Copy)]
 pub enum Taste {
     Everything,
@@ -107,9 +107,9 @@ pub struct Sub {
     /// Messages that the machine was given and this subscriber is still to get, by channel.
     pub given: [VecDeque<usize>; 4],
     pub last: [Option<usize>; 4],
-    /// How many messages it was told to have missed at the bound.
+    /// The number of messages that were reported as dropped at the bound.
     pub budget: u64,
-    /// What it was told in this step.
+    /// The reports of this step.
     pub told_lost: u32,
     pub told_missed: Vec<u64>,
     /// When it was made.
@@ -130,7 +130,7 @@ pub struct Ending {
     /// By the passing of time.
     pub was_timeout: bool,
     /// Whether nothing reaches the machine, or did not for a while since the question went out.
-    pub is_deaf: bool,
+    pub is_receiving_nothing: bool,
 }
 
 /// What one peer has answered to one request, as far as the machine was given it.
@@ -158,7 +158,7 @@ pub struct Req {
     pub gave_up_question: bool,
     /// Peers that were well long before, each with the time since.
     pub healthy: Vec<(usize, u64)>,
-    /// Peers that the machine has heard lately.
+    /// Peers with a recent message.
     pub heard: Vec<usize>,
     pub answers: BTreeMap<usize, Answered>,
     pub was_lossy: bool,
@@ -189,9 +189,9 @@ pub struct Machine {
     pub refused_at: [Option<u64>; 4],
     /// The channel that was refused alone in this step.
     pub refused_now: Option<usize>,
-    /// When each peer was heard on each channel.
+    /// The time of the last message of each peer on each channel.
     pub heard: [BTreeMap<usize, u64>; 4],
-    /// When each peer said goodbye on each channel.
+    /// The time of the goodbye of each peer on each channel.
     pub departed: [BTreeMap<usize, u64>; 4],
     /// Messages that wait for their rows, in their order, with the row.
     pub blocked: [VecDeque<(usize, i64)>; 4],
@@ -223,7 +223,7 @@ pub struct Machine {
     /// The number of the last listing, and whether one is under way.
     pub listings: u64,
     pub is_listing: bool,
-    /// When it was told last that durable events cannot be listed.
+    /// When a listing of durable events last failed.
     pub unlisted_at: Option<u64>,
     /// Rows that were listed.
     pub listed: BTreeSet<i64>,
@@ -249,7 +249,7 @@ pub struct Machine {
     pub is_troubled: bool,
     /// When that was last so.
     pub troubled_at: u64,
-    /// When the server last refused it a look.
+    /// When the server last refused a lock snapshot.
     pub looked_badly_at: u64,
 }
 
@@ -325,8 +325,8 @@ impl Machine {
         now >= kept_until && !self.is_tight()
     }
 
-    /// Whether messages of a channel wait for a row, or for what was missed before them.
-    fn is_held_back(&self, channel: usize) -> bool {
+    /// Whether messages of a channel wait for a row, or for a replay.
+    fn is_blocked(&self, channel: usize) -> bool {
         !self.blocked[channel].is_empty()
             || self.was_replaying[channel]
             || self.state.is_replaying(&crate::postgres::channel(channel))
@@ -339,7 +339,7 @@ impl Machine {
         subscribed.chain(asked).fold(0, |bits, channel| bits | 1 << channel)
     }
 
-    /// Forgets what belonged to a channel that nobody wants any more.
+    /// Removes the model of a channel without subscriptions and requests.
     pub fn forget_unwanted(&mut self) {
         let wanted = self.wanted();
         for channel in 0..4 {
@@ -386,7 +386,7 @@ impl Machine {
             if !self.waiting_rows.contains_key(&row) {
                 self.asked.remove(&row);
             }
-            // What a tight bound drops is not looked up.
+            // Messages that a tight bound drops are not looked up.
             if self.is_tight() {
                 self.waiting_rows.insert(row, WaitingRow { wanted: now, since: now });
             } else {
@@ -429,7 +429,7 @@ impl Machine {
     fn awaits_question(&self, request: &Req) -> bool {
         let waits =
             |seq: usize| self.blocked[request.channel].front().is_some_and(|(first, _)| *first <= seq);
-        // The question may wait behind what was missed.
+        // The loopback of the request may wait behind a replay.
         let is_held = self.state.is_replaying(&crate::postgres::channel(request.channel));
         let is_there = |seq: usize| !is_held && !waits(seq) && self.found.get(&seq) != Some(&false);
         !request.gave_up_question && !request.heard_itself.is_some_and(is_there)
@@ -446,7 +446,7 @@ impl Machine {
         }
     }
 
-    /// A row has come, or is not to be had: nothing waits for it any longer.
+    /// A row has arrived, or cannot be read: no slot waits for it any longer.
     pub fn resolve(&mut self, row: i64, is_found: bool) {
         if self.waiting_rows.remove(&row).is_some() {
             for blocked in &mut self.blocked {
@@ -460,12 +460,12 @@ impl Machine {
         }
     }
 
-    /// The connection answers again: what waits for a row has its whole time once more.
+    /// The connection answers again: every waiting row gets a new deadline.
     pub fn restart_rows(&mut self, now: u64) {
         self.waiting_rows.values_mut().for_each(|row| *row = WaitingRow { wanted: now, since: now });
     }
 
-    /// A look-up got no answer: rows may wait longer, up to a limit.
+    /// A look-up got no response: rows may wait longer, up to a limit.
     pub fn extend_rows(&mut self, now: u64) {
         let longest = WITHOUT_ANSWER - ROW_DEADLINE;
         self.waiting_rows.values_mut().for_each(|row| row.since = now.min(row.wanted + longest));
@@ -574,7 +574,7 @@ impl Machine {
     }
 
     /// After a step: nothing is held back that does not wait for a row of its own channel.
-    pub fn check_held_back(&mut self) -> Checked {
+    pub fn check_blocked(&mut self) -> Checked {
         let durable = self.durable_rows.values().filter(|_| self.is_tight());
         let put_off: BTreeSet<usize> = durable.copied().collect();
         let is_replaying = |channel: usize| self.state.is_replaying(&crate::postgres::channel(channel));
@@ -615,7 +615,7 @@ impl Machine {
         Ok(())
     }
 
-    /// What the machine wants is what is wanted; with nothing under way the server listens to the same.
+    /// The wanted set of the machine is right, and without a statement in flight the server listens to the same channels.
     pub fn check_channels(&self, now: u64, postgres: &Postgres) -> Checked {
         let wanted = self.wanted();
         let (says, confirmed) = self.state.channel_sets();
@@ -697,12 +697,12 @@ impl Machine {
                 })
                 .map(|(peer, _)| peer);
             // What falls silent while unknown peers answer is noticed too late: see the limits in `ClusterState`.
-            let healthy = healthy.filter(|_| !(request.discovers && ending.is_deaf));
+            let healthy = healthy.filter(|_| !(request.discovers && ending.is_receiving_nothing));
             for index in healthy.chain(&request.heard) {
                 let peer = &peers[*index];
                 // It froze for long, and then nothing was heard of anybody, which was not noticed yet.
                 let heard_at = self.heard[request.channel].get(index).copied().unwrap_or(0);
-                let was_missed = ending.is_deaf
+                let was_missed = ending.is_receiving_nothing
                     && heard_at + HEARTBEAT_TIMEOUT <= now
                     && peer.healthy_since.is_none_or(|since| since > heard_at);
                 let is_settled = was_missed
@@ -735,7 +735,7 @@ impl Machine {
                 return violated("no-ghost-peers", format!("{id} waited for {uid}, which is no peer"));
             };
             let answered = request.answers.get(&index);
-            let may_have_dropped = self.is_tight() || self.is_held_back(request.channel);
+            let may_have_dropped = self.is_tight() || self.is_blocked(request.channel);
             ensure!(
                 !Self::has_answered(request.kind, answered) || may_have_dropped,
                 "complete-means-everyone-answered",
@@ -764,7 +764,7 @@ impl Machine {
                 || self.is_tight()
                 || request.heard_itself.is_none()
                 || request.question.is_some_and(|question| commits[question].row.is_some())
-                || self.is_held_back(request.channel),
+                || self.is_blocked(request.channel),
             "complete-means-everyone-answered",
             "{id}: the peers were known for long, and the summary denies it"
         );
@@ -785,7 +785,7 @@ impl Machine {
         Ok(())
     }
 
-    /// Live nodes exist, and were heard lately.
+    /// Live nodes exist, and have sent a recent message.
     pub fn check_live_nodes(
         &self,
         now: u64,

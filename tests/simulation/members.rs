@@ -1,4 +1,4 @@
-//! The nodes of the machines under test: how the world hosts them, and who has to count whom.
+//! The nodes of the machines under test: how the world hosts them, and which nodes have to count each other.
 
 use pgio::Error;
 use pgio::cluster::state::{Input, SubscriptionId};
@@ -11,7 +11,7 @@ use crate::trace::SECOND;
 use crate::wire::{Says, Version};
 use crate::world::{Event, Fate, MILLI, World};
 
-/// How often a machine looks at the locks.
+/// The interval between two lock snapshots of a machine.
 const LOOK_INTERVAL: u64 = 2 * SECOND;
 
 /// How long both have to be well before one must count the other: a heartbeat interval, and what a failed message and a
@@ -70,7 +70,7 @@ impl World {
         if self.chance(50) {
             let uid = Uid::from(self.peers[p].uid.as_str());
             self.give(m, Input::Leave { channel: channel(number), uid: uid.clone() })?;
-            // What is under way is published before the goodbye.
+            // Messages in flight are published before the goodbye.
             let is_free = !self.machines[m].is_announcing && self.peers[p].life == Life::Live;
             let is_said =
                 is_free && self.now >= self.postgres.down_until && (self.is_at_rest || self.chance(80));
@@ -145,7 +145,7 @@ impl World {
         }
     }
 
-    /// The driver's ping: it looks, then takes a lock.
+    /// The driver's ping: it reads the locks, then takes one.
     pub fn look(&mut self, m: usize, session: usize) {
         let machine = &self.machines[m];
         if self.is_over() || machine.session != Some(session) || !self.postgres.sessions[session].is_alive {
@@ -225,7 +225,7 @@ impl World {
         self.give(m, Input::Announced(outcome))
     }
 
-    /// Heartbeats are for those who need them.
+    /// Heartbeats are sent only while a peer needs them.
     fn check_need(&self, m: usize, message: &Message) -> Checked {
         let Some(number) = NAMESPACES.iter().position(|nsp| *nsp == message.nsp.as_str()) else {
             return violated("quiet-unless-needed", format!("{message:?} is for no channel of this world"));
@@ -284,7 +284,7 @@ impl World {
         }
     }
 
-    /// All who are well for long count each other.
+    /// Nodes that have been healthy for a while count each other.
     pub fn check_counts(&self) -> Checked {
         let is_settled = |peer: &Peer| {
             peer.life == Life::Live && peer.healthy_since.is_some_and(|since| since + SETTLED <= self.now)
@@ -342,13 +342,13 @@ impl World {
     pub fn check_departed(&self, m: usize, number: usize) -> Checked {
         let machine = &self.machines[m];
         let (live, _) = machine.state.live_nodes(&channel(number), self.instant(self.now));
-        let is_deaf = machine.session.is_none_or(|session| {
+        let is_receiving_nothing = machine.session.is_none_or(|session| {
             self.postgres.sessions[session].is_paused || !self.postgres.sessions[session].is_alive
         });
         let host = machine.hosts.get(&number).and_then(|host| host.peer);
         // Whoever hosts nothing has asked nobody, and may have heard of a peer by the way.
         let Some(well_since) = host.and_then(|p| self.peers[p].healthy_since) else { return Ok(()) };
-        if !machine.can_see || machine.link != Link::Up || is_deaf {
+        if !machine.can_see || machine.link != Link::Up || is_receiving_nothing {
             return Ok(());
         }
         for peer in self.peers.iter().filter(|peer| peer.was_quiet && peer.channel == number) {

@@ -7,19 +7,19 @@ use pgio::protocol::MessageKind;
 use crate::trace::SECOND;
 use crate::wire::{Says, Version};
 
-/// How often an adapter says that it is alive.
+/// The interval between the heartbeats of an adapter.
 pub const HEARTBEAT_INTERVAL: u64 = 5 * SECOND;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Life {
-    /// It has not said its first word.
+    /// It has not published anything yet.
     Starting,
     Live,
     /// Its process does nothing for a while: what arrives waits.
     Frozen,
     /// It stopped without a word.
     Stopped,
-    /// It said goodbye.
+    /// It has published its goodbye.
     Closed,
 }
 
@@ -29,7 +29,7 @@ pub struct Peer {
     pub channel: usize,
     pub life: Life,
     pub session: Option<usize>,
-    /// What arrived while it was frozen, and what it had to say.
+    /// The messages that arrived while it was frozen, and its pending messages.
     pub backlog: Vec<usize>,
     pub unsaid: Vec<(Says, bool)>,
     pub heartbeat_at: u64,
@@ -47,9 +47,9 @@ pub struct Peer {
     pub stopped_at: Option<u64>,
     /// The machine under test that it is a node of, and in which of its lives. Others are models.
     pub member: Option<(usize, u32)>,
-    /// When a Node server last heard each other one.
+    /// The time of the last message of each other peer, in a Node server.
     pub counts: BTreeMap<usize, u64>,
-    /// When it said hello.
+    /// The time of its initial heartbeat.
     pub hello_at: Option<u64>,
     /// Whether its process ended while all saw it live by its lock.
     pub was_quiet: bool,

@@ -27,7 +27,7 @@ pub fn channel(number: usize) -> pgio::protocol::Channel {
     ALL[number].clone()
 }
 
-/// Who published a message.
+/// The publisher of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sender {
     Peer(usize),
@@ -48,7 +48,7 @@ pub struct Commit {
     pub text: String,
 }
 
-/// Who owns a session.
+/// The owner of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owner {
     Machine(usize),

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 
-/// How many steps a trace shows, unless `SIMULATION_STEPS` says otherwise.
+/// The default of `SIMULATION_STEPS`: the number of steps in a trace.
 const STEPS: usize = 60;
 
 /// How many microseconds a virtual second has.

@@ -3,7 +3,7 @@
 use pgio::protocol::MessageKind;
 use serde_json::{Value, json};
 
-/// Who speaks.
+/// The sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
     /// `@socket.io/postgres-adapter` 0.3.1.
@@ -36,7 +36,7 @@ impl Version {
         !matches!(self, Self::V03 | Self::Emitter)
     }
 
-    /// Whether it says goodbye.
+    /// Whether it is a goodbye.
     pub fn says_goodbye(self) -> bool {
         self.says_nsp()
     }
@@ -53,7 +53,7 @@ impl Version {
     }
 }
 
-/// What a message says, with as much as matters here.
+/// The parts of a message that matter here.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Says {
     InitialHeartbeat,

@@ -1,7 +1,7 @@
 //! A world: machines under test, peers, and a Postgres between them, on virtual time and one seed.
 //!
 //! Events lie in one queue, ordered by time and then by their making. Every random number comes from the seed, so that a
-//! seed always tells the same story.
+//! seed always gives the same run.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub const MILLI: u64 = 1000;
 /// A peer counts as able to hear and to be heard when it was well for that long.
 const WELL: u64 = 5 * SECOND + SECOND / 2;
 
-/// How long a silent connection may stay unnoticed.
+/// The maximum time until a stalled connection is detected.
 pub const NOTICED_AFTER: u64 = 4 * SECOND;
 
 /// Something that will happen.
@@ -395,7 +395,7 @@ impl World {
         let channel = self.steps as usize % self.channels;
         let instant = self.instant(self.now);
         let machine = &mut self.machines[m];
-        machine.check_held_back()?;
+        machine.check_blocked()?;
         machine.check_channels(self.now, &self.postgres)?;
         machine.check_live_nodes(self.now, instant, channel, &self.peers)?;
         for (id, request) in &machine.requests {
@@ -470,11 +470,11 @@ impl World {
                 let ids: Vec<i64> = ids.into_iter().map(|AttachmentId(id)| id).collect();
                 let machine = &mut self.machines[m];
                 for (index, id) in ids.iter().enumerate() {
-                    let is_under_way = machine.look_ups.values().flatten().any(|other| other == id)
+                    let is_in_flight = machine.look_ups.values().flatten().any(|other| other == id)
                         || ids[..index].contains(id);
                     let may_be = machine.may_have_given_up(*id, self.now) || machine.is_tight();
                     ensure!(
-                        !is_under_way || may_be,
+                        !is_in_flight || may_be,
                         "rows-looked-up-once",
                         "row {id} is asked for twice at the same time"
                     );
@@ -543,7 +543,7 @@ impl World {
                         format!("{id} ends a second time, or was cancelled"),
                     );
                 };
-                let is_deaf = machine.session.is_none_or(|session| {
+                let is_receiving_nothing = machine.session.is_none_or(|session| {
                     let session = &self.postgres.sessions[session];
                     session.is_paused || !session.is_alive
                 }) || req.sent.is_some_and(|sent| machine.deaf_at >= sent);
@@ -553,7 +553,7 @@ impl World {
                         self.now,
                         id,
                         &summary,
-                        Ending { was_timeout: self.was_timeout, is_deaf },
+                        Ending { was_timeout: self.was_timeout, is_receiving_nothing },
                         &self.peers,
                         &self.postgres.commits,
                     )?,
@@ -591,7 +591,7 @@ impl World {
         }
     }
 
-    /// A question goes out: who has to answer it?
+    /// A request is published: computes the peers that have to answer it.
     fn note_sent(&mut self, m: usize, id: &str, discovers: bool) -> Checked {
         let now = self.now;
         let machine = &mut self.machines[m];
@@ -1055,7 +1055,7 @@ impl World {
         self.after(delay, Event::Published { m, life, request, outcome });
     }
 
-    /// The table is asked for the rows of durable events.
+    /// Lists the rows of durable events.
     pub fn list(&mut self, m: usize, life: u32, channels: &[usize], max_age: u64, fate: Fate) {
         let is_locked = self.now < self.postgres.locked_until;
         let waits = (self.postgres.locked_until.saturating_sub(self.now)).min(4 * SECOND);
@@ -1252,7 +1252,7 @@ impl World {
     }
 }
 
-/// What a person wants to read of it.
+/// A readable summary of it.
 trait Brief: std::fmt::Debug {
     fn brief(&self) -> Option<String>;
 }

@@ -5,7 +5,7 @@ use std::fmt;
 /// A property that every round is checked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Check {
-    /// A fault is noticed within its bound: `/readyz` says 503, or the log warns.
+    /// A fault is detected within its bound: `/readyz` returns 503, or the log warns.
     Noticed,
     /// Everything flows within its bound after Postgres answers again.
     Recovered,
@@ -27,7 +27,7 @@ pub enum Check {
     AttachmentsFlow,
     /// Every request ends by its deadline.
     RequestsEnd,
-    /// Every client that asked for an acknowledgement gets an answer.
+    /// Every client that requests an acknowledgement gets one.
     SendersAnswered,
     /// All sessions of a node are on one server.
     OneServer,

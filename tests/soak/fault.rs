@@ -13,7 +13,7 @@ pub enum Silent {
     ToClient,
 }
 
-/// Something that goes wrong, with the seconds that it lasts where that varies.
+/// A fault, with its duration in seconds if it varies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// All connections of the victims get a TCP reset.
@@ -46,7 +46,7 @@ pub enum Fault {
     Exhausted(u64),
     /// The victims lose their connections while their password is another one.
     Password(u64),
-    /// The primary stands still, the standby is promoted, and later the old primary goes on.
+    /// The primary is frozen, the standby is promoted, and later the old primary resumes.
     Failover,
     /// The primary crashes, and the standby is promoted.
     FailoverCrash,

@@ -18,7 +18,7 @@ use super::program;
 /// How long the program may take to start.
 const START: Duration = Duration::from_secs(30);
 
-/// How often `/readyz` is asked.
+/// The polling interval of `/readyz`.
 pub const SAMPLING: Duration = Duration::from_millis(100);
 
 /// How long it may take to answer.
@@ -216,7 +216,7 @@ async fn read_log(mut lines: tokio::io::Lines<BufReader<tokio::process::ChildStd
     }
 }
 
-/// Asks `/readyz` again and again.
+/// Polls `/readyz`.
 async fn probe(port: u16, seen: Shared) {
     let mut ticks = interval(SAMPLING);
     loop {

@@ -20,7 +20,7 @@ const GIVE_UP: Duration = Duration::from_secs(60);
 /// The pause between two requests of a kind.
 const PAUSE: Duration = Duration::from_millis(400);
 
-/// The programs that ask, and their arguments but for the deadline.
+/// The requesting programs, and their arguments without the deadline.
 const PROGRAMS: [(&str, &[&str]); 3] = [
     ("pgio sockets", &["sockets", "-o", "json", "-q"]),
     ("pgio rooms", &["rooms", "-o", "json", "-q"]),
@@ -41,10 +41,10 @@ struct Records(Mutex<Entries>);
 #[derive(Default)]
 struct Entries {
     ended: BTreeMap<&'static str, Ended>,
-    under_way: BTreeMap<&'static str, Instant>,
+    in_flight: BTreeMap<&'static str, Instant>,
 }
 
-/// Asks until it is dropped.
+/// Sends requests until it is dropped.
 pub struct Requests {
     records: Arc<Records>,
     _asking: Vec<AbortOnDropHandle<()>>,
@@ -86,7 +86,7 @@ impl Requests {
     pub fn take(&self) -> BTreeMap<&'static str, Ended> {
         let mut records = self.records.lock();
         let mut taken = std::mem::take(&mut records.ended);
-        for (name, since) in &records.under_way {
+        for (name, since) in &records.in_flight {
             let ended = taken.entry(name).or_default();
             ended.longest = ended.longest.max(since.elapsed());
         }
@@ -102,7 +102,7 @@ impl Records {
     /// Waits for a request, and pauses.
     async fn measure(&self, name: &'static str, request: impl Future<Output = ()>) {
         let started = Instant::now();
-        self.lock().under_way.insert(name, started);
+        self.lock().in_flight.insert(name, started);
         // The caller sees a request that was given up by its time.
         timeout(GIVE_UP, request).await.ok();
         self.ended(name, started.elapsed());
@@ -111,7 +111,7 @@ impl Records {
 
     fn ended(&self, name: &'static str, time: Duration) {
         let mut records = self.lock();
-        records.under_way.remove(name);
+        records.in_flight.remove(name);
         let ended = records.ended.entry(name).or_default();
         ended.count += 1;
         ended.longest = ended.longest.max(time);

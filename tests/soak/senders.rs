@@ -30,7 +30,7 @@ pub fn emitter(emitter: Emitter, sender: Sender, rate: u32, ledger: Arc<Ledger>)
     AbortOnDropHandle::new(tokio::spawn(async move {
         let mut ticks = interval(Duration::from_secs(1) / rate);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut under_way = FuturesUnordered::new();
+        let mut in_flight = FuturesUnordered::new();
         let mut number = ledger.next_number(sender);
         loop {
             tokio::select! {
@@ -46,12 +46,12 @@ pub fn emitter(emitter: Emitter, sender: Sender, rate: u32, ledger: Arc<Ledger>)
                         }
                     };
                     match timeout(PATIENCE, queued).await {
-                        Ok(Ok(receipt)) => under_way.push(async move { (number, receipt.await.is_ok()) }),
+                        Ok(Ok(receipt)) => in_flight.push(async move { (number, receipt.await.is_ok()) }),
                         _ => ledger.settled(sender, number, false),
                     }
                     number += 1;
                 }
-                Some((number, is_published)) = under_way.next() => ledger.settled(sender, number, is_published),
+                Some((number, is_published)) = in_flight.next() => ledger.settled(sender, number, is_published),
             }
         }
     }))
