@@ -18,13 +18,14 @@ use crate::cli::output::progress::{self, count, size};
 use crate::cli::signals::Signals;
 use crate::postgres::{AttachmentTable, Deleted};
 
-/// How long to pause after a batch, as a multiple of what it took: publishers get nine tenths of what this would take.
+/// The pause after a batch, as a multiple of the duration of the batch. The cleanup works for a tenth of the time, so
+/// publishers are hardly slowed down.
 const PAUSE: u32 = 9;
 
 /// The number of bytes on disk from which the note about VACUUM is printed.
 const WORTH_A_VACUUM: u64 = 16 << 20;
 
-/// What a row takes on disk besides its document: its header, and its entries in both indexes.
+/// The overhead of a row on disk: its header, and its entries in both indexes.
 const ROW_BYTES: u64 = 80;
 
 /// Delete old rows in small batches, without blocking publishers
@@ -134,7 +135,7 @@ impl Cleanup {
                 let mut next = pin!(cleanup.next());
                 tokio::select! {
                     batch = &mut next => batch,
-                    // The batch that is in progress counts, too.
+                    // Waits for the batch in progress, so that the total includes its rows.
                     () = signals.next_on_terminal() => {
                         is_interrupted = true;
                         next.await
@@ -144,7 +145,7 @@ impl Cleanup {
             let Some(batch) = batch? else { return Ok(()) };
             total.rows += batch.rows;
             total.bytes += batch.bytes;
-            // Others may have deleted some of what was counted, or added to it.
+            // Other sessions may have deleted or added rows since the count.
             bar.set_length(expired.rows.max(total.rows));
             bar.set_position(total.rows);
             bar.set_message(format!("{} of {} rows", count(total.rows), count(expired.rows)));

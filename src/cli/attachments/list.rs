@@ -15,7 +15,7 @@ use crate::cli::output::table::{Cell, Color, Column, Table, cell};
 use crate::postgres::{AttachmentTable, Brief};
 use crate::protocol::Summary;
 
-/// So many rows are asked for at once.
+/// The number of rows in one query.
 const PAGE: u32 = 50;
 
 /// List the newest rows of the attachment table

@@ -60,7 +60,7 @@ impl Attachments {
     }
 }
 
-/// A time as people say it: `850ms`, `3m 20s`, `2d`.
+/// Formats a duration for people: `850ms`, `3m 20s`, `2d`.
 fn age(age: Duration) -> String {
     let Ok(age) = SignedDuration::try_from(age) else { return "for ever".into() };
     let unit = match age.as_secs() {
@@ -76,7 +76,7 @@ fn age(age: Duration) -> String {
     }
 }
 
-/// A time in milliseconds, for programs.
+/// A duration in milliseconds, for programs.
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

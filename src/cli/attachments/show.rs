@@ -1,4 +1,4 @@
-//! `pgio attachments show`: the message in one row.
+//! `pgio attachments show`: prints the message of one row.
 
 use clap::Args;
 use std::time::SystemTime;
@@ -42,7 +42,7 @@ impl Show {
         let received = Received {
             time: row.created.at.map_or(SystemTime::UNIX_EPOCH, SystemTime::from),
             backend: None,
-            // Only the namespace is shown, and that is the message's.
+            // The output contains only the namespace of the message, never this channel.
             channel: Namespace::default().channel(&global.options.channel_prefix)?,
             text: String::new(),
             attachment: Some(Attached { id, bytes: Some(row.document.len()), memory: 0 }),

@@ -15,7 +15,7 @@ use crate::cli::output::progress::{count, size};
 use crate::cli::output::safe;
 use crate::postgres::{AttachmentTable, Cleaner, Statistics};
 
-/// The ages between the groups, besides the cleanup interval.
+/// The bounds between the age groups. The cleanup interval is one more bound.
 const BOUNDS: [Duration; 7] = [
     Duration::from_secs(1),
     Duration::from_secs(10),
@@ -26,10 +26,10 @@ const BOUNDS: [Duration; 7] = [
     Duration::from_secs(86_400),
 ];
 
-/// How long the longest bar is.
+/// The length of the longest bar, in characters.
 const BAR: u64 = 30;
 
-/// So many of those who clean up are named.
+/// The maximum number of listed servers that clean up.
 const CLEANERS: usize = 5;
 
 /// Show the number, size and age of the rows in the attachment table
@@ -85,7 +85,7 @@ struct Report<'a> {
     bounds: Vec<Duration>,
     statistics: Statistics,
     unlogged: bool,
-    /// How long servers that clean up were looked for.
+    /// The time for which the command watched for servers that clean up.
     waited: Duration,
     cleaners: Vec<Cleaner>,
 }
@@ -99,13 +99,13 @@ impl Report<'_> {
         self.statistics.ages.iter().map(|group| group.bytes).sum()
     }
 
-    /// Rows that the next server will delete.
+    /// The number of rows that the next cleanup deletes.
     fn expired(&self) -> u64 {
         let groups = self.statistics.ages.iter().take(self.bounds.len() + 1).enumerate();
         groups.filter(|(index, _)| self.from(*index) >= self.interval).map(|(_, group)| group.rows).sum()
     }
 
-    /// The least age in a group.
+    /// The lower age bound of a group.
     fn from(&self, group: usize) -> Duration {
         group.checked_sub(1).and_then(|index| self.bounds.get(index)).copied().unwrap_or_default()
     }

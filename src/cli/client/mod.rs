@@ -14,10 +14,10 @@ use super::{duration, values};
 use crate::{Namespace, Value};
 use print::Printer;
 
-/// The id of the one event that is sent.
+/// The acknowledgement id of the event of `--emit`.
 const ACK: i64 = 0;
 
-/// The longest pause between two attempts to connect again.
+/// The longest pause between two attempts to reconnect.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Connect to a Socket.IO server as a client, and print the events that it sends
@@ -79,14 +79,14 @@ pub(super) struct Access {
 }
 
 impl Access {
-    /// What to show as `auth`.
+    /// The `auth` object for the handshake: the value of `--auth`, or the content of its file.
     pub(super) fn auth(&self) -> Result<Option<Value>, Failure> {
         let Some(given) = &self.auth else { return Ok(None) };
         let text = match given.strip_prefix('@') {
             Some(file) => std::fs::read_to_string(file).map_err(|error| Failure::file(file, &error))?,
             None => given.clone(),
         };
-        // The text is a secret, so it is not quoted.
+        // The text is a secret, so the errors do not quote it.
         match Value::from_json(&text) {
             Ok(auth @ Value::Object(_)) => Ok(Some(auth)),
             Ok(_) => Err(Failure::Usage("--auth is not a JSON object".into())
@@ -97,7 +97,7 @@ impl Access {
         }
     }
 
-    /// Connects in time.
+    /// Connects within the timeout.
     pub(super) async fn connect(
         &self,
         target: &Target,
@@ -111,15 +111,15 @@ impl Access {
     }
 }
 
-/// What is done with one connection after the other.
+/// The state of the command, which outlives a lost connection.
 struct Run<'a> {
     client: &'a Client,
     target: Target,
     nsp: Namespace,
     printer: Printer<'a>,
-    /// The event to send, until it is sent.
+    /// The event to send, or `None` after it is sent.
     to_send: Option<(String, Vec<Value>)>,
-    /// When the answer to it has to be there.
+    /// The deadline of the acknowledgement.
     answer_until: Option<Instant>,
     reply: Option<Value>,
     events: u64,
@@ -139,7 +139,7 @@ impl Client {
         let printer = Printer::new(global, nsp.clone(), self.wide);
         let mut run =
             Run { client: &self, target, nsp, printer, to_send, answer_until: None, reply, events: 0 };
-        // A time longer than a clock can tell is no deadline.
+        // If the end of the time overflows the clock, there is no deadline.
         match self.for_.and_then(|time| Instant::now().checked_add(time)) {
             None => run.until_done(global, auth.as_ref()).await,
             Some(deadline) => match timeout_at(deadline, run.until_done(global, auth.as_ref())).await {
@@ -151,7 +151,7 @@ impl Client {
 }
 
 impl Run<'_> {
-    /// Goes on through losses of the connection until all is done.
+    /// Reconnects after each lost connection until the command is done.
     async fn until_done(&mut self, global: &Global, auth: Option<&Value>) -> Result<(), Failure> {
         let mut socket = self.connect(auth).await.map_err(|trouble| self.failure(trouble))?;
         loop {
@@ -175,7 +175,7 @@ impl Run<'_> {
         self.client.access.connect(&self.target, &self.nsp, auth).await
     }
 
-    /// Tries until the server is back. Whoever does not want to wait for ever says `--for`.
+    /// Reconnects with back-off until the server is reachable. Only `--for` limits the time.
     async fn connect_again(&self, global: &Global, auth: Option<&Value>) -> Result<Socket, Failure> {
         let mut pause = Duration::from_millis(100);
         let mut told = None;
@@ -195,7 +195,8 @@ impl Run<'_> {
         }
     }
 
-    /// Sends, prints and answers; the trouble, where one ends the connection before all is done.
+    /// Sends the event, prints incoming events and replies to them. Returns the trouble if the connection ends before
+    /// the command is done, else `None`.
     async fn stay(&mut self, socket: &mut Socket) -> Result<Option<Trouble>, Failure> {
         if let Some((event, args)) = self.to_send.take() {
             let ack = self.client.ack.then_some(ACK);
@@ -225,7 +226,7 @@ impl Run<'_> {
                 Ok(Incoming::Ack { id: ACK, args }) if self.answer_until.take().is_some() => {
                     self.printer.answer(&self.client.emit[0], &args)?;
                 }
-                // Nobody asked for it.
+                // Ignores an acknowledgement without a request.
                 Ok(Incoming::Ack { .. }) => {}
                 Err(trouble) => return Ok(Some(trouble)),
             }
@@ -269,7 +270,7 @@ impl Run<'_> {
     }
 }
 
-/// What went wrong with a server, in one line that names it.
+/// The failure for trouble with a server, as one line that names the server.
 pub(super) fn failure(target: &Target, nsp: &Namespace, trouble: &Trouble) -> Failure {
     let place = if *nsp == Namespace::default() { String::new() } else { format!(", namespace {nsp}") };
     let failure = Failure::Other(format!("{target}{place}: {trouble}"));

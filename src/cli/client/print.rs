@@ -1,4 +1,4 @@
-//! What a client receives, on stdout.
+//! Prints the events that a client receives on stdout.
 
 use std::time::SystemTime;
 
@@ -12,7 +12,7 @@ use crate::cli::tail::text;
 use crate::cli::timestamp;
 use crate::{Namespace, Value};
 
-/// An event line, with what a client knows of it: not who sent it, nor to which rooms.
+/// An event line of a client. It has no sender and no rooms, since a client knows neither.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Line<'a> {
@@ -22,7 +22,7 @@ struct Line<'a> {
     kind: &'static str,
     event: &'a str,
     args: Vec<BinaryJson<'a>>,
-    /// Only an event of the server has this.
+    /// Present only in events of the server, not in acknowledgements.
     #[serde(skip_serializing_if = "Option::is_none")]
     wants_ack: Option<bool>,
 }
@@ -39,18 +39,18 @@ impl<'a> Printer<'a> {
         Self { global, lines, nsp }
     }
 
-    /// An event that the server sent.
+    /// Prints an event of the server.
     pub(super) fn event(&mut self, event: &str, args: &[Value], wants_ack: bool) -> Result<(), Failure> {
         let remark = if wants_ack { "  wants an acknowledgement" } else { "" };
         self.print("broadcast", event, args, Some(wants_ack), remark)
     }
 
-    /// The answer to an event of ours.
+    /// Prints the acknowledgement of the event of `--emit`.
     pub(super) fn answer(&mut self, event: &str, args: &[Value]) -> Result<(), Failure> {
         self.print("ack", event, args, None, "  acknowledged")
     }
 
-    /// Prints at once: the next line may take a while.
+    /// Prints and flushes one line, since the next line may take a while.
     fn print(
         &mut self,
         kind: &'static str,

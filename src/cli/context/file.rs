@@ -1,4 +1,4 @@
-//! The configuration file, changed without touching what else is in it.
+//! Edits the configuration file, and preserves its other content and its comments.
 
 use std::fs;
 use std::io::{self, Write};
@@ -11,10 +11,10 @@ use crate::cli::config::{CONTEXT, DEFAULT_CONTEXT, KEYS};
 use crate::cli::exit::Failure;
 use crate::postgres::Settings;
 
-/// The key of the database.
+/// The key of the database URL.
 pub(super) const DATABASE: &str = "database-url";
 
-/// The file, as it will be saved.
+/// The configuration file, with changes that are not saved yet.
 pub(super) struct ConfigFile {
     path: PathBuf,
     document: DocumentMut,
@@ -26,12 +26,12 @@ pub(super) struct Context<'a> {
     pub(super) is_default: bool,
     /// `app at db.example.com:5432`
     pub(super) database: Option<String>,
-    /// The other keys.
+    /// The other keys, with their values.
     pub(super) settings: Vec<(&'a str, String)>,
 }
 
 impl ConfigFile {
-    /// Reads the file; one that is not there is empty.
+    /// Reads the file. A missing file counts as empty.
     pub(super) fn open(path: PathBuf) -> Result<Self, Failure> {
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
@@ -67,7 +67,7 @@ impl ConfigFile {
             .collect()
     }
 
-    /// A context, or the default one.
+    /// Finds a context by name, or the default context.
     pub(super) fn context(&self, name: Option<&str>) -> Result<Context<'_>, Failure> {
         let found = self.contexts().into_iter().find(|context| match name {
             Some(name) => context.name == name,
@@ -79,7 +79,7 @@ impl ConfigFile {
         })
     }
 
-    /// Sets keys of a context, and says whether it is new.
+    /// Sets keys of a context. Returns whether the context is new.
     pub(super) fn set(&mut self, name: &str, settings: &[(String, String)]) -> Result<bool, Failure> {
         let contexts = self.document.entry(CONTEXT).or_insert_with(|| {
             let mut contexts = Table::new();
@@ -98,7 +98,7 @@ impl ConfigFile {
             }
             match context.get_mut(key).and_then(Item::as_value_mut) {
                 Some(old) => {
-                    // With the comment beside it.
+                    // The comment beside the value stays.
                     let decor = old.decor().clone();
                     *old = text.as_str().into();
                     *old.decor_mut() = decor;
@@ -111,7 +111,7 @@ impl ConfigFile {
         Ok(is_new)
     }
 
-    /// Makes a context the default, or none.
+    /// Makes a context the default, or removes the default.
     pub(super) fn choose(&mut self, name: Option<&str>) -> Result<(), Failure> {
         match name {
             Some(name) => {
@@ -125,7 +125,7 @@ impl ConfigFile {
         Ok(())
     }
 
-    /// Removes a context. If it was the default, there is none any more.
+    /// Removes a context. If it was the default, there is no default afterwards.
     pub(super) fn remove(&mut self, name: &str) -> Result<(), Failure> {
         let was_default = self.context(Some(name))?.is_default;
         if let Some(contexts) = self.document.get_mut(CONTEXT).and_then(Item::as_table_like_mut) {
@@ -137,10 +137,11 @@ impl ConfigFile {
         Ok(())
     }
 
-    /// Writes the file: a new one beside it takes its place at once, readable by its owner only where it is new.
+    /// Writes the file atomically: writes a temporary file beside it, then renames that one. A new file is readable
+    /// only by its owner.
     pub(super) fn save(&self) -> Result<(), Failure> {
         let failed = |error: io::Error| Failure::file(&self.path, &error);
-        // A link stays a link.
+        // If the path is a symbolic link, this replaces the target of the link.
         let path = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
         let directory =
             path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -163,7 +164,7 @@ impl ConfigFile {
     }
 }
 
-/// Where a URL leads, without a password.
+/// Describes the database of a URL, without the password.
 fn describe(url: &str) -> String {
     match Settings::parse(url) {
         Ok(settings) => format!("{} at {}", settings.database(), settings.target()),
@@ -171,7 +172,7 @@ fn describe(url: &str) -> String {
     }
 }
 
-/// Reads the name of a context.
+/// Parses the name of a context.
 pub(super) fn parse_name(name: &str) -> Result<String, String> {
     let is_plain = |c: char| c.is_alphanumeric() || ['-', '_', '.'].contains(&c);
     match !name.is_empty() && name.chars().all(is_plain) {
@@ -180,7 +181,7 @@ pub(super) fn parse_name(name: &str) -> Result<String, String> {
     }
 }
 
-/// Reads `key=value`, with a key that the file may set.
+/// Parses `key=value`. The key must be one of the keys of the file.
 pub(super) fn parse_setting(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("write it as KEY=VALUE")?;
     match KEYS.contains(&key) {

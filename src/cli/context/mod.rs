@@ -1,4 +1,4 @@
-//! `pgio context`: the named clusters of the configuration file, without an editor.
+//! `pgio context`: lists and edits the named clusters of the configuration file.
 
 mod file;
 
