@@ -11,13 +11,13 @@ use super::finding::Finding;
 /// The timeout of one check.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How much of an answer is read.
+/// The maximum number of bytes that a check reads of an answer.
 const ANSWER_BYTES: usize = 64 << 10;
 
 /// An origin that no server allows explicitly.
 const ELSEWHERE: &str = "https://elsewhere.invalid";
 
-/// Where the server is.
+/// The address of a Socket.IO endpoint.
 #[derive(Debug, Clone)]
 pub(super) struct Url {
     is_secure: bool,
@@ -26,7 +26,7 @@ pub(super) struct Url {
     path: String,
 }
 
-/// Reads `http://host:port`, with the path of the Socket.IO endpoint where it is another one than `/socket.io`.
+/// Parses `http://host:port`, with the path of the Socket.IO endpoint if it is not `/socket.io`.
 pub(super) fn parse_url(text: &str) -> Result<Url, String> {
     let wrong = || "not an address such as http://127.0.0.1:3000".to_owned();
     let (scheme, rest) = text.split_once("://").ok_or_else(wrong)?;
@@ -57,14 +57,14 @@ impl std::fmt::Display for Url {
     }
 }
 
-/// How a server took a client without a token from somewhere.
+/// The response of a server to a client without a token.
 #[derive(Debug, PartialEq, Eq)]
 enum Reception {
-    /// It is connected.
+    /// The server connected the client.
     Admitted,
-    /// The websocket is open, and the server refused the client, or did not answer.
+    /// The server opened the websocket, then refused the client or closed the connection.
     Refused,
-    /// There is no websocket; the line with which the server answered.
+    /// The server did not open the websocket. Holds the status line of the response.
     NotOpened(String),
 }
 
@@ -137,7 +137,7 @@ impl Url {
         if !self.is_secure {
             return Ok(Box::new(stream));
         }
-        // Nothing secret is sent, so that it does not matter who answers.
+        // The checks send no secret, so they need no valid certificate.
         let connector = native_tls::TlsConnector::builder()
             .danger_accept_invalid_certs(true)
             .danger_accept_invalid_hostnames(true)
@@ -154,7 +154,7 @@ impl Url {
             let mut stream = self.connect().await?;
             stream.write_all(request.as_bytes()).await.map_err(|error| error.to_string())?;
             let mut answer = Vec::new();
-            // What a server sends before it breaks off counts.
+            // If the connection breaks, the bytes that arrived before count.
             stream.take(ANSWER_BYTES as u64).read_to_end(&mut answer).await.ok();
             Ok(String::from_utf8_lossy(&answer).into_owned())
         };
@@ -162,7 +162,7 @@ impl Url {
         Ok(answer.starts_with("HTTP/1.1 200") && answer.contains("\n# TYPE "))
     }
 
-    /// Comes as a client without a token, from a page of that origin.
+    /// Connects as a client without a token, with this `Origin` header.
     async fn knock(&self, origin: &str) -> Result<Reception, String> {
         let come = async {
             let mut stream = self.connect().await?;
@@ -188,7 +188,8 @@ impl Url {
         if line.split(' ').nth(1) != Some("101") {
             return Ok(Reception::NotOpened(line.to_owned()));
         }
-        // CONNECT to the main namespace, masked with nothing.
+        // A websocket frame with a CONNECT packet for the main namespace. The mask is zero, so the payload is
+        // unchanged.
         stream.write_all(&[0x81, 0x82, 0, 0, 0, 0, b'4', b'0']).await?;
         loop {
             match frame(stream).await {
@@ -208,7 +209,7 @@ fn no_answer() -> String {
     format!("no answer within {PATIENCE:?}")
 }
 
-/// The content of the next frame of a server.
+/// Reads the payload of the next frame of a server.
 async fn frame(stream: &mut dyn Stream) -> std::io::Result<Vec<u8>> {
     let (kind, length) = (stream.read_u8().await?, stream.read_u8().await? & 0x7f);
     let length = match length {

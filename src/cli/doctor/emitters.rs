@@ -1,6 +1,5 @@
-//! Emitters that newer servers do not understand: `@socket.io/postgres-emitter` 0.1.1 sends no namespace (`nsp`), and
-//! adapter
-//! 0.4 and later drop what has none, without an error anywhere.
+//! Detects emitters that newer servers do not understand: `@socket.io/postgres-emitter` 0.1.1 sends no namespace
+//! (`nsp`), and adapter 0.4 and later silently drop messages without one.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,7 +13,7 @@ use crate::postgres::health::Examiner;
 use crate::protocol::Header;
 use crate::{Namespace, Result};
 
-/// The longest time to listen, which a clock can tell.
+/// The longest time to listen. A deadline that is further away could overflow the clock.
 const LONGEST: Duration = Duration::from_hours(24 * 365);
 
 /// Listens to the messages of emitters.
@@ -23,9 +22,9 @@ pub(super) struct Watch(Subscription);
 /// The messages of emitters without a namespace.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct WithoutNsp {
-    /// Those that were heard, by the namespace of their channel.
+    /// The number of received messages, by the namespace of their channel.
     heard: BTreeMap<Namespace, usize>,
-    /// Rows of the attachment table.
+    /// The number of rows in the attachment table.
     rows: usize,
 }
 
@@ -35,13 +34,13 @@ impl Watch {
         Ok(Self(cluster.subscribe(namespaces.iter().copied(), wants).await?))
     }
 
-    /// Listens for that long, then looks at the rows.
+    /// Listens for this time, then reads the rows of the attachment table.
     pub(super) async fn end(mut self, listen: Duration, examiner: &Examiner) -> WithoutNsp {
         let mut found = WithoutNsp::default();
         let deadline = Instant::now() + listen.min(LONGEST);
         while let Ok(Some(event)) = timeout_at(deadline, self.0.next()).await {
             let Event::Message(received) = event else { continue };
-            // The notification of a row has no namespace in any version.
+            // The notification of an attachment has no namespace in any version.
             if let Some(header) = received.content.header()
                 && received.attachment.is_none()
                 && !has_nsp(&received.text)
@@ -65,14 +64,15 @@ fn has_nsp(text: &str) -> bool {
     serde_json::from_str::<Envelope>(text).map_or(true, |envelope| envelope.nsp.is_some())
 }
 
-/// Who drops the messages; nothing if there are none. Each namespace has a list of its servers.
+/// The finding about servers that drop the messages, or `None` if there are no such messages. `servers` has the servers
+/// of each namespace.
 pub(super) fn judge(found: &WithoutNsp, servers: &[(&Namespace, Vec<LiveNode>)]) -> Option<Finding> {
     let count = found.heard.values().sum::<usize>() + found.rows;
     if count == 0 {
         return None;
     }
     let is_concerned = |nsp: &Namespace| found.rows > 0 || found.heard.contains_key(nsp);
-    // A server of pgio, which takes the namespace from the channel, holds a lock.
+    // A server that holds a lock is pgio, and takes the namespace from the channel.
     let drops =
         |node: &&LiveNode| node.nsp_support == NspSupport::WithNsp && node.liveness == Liveness::Heartbeats;
     let servers = servers.iter().filter(|(nsp, _)| is_concerned(nsp)).flat_map(|(_, nodes)| nodes);

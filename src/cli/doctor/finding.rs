@@ -5,17 +5,17 @@ use unicode_width::UnicodeWidthStr;
 
 use crate::cli::output::safe;
 
-/// How bad it is.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Status {
     Ok,
-    /// It works, and will cause trouble.
+    /// It works, but will cause problems.
     Warn,
     /// It does not work.
     Fail,
 }
 
-/// What a check found.
+/// The result of a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Finding {
     check: &'static str,
@@ -24,7 +24,7 @@ pub(super) struct Finding {
     advice: Option<String>,
 }
 
-/// Where the text of a line starts.
+/// The column in which the text of a line starts.
 const INDENT: usize = 19;
 
 impl Finding {
@@ -49,7 +49,7 @@ impl Finding {
         json!({ "check": self.check, "status": status, "detail": self.detail, "advice": self.advice })
     }
 
-    /// One line, broken between words where it is wider than that.
+    /// Formats one line, and wraps it between words if it is wider than `width`.
     pub(super) fn text(&self, width: Option<usize>) -> String {
         let (colour, symbol) = match self.status {
             Status::Ok => ("\x1b[32m", "ok  "),
@@ -65,7 +65,7 @@ impl Finding {
     }
 }
 
-/// Breaks a line that starts after the indent.
+/// Wraps a line that starts after the indent.
 fn fill(text: &str, width: Option<usize>) -> String {
     let Some(width) = width else { return text.to_owned() };
     let room = width.saturating_sub(INDENT).max(20);

@@ -56,12 +56,12 @@ pub(super) struct Doctor {
     servers: Vec<doors::Url>,
 }
 
-/// How long a check may take.
+/// The deadline of a check.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// The same, once a check had no answer.
+/// The deadline of a check after an earlier check has timed out.
 const NEXT_DEADLINE: Duration = Duration::from_secs(2);
 
-/// How long the monitor listens to emitters.
+/// The time for which the monitor listens to emitters.
 const LISTEN: Duration = Duration::from_secs(1);
 
 /// The server's error code for a lack of connections.
@@ -72,7 +72,7 @@ struct Context {
     examiner: Examiner,
     options: AdapterOptions,
     namespaces: Vec<Namespace>,
-    /// How long to listen to senders.
+    /// The time to listen to emitters.
     listen: Duration,
 }
 
@@ -109,7 +109,7 @@ pub(super) async fn findings(
 }
 
 impl Report<'_> {
-    /// Makes all checks of the database and the cluster; tells whether the server is one that a cluster can live on.
+    /// Makes all checks of the database and the cluster. Returns whether a cluster can use the server.
     async fn examine(
         &mut self,
         settings: &Settings,
@@ -123,7 +123,7 @@ impl Report<'_> {
         let context = Context { examiner, options, namespaces, listen };
         let examiner = &context.examiner;
 
-        // A check that fails is a finding, and the next one follows: one may explain the other.
+        // A check that fails is a finding, and the next check follows, since one finding may explain another.
         let about = report.facts("connection", examiner, examiner.server()).await?;
         if let Some(about) = &about {
             report.add(server::connection(&target, about))?;
@@ -132,7 +132,8 @@ impl Report<'_> {
             report.check("latency", examiner, server::latency(examiner)).await?;
             report.check("clock", examiner, server::clock(examiner)).await?;
         }
-        // A standby takes no notifications, and an older server knows too little of what is asked here.
+        // The next checks need features of a recent server. The delivery check needs a primary, since a standby accepts
+        // no notifications.
         if about.as_ref().is_some_and(|about| !server::is_recent(about)) {
             return Ok(false);
         }
@@ -150,7 +151,7 @@ impl Report<'_> {
             report.add(traffic::channels(&context))?;
             report.check_all("listeners", examiner, traffic::listeners(&context)).await?;
             if is_heard {
-                // After those who listen were counted, as it is one of them.
+                // This comes after the count of the listening sessions, since this cluster listens, too.
                 let servers = async {
                     let cluster = Cluster::connect(settings.clone(), context.options.clone()).await?;
                     servers::check(&cluster, &context.namespaces, examiner, context.listen).await
@@ -167,7 +168,7 @@ impl Report<'_> {
     }
 }
 
-/// The hint for a check that could not be made.
+/// The hint for a check that failed with an error.
 fn advice(error: &Error) -> String {
     match error {
         Error::Connect { sqlstate: Some(code), .. } if code == TOO_MANY_CONNECTIONS => {
@@ -177,7 +178,7 @@ fn advice(error: &Error) -> String {
     }
 }
 
-/// Where findings go.
+/// The destination of the findings.
 enum Sink<'a> {
     Print { lines: Lines, global: &'a Global },
     Collect(Vec<serde_json::Value>),
@@ -187,7 +188,7 @@ struct Report<'a> {
     sink: Sink<'a>,
     checks: usize,
     failed: usize,
-    /// How long the next check may take.
+    /// The deadline of the next check.
     deadline: Duration,
 }
 
@@ -196,7 +197,7 @@ impl<'a> Report<'a> {
         Self { sink, checks: 0, failed: 0, deadline: DEADLINE }
     }
 
-    /// What a check has to go by; `None` after a failure, which is added as a finding.
+    /// Runs a query that a check needs. If the query fails, this adds a finding and returns `None`.
     async fn facts<T>(
         &mut self,
         check: &'static str,
@@ -208,7 +209,7 @@ impl<'a> Report<'a> {
             Ok(Err(error)) => Finding::fail(check, error.to_string(), advice(&error)),
             Err(_) => {
                 let detail = format!("no answer within {:?}", self.deadline);
-                // One long wait is enough to know.
+                // After one long timeout, the next checks have a shorter deadline.
                 self.deadline = NEXT_DEADLINE;
                 examiner.abandon_session().await;
                 Finding::fail(check, detail, "check whether the server hangs, or the network drops packets")
@@ -218,7 +219,7 @@ impl<'a> Report<'a> {
         Ok(None)
     }
 
-    /// Makes a check that finds one thing.
+    /// Makes a check that has one finding.
     async fn check(
         &mut self,
         check: &'static str,
@@ -229,7 +230,7 @@ impl<'a> Report<'a> {
         found.map_or(Ok(()), |finding| self.add(finding))
     }
 
-    /// Makes a check that finds several things.
+    /// Makes a check that has several findings.
     async fn check_all(
         &mut self,
         check: &'static str,

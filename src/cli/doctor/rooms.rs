@@ -11,13 +11,13 @@ use crate::cluster::{Answer, Cluster, Collected};
 use crate::protocol::{RemoteSocket, Uid};
 use crate::{Emitter, Namespace, Result};
 
-/// How long servers have to list their sockets.
+/// The timeout for the lists of sockets of the servers.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-/// How many rooms of a similar name are shown.
+/// The maximum number of shown rooms with a similar name.
 const SHOWN: usize = 3;
 
-/// Looks for the rooms in each namespace that has a channel.
+/// Checks the rooms in each namespace that has a valid channel.
 pub(super) async fn check(
     cluster: &Cluster,
     namespaces: &[Namespace],
@@ -58,7 +58,7 @@ fn judge(nsp: &Namespace, room: &str, sockets: &Collected<RemoteSocket>) -> Find
     }
     let mut names: BTreeMap<&str, usize> = BTreeMap::new();
     for answer in answers {
-        // Every socket is in a room of its own.
+        // Each socket is in a room with its own id, which does not count.
         for name in answer.value.rooms.iter().filter(|name| **name != answer.value.id) {
             *names.entry(name).or_default() += 1;
         }
@@ -85,7 +85,7 @@ fn judge(nsp: &Namespace, room: &str, sockets: &Collected<RemoteSocket>) -> Find
     }
 }
 
-/// Whether one may have been meant by the other.
+/// Whether one name may be a typing error for the other.
 fn is_similar(name: &str, room: &str) -> bool {
     let (name, room) = (name.trim().to_lowercase(), room.trim().to_lowercase());
     let limit = (room.chars().count() / 4).max(1);

@@ -9,13 +9,13 @@ use super::finding::Finding;
 use crate::Result;
 use crate::postgres::health::{Examiner, Server};
 
-/// The oldest version that has all that is asked of it.
+/// The oldest version that supports the queries of all checks.
 const OLDEST: i32 = 10;
 
-/// From here on people notice.
+/// The round trip time from which the check warns, since people notice the delay.
 const FAR: Duration = Duration::from_millis(100);
 
-/// From here on logs of several machines can no longer be read side by side.
+/// The clock skew from which the check warns, since the logs of several machines can no longer be compared.
 const SKEW: SignedDuration = SignedDuration::from_secs(1);
 
 pub(super) fn connection(target: &str, server: &Server) -> Finding {
@@ -101,7 +101,7 @@ pub(super) async fn clock(examiner: &Examiner) -> Result<Finding> {
     })
 }
 
-/// A time to three digits at most.
+/// Formats a duration with three digits at most, below 1000 s.
 pub(super) fn short(time: Duration) -> String {
     let millis = time.as_secs_f64() * 1e3;
     match millis {

@@ -12,10 +12,10 @@ use crate::cluster::{Cluster, LiveNode, Liveness, NspSupport};
 use crate::postgres::health::Examiner;
 use crate::{Namespace, Result};
 
-/// How long servers have to answer an initial heartbeat, which they do at once.
+/// The timeout for answers to an initial heartbeat. Servers answer at once.
 const ANSWER_WITHIN: Duration = Duration::from_millis(500);
 
-/// Asks in each namespace that has a channel, and listens to emitters for that long.
+/// Checks the servers of each namespace that has a valid channel, and listens to emitters for the time `listen`.
 pub(super) async fn check(
     cluster: &Cluster,
     namespaces: &[Namespace],
@@ -37,7 +37,8 @@ pub(super) async fn check(
     Ok(findings)
 }
 
-/// The cost of the heartbeats, and the servers that make them necessary. Each namespace has a list of its servers.
+/// Judges the cost of the heartbeats, and names the servers that make them necessary. `namespaces` has the servers of
+/// each namespace.
 fn judge_heartbeats(namespaces: &[Vec<LiveNode>], interval: Duration) -> Finding {
     let sends_heartbeats = |node: &&LiveNode| node.liveness == Liveness::Heartbeats;
     let loud: Vec<_> =
@@ -49,7 +50,7 @@ fn judge_heartbeats(namespaces: &[Vec<LiveNode>], interval: Duration) -> Finding
         };
         return Finding::ok("heartbeats", detail);
     }
-    // A process of pgio sends those of all its namespaces in one commit.
+    // A process of pgio sends the heartbeats of all its namespaces in one commit.
     let answering: BTreeSet<_> = namespaces
         .iter()
         .filter(|nodes| nodes.iter().any(|node| sends_heartbeats(&node)))
@@ -70,14 +71,14 @@ fn judge_heartbeats(namespaces: &[Vec<LiveNode>], interval: Duration) -> Finding
     )
 }
 
-/// The first of them.
+/// The first few uids.
 pub(super) fn some(uids: &[&str]) -> String {
     const SHOWN: usize = 5;
     let more = if uids.len() > SHOWN { ", ..." } else { "" };
     uids[..uids.len().min(SHOWN)].join(", ") + more
 }
 
-/// `17,280`.
+/// Formats a number with separators: `17,280`.
 fn thousands(number: f64) -> String {
     let digits = format!("{number:.0}");
     let mut text = String::with_capacity(digits.len() * 4 / 3);
@@ -140,7 +141,7 @@ mod tests {
             [vec![quiet(one, 1), old.clone()], vec![quiet(one, 2), quiet(two, 1), old], vec![quiet(two, 2)]];
         let mixed = judge_heartbeats(&namespaces, interval);
         assert_eq!(mixed.status, Status::Warn);
-        // Two of the old one, and one of each process that answers it.
+        // The old server sends heartbeats in two namespaces. Each of the two processes that answer it adds one commit.
         let text = mixed.object()["detail"].to_string();
         assert!(text.contains("69,120 commits a day") && text.contains("2 servers"), "{text}");
     }

@@ -1,4 +1,4 @@
-//! The functions that emit from SQL: whether the servers of these options receive what they emit.
+//! Checks the SQL functions that emit events: whether the servers with these options receive the events.
 
 use super::finding::Finding;
 use crate::postgres::Settings;
@@ -8,14 +8,14 @@ use crate::{AdapterOptions, Error, Result};
 /// The server's error code for a lack of privileges.
 const INSUFFICIENT_PRIVILEGE: &str = "42501";
 
-/// Looks at each schema that has the functions; finds nothing where none has.
+/// Checks each schema that has the functions. Returns no findings if no schema has them.
 pub(super) async fn check(settings: &Settings, options: &AdapterOptions) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
     for schema in schemas(settings.clone()).await? {
         let AdapterOptions { channel_prefix, table_name, payload_threshold, .. } = options.clone();
         let wanted = match SqlEmitter::new(schema, channel_prefix, table_name, payload_threshold) {
             Ok(wanted) => wanted,
-            // The check of channels tells what is wrong with the prefix.
+            // The check of the channels reports an invalid prefix.
             Err(Error::Namespace { .. }) => return Ok(Vec::new()),
             Err(error) => return Err(error),
         };
@@ -51,7 +51,7 @@ fn judge(wanted: &SqlEmitter, installed: &Installed) -> Finding {
     Finding::ok("sql", format!("functions in schema {schema}, version {version}, emit to these servers"))
 }
 
-/// The flag that names the schema, where it has to be named.
+/// The flag that names the schema, or an empty text for the default schema.
 fn flag(schema: &Name) -> String {
     match schema.as_str() {
         "socket_io" => String::new(),

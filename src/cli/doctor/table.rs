@@ -11,10 +11,11 @@ use crate::{Error, Result};
 /// The number of expired rows up to which the check passes.
 const MANY: u64 = 10_000;
 
-/// Further than this is not counted.
+/// The maximum number of rows that the check counts.
 const LIMIT: u32 = 1_000_000;
 
-/// After how many cleanup intervals a row should be gone: nodes may start theirs at different times.
+/// The number of cleanup intervals after which a row should be deleted. Nodes may start their cleanups at different
+/// times.
 const INTERVALS: u32 = 3;
 
 pub(super) async fn check(context: &Context, server: &Server) -> Result<Vec<Finding>> {
@@ -23,7 +24,7 @@ pub(super) async fn check(context: &Context, server: &Server) -> Result<Vec<Find
     let user = &server.user;
     let shape = match examiner.shape().await {
         Ok(shape) => shape,
-        // To find a table takes USAGE on its schema.
+        // A role needs USAGE on the schema to find the table.
         Err(Error::TablePrivilege { reason, .. }) => {
             let schema = table.schema_as_sql().unwrap_or("public");
             let grant = format!("GRANT USAGE ON SCHEMA {schema} TO {user}");

@@ -9,16 +9,16 @@ use crate::Result;
 use crate::postgres::health::{Delivery, Holder, Listening, Queue};
 use crate::protocol::MAX_CHANNEL_BYTES;
 
-/// How long a notification may take to come.
+/// The time after which a notification counts as not delivered.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// From here on it is slow.
+/// The delivery time from which the check warns.
 const SLOW: Duration = Duration::from_millis(250);
 
-/// How long a transaction may take before it is suspected of holding up the queue.
+/// The duration from which a transaction is suspected of blocking the queue.
 const LONG: Duration = Duration::from_secs(2);
 
-/// How full the queue may be unnoticed, and before it is nearly too late.
+/// The shares of the queue from which the check warns and fails.
 const SOME: f64 = 0.01;
 const MUCH: f64 = 0.5;
 
@@ -58,7 +58,7 @@ pub(super) async fn queue(context: &Context) -> Result<Finding> {
 
 fn judge_queue(queue: Queue) -> Finding {
     let Queue { usage, holders, hidden } = queue;
-    // A billionth of the queue is one page that no session could have read yet.
+    // A usage close to zero is normal: sessions have not read the newest page yet.
     let detail = format!("the notification queue is {} full", percent(usage));
     if usage == 0.0 || (usage < SOME && holders.is_empty()) {
         return Finding::ok("queue", detail);
@@ -103,7 +103,7 @@ fn describe(holder: &Holder) -> String {
     format!("pid {pid} ({name}, {user}@{database}, {doing} for {})", short(*since))
 }
 
-/// Whether each namespace has a name that Postgres takes.
+/// Checks that each namespace has a channel name that Postgres accepts.
 pub(super) fn channels(context: &Context) -> Finding {
     let prefix = &context.options.channel_prefix;
     let names = context.namespaces.iter().map(|nsp| nsp.channel(prefix));
@@ -120,7 +120,7 @@ pub(super) fn channels(context: &Context) -> Finding {
     }
 }
 
-/// What others listen on, and whether that is what they mean.
+/// Checks the channels on which other sessions listen, and their prefixes.
 pub(super) async fn listeners(context: &Context) -> Result<Vec<Finding>> {
     let listening = context.examiner.listening().await?;
     let prefix = &context.options.channel_prefix;
@@ -143,7 +143,7 @@ fn judge_prefix(ours: &str, listening: &[Listening]) -> Finding {
     let mut sessions = 0;
     let mut others: Vec<&str> = Vec::new();
     for Listening { channel, sessions: count } in listening {
-        // A namespace starts with a slash; what else is listened on is not ours to judge.
+        // A namespace starts with a slash. Other channels do not belong to Socket.IO.
         match channel.split_once("#/") {
             Some((prefix, _)) if prefix == ours => sessions += count,
             Some((prefix, _)) if !others.contains(&prefix) => others.push(prefix),
