@@ -67,8 +67,8 @@ impl Tally {
         Ok(())
     }
 
-    /// Says whether that was enough: all acknowledgements, or `min` of them. `target` names the sockets that
-    /// the event was for.
+    /// Checks the number of acknowledgements: all clients have to acknowledge, or at least `min`. `target` names the
+    /// sockets of the event.
     pub(super) fn finish(self, global: &Global, target: &str, min: Option<u64>) -> Result<(), Failure> {
         if let (Some(_), Format::Json) = (min, global.output) {
             let mut lines = Lines::stdout();

@@ -1,7 +1,7 @@
 //! `emit --cron`: computes when the event is due, in wall-clock time.
 //!
-//! The clock may be set, and a machine may sleep. So nothing is computed ahead but the next moment, and the clock is
-//! read again every second until it has come.
+//! The clock may be set, and the machine may sleep. So this computes only the next due time, and reads the clock every
+//! second until that time.
 
 use std::time::Duration;
 
@@ -10,33 +10,34 @@ use croner::parser::{CronParser, Seconds};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, Zoned};
 
-/// How often to read the clock.
+/// The interval between two reads of the clock.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// An event that is due for longer was missed, as the machine was asleep or the clock was set forward.
+/// The delay from which an event counts as missed: the machine was asleep, or the clock was set forward.
 const LATE: SignedDuration = SignedDuration::from_mins(1);
 
-/// A clock that is set back by more was wrong before, and nothing that it showed counts. As in Vixie cron.
+/// The backward step of the clock from which the old state is discarded, since the clock was wrong before. The value is
+/// that of Vixie cron.
 const CORRECTION: SignedDuration = SignedDuration::from_hours(3);
 
-/// When an event is due.
+/// Computes when an event is due.
 pub(super) struct Timetable<'a> {
     cron: &'a Cron,
     zone: TimeZone,
-    /// The latest moment that the event was sent for.
+    /// The due time of the last sent event.
     last: Option<Timestamp>,
-    /// The next moment to send it at.
+    /// The next due time.
     due: Option<Timestamp>,
 }
 
-/// What to do now.
+/// The next action.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// Send the event.
     Send,
-    /// Wait so long, and ask again.
+    /// Wait for this time, then call `step` again.
     Wait(Duration),
-    /// The expression has no moment any more.
+    /// The expression has no later due time.
     Never,
 }
 
@@ -45,14 +46,14 @@ impl<'a> Timetable<'a> {
         Self { cron, zone, last: None, due: None }
     }
 
-    /// What to do when the clock shows that. Never says [`Step::Send`] twice for the same moment, unless the clock was
+    /// The next action at the time `now`. Returns [`Step::Send`] only once for each due time, unless the clock was
     /// wrong by hours.
     pub(super) fn step(&mut self, now: Timestamp) -> Step {
         if self.last.is_some_and(|last| last.duration_since(now) > CORRECTION) {
             (self.last, self.due) = (None, None);
         }
         let due = match self.due.filter(|due| now.duration_since(*due) <= LATE) {
-            // Earlier than was known: the clock was set back, and what lies between has not been.
+            // A due time that is further ahead is computed again: it may come from a clock that was wrong.
             Some(due) if due.duration_since(now) <= CORRECTION => due,
             _ => match self.next_after(self.last.map_or(now, |last| last.max(now))) {
                 Some(due) => *self.due.insert(due),
@@ -68,7 +69,7 @@ impl<'a> Timetable<'a> {
         }
     }
 
-    /// When the event is due next, in the zone of the expression.
+    /// The next due time, in the zone of the expression.
     pub(super) fn next(&self, now: Timestamp) -> Option<Zoned> {
         let due = self.due.or_else(|| self.next_after(self.last.map_or(now, |last| last.max(now))));
         due.map(|due| due.to_zoned(self.zone.clone()))
@@ -80,14 +81,14 @@ impl<'a> Timetable<'a> {
     }
 }
 
-/// Reads a crontab expression of five fields, or six with seconds, or a name like `@hourly`.
+/// Parses a crontab expression of five fields, or six with seconds, or a name like `@hourly`.
 pub(super) fn parse_cron(text: &str) -> Result<Box<Cron>, String> {
     let cron =
         CronParser::builder().seconds(Seconds::Optional).build().parse(text).map_err(|e| e.to_string())?;
     Ok(Box::new(cron))
 }
 
-/// Reads the name of a time zone.
+/// Parses the name of a time zone.
 pub(super) fn parse_zone(name: &str) -> Result<TimeZone, String> {
     TimeZone::get(name).map_err(|_| "unknown time zone (write it like Europe/Madrid)".into())
 }
@@ -100,7 +101,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// The moments, in UTC, at which the event is sent while the clock shows these times.
+    /// The times of the clock, in UTC, at which the event is sent.
     fn sent_at(cron: &str, clock: &[&str]) -> Vec<String> {
         let cron = parse_cron(cron).unwrap();
         let mut timetable = Timetable::new(&cron, TimeZone::UTC);
@@ -122,7 +123,7 @@ mod tests {
     fn it_is_due_by_the_clock_of_its_zone() {
         let cron = parse_cron("0 9 * * *").unwrap();
         let timetable = Timetable::new(&cron, parse_zone("Europe/Madrid").unwrap());
-        // The night of the change to summer time has an hour less.
+        // The night of the change to summer time is an hour shorter.
         assert_eq!(timetable.next_after(at("2026-03-28T09:00:00Z")), Some(at("2026-03-29T07:00:00Z")));
     }
 
@@ -151,14 +152,14 @@ mod tests {
         let clock = [
             "2026-01-01T11:59:30Z",
             "2026-01-01T12:00:00Z",
-            // Back by two minutes.
+            // The clock is set back.
             "2026-01-01T11:58:30Z",
             "2026-01-01T12:00:00Z",
             "2026-01-01T12:00:10Z",
             "2026-01-01T13:00:00Z",
         ];
         assert_eq!(sent_at("@hourly", &clock), ["2026-01-01T12:00:00Z", "2026-01-01T13:00:00Z"]);
-        // A tenth of a second, as NTP does it.
+        // The clock is set back by a tenth of a second, as NTP does.
         let clock = [
             "2026-01-01T12:00:00.9Z",
             "2026-01-01T12:00:01Z",
@@ -173,7 +174,7 @@ mod tests {
         let clock =
             ["2036-01-01T11:59:59Z", "2036-01-01T12:00:00Z", "2026-01-01T11:30:00Z", "2026-01-01T12:00:00Z"];
         assert_eq!(sent_at("@hourly", &clock), ["2036-01-01T12:00:00Z", "2026-01-01T12:00:00Z"]);
-        // Before anything was sent.
+        // The clock is set back before an event was sent.
         let clock = ["2036-01-01T11:30:00Z", "2026-01-01T11:30:00Z", "2026-01-01T12:00:00Z"];
         assert_eq!(sent_at("@hourly", &clock), ["2026-01-01T12:00:00Z"]);
     }

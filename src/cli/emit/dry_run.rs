@@ -13,7 +13,7 @@ use crate::cli::exit::Failure;
 use crate::cli::output::lines::Lines;
 use crate::cli::output::{progress, safe};
 
-/// How many targets are listed.
+/// The maximum number of listed targets.
 const MAX_LISTED: usize = 20;
 
 /// Reads the whole source and sends nothing.

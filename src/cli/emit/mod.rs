@@ -1,4 +1,4 @@
-//! `pgio emit`: events for clients.
+//! `pgio emit`: sends events to clients.
 
 mod ack;
 mod cron;
@@ -29,7 +29,7 @@ use crate::protocol::Flags;
 use crate::{BroadcastOperator, Cluster, Emitter, Namespace, Value};
 use schedule::Schedule;
 
-/// How long live nodes are given to answer `--require-nodes`: each answers at once.
+/// The timeout for the answers of live nodes for `--require-nodes`. Each node answers at once.
 const NODES_WAIT: Duration = Duration::from_secs(2);
 
 /// Send an event to the clients of the cluster
@@ -182,7 +182,8 @@ impl Emit {
         self.print_sent(global, event)
     }
 
-    /// The namespaces of a line of `--from`: those of `-n`, else its own one, else `/`. `listed` are those of `-n`, or `/`.
+    /// The namespaces for a line of `--from`: those of `-n`, else the one of the line, else `/`. `listed` has those of
+    /// `-n`, or `/`.
     fn namespaces_of<'a>(&self, wanted: &'a Wanted, listed: &'a [Namespace]) -> &'a [Namespace] {
         match &wanted.namespace {
             Some(nsp) if !self.namespaces.is_given() => slice::from_ref(nsp),
@@ -203,7 +204,7 @@ impl Emit {
         }
     }
 
-    /// Warns once that publishing fails while events are retried. Never ends.
+    /// Warns once when publishing fails while events are retried. Never returns.
     async fn warn_while_retrying(&self, global: &Global, cluster: &Cluster) {
         let mut is_told = false;
         loop {
@@ -250,7 +251,7 @@ impl Emit {
                 acks.ask(global, &nsp, &operator.timeout(deadline.left()), event).await?;
                 continue;
             }
-            // The publisher itself retries.
+            // The publisher retries by itself.
             tokio::select! {
                 outcome = operator.emit(&event.name, Spread(&event.args)) => outcome?,
                 () = self.warn_while_retrying(global, cluster) => {}

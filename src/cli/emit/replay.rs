@@ -25,10 +25,10 @@ const MAX_IN_FLIGHT: usize = 8192;
 /// The maximum number of receipts that are awaited together.
 const AT_ONCE: usize = 2048;
 
-/// How often the progress is redrawn, in lines.
+/// The number of lines between two redraws of the progress.
 const REDRAW: u64 = 512;
 
-/// The time after which a note about waiting for Postgres is printed at the end.
+/// The waiting time at the end after which a note says that the command waits for Postgres.
 const WAIT_NOTE_AFTER: Duration = Duration::from_secs(1);
 
 /// Sends all events of the source.
@@ -64,7 +64,7 @@ pub(super) async fn run(
     replay.print_result()
 }
 
-/// Never ends.
+/// Prints a note if the wait takes long. Never returns.
 async fn note_long_wait(global: &Global) {
     sleep(WAIT_NOTE_AFTER).await;
     global.note("waiting for Postgres; Ctrl-C again stops at once");
@@ -81,11 +81,11 @@ struct Replay<'a> {
     start: Instant,
     lines: u64,
     sent: u64,
-    /// Events in flight when the connection was lost: Postgres may have committed them.
+    /// The number of events in flight when the connection was lost. Postgres may have committed them.
     lost: u64,
     bad: u64,
     other: u64,
-    /// Lines whose own rooms override `--room`.
+    /// The number of lines whose own rooms override `--room`.
     ignored_rooms: u64,
 }
 
@@ -166,7 +166,8 @@ impl<'a> Replay<'a> {
         let mut pace = Pace::new(self.emit.rate, self.emit.speed);
         loop {
             if source.is_drained() {
-                // Before waiting for a line that may be long in coming: a failure must not wait as well.
+                // The next line may take long. So this first waits for the events in flight, and reports their failures
+                // at once.
                 self.await_receipts(0).await?;
             }
             let Some((parsed, bytes)) = source.next_event(self.lines + 1).await? else { return Ok(()) };
@@ -235,14 +236,14 @@ impl<'a> Replay<'a> {
     /// order.
     async fn await_receipts(&mut self, at_most: usize) -> Result<(), Failure> {
         while self.in_flight.len() > at_most {
-            // A later one first: the earlier ones are then done as well, which saves a wake-up for each.
+            // Waits for a later event first. The earlier events are then done as well, which saves a wake-up for each.
             let count = self.in_flight.len().min(if at_most == 0 { 1 } else { AT_ONCE });
             if let Some(last) = self.in_flight.get_mut(count - 1) {
-                // It is counted in its turn.
+                // The loop below counts this event.
                 drop(last.wait().await);
             }
             for _ in 0..count {
-                // It stays in the queue meanwhile, so that an interruption still counts it.
+                // The event stays in the queue during the wait, so that an interruption still counts it.
                 let Some(oldest) = self.in_flight.front_mut() else { break };
                 let outcome = oldest.wait().await;
                 let Some(Sent { line, .. }) = self.in_flight.pop_front() else { break };

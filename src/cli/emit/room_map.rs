@@ -2,14 +2,14 @@
 
 use std::borrow::Cow;
 
-/// A room, and the name that takes its place.
+/// A room and its new name.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Renamed {
     from: String,
     to: String,
 }
 
-/// Reads `A=B`.
+/// Parses `A=B`.
 pub(super) fn parse(text: &str) -> Result<Renamed, String> {
     match text.split_once('=') {
         Some((from, to)) if !from.is_empty() && !to.is_empty() => {
@@ -19,7 +19,7 @@ pub(super) fn parse(text: &str) -> Result<Renamed, String> {
     }
 }
 
-/// The rooms under their new names.
+/// The rooms with their new names.
 pub(super) fn apply<'a>(map: &[Renamed], rooms: &'a [String]) -> Cow<'a, [String]> {
     if map.is_empty() {
         return Cow::Borrowed(rooms);

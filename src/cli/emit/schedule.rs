@@ -19,13 +19,13 @@ use crate::{Cluster, Error};
 /// The default retry time of one round, for connecting and publishing.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How much longer a round may take than what was asked for: the way there and back.
+/// The time that a round may take beyond its limit, for the round trips.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// An event that is due sooner is not announced.
+/// A note announces an event only if it is due later than this.
 const WORTH_A_LINE: SignedDuration = SignedDuration::from_mins(1);
 
-/// When an event is due.
+/// The schedule of an event.
 pub(super) enum Schedule<'a> {
     Every { pause: Duration, next: Instant },
     Cron(Timetable<'a>),
@@ -46,8 +46,8 @@ impl<'a> Schedule<'a> {
         })
     }
 
-    /// When it is due next, for people: `2026-01-02 09:00:00 CET`. Only a crontab expression hides that. After the first
-    /// time it is told where it is worth a line.
+    /// The next due time for people: `2026-01-02 09:00:00 CET`. Only a crontab expression needs it. After the first
+    /// round, this returns `None` if the event is due soon.
     fn next(&self, is_first: bool) -> Option<String> {
         let Self::Cron(timetable) = self else { return None };
         let now = Timestamp::now();
@@ -56,7 +56,7 @@ impl<'a> Schedule<'a> {
         (is_first || !is_soon).then(|| next.strftime("%Y-%m-%d %H:%M:%S %Z").to_string())
     }
 
-    /// Waits until the event is due. Rounds that were missed meanwhile are skipped.
+    /// Waits until the event is due. Skips rounds that were missed.
     async fn wait(&mut self) -> Result<(), Never> {
         match self {
             Self::Every { pause, next } => {
@@ -79,7 +79,7 @@ impl<'a> Schedule<'a> {
     }
 }
 
-/// Sends the event whenever it is due, until it has been sent often enough.
+/// Sends the event whenever it is due, until `--count` is reached.
 pub(super) async fn run(
     emit: &Emit,
     global: &Global,
@@ -100,15 +100,15 @@ pub(super) async fn run(
     outcome.map_err(|failure| failure.after(rounds.summary()))
 }
 
-/// The event, sent again and again.
+/// Sends the event in each round of the schedule.
 struct Rounds<'a> {
     emit: &'a Emit,
     global: &'a Global,
     event: &'a Event,
-    /// None after a round that got no answer: the next one connects anew.
+    /// `None` after a round without an answer. The next round then connects again.
     cluster: Option<Cluster>,
     sent: u64,
-    /// Events that Postgres may have committed or not; the one that is in progress is among them.
+    /// The number of events that Postgres may have committed or not, including the event in progress.
     unknown: u64,
 }
 
@@ -125,7 +125,7 @@ impl Rounds<'_> {
             }
             match self.round().await {
                 Ok(()) => self.emit.print_sent(self.global, self.event)?,
-                // A server may be back when it is due the next time; a mistake in the event never mends itself.
+                // An unreachable server may be back in the next round. An invalid event stays invalid.
                 Err(failure) if failure.is_passing() => self.global.warn(&failure.to_string()),
                 Err(failure) => return Err(failure),
             }
@@ -133,7 +133,7 @@ impl Rounds<'_> {
         Ok(())
     }
 
-    /// Sends the event once. Ends by its deadline, whatever Postgres does.
+    /// Sends the event once. Ends by its deadline, even if Postgres does not answer.
     async fn round(&mut self) -> Result<(), Failure> {
         let retry_time = self.emit.retry_for.unwrap_or(PATIENCE);
         let round_retries = &mut RetryBudget::of(retry_time);
@@ -160,7 +160,7 @@ impl Rounds<'_> {
         };
         match &outcome {
             Ok(()) => self.sent += 1,
-            // The connection is dropped: statements without an answer would hold up the next round.
+            // Drops the connection, since statements without an answer would delay the next round.
             Err(Failure::Library(Error::ConnectionLost(_))) => return outcome,
             Err(_) => {}
         }

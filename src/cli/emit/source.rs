@@ -10,7 +10,7 @@ use tokio::time::sleep_until;
 use crate::cli::event_line::{self, Line};
 use crate::cli::exit::Failure;
 
-/// A parsed line; `None` for an empty one, and a reason for an invalid one.
+/// A parsed line: `None` for an empty line, the reason for an invalid line.
 pub(super) type ParsedLine = Result<Option<Line>, String>;
 
 /// The place of an error: `line 3`.
@@ -18,10 +18,10 @@ pub(super) fn line(number: u64) -> String {
     format!("line {number}")
 }
 
-/// Lines of a file, or of stdin.
+/// Reads the lines of a file or of stdin.
 pub(super) struct Source {
     reader: BufReader<Box<dyn AsyncRead + Send + Unpin>>,
-    /// The size in bytes, where it is known.
+    /// The size in bytes, if it is known.
     pub(super) size: Option<u64>,
     line: String,
 }
@@ -44,7 +44,7 @@ impl Source {
         Ok(Self { reader: BufReader::with_capacity(BUFFER, reader), size, line: String::new() })
     }
 
-    /// The next line, parsed, and its size in bytes; `None` at the end. An empty line holds no event.
+    /// The next line, parsed, and its size in bytes, or `None` at the end. An empty line has no event.
     pub(super) async fn next_event(&mut self, number: u64) -> Result<Option<(ParsedLine, u64)>, Failure> {
         let next = self.next().await.map_err(|error| Failure::file(line(number), &error))?;
         Ok(next.map(|(text, bytes)| match text.trim().is_empty() {
@@ -53,20 +53,20 @@ impl Source {
         }))
     }
 
-    /// The next line, without its line break, and its size in bytes; `None` at the end.
+    /// The next line without its line break, and its size in bytes, or `None` at the end.
     async fn next(&mut self) -> std::io::Result<Option<(&str, u64)>> {
         self.line.clear();
         let bytes = self.reader.read_line(&mut self.line).await?;
         Ok((bytes > 0).then(|| (self.line.trim_end_matches(['\n', '\r']), bytes as u64)))
     }
 
-    /// Whether the next line may have to be waited for.
+    /// Whether the buffer has no complete line, so that the next line may take long.
     pub(super) fn is_drained(&self) -> bool {
         !self.reader.buffer().contains(&b'\n')
     }
 }
 
-/// Reads `100/s`, `30/m`, `5/h`, `100`: events a second.
+/// Parses `100/s`, `30/m`, `5/h`, `100` as events per second.
 pub(super) fn parse_rate(text: &str) -> Result<f64, String> {
     let (number, seconds) = match text.split_once('/') {
         None | Some((_, "s")) => (text.trim_end_matches("/s"), 1.0),
@@ -78,7 +78,7 @@ pub(super) fn parse_rate(text: &str) -> Result<f64, String> {
     if number.is_finite() && number > 0.0 { Ok(number / seconds) } else { Err("must be more than 0".into()) }
 }
 
-/// Reads how many times as fast as recorded.
+/// Parses the factor of `--speed`.
 pub(super) fn parse_speed(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(speed) if speed.is_finite() && speed > 0.0 => Ok(speed),
@@ -86,16 +86,16 @@ pub(super) fn parse_speed(text: &str) -> Result<f64, String> {
     }
 }
 
-/// When the next event may go.
+/// The pace of a replay.
 pub(super) enum Pace {
     AtOnce,
-    /// So many a second since the start.
+    /// A fixed number of events per second since the start.
     Rate {
         rate: f64,
         start: Instant,
         sent: u64,
     },
-    /// As recorded, by the first event's time.
+    /// The recorded pace, relative to the time of the first event.
     Recorded {
         speed: f64,
         first: Option<(Timestamp, Instant)>,
@@ -111,7 +111,7 @@ impl Pace {
         }
     }
 
-    /// When an event recorded at that time is due; `None` means now.
+    /// The due time of an event with this recorded time; `None` means now.
     fn due(&mut self, recorded: Option<Timestamp>) -> Option<Instant> {
         match self {
             Self::AtOnce => None,
@@ -130,7 +130,7 @@ impl Pace {
         }
     }
 
-    /// Waits until it may go.
+    /// Waits until the event is due.
     pub(super) async fn wait(&mut self, recorded: Option<Timestamp>) {
         if let Some(due) = self.due(recorded).filter(|due| *due > Instant::now()) {
             sleep_until(due.into()).await;
