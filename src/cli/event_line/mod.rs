@@ -14,7 +14,7 @@ use crate::cluster::{Attached, Content, Received};
 use crate::protocol::{Body, BroadcastOptions};
 use crate::{RemoteSocket, Value};
 
-/// Writes what was received as an event line.
+/// Serializes a received message as an event line.
 pub(super) struct EventLine<'a>(pub(super) &'a Received);
 
 impl Serialize for EventLine<'_> {
@@ -28,7 +28,7 @@ impl Serialize for EventLine<'_> {
             line.serialize_entry("type", header.kind.name())?;
         }
         match content {
-            // All of it or nothing: half a line would be no JSON.
+            // Decodes the whole event before it writes a field, since half a line would be invalid JSON.
             Content::Message(message) => match event_of(&message.body) {
                 Ok(event) => body(&mut line, &message.body, event.as_ref())?,
                 Err(error) => line.serialize_entry("error", &error.to_string())?,
@@ -59,7 +59,7 @@ impl From<Attached> for Attachment {
 /// An event's name and arguments.
 type Event = (String, Vec<Value>);
 
-/// The event in a message of a kind that has one.
+/// The event of a message, if messages of its kind have one.
 fn event_of(body: &Body) -> crate::Result<Option<Event>> {
     match body {
         Body::Broadcast { event, .. } | Body::ServerSideEmit { event, .. } => {

@@ -1,4 +1,4 @@
-//! Reads event lines.
+//! Parses event lines.
 
 use serde::Deserialize;
 
@@ -19,12 +19,12 @@ pub(in crate::cli) struct Wanted {
 }
 
 impl Wanted {
-    /// The event alone: everything else is left to the command line.
+    /// The event alone. Everything else comes from the command line.
     pub(in crate::cli) fn only(event: EventArgs) -> Self {
         Self { event, namespace: None, rooms: None, except: None, flags: None, time: None }
     }
 
-    /// Whether the command line alone decides where the event goes, and how.
+    /// Whether the command line alone decides the targets and the flags of the event.
     pub(in crate::cli) fn is_bare(&self) -> bool {
         let Self { namespace, rooms, except, flags, .. } = self;
         namespace.is_none() && rooms.is_none() && except.is_none() && flags.is_none()
@@ -34,9 +34,9 @@ impl Wanted {
 /// A parsed line.
 #[derive(Debug, PartialEq)]
 pub(in crate::cli) enum Line {
-    /// An event to be emitted.
+    /// An event to emit.
     Event(Wanted),
-    /// A message of another kind, which an emitter does not repeat.
+    /// A message of another kind, which an emitter skips.
     Other(MessageKind),
 }
 
@@ -66,15 +66,15 @@ struct MissingOrNot {
     missing: bool,
 }
 
-/// Reads a line: an event line, or `["event", ...args]`.
+/// Parses a line: an event line, or `["event", ...args]`.
 ///
-/// Arguments without `$binary` stay the text that they are: nothing is decoded only to be encoded again. A line that cannot
-/// be read in this way is read as a value, which also says what is wrong with it.
+/// Arguments without `$binary` stay JSON text, which saves a decoding and an encoding. A line that cannot be parsed in
+/// this way is parsed as a value, which also yields the error message.
 pub(in crate::cli) fn parse(line: &str) -> Result<Line, String> {
     as_text(line).map_or_else(|| as_values(line), Ok)
 }
 
-/// Reads a line whose event can travel as the text that it is.
+/// Parses a line whose event can be published as the text of the line.
 pub(super) fn as_text(line: &str) -> Option<Line> {
     if let Some(event) = verbatim::array(line) {
         return Some(Line::Event(Wanted::only(event)));
@@ -83,7 +83,7 @@ pub(super) fn as_text(line: &str) -> Option<Line> {
     line_of(fields, verbatim::with_args).ok()
 }
 
-/// Reads any line.
+/// Parses any line.
 pub(super) fn as_values(line: &str) -> Result<Line, String> {
     let value = Value::from_json(line).map_err(|e| e.to_string().replace("cannot decode: ", "not JSON: "))?;
     match value {

@@ -1,4 +1,4 @@
-//! What tail prints, emit reads.
+//! Tests that `emit` reads the lines that `tail` prints.
 
 use proptest::prelude::*;
 
@@ -80,7 +80,7 @@ fn other_kinds_and_nonsense_are_told_apart() {
     }
 }
 
-/// Any value that a broadcast can hold; an object that looks like bytes would arrive as bytes.
+/// Any value that a broadcast can hold. Objects with the key `$binary` are excluded, since they would arrive as bytes.
 fn any_value() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         5 => any_json_scalar(),
@@ -136,7 +136,7 @@ proptest! {
             line,
         ] {
             parse(&line).ok();
-            // What is kept as text means what it means as values.
+            // An event that is kept as text equals the event that is parsed as a value.
             if let Some(kept) = as_text(&line) {
                 prop_assert_eq!(as_values(&line), Ok(kept));
             }

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use crate::cli::binary_json::BINARY;
 use crate::protocol::EventArgs;
 
-/// The event of a line `["event", ...args]`. `None` where the line has to be read as a value.
+/// The event of a line `["event", ...args]`, or `None` if the line has to be parsed as a value.
 pub(super) fn array(line: &str) -> Option<EventArgs> {
     let line = line.trim_ascii();
     if !line.starts_with('[') || !is_plain(line, Items { first_is_a_name: true }) {
@@ -18,7 +18,7 @@ pub(super) fn array(line: &str) -> Option<EventArgs> {
     EventArgs::from_json(line.to_owned()).ok()
 }
 
-/// The event of that name with these arguments.
+/// The event with this name and these arguments.
 pub(super) fn with_args(event: &str, args: PlainArgs<'_>) -> Result<EventArgs, String> {
     let mut text = serde_json::to_string(&[event]).map_err(|e| e.to_string())?;
     let args = args.0.map_or("", |args| args.get().trim_ascii());
@@ -32,7 +32,7 @@ pub(super) fn with_args(event: &str, args: PlainArgs<'_>) -> Result<EventArgs, S
     EventArgs::from_json(text).map_err(|e| e.to_string())
 }
 
-/// The text of a list of arguments, none of which is bytes.
+/// The text of a list of arguments without bytes.
 #[derive(Default)]
 pub(super) struct PlainArgs<'a>(Option<&'a RawValue>);
 
@@ -46,14 +46,14 @@ impl<'de: 'a, 'a> Deserialize<'de> for PlainArgs<'a> {
     }
 }
 
-/// Whether the text is a list that is read without an error and holds no bytes. The parser's own limits hold: on depth, on
-/// numbers, and on surrogates without a partner, which [`Value`](crate::Value) replaces.
+/// Whether the text is a valid list without bytes. The limits of the parser apply to the depth, to numbers, and to
+/// unpaired surrogates, which [`Value`](crate::Value) replaces.
 fn is_plain(text: &str, items: Items) -> bool {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     deserializer.deserialize_seq(items).is_ok() && deserializer.end().is_ok()
 }
 
-/// Goes through the items of a list.
+/// Visits the items of a list.
 struct Items {
     first_is_a_name: bool,
 }
@@ -74,7 +74,7 @@ impl<'de> Visitor<'de> for Items {
     }
 }
 
-/// Goes through a string, without a copy of it.
+/// Visits a string without copying it.
 #[derive(Clone, Copy)]
 struct Name;
 
@@ -87,7 +87,7 @@ impl<'de> DeserializeSeed<'de> for Name {
 }
 
 impl Visitor<'_> for Name {
-    /// Whether it is the key that stands for bytes.
+    /// Whether the string is the key that marks bytes.
     type Value = bool;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -99,7 +99,7 @@ impl Visitor<'_> for Name {
     }
 }
 
-/// Goes through a value, without building it.
+/// Visits a value without building it.
 #[derive(Clone, Copy)]
 struct Plain;
 
