@@ -10,38 +10,38 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 use crate::safe_text::{QUOTED_BYTES, Short};
 
-/// How many bytes of a message are logged, and of a field that pgio or the operator has written.
+/// The maximum number of logged bytes of a message, and of a field that pgio or the operator has written.
 const OWN_BYTES: usize = 400;
 
-/// The fields that pgio or the operator has written. An error is pgio's text, and quotes what others have sent no longer
+/// The fields that pgio or the operator has written. An error is a text of pgio. It quotes texts of others no longer
 /// than other fields do.
 const OWN: [&str; 6] = ["message", "error", "database", "directory", "table", "url"];
 
 /// The fields of crates that use `log`.
 const FROM_LOG: &str = "log.";
 
-/// How lines are written.
+/// The format of the lines.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::cli) enum Style {
     Text { has_colours: bool },
     Json,
 }
 
-/// The fields of an event, escaped and cut.
+/// The fields of an event, escaped and truncated.
 #[derive(Debug, Default)]
 pub(super) struct Fields {
     message: String,
     others: Vec<(&'static str, FieldValue)>,
-    /// The source location, if the event names it.
+    /// The target that the event itself names, as events of the crate `log` do.
     target: Option<String>,
 }
 
 #[derive(Debug)]
 enum FieldValue {
-    /// A number or a truth value.
+    /// A number or a boolean.
     Plain(Value),
     Text(String),
-    /// What a type writes of itself.
+    /// The `Debug` text of a value.
     Written(String),
 }
 
@@ -52,7 +52,7 @@ impl Fields {
         fields
     }
 
-    /// Those of a line that says how many lines with this message were held back.
+    /// The fields of a line with the number of suppressed lines of this message.
     pub(super) fn held_back(message: &str, count: u64) -> Self {
         Self {
             message: message.to_owned(),
@@ -82,7 +82,7 @@ impl Fields {
 impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         let mut short = short(field);
-        // An error only says that it is full.
+        // An error only means that the buffer is full.
         write!(short, "{value:?}").ok();
         self.push(field, FieldValue::Written(short.into_text()));
     }
@@ -115,10 +115,10 @@ fn short(field: &Field) -> Short {
 }
 
 impl Style {
-    /// The line of an event that happens now.
+    /// The line of an event, with the current time.
     pub(super) fn line(self, level: Level, target: &str, fields: &Fields) -> String {
         let mut time = String::new();
-        // Only a clock before the year 0 cannot be written.
+        // Formatting fails only for a clock before the year 0.
         SystemTime.format_time(&mut Writer::new(&mut time)).ok();
         match self {
             Self::Text { has_colours } => text(&time, level, target, fields, has_colours),
@@ -167,7 +167,7 @@ impl FieldValue {
         }
     }
 
-    /// In quotation marks wherever it could pass for several fields.
+    /// The text of the value, in quotation marks if it could be read as several fields.
     fn as_text(&self) -> String {
         match self {
             Self::Plain(value) => value.to_string(),
@@ -183,7 +183,7 @@ fn is_one_word(text: &str) -> bool {
     !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || ['"', '='].contains(&c))
 }
 
-/// Whether it is what a text writes of itself for debugging.
+/// Whether the text is the `Debug` format of a string.
 fn is_quoted(text: &str) -> bool {
     let Some(inner) = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else { return false };
     let mut is_escaped = false;

@@ -1,8 +1,8 @@
-//! The log on stderr: one line an event, whatever the event quotes.
+//! The log on stderr: one line for each event, whatever text the event quotes.
 //!
-//! Owns the way from an event to its line. Texts from clients, peers and Postgres end here: each is escaped, so that none
-//! starts a line or moves the cursor, and cut. Lines of one kind are counted when they are too many. Invariant: what
-//! others send adds no more than some lines of bounded length in each [`WINDOW`](repeats::WINDOW).
+//! Owns the path from an event to its line. Texts from clients, peers and Postgres are escaped and truncated here, so
+//! that none starts a line or moves the cursor. If there are too many lines of one kind, the log only counts the rest.
+//! Invariant: texts of others add no more than some lines of bounded length in each [`WINDOW`](repeats::WINDOW).
 
 mod line;
 mod repeats;
@@ -30,7 +30,7 @@ pub(super) fn start(filter: EnvFilter, style: Style) {
     registry().with(filter).with(ToStderr(log)).init();
 }
 
-/// Writes how many lines were held back, whenever their time has come. Never returns.
+/// Writes the counts of suppressed lines after each window. Never returns.
 pub(super) async fn tell_of_repeats() {
     loop {
         tokio::time::sleep(repeats::WINDOW).await;
@@ -40,7 +40,7 @@ pub(super) async fn tell_of_repeats() {
     }
 }
 
-/// Writes how many lines are held back at the end of the process.
+/// Writes the counts of suppressed lines at the end of the process.
 pub(super) fn finish() {
     if let Some(log) = LOG.get() {
         log.tell(Repeats::all);
@@ -53,7 +53,7 @@ struct Log {
 }
 
 impl Log {
-    /// Writes the counts of lines that were held back.
+    /// Writes the counts of suppressed lines.
     fn tell(&self, take: impl FnOnce(&mut Repeats) -> Vec<(Kind, u64)>) {
         let counts = take(&mut self.repeats.lock().unwrap_or_else(PoisonError::into_inner));
         for (kind, count) in counts {
@@ -70,7 +70,7 @@ impl<S: Subscriber> Layer<S> for ToStderr {
         let fields = Fields::of(event);
         let metadata = event.metadata();
         let (level, target) = (*metadata.level(), metadata.target());
-        // Lines of DEBUG and TRACE are not limited: the operator has asked for them.
+        // Lines of DEBUG and TRACE are not limited, since the operator has requested them.
         if level <= Level::INFO {
             let now = Instant::now();
             log.tell(|repeats| repeats.due(now));
@@ -84,7 +84,7 @@ impl<S: Subscriber> Layer<S> for ToStderr {
     }
 }
 
-/// Errors of a closed stderr are ignored.
+/// Writes a line, and ignores the error of a closed stderr.
 fn write(line: &str) {
     let _ = std::io::stderr().lock().write_all(line.as_bytes());
 }

@@ -5,19 +5,19 @@ use std::time::{Duration, Instant};
 
 use tracing::Level;
 
-/// The time in which lines are counted.
+/// The time window in which lines are counted.
 pub(super) const WINDOW: Duration = Duration::from_secs(10);
 
-/// How many lines of a kind are written in that time.
+/// The maximum number of written lines of one kind in a window.
 const LINES: u64 = 10;
 
-/// How many kinds are told apart. Beyond that, those of one place in the code are one kind.
+/// The maximum number of kinds. Above it, all lines of one place in the code are one kind.
 const KINDS: usize = 256;
 
-/// What lines have in common.
+/// The kind of a line. The limit applies to each kind.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Kind {
-    /// The file and the line of the code.
+    /// The source file and the line number.
     pub(super) place: (Option<&'static str>, Option<u32>),
     pub(super) message: String,
     pub(super) level: Level,
@@ -40,7 +40,7 @@ impl Window {
     }
 }
 
-/// The kinds of lines in their time.
+/// The windows of all kinds of lines.
 #[derive(Debug, Default)]
 pub(super) struct Repeats(HashMap<Kind, Window>);
 
@@ -55,12 +55,13 @@ impl Repeats {
         window.lines <= LINES
     }
 
-    /// How many lines were held back of those kinds whose time is over. A new time begins with their next line.
+    /// Removes the windows that are over, and returns their counts of suppressed lines. The next line of such a kind
+    /// starts a new window.
     pub(super) fn due(&mut self, now: Instant) -> Vec<(Kind, u64)> {
         self.take(|window| window.is_over(now))
     }
 
-    /// The same, whether the time is over or not.
+    /// Removes all windows, and returns their counts of suppressed lines.
     pub(super) fn all(&mut self) -> Vec<(Kind, u64)> {
         self.take(|_| true)
     }
