@@ -1,7 +1,7 @@
-//! Access control: every user of this machine, or every client with a token.
+//! Access control: admits every user of this machine, or every client with a token.
 //!
-//! A program shows its token in a header. A browser gets a session for it, whose id is in a cookie that no script reads and
-//! no other site sends. Neither is ever in a URL.
+//! A program sends its token in a header. A browser exchanges the token for a session, whose id is in a cookie. Scripts
+//! cannot read the cookie, and other sites cannot send it. Neither the token nor the id is ever in a URL.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -18,16 +18,16 @@ use crate::server::{Credential, Tokens};
 /// The name of the cookie.
 const COOKIE: &str = "pgio_monitor";
 
-/// How long a session lasts.
+/// The lifetime of a session.
 pub(super) const LASTS: Duration = Duration::from_secs(12 * 3600);
 
-/// How many sessions there may be; a new one takes the place of the oldest.
+/// The maximum number of sessions. A new session evicts the oldest one.
 const SESSIONS: usize = 256;
 
-/// How many random bytes an id has.
+/// The number of random bytes in a session id.
 const ID_BYTES: usize = 32;
 
-/// How long a wrong token waits for its answer, and how many may wait at a time.
+/// The delay of the response to a wrong token, and the maximum number of delayed responses at a time.
 const WRONG_TOKEN: Duration = Duration::from_secs(1);
 const WRONG_TOKENS: usize = 8;
 
@@ -39,9 +39,9 @@ pub(super) struct Access {
     wrong: Semaphore,
 }
 
-/// A browser that has shown a token.
+/// The session of a browser that has sent a token.
 struct Session {
-    /// The hash of its id: how long a comparison takes says nothing about the id.
+    /// The hash of the id. The time of a comparison thus reveals nothing about the id.
     id: [u8; 32],
     credential: Credential,
     since: Instant,
@@ -51,9 +51,9 @@ struct Session {
 pub(super) enum Login {
     /// The id of the new session.
     Session(String),
-    /// There is no such token.
+    /// The token is unknown.
     Wrong,
-    /// Too many wrong tokens wait for their answers.
+    /// Too many responses to wrong tokens are already delayed.
     TooMany,
 }
 
@@ -62,15 +62,15 @@ impl Access {
         Self { tokens, sessions: Mutex::default(), wrong: Semaphore::new(WRONG_TOKENS) }
     }
 
-    /// Whether a token is needed.
+    /// Whether requests need a token.
     pub(super) fn needs_token(&self) -> bool {
         self.tokens.is_some()
     }
 
-    /// Whether a request with these headers may see anything.
+    /// Whether a request with these headers is authorized.
     pub(super) fn allows(&self, headers: &HeaderMap) -> bool {
         match &self.tokens {
-            // A page of another site could lead a name of its own to this address.
+            // A page of another site could resolve its own host name to this address (DNS rebinding).
             None => is_local_host(headers),
             Some(tokens) => {
                 let token = bearer(headers).is_some_and(|token| tokens.find(token).is_some());
@@ -79,7 +79,7 @@ impl Access {
         }
     }
 
-    /// Starts a session for a token.
+    /// Starts a session for a token, if the token is valid.
     pub(super) async fn log_in(&self, token: &str) -> Login {
         let found = self.tokens.as_ref().and_then(|tokens| tokens.find(token));
         let Some(credential) = found else {
@@ -113,13 +113,13 @@ impl Access {
     fn has_session(&self, tokens: &Tokens, id: &str) -> bool {
         let id = sha256(id.as_bytes());
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        // A token that is not listed any more takes its sessions along.
+        // The sessions of a token end when the token is no longer listed.
         sessions.retain(|session| session.since.elapsed() < LASTS && tokens.accepts(&session.credential));
         sessions.iter().any(|session| session.id == id)
     }
 }
 
-/// The cookie of a session; `None` ends it.
+/// The cookie of a session. `None` deletes the cookie.
 pub(super) fn cookie(id: Option<&str>, headers: &HeaderMap) -> String {
     let is_secure = headers.get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes() == b"https");
     let secure = if is_secure { "; Secure" } else { "" };
@@ -139,7 +139,8 @@ fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     pairs.filter(|(name, _)| *name == COOKIE).map(|(_, value)| value)
 }
 
-/// Whether the host is an address or localhost, and not a name that somebody else may have made lead here.
+/// Whether the host is an address or localhost. Another name may belong to another site that resolves it to this
+/// address.
 fn is_local_host(headers: &HeaderMap) -> bool {
     let Some(host) = headers.get(header::HOST).and_then(|host| host.to_str().ok()) else { return true };
     let Ok(authority) = host.parse::<http::uri::Authority>() else { return false };

@@ -1,4 +1,4 @@
-//! `/api/*`: the state of the observer as JSON. Every list comes in pages, however many there are.
+//! `/api/*`: the state of the observer as JSON. Every list is paginated.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -20,14 +20,14 @@ use crate::cli::top::view::Sort;
 use crate::cli::traffic::{By, SECONDS};
 use crate::safe_text;
 
-/// Rates are of so many seconds: fewer would flicker.
+/// The window of the rates, in seconds. Rates of a shorter window would flicker.
 const WINDOW: usize = 5;
 
-/// The most items of a page, and how many there are by default.
+/// The maximum and the default number of items of a page.
 const PAGE: usize = 200;
 const USUAL_PAGE: usize = 25;
 
-/// The observer's state, which every route of the API gets.
+/// The state of the observer, an argument of every route of the API.
 pub(super) type Watched = Extension<Arc<Shared>>;
 
 pub(super) fn routes() -> Router<Arc<State>> {
@@ -58,16 +58,16 @@ pub(super) fn form_value<'a>(form: &'a str, name: &str) -> Option<Cow<'a, str>> 
     }
 }
 
-/// JSON of an answer.
+/// A JSON response.
 fn answer(value: &Value) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], value.to_string()).into_response()
 }
 
-/// Which part of a list is asked for.
+/// The requested part of a list.
 struct Page {
     offset: usize,
     limit: usize,
-    /// In lower case.
+    /// The search text, in lower case.
     search: String,
 }
 
@@ -85,7 +85,7 @@ impl Page {
         self.search.is_empty() || text.to_lowercase().contains(&self.search)
     }
 
-    /// The items of the page, and how many pass the search.
+    /// The items of the page, and the number of items that match the search.
     fn cut<'a, T>(
         &self,
         items: &'a [T],

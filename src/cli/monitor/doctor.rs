@@ -10,14 +10,14 @@ use crate::cli::doctor::findings;
 use crate::postgres::Settings;
 use crate::{AdapterOptions, Namespace};
 
-/// How long findings are cached, for usual requests and for those that want fresh ones.
+/// The time for which findings are cached: for usual requests, and for requests of fresh findings.
 const KEPT: Duration = Duration::from_secs(300);
 const FRESH: Duration = Duration::from_secs(10);
 
-/// How long an examination may take.
+/// The deadline of an examination.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Examines once at a time: requests in the meantime wait for the same findings.
+/// Runs one examination at a time. Requests in the meantime wait for its findings.
 pub(super) struct Doctor {
     settings: Settings,
     options: AdapterOptions,
@@ -30,7 +30,7 @@ impl Doctor {
         Self { settings, options, namespaces, last: Mutex::default() }
     }
 
-    /// The findings, and how old they are.
+    /// The findings and their age.
     pub(super) async fn findings(&self, is_fresh_wanted: bool) -> Value {
         let mut last = self.last.lock().await;
         let kept = if is_fresh_wanted { FRESH } else { KEPT };

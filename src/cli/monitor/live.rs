@@ -18,10 +18,11 @@ use super::State;
 use super::api::{Watched, parameter};
 use crate::cli::observer::{Filter, Watching};
 
-/// How often a viewer hears something, if only how much it missed: so a dead one is noticed.
+/// The interval at which a viewer gets at least a count of skipped messages or a comment. The writes detect a dead
+/// viewer.
 const TICK: Duration = Duration::from_secs(1);
 
-/// The most bytes of a filter.
+/// The maximum size of a filter, in bytes.
 const FILTER_BYTES: usize = 200;
 
 pub(super) fn routes() -> Router<Arc<State>> {
@@ -44,7 +45,7 @@ async fn live(Extract(state): Extract<Arc<State>>, Extension(shared): Watched, u
         let frame = viewer.next().await?;
         Some((Ok::<_, std::convert::Infallible>(Bytes::from(frame)), viewer))
     });
-    // Proxies must not collect it.
+    // The second header keeps proxies from buffering the stream.
     let headers = [
         (header::CONTENT_TYPE, "text/event-stream"),
         (header::HeaderName::from_static("x-accel-buffering"), "no"),
@@ -52,17 +53,17 @@ async fn live(Extract(state): Extract<Arc<State>>, Extension(shared): Watched, u
     (headers, Body::from_stream(frames)).into_response()
 }
 
-/// A viewer, and what it has been told.
+/// A viewer, and the state that it knows.
 struct Viewer {
     watching: Watching,
     ticks: Interval,
-    /// How many messages it knows that it missed.
+    /// The number of skipped messages that was last sent to the viewer.
     told: u64,
     closing: CancellationToken,
 }
 
 impl Viewer {
-    /// The next event; `None` at the end.
+    /// The next event of the stream, or `None` at the end.
     async fn next(&mut self) -> Option<String> {
         tokio::select! {
             line = self.watching.lines.recv() => Some(format!("data: {}\n\n", line?)),

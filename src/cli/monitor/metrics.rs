@@ -1,4 +1,4 @@
-//! `/metrics`: the cluster for Prometheus, with few series however many names there are.
+//! `/metrics`: the cluster for Prometheus, with a bounded number of series.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -17,7 +17,7 @@ use crate::protocol::MessageKind;
 /// The label of all events without a counter of their own.
 const OTHER: &str = "_other";
 
-/// How many namespaces have series of their own.
+/// The maximum number of namespaces with their own series.
 const NAMESPACES: usize = 200;
 
 pub(super) fn routes() -> Router<Arc<State>> {
@@ -29,11 +29,11 @@ async fn metrics(Extension(shared): Watched) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
-/// Metrics under construction.
+/// The text of the metrics, under construction.
 struct Text(String);
 
 impl Text {
-    /// A metric: its name, its type, what it is, and its samples, each with its labels.
+    /// Adds a metric: its name, type, help text and samples. Each sample has its labels.
     fn metric(&mut self, name: &str, kind: &str, help: &str, samples: &[(String, f64)]) {
         if samples.is_empty() {
             return;
@@ -49,7 +49,7 @@ impl Text {
         self.metric(name, "counter", help, &[(String::new(), value as f64)]);
     }
 
-    /// A gauge that may not be known.
+    /// Adds a gauge, unless its value is unknown.
     fn gauge(&mut self, name: &str, help: &str, value: Option<f64>) {
         let samples: Vec<_> = value.map(|value| (String::new(), value)).into_iter().collect();
         self.metric(name, "gauge", help, &samples);

@@ -1,4 +1,4 @@
-//! `pgio monitor`: a web page, metrics and an API beside a cluster.
+//! `pgio monitor`: serves a web page, metrics and an API about a cluster.
 
 mod access;
 mod api;
@@ -63,12 +63,12 @@ pub(super) struct Monitor {
     no_sockets: bool,
 }
 
-/// The state behind the pages.
+/// The state of the HTTP handlers.
 pub(super) struct State {
     watch: Watch,
     doctor: Doctor,
     access: Access,
-    /// Whether servers are asked for their sockets.
+    /// Whether the observer requests the sockets of the servers.
     has_sockets: bool,
     closing: CancellationToken,
 }
@@ -141,7 +141,7 @@ impl Monitor {
     }
 }
 
-/// Whether only this machine reaches an address: elsewhere nobody without a token may see all traffic.
+/// Whether only this machine reaches an address. On any other address, traffic must not be visible without a token.
 async fn is_loopback(listen: &str) -> Result<bool, Failure> {
     let addresses = lookup_host(listen).await;
     let addresses = addresses.map_err(|error| Failure::Other(format!("cannot resolve {listen}: {error}")))?;
@@ -154,18 +154,18 @@ struct Started {
     serving: AbortOnDropHandle<()>,
 }
 
-/// The error of the library names an address; the flag is missing.
+/// Adds the flag to an error of the library, which names only the address.
 fn name_flag(error: Error) -> Failure {
     Failure::from(error).at("--listen")
 }
 
-/// All that a monitor serves.
+/// All routes of a monitor.
 fn router(state: Arc<State>) -> Router {
     let api = api::routes().merge(live::routes()).merge(metrics::routes());
     pages::with_pages(api, state).route("/healthz", get(async || "ok\n"))
 }
 
-/// The page and the API of a server, beside its own `/healthz`, `/readyz` and `/metrics`.
+/// The page and the API on the admin address of a server, beside the server's own `/healthz`, `/readyz` and `/metrics`.
 pub(super) struct AdminPages {
     pub(super) router: Router,
     tokens: Option<Tokens>,
@@ -174,8 +174,8 @@ pub(super) struct AdminPages {
 }
 
 impl AdminPages {
-    /// For the admin address of a server; `None` if others reach that and no token is required. They watch the server's own
-    /// cluster, and only while somebody looks.
+    /// Creates the pages for the admin address of a server. Returns `None` if others reach that address and no token is
+    /// required. The pages observe the server's own cluster, and only while they are in use.
     pub(super) async fn new(
         cluster: &Cluster,
         settings: &Settings,
@@ -212,7 +212,7 @@ impl AdminPages {
     }
 }
 
-/// Reads the tokens again. After an error, which is logged, all stays as it is.
+/// Reads the tokens again. An error is logged, and the old tokens stay.
 fn reload(tokens: Option<&Tokens>) {
     match tokens.map(Tokens::reload) {
         Some(Ok(())) => tracing::info!("tokens of the monitor read again"),
@@ -228,7 +228,7 @@ fn announce(address: SocketAddr, database: &str, global: &Global) {
         Format::Json => json!({ "url": url, "address": address, "database": database }).to_string(),
         Format::Text => format!("listening on {url} (database {})", crate::safe_text::line(database)),
     };
-    // A closed stdout is no reason to stop.
+    // A closed stdout does not stop the monitor.
     let mut stdout = std::io::stdout();
     let _ = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
 }

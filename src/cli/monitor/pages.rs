@@ -1,4 +1,4 @@
-//! The page itself, the login, and what holds for every answer.
+//! The web page, the login, and the headers of every response.
 
 use std::sync::Arc;
 
@@ -24,17 +24,18 @@ const ICON: &str = include_str!("web/icon.svg");
 /// The message of the login page after a wrong token.
 const WRONG: &str = "<p class=\"bad\" role=\"alert\">This token is not known here.</p>";
 
-/// Where the login page shows it.
+/// The placeholder of the message in the login page.
 const MESSAGE: &str = "<!-- message -->";
 
-/// The most bytes of a login form.
+/// The maximum size of a login form, in bytes.
 const FORM_BYTES: usize = 8192;
 
-/// Nothing is loaded from elsewhere, nothing inline runs, and no other site shows the page in a frame.
+/// The content security policy: the page loads nothing from other origins, runs no inline script, and is in no frame of
+/// another site.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; \
     connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/// The headers of every answer.
+/// The headers of every response.
 const HEADERS: [(HeaderName, &str); 7] = [
     (header::CONTENT_SECURITY_POLICY, POLICY),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
@@ -45,7 +46,7 @@ const HEADERS: [(HeaderName, &str); 7] = [
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
 
-/// Adds the page and the login to the routes, which need a token if there is one.
+/// Adds the page and the login to the routes. The page and the routes require access.
 pub(super) fn with_pages(routes: Router<Arc<State>>, state: Arc<State>) -> Router {
     let inside = routes
         .layer(middleware::from_fn_with_state(state.clone(), watch))
@@ -129,7 +130,7 @@ async fn log_out(Extract(state): Extract<Arc<State>>, headers: HeaderMap) -> Res
     to_page(&cookie(None, &headers))
 }
 
-/// Leads to the page, with a cookie.
+/// Redirects to the page, and sets a cookie.
 fn to_page(cookie: &str) -> Response {
     let headers = [(header::LOCATION, "/"), (header::SET_COOKIE, cookie)];
     (StatusCode::SEE_OTHER, headers).into_response()

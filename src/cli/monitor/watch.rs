@@ -1,4 +1,4 @@
-//! The observer behind the pages: one that always runs, or one that runs on demand.
+//! The observer behind the pages: it runs always, or on demand.
 
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,25 +12,25 @@ use crate::cli::observer::{Observer, Shared, Watched};
 use crate::postgres::Settings;
 use crate::{Cluster, Namespace};
 
-/// How long the observer runs after the last request, so that the page can show ten minutes.
+/// The time for which the observer runs after the last request, so that the page can show ten minutes.
 const RESTS_AFTER: Duration = Duration::from_secs(600);
 
 /// The interval between two checks whether the observer is still needed.
 const LOOK: Duration = Duration::from_secs(30);
 
-/// How long the start of an observer may take.
+/// The deadline for the start of an observer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The observer behind the pages.
 pub(super) enum Watch {
-    /// By an observer that runs as long as the process.
+    /// An observer that runs as long as the process.
     Always(Arc<Shared>),
-    /// By one that starts with the first request.
+    /// An observer that starts with the first request.
     OnDemand(Arc<OnDemand>),
 }
 
 impl Watch {
-    /// Its state. Starts the observer if it is not running.
+    /// The state of the observer. Starts the observer if it is not running.
     pub(super) async fn shared(&self) -> Result<Arc<Shared>, Failure> {
         match self {
             Self::Always(shared) => Ok(shared.clone()),
@@ -39,7 +39,7 @@ impl Watch {
     }
 }
 
-/// An observer that runs only while a viewer is connected: it requests the sockets of the servers, which costs traffic.
+/// An observer that runs only while requests arrive, since it requests the sockets of the servers, which costs traffic.
 pub(super) struct OnDemand {
     cluster: Cluster,
     settings: Settings,
@@ -72,7 +72,7 @@ impl OnDemand {
         Ok(observer.insert(started).shared.clone())
     }
 
-    /// Stops the observer after an idle time without viewers. Runs forever.
+    /// Stops the observer after an idle time without requests. Never returns.
     pub(super) async fn rest(&self) {
         let mut ticks = interval(LOOK);
         loop {
