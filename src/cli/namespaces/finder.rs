@@ -1,8 +1,8 @@
-//! Finds the namespaces of a cluster, as far as they can be found from outside.
+//! Finds the namespaces of a cluster, as far as an observer can find them.
 //!
-//! Postgres does not tell to which channels another session listens. So there are three sources: the last statement of
-//! each session, which in a Node server is the `LISTEN` of the namespace that was added last; the answers of pgio nodes on
-//! the discovery channel; and the documents in the attachment table. A source that is not available is left out.
+//! Postgres does not show to which channels another session listens. So there are three sources: the last statement of
+//! each session, which in a Node server is the `LISTEN` of its latest namespace; the answers of pgio nodes on the
+//! discovery channel; and the documents in the attachment table. A source that is not available is skipped.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::postgres::Settings;
 use crate::postgres::health::Examiner;
 use crate::{Cluster, Error, Namespace, Result};
 
-/// How long each source may take.
+/// The timeout of each source.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The source of a namespace.
@@ -38,7 +38,7 @@ impl Source {
     }
 }
 
-/// What was found.
+/// The found namespaces, with their sources.
 #[derive(Debug, Default)]
 pub(in crate::cli) struct Found {
     namespaces: BTreeMap<Namespace, BTreeSet<Source>>,
@@ -50,12 +50,12 @@ impl Found {
         self.namespaces.keys()
     }
 
-    /// What told of a namespace. Nothing need tell of `/`, which every server has as a rule.
+    /// The sources of a namespace. `/` may have none, since it is added by default.
     pub(in crate::cli) fn sources(&self, nsp: &Namespace) -> impl Iterator<Item = Source> {
         self.namespaces.get(nsp).into_iter().flatten().copied()
     }
 
-    /// Whether there are more.
+    /// Whether a node has more namespaces than its answer lists.
     pub(in crate::cli) fn is_truncated(&self) -> bool {
         self.is_truncated
     }
@@ -65,7 +65,7 @@ impl Found {
     }
 }
 
-/// Finds namespaces.
+/// Searches all sources for namespaces.
 pub(in crate::cli) struct Finder {
     cluster: Cluster,
     examiner: Examiner,
@@ -80,12 +80,12 @@ impl Finder {
     /// Searches once.
     ///
     /// # Errors
-    /// Those of the connection.
+    /// Returns an error if the connection fails.
     pub(in crate::cli) async fn find(&self) -> Result<Found> {
         let mut found = Found::default();
         let prefix = &self.cluster.options().channel_prefix;
         let examine = async {
-            // One session, one query after the other.
+            // Both queries use one session, so they run one after the other.
             let listening = timeout(PATIENCE, self.examiner.listening()).await;
             let documents = timeout(PATIENCE, self.examiner.documents()).await;
             if listening.is_err() || documents.is_err() {
@@ -112,13 +112,14 @@ impl Finder {
         if !found.namespaces.is_empty() {
             found.namespaces.entry(Namespace::default()).or_default();
         }
-        // Postgres takes no others.
+        // Drops namespaces whose channel name Postgres does not accept.
         found.namespaces.retain(|nsp, _| nsp.channel(prefix).is_ok());
         Ok(found)
     }
 }
 
-/// What a source says; `None` if it is not available, such as a missing table. Without a connection there is none.
+/// The answer of a source, or `None` if the source is not available, such as a missing table. A lost connection is an
+/// error.
 fn available<T>(answer: std::result::Result<Result<T>, tokio::time::error::Elapsed>) -> Result<Option<T>> {
     match answer {
         Ok(Ok(found)) => Ok(Some(found)),

@@ -20,7 +20,7 @@ mod finder;
 /// The interval between two searches for new namespaces.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
-/// How many names a line shows.
+/// The maximum number of names in a line.
 const SHOWN: usize = 10;
 
 /// Namespaces to observe.
@@ -35,7 +35,7 @@ pub(super) struct ObservedNamespaces {
     namespaces: Vec<Wanted>,
 }
 
-/// A namespace, or those that match.
+/// A namespace, or a glob.
 #[derive(Debug, Clone)]
 pub(super) enum Wanted {
     Name(Namespace),
@@ -50,18 +50,18 @@ fn parse(text: &str) -> Result<Wanted, String> {
     }
 }
 
-/// The namespaces of now, and how to find more.
+/// The observed namespaces, and the search for more.
 pub(super) struct Observed {
-    /// In order, each once.
+    /// Sorted, without duplicates.
     pub(super) list: Vec<Namespace>,
-    /// Those of them that were named.
+    /// The namespaces that the user named.
     named: Vec<Namespace>,
     search: Option<Search>,
-    /// What told of those that were found.
+    /// The found namespaces, with their sources.
     found: Found,
 }
 
-/// Finds the namespaces that match.
+/// Searches for namespaces that match the globs.
 struct Search {
     globs: Vec<(String, GlobMatcher)>,
     named: Vec<Namespace>,
@@ -69,7 +69,7 @@ struct Search {
 }
 
 impl ObservedNamespaces {
-    /// Every namespace that is found, unless some were named.
+    /// Selects all found namespaces if the user gave none.
     pub(super) fn or_all(mut self) -> Self {
         if self.namespaces.is_empty() {
             self.namespaces.extend(parse("*"));
@@ -77,7 +77,7 @@ impl ObservedNamespaces {
         self
     }
 
-    /// Whether there may be more than one.
+    /// Whether there may be more than one namespace.
     pub(super) fn may_be_several(&self) -> bool {
         self.has_globs() || self.named().len() > 1
     }
@@ -86,7 +86,7 @@ impl ObservedNamespaces {
         self.namespaces.iter().any(|wanted| matches!(wanted, Wanted::Glob(..)))
     }
 
-    /// Those that were named; `/` if nothing was.
+    /// The namespaces that the user named, or `/` if the user gave none.
     fn named(&self) -> Vec<Namespace> {
         let names = self.namespaces.iter().filter_map(|wanted| match wanted {
             Wanted::Name(nsp) => Some(nsp.clone()),
@@ -98,10 +98,10 @@ impl ObservedNamespaces {
         if self.namespaces.is_empty() { vec![Namespace::default()] } else { names }
     }
 
-    /// Finds the namespaces that match. Says on stderr which glob matches none.
+    /// Finds the namespaces that match. Prints a note for each glob without a match.
     ///
     /// # Errors
-    /// Those of the connection.
+    /// Returns an error if the connection fails.
     pub(super) async fn find(&self, global: &Global, cluster: &Cluster) -> Result<Observed, Failure> {
         let named = self.named();
         if !self.has_globs() {
@@ -120,17 +120,17 @@ impl ObservedNamespaces {
 }
 
 impl Observed {
-    /// Whether it was named, so that it is a surprise if it has no server.
+    /// Whether the user named the namespace. The user then expects it to have a server.
     pub(super) fn is_named(&self, nsp: &Namespace) -> bool {
         self.named.contains(nsp)
     }
 
-    /// What told of a namespace, as far as it was looked for.
+    /// The sources of a namespace. The list is empty if there was no search.
     pub(super) fn sources(&self, nsp: &Namespace) -> Vec<Source> {
         self.found.sources(nsp).collect()
     }
 
-    /// Looks for more from now on.
+    /// Starts the periodic search for more namespaces.
     pub(super) fn watch(self) -> Newcomers {
         Newcomers(self.search.map(|search| {
             let (found, reader) = mpsc::channel(1);
@@ -140,7 +140,7 @@ impl Observed {
 }
 
 impl Search {
-    /// The named ones, and what matches of what was found.
+    /// The named namespaces, and the found namespaces that match a glob.
     fn matching(&self, found: &Found) -> Vec<Namespace> {
         let is_match = |nsp: &&Namespace| self.globs.iter().any(|(_, glob)| glob.is_match(nsp.as_str()));
         let mut list: Vec<_> = found.namespaces().filter(is_match).chain(&self.named).cloned().collect();
@@ -149,7 +149,7 @@ impl Search {
         list
     }
 
-    /// Says which globs match nothing, and what may be missing.
+    /// Prints a note for each glob without a match, and a warning if the answers are truncated.
     fn tell(&self, global: &Global, found: &Found) {
         let names: Vec<_> = found.namespaces().map(Namespace::as_str).collect();
         for (text, glob) in &self.globs {
@@ -169,7 +169,7 @@ impl Search {
         }
     }
 
-    /// Yields all matching namespaces periodically.
+    /// Sends all matching namespaces periodically.
     async fn run(self, told: mpsc::Sender<Vec<Namespace>>) {
         loop {
             sleep(LOOK_EVERY).await;
@@ -185,16 +185,17 @@ impl Search {
     }
 }
 
-/// Namespaces that are found later.
+/// The namespaces that the periodic search finds.
 pub(super) struct Newcomers(Option<(mpsc::Receiver<Vec<Namespace>>, AbortOnDropHandle<()>)>);
 
 impl Newcomers {
-    /// Only the known namespaces.
+    /// No search: there are only the known namespaces.
     pub(super) fn none() -> Self {
         Self(None)
     }
 
-    /// All namespaces that match by now, the known ones included; never, if no glob asks for them.
+    /// Waits for the next search. Returns all namespaces that match by now, including the known ones. Never returns
+    /// without a search.
     pub(super) async fn next(&mut self) -> Vec<Namespace> {
         if let Some((reader, _)) = &mut self.0
             && let Some(found) = reader.recv().await
