@@ -72,7 +72,7 @@ impl Nodes {
     ) -> Result<(), Failure> {
         let mut known = NodeTable::new(cluster.options());
         call.request(!self.no_sockets).await?;
-        // A wait longer than a clock can tell is no deadline.
+        // If the end of the wait overflows the clock, there is no deadline.
         let deadline = Instant::now().checked_add(self.wait);
         loop {
             let word = match deadline {
@@ -101,7 +101,7 @@ impl Nodes {
         self.judge(global, observed, |nsp| live.iter().filter(|node| node.nsp() == nsp).count())
     }
 
-    /// Whether enough are live in each namespace.
+    /// Checks that enough nodes are live in each namespace.
     fn judge(
         &self,
         global: &Global,
@@ -114,7 +114,7 @@ impl Nodes {
         }
         for nsp in &observed.list {
             match (live(nsp), self.min) {
-                // Sessions listen there that are no servers.
+                // The sessions that listen to a found namespace may not be servers.
                 (0, _) if !observed.is_named(nsp) => {}
                 (0, None | Some(0)) => global.note(&format!("no server is live in {nsp}")),
                 (live, Some(min)) if live < min => {

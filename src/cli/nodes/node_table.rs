@@ -16,7 +16,7 @@ pub(super) struct Node {
     pub(super) round_trip: Option<Duration>,
     pub(super) last_heard: Instant,
     pub(super) sockets: Option<usize>,
-    /// The backend process that published its answer, until the client of that backend is known.
+    /// The backend process that published the latest answer, until the client of that backend is known.
     published_by: Option<i32>,
     pub(super) client: Option<Backend>,
     pub(super) gone: Option<Gone>,
@@ -31,9 +31,9 @@ pub(super) struct Gone {
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum How {
-    /// It sent its goodbye.
+    /// The node sent its goodbye.
     Closed,
-    /// Its heartbeat timeout has passed.
+    /// The heartbeat timeout of the node has passed.
     Silent,
 }
 
@@ -59,17 +59,17 @@ impl Node {
         self.name.uid.as_str()
     }
 
-    /// The address of its connection to Postgres, if known.
+    /// The address of the node's connection to Postgres, if it is known.
     pub(super) fn address(&self) -> Option<&str> {
         self.client.as_ref()?.address.as_deref()
     }
 
-    /// Its `application_name`.
+    /// The `application_name` of the node.
     pub(super) fn application(&self) -> Option<&str> {
         self.client.as_ref()?.application.as_deref()
     }
 
-    /// Writes its fields.
+    /// Serializes the fields of the node.
     pub(super) fn fields<M: SerializeMap>(&self, map: &mut M) -> Result<(), M::Error> {
         map.serialize_entry("uid", &self.name.uid)?;
         map.serialize_entry("namespace", self.name.nsp.as_str())?;
@@ -90,20 +90,20 @@ impl Serialize for Node {
     }
 }
 
-/// Milliseconds, to the microsecond.
+/// A duration in milliseconds, rounded to microseconds.
 fn millis(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e6).round() / 1e3
 }
 
-/// A time with three decimals.
+/// Formats a time with three decimals.
 pub(super) fn in_millis(time: Timestamp) -> String {
     format!("{time:.3}")
 }
 
-/// Something that has changed.
+/// A change of the table.
 pub(super) enum Change {
     Nothing,
-    /// Fresher figures of a node.
+    /// The figures of a node are fresher.
     Refreshed,
     Sockets(NodeName),
     Joined(NodeName),
@@ -112,11 +112,11 @@ pub(super) enum Change {
     Restored(Duration),
 }
 
-/// All live nodes, and departed ones for a while.
+/// All live nodes, and departed nodes for a while.
 pub(super) struct NodeTable {
     nodes: BTreeMap<NodeName, Node>,
     timeout: Duration,
-    /// Since when the heartbeat timeout counts; `None` while the database is unreachable.
+    /// The start of the connection, from which the heartbeat timeout counts. `None` while the database is unreachable.
     listening_since: Option<Instant>,
 }
 
@@ -134,7 +134,7 @@ impl NodeTable {
         self.listening_since.is_some()
     }
 
-    /// In the order of namespaces, then uids.
+    /// The nodes, sorted by namespace and uid.
     pub(super) fn nodes(&self) -> impl Iterator<Item = &Node> {
         self.nodes.values()
     }

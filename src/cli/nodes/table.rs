@@ -1,4 +1,4 @@
-//! Nodes as a table.
+//! Formats nodes as a table.
 
 use std::time::Duration;
 
@@ -6,21 +6,21 @@ use super::node_table::Node;
 use crate::cli::output::progress;
 use crate::cli::output::table::{Cell, Color, Column, Table, cell};
 
-/// From which silence on a node looks suspicious, as it should have sent a heartbeat: in heartbeat intervals.
+/// The silence from which a node counts as late, in heartbeat intervals.
 const LATE: f64 = 1.5;
 
-/// The places of the columns that show by their colour how a node is.
+/// The indexes of the columns whose colour shows the state of a node.
 const LAST_SEEN: usize = 3;
 const STATE: usize = 7;
 
-/// What the table is for.
+/// The purpose of the table.
 #[derive(Clone, Copy)]
 pub(super) enum Kind {
     /// A list of live nodes.
     Once,
-    /// A live view, in which silence is coloured by how it compares to the heartbeat interval.
+    /// A live view. Its colours compare the silence of a node with the heartbeat interval.
     Watch {
-        /// How often a healthy node says something.
+        /// The longest interval between two messages of a healthy node.
         interval: Duration,
     },
 }
@@ -71,7 +71,7 @@ fn state(node: &Node, interval: Duration) -> (String, Color) {
     }
 }
 
-/// `0.8 ms`, `12 ms`, `1.2 s`.
+/// Formats a round-trip time: `0.8 ms`, `12 ms`, `1.2 s`.
 fn round_trip(time: Duration) -> String {
     match time.as_secs_f64() * 1e3 {
         millis if millis < 10.0 => format!("{millis:.1} ms"),
@@ -80,7 +80,7 @@ fn round_trip(time: Duration) -> String {
     }
 }
 
-/// A live view counts in seconds: anything finer would only flicker.
+/// Formats an age. A live view shows whole seconds, since finer values would flicker.
 fn ago(time: Duration, kind: Kind) -> String {
     match kind {
         Kind::Once => format!("{:.1} s", time.as_secs_f64()),

@@ -36,7 +36,7 @@ pub(super) async fn run(
 ) -> Result<(), Failure> {
     tokio::select! {
         outcome = watch(flags, global, call, newcomers) => outcome,
-        // All the time, a round included; the screen is given back with the other branch.
+        // This ends a round in progress as well. The end of the other branch restores the screen.
         () = exit::told_to_end() => Err(Failure::Interrupted),
     }
 }
@@ -93,7 +93,7 @@ async fn watch(
     }
 }
 
-/// Looks up the sessions that have published answers. During an outage of Postgres there are none.
+/// Looks up the sessions that have published answers. Does nothing during an outage of Postgres.
 async fn know_backends(call: &NodeMonitor, known: &mut NodeTable) -> Result<(), Failure> {
     let unknown = known.unknown_backends();
     if unknown.is_empty() || !known.is_listening() {
@@ -116,11 +116,11 @@ async fn ask(call: &mut NodeMonitor, sockets: bool) -> Result<(), Failure> {
     }
 }
 
-/// Where changes are shown.
+/// The destination of changes.
 enum View<'a> {
-    /// On the whole terminal.
+    /// A table on the whole terminal.
     Screen { screen: Screen, interval: Duration, lost: Option<String> },
-    /// As lines.
+    /// One line for each change.
     Lines { lines: Lines, global: &'a Global },
 }
 
@@ -170,7 +170,7 @@ impl<'a> View<'a> {
     }
 }
 
-/// What the screen shows.
+/// The lines of the screen.
 fn frame(known: &NodeTable, interval: Duration, lost: Option<&str>, size: Size) -> Vec<String> {
     let live = known.nodes().filter(|node| node.is_live()).count();
     let gone = known.nodes().count() - live;
@@ -185,7 +185,7 @@ fn frame(known: &NodeTable, interval: Duration, lost: Option<&str>, size: Size) 
     }
     lines.push(String::new());
     let nodes: Vec<_> = known.nodes().collect();
-    // Room for the titles, and for a line that says how many more there are.
+    // Leaves room for the header of the table, and for a line with the number of hidden nodes.
     let room = size.rows.saturating_sub(lines.len() + 1);
     let shown = if nodes.len() > room { room.saturating_sub(1) } else { nodes.len() };
     lines.extend(table::of(&nodes[..shown], table::Kind::Watch { interval }).lines(Some(size.columns)));
@@ -195,7 +195,7 @@ fn frame(known: &NodeTable, interval: Duration, lost: Option<&str>, size: Size) 
     lines
 }
 
-/// A change, as a line.
+/// A change, as a line of output.
 struct Line<'a> {
     time: Timestamp,
     what: What<'a>,
