@@ -26,17 +26,17 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Statistics of Postgres. A value that is not available, or not to this role, is `None`.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(in crate::cli) struct Database {
-    /// How full the notification queue is, from 0 to 1.
+    /// The used share of the notification queue, from 0 to 1.
     pub(in crate::cli) queue_usage: Option<f64>,
-    /// Commits in this database, those of the observer included.
+    /// Commits per second in this database, including those of the observer.
     pub(in crate::cli) commits_per_second: Option<f64>,
-    /// Bytes of WAL of the whole server.
+    /// Bytes of WAL per second of the whole server.
     pub(in crate::cli) wal_per_second: Option<f64>,
     pub(in crate::cli) activity: Option<Activity>,
     pub(in crate::cli) table: Option<TableGauge>,
 }
 
-/// Polls a server.
+/// Polls the statistics of a server.
 pub(super) struct Sampler {
     examiner: Examiner,
     last: Option<(Instant, Activity)>,
@@ -53,7 +53,7 @@ impl Sampler {
         loop {
             match looks {
                 0 => {}
-                // Two looks make a rate.
+                // A rate needs two polls.
                 1 => sleep(FIRST).await,
                 _ => sleep(EVERY).await,
             }
@@ -71,7 +71,7 @@ impl Sampler {
         }
     }
 
-    /// The answer; `None` if it does not come in time, or if this role may not have it.
+    /// The answer, or `None` if it takes too long or this role lacks the privilege.
     async fn ask<T>(&self, question: impl Future<Output = Result<T>>) -> Option<T> {
         match timeout(PATIENCE, question).await {
             Ok(Ok(answer)) => Some(answer),
@@ -86,14 +86,14 @@ impl Sampler {
         }
     }
 
-    /// Commits and bytes of WAL a second, since the look before.
+    /// The commits and the bytes of WAL per second, since the previous poll.
     fn rates(&mut self, activity: Option<Activity>) -> (Option<f64>, Option<f64>) {
         let now = activity.map(|activity| (Instant::now(), activity));
         let before = std::mem::replace(&mut self.last, now);
         let (Some((then, before)), Some((now, after))) = (before, now) else { return (None, None) };
         let seconds = now.duration_since(then).as_secs_f64();
         let rate = |before: Option<u64>, after: Option<u64>| {
-            // The counters begin anew after a reset, and on another server.
+            // The counters restart after a reset and on another server. There is no rate then.
             let passed = after?.checked_sub(before?)?;
             (seconds > 0.0).then(|| passed as f64 / seconds)
         };

@@ -1,8 +1,8 @@
-//! The sockets of the cluster and their rooms, as the servers list them.
+//! Collects the sockets of the cluster and their rooms, as the servers list them.
 //!
-//! A server that is asked lists all of its sockets with their handshakes, about a kilobyte each, often by the attachment
-//! table. So it is asked the less often the more sockets there are. A count alone cannot be had: the protocol counts
-//! clients only for an event that they receive.
+//! A server answers a request with all of its sockets and their handshakes, about a kilobyte each, often through the
+//! attachment table. So the pause between two requests grows with the number of sockets. The protocol has no request
+//! for a count alone: it counts clients only for an event that they receive.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
@@ -20,38 +20,38 @@ use crate::cluster::{Answer, Cluster, Collected, NodeName};
 use crate::protocol::Uid;
 use crate::{Emitter, Namespace, RemoteSocket, Value, safe_text};
 
-/// The shortest pause between two questions.
+/// The shortest pause between two requests.
 const SHORTEST: Duration = Duration::from_secs(15);
 
-/// The longest one.
+/// The longest pause between two requests.
 const LONGEST: Duration = Duration::from_secs(300);
 
 /// The number of sockets that make the pause one second longer.
 const SOCKETS_A_SECOND: usize = 100;
 
-/// How long the servers may take to answer.
+/// The timeout for the answers of the servers.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The maximum number of kept sockets. Further sockets are only counted.
 const KEPT: usize = 100_000;
 
-/// How many rooms of a socket are kept.
+/// The maximum number of kept rooms of a socket.
 const ROOMS_OF_A_SOCKET: usize = 1000;
 
-/// How many rooms are kept, the largest ones.
+/// The maximum number of kept rooms. The largest rooms are kept.
 const ROOMS: usize = 100_000;
 
-/// How many bytes of a text are kept: a name, and the data of a socket.
+/// The maximum number of kept bytes: of a name, and of the data of a socket.
 const NAME_BYTES: usize = 120;
 const DATA_BYTES: usize = 200;
 
-/// A socket, with texts that may be shown.
+/// A socket. Its texts are escaped and truncated for display.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::cli) struct SocketView {
     pub(in crate::cli) id: String,
     pub(in crate::cli) node: Uid,
     pub(in crate::cli) nsp: Namespace,
-    /// Its rooms, but for the one that has its id as its name.
+    /// The rooms of the socket, except the room with its own id.
     pub(in crate::cli) rooms: Vec<Arc<str>>,
     pub(in crate::cli) address: Option<String>,
     pub(in crate::cli) transport: Option<String>,
@@ -60,7 +60,7 @@ pub(in crate::cli) struct SocketView {
     pub(in crate::cli) data: String,
 }
 
-/// A room, and how many are in it.
+/// A room, with the numbers of its sockets and nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::cli) struct RoomMembers {
     pub(in crate::cli) nsp: Namespace,
@@ -73,12 +73,12 @@ pub(in crate::cli) struct RoomMembers {
 #[derive(Debug)]
 pub(in crate::cli) struct Inventory {
     asked: Instant,
-    /// How many sockets there are, including the sockets beyond the limit of the list.
+    /// The number of sockets, including those beyond the limit of the list.
     pub(in crate::cli) total: usize,
     pub(in crate::cli) sockets: Vec<SocketView>,
-    /// The largest first.
+    /// The rooms, the largest first.
     pub(in crate::cli) rooms: Vec<RoomMembers>,
-    /// Rooms that are not kept included.
+    /// The number of rooms, including those that are not kept.
     pub(in crate::cli) rooms_total: usize,
     by_node: HashMap<NodeName, usize>,
     silent: HashSet<NodeName>,
@@ -137,15 +137,16 @@ impl Inventory {
         inventory
     }
 
-    /// How old it is.
+    /// The age of the inventory.
     pub(in crate::cli) fn age(&self) -> Duration {
         self.asked.elapsed()
     }
 
-    /// How many sockets a server has that is live since then; `None` if it did not answer, or was not asked.
+    /// The number of sockets of a server that is live since this time, or `None` if the server did not answer or was
+    /// not asked.
     pub(super) fn sockets_of(&self, node: &NodeName, since: Instant) -> Option<usize> {
         let listed = self.by_node.get(node).copied();
-        // A server without sockets lists none.
+        // A server without sockets answers with an empty list.
         let answered = (since < self.asked && !self.silent.contains(node)).then_some(0);
         listed.or(answered)
     }

@@ -1,7 +1,7 @@
-//! Live traffic for viewers: a short text for each message that a viewer wants, and a count of those that it missed.
+//! Live traffic for viewers: a short text for each message that a viewer wants, and a count of the skipped messages.
 //!
-//! Each viewer has a bounded queue and a budget of messages a second. A message beyond either is counted and not shown, so
-//! that neither a slow viewer nor a flood holds up the counting of all traffic.
+//! Each viewer has a bounded queue and a budget of messages per second. A message beyond either limit is counted and
+//! not shown. So neither a slow viewer nor a flood holds up the counting of all traffic.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,28 +16,29 @@ use crate::cluster::{Content, Received};
 use crate::protocol::{Body, EventArgs, Message};
 use crate::safe_text;
 
-/// How many viewers there may be.
+/// The maximum number of viewers.
 const VIEWERS: usize = 16;
 
-/// How many messages may wait for a viewer. Each has less than 2 KB.
+/// The capacity of a viewer's queue, in messages. Each message has less than 2 KB.
 const QUEUE: usize = 256;
 
-/// How many messages a second a viewer is shown. Nobody reads more.
+/// The maximum number of messages that a viewer is shown per second. Nobody can read more.
 const BUDGET: u32 = 100;
 
-/// How many rooms of a message are shown.
+/// The maximum number of shown rooms of a message.
 const ROOMS: usize = 8;
 
-/// How many bytes of a name and of the arguments are shown.
+/// The maximum number of shown bytes: of a name, and of the arguments.
 const NAME_BYTES: usize = 80;
 const TEXT_BYTES: usize = 240;
 
-/// The messages that a viewer wants.
+/// Selects the messages for a viewer.
 #[derive(Debug, Clone, Default)]
 pub(in crate::cli) struct Filter {
-    /// Part of the event, a room, the namespace, the sender or the type, in lower case; empty for all.
+    /// Part of the event, a room, the namespace, the sender or the type, in lower case. An empty text selects all
+    /// messages.
     pub(in crate::cli) text: String,
-    /// Whether heartbeats are wanted.
+    /// Whether to show heartbeats.
     pub(in crate::cli) heartbeats: bool,
 }
 
@@ -68,7 +69,7 @@ impl Filter {
 #[derive(Default)]
 pub(super) struct Live {
     viewers: Mutex<Vec<Viewer>>,
-    /// How many there are, so that a message for nobody costs next to nothing.
+    /// The number of viewers. A message thus costs next to nothing while there are no viewers.
     count: AtomicUsize,
     next: AtomicU64,
 }
@@ -82,7 +83,7 @@ struct Viewer {
     shown: u32,
 }
 
-/// The subscription of a viewer. Dropping it ends it.
+/// The subscription of a viewer. Dropping it ends the subscription.
 pub(in crate::cli) struct Watching {
     live: Arc<Live>,
     id: u64,
@@ -91,7 +92,7 @@ pub(in crate::cli) struct Watching {
 }
 
 impl Watching {
-    /// How many messages were not shown so far.
+    /// The number of skipped messages so far.
     pub(in crate::cli) fn skipped(&self) -> u64 {
         self.skipped.load(Ordering::Relaxed)
     }
@@ -106,7 +107,7 @@ impl Drop for Watching {
 }
 
 impl Live {
-    /// Adds a viewer; `None` if there are too many.
+    /// Adds a viewer. Returns `None` if there are too many viewers.
     pub(super) fn watch(self: &Arc<Self>, filter: Filter) -> Option<Watching> {
         let mut viewers = lock(&self.viewers);
         if viewers.len() >= VIEWERS {
@@ -154,7 +155,7 @@ fn event_of(body: &Body) -> Option<&EventArgs> {
     }
 }
 
-/// A message in short.
+/// The summary of a message, as JSON.
 fn object(received: &Received) -> Value {
     let cut = |text: &str| safe_text::cut(text, NAME_BYTES).into_owned();
     let header = received.content.header();
@@ -171,7 +172,7 @@ fn object(received: &Received) -> Value {
         Content::Message(Message { body, .. }) => {
             if let Some(event) = event_of(body) {
                 add("event", json!(event.event().ok().map(|name| cut(&name))));
-                // What came as an attachment may be large: its size says enough.
+                // The event of an attachment may be large. Its size says enough.
                 add("text", json!(event.as_json().map(|text| safe_text::cut(text, TEXT_BYTES))));
             }
             if let Some(opts) = body.options() {

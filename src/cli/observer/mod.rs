@@ -1,8 +1,8 @@
-//! Watches a cluster from outside: an observer is no member of it, and no server counts it.
+//! Observes a cluster from outside: an observer is not a member of the cluster, and no server counts it.
 //!
-//! It owns the subscription that counts all traffic, the questions to the servers, and a session for the statistics of
-//! Postgres, each in a task of its own. Their results are in [`Shared`], which readers look at as often as they like: no
-//! reader holds up the counting.
+//! Owns the subscription that counts all traffic, the requests to the servers, and a session for the statistics of
+//! Postgres. Each has its own task. The results are in [`Shared`]. Readers may read it as often as they like, and do
+//! not hold up the counting.
 
 mod database;
 mod inventory;
@@ -27,42 +27,42 @@ pub(super) use inventory::{Inventory, RoomMembers, SocketView};
 pub(super) use live::{Filter, Watching};
 pub(super) use nodes::NodeView;
 
-/// How many messages are counted before readers get their turn.
+/// The number of messages that are counted before readers get their turn.
 const BATCH: usize = 4096;
 
-/// How long the observer's own notification may take to come back.
+/// The timeout of the loopback probe.
 const LOOPBACK: Duration = Duration::from_secs(3);
 
 /// The options of an observer.
 pub(super) struct Watched {
     pub(super) namespaces: Vec<Namespace>,
-    /// More of them, found later.
+    /// The namespaces that are found later.
     pub(super) newcomers: Newcomers,
-    /// Whether servers are asked for their sockets, which makes each list all of its own.
+    /// Whether to request the sockets of the servers. Each server then lists all of its sockets.
     pub(super) sockets: bool,
-    /// Whether it is the end when no notification comes at all, not even the observer's own.
+    /// Whether the observer fails if no notification arrives at all, not even its own.
     pub(super) must_hear: bool,
 }
 
-/// The gauges of a second.
+/// The gauges of one second.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Gauges {
     pub(super) nodes: u32,
     pub(super) sockets: u32,
-    /// Commits a second.
+    /// Commits per second.
     pub(super) commits: f32,
-    /// Bytes of WAL a second.
+    /// Bytes of WAL per second.
     pub(super) wal_bytes: f32,
 }
 
-/// The connection to Postgres.
+/// The state of the connection to Postgres.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Link {
-    /// Why it is lost, while it is.
+    /// The reason for the loss of the connection, while it is lost.
     pub(super) lost: Option<String>,
-    /// How often it was.
+    /// The number of times that the connection was lost.
     pub(super) interruptions: u64,
-    /// Why the servers could not be asked the last time.
+    /// The error of the last request to the servers, if it failed.
     pub(super) problem: Option<String>,
 }
 
@@ -76,7 +76,7 @@ impl Link {
 /// The state of an observer.
 pub(super) struct Shared {
     started: Instant,
-    /// Which database this is, without secrets.
+    /// The identity of the database, without secrets.
     pub(super) server: String,
     namespaces: watch::Sender<Vec<Namespace>>,
     traffic: Mutex<Traffic>,
@@ -88,14 +88,14 @@ pub(super) struct Shared {
     database: Mutex<Database>,
 }
 
-/// Watches until it is dropped.
+/// A running observer. Dropping it stops the observer.
 pub(super) struct Observer {
     pub(super) shared: Arc<Shared>,
     tasks: JoinSet<Result<(), Failure>>,
 }
 
 impl Observer {
-    /// Starts; from here on all is counted.
+    /// Starts the observer. All messages are counted from now on.
     pub(super) async fn start(
         cluster: &Cluster,
         settings: Settings,
@@ -130,12 +130,12 @@ impl Observer {
         Ok(Self { shared, tasks })
     }
 
-    /// Whether it cannot go on.
+    /// Whether the observer cannot continue.
     pub(super) fn has_failed(&mut self) -> bool {
         self.tasks.try_join_next().is_some()
     }
 
-    /// Resolves when it cannot go on.
+    /// Resolves when the observer cannot continue.
     pub(super) async fn failed(&mut self) -> Failure {
         match self.tasks.join_next().await {
             Some(Ok(Err(failure))) => failure,
@@ -145,8 +145,8 @@ impl Observer {
     }
 }
 
-/// Reports that notifications are not delivered, as through a pooler in transaction mode: the observer's own has not come
-/// back.
+/// Reports that notifications are not delivered, as through a pooler in transaction mode, if the observer's own
+/// notification does not arrive.
 async fn check_loopback(shared: Arc<Shared>, cluster: Cluster, must_hear: bool) -> Result<(), Failure> {
     tokio::time::sleep(LOOPBACK).await;
     match cluster.ensure_loopback(LOOPBACK) {
@@ -154,22 +154,22 @@ async fn check_loopback(shared: Arc<Shared>, cluster: Cluster, must_hear: bool) 
         Err(error) => shared.asked(Err(error)),
         Ok(()) => {}
     }
-    // The end of a task is the end of the observer.
+    // The end of a task would end the observer.
     std::future::pending().await
 }
 
 impl Drop for Observer {
-    /// Viewers would wait for what does not come any more.
+    /// Viewers would otherwise wait for messages that no longer arrive.
     fn drop(&mut self) {
         self.shared.live.close();
     }
 }
 
-/// Takes in namespaces that are found later.
+/// Adds the namespaces that are found later.
 async fn take_newcomers(shared: Arc<Shared>, mut newcomers: Newcomers) -> Result<(), Failure> {
     loop {
         let found = newcomers.next().await;
-        // Readers are told each time, as the last time they may have failed to subscribe.
+        // This notifies readers each time, since their last attempt to subscribe may have failed.
         shared.namespaces.send_modify(|known| {
             known.extend(found);
             known.sort();
@@ -209,32 +209,32 @@ async fn count(shared: Arc<Shared>, mut heard: GrowingSubscription) -> Result<()
 }
 
 impl Shared {
-    /// The second that it is: the first one is 0.
+    /// The current second, counted from 0.
     pub(super) fn second(&self) -> u64 {
         self.started.elapsed().as_secs()
     }
 
-    /// When the observer started.
+    /// The start time of the observer.
     pub(super) fn started(&self) -> Instant {
         self.started
     }
 
-    /// The namespaces that are observed, in order.
+    /// The observed namespaces, sorted.
     pub(super) fn namespaces(&self) -> Vec<Namespace> {
         self.namespaces.borrow().clone()
     }
 
-    /// The counters. Counting waits for as long as this is held.
+    /// The counters. Counting waits while the guard is held.
     pub(super) fn traffic(&self) -> MutexGuard<'_, Traffic> {
         lock(&self.traffic)
     }
 
-    /// The gauges of the seconds before that one, the oldest first.
+    /// The gauges of the seconds before this second, the oldest first.
     pub(super) fn gauges(&self, second: u64, seconds: usize) -> Vec<Gauges> {
         lock(&self.gauges).before(second, seconds).collect()
     }
 
-    /// Starts to show live traffic; `None` if there are too many viewers.
+    /// Adds a viewer of live traffic. Returns `None` if there are too many viewers.
     pub(super) fn watch(&self, filter: Filter) -> Option<Watching> {
         self.live.watch(filter)
     }
@@ -243,20 +243,20 @@ impl Shared {
         lock(&self.link).clone()
     }
 
-    /// The servers, by namespace and uid.
+    /// The servers, sorted by namespace and uid.
     pub(super) fn nodes(&self) -> Vec<NodeView> {
         lock(&self.nodes).view(self.inventory().as_deref())
     }
 
-    /// The sockets, as the servers last listed them; `None` if they never did.
+    /// The sockets, as the servers last listed them, or `None` before the first answers.
     pub(super) fn inventory(&self) -> Option<Arc<Inventory>> {
         self.inventory.borrow().clone()
     }
 
-    /// Waits until the servers have listed their sockets once.
+    /// Waits until the servers have listed their sockets once, or until the timeout.
     pub(super) async fn wait_for_inventory(&self, within: Duration) {
         let mut inventory = self.inventory.subscribe();
-        // After that time it is not there.
+        // After the timeout there is no inventory.
         tokio::time::timeout(within, inventory.wait_for(Option::is_some)).await.ok();
     }
 
@@ -281,7 +281,7 @@ impl Shared {
         }
     }
 
-    /// Notes whether the servers could be asked. While Postgres is away the subscription says so.
+    /// Records the outcome of a request to the servers. The subscription itself reports a lost connection to Postgres.
     fn asked(&self, outcome: crate::Result<()>) {
         let problem = match outcome {
             Ok(()) => None,

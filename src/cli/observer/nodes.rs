@@ -1,4 +1,4 @@
-//! The live servers: by their messages, and by an initial heartbeat from time to time.
+//! Tracks the live servers, by their messages and by periodic initial heartbeats.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -18,10 +18,11 @@ const ASK_EVERY: Duration = Duration::from_secs(30);
 /// The interval between two updates of the live servers.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// A later heartbeat is no answer, but that of a server that started meanwhile.
+/// The longest round-trip time. A later heartbeat is not an answer: it comes from a server that started in the
+/// meantime.
 const LONGEST_ROUND_TRIP: Duration = Duration::from_secs(4);
 
-/// How long asking may take while Postgres does not answer.
+/// The deadline for publishing a request while Postgres does not answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A server in one namespace.
@@ -32,21 +33,21 @@ struct Node {
     last_heard: Instant,
 }
 
-/// The servers that are live.
+/// The live servers.
 #[derive(Debug, Default)]
 pub(super) struct Nodes {
     live: Vec<Node>,
     round_trips: HashMap<NodeName, Duration>,
-    /// The sessions with which they published their last answers.
+    /// The sessions that published the last answers of the servers.
     sessions: HashMap<NodeName, Sessions>,
 }
 
-/// The session of a server at Postgres, by the process there.
+/// The sessions of a server at Postgres, by their backend processes.
 #[derive(Debug, Default)]
 struct Sessions {
-    /// A session whose client is known.
+    /// A session with a known client.
     known: Option<(i32, Backend)>,
-    /// One that has published since. A server may have several, and the known one may have ended.
+    /// A session that has published later. A server may have several sessions, and the known one may have ended.
     newer: Option<i32>,
 }
 
@@ -56,9 +57,9 @@ pub(in crate::cli) struct NodeView {
     pub(in crate::cli) name: NodeName,
     pub(in crate::cli) round_trip: Option<Duration>,
     pub(in crate::cli) last_heard: Instant,
-    /// How many sockets it last listed; `None` if it was not asked, or did not answer.
+    /// The number of sockets that the server last listed, or `None` if it was not asked or did not answer.
     pub(in crate::cli) sockets: Option<usize>,
-    /// From where it is connected to Postgres, and what it calls itself there; `None` while that is not known.
+    /// The address and the `application_name` of its connection to Postgres, or `None` if they are not known.
     pub(in crate::cli) client: Option<Backend>,
 }
 
@@ -82,14 +83,14 @@ impl Nodes {
         self.sessions.get(name)?.known.as_ref().map(|(_, client)| client)
     }
 
-    /// A server has published by a session.
+    /// Records that a server has published through a session.
     fn published(&mut self, name: NodeName, session: i32) {
         let sessions = self.sessions.entry(name).or_default();
         sessions.newer =
             Some(session).filter(|new| sessions.known.as_ref().is_none_or(|(old, _)| old != new));
     }
 
-    /// The sessions to look up: those that are new, and those that they may have replaced.
+    /// The sessions to look up: the new sessions, and the known sessions that they may have replaced.
     fn unknown_sessions(&self) -> Vec<i32> {
         let unknown = self.sessions.values().filter(|sessions| sessions.newer.is_some());
         unknown
@@ -99,8 +100,8 @@ impl Nodes {
             .collect()
     }
 
-    /// Applies the clients of the sessions. A known session that still exists stays: the address of a server must not
-    /// change with each session of its pool that answers.
+    /// Applies the clients of the sessions. A known session stays as long as it exists. Otherwise the address of a
+    /// server would change with each session of its pool that answers.
     fn know(&mut self, clients: &HashMap<i32, Backend>) {
         for sessions in self.sessions.values_mut() {
             let Some(newer) = sessions.newer.take() else { continue };
@@ -110,7 +111,7 @@ impl Nodes {
         }
     }
 
-    /// Takes in which servers are live.
+    /// Updates the live servers.
     fn look(&mut self, heard: Vec<(NodeName, Instant)>) {
         let since: HashMap<_, _> = self.live.drain(..).map(|node| (node.name, node.since)).collect();
         let known = |(name, last_heard): (NodeName, Instant)| {
@@ -151,7 +152,7 @@ impl NodePoller {
                         if round_trip < LONGEST_ROUND_TRIP {
                             lock(&shared.nodes).round_trips.insert(name, round_trip);
                         }
-                        // The first answers are shown at once.
+                        // Shows the first answers at once.
                         look(&monitor, &shared).await;
                     }
                     Some(NodeEvent::Restored(_)) => asking.reset_immediately(),
@@ -181,7 +182,7 @@ impl NodePoller {
     }
 }
 
-/// Sees which servers are live. A process that is too busy to tell is asked again soon.
+/// Updates the live servers. If the process is too busy to answer, the next tick asks again.
 async fn look(monitor: &NodeMonitor, shared: &Shared) {
     match monitor.live_nodes().await {
         Ok(heard) => lock(&shared.nodes).look(heard),
@@ -189,7 +190,7 @@ async fn look(monitor: &NodeMonitor, shared: &Shared) {
     }
 }
 
-/// Looks up whose the sessions are that have published answers.
+/// Looks up the clients of the sessions that have published answers.
 async fn know_sessions(monitor: &NodeMonitor, shared: &Shared) {
     let unknown = lock(&shared.nodes).unknown_sessions();
     if unknown.is_empty() || shared.link().lost.is_some() {
@@ -201,9 +202,9 @@ async fn know_sessions(monitor: &NodeMonitor, shared: &Shared) {
     }
 }
 
-/// Requests a heartbeat of all servers.
+/// Requests a heartbeat from all servers.
 async fn ask(monitor: &mut NodeMonitor, shared: &Shared) {
-    // Without an answer in time Postgres is away, which the subscription says.
+    // Without an answer in time, Postgres is unreachable. The subscription reports that.
     if let Ok(outcome) = timeout(PATIENCE, monitor.request(false)).await {
         shared.asked(outcome);
     }
@@ -225,7 +226,7 @@ mod tests {
         nodes.know(&[(1, first.clone())].into());
         nodes.published(name.clone(), 1);
         assert!(nodes.unknown_sessions().is_empty());
-        // Another one of its pool, then the end of the first.
+        // Another session of the pool publishes, then the first session ends.
         nodes.published(name.clone(), 2);
         assert_eq!(nodes.unknown_sessions(), [2, 1]);
         nodes.know(&[(1, first.clone()), (2, second.clone())].into());
