@@ -1,4 +1,4 @@
-//! What commands print: data to stdout, notes and progress to stderr.
+//! The output of commands: data on stdout, notes and progress on stderr.
 
 pub(super) mod lines;
 pub(super) mod notes;

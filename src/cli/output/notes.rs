@@ -4,23 +4,23 @@ use std::io::Write;
 
 use super::safe;
 
-/// A line.
+/// Prints a line.
 pub(in crate::cli) fn line(text: &str) {
     let _ = writeln!(anstream::stderr(), "{}", safe::line(text));
 }
 
-/// A line that begins with a bold word, in a colour of its own where it has one.
+/// Prints a line that begins with a bold label.
 pub(in crate::cli) fn labelled(label: Label, text: &str) {
     let (style, word) = label.parts();
     let _ = writeln!(anstream::stderr(), "\x1b[{style}m{word}:\x1b[0m {}", safe::line(text));
 }
 
-/// Ends a line that a person or the terminal has begun: an unanswered question, the `^C` of Ctrl-C.
+/// Ends an unfinished line of the terminal, such as an unanswered question, or the `^C` of Ctrl-C.
 pub(in crate::cli) fn end_line() {
     let _ = writeln!(anstream::stderr());
 }
 
-/// What a line is.
+/// The label of a line.
 #[derive(Clone, Copy)]
 pub(in crate::cli) enum Label {
     Error,
@@ -29,7 +29,7 @@ pub(in crate::cli) enum Label {
 }
 
 impl Label {
-    /// The style's escape codes, and the word.
+    /// The escape codes of the style, and the word.
     fn parts(self) -> (&'static str, &'static str) {
         match self {
             Self::Error => ("1;31", "error"),

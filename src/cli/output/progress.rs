@@ -15,7 +15,7 @@ pub(in crate::cli) fn bytes(global: &Global, total: Option<u64>) -> ProgressBar 
         Some(total) => (WITH_TOTAL, ProgressBar::new(total)),
         None => (WITHOUT_TOTAL, ProgressBar::new_spinner()),
     };
-    // The templates are constant, and known to be good.
+    // The templates are constant and valid.
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     bar.set_style(style);
     if global.quiet {
@@ -26,12 +26,12 @@ pub(in crate::cli) fn bytes(global: &Global, total: Option<u64>) -> ProgressBar 
     bar
 }
 
-/// A number with separators: `1,234,567`.
+/// Formats a number with separators: `1,234,567`.
 pub(in crate::cli) fn count(number: u64) -> String {
     indicatif::HumanCount(number).to_string()
 }
 
-/// A size: `8.8 KiB`.
+/// Formats a size: `8.8 KiB`.
 pub(in crate::cli) fn size(bytes: u64) -> String {
     indicatif::HumanBytes(bytes).to_string()
 }

@@ -1,4 +1,4 @@
-//! Tables as text: one line a row, however hostile the text and however narrow the terminal.
+//! Formats tables as text. Each row is one line, even with hostile text or on a narrow terminal.
 
 use comfy_table::{Attribute, CellAlignment, ColumnConstraint, Row, TableStyle, Width};
 
@@ -8,10 +8,10 @@ use super::lines::Lines;
 use super::safe;
 use crate::cli::exit::Failure;
 
-/// Between two columns.
+/// The gap between two columns.
 const GAP: u16 = 2;
 
-/// Wider than this no column is where room is short.
+/// The maximum width of a fixed column if the terminal is too narrow.
 const WIDE: u16 = 40;
 
 /// The minimum width of a flexible column.
@@ -26,43 +26,43 @@ pub(in crate::cli) struct Column {
     shares: bool,
     /// It may be truncated to this width.
     cut: Option<u16>,
-    /// It may go.
+    /// It may be omitted.
     optional: bool,
 }
 
 impl Column {
-    /// Text that is seen as a whole.
+    /// A column of text that is shown completely, if possible.
     pub(in crate::cli) const fn text(title: &'static str) -> Self {
         Self { title, alignment: CellAlignment::Left, shares: false, cut: None, optional: false }
     }
 
-    /// Numbers.
+    /// A column of numbers.
     pub(in crate::cli) const fn number(title: &'static str) -> Self {
         Self { alignment: CellAlignment::Right, ..Self::text(title) }
     }
 
-    /// It may be cut to so many columns of the terminal.
+    /// Lets the column be truncated to this width.
     pub(in crate::cli) const fn cut_to(self, width: u16) -> Self {
         Self { cut: Some(width), ..self }
     }
 
-    /// It may be left out. What is optional goes from right to left.
+    /// Lets the column be omitted. Optional columns are omitted from right to left.
     pub(in crate::cli) const fn optional(self) -> Self {
         Self { optional: true, ..self }
     }
 
-    /// It shares with others what room is left.
+    /// Lets the column share the remaining width with others.
     pub(in crate::cli) const fn sharing(self) -> Self {
         Self { shares: true, ..self }
     }
 }
 
-/// Text from anywhere.
+/// A cell with text of any origin. The text is escaped.
 pub(in crate::cli) fn cell(text: &str) -> Cell {
     Cell::new(safe::line(text))
 }
 
-/// Rows under titles, without lines around them: `grep` and `awk` like them, too.
+/// Rows below a header, without borders, so that `grep` and `awk` can process them.
 pub(in crate::cli) struct Table {
     table: comfy_table::Table,
     columns: Vec<Column>,
@@ -72,9 +72,9 @@ impl Table {
     pub(in crate::cli) fn new(columns: Vec<Column>) -> Self {
         let mut table = comfy_table::Table::new();
         table.load_style(TableStyle::new()).set_truncation_indicator("…");
-        // Text is cut where the room ends and not after a word: no cell holds a control character.
+        // Text is truncated at the width of its column and not after a word, since no cell holds a control character.
         table.set_delimiter('\0');
-        // Whether colours are wanted is decided where the lines are printed.
+        // The output of the lines decides whether they have colours.
         table.enforce_styling().style_text_only();
         let title = |column: &Column| Cell::new(column.title).add_attribute(Attribute::Bold);
         let mut header = Row::from(columns.iter().map(title).collect::<Vec<_>>());
@@ -83,14 +83,14 @@ impl Table {
         Self { table, columns }
     }
 
-    /// A cell for each column.
+    /// Adds a row with a cell for each column.
     pub(in crate::cli) fn row(&mut self, cells: Vec<Cell>) {
         let mut row = Row::from(cells);
         row.max_height(1);
         self.table.add_row(row);
     }
 
-    /// The lines, none wider than `width`. Without a width nothing is cut.
+    /// The lines, none wider than `width`. Without a width nothing is truncated.
     pub(in crate::cli) fn lines(mut self, width: Option<usize>) -> impl Iterator<Item = String> {
         let natural = self.table.column_max_content_widths();
         let widths = match width {
@@ -110,7 +110,7 @@ impl Table {
         lines.into_iter()
     }
 
-    /// To stdout, as wide as that is.
+    /// Prints the table on stdout, as wide as stdout allows.
     pub(in crate::cli) fn print(self, lines: &mut Lines) -> Result<(), Failure> {
         let width = lines.width();
         self.lines(width).try_for_each(|line| lines.text(&line))
@@ -149,7 +149,7 @@ fn fit(columns: &[Column], natural: &[u16], room: u16) -> Vec<Option<u16>> {
         }
     }
     share(columns, &mut widths, room);
-    // A terminal too narrow for anything: the widest gives way.
+    // If the terminal is still too narrow, the widest column shrinks.
     while !fits(&widths) {
         match widths.iter_mut().flatten().max().filter(|widest| **widest > 1) {
             Some(widest) => *widest -= 1,
@@ -159,7 +159,8 @@ fn fit(columns: &[Column], natural: &[u16], room: u16) -> Vec<Option<u16>> {
     widths
 }
 
-/// Shares out what room the other columns leave: the narrow ones first, so that they pass on what they do not need.
+/// Shares out the width that the other columns leave. Narrow columns come first, so that the next ones get the rest of
+/// their share.
 fn share(columns: &[Column], widths: &mut [Option<u16>], room: u16) {
     let mut sharing: Vec<_> =
         (0..columns.len()).filter(|&index| columns[index].shares && widths[index].is_some()).collect();
