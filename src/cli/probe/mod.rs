@@ -1,4 +1,4 @@
-//! `pgio probe`: whether an event arrives, from Postgres to a client, and how fast.
+//! `pgio probe`: checks that an event arrives, from Postgres to a client, and how fast.
 
 mod outcome;
 mod path;
@@ -101,7 +101,7 @@ impl Probe {
         }
     }
 
-    /// Checks until `--count` is reached; the worst status.
+    /// Checks until `--count` is reached. Returns the worst status.
     async fn repeat(
         &self,
         global: &Global,

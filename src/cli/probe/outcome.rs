@@ -11,8 +11,7 @@ use crate::cli::output::safe;
 use crate::cli::socket::Target;
 use crate::cli::timestamp;
 
-/// The status of monitoring plugins, from good to bad. That nothing is known is worse than a warning, and not as bad as
-/// critical.
+/// The status of monitoring plugins, from good to bad. `Unknown` is worse than a warning, and not as bad as critical.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Status {
@@ -43,7 +42,7 @@ impl Status {
     }
 }
 
-/// From which latencies on a status gets worse.
+/// The latencies from which the status is a warning or critical.
 #[derive(Clone, Copy)]
 pub(super) struct Limits {
     pub(super) warn: Duration,
@@ -59,7 +58,7 @@ impl Limits {
     }
 }
 
-/// One check.
+/// The result of one check.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Measured {
@@ -90,7 +89,7 @@ impl Measured {
         Self { time: SystemTime::now(), status: Status::Unknown, latency: None, reason: Some(reason) }
     }
 
-    /// `ok 3.2 ms`, `unknown: ...`.
+    /// Formats the result: `ok 3.2 ms`, `unknown: ...`.
     pub(super) fn text(&self) -> String {
         let word = self.status.word();
         match (self.latency, &self.reason) {
@@ -99,7 +98,7 @@ impl Measured {
         }
     }
 
-    /// The text format of Prometheus.
+    /// Formats the result for Prometheus.
     pub(super) fn prometheus(&self, target: &Target, nsp: &Namespace) -> String {
         let labels = format!("url=\"{}\",namespace=\"{}\"", label(&target.to_string()), label(nsp.as_str()));
         let mut text = String::new();
@@ -125,7 +124,7 @@ fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
 
-/// A label's value, escaped.
+/// Escapes the value of a label.
 fn label(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
@@ -135,7 +134,7 @@ fn json_time<S: serde::Serializer>(time: &SystemTime, serializer: S) -> Result<S
 }
 
 fn json_millis<S: serde::Serializer>(latency: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
-    // Microseconds are as fine as a network deserves.
+    // Rounds to microseconds. A network latency has no meaningful finer digits.
     latency.map(|latency| (millis(latency) * 1000.0).round() / 1000.0).serialize(serializer)
 }
 

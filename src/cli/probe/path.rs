@@ -11,13 +11,13 @@ use crate::cli::connection::Deadline;
 use crate::cli::socket::{Incoming, Socket, Target, Trouble};
 use crate::{Emitter, Namespace, Value};
 
-/// Both ends of the way.
+/// The connections at both ends of the path.
 pub(super) struct Open {
     emitter: Emitter,
     socket: Socket,
 }
 
-/// Which way to measure.
+/// The path to measure.
 pub(super) struct Path<'a> {
     pub(super) access: &'a Access,
     pub(super) target: &'a Target,
@@ -26,23 +26,24 @@ pub(super) struct Path<'a> {
     pub(super) limits: Limits,
 }
 
-/// Why there is no latency.
+/// The reason why there is no latency.
 enum Lost {
-    /// The event was sent and did not arrive.
+    /// The event was sent, and did not arrive.
     NotDelivered,
-    /// One of the ends is away.
+    /// One end of the path is unreachable.
     Unknown(String),
 }
 
 impl Path<'_> {
-    /// Sends an event over the way, which is opened first where it is not open. After a failure it is closed.
+    /// Sends an event over the path. Opens the path first if it is not open, and closes it after a failure.
     pub(super) async fn measure(&self, global: &Global, open: &mut Option<Open>) -> Measured {
         let outcome = async {
             let ends = match open.take() {
                 Some(ends) => open.insert(ends),
                 None => {
                     let ends = open.insert(self.open(global).await?);
-                    // Caches are cold, and the server may still be busy with the connection.
+                    // The first event is not measured: caches are cold, and the server may still be busy with the
+                    // connection.
                     self.send_one(ends).await?;
                     ends
                 }
@@ -62,8 +63,8 @@ impl Path<'_> {
         }
     }
 
-    /// Waits while the server may send what it likes. A connection that is lost meanwhile is opened again by the next
-    /// check.
+    /// Waits for `wake`, and discards the events of the server in the meantime. If the connection is lost, the next
+    /// check opens it again.
     pub(super) async fn idle_until<T>(&self, open: &mut Option<Open>, wake: impl Future<Output = T>) {
         let mut wake = std::pin::pin!(wake);
         loop {
@@ -88,8 +89,8 @@ impl Path<'_> {
         Ok(Open { emitter: Emitter::new(cluster), socket })
     }
 
-    /// Emits an event that only this client gets, and waits for it. The socket's id is the name of its room on every
-    /// server.
+    /// Emits an event to this client only, and waits for it. On every server, the id of a socket is also the name of
+    /// its room.
     async fn send_one(&self, Open { emitter, socket }: &mut Open) -> Result<Duration, Lost> {
         let event = format!("pgio-probe-{:016x}", fastrand::u64(..));
         let room = socket.id().to_owned();
@@ -97,7 +98,7 @@ impl Path<'_> {
         let deadline = start.checked_add(self.limits.critical).map(tokio::time::Instant::from_std);
         let emitter = emitter.clone();
         let operator = emitter.of(self.nsp.as_str()).to(room.as_str());
-        // Postgres may be away without saying so.
+        // Postgres may be unreachable without an error.
         match timeout(self.access.timeout.max(self.limits.critical), operator.emit(&event, ())).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return Err(Lost::Unknown(error.to_string())),
