@@ -11,7 +11,7 @@ use crate::postgres::Settings;
 use crate::postgres::private::{self, PrivateServer};
 use crate::{Error, Result};
 
-/// The pause before a private Postgres that ended is started again, and between two attempts.
+/// The pause before a restart of a private Postgres that ended, and between two attempts.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// The database of a server.
@@ -21,7 +21,7 @@ pub(super) struct Database {
 }
 
 impl Database {
-    /// Finds the configured database, else a private Postgres that runs already, else starts one.
+    /// Finds the configured database, else a running private Postgres, else starts one.
     pub(super) async fn find(global: &Global) -> Result<Self, Failure> {
         match global.settings() {
             Ok(settings) => Ok(Self { settings, private: None }),
@@ -38,7 +38,7 @@ impl Database {
                 let settings = Settings::parse(&server.url())?.application_name("pgio");
                 Ok(Self { settings, private: Some(server) })
             }
-            // Another process may have started one meanwhile.
+            // Another process may have started a private Postgres in the meantime.
             Err(error) => match global.settings() {
                 Ok(settings) if is_running(&directory) => Ok(Self { settings, private: None }),
                 _ => Err(error.into()),

@@ -2,7 +2,7 @@
 
 use crate::Error;
 
-/// Names the flag instead of the field.
+/// Replaces the name of the field by that of the flag.
 pub(super) fn name_flag(error: Error) -> Error {
     match error {
         Error::Setting { setting, reason } => {

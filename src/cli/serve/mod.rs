@@ -1,4 +1,4 @@
-//! `pgio serve`: a Socket.IO server that is a member of the cluster.
+//! `pgio serve`: runs a Socket.IO server that is a member of the cluster.
 
 #[cfg(unix)]
 mod database;
@@ -257,22 +257,22 @@ enum RelayTo {
     Namespace,
 }
 
-/// Reads a pattern of room names.
+/// Parses a pattern of room names.
 fn parse_room_pattern(text: &str) -> Result<RoomPattern, String> {
     text.parse().map_err(without_setting)
 }
 
-/// Reads a pattern of origins.
+/// Parses a pattern of origins.
 fn parse_origin_pattern(text: &str) -> Result<OriginPattern, String> {
     text.parse().map_err(without_setting)
 }
 
-/// Reads a range of addresses.
+/// Parses a range of addresses.
 fn parse_address_range(text: &str) -> Result<AddressRange, String> {
     text.parse().map_err(without_setting)
 }
 
-/// Reads an address. A port alone stands for all interfaces.
+/// Parses an address. A port alone means all interfaces.
 pub(super) fn parse_listen(text: &str) -> Result<String, String> {
     let port = text.strip_prefix(':').unwrap_or(text);
     match (port.parse::<u16>(), text.rsplit_once(':')) {
@@ -368,7 +368,7 @@ impl Serve {
         Ok(Some((server, pages)))
     }
 
-    /// The page about the cluster, on the admin address. It is about the namespaces that are not patterns.
+    /// The page about the cluster, on the admin address. It observes the namespaces that are not patterns.
     async fn admin_pages(
         &self,
         cluster: &Cluster,
@@ -404,7 +404,7 @@ fn announce(server: &Server, server_identity: &str, database: &Database, global:
             format!("{private}listening on {url} (database {server_identity})")
         }
     };
-    // A closed stdout is no reason to stop serving.
+    // A closed stdout does not stop the server.
     let mut stdout = std::io::stdout();
     let _ = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
 }

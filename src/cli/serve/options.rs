@@ -1,4 +1,4 @@
-//! The server options of `pgio serve`: converts the flags.
+//! Converts the flags of `pgio serve` to server options.
 
 use super::flags::name_flag;
 use super::{ParserName, RelayTo, Serve, TransportName};

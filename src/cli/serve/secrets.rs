@@ -3,7 +3,8 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-/// Warns if the database URL of the arguments holds a password, since every user of the machine sees the arguments.
+/// Warns if the database URL in the arguments contains a password, since every user of the machine can see the
+/// arguments.
 pub(super) fn warn_of_arguments() {
     if has_password(std::env::args_os()) {
         tracing::warn!(
@@ -31,7 +32,7 @@ fn has_password(args: impl Iterator<Item = OsString>) -> bool {
     false
 }
 
-/// Whether a URL or keywords hold a password.
+/// Whether a URL, or a text of keywords, contains a password.
 fn is_secret(url: &str) -> bool {
     let authority = url.split_once("://").map(|(_, rest)| rest.split(['/', '?']).next().unwrap_or(rest));
     let user = authority.and_then(|authority| authority.rsplit_once('@')).map(|(user, _)| user);
@@ -44,7 +45,8 @@ fn is_secret(url: &str) -> bool {
 pub(super) fn warn_of_file(path: &Path) {
     use std::os::unix::fs::PermissionsExt;
     const OTHERS: u32 = 0o077;
-    // What cannot be read is an error elsewhere. A pipe, such as bash's <(...), has no permissions that matter.
+    // If the file cannot be read, another place reports the error. The permissions of a pipe, such as bash's <(...), do
+    // not matter.
     let Ok(metadata) = std::fs::metadata(path) else { return };
     let mode = metadata.permissions().mode();
     if metadata.is_file() && mode & OTHERS != 0 {
