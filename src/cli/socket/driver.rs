@@ -1,4 +1,4 @@
-//! The task that owns a transport: it answers pings, notices a silent server, and keeps two bounded queues.
+//! The task that owns a transport. It answers pings, detects a silent server, and keeps two bounded queues.
 
 use std::time::Duration;
 
@@ -9,16 +9,16 @@ use tokio_util::task::AbortOnDropHandle;
 use super::Trouble;
 use super::engine::{EngineTransport, Outgoing, Packet};
 
-/// How many messages may wait to be sent.
+/// The capacity of the queue of outgoing messages.
 pub(super) const OUTGOING: usize = 16;
 
-/// How long a server may take to accept a packet.
+/// The deadline for the server to accept a packet.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A running connection. It ends when this is dropped.
+/// A running connection. Dropping it ends the connection.
 pub(super) struct Driver {
     incoming: mpsc::Receiver<Packet>,
-    /// Gone once nothing more is to be sent.
+    /// `None` once there is nothing more to send.
     outgoing: Option<mpsc::Sender<Outgoing>>,
     task: AbortOnDropHandle<Result<(), Trouble>>,
     end: Option<Trouble>,
@@ -32,7 +32,7 @@ impl Driver {
         Self { incoming, outgoing: Some(outgoing), task, end: None }
     }
 
-    /// The next message.
+    /// Waits for the next message.
     pub(super) async fn next(&mut self) -> Result<Packet, Trouble> {
         match self.incoming.recv().await {
             Some(packet) => Ok(packet),
@@ -49,15 +49,15 @@ impl Driver {
         if is_queued { Ok(()) } else { Err(self.why().await) }
     }
 
-    /// Waits until all that is queued is sent, and the session ended.
+    /// Waits until all queued messages are sent, and the session is closed.
     pub(super) async fn finish(&mut self) {
         self.outgoing = None;
-        // What still comes in is not wanted any more.
+        // Discards messages that still arrive.
         while self.incoming.recv().await.is_some() {}
         self.why().await;
     }
 
-    /// Why the task has ended.
+    /// The reason why the task has ended.
     async fn why(&mut self) -> Trouble {
         if let Some(end) = &self.end {
             return end.clone();
@@ -71,14 +71,14 @@ impl Driver {
     }
 }
 
-/// Runs until the connection ends, or nothing more is to be sent.
+/// Runs until the connection ends, or the queue of outgoing messages is closed.
 async fn drive(
     mut transport: impl EngineTransport,
     received: mpsc::Sender<Packet>,
     mut to_send: mpsc::Receiver<Outgoing>,
 ) -> Result<(), Trouble> {
     let patience = transport.session().patience();
-    // What a server claims may be longer than a clock can tell.
+    // The server sets this time. If its end overflows the clock, there is no deadline.
     let deadline = || Instant::now().checked_add(patience);
     let mut silent_at = deadline();
     let mut held = None;
@@ -94,7 +94,7 @@ async fn drive(
                     return Ok(());
                 }
             },
-            // Delivers without keeping what is to be sent.
+            // Waits for the receiver of a message, while outgoing messages are still sent.
             permit = received.reserve(), if held.is_some() => match (permit, held.take()) {
                 (Ok(permit), Some(packet)) => {
                     permit.send(packet);
@@ -105,7 +105,7 @@ async fn drive(
             packet = transport.receive(), if held.is_none() => {
                 silent_at = deadline();
                 match packet? {
-                    // Nothing is received meanwhile that would show that the server lives.
+                    // In the meantime nothing is received that would show that the server is alive.
                     Packet::Ping if patience < SEND_TIMEOUT => match timeout(patience, transport.pong()).await {
                         Ok(outcome) => outcome?,
                         Err(_) => return Err(silent(patience)),
@@ -146,7 +146,7 @@ mod tests {
     use super::super::engine::Session;
     use super::*;
 
-    /// A server that sends a ping, and then stands still.
+    /// A server that sends a ping, and then accepts nothing.
     struct StandsStill(Session);
 
     impl EngineTransport for StandsStill {

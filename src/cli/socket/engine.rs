@@ -8,22 +8,22 @@ use serde::Deserialize;
 use super::Trouble;
 use crate::safe_text;
 
-/// What separates packets in the body of an HTTP request.
+/// The separator of packets in the body of an HTTP request.
 pub(super) const SEPARATOR: char = '\x1e';
 
-/// A packet that matters after the handshake.
+/// A packet after the handshake.
 #[derive(Debug, PartialEq)]
 pub(super) enum Packet {
     Text(String),
     Binary(Bytes),
     Ping,
     Close,
-    /// Nothing to do: a pong or a noop.
+    /// A pong or a noop, which needs no action.
     Noop,
 }
 
 impl Packet {
-    /// Reads the text of a packet.
+    /// Parses the text of a packet.
     pub(super) fn read(text: &str) -> Result<Self, Trouble> {
         match text.split_at_checked(1) {
             Some(("1", _)) => Ok(Self::Close),
@@ -35,7 +35,7 @@ impl Packet {
     }
 }
 
-/// What a client sends at once: the text of a packet, and the bytes that belong to it.
+/// A message of the client: the text of a packet, and its binary attachments.
 #[derive(Debug)]
 pub(super) struct Outgoing {
     pub(super) text: String,
@@ -53,24 +53,24 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// Reads the first packet of a server.
+    /// Parses the first packet of a server.
     pub(super) fn read(packet: &str) -> Result<Self, Trouble> {
         let json = packet.strip_prefix('0').ok_or_else(|| "no open packet".to_owned());
         let session = json.and_then(|json| serde_json::from_str(json).map_err(|error| error.to_string()));
         session.map_err(|reason| Trouble::Protocol(format!("{reason} in {:?}", safe_text::quoted(packet))))
     }
 
-    /// How long a server that lives may be silent.
+    /// The longest silence of a live server.
     pub(super) fn patience(&self) -> Duration {
         Duration::from_millis(self.ping_interval.saturating_add(self.ping_timeout))
     }
 
-    /// Whether the server takes so many bytes at once.
+    /// Whether the server accepts this number of bytes at once.
     pub(super) fn takes(&self, bytes: usize) -> bool {
         self.max_payload.is_none_or(|limit| limit == 0 || bytes <= limit)
     }
 
-    /// Refuses a packet that the server would close the connection for.
+    /// Refuses a packet for which the server would close the connection.
     pub(super) fn check(&self, packet: &Outgoing) -> Result<(), Trouble> {
         let size = packet.binaries.iter().map(Bytes::len).max().unwrap_or(0).max(packet.text.len() + 1);
         match self.max_payload {
@@ -82,11 +82,11 @@ impl Session {
     }
 }
 
-/// A transport on which a server has opened a session.
+/// A transport with an open session.
 pub(super) trait EngineTransport: Send + 'static {
     fn session(&self) -> &Session;
 
-    /// The next packet. Nothing is lost when the future is dropped.
+    /// Receives the next packet. It is cancel safe: no packet is lost when the future is dropped.
     fn receive(&mut self) -> impl Future<Output = Result<Packet, Trouble>> + Send;
 
     /// Sends a message and its bytes, with nothing between them.

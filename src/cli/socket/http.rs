@@ -1,4 +1,4 @@
-//! One HTTP request to a server, on a connection of its own: no server closes it between two requests.
+//! Sends HTTP requests, each on its own connection. So no server can close a connection between two requests.
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode, header};
@@ -14,7 +14,7 @@ use crate::safe_text;
 
 pub(super) const USER_AGENT: &str = concat!("pgio/", env!("CARGO_PKG_VERSION"));
 
-/// Sends a request of Engine.IO's polling, and reads the answer.
+/// Sends a polling request of Engine.IO, and reads the response.
 pub(super) async fn request(
     target: &Target,
     sid: Option<&str>,
@@ -57,7 +57,7 @@ pub(super) async fn request(
     Ok((head.headers, body))
 }
 
-/// An answer that is no success, with the reason that Engine.IO gives in JSON.
+/// The trouble of a response that is not a success, with the reason that Engine.IO gives in JSON.
 pub(super) fn refusal(status: StatusCode, body: &Bytes) -> Trouble {
     #[derive(Deserialize)]
     struct Reason {

@@ -1,8 +1,8 @@
 //! A Socket.IO client: one connection to one namespace of a server.
 //!
-//! Goes in: a [`Target`], a namespace, what to show as `auth`, and events. Comes out: the events and acknowledgements of
-//! the server, in order. A task owns the transport ([`driver`]); it ends with the [`Socket`]. All that waits between the
-//! two is bounded: one message of at most [`MAX_MESSAGE_BYTES`] comes in, and [`driver::OUTGOING`] go out.
+//! Input: a [`Target`], a namespace, the `auth` object, and events. Output: the events and acknowledgements of the
+//! server, in order. A task owns the transport ([`driver`]), and ends with the [`Socket`]. The queues between the two
+//! are bounded: one incoming message of at most [`MAX_MESSAGE_BYTES`], and [`driver::OUTGOING`] outgoing messages.
 
 mod driver;
 mod engine;
@@ -26,10 +26,10 @@ use packets::Packets;
 pub(super) use target::Target;
 pub(super) use trouble::Trouble;
 
-/// The most that a message of a server may take in memory.
+/// The maximum memory of a message of a server, in bytes.
 const MAX_MESSAGE_BYTES: usize = 64_000_000;
 
-/// How long a server may take to see a client off.
+/// The deadline for closing a connection.
 const FAREWELL: Duration = Duration::from_secs(2);
 
 /// How packets travel.
@@ -42,12 +42,12 @@ pub(super) enum Transport {
     Polling,
 }
 
-/// What a server sends to a connected socket.
+/// An event or acknowledgement of the server.
 #[derive(Debug, PartialEq)]
 pub(super) enum Incoming {
-    /// An event. With an id the server waits for an acknowledgement.
+    /// An event. If it has an id, the server waits for an acknowledgement.
     Event { name: String, args: Vec<Value>, ack: Option<i64> },
-    /// The answer to the event that was sent with this id.
+    /// The acknowledgement of the event that was sent with this id.
     Ack { id: i64, args: Vec<Value> },
 }
 
@@ -59,7 +59,7 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    /// Connects: transport, Engine.IO, then the namespace. The caller bounds the time.
+    /// Connects: transport, Engine.IO, then the namespace. The caller sets a deadline.
     pub(super) async fn connect(
         target: &Target,
         transport: Transport,
@@ -80,7 +80,7 @@ impl Socket {
                     return Ok(Self { driver, packets, id });
                 }
                 PacketData::ConnectError(reason) => return Err(Trouble::Refused(reason)),
-                // A server may not send anything else before.
+                // A server must not send any other packet before.
                 _ => return Err(Trouble::Protocol("a packet came before the answer to CONNECT".into())),
             }
         }
@@ -91,7 +91,7 @@ impl Socket {
         &self.id
     }
 
-    /// The next event or acknowledgement. Nothing is lost when the future is dropped.
+    /// Waits for the next event or acknowledgement. It is cancel safe: nothing is lost when the future is dropped.
     pub(super) async fn next(&mut self) -> Result<Incoming, Trouble> {
         loop {
             let Some(packet) = self.packets.read(self.driver.next().await?)? else { continue };
@@ -109,7 +109,7 @@ impl Socket {
         }
     }
 
-    /// Sends an event; with an id the server is asked to acknowledge it.
+    /// Sends an event. An id requests an acknowledgement.
     pub(super) async fn emit(
         &mut self,
         event: &str,
@@ -120,16 +120,16 @@ impl Socket {
         self.driver.send(packets).await
     }
 
-    /// Answers an event that has an id.
+    /// Acknowledges an event that has an id.
     pub(super) async fn acknowledge(&mut self, id: i64, args: &[Value]) -> Result<(), Trouble> {
         let packets = self.packets.ack(args, id)?;
         self.driver.send(packets).await
     }
 
-    /// Sends what is still queued, and leaves. A server that does not answer in time is left anyway.
+    /// Sends all queued messages, and disconnects. If the server does not answer in time, closes the connection anyway.
     pub(super) async fn close(mut self) {
         let leave = async {
-            // A connection that has ended meanwhile needs no farewell.
+            // A connection that has ended needs no disconnect packet.
             if self.driver.send(self.packets.disconnect()).await.is_ok() {
                 self.driver.finish().await;
             }

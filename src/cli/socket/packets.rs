@@ -1,4 +1,4 @@
-//! The packets of Socket.IO, by the parser of socketioxide.
+//! Encodes and decodes the packets of Socket.IO, with the parser of socketioxide.
 
 use serde::Deserialize;
 use socketioxide_core::packet::{Packet, PacketData};
@@ -12,7 +12,7 @@ use crate::adapter::convert::{Format, decode};
 use crate::protocol::EventArgs;
 use crate::{Namespace, Value};
 
-/// Reads and writes the packets of one namespace.
+/// Encodes and decodes the packets of one namespace.
 pub(super) struct Packets {
     nsp: Str,
     state: ParserState,
@@ -51,10 +51,10 @@ impl Packets {
         Ok(encode(Packet::ack(self.nsp.clone(), data, id)))
     }
 
-    /// Reads a message: the packet that it completes, if it is for this namespace.
+    /// Decodes a message. Returns the packet that it completes, if the packet is for this namespace.
     pub(super) fn read(&mut self, message: EnginePacket) -> Result<Option<PacketData>, Trouble> {
         let read = match message {
-            // The parser of a server knows no refusals, which look like CONNECT.
+            // The parser is made for servers and does not know CONNECT_ERROR, which has the same format as CONNECT.
             EnginePacket::Text(text) if text.starts_with('4') => {
                 let packet = self.read_text(text.replacen('4', "0", 1));
                 packet
@@ -76,7 +76,7 @@ impl Packets {
     }
 }
 
-/// The socket's id, in the answer to CONNECT.
+/// The id of the socket, in the answer to CONNECT.
 pub(super) fn sid(data: Option<CoreValue>) -> Result<String, Trouble> {
     #[derive(Deserialize)]
     struct Answer {
@@ -89,7 +89,7 @@ pub(super) fn sid(data: Option<CoreValue>) -> Result<String, Trouble> {
     }
 }
 
-/// Name and arguments of an event.
+/// The name and the arguments of an event.
 pub(super) fn event(data: CoreValue) -> Result<(String, Vec<Value>), Trouble> {
     EventArgs::from_values(values(data)?).into_parts().map_err(malformed)
 }
@@ -99,7 +99,7 @@ pub(super) fn values(data: CoreValue) -> Result<Vec<Value>, Trouble> {
     decode(data).map_err(malformed)
 }
 
-/// Why a namespace refuses a socket: the message of the error, and its data where it has some.
+/// The reason why a namespace refuses a socket: the message of the error, and its data if there is any.
 fn reason(packet: PacketData) -> String {
     #[derive(Deserialize)]
     struct Refusal {

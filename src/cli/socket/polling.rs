@@ -1,4 +1,4 @@
-//! Engine.IO over HTTP requests: the server holds a GET until it has packets, and takes ours by POST.
+//! Engine.IO over HTTP requests: the server holds a GET until it has packets, and receives packets by POST.
 
 use std::collections::VecDeque;
 
@@ -17,11 +17,11 @@ use super::{Target, Trouble};
 pub(super) struct Polling {
     target: Target,
     session: Session,
-    /// For a balancer that finds the session's server by a cookie.
+    /// The cookies for a load balancer that finds the session's server by a cookie.
     cookies: String,
-    /// Packets of the last answer.
+    /// The remaining packets of the last response.
     ready: VecDeque<Packet>,
-    /// The GET that the server holds. It outlives a receive that is given up.
+    /// The GET that the server holds. It survives when the future of `receive` is dropped.
     poll: Option<BoxFuture<'static, Result<Bytes, Trouble>>>,
 }
 
@@ -65,7 +65,7 @@ impl EngineTransport for Polling {
         let mut body = format!("4{text}");
         for bytes in binaries {
             let packet = format!("b{}", STANDARD.encode(bytes));
-            // A body may be no larger than a packet.
+            // The size limit of a packet also applies to a body.
             if self.session.takes(body.len() + 1 + packet.len()) {
                 body.push(SEPARATOR);
                 body.push_str(&packet);
@@ -81,7 +81,7 @@ impl EngineTransport for Polling {
     }
 
     async fn close(mut self) {
-        // A session that has ended meanwhile needs no farewell.
+        // A session that has ended needs no close packet.
         self.post("1".into()).await.ok();
     }
 }
@@ -90,7 +90,7 @@ fn text_of(body: &Bytes) -> Result<&str, Trouble> {
     std::str::from_utf8(body).map_err(|_| Trouble::Protocol("an answer that is not UTF-8".into()))
 }
 
-/// The packets of an answer.
+/// Decodes the packets of a response.
 fn packets(text: &str) -> Result<VecDeque<Packet>, Trouble> {
     let read = |packet: &str| match packet.strip_prefix('b') {
         Some(base64) => {
@@ -104,7 +104,7 @@ fn packets(text: &str) -> Result<VecDeque<Packet>, Trouble> {
     text.split(SEPARATOR).map(read).collect()
 }
 
-/// What to show as `Cookie` of the cookies that an answer sets.
+/// The `Cookie` header with the cookies that a response sets.
 fn cookies(headers: &HeaderMap) -> String {
     let set = headers.get_all(header::SET_COOKIE).iter().filter_map(|value| value.to_str().ok());
     let pairs: Vec<_> = set.filter_map(|cookie| cookie.split(';').next()).map(str::trim).collect();

@@ -11,11 +11,11 @@ pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// Connects. Certificates are checked against the system's authorities, or those of `SSL_CERT_FILE`.
+/// Connects. TLS checks certificates against the system's authorities, or those of `SSL_CERT_FILE`.
 pub(super) async fn connect(target: &Target) -> Result<Box<dyn Stream>, Trouble> {
     let away = |error: &dyn std::fmt::Display| Trouble::Away(without_os_code(error));
     let stream = TcpStream::connect((target.host(), target.port())).await.map_err(|error| away(&error))?;
-    // Small packets must not wait for one another. A connection that does not take the option works without it.
+    // Sends small packets without delay. A connection that does not support this option works without it.
     stream.set_nodelay(true).ok();
     if !target.is_tls() {
         return Ok(Box::new(stream));

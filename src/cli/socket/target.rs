@@ -1,4 +1,4 @@
-//! The URL of a server.
+//! Parses the URL of a server.
 
 use std::fmt;
 
@@ -7,27 +7,28 @@ use base64::engine::general_purpose::STANDARD;
 use http::Uri;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-/// Where Socket.IO servers are unless they are configured otherwise.
+/// The default path of Socket.IO servers.
 const DEFAULT_PATH: &str = "/socket.io/";
 
-/// What is escaped in a session id. Servers compare ids without decoding them, so what needs no escape has none.
+/// The characters that are escaped in a session id. Servers compare ids without decoding them, so only the necessary
+/// characters are escaped.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-/// Where a server is: `http://host:port/path`. It prints without the user, the password and the query.
+/// The URL of a server: `http://host:port/path`. Its text omits the user, the password and the query.
 #[derive(Clone, PartialEq, Eq)]
 pub(in crate::cli) struct Target {
     is_tls: bool,
-    /// Without the brackets of IPv6.
+    /// The host, without the brackets of IPv6.
     host: String,
     port: u16,
-    /// Ends in a slash.
+    /// The path, which ends in a slash.
     path: String,
     query: Option<String>,
     authorization: Option<String>,
 }
 
 impl Target {
-    /// Reads a URL; `http://` may be left out. What is wrong with it is said without its text, which may hold a password.
+    /// Parses a URL; `http://` is optional. An error does not quote the URL, which may contain a password.
     pub(in crate::cli) fn parse(text: &str) -> Result<Self, String> {
         let with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
         let uri: Uri = with_scheme.parse().map_err(|error| format!("the URL of the server: {error}"))?;
@@ -74,7 +75,7 @@ impl Target {
         self.port
     }
 
-    /// The `Authorization` header, where the URL names a user.
+    /// The `Authorization` header, if the URL names a user.
     pub(super) fn authorization(&self) -> Option<&str> {
         self.authorization.as_deref()
     }
@@ -88,7 +89,7 @@ impl Target {
         }
     }
 
-    /// Path and query of a request of Engine.IO.
+    /// The path and query of an Engine.IO request.
     pub(super) fn request(&self, transport: &str, sid: Option<&str>) -> String {
         let mut request = format!("{}?EIO=4&transport={transport}", self.path);
         if let Some(sid) = sid {

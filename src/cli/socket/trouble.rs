@@ -1,24 +1,24 @@
-//! Why there is no connection, or none any more.
+//! The reasons why a connection fails or ends.
 
 use std::fmt;
 
-/// Why there is no connection, or none any more. The text does not name the server.
+/// The reason why a connection fails or ends. The text does not name the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::cli) enum Trouble {
-    /// The network or the server's HTTP: the same may work later.
+    /// A failure of the network, or an HTTP error of the server. A retry may succeed later.
     Away(String),
     /// The namespace refused the socket (`connect_error`), with its reason.
     Refused(String),
     /// The server disconnected the socket from its namespace.
     Disconnected,
-    /// The other side does not speak the protocol.
+    /// The other side violates the protocol.
     Protocol(String),
-    /// What is to be sent cannot be sent.
+    /// The message cannot be sent.
     Unsendable(String),
 }
 
 impl Trouble {
-    /// Whether another attempt makes sense. As in the JavaScript client, a refusal and a disconnect are final.
+    /// Whether a retry makes sense. As in the JavaScript client, a refusal and a disconnect are final.
     pub(in crate::cli) fn is_passing(&self) -> bool {
         matches!(self, Self::Away(_))
     }

@@ -74,12 +74,12 @@ impl EngineTransport for WebSocket {
     }
 }
 
-/// The next message with content.
+/// Waits for the next message with content.
 async fn next(socket: &mut WebSocketStream<Box<dyn Stream>>) -> Result<Message, Trouble> {
     loop {
         match socket.next().await {
             Some(Ok(message @ (Message::Text(_) | Message::Binary(_)))) => return Ok(message),
-            // Pings of the WebSocket itself are answered below.
+            // The WebSocket library answers pings of the WebSocket itself.
             Some(Ok(_)) => {}
             Some(Err(error)) => return Err(trouble(error)),
             None => return Err(Trouble::Away("the server closed the connection".into())),
