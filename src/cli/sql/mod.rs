@@ -1,4 +1,4 @@
-//! `pgio sql`: functions in the database with which any client of it, and any trigger, emits.
+//! `pgio sql`: manages functions in the database that emit events for any database client and any trigger.
 
 mod check;
 mod install;
@@ -68,7 +68,7 @@ struct Grants {
 }
 
 impl Schema {
-    /// The functions there, for servers with the options of the command line.
+    /// The functions in this schema, for servers with the options of the command line.
     fn emitter(&self, global: &Global) -> Result<SqlEmitter, Failure> {
         let options = global.adapter_options();
         let schema = self.schema.clone();
