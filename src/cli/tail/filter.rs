@@ -17,7 +17,7 @@ pub(super) struct Filter {
 }
 
 impl Filter {
-    /// `senders` are whole uids.
+    /// Creates the filter from the flags. `senders` are complete uids.
     pub(super) fn of(tail: &Tail, senders: Vec<String>) -> Self {
         Self {
             events: tail.events.clone(),
@@ -28,8 +28,8 @@ impl Filter {
         }
     }
 
-    /// What the header alone can tell, before an attachment is looked up. What has none is always shown: it should not
-    /// be there.
+    /// Whether the header alone passes the filter, before an attachment is looked up. A message without a header is
+    /// always shown, since it is an anomaly.
     pub(super) fn wants(&self, header: Option<&Header>) -> bool {
         let Some(Header { uid, kind, .. }) = header else { return true };
         let type_fits = match self.types.as_slice() {
@@ -39,7 +39,8 @@ impl Filter {
         type_fits && (self.uids.is_empty() || self.uids.iter().any(|wanted| wanted == uid.as_str()))
     }
 
-    /// What only the whole message can tell. What cannot be read is shown: it might have been what is looked for.
+    /// Whether the whole message passes the filter. An unreadable message is shown, since it may be one that the user
+    /// looks for.
     pub(super) fn shows(&self, received: &Received) -> bool {
         match &received.content {
             Content::Message(message) => self.event_fits(&message.body) && self.room_fits(&message.body),
@@ -68,7 +69,7 @@ impl Filter {
     }
 }
 
-/// Reads the name of a kind of message.
+/// Parses the name of a message type.
 pub(super) fn parse_kind(name: &str) -> Result<MessageKind, String> {
     name.parse().map_err(|_| {
         let names: Vec<_> = MessageKind::ALL.iter().map(|kind| kind.name()).collect();

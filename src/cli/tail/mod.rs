@@ -29,7 +29,7 @@ use crate::{Error, Namespace};
 use filter::Filter;
 use save::Saver;
 
-/// How long silence is nothing to wonder about, and how long an echo may take.
+/// The silence after which a loopback probe checks the delivery of notifications, and the timeout of the probe.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Show the live traffic of the cluster, with attachments decoded
@@ -142,7 +142,7 @@ impl Tail {
     }
 }
 
-/// Notes the channels that it listens on.
+/// Prints a note with the channels that the command listens on.
 fn tell_channels(global: &Global, cluster: &Cluster, namespaces: &[Namespace]) {
     let prefix = &cluster.options().channel_prefix;
     let channels: Vec<_> = namespaces.iter().map(|nsp| format!("{prefix}#{nsp}")).collect();
@@ -153,7 +153,7 @@ fn tell_channels(global: &Global, cluster: &Cluster, namespaces: &[Namespace]) {
 
 /// Warns if the loopback probe shows that notifications are not delivered.
 async fn warn_if_deaf(global: &Global, cluster: &Cluster) -> Infallible {
-    // Where servers are live, their heartbeats come meanwhile.
+    // If servers are live, their heartbeats arrive in the meantime.
     sleep(PATIENCE).await;
     if cluster.receives_nothing()
         && let Ok(mut loopback_probe) = LoopbackProbe::listen(cluster).await

@@ -9,19 +9,19 @@ use crate::cli::exit::Failure;
 use crate::cluster::{Content, Received};
 use crate::protocol::Body;
 
-/// Writes the messages that came as attachments into a directory.
+/// Saves messages that came as attachments in a directory.
 pub(super) struct Saver {
     directory: PathBuf,
 }
 
 impl Saver {
-    /// Makes the directory where it is missing.
+    /// Creates the directory if it does not exist.
     pub(super) fn new(directory: &Path) -> Result<Self, Failure> {
         fs::create_dir_all(directory).map_err(|e| Failure::file(directory, &e))?;
         Ok(Self { directory: directory.to_owned() })
     }
 
-    /// Writes `ID.json`, and the binary values in it as `ID.1.bin`, `ID.2.bin` in the order in which they stand there.
+    /// Writes `ID.json`, and the binary values in it as `ID.1.bin`, `ID.2.bin`, ... in their order in the message.
     pub(super) fn save(&self, received: &Received) -> Result<(), Failure> {
         let (Some(attached), Content::Message(message)) = (received.attachment, &received.content) else {
             return Ok(());
@@ -31,7 +31,7 @@ impl Saver {
         let mut binaries = Vec::new();
         match &message.body {
             Body::Broadcast { event, .. } | Body::ServerSideEmit { event, .. } => {
-                // What is no event is in the line, as such.
+                // An invalid event has no arguments. The line reports its error.
                 if let Ok((_, args)) = event.clone().into_parts() {
                     args.iter().for_each(|arg| collect(arg, &mut binaries));
                 }
@@ -53,7 +53,7 @@ impl Saver {
     }
 }
 
-/// The binary values in a value, in order.
+/// Collects the binary values in a value, in order.
 fn collect(value: &Value, into: &mut Vec<bytes::Bytes>) {
     match value {
         Value::Binary(bytes) => into.push(bytes.clone()),

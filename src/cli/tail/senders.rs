@@ -1,4 +1,4 @@
-//! Which senders `tail --uid` shows: the uids of live servers by their first characters.
+//! Completes the senders of `tail --uid`: the uids of live servers, by their first characters.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,16 +10,17 @@ use crate::cli::exit::Failure;
 use crate::cluster::Cluster;
 use crate::protocol::Uid;
 
-/// How long servers have to answer an initial heartbeat, which they do at once.
+/// The timeout for answers to an initial heartbeat. Servers answer at once.
 const ANSWER_WITHIN: Duration = Duration::from_millis(500);
 
-/// The length of a whole uid. A server of that uid need not be live yet.
+/// The length of a complete uid. The server with this uid need not be live yet.
 const WHOLE: usize = 16;
 
-/// Completes the given uids by those of the live servers. Asks the servers only where a uid is not whole.
+/// Completes the given uids by those of the live servers. Sends a request only if a uid is incomplete.
 ///
 /// # Errors
-/// A failure that names the first uid that no live server or more than one process begins with, and those of the cluster.
+/// Returns a failure that names the first uid that matches no live server or several processes, or an error of the
+/// cluster.
 pub(super) async fn complete(
     cluster: &Cluster,
     namespaces: &[Namespace],
@@ -42,7 +43,7 @@ pub(super) async fn complete(
     Ok(senders)
 }
 
-/// The uids that begin so, which are those of one process: in each namespace it has another one.
+/// The uids that begin with the prefix. All are uids of one process, which has another uid in each namespace.
 fn that_begin_with(prefix: &str, live: &[Uid]) -> Result<BTreeSet<String>, String> {
     let found: BTreeSet<&Uid> = live.iter().filter(|uid| uid.as_str().starts_with(prefix)).collect();
     let processes: BTreeSet<&str> = found.iter().map(|uid| process_of(uid)).collect();
@@ -56,7 +57,7 @@ fn that_begin_with(prefix: &str, live: &[Uid]) -> Result<BTreeSet<String>, Strin
     }
 }
 
-/// What all uids of a process have in common. A Node server has unrelated ones.
+/// The prefix that all uids of a process share. The uids of a Node server are unrelated.
 fn process_of(uid: &Uid) -> &str {
     match uid.instance() {
         Some(_) => uid.as_str().get(..10).unwrap_or(uid.as_str()),

@@ -1,4 +1,4 @@
-//! A message as one line of text.
+//! Formats a message as one line of text.
 
 use std::time::SystemTime;
 
@@ -17,10 +17,10 @@ const BOLD: &str = "\x1b[1m";
 const RED: &str = "\x1b[31m";
 const PLAIN: &str = "\x1b[0m";
 
-/// How much of a binary value is worth showing.
+/// The number of shown bytes of a binary value.
 const BINARY_SHOWN: usize = 8;
 
-/// One line, at most so many columns wide. The order is: time, namespace, message, recipients, sender.
+/// Formats one line, at most `width` columns wide. The order is: time, namespace, message, recipients, sender.
 pub(in crate::cli) fn line(received: &Received, width: Option<usize>) -> String {
     let mut line = Line { text: String::new(), left: width.unwrap_or(usize::MAX) };
     line.add(DIM, &clock(received.time));
@@ -53,7 +53,7 @@ pub(in crate::cli) fn line(received: &Received, width: Option<usize>) -> String 
     line.text
 }
 
-/// An event that a client received, or the answer to one of its own.
+/// Formats an event that a client received, or the acknowledgement of its own event.
 pub(in crate::cli) fn client_line(
     time: SystemTime,
     nsp: &Namespace,
@@ -163,12 +163,12 @@ fn request(line: &mut Line, id: Option<&RequestId>) {
     }
 }
 
-/// `1 socket`, `2 sockets`.
+/// Formats a number with a noun: `1 socket`, `2 sockets`.
 fn counted(count: u64, what: &str) -> String {
     format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
-/// A value as JSON, with binary as its size and first bytes.
+/// Formats a value as JSON, with binary as its size and first bytes.
 fn short(value: &Value) -> String {
     match value {
         Value::Binary(bytes) => {
@@ -191,7 +191,7 @@ fn short(value: &Value) -> String {
     }
 }
 
-/// A line under construction that ends with `…` where it would be too wide.
+/// A line under construction. If it would be too wide, it ends with `…`.
 struct Line {
     text: String,
     left: usize,
