@@ -17,17 +17,17 @@ use crate::cli::output::progress;
 use crate::cli::traffic::By;
 use crate::safe_text as safe;
 
-/// From how many columns and rows on there is room for more.
+/// The numbers of columns and rows from which the layout shows more.
 const WIDE: u16 = 120;
 const HIGH: u16 = 36;
 
-/// How many columns the list of servers takes where there is room for it.
+/// The width of the list of servers, if there is room for it.
 const SERVERS: u16 = 56;
 
-/// The label before a sparkline, and its number.
+/// The width of the label and the number before a sparkline.
 const LABEL: u16 = 22;
 
-/// How many columns of a row show its last minute, where there is room for more and where there is not. Both divide 60.
+/// The widths of the last minute of a row, on a wide and on a narrow terminal. Both divide 60.
 const TREND: usize = 20;
 const SHORT_TREND: usize = 12;
 
@@ -42,7 +42,7 @@ const KEYS: &[(&str, &str)] = &[
     ("q, Esc", "quit"),
 ];
 
-/// The styles, plain where colours are not wanted.
+/// The styles. They are plain if the terminal shows no colours.
 #[derive(Clone, Copy)]
 struct Theme {
     is_coloured: bool,
@@ -66,7 +66,7 @@ impl Theme {
     }
 }
 
-/// Draws everything.
+/// Draws the whole screen.
 pub(super) fn frame(frame: &mut Frame, picture: &Picture, view: &mut View) {
     let theme = Theme { is_coloured: view.is_coloured };
     let area = frame.area();
@@ -141,7 +141,7 @@ fn chart(
         lines.push(Line::styled(format!("{:<9}{most:>11}", "most"), theme.dim()));
     }
     frame.render_widget(Paragraph::new(lines), left);
-    // New seconds come in at the right.
+    // New seconds appear at the right.
     let blank = usize::from(right.width).saturating_sub(shown.len());
     let data: Vec<_> = std::iter::repeat_n(0, blank).chain(shown.iter().copied()).collect();
     frame.render_widget(Sparkline::default().data(data).style(theme.colour(colour)), right);
@@ -214,7 +214,7 @@ fn rows(frame: &mut Frame, area: Rect, picture: &Picture, view: &mut View, theme
     };
     let right = |span: Span<'static>| Line::from(span).alignment(Alignment::Right);
     let trend = if frame.area().width >= WIDE { TREND } else { SHORT_TREND };
-    // A single namespace need not be told.
+    // A single namespace needs no column.
     let nsp_width = if picture.namespaces.len() > 1 { 10 } else { 0 };
     let header = Row::new(vec![
         Line::from(title(text::title(picture.by), Some(Sort::Name))),
@@ -260,7 +260,7 @@ fn rows(frame: &mut Frame, area: Rect, picture: &Picture, view: &mut View, theme
     }
 }
 
-/// A minute in as many parts as there are bars.
+/// Sums up the seconds of a minute, with one part for each bar.
 fn parts(trend: &[u64], bars: usize) -> Vec<u64> {
     trend.rchunks(60 / bars).rev().map(|part| part.iter().sum()).collect()
 }

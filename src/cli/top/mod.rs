@@ -1,4 +1,4 @@
-//! `pgio top`: the traffic of a cluster at a glance.
+//! `pgio top`: shows the traffic of a cluster at a glance.
 
 mod draw;
 pub(super) mod picture;
@@ -30,13 +30,13 @@ use crate::Cluster;
 use picture::{Picture, Window};
 use view::{Input, Sort, View};
 
-/// How long after the end of a second its messages are counted for sure.
+/// The delay after the end of a second until all of its messages are counted.
 const SETTLED: Duration = Duration::from_millis(50);
 
-/// The intervals that there may be: no flicker, and no more than is remembered.
+/// The allowed intervals. A shorter one would flicker, and the counters do not cover a longer one.
 const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(600);
 
-/// How long --once waits for the answers of the servers, besides the interval.
+/// The time that --once waits for the answers of the servers, in addition to the interval.
 const PATIENCE: Duration = Duration::from_secs(6);
 
 /// Show the traffic of the cluster at a glance, live
@@ -78,7 +78,7 @@ pub(super) struct Top {
     no_sockets: bool,
 }
 
-/// Reads an interval.
+/// Parses an interval.
 fn parse_interval(text: &str) -> Result<Duration, String> {
     let interval = duration::parse_positive(text)?;
     match INTERVALS.contains(&interval) {
@@ -91,7 +91,7 @@ impl Top {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
         tokio::select! {
             outcome = self.watch(global) => outcome,
-            // The screen is given back with the other branch.
+            // The end of the other branch restores the screen.
             () = exit::told_to_end() => Err(Failure::Interrupted),
         }
     }
@@ -127,7 +127,7 @@ impl Top {
         let shared = observer.shared.clone();
         let wait = async {
             tokio::time::sleep_until(end.into()).await;
-            // Taken before the servers have listed their sockets, which takes longer.
+            // This is taken before the servers have listed their sockets, which takes longer.
             let mut picture = Picture::take(&shared, self.by, self.window());
             if !self.no_sockets {
                 shared.wait_for_inventory(PATIENCE).await;
@@ -162,7 +162,7 @@ impl Top {
                 _ = ticks.tick() => {}
                 failure = observer.failed() => return Err(failure),
             }
-            // However late a tick comes, no second is left out.
+            // Even a late tick leaves out no second.
             let picture = Picture::take(&observer.shared, self.by, Window::Since(since));
             since = picture.second;
             match global.output {

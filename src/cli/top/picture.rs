@@ -1,4 +1,4 @@
-//! A snapshot of the observer, ready to be shown.
+//! A snapshot of the observer for display.
 
 use std::time::Duration;
 
@@ -11,15 +11,15 @@ use crate::cli::traffic::{By, Counts, Row, SECONDS};
 use crate::protocol::MessageKind;
 use crate::safe_text;
 
-/// How many seconds of a row are drawn.
+/// The number of drawn seconds of a row.
 const TREND: usize = 60;
 
-/// The whole seconds that rates are of.
+/// The whole seconds that the rates cover.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::cli) enum Window {
-    /// The last ones, so many.
+    /// The last seconds, up to this number.
     Last(usize),
-    /// All from that one on; one where there is none.
+    /// All seconds from this one on, or one second if there is none.
     Since(u64),
 }
 
@@ -28,9 +28,9 @@ pub(in crate::cli) struct Picture {
     pub(super) time: Timestamp,
     pub(super) server: String,
     pub(super) namespaces: Vec<String>,
-    /// The second that is not over yet.
+    /// The current second, which is not over yet.
     pub(in crate::cli) second: u64,
-    /// How many whole seconds the rates are of: none at the start.
+    /// The number of whole seconds that the rates cover. It is 0 at the start.
     pub(super) seconds: usize,
     pub(super) link: Link,
     /// The messages of these seconds.
@@ -43,7 +43,7 @@ pub(in crate::cli) struct Picture {
     pub(super) sockets_age: Option<Duration>,
     pub(super) database: Database,
     pub(in crate::cli) by: By,
-    /// In no order.
+    /// Unsorted.
     pub(in crate::cli) rows: Vec<Ranked>,
     pub(in crate::cli) other: Ranked,
 }
@@ -52,11 +52,11 @@ pub(in crate::cli) struct Picture {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(in crate::cli) struct Ranked {
     pub(in crate::cli) namespace: String,
-    /// `None` for a broadcast to everybody, and for an event without a name.
+    /// `None` for a broadcast to all sockets, and for an event without a name.
     pub(in crate::cli) name: Option<String>,
     pub(in crate::cli) per_second: f64,
     pub(in crate::cli) bytes_per_second: f64,
-    /// In ten minutes.
+    /// The messages and bytes in ten minutes.
     pub(in crate::cli) messages: u64,
     pub(in crate::cli) bytes: u64,
     /// The messages of the last seconds, the oldest first.
@@ -77,7 +77,7 @@ impl Ranked {
         }
     }
 
-    /// The same with the messages of each of the last seconds.
+    /// The row as JSON, with the messages of each of the last seconds.
     pub(in crate::cli) fn with_trend(&self) -> Value {
         let mut object = self.object();
         object["trend"] = json!(self.trend);
@@ -97,7 +97,7 @@ impl Ranked {
 }
 
 impl Picture {
-    /// Takes a snapshot. Rates are of these seconds, as far as they are remembered.
+    /// Takes a snapshot. Rates cover the window, as far as the counters reach back.
     pub(in crate::cli) fn take(shared: &Shared, by: By, window: Window) -> Self {
         let traffic = shared.traffic();
         let second = shared.second();
@@ -151,12 +151,12 @@ impl Picture {
         self.sockets_age = inventory.map(|inventory| inventory.age());
     }
 
-    /// So much a second.
+    /// The rate of a count per second.
     pub(in crate::cli) fn per_second(&self, count: u64) -> f64 {
         rate(count, self.seconds)
     }
 
-    /// The rows that pass the filter, in order.
+    /// The rows that match the filter, sorted.
     pub(in crate::cli) fn sorted(&self, sort: Sort, is_reversed: bool, filter: &str) -> Vec<&Ranked> {
         let filter = filter.to_lowercase();
         let is_shown = |row: &&Ranked| {
@@ -184,7 +184,7 @@ impl Picture {
         rows
     }
 
-    /// For programs.
+    /// The snapshot as JSON, for programs.
     pub(in crate::cli) fn object(&self, sort: Sort, limit: usize) -> Value {
         let types: serde_json::Map<_, _> = MessageKind::ALL
             .iter()
@@ -228,7 +228,7 @@ fn rate(count: u64, seconds: usize) -> f64 {
     count as f64 / seconds.max(1) as f64
 }
 
-/// Two decimals are enough.
+/// Rounds to two decimals.
 fn hundredths(number: f64) -> f64 {
     (number * 100.0).round() / 100.0
 }

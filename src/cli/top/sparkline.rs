@@ -1,4 +1,4 @@
-//! Numbers as a line of bars.
+//! Draws numbers as a line of bars.
 
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
@@ -8,7 +8,7 @@ pub(super) fn of(numbers: &[u64], width: usize) -> String {
     let largest = shown.iter().copied().max().unwrap_or_default().max(1);
     let bar = |number: &u64| match number {
         0 => ' ',
-        // Rounded up, so that whatever is there is seen.
+        // Rounds up, so that every number above 0 is visible.
         number => BARS[(number * (BARS.len() as u64)).div_ceil(largest).saturating_sub(1).min(7) as usize],
     };
     let blank = " ".repeat(width - shown.len());

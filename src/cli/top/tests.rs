@@ -1,4 +1,4 @@
-//! Drawing, on terminals of two sizes.
+//! Tests the drawing on terminals of two sizes.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! The picture as plain text: a snapshot, and a line an interval.
+//! Formats the picture as plain text: a snapshot, or one line for each interval.
 
 use jiff::tz::TimeZone;
 
@@ -12,10 +12,10 @@ use crate::cli::output::table::{Column, Table, cell};
 use crate::cli::traffic::By;
 use crate::safe_text as safe;
 
-/// Stands for an unknown value.
+/// The text for an unknown value.
 pub(super) const UNKNOWN: &str = "-";
 
-/// Everything, once.
+/// Prints a whole snapshot.
 pub(super) fn snapshot(
     picture: &Picture,
     sort: Sort,
@@ -87,12 +87,12 @@ fn facts(picture: &Picture) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// The titles of the lines.
+/// The header of the lines.
 pub(super) fn titles() -> String {
     "TIME      EVENTS/S     BYTES/S  ACKS/S  NODES  SOCKETS  ROWS  QUEUE  COMMITS/S       WAL/S".into()
 }
 
-/// The sums, in one line.
+/// Formats the sums as one line.
 pub(super) fn line(picture: &Picture) -> String {
     let database = &picture.database;
     format!(
@@ -163,7 +163,7 @@ pub(super) fn title(by: By) -> &'static str {
     }
 }
 
-/// The name of a row, or what it stands for.
+/// The name of a row, or a placeholder.
 pub(super) fn name(row: &Ranked, by: By) -> String {
     match (&row.name, by) {
         (Some(name), _) => name.clone(),

@@ -5,7 +5,7 @@ use crossterm::event::{Event, KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
 use crate::cli::traffic::By;
 
-/// The most characters of a filter.
+/// The maximum length of a filter, in characters.
 const FILTER: usize = 60;
 
 /// The order of the rows.
@@ -47,7 +47,7 @@ impl Sort {
 pub(super) enum Input {
     Quit,
     Interrupt,
-    /// The picture has to be drawn again.
+    /// The key was handled, and the picture has to be drawn again.
     Taken,
 }
 
@@ -62,9 +62,9 @@ pub(super) struct View {
     pub(super) is_typing: bool,
     pub(super) is_paused: bool,
     pub(super) has_help: bool,
-    /// How many rows are above the first one that is shown.
+    /// The number of rows above the first shown row.
     pub(super) scrolled: usize,
-    /// How many rows fit, as they were last drawn.
+    /// The number of rows that fit on the screen, as of the last draw.
     pub(super) page: usize,
     pub(super) is_coloured: bool,
 }
@@ -85,7 +85,7 @@ impl View {
         }
     }
 
-    /// Takes a key.
+    /// Handles a key.
     pub(super) fn input(&mut self, event: &Event) -> Input {
         let Event::Key(KeyEvent { code, modifiers, kind, .. }) = event else { return Input::Taken };
         if *kind == KeyEventKind::Release {
