@@ -1,13 +1,13 @@
-//! Counters with names for Prometheus: they never fall, and there are few.
+//! Counters with names for Prometheus. They never decrease, and their number is limited.
 
 use std::collections::HashMap;
 
 use crate::safe_text;
 
-/// How many names have a counter of their own.
+/// The maximum number of names with their own counter.
 const NAMES: usize = 50;
 
-/// How many bytes of a name are kept.
+/// The maximum number of kept bytes of a name.
 const NAME_BYTES: usize = 80;
 
 /// A counter for each of the first names, and one for all others.
@@ -29,7 +29,7 @@ impl Labelled {
         }
     }
 
-    /// The names as they may be shown, in order, and the counters.
+    /// The names, escaped and sorted, with their counters.
     pub(in crate::cli) fn sorted(&self) -> Vec<(String, u64)> {
         let shown =
             self.counters.iter().map(|(name, count)| (safe_text::cut(name, NAME_BYTES).into_owned(), *count));
@@ -38,7 +38,7 @@ impl Labelled {
         sorted
     }
 
-    /// The counter of all others.
+    /// The counter of all other names.
     pub(in crate::cli) fn other(&self) -> u64 {
         self.other
     }

@@ -1,8 +1,8 @@
-//! The traffic of a cluster, counted: by kind of message, and by event, room and sender, per second for ten minutes.
+//! Counts the traffic of a cluster: by kind of message, and by event, room and sender, per second for ten minutes.
 //!
-//! In go the messages of a subscription, each with the second in which it came; out come totals, and the heaviest rows of
-//! each ranking. Every message is counted. Invariant: the memory is bounded, however many events, rooms and senders there
-//! are and however long their names: a [`Ranking`] has a fixed number of rows, and counts the rest as one.
+//! Input: the messages of a subscription, each with the second of its arrival. Output: totals, and the heaviest rows of
+//! each ranking. Every message is counted. Invariant: the memory is bounded for any number of events, rooms and senders
+//! with names of any length. A [`Ranking`] has a fixed number of rows, and counts the rest as one row.
 
 mod labelled;
 mod ranking;
@@ -16,17 +16,17 @@ pub(super) use ring::{Ring, SECONDS};
 use crate::cluster::{Content, Received};
 use crate::protocol::{Body, Header, MessageKind};
 
-/// How many rooms of one message are counted with their names. The others count as other rooms.
+/// The maximum number of rooms of one message that are counted by name. The others count as other rooms.
 const ROOMS_OF_A_MESSAGE: usize = 256;
 
-/// How many kinds of message there are.
+/// The number of kinds of messages.
 const KINDS: usize = MessageKind::ALL.len();
 
-/// Counters of one second, or of all.
+/// The counters of one second, or of the whole time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     kinds: [u64; KINDS],
-    /// Notifications that are no message.
+    /// Notifications that are not a valid message.
     pub(super) malformed: u64,
     /// Bytes in notifications.
     pub(super) inline_bytes: u64,
@@ -34,34 +34,34 @@ pub(super) struct Counts {
     pub(super) attachments: u64,
     /// Bytes in these rows.
     pub(super) attachment_bytes: u64,
-    /// Messages whose row was gone.
+    /// Messages whose row was already deleted.
     pub(super) missing: u64,
-    /// Messages that were dropped before they were counted, as this process was too slow.
+    /// Messages that were dropped before they were counted, since this process was too slow.
     pub(super) missed: u64,
 }
 
 impl Counts {
-    /// How many messages of that kind.
+    /// The number of messages of this kind.
     pub(super) fn of_kind(&self, kind: MessageKind) -> u64 {
         self.kinds.get(index(kind)).copied().unwrap_or_default()
     }
 
-    /// How many messages of all kinds, malformed ones included.
+    /// The number of messages of all kinds, including malformed ones.
     pub(super) fn messages(&self) -> u64 {
         self.kinds.iter().sum::<u64>() + self.malformed
     }
 
-    /// How many events, for clients or for servers.
+    /// The number of events, for clients or for servers.
     pub(super) fn events(&self) -> u64 {
         self.of_kind(MessageKind::Broadcast) + self.of_kind(MessageKind::ServerSideEmit)
     }
 
-    /// How many acknowledgements of clients, and answers of servers to events.
+    /// The number of acknowledgements of clients, and of answers of servers to events.
     pub(super) fn acks(&self) -> u64 {
         self.of_kind(MessageKind::BroadcastAck) + self.of_kind(MessageKind::ServerSideEmitResponse)
     }
 
-    /// How many bytes, inline and in attachments.
+    /// The number of bytes, inline and in attachments.
     pub(super) fn bytes(&self) -> u64 {
         self.inline_bytes + self.attachment_bytes
     }
@@ -94,7 +94,7 @@ impl Counts {
     }
 }
 
-/// The place of a kind: their numbers begin with 1.
+/// The index of a kind. The numbers of the kinds start at 1.
 fn index(kind: MessageKind) -> usize {
     usize::from(kind.number()).saturating_sub(1)
 }
@@ -123,7 +123,7 @@ impl By {
     }
 }
 
-/// All that was counted.
+/// All counters.
 pub(super) struct Traffic {
     total: Counts,
     seconds: Ring<Counts>,
@@ -145,7 +145,7 @@ impl Traffic {
         }
     }
 
-    /// Counts a message that came in that second.
+    /// Counts a message that arrived in this second.
     pub(super) fn count(&mut self, second: u64, received: &Received) {
         let (nsp, uid, kind) = match &received.content {
             Content::Message(message) => (message.nsp.as_str(), message.uid.as_str(), message.kind()),
@@ -180,28 +180,28 @@ impl Traffic {
         }
     }
 
-    /// Notes that so many messages were dropped uncounted.
+    /// Counts messages that were dropped before they were counted.
     pub(super) fn miss(&mut self, second: u64, count: u64) {
         self.total.missed += count;
         self.seconds.at(second).missed += count;
     }
 
-    /// All since the start.
+    /// The counters since the start.
     pub(super) fn total(&self) -> &Counts {
         &self.total
     }
 
-    /// The seconds before that one, the oldest first: at most so many, and none before the start.
+    /// The counters of at most `seconds` seconds before `second`, the oldest first. There are none before the start.
     pub(super) fn before(&self, second: u64, seconds: usize) -> impl Iterator<Item = Counts> + '_ {
         self.seconds.before(second, seconds)
     }
 
-    /// Events by name, for counters that never fall.
+    /// The events by name, for counters that never decrease.
     pub(super) fn event_names(&self) -> &Labelled {
         &self.event_names
     }
 
-    /// The ranking.
+    /// The ranking of this subject.
     pub(super) fn ranking(&self, by: By) -> &Ranking {
         match by {
             By::Event => &self.by_event,
@@ -211,7 +211,7 @@ impl Traffic {
     }
 }
 
-/// How many bytes a message has, inline and in its attachment.
+/// The number of bytes of a message, inline and in its attachment.
 pub(super) fn size(received: &Received) -> u64 {
     let attached = received.attachment.and_then(|attachment| attachment.bytes).unwrap_or_default();
     (received.text.len() + attached) as u64
@@ -226,7 +226,7 @@ pub(super) mod tests {
     use crate::protocol::{AttachmentId, BroadcastOptions, EventArgs, Message, RequestId, Uid};
     use crate::{Error, Namespace, Value};
 
-    /// A message as a subscription gives it.
+    /// A message as a subscription returns it.
     pub(in crate::cli) fn received(uid: &str, body: Body, attachment: Option<usize>) -> Received {
         let nsp = Namespace::default();
         let attached = |bytes| Attached { id: AttachmentId(1), bytes: Some(bytes), memory: bytes };

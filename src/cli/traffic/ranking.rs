@@ -1,8 +1,8 @@
-//! The heaviest of many names, with what each had in each of the last seconds.
+//! Finds the heaviest of many names, and counts their messages in each of the last seconds.
 //!
-//! The number of rows is fixed. A name that comes when all rows are taken counts as "other", until it is heavier than the
-//! lightest row: then it takes that row, whose past becomes part of "other". So names that come once displace nobody, and a
-//! name that becomes heavy is seen soon. Sums stay exact.
+//! The number of rows is fixed. While all rows are taken, a new name counts as "other" until it is heavier than the
+//! lightest row. Then it takes that row, and the past of the row becomes part of "other". So a name that comes once
+//! displaces no other, and a name that becomes heavy is seen soon. Sums stay exact.
 
 use std::collections::HashMap;
 
@@ -10,26 +10,27 @@ use super::ring::Ring;
 use super::sketch::Sketch;
 use crate::safe_text;
 
-/// How many names have a row of their own.
+/// The maximum number of names with their own row.
 pub(super) const ROWS: usize = 256;
 
 /// The number of bytes of a name that are compared. Names with the same prefix of this length share a row.
 const NAME_BYTES: usize = 120;
 
-/// How many seconds it takes until the weight of a message has halved.
+/// The half-life of the weight of a message, in seconds.
 const HALF_LIFE: u64 = 60;
 
-/// Between namespace and name in a key. No namespace has one: Postgres takes none in a channel.
+/// The separator between namespace and name in a key. No namespace contains it, since Postgres does not accept it in a
+/// channel.
 const SEPARATOR: char = '\0';
 
-/// Messages, and their bytes.
+/// A number of messages, and of their bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(in crate::cli) struct Count {
     pub(in crate::cli) messages: u64,
     pub(in crate::cli) bytes: u64,
 }
 
-/// The same for a second; both saturate.
+/// The counts of one second. Both saturate.
 #[derive(Debug, Clone, Copy, Default)]
 struct Second {
     messages: u32,
@@ -57,13 +58,13 @@ impl From<Second> for Count {
     }
 }
 
-/// A name, and how often it came.
+/// A name and its counts.
 pub(in crate::cli) struct Row {
-    /// Namespace and name, as they came.
+    /// Namespace and name, as received.
     key: Box<str>,
     total: Count,
     seconds: Ring<Second>,
-    /// Messages, those of long ago counting less.
+    /// The number of messages. Old messages count less.
     weight: u64,
 }
 
@@ -81,50 +82,50 @@ impl Row {
         slot.bytes = slot.bytes.saturating_add(u32::try_from(bytes).unwrap_or(u32::MAX));
     }
 
-    /// The namespace, as it came: anything may be in it.
+    /// The namespace, as received. It may contain any text.
     pub(in crate::cli) fn namespace(&self) -> &str {
         self.key.split(SEPARATOR).next().unwrap_or_default()
     }
 
-    /// The name, as it came, cut where it is long: anything may be in it. `None` for a broadcast to everybody, for an event
-    /// without a name, and for the other names.
+    /// The name, as received, but truncated. It may contain any text. `None` for a broadcast to all sockets, for an
+    /// event without a name, and for the other names.
     pub(in crate::cli) fn name(&self) -> Option<&str> {
         self.key.split_once(SEPARATOR).map(|(_, name)| name)
     }
 
-    /// The name as it may be shown.
+    /// The name, escaped for display.
     pub(in crate::cli) fn safe_name(&self) -> Option<String> {
         self.name().map(|name| safe_text::cut(name, NAME_BYTES).into_owned())
     }
 
-    /// All since it has a row.
+    /// The counts since the name has a row.
     #[cfg(test)]
     pub(in crate::cli) fn total(&self) -> Count {
         self.total
     }
 
-    /// The sum of the seconds before that one.
+    /// The sum of at most `seconds` seconds before `second`.
     pub(in crate::cli) fn recent(&self, second: u64, seconds: usize) -> Count {
         self.seconds.before(second, seconds).map(Count::from).fold(Count::default(), Count::plus)
     }
 
-    /// The messages of each of the seconds before that one, the oldest first.
+    /// The messages in each of at most `seconds` seconds before `second`, the oldest first.
     pub(in crate::cli) fn history(&self, second: u64, seconds: usize) -> impl Iterator<Item = u64> + '_ {
         self.seconds.before(second, seconds).map(|second| second.messages.into())
     }
 }
 
-/// See the module.
+/// The ranking that the module describes.
 pub(in crate::cli) struct Ranking {
     rows: Vec<Row>,
     places: HashMap<Box<str>, usize>,
     other: Row,
     sketch: Box<Sketch>,
-    /// When the weights were last halved.
+    /// The second in which the weights were last halved.
     halved: u64,
-    /// No row is lighter than that.
+    /// A lower bound of the weights of all rows.
     lightest: u64,
-    /// Room for a key, so that a lookup allocates nothing.
+    /// A buffer for a key, so that a look-up allocates nothing.
     key: String,
 }
 
@@ -168,22 +169,22 @@ impl Ranking {
         }
     }
 
-    /// Counts a message whose name does not matter.
+    /// Counts a message as "other".
     pub(super) fn add_other(&mut self, second: u64, bytes: u64) {
         self.other.add(second, bytes);
     }
 
-    /// The rows, in no order.
+    /// The rows, unsorted.
     pub(in crate::cli) fn rows(&self) -> impl Iterator<Item = &Row> {
         self.rows.iter()
     }
 
-    /// All names that have no row.
+    /// The row of all names without their own row.
     pub(in crate::cli) fn other(&self) -> &Row {
         &self.other
     }
 
-    /// Halves all weights from time to time.
+    /// Halves all weights after each half-life.
     fn fade(&mut self, second: u64) {
         if second < self.halved + HALF_LIFE {
             return;
@@ -194,7 +195,7 @@ impl Ranking {
         self.lightest /= 2;
     }
 
-    /// The place of the lightest row, if it is lighter than that.
+    /// The index of the lightest row, if it is lighter than `weight`.
     fn lighter_than(&mut self, weight: u64) -> Option<usize> {
         if weight <= self.lightest {
             return None;
@@ -204,7 +205,7 @@ impl Ranking {
         (row.weight < weight).then_some(place)
     }
 
-    /// Gives a row to the name whose key was made last. The counters of the old name are added to the others.
+    /// Gives a row to the name in `key`. Adds the counts of the old name to "other".
     fn replace(&mut self, place: usize, second: u64, bytes: u64, weight: u64) {
         let Some(row) = self.rows.get_mut(place) else { return };
         self.other.total = self.other.total.plus(row.total);
@@ -219,7 +220,7 @@ impl Ranking {
     }
 }
 
-/// The first bytes of a name, whole characters of them.
+/// The first bytes of a name, up to a whole character.
 fn start(name: &str) -> &str {
     &name[..name.floor_char_boundary(NAME_BYTES)]
 }
@@ -270,11 +271,11 @@ mod tests {
         (0..50).for_each(|_| ranking.add(1, "/", Some("new"), 1));
         assert!(row(&ranking, "new").is_some() && row(&ranking, "n0").is_none());
         assert_eq!((ranking.rows().count(), sum(&ranking)), (ROWS, before + 50));
-        // Its past is where it happened.
+        // The past of the replaced row stays in its seconds.
         let recent = |row: &Row| row.recent(2, 2).messages;
         assert_eq!(ranking.rows().chain([ranking.other()]).map(recent).sum::<u64>(), before + 50);
         assert_eq!(ranking.other().history(1, 1).next(), Some(1));
-        // One that was heavy long ago gives way to one that is heavy now.
+        // A row that was heavy long ago gives way to a name that is heavy now.
         (0..40).for_each(|_| ranking.add(3600, "/", Some("later"), 1));
         (0..10).for_each(|minute| ranking.add(3600 + minute * HALF_LIFE, "/", Some("later"), 1));
         assert!(row(&ranking, "later").is_some());

@@ -1,9 +1,9 @@
-//! A value for each of the last seconds.
+//! A ring buffer with a value for each of the last seconds.
 
-/// How many seconds are remembered, besides the one that is not over yet.
+/// The number of kept seconds, besides the current one.
 pub(in crate::cli) const SECONDS: usize = 600;
 
-/// One more than that, for the second that is not over yet.
+/// The kept seconds and the current one.
 const SLOTS: usize = SECONDS + 1;
 
 /// A ring buffer of seconds. A second in which nothing was written has the default value.
@@ -17,7 +17,7 @@ impl<T: Copy + Default> Ring<T> {
         Self { slots: vec![T::default(); SLOTS].into(), newest: 0 }
     }
 
-    /// The value of a second, which becomes the newest one. A second before the newest one counts as the newest one.
+    /// The value of a second, which becomes the newest second. A second before the newest one counts as the newest one.
     pub(in crate::cli) fn at(&mut self, second: u64) -> &mut T {
         let passed = second.saturating_sub(self.newest);
         if passed > 0 {
@@ -36,12 +36,12 @@ impl<T: Copy + Default> Ring<T> {
         if is_kept { self.slots[slot(second)] } else { T::default() }
     }
 
-    /// The seconds before that one, the oldest first: at most so many, and none before second 0.
+    /// The values of at most `seconds` seconds before `second`, the oldest first. There are none before second 0.
     pub(in crate::cli) fn before(&self, second: u64, seconds: usize) -> impl Iterator<Item = T> + '_ {
         (second.saturating_sub(seconds.min(SECONDS) as u64)..second).map(|second| self.get(second))
     }
 
-    /// Adds the values of another ring, up to that second.
+    /// Adds the values of another ring, up to this second.
     pub(super) fn absorb(&mut self, second: u64, other: &Self, plus: impl Fn(T, T) -> T) {
         self.at(second);
         for second in self.newest.saturating_sub(SECONDS as u64)..=self.newest {
@@ -50,14 +50,14 @@ impl<T: Copy + Default> Ring<T> {
         }
     }
 
-    /// Forgets everything.
+    /// Resets all values.
     pub(super) fn clear(&mut self) {
         self.slots.fill(T::default());
     }
 }
 
 fn slot(second: u64) -> usize {
-    // Smaller than the number of slots.
+    // The result is smaller than the number of slots.
     (second % SLOTS as u64) as usize
 }
 
@@ -87,7 +87,7 @@ mod tests {
         *ring.at(10 * last) += 7;
         assert_eq!(ring.before(10 * last + 1, SECONDS).sum::<u32>(), 7);
         assert_eq!(ring.before(20 * last, SECONDS).sum::<u32>(), 0);
-        // The clock of a test may be anything.
+        // The clock of a test may show any second.
         *ring.at(u64::MAX - SLOTS as u64) += 8;
         assert_eq!(before(&ring, u64::MAX - SLOTS as u64 + 1, 1), [8]);
     }

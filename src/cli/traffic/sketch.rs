@@ -1,11 +1,11 @@
-//! A count-min sketch: about how often each name came, in little memory, for names without a row.
+//! A count-min sketch. It estimates in little memory how often each name came that has no row.
 
 use std::hash::{BuildHasher, RandomState};
 
 const WIDTH: usize = 1024;
 const DEPTH: usize = 4;
 
-/// Estimates that are never too low. Nobody from outside can choose names that collide, since the hash has a random key.
+/// Estimates that are never too low. The hash has a random key, so that nobody outside can choose names that collide.
 pub(super) struct Sketch {
     hasher: RandomState,
     counters: [[u32; WIDTH]; DEPTH],
@@ -16,12 +16,12 @@ impl Sketch {
         Box::new(Self { hasher: RandomState::new(), counters: [[0; WIDTH]; DEPTH] })
     }
 
-    /// Counts a name; returns the estimate.
+    /// Counts a name, and returns the estimate.
     pub(super) fn add(&mut self, name: &str) -> u64 {
         let mut hash = self.hasher.hash_one(name);
         let mut least = u32::MAX;
         for row in &mut self.counters {
-            // Ten bits of the hash each.
+            // Each row uses ten bits of the hash.
             let counter = &mut row[(hash % WIDTH as u64) as usize];
             *counter = counter.saturating_add(1);
             least = least.min(*counter);
@@ -30,7 +30,7 @@ impl Sketch {
         least.into()
     }
 
-    /// Halves all counters, so that what was long ago counts less and less.
+    /// Halves all counters, so that old messages count less and less.
     pub(super) fn halve(&mut self) {
         self.counters.iter_mut().flatten().for_each(|counter| *counter /= 2);
     }
