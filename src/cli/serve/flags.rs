@@ -1,4 +1,5 @@
-//! The flags behind the fields of [`ServerOptions`](crate::server::ServerOptions): an error of the library names the field.
+//! The flags behind the fields of [`ServerOptions`](crate::server::ServerOptions). An error of the library names the
+//! field.
 
 use crate::Error;
 
