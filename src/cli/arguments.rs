@@ -224,7 +224,7 @@ pub(super) enum OutputFlag {
 }
 
 impl OutputFlag {
-    /// The format of that name, which is one of those that the command takes.
+    /// The format with this name. The caller passes only names that the command accepts; any other name means text.
     pub(super) fn named(name: String) -> Self {
         match name.as_str() {
             "json" => Self::Json,
@@ -240,7 +240,7 @@ impl Namespaces {
         listed(&self.namespaces)
     }
 
-    /// As they were written; empty where none was named.
+    /// The namespaces as the user typed them, or an empty slice if the user named none.
     pub(super) fn as_given(&self) -> &[String] {
         &self.namespaces
     }
@@ -252,7 +252,7 @@ impl TargetNamespaces {
         listed(&self.namespaces)
     }
 
-    /// Whether any was named.
+    /// Whether the user named a namespace.
     pub(super) fn is_given(&self) -> bool {
         !self.namespaces.is_empty()
     }
@@ -265,7 +265,7 @@ fn listed(names: &[String]) -> Vec<Namespace> {
     if list.is_empty() { vec![Namespace::default()] } else { list }
 }
 
-/// Reads the name of a namespace, which is no glob.
+/// Parses the name of a namespace, and refuses a glob.
 fn parse_namespace(text: &str) -> Result<String, String> {
     match text.contains('*') {
         true => Err("not a name; only commands that observe take a glob, as pgio namespaces does".into()),
@@ -273,12 +273,13 @@ fn parse_namespace(text: &str) -> Result<String, String> {
     }
 }
 
-/// Reads the name of a table.
+/// Parses the name of a table.
 fn parse_table_name(text: &str) -> Result<TableName, String> {
     text.parse().map_err(without_setting)
 }
 
-/// Why the library refuses a value. The parser of the command line names the flag.
+/// The reason why the library refuses a value, without the name of the setting. The parser of the command line names
+/// the flag.
 pub(super) fn without_setting(error: Error) -> String {
     match error {
         Error::Setting { reason, .. } => reason,
@@ -287,7 +288,7 @@ pub(super) fn without_setting(error: Error) -> String {
 }
 
 impl Global {
-    /// Takes over what `--output` says.
+    /// Sets `output` to the format of `--output`.
     pub(super) fn settle_output(&mut self) {
         self.output = match self.output_flag {
             OutputFlag::Text | OutputFlag::Prometheus => Format::Text,
@@ -356,7 +357,7 @@ impl Global {
     }
 }
 
-/// The log of a command.
+/// The log settings of a command.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Log {
     pub(super) format: Format,

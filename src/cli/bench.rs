@@ -16,7 +16,7 @@ use crate::cluster::{Content, Event, Subscription};
 use crate::protocol::{Body, Uid};
 use crate::{Cluster, Emitter, Error, Namespace};
 
-/// How long an event may be on its way before it counts as lost.
+/// The time after which an event counts as lost.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Measure this cluster: emit rate, delivery rate, latency
@@ -46,7 +46,7 @@ pub(super) struct Bench {
     for_: Duration,
 }
 
-/// What was measured.
+/// The results of the benchmark.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Measured {
@@ -57,7 +57,7 @@ struct Measured {
     latency_ms: Latency,
 }
 
-/// From the emitter to a subscriber, in milliseconds, at a steady pace.
+/// The latency from the emitter to a subscriber, in milliseconds, at a steady rate.
 #[derive(Serialize)]
 struct Latency {
     rate: u32,
@@ -97,7 +97,8 @@ struct Run {
 }
 
 impl Run {
-    /// Events a second, until Postgres had committed them all and until all had come back.
+    /// Sends events at full speed. Returns the rates in events per second: first of the commits, then of the
+    /// deliveries.
     async fn flood(&mut self, events: u32) -> Result<(f64, f64), Failure> {
         let Self { emitter, heard, text } = self;
         let start = Instant::now();
@@ -121,7 +122,7 @@ impl Run {
         Ok((per_second(emitted), per_second(delivered)))
     }
 
-    /// How long events take that are sent at a steady pace.
+    /// Measures the latency of events at a steady rate.
     async fn pace(&mut self, rate: u32, time: Duration) -> Result<Latency, Failure> {
         let Self { emitter, heard, text } = self;
         let events = (f64::from(rate) * time.as_secs_f64()).ceil().max(1.0) as u64;
@@ -155,7 +156,7 @@ impl Run {
     }
 }
 
-/// The number that the next event carries.
+/// Waits for the next event, and returns the number in it.
 async fn next(heard: &mut Subscription) -> Result<u64, Failure> {
     let event = timeout(PATIENCE, heard.next()).await;
     let event = event.map_err(|_| Failure::Other(format!("an event did not arrive within {PATIENCE:?}")))?;

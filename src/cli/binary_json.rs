@@ -12,7 +12,7 @@ use crate::protocol::Object;
 
 pub(super) const BINARY: &str = "$binary";
 
-/// A value with its bytes as `{"$binary":"<base64>"}`.
+/// A value that serializes bytes as `{"$binary":"<base64>"}`.
 pub(super) struct BinaryJson<'a>(pub(super) &'a Value);
 
 impl Serialize for BinaryJson<'_> {
@@ -32,7 +32,7 @@ impl Serialize for BinaryJson<'_> {
     }
 }
 
-/// The same for several values.
+/// The same for a list of values.
 pub(super) fn all(values: &[Value]) -> Vec<BinaryJson<'_>> {
     values.iter().map(BinaryJson).collect()
 }
@@ -41,7 +41,7 @@ pub(super) fn all(values: &[Value]) -> Vec<BinaryJson<'_>> {
 pub(super) fn text(value: &Value) -> Cow<'_, str> {
     match value {
         Value::String(text) => Cow::Borrowed(text),
-        // Nothing in a value fails to serialize.
+        // A `Value` always serializes.
         other => Cow::Owned(serde_json::to_string(&BinaryJson(other)).unwrap_or_default()),
     }
 }

@@ -1,7 +1,7 @@
 //! Completion candidates for values: rooms, servers and namespaces of the live cluster, message types, time zones.
 //!
-//! A shell waits for the candidates while a person types, so all requests to the cluster share one short deadline, and
-//! no answer is no candidate.
+//! A shell waits for the candidates while a person types. So all requests to the cluster share one short deadline, and
+//! a request without an answer yields no candidates.
 
 use std::time::Duration;
 
@@ -15,16 +15,16 @@ use super::{Cli, connection};
 use crate::protocol::MessageKind;
 use crate::{AdapterOptions, Cluster, Emitter, Namespace, Result};
 
-/// How long everything together may take.
+/// The deadline of all requests together.
 const DEADLINE: Duration = Duration::from_millis(1500);
 
 /// The timeout for the answers of the servers.
 const ANSWERS: Duration = Duration::from_millis(500);
 
-/// How many values are offered.
+/// The maximum number of candidates.
 const MOST: usize = 200;
 
-/// The command line with what its values can be.
+/// The command line, with completion candidates for the values of its flags and arguments.
 pub(super) fn command() -> Command {
     with_candidates(Cli::command())
 }
@@ -94,7 +94,8 @@ async fn in_time<T>(work: impl Future<Output = Result<T>>) -> Option<T> {
     timeout(DEADLINE, work).await.ok()?.ok()
 }
 
-/// What the cluster says in time, sorted, each once. The database is that of the environment.
+/// Sends a request to the cluster that the environment names. Returns the answer sorted and without duplicates. The
+/// list is empty if the request fails or takes too long.
 fn of_cluster(ask: impl AsyncFn(&Cluster) -> Result<Vec<String>>) -> Vec<CompletionCandidate> {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
         return Vec::new();

@@ -7,7 +7,7 @@ use clap_complete::env::Shells;
 
 use super::exit::Failure;
 
-/// The variable with which a shell asks the program what could come next.
+/// The environment variable with which a shell requests completion candidates.
 pub(super) const VARIABLE: &str = "PGIO_COMPLETE";
 
 /// Print a script that lets a shell complete pgio's commands and flags

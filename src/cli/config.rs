@@ -32,7 +32,7 @@ pub(super) const KEYS: [&str; 8] = [
 pub(super) const CONTEXT: &str = "context";
 pub(super) const DEFAULT_CONTEXT: &str = "default-context";
 
-/// Parses the command line, with the configuration file for defaults. On an error, it has already printed the message.
+/// Parses the command line, with defaults from the configuration file. If this fails, it prints the error itself.
 pub(super) fn parse_command_line() -> Result<Cli, ExitCode> {
     let usage = |error: clap::Error| exit::usage(&error, &Cli::command());
     let matches = Cli::command().try_get_matches().map_err(usage)?;
@@ -41,7 +41,7 @@ pub(super) fn parse_command_line() -> Result<Cli, ExitCode> {
         return Cli::from_arg_matches(&matches).map_err(usage);
     };
     let command = configuration.defaults.iter().fold(Cli::command(), |command, (key, value)| {
-        // libpq's variables override it, unless the context was selected explicitly.
+        // libpq's variables override this key, unless the user selected the context explicitly.
         if key == "database-url" && !configuration.is_meant {
             return command;
         }
@@ -69,7 +69,7 @@ pub(super) fn contexts() -> Vec<CompletionCandidate> {
     contexts.into_iter().flat_map(Table::keys).map(CompletionCandidate::new).collect()
 }
 
-/// What is wrong with a file.
+/// An error in the configuration file.
 struct Wrong {
     path: PathBuf,
     reason: String,
@@ -81,19 +81,19 @@ impl fmt::Display for Wrong {
     }
 }
 
-/// What a file says for this run.
+/// The settings of the configuration file that apply to this run.
 struct Configuration {
     path: PathBuf,
-    /// Values of flags, the context's first.
+    /// The values of flags. Those of the context come first.
     defaults: Vec<(String, String)>,
-    /// The context that was taken, and the keys that it sets.
+    /// The selected context, and the keys that it sets.
     context: Option<(String, Vec<String>)>,
     /// Whether `--context` or `PGIO_CONTEXT` named the context.
     is_meant: bool,
 }
 
 impl Configuration {
-    /// Reads the file that the command line or the environment names, or the usual one where there is one.
+    /// Reads the file that the command line or the environment names, else the usual file if it exists.
     fn read(matches: &ArgMatches) -> Result<Option<Self>, Wrong> {
         let named = matches.get_one::<PathBuf>("config").cloned();
         let wanted = matches.get_one::<String>(CONTEXT).map(String::as_str);
@@ -138,7 +138,7 @@ impl Configuration {
         Ok(Some(Self { path, defaults, context: taken, is_meant }))
     }
 
-    /// What the context sets and something else outranks, a sentence each.
+    /// One sentence for each setting of the context that a flag or a variable overrides.
     fn outranked(&self, matches: &ArgMatches) -> Vec<String> {
         let Some((name, keys)) = &self.context else { return Vec::new() };
         let by = |key: &str| match matches.value_source(&key.replace('-', "_")) {
@@ -155,9 +155,9 @@ impl Configuration {
     }
 }
 
-/// Whether libpq's variables do.
+/// Whether libpq's variables name a database.
 fn names_a_database() -> bool {
-    // A mistake in them is told when they are used.
+    // Invalid variables count, too. Connecting reports the error.
     matches!(Settings::from_env(), Ok(Some(_)) | Err(_))
 }
 

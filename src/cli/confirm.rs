@@ -28,7 +28,7 @@ pub(super) async fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
     let prompt = capitalised(&safe::line(question));
     // A blocking read of a key cannot be cancelled, so the guard restores the terminal after a signal.
     let _terminal_guard = TerminalGuard::save();
-    // Waits for a key, which no other task should have to wait for as well.
+    // A separate thread waits for the key, so no other task is blocked.
     let asked = tokio::task::spawn_blocking(move || {
         Confirm::with_theme(&ColorfulTheme::default())
             .with_prompt(prompt)
@@ -38,10 +38,10 @@ pub(super) async fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
     });
     let answer = tokio::select! {
         answer = asked => answer.map_err(|error| Failure::Other(error.to_string()))?,
-        // Ctrl-C arrives as a signal, which the default handler no longer handles once the program has waited for one.
+        // Once the program has listened for a signal, the default handler no longer ends the program on Ctrl-C.
         () = exit::interrupted() => return Err(Failure::Interrupted),
         () = exit::told_to_end() => {
-            // The question is still on the line.
+            // The cursor is still on the line of the question.
             notes::end_line();
             return Err(Failure::Interrupted);
         }
@@ -50,7 +50,7 @@ pub(super) async fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
         Ok(Some(true)) => Ok(()),
         Ok(Some(false) | None) => Err(Failure::Other("cancelled; nothing was changed".into())),
         Err(dialoguer::Error::IO(error)) if error.kind() == io::ErrorKind::Interrupted => {
-            // The question is still on the line.
+            // The cursor is still on the line of the question.
             notes::end_line();
             Err(Failure::Interrupted)
         }
@@ -58,7 +58,7 @@ pub(super) async fn confirm(question: &str, yes: bool) -> Result<(), Failure> {
     }
 }
 
-/// Fails if there is no terminal to confirm on. For commands that work before they can ask the whole question.
+/// Fails if there is no terminal to confirm on. A command calls this before the work that precedes its question.
 pub(super) fn ensure_confirmable(question: &str, yes: bool) -> Result<(), Failure> {
     match yes || (io::stdin().is_terminal() && io::stderr().is_terminal()) {
         true => Ok(()),
@@ -83,7 +83,7 @@ impl TerminalGuard {
 
 impl Drop for TerminalGuard {
     fn drop(&mut self) {
-        // Without a terminal there is nothing to restore.
+        // An error means that there is no terminal to restore.
         Term::stderr().show_cursor().ok();
         #[cfg(unix)]
         if let Some(settings) = &self.settings {

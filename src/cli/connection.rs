@@ -10,8 +10,8 @@ use crate::postgres::{OnLoss, Settings};
 use crate::{Cluster, Error, Result};
 
 impl Global {
-    /// The database settings. In this order: the flag or `DATABASE_URL`, libpq's variables, the configuration file, the
-    /// running private server.
+    /// The database settings, from the first source that has some: the flag or `DATABASE_URL`, libpq's variables, the
+    /// configuration file, the running private server.
     pub(super) fn settings(&self) -> Result<Settings> {
         first_settings(self.database.database_url.as_deref(), self.configured_url.clone())
     }
@@ -21,7 +21,7 @@ impl Global {
         self.connect_with(retries, OnLoss::Fail).await
     }
 
-    /// The same, with a policy for messages whose connection is lost.
+    /// Like `connect`, with a policy for messages whose connection is lost.
     pub(super) async fn connect_with(
         &self,
         retries: &mut RetryBudget,
@@ -62,7 +62,7 @@ pub(super) struct Deadline {
 }
 
 impl Deadline {
-    /// The deadline that is this far from now.
+    /// The deadline after this time from now.
     pub(super) fn after(within: Duration) -> Self {
         Self { at: Instant::now() + within, within }
     }
@@ -72,7 +72,7 @@ impl Deadline {
         self.at.saturating_duration_since(Instant::now())
     }
 
-    /// Connects in time.
+    /// Connects before the deadline.
     pub(super) async fn connect(self, global: &Global) -> Result<Cluster, Failure> {
         match timeout_at(self.at.into(), global.connect(&mut RetryBudget::none())).await {
             Ok(outcome) => outcome,
@@ -95,7 +95,7 @@ fn private_server() -> Option<String> {
     None
 }
 
-/// The time for retries with back-off while Postgres is unreachable.
+/// The time budget for retries with back-off while Postgres is unreachable.
 pub(super) struct RetryBudget {
     until: Option<Instant>,
     pause: Duration,
@@ -103,12 +103,12 @@ pub(super) struct RetryBudget {
 }
 
 impl RetryBudget {
-    /// No retries.
+    /// A budget without retries.
     pub(super) fn none() -> Self {
         Self { until: None, pause: Duration::ZERO, is_reported: false }
     }
 
-    /// Retries for this time from now on.
+    /// A budget for retries during this time from now on.
     pub(super) fn of(time: Duration) -> Self {
         Self {
             until: Instant::now().checked_add(time),

@@ -1,11 +1,11 @@
-//! Durations as people write them.
+//! Parses and formats durations.
 
 use std::time::Duration;
 
 use jiff::SignedDuration;
 
-/// Reads `500ms`, `5s`, `1m30s`, `2h`. A number without a unit, other than 0, is refused as ambiguous: it could mean
-/// seconds or milliseconds.
+/// Parses `500ms`, `5s`, `1m30s`, `2h`. Refuses a number without a unit, except 0, since it could mean seconds or
+/// milliseconds.
 pub(super) fn parse(text: &str) -> Result<Duration, String> {
     match text.parse::<u64>() {
         Ok(0) => Ok(Duration::ZERO),
@@ -14,7 +14,7 @@ pub(super) fn parse(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// The same for options of the Node adapter, whose bare numbers are milliseconds.
+/// Like `parse`, for options of the Node adapter, whose bare numbers are milliseconds.
 pub(super) fn parse_adapter_option(text: &str) -> Result<Duration, String> {
     match text.parse() {
         Ok(millis) => Ok(Duration::from_millis(millis)),
@@ -27,7 +27,7 @@ fn parse_with_unit(text: &str) -> Option<Duration> {
     Duration::try_from(text.parse::<SignedDuration>().ok()?).ok()
 }
 
-/// The same, but not zero.
+/// Like `parse`, but refuses zero.
 pub(super) fn parse_positive(text: &str) -> Result<Duration, String> {
     match parse(text)? {
         Duration::ZERO => Err("must be more than 0".into()),
@@ -35,7 +35,7 @@ pub(super) fn parse_positive(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// How long ago something was, for a narrow column: `3s`, `12m`, `5h`, `20d`.
+/// Formats an age for a narrow column: `3s`, `12m`, `5h`, `20d`.
 pub(super) fn short(time: Duration) -> String {
     match time.as_secs() {
         seconds @ 0..60 => format!("{seconds}s"),

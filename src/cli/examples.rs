@@ -1,4 +1,4 @@
-//! The examples in the help of each command: a few, at its end, and each is taken as it stands.
+//! Tests the examples in the help of each command: each help ends in a few examples, and each example can be parsed.
 
 use clap::{Command, CommandFactory, Parser};
 
@@ -34,7 +34,7 @@ fn each_command_of_the_recipes_is_taken() {
     commands.into_iter().for_each(take_code);
 }
 
-/// Parses each pgio of a line of shell, which ends where two spaces are.
+/// Parses each pgio command of an example. Two spaces end the commands and start a remark.
 fn take(example: &str) {
     take_code(example.split("  ").next().unwrap_or_default());
 }

@@ -39,9 +39,9 @@ pub(super) enum Failure {
     Usage(String),
     /// Too few nodes, sockets or acknowledgements in time.
     TooFew(String),
-    /// No message, since stdout shows the result; the exit status.
+    /// The exit status of a command that has printed its result on stdout. There is no message.
     Told(u8),
-    /// Ctrl-C.
+    /// The user pressed Ctrl-C.
     Interrupted,
     /// The reader of the output has closed the pipe.
     PipeClosed,
@@ -109,7 +109,7 @@ impl Failure {
         matches!(self, Self::Library(error) if error.is_disconnected())
     }
 
-    /// Whether the same may work later.
+    /// Whether a retry may succeed later.
     pub(super) fn is_passing(&self) -> bool {
         self.is_disconnected() || matches!(self, Self::TooFew(_))
     }
@@ -162,7 +162,7 @@ impl std::fmt::Display for Failure {
     }
 }
 
-/// How to get an attachment table of that name.
+/// The command that creates an attachment table with this name.
 pub(super) fn create_table(table: &str) -> String {
     if table == TableName::default().as_sql() {
         return "pgio attachments init".into();
@@ -172,7 +172,7 @@ pub(super) fn create_table(table: &str) -> String {
     format!("pgio attachments init --table-name {table}")
 }
 
-/// What mends the attachment table. The library names an option where the command line has a flag.
+/// The remedy for the attachment table. Names the flag instead of the option of the library.
 pub(super) fn table_remedy(remedy: &str) -> &str {
     if remedy == OTHER_TABLE { "choose another --table-name" } else { remedy }
 }
@@ -197,7 +197,7 @@ impl From<Error> for Failure {
 }
 
 impl Failure {
-    /// A file that cannot be read or written.
+    /// A failure to read or write a file.
     pub(super) fn file(path: impl AsRef<Path>, error: &io::Error) -> Self {
         Self::Other(format!("{}: {}", path.as_ref().display(), without_os_code(error)))
     }
@@ -212,7 +212,7 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// What clap has to say: help and version on stdout; a usage error is one line, and a hint.
+/// Prints a message of clap: help and version on stdout, or a usage error on stderr, as one line and a hint.
 pub(super) fn usage(message: &clap::Error, command: &clap::Command) -> ExitCode {
     if !message.use_stderr()
         || message.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
@@ -231,7 +231,7 @@ pub(super) fn usage(message: &clap::Error, command: &clap::Command) -> ExitCode 
     ExitCode::from(2)
 }
 
-/// What clap has to say of a mistake, in one line.
+/// The error message of clap, in one line.
 pub(super) fn in_short(message: &clap::Error) -> String {
     error_and_tip(&message.to_string()).0
 }
@@ -263,7 +263,7 @@ pub(super) fn report(outcome: Result<(), Failure>, global: &Global) -> ExitCode 
     ExitCode::from(failure.status())
 }
 
-/// Runs what needs no care at Ctrl-C.
+/// Runs work that needs no cleanup at Ctrl-C.
 pub(super) async fn unless_interrupted<T>(
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {

@@ -12,10 +12,10 @@ use super::output::progress;
 use super::socket_inventory;
 use crate::{BroadcastOperator, Namespace};
 
-/// How long servers may take to list their sockets.
+/// The timeout for the lists of sockets of the servers.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The same where nobody has asked for it.
+/// The timeout of the check that runs without `--expect`.
 const GLANCE: Duration = Duration::from_secs(2);
 
 /// How many sockets have to be there.
@@ -27,12 +27,12 @@ pub(super) struct Expectation {
 }
 
 impl Expectation {
-    /// Whether anything is expected.
+    /// Whether the user passed `--expect`.
     pub(super) fn is_given(&self) -> bool {
         self.expect.is_some()
     }
 
-    /// Fails where fewer sockets than expected are in what the operators target, all namespaces together.
+    /// Fails if the operators target fewer sockets than expected, in all namespaces together.
     pub(super) async fn check(
         &self,
         targets: &[(Namespace, BroadcastOperator)],
@@ -53,7 +53,7 @@ impl Expectation {
         };
         let mut reason =
             format!("{sockets} in {which}, and {} are expected; nothing was sent", progress::count(expected));
-        // Servers that do not answer may have the others.
+        // The servers without an answer may have the missing sockets.
         for ((nsp, _), list) in targets.iter().zip(&lists) {
             if let Some(missing) = socket_inventory::missing(nsp, list, TIMEOUT) {
                 reason += &format!("; {missing}");
@@ -63,8 +63,8 @@ impl Expectation {
     }
 }
 
-/// Says that no socket is in what the operators target, on a terminal: there a slip of the fingers is likely, and half a
-/// second matters little. Call it before the request is sent.
+/// Warns on a terminal if the operators target no socket. On a terminal a typing error is likely, and half a second
+/// matters little. Call this before sending the request.
 pub(super) async fn warn_of_nobody(global: &Global, targets: &[(Namespace, BroadcastOperator)], which: &str) {
     if global.quiet || !std::io::stderr().is_terminal() {
         return;

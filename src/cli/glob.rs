@@ -2,7 +2,7 @@
 
 use globset::{Glob, GlobMatcher};
 
-/// Reads a pattern for names of events or rooms.
+/// Parses a pattern for names of events or rooms.
 pub(super) fn parse(pattern: &str) -> Result<GlobMatcher, String> {
     Glob::new(pattern).map(|glob| glob.compile_matcher()).map_err(|e| e.kind().to_string())
 }

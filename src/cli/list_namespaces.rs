@@ -40,7 +40,7 @@ pub(super) struct ListNamespaces {
     listing: Listing,
 }
 
-/// A namespace.
+/// A row of the list.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Row<'a> {
@@ -72,7 +72,7 @@ impl ListNamespaces {
             found_by: observed.sources(nsp).into_iter().map(|source| source.name()).collect(),
         });
         let rows: Vec<_> = rows.collect();
-        // Of `/` alone nothing need tell.
+        // Drops a namespace without servers and sources, such as `/`, unless the user named it.
         let is_there = |row: &Row<'_>| !row.servers.is_empty() || !row.found_by.is_empty() || row.is_named;
         let rows: Vec<_> = rows.into_iter().filter(is_there).collect();
         let mut lines = self.listing.lines();

@@ -1,4 +1,4 @@
-//! Lists of what a cluster has: how much of them is printed, and how many have to be there.
+//! The flags of commands that print a list: how many items are printed, and how many are required.
 
 use clap::Args;
 
@@ -21,7 +21,7 @@ pub(super) struct Listing {
 }
 
 impl Listing {
-    /// Where the list goes.
+    /// The output of the list.
     pub(super) fn lines(&self) -> Lines {
         match self.wide {
             true => Lines::stdout().uncut(),
@@ -29,12 +29,12 @@ impl Listing {
         }
     }
 
-    /// What is printed of the list.
+    /// The part of the list that is printed.
     pub(super) fn shown<'a, T>(&self, all: &'a [T]) -> &'a [T] {
         &all[..self.limit.unwrap_or(all.len()).min(all.len())]
     }
 
-    /// Says how many there are, and whether some are not shown. `noun` is `room` or `socket`.
+    /// Prints the number of items, and how many of them are not shown. `noun` is `room` or `socket`.
     pub(super) fn tell_total(&self, global: &Global, total: usize, noun: &str) {
         let counted = |count: usize, adjective: &str| match count {
             0 => format!("no {adjective}{noun}s"),

@@ -1,4 +1,4 @@
-//! `pgio man`: the manual pages.
+//! `pgio man`: prints or writes the manual pages.
 
 use std::fs;
 use std::io::Write;
@@ -45,7 +45,7 @@ fn write_all(command: &Command, directory: &Path) -> std::io::Result<()> {
     fs::write(directory.join(clap_mangen::Man::new(command.clone()).get_filename()), page(command)?)
 }
 
-/// A command as its page describes it: with the usage of the help, and with the text of every flag.
+/// Prepares a command for its page: sets the usage of the help, and a long text for every flag.
 fn prepared(mut command: Command) -> Command {
     let usage = command.render_usage().to_string();
     let usage = usage.trim_start_matches("Usage:").trim().to_owned();
@@ -82,7 +82,7 @@ fn page(command: &Command) -> std::io::Result<Vec<u8>> {
     let after_help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
     if let Some((_, examples)) = after_help.split_once("Examples:\n") {
         roff.control("SH", ["EXAMPLES"]);
-        // As it stands, without filling lines.
+        // `nf` prints the lines unchanged, without filling them.
         roff.control("nf", []);
         for line in examples.lines() {
             roff.text([roman(line)]);

@@ -1,4 +1,4 @@
-//! The command line: one file a command, and what they share.
+//! The command line: one file for each command, and the code that commands share.
 
 mod arguments;
 mod attachments;
@@ -136,7 +136,7 @@ pub fn main() -> ExitCode {
 }
 
 impl Command {
-    /// A server has all processors; the others wait for the network most of the time.
+    /// The runtime of a command. A server uses all processors; other commands mostly wait for the network.
     fn runtime(&self) -> Builder {
         let mut builder = Builder::new_multi_thread();
         if !matches!(self, Self::Serve(_)) {

@@ -26,8 +26,8 @@ pub(super) struct Request {
 }
 
 impl Request {
-    /// Sends it, after a question where it is for all sockets. `ask` is the question for such sockets, `done` what to say
-    /// at the end.
+    /// Sends the request. Asks for confirmation first if it targets all sockets. `ask` formats the question, and `done`
+    /// formats the final note, both from a description of the sockets.
     pub(super) async fn send(
         mut self,
         global: &Global,

@@ -68,7 +68,7 @@ enum Sort {
     Room,
 }
 
-/// A room. The namespace is only told where several were asked for.
+/// A row of the list. The namespace is present only if the command may observe several.
 #[derive(Serialize)]
 struct Room<'a> {
     room: &'a str,

@@ -1,4 +1,4 @@
-//! A terminal taken over for a live view, and given back whatever happens.
+//! A terminal that a live view takes over. The terminal is restored whatever happens.
 
 use std::io::{self, Write};
 
@@ -13,14 +13,14 @@ use futures_util::StreamExt;
 
 use crate::cli::exit::Failure;
 
-/// The whole terminal, until it is dropped.
+/// The whole terminal. Dropping this restores the terminal.
 pub(super) struct Screen {
-    /// `None` where there is no keyboard, or no longer.
+    /// `None` if there is no keyboard, or no longer.
     keys: Option<EventStream>,
     coloured: bool,
 }
 
-/// What the user did.
+/// An action of the user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Input {
     Quit,
@@ -39,7 +39,7 @@ impl Screen {
     pub(super) fn open() -> Result<Self, Failure> {
         let keys = enable_raw_mode().is_ok().then(EventStream::new);
         let coloured = anstream::AutoStream::choice(&io::stdout()) != ColorChoice::Never;
-        // From here on the drop gives the terminal back.
+        // From here on, dropping `screen` restores the terminal.
         let screen = Self { keys, coloured };
         execute!(io::stdout(), EnterAlternateScreen, cursor::Hide, DisableLineWrap)?;
         Ok(screen)
@@ -50,7 +50,7 @@ impl Screen {
         Size { columns: columns.into(), rows: rows.into() }
     }
 
-    /// Shows these lines instead of those before, without a flicker.
+    /// Replaces the shown lines without a flicker.
     pub(super) fn draw(&mut self, lines: &[String]) -> Result<(), Failure> {
         let mut frame = Vec::new();
         queue!(frame, BeginSynchronizedUpdate, cursor::MoveTo(0, 0))?;
@@ -70,12 +70,12 @@ impl Screen {
         Ok(stdout.flush()?)
     }
 
-    /// Whether colours are wanted.
+    /// Whether lines have colours.
     pub(super) fn is_coloured(&self) -> bool {
         self.coloured
     }
 
-    /// What the user does next, in a view that only ends.
+    /// The next action of the user, for a view that only shows data until the user quits.
     pub(super) async fn input(&mut self) -> Input {
         loop {
             if let Some(input) = meaning(&self.event().await) {
@@ -84,12 +84,12 @@ impl Screen {
         }
     }
 
-    /// The next key, or a new size of the terminal.
+    /// The next key, or the new size of the terminal.
     pub(super) async fn event(&mut self) -> Event {
         while let Some(keys) = &mut self.keys {
             match keys.next().await {
                 Some(Ok(event)) => return event,
-                // The keyboard is gone; signals still work.
+                // The keyboard is closed; signals still work.
                 Some(Err(_)) | None => self.keys = None,
             }
         }
@@ -113,7 +113,7 @@ fn meaning(event: &Event) -> Option<Input> {
 
 impl Drop for Screen {
     fn drop(&mut self) {
-        // With the terminal gone there is nothing to give back.
+        // An error means that the terminal is closed, so there is nothing to restore.
         execute!(io::stdout(), EnableLineWrap, cursor::Show, LeaveAlternateScreen).ok();
         disable_raw_mode().ok();
     }

@@ -1,4 +1,4 @@
-//! `pgio server-emit`: events for the servers themselves.
+//! `pgio server-emit`: sends events to the servers themselves.
 
 use std::time::Duration;
 
@@ -75,7 +75,7 @@ impl ServerEmit {
         Ok(())
     }
 
-    /// Asks all namespaces at the same time, and prints each answer with the uid of the node that gave it.
+    /// Requests answers in all namespaces at the same time, and prints each answer with the uid of its node.
     async fn ask(
         &self,
         global: &Global,

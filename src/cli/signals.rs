@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use super::exit::Failure;
 use super::output::notes;
 
-/// The signals that end a command. It receives each signal from its creation on, also while no task waits for one.
+/// The signals that end a command. From its creation on it receives each signal, even while no task waits for one.
 pub(super) struct Signals {
     #[cfg(unix)]
     interrupt: tokio::signal::unix::Signal,
@@ -38,7 +38,7 @@ impl Signals {
         }
     }
 
-    /// The same; leaves the terminal's `^C` on a line of its own.
+    /// Like `next`, but ends the line with the terminal's `^C`.
     pub(super) async fn next_on_terminal(&mut self) {
         self.next().await;
         if std::io::stderr().is_terminal() {
@@ -59,7 +59,7 @@ impl Signals {
     }
 }
 
-/// The signal that makes a server read its files again: SIGHUP.
+/// The signal SIGHUP, which makes a server read its files again.
 pub(super) struct Hangup {
     #[cfg(unix)]
     signal: tokio::signal::unix::Signal,
@@ -77,7 +77,7 @@ impl Hangup {
         Ok(Self {})
     }
 
-    /// Calls the function for each signal, for as long as this future is polled.
+    /// Calls the function for each signal. Never returns.
     pub(super) async fn each(&mut self, reload: impl Fn()) {
         #[cfg(unix)]
         while self.signal.recv().await.is_some() {

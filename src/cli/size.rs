@@ -1,6 +1,6 @@
-//! Sizes as people write them.
+//! Parses sizes.
 
-/// Reads `1000000`, `500kB`, `1MB`, `16MiB`: a number of bytes, more than zero.
+/// Parses `1000000`, `500kB`, `1MB`, `16MiB`: a number of bytes, more than zero.
 pub(super) fn parse(text: &str) -> Result<u64, String> {
     let wrong = || "not a size: write 500kB, 1MB, 16MiB or a number of bytes".to_owned();
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());

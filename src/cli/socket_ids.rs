@@ -1,4 +1,4 @@
-//! Completes the first characters of socket ids by the sockets that are connected.
+//! Completes abbreviated socket ids, by the ids of connected sockets.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,16 +9,16 @@ use super::exit::Failure;
 use super::socket_inventory::missing;
 use crate::{Cluster, Emitter, Namespace};
 
-/// How long servers may take to list their sockets.
+/// The timeout for the lists of sockets of the servers.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-/// How many candidates an error names.
+/// The maximum number of candidates that an error names.
 const SHOWN: usize = 5;
 
-/// The ids of connected sockets that begin with the given texts. Asks the servers only if there are some.
+/// The ids of connected sockets that begin with the given texts. Sends a request only if there are texts.
 ///
 /// # Errors
-/// A failure that names the first text with which no id or more than one begins, and those of the cluster.
+/// Returns a failure that names the first text with no matching id or with several, or an error of the cluster.
 pub(super) async fn complete(
     cluster: &Cluster,
     namespaces: &[Namespace],
@@ -37,7 +37,7 @@ pub(super) async fn complete(
     let found: Result<Vec<_>, _> =
         given.iter().map(|text| that_begins_with(text, &ids, &place.join(" and "))).collect();
     found.map_err(|mut reason| {
-        // A server that did not answer may have it.
+        // A server without an answer may have the socket.
         for missing in
             namespaces.iter().zip(&lists).filter_map(|(nsp, list)| missing(nsp, list, ANSWER_WITHIN))
         {
@@ -47,7 +47,7 @@ pub(super) async fn complete(
     })
 }
 
-/// The one id that begins so. A whole id is unique, even if others begin with it.
+/// The only id that begins with the text. A whole id is unique, even if other ids begin with it.
 fn that_begins_with(text: &str, ids: &BTreeSet<&str>, place: &str) -> Result<String, String> {
     if ids.contains(text) {
         return Ok(text.to_owned());

@@ -24,7 +24,7 @@ pub(super) struct Located {
 /// The sockets of the servers that answered in time.
 pub(super) struct SocketInventory {
     pub(super) sockets: Vec<Located>,
-    /// Namespaces without a server.
+    /// The namespaces without a server.
     empty: Vec<Namespace>,
     missing: Vec<String>,
 }
@@ -62,8 +62,8 @@ pub(super) async fn take(
 }
 
 impl SocketInventory {
-    /// Fails where not all servers told theirs, or where fewer than `min` of `what` were found. Says which namespaces have
-    /// no server.
+    /// Fails if some servers did not list their sockets, or if fewer than `min` of `what` were found. Prints a note for
+    /// each namespace without a server.
     pub(super) fn judge(
         self,
         global: &Global,
@@ -84,7 +84,7 @@ impl SocketInventory {
     }
 }
 
-/// What is missing of an answer of several servers, if anything is.
+/// A sentence about the missing answers of servers, or `None` if the answers are complete.
 pub(super) fn missing<T>(nsp: &Namespace, collected: &Collected<T>, timeout: Duration) -> Option<String> {
     let servers = collected.nodes + collected.silent.len();
     if servers == 0 {
@@ -100,7 +100,7 @@ pub(super) fn missing<T>(nsp: &Namespace, collected: &Collected<T>, timeout: Dur
     let of = if servers == 1 { "1 server".to_owned() } else { format!("{servers} servers") };
     let mut missing =
         format!("{} of {of} of {nsp} did not answer within {timeout:?}: {}", silent.len(), silent.join(", "));
-    // The first reason is enough: as a rule it is that of all.
+    // The first reason is enough, since it usually applies to all.
     if let Some(Answer { node, value: why }) = collected.unread.first() {
         missing += &format!("; cannot decode the answer of {node}: {why}");
     }

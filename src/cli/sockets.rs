@@ -107,12 +107,12 @@ impl Located {
         self.socket.handshake.get(key)
     }
 
-    /// As the server saw it.
+    /// The address of the client, as the server saw it.
     pub(super) fn address(&self) -> Option<&str> {
         self.handshake("address")?.as_str()
     }
 
-    /// The transport with which the client came; it may have upgraded since.
+    /// The transport of the handshake. The client may have upgraded since.
     pub(super) fn transport(&self) -> Option<&str> {
         self.handshake("query")?.get("transport")?.as_str()
     }
@@ -120,13 +120,13 @@ impl Located {
     pub(super) fn connected_at(&self) -> Option<Timestamp> {
         match self.handshake("issued")? {
             Value::Int(millis) => Timestamp::from_millisecond(*millis).ok(),
-            // Beyond the integers of msgpack in JavaScript.
+            // JavaScript's msgpack encodes a number beyond its integers as a float.
             Value::Float(millis) => Timestamp::from_millisecond(*millis as i64).ok(),
             _ => None,
         }
     }
 
-    /// The rooms that are more than its own id.
+    /// The rooms of the socket, except the room with its own id.
     fn other_rooms(&self) -> impl Iterator<Item = &str> {
         self.socket.rooms.iter().map(String::as_str).filter(|room| *room != self.socket.id)
     }
@@ -182,7 +182,7 @@ fn table(sockets: &[Located], several_namespaces: bool) -> Table {
     table
 }
 
-/// Nothing is kept with most sockets.
+/// Formats the data of a socket. Most sockets have none.
 fn data(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),

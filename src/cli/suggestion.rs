@@ -7,12 +7,12 @@ use clap::Command;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use strsim::damerau_levenshtein;
 
-/// Whether the mistake is a flag or a command that does not exist.
+/// Whether the error is about a flag or a command that does not exist.
 pub(super) fn is_about_a_name(error: &clap::Error) -> bool {
     matches!(error.kind(), ErrorKind::UnknownArgument | ErrorKind::InvalidSubcommand)
 }
 
-/// A hint for such a mistake. `arguments` are those of the command line, which tell the subcommand.
+/// A hint for such an error. `arguments` are those of the command line, which name the subcommand.
 pub(super) fn of(
     error: &clap::Error,
     command: &Command,

@@ -22,15 +22,15 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Whether no flag narrows it.
+    /// Whether no flag narrows the selection.
     pub(super) fn is_everyone(&self) -> bool {
         self.rooms.is_empty() && self.sockets.is_empty() && self.except.is_empty()
     }
 
-    /// Looks up the sockets of which the first characters of the id were given. What follows needs it.
+    /// Completes abbreviated socket ids. Call this before `operator`.
     ///
     /// # Errors
-    /// Those of [`socket_ids::complete`].
+    /// Returns those of [`socket_ids::complete`].
     pub(super) async fn complete(
         &mut self,
         cluster: &Cluster,
@@ -40,13 +40,13 @@ impl Target {
         Ok(())
     }
 
-    /// The sockets, in one namespace.
+    /// The operator for the selected sockets in one namespace.
     pub(super) fn operator(&self, cluster: &Cluster, nsp: &Namespace) -> BroadcastOperator {
         let emitter = Emitter::new(cluster.clone()).of(nsp.as_str());
         emitter.to(self.rooms.as_slice()).except(self.except.as_slice())
     }
 
-    /// `the sockets in r1 or r2 but not in staff of /`, `all sockets of / and /admin`.
+    /// Describes the selection: `the sockets in r1 or r2 but not in staff of /`, `all sockets of / and /admin`.
     pub(super) fn describe(&self, namespaces: &[Namespace]) -> String {
         let namespaces: Vec<_> = namespaces.iter().map(Namespace::as_str).collect();
         let which = match (self.rooms.is_empty(), self.except.is_empty()) {

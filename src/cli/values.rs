@@ -1,4 +1,4 @@
-//! Arguments of events, as they are written on a command line.
+//! Parses the arguments of events on a command line.
 
 use std::fs::File;
 use std::io::{Read, stdin};
@@ -9,8 +9,8 @@ use crate::error::without_os_code;
 use crate::protocol::MAX_DOCUMENT_BYTES;
 use crate::{Error, Value, safe_text};
 
-/// Reads arguments: JSON where it is JSON, `@FILE` for a file's bytes, `@-` for stdin's, else the text itself. With
-/// `as_strings` each is the text itself.
+/// Parses arguments: valid JSON as its value, `@FILE` as the bytes of a file, `@-` as the bytes of stdin, any other
+/// argument as text. With `as_strings`, each argument is text.
 pub(super) fn parse_all(arguments: &[String], as_strings: bool) -> Result<Vec<Value>, Failure> {
     let from_stdin = arguments.iter().filter(|argument| *argument == "@-").count();
     if from_stdin > 1 && !as_strings {
@@ -26,7 +26,7 @@ pub(super) fn parse_all(arguments: &[String], as_strings: bool) -> Result<Vec<Va
         .collect()
 }
 
-/// JSON where it is JSON, else the text itself. Text that begins like an object or an array was meant to be one.
+/// Parses JSON, and takes any other argument as text. Text that begins like an object or an array has to be valid JSON.
 pub(super) fn parse(argument: &str) -> Result<Value, Failure> {
     let quoted = || safe_text::quoted(argument);
     match Value::from_json(argument) {
@@ -43,7 +43,7 @@ pub(super) fn parse(argument: &str) -> Result<Value, Failure> {
 fn bytes_of(file: &str) -> Result<Vec<u8>, Failure> {
     let failed = |reason: String| Failure::Other(format!("@{file}: {reason}"));
     let mut bytes = Vec::new();
-    // One byte more than can be sent shows that there is too much, without reading all of it.
+    // One byte above the limit shows that there is too much, without reading all of it.
     let limit = MAX_DOCUMENT_BYTES as u64 + 1;
     let read = match file {
         "-" => stdin().lock().take(limit).read_to_end(&mut bytes),
@@ -67,7 +67,7 @@ fn too_large(bytes: u64) -> String {
     Error::TooLarge { bytes, limit: MAX_DOCUMENT_BYTES as u64 }.to_string()
 }
 
-/// Arguments that are spread, however many they are.
+/// Values that are serialized as separate arguments.
 pub(super) struct Spread<'a>(pub(super) &'a [Value]);
 
 impl serde::Serialize for Spread<'_> {
