@@ -296,7 +296,6 @@ impl Global {
         };
     }
 
-    /// The adapter's options.
     pub(super) fn adapter_options(&self) -> AdapterOptions {
         let flags = &self.options;
         AdapterOptions {

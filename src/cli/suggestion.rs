@@ -1,5 +1,5 @@
-//! Suggestions for a misspelt flag or command. A wrong suggestion is worse than none, so only names that differ by a few
-//! letters count.
+//! Suggestions for a misspelt flag or command. A wrong suggestion is worse than none. So only names that differ by a
+//! few letters count.
 
 use std::ffi::OsString;
 

@@ -30,7 +30,7 @@ impl Target {
     /// Completes abbreviated socket ids. Call this before `operator`.
     ///
     /// # Errors
-    /// Returns those of [`socket_ids::complete`].
+    /// Returns the errors of [`socket_ids::complete`].
     pub(super) async fn complete(
         &mut self,
         cluster: &Cluster,

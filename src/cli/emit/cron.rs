@@ -53,7 +53,7 @@ impl<'a> Timetable<'a> {
             (self.last, self.due) = (None, None);
         }
         let due = match self.due.filter(|due| now.duration_since(*due) <= LATE) {
-            // A due time that is further ahead is computed again: it may come from a clock that was wrong.
+            // A due time that is further ahead is computed again, since the clock may have been wrong.
             Some(due) if due.duration_since(now) <= CORRECTION => due,
             _ => match self.next_after(self.last.map_or(now, |last| last.max(now))) {
                 Some(due) => *self.due.insert(due),

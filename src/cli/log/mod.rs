@@ -1,8 +1,9 @@
 //! The log on stderr: one line for each event, whatever text the event quotes.
 //!
 //! Owns the path from an event to its line. Texts from clients, peers and Postgres are escaped and truncated here, so
-//! that none starts a line or moves the cursor. If there are too many lines of one kind, the log only counts the rest.
-//! Invariant: texts of others add no more than some lines of bounded length in each [`WINDOW`](repeats::WINDOW).
+//! that they cannot start a line or move the cursor. If there are too many lines of one kind, the log only counts the
+//! rest. Invariant: texts of others add at most a bounded number of lines of bounded length in each
+//! [`WINDOW`](repeats::WINDOW).
 
 mod line;
 mod repeats;

@@ -15,7 +15,6 @@ use tokio::time::sleep;
 
 use crate::server::{Credential, Tokens};
 
-/// The name of the cookie.
 const COOKIE: &str = "pgio_monitor";
 
 /// The lifetime of a session.

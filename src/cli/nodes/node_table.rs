@@ -181,7 +181,7 @@ impl NodeTable {
         }
     }
 
-    /// Updates the table with the nodes that were heard, and marks nodes whose heartbeat timeout has passed.
+    /// Updates the table with the nodes that have sent messages, and marks nodes whose heartbeat timeout has passed.
     pub(super) fn update(&mut self, live: Vec<(NodeName, Instant)>) -> Vec<Change> {
         let mut changes = Vec::new();
         for (name, when) in live {

@@ -72,7 +72,7 @@ impl Table {
     pub(in crate::cli) fn new(columns: Vec<Column>) -> Self {
         let mut table = comfy_table::Table::new();
         table.load_style(TableStyle::new()).set_truncation_indicator("…");
-        // Text is truncated at the width of its column and not after a word, since no cell holds a control character.
+        // The delimiter occurs in no cell. So text is truncated at the width of its column, and not after a word.
         table.set_delimiter('\0');
         // The output of the lines decides whether they have colours.
         table.enforce_styling().style_text_only();
@@ -159,8 +159,8 @@ fn fit(columns: &[Column], natural: &[u16], room: u16) -> Vec<Option<u16>> {
     widths
 }
 
-/// Shares out the width that the other columns leave. Narrow columns come first, so that the next ones get the rest of
-/// their share.
+/// Shares out the width that the other columns leave. Narrow columns come first, and pass on the width that they do not
+/// need.
 fn share(columns: &[Column], widths: &mut [Option<u16>], room: u16) {
     let mut sharing: Vec<_> =
         (0..columns.len()).filter(|&index| columns[index].shares && widths[index].is_some()).collect();

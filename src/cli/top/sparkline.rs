@@ -2,7 +2,8 @@
 
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// Draws the last numbers as bars, one for each column. A missing number is a blank. The highest bar is the largest number.
+/// Draws the last numbers as bars, one for each column. A missing number is a blank. The largest number has the highest
+/// bar.
 pub(super) fn of(numbers: &[u64], width: usize) -> String {
     let shown = &numbers[numbers.len().saturating_sub(width)..];
     let largest = shown.iter().copied().max().unwrap_or_default().max(1);

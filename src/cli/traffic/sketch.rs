@@ -1,4 +1,4 @@
-//! A count-min sketch. It estimates in little memory how often each name came that has no row.
+//! A count-min sketch. For names without a row, it estimates in little memory how often each came.
 
 use std::hash::{BuildHasher, RandomState};
 
