@@ -12,7 +12,7 @@ use crate::{Error, Result};
 /// The first entry's key, and the type of its value. The byte before them is the number of entries.
 pub(crate) const CHANNEL_KEY: &[u8] = b"\xa7channel\xd9";
 
-/// The maximum size of the channel in a document, in bytes. It begins after the first byte.
+/// The maximum size of the channel entry in a document, in bytes. The entry follows the first byte.
 pub(crate) const CHANNEL_ENTRY_BYTES: usize = CHANNEL_KEY.len() + 1 + super::MAX_CHANNEL_BYTES;
 
 /// The second entry's key, and the head of its value: 16 bytes of text.

@@ -76,8 +76,8 @@ pub struct ServerOptions {
     /// The rate limit for the events of a client, in events per second. The burst is five seconds' worth. Events above
     /// the limit are refused, and a client that goes on is disconnected. Default: 1,000.
     pub client_rate: u32,
-    /// The rate limit for the events of a client, in bytes per second, with the same burst. One event of `max_payload`
-    /// is always within the limit. Default: 4,000,000.
+    /// The rate limit for the events of a client, in bytes per second. The burst is five seconds' worth, and at least
+    /// `max_payload`. Default: 4,000,000.
     pub client_bytes: u64,
     /// The maximum number of namespaces that patterns create on this server. A client that requests another one is
     /// refused. Each namespace costs a LISTEN and heartbeats to all servers. Default: 10,000.
