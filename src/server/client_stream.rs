@@ -27,7 +27,7 @@ use super::sessions::{Session, SessionConnection};
 use super::traffic::Traffic;
 use crate::adapter::Sid;
 
-/// How much a client may send on a websocket before it is admitted to a namespace, in bytes.
+/// The maximum bytes that a client may send on a websocket before it is admitted to a namespace.
 pub(super) const UNADMITTED_BYTES: usize = 64 << 10;
 
 /// The maximum bytes that are read from a client while it does not read. Each byte may cause a response.

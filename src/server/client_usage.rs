@@ -39,7 +39,7 @@ struct Emitted {
     bytes: Meter,
 }
 
-/// How often a client was refused.
+/// The refusals of a client, compared with the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusals {
     /// Within the limit.

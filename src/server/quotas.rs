@@ -201,7 +201,7 @@ impl Quotas {
         Ok(count)
     }
 
-    /// How many clients there are, handshakes in progress included.
+    /// The number of clients, including handshakes in progress.
     pub(super) fn clients_now(&self) -> usize {
         self.clients.load(Ordering::Relaxed)
     }

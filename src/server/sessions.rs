@@ -47,7 +47,7 @@ struct Polling {
     public: Sid,
     connections: Arc<AtomicUsize>,
     polls: AtomicUsize,
-    /// How many bytes the client has posted since its last poll.
+    /// The bytes that the client has posted since its last poll.
     unpolled: AtomicUsize,
     event: Mutex<PostedEvent>,
 }

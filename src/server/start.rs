@@ -56,7 +56,7 @@ use crate::{Error, Result};
 /// The read buffer of a websocket. It is small because clients send short packets and most clients are idle.
 const READ_BUFFER: usize = 1 << 9;
 
-/// How often the metrics recorder drops samples that were not scraped.
+/// The interval at which the metrics recorder drops samples that were not scraped.
 const UPKEEP: Duration = Duration::from_secs(5);
 
 impl Server {
