@@ -1,4 +1,4 @@
-//! The library's one error type.
+//! The error type of the library.
 
 use std::any::Any;
 use std::ops::Deref;
@@ -15,7 +15,7 @@ const REASON_BYTES: usize = 300;
 /// The maximum bytes of a quoted setting, and of a reason with several hosts.
 const TEXT_BYTES: usize = 2000;
 
-/// The error below an [`Error`]: shared, as errors can be cloned.
+/// The cause of an [`Error`]. It is shared, since errors can be cloned.
 #[derive(Debug, Clone)]
 pub struct Cause(Arc<dyn std::error::Error + Send + Sync>);
 
@@ -35,9 +35,9 @@ impl Deref for Cause {
 
 /// The errors of this library.
 ///
-/// The text of each error is one line, names the input that caused it and never holds a password. What a client, another
-/// server or Postgres has sent is quoted without control characters, and cut after 100 or 300 bytes. Where Postgres or the
-/// network caused it, [`source`](std::error::Error::source) is a `tokio_postgres::Error` or a
+/// The text of each error is one line, names the input that caused it and never holds a password. Text from a client,
+/// another server or Postgres is quoted without control characters, and cut after 100 or 300 bytes. If Postgres or the
+/// network caused the error, [`source`](std::error::Error::source) is a `tokio_postgres::Error` or a
 /// `tokio_postgres::error::DbError`.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
@@ -47,7 +47,7 @@ pub enum Error {
     Setting {
         /// The setting as the user wrote it (`sslmode`, `PGPORT`), or the option's field (`table_name`, `client_buffer`).
         setting: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
 
@@ -60,7 +60,7 @@ pub enum Error {
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
 
@@ -68,11 +68,11 @@ pub enum Error {
     #[error("cannot connect to {}: {}", cut(target, TEXT_BYTES), cut(reason, TEXT_BYTES))]
     #[non_exhaustive]
     Connect {
-        /// `host:port` or the socket's path; several of them when several hosts were tried.
+        /// `host:port` or the socket's path. There are several if several hosts were tried.
         target: String,
-        /// Why, with the server's own words where it said something.
+        /// The reason, with the message of the server if it sent one.
         reason: String,
-        /// The server's error code, where the server answered with one: `53300`.
+        /// The server's error code, such as `53300`, if the server sent one.
         sqlstate: Option<String>,
         /// The driver's error.
         source: Option<Cause>,
@@ -83,11 +83,11 @@ pub enum Error {
     #[error("cannot connect to {}: {}", cut(target, TEXT_BYTES), cut(reason, TEXT_BYTES))]
     #[non_exhaustive]
     Refused {
-        /// `host:port` or the socket's path; several of them when several hosts were tried.
+        /// `host:port` or the socket's path. There are several if several hosts were tried.
         target: String,
-        /// Why, in the server's own words.
+        /// The reason, with the message of the server.
         reason: String,
-        /// The server's error code, where the server answered with one: `53300`.
+        /// The server's error code, such as `53300`, if the server sent one.
         sqlstate: Option<String>,
         /// The driver's error.
         source: Option<Cause>,
@@ -109,9 +109,9 @@ pub enum Error {
     #[error("Postgres refused: {}", cut(message, REASON_BYTES))]
     #[non_exhaustive]
     Database {
-        /// The server's own words.
+        /// The message of the server.
         message: String,
-        /// The server's error code: `57014`.
+        /// The server's error code, such as `57014`.
         sqlstate: Option<String>,
         /// The driver's error.
         source: Option<Cause>,
@@ -129,7 +129,7 @@ pub enum Error {
     TablePrivilege {
         /// The table, as configured.
         table: String,
-        /// The server's own words.
+        /// The message of the server.
         reason: String,
     },
 
@@ -141,16 +141,16 @@ pub enum Error {
     TableLocked {
         /// The table, as configured.
         table: String,
-        /// The server process of that session, where it could be found.
+        /// The server process of that session, if it was found.
         pid: Option<i32>,
     },
 
-    /// The attachment table has other columns than the protocol needs.
+    /// The columns of the attachment table do not fit the protocol.
     #[error("the attachment table {table} cannot be used: {reason}")]
     TableShape {
         /// The table, as configured.
         table: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
         /// The statements that repair it, or `choose another table_name`.
         remedy: String,
@@ -161,16 +161,16 @@ pub enum Error {
     TableDefinition {
         /// The table, as configured.
         table: String,
-        /// Why, in the server's own words where it said something.
+        /// The reason, with the message of the server if it sent one.
         reason: String,
     },
 
-    /// The channel of a namespace is not a name that Postgres takes.
+    /// The channel of a namespace is not a valid name in Postgres.
     #[error("namespace \"{}\" cannot be used: {reason}", quoted(namespace))]
     Namespace {
         /// The namespace.
         namespace: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
 
@@ -181,7 +181,7 @@ pub enum Error {
         event: String,
     },
 
-    /// The attachment of a message is larger than this reader takes
+    /// The attachment of a message is larger than the limit of this reader
     /// ([`AdapterOptions::max_attachment`](crate::AdapterOptions)).
     #[error("the attachment needs {bytes} bytes of memory or more, and the limit is {limit} bytes")]
     AttachmentTooLarge {
@@ -204,7 +204,7 @@ pub enum Error {
     #[error("{0} cannot be durable")]
     NotDurable(&'static str),
 
-    /// A value cannot be sent: a map key that is no string, a `Serialize` that failed.
+    /// A value cannot be encoded, such as a map with a key that is not a string.
     #[error("cannot encode: {}", cut(.0, REASON_BYTES))]
     Encode(String),
 
@@ -247,14 +247,14 @@ pub enum Error {
     Listen {
         /// The address as configured.
         address: String,
-        /// Why, in the system's words.
+        /// The reason, with the message of the system.
         reason: String,
     },
 
     /// Code of the application panicked.
     #[error("{} panicked: {}", cut(what, REASON_BYTES), cut(message, REASON_BYTES))]
     Panicked {
-        /// Which code: `the handler of slow clients`.
+        /// The code that panicked, such as `the handler of slow clients`.
         what: String,
         /// The message of the panic.
         message: String,
@@ -269,13 +269,13 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// A file that the system does not let us use.
+    /// The error for a file that cannot be used.
     pub(crate) fn file(path: impl Into<PathBuf>, error: &dyn std::fmt::Display) -> Self {
         Self::File { path: path.into(), reason: without_os_code(error) }
     }
 
-    /// The server's error code (SQLSTATE, five characters), where the server answered with one. PostgreSQL's appendix
-    /// "Error Codes" lists them.
+    /// The server's error code (SQLSTATE, five characters), if the server sent one. PostgreSQL's appendix "Error Codes"
+    /// lists them.
     pub fn sqlstate(&self) -> Option<&str> {
         match self {
             Self::Connect { sqlstate, .. }
@@ -303,7 +303,7 @@ impl Error {
     }
 }
 
-/// What the system says of an error, without the number that says it again: `No such file or directory`.
+/// The message of a system error without its number: `No such file or directory`.
 pub(crate) fn without_os_code(error: &dyn std::fmt::Display) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or(&text).to_owned()

@@ -101,7 +101,7 @@
 //! |---|---|
 //! | `cli` | the `pgio` program, with `adapter`, `server` and `private` |
 //! | `adapter` | the adapter, with socketioxide |
-//! | `server` | what `pgio serve` runs, with axum, hyper and a recorder for metrics |
+//! | `server` | the server of `pgio serve`, with axum, hyper and a recorder for metrics |
 //! | `private` | `postgres::private`: private Postgres servers from the binaries on the machine, for tests |
 //! | `vendored` | OpenSSL built from source and linked statically, for a program that runs on every distribution |
 //!
@@ -136,7 +136,7 @@ pub use error::{Cause, Error, Result};
 pub use postgres::{Receipt, Settings};
 pub use protocol::{Args, Date, Namespace, RemoteSocket, Value};
 
-/// Compiles what the guide shows.
+/// Compiles the examples of the guide.
 #[cfg(all(doctest, feature = "adapter"))]
 #[doc = include_str!("../docs/adapter.md")]
 struct AdapterGuide;

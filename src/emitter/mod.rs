@@ -80,7 +80,7 @@ impl Emitter {
         BroadcastOperator::new(self.cluster.clone(), self.nsp.clone())
     }
 
-    /// Only sockets in one of these rooms; a room may be a socket's id.
+    /// Selects the sockets in one of these rooms. A room may be a socket's id.
     #[doc(alias = "in")]
     pub fn to(&self, rooms: impl Rooms) -> BroadcastOperator {
         self.all().to(rooms)
@@ -92,7 +92,7 @@ impl Emitter {
         self.all().to(rooms)
     }
 
-    /// No socket in any of these rooms.
+    /// Excludes the sockets in any of these rooms.
     pub fn except(&self, rooms: impl Rooms) -> BroadcastOperator {
         self.all().except(rooms)
     }

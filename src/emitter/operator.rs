@@ -17,8 +17,8 @@ use crate::protocol::{
 };
 use crate::{Error, Receipt, Result};
 
-/// The target sockets of a namespace: made by [`Emitter::to`](super::Emitter::to) and similar methods, and narrowed by the
-/// methods of the same names here.
+/// The target sockets of a namespace. [`Emitter::to`](super::Emitter::to) and similar methods create it, and the
+/// methods of the same names here change the selection.
 #[derive(Debug, Clone)]
 #[must_use = "it does nothing until something is emitted or done"]
 pub struct BroadcastOperator {
@@ -34,7 +34,7 @@ impl BroadcastOperator {
         Self { cluster, nsp, opts: BroadcastOptions::default(), timeout: None, is_durable: false }
     }
 
-    /// Sockets in these rooms as well; a room may be a socket's id.
+    /// Adds the sockets in these rooms. A room may be a socket's id.
     pub fn to(mut self, rooms: impl Rooms) -> Self {
         self.opts = self.opts.to(rooms);
         self
@@ -46,7 +46,7 @@ impl BroadcastOperator {
         self.to(rooms)
     }
 
-    /// No socket in any of these rooms.
+    /// Excludes the sockets in any of these rooms.
     pub fn except(mut self, rooms: impl Rooms) -> Self {
         self.opts = self.opts.except(rooms);
         self
@@ -58,12 +58,12 @@ impl BroadcastOperator {
         self
     }
 
-    /// Makes the event durable: it goes through the attachment table, and a pgio node, a tail or a
-    /// [`Subscription`](crate::cluster::Subscription) that does not listen when it is sent replays it while its row exists,
-    /// at least for [`cleanup_interval`](crate::AdapterOptions::cleanup_interval). Node servers receive it as any other
-    /// event. The clients that are connected at the replay get it.
+    /// Makes the event durable: it goes through the attachment table. A pgio node, a tail or a
+    /// [`Subscription`](crate::cluster::Subscription) that does not listen when the event is sent replays it later, as
+    /// long as its row exists: at least for [`cleanup_interval`](crate::AdapterOptions::cleanup_interval). The clients
+    /// that are connected at the replay receive it. Node servers receive it as any other event.
     ///
-    /// Only events for clients are durable: with [`volatile`](Self::volatile), [`emit_with_ack`](Self::emit_with_ack),
+    /// Only events for clients are durable. With [`volatile`](Self::volatile), [`emit_with_ack`](Self::emit_with_ack),
     /// [`join`](Self::join) and the others, it is an error.
     pub fn durable(mut self) -> Self {
         self.is_durable = true;
@@ -82,8 +82,8 @@ impl BroadcastOperator {
         self
     }
 
-    /// Sends an event to the clients. A tuple is several arguments, `()` is none; structs become objects, `Bytes` and
-    /// `serde_bytes` binary. Returns when Postgres has committed it.
+    /// Sends an event to the clients. A tuple stands for several arguments, `()` for none. Structs become objects,
+    /// `Bytes` and `serde_bytes` become binary. Returns when Postgres has committed the event.
     ///
     /// # Errors
     /// [`Error::ReservedEvent`](crate::Error::ReservedEvent), [`Error::Encode`](crate::Error::Encode),
@@ -97,7 +97,7 @@ impl BroadcastOperator {
     /// way.
     ///
     /// # Errors
-    /// As for [`emit`](Self::emit); those of the database come with the receipt.
+    /// Those of [`emit`](Self::emit). The receipt returns the errors of the database.
     pub async fn enqueue<T: Serialize>(&self, event: &str, args: T) -> Result<Receipt> {
         self.enqueue_event(EventArgs::new(event, Value::args_from_rust(&args)?)).await
     }
@@ -124,7 +124,7 @@ impl BroadcastOperator {
     /// Sends several events, in order, as a batch: as few transactions as possible. Returns when all are committed.
     ///
     /// # Errors
-    /// As for [`emit`](Self::emit), with the first error. The events before a malformed one are sent.
+    /// Those of [`emit`](Self::emit), with the first error. The events before a malformed one are sent.
     pub async fn emit_all<E, T>(&self, events: impl IntoIterator<Item = (E, T)>) -> Result<()>
     where
         E: AsRef<str>,
@@ -151,8 +151,8 @@ impl BroadcastOperator {
     /// The first request in a namespace takes half a second to find the live servers; later ones know them.
     ///
     /// # Errors
-    /// As for [`emit`](Self::emit) and [`Cluster::subscribe`]; [`Error::Decode`](crate::Error::Decode) if an
-    /// answer is no `A`.
+    /// Those of [`emit`](Self::emit) and [`Cluster::subscribe`]; [`Error::Decode`](crate::Error::Decode) if an answer
+    /// cannot be read as an `A`.
     #[doc(alias = "emitWithAck")]
     pub async fn emit_with_ack<A>(&self, event: &str, args: impl Serialize) -> Result<Acknowledgements<A>>
     where
@@ -184,7 +184,7 @@ impl BroadcastOperator {
         self.publish(Body::SocketsLeave { opts: self.opts.clone(), rooms: rooms.into_rooms() }).await
     }
 
-    /// Disconnects the sockets from the namespace; with `close` their connections are closed, and with them their
+    /// Disconnects the sockets from the namespace. `close` also closes their connections, and so disconnects their
     /// other namespaces.
     ///
     /// # Errors

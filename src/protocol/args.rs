@@ -1,4 +1,4 @@
-//! The arguments of an event, however many there are.
+//! The arguments of an event, as a list of any length.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -8,10 +8,10 @@ use serde::ser::{Serialize, SerializeTuple, Serializer};
 
 use super::Value;
 
-/// The arguments of an event, where only the running program knows how many there are.
+/// The arguments of an event, if their number is known only at run time.
 ///
-/// It spreads as a tuple does: `emit("e", Args::from(vec![a, b]))` sends two arguments, where a `Vec` alone would be
-/// one that is an array. So it does in socketioxide, and there `Data<Args>` receives all arguments that came.
+/// It spreads like a tuple: `emit("e", Args::from(vec![a, b]))` sends two arguments, while a `Vec` is one argument, an
+/// array. It does the same in socketioxide, where `Data<Args>` receives all arguments.
 ///
 /// ```
 /// use pgio::{Args, Value};
@@ -102,7 +102,7 @@ impl<'de> Deserialize<'de> for Args {
             }
         }
 
-        // A tuple of any length: by that socketioxide knows that all arguments are wanted.
+        // A tuple of any length tells socketioxide to pass all arguments.
         deserializer.deserialize_tuple(usize::MAX, ArgsVisitor)
     }
 }

@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use crate::{Error, Result};
 
-/// The longest channel name in bytes: Postgres' `NAMEDATALEN` less one. `pg_notify` refuses a longer one, while
+/// The longest channel name in bytes: `NAMEDATALEN` of Postgres minus one. `pg_notify` refuses a longer name, while
 /// `LISTEN` silently truncates it, so that a Node server listens on a channel without messages.
 pub const MAX_CHANNEL_BYTES: usize = 63;
 
-/// What follows the prefix in the name of the [discovery channel](Channel::discovery). A namespace begins with a slash.
+/// The name of the [discovery channel](Channel::discovery) after the prefix. No namespace has it, since a namespace
+/// begins with a slash.
 const DISCOVERY: &str = "#pgio";
 
-/// How the namespaces of loopback probes begin, which no server serves.
+/// The prefix of the namespaces of loopback probes. No server serves them.
 pub(crate) const PROBES: &str = "/pgio/echo/";
 
 /// A Socket.IO namespace: `/`, `/admin`.
@@ -99,11 +100,11 @@ impl fmt::Display for Namespace {
 pub struct Channel(Arc<str>);
 
 impl Channel {
-    /// The discovery channel of a cluster, on which pgio nodes are asked for their namespaces. It is that of no namespace,
-    /// so no Node server listens to it.
+    /// The discovery channel of a cluster, for the requests that ask pgio nodes for their namespaces. It belongs to no
+    /// namespace, so no Node server listens to it.
     ///
     /// # Errors
-    /// [`Error::Namespace`] where the prefix is too long, or has a NUL character.
+    /// [`Error::Namespace`] if the prefix is too long, or has a NUL character.
     #[cfg(feature = "adapter")]
     pub(crate) fn discovery(prefix: &str) -> Result<Self> {
         let nsp = Namespace::default().channel(prefix)?;
@@ -117,7 +118,7 @@ impl Channel {
         }
     }
 
-    /// Whether it is one of pgio's own, and of no namespace that a server serves.
+    /// Whether the channel is internal to pgio: it belongs to no namespace that a server serves.
     pub(crate) fn is_internal(&self) -> bool {
         is_internal(&self.0)
     }
@@ -127,13 +128,13 @@ impl Channel {
         &self.0
     }
 
-    /// The namespace of this channel under that prefix, if it is one.
+    /// The namespace of this channel. `None` if the channel does not have that prefix.
     pub fn namespace(&self, prefix: &str) -> Option<Namespace> {
         self.0.strip_prefix(prefix)?.strip_prefix('#').map(Namespace::new)
     }
 }
 
-/// Whether a channel of that name is one of pgio's own, and of no namespace that a server serves.
+/// Whether a channel of that name is internal to pgio: it belongs to no namespace that a server serves.
 pub(crate) fn is_internal(channel: &str) -> bool {
     channel.ends_with(DISCOVERY) || channel.contains(&format!("#{PROBES}"))
 }

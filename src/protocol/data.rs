@@ -1,4 +1,4 @@
-//! The `data` of each kind of message, as its keys are on the wire.
+//! The `data` of each kind of message, with its keys on the wire.
 
 use serde::ser::{SerializeStruct, Serializer};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -8,7 +8,7 @@ use super::{Body, BroadcastOptions, EventArgs, MessageKind, RemoteSocket, Reques
 /// The number of an event packet in the Socket.IO protocol.
 const EVENT_PACKET: u8 = 2;
 
-/// That of a broadcast.
+/// The `data` of a broadcast.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[serde(bound(deserialize = "E: Deserialize<'de>"))]
@@ -79,7 +79,7 @@ struct ServerEventData<E> {
 #[serde(rename_all = "camelCase")]
 struct AnswerData {
     request_id: RequestId,
-    /// Missing in JSON where the answer is `undefined`.
+    /// Missing in JSON if the answer is `undefined`.
     #[serde(default)]
     packet: Value,
 }
@@ -141,7 +141,7 @@ where
     })
 }
 
-/// Some senders pass one room as a plain string, which JavaScript's loops over rooms take as well.
+/// Reads one room or several. Some senders pass one room as a plain string, which JavaScript can iterate as well.
 fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -155,7 +155,7 @@ fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>
     })
 }
 
-/// Writes the `data` of a message that has some.
+/// Writes the `data` of a message.
 pub(super) struct Data<'a>(pub(super) &'a Body);
 
 impl Data<'_> {
@@ -224,7 +224,7 @@ impl Serialize for Data<'_> {
     }
 }
 
-/// Node takes the mere presence of `requestId` for the wish to be answered, so it must not be there as `null`.
+/// Writes `requestId` only if there is one: Node answers every message that has the key, even with the value `null`.
 fn optional_request<S: SerializeStruct>(
     data: &mut S,
     request_id: Option<&RequestId>,

@@ -1,9 +1,9 @@
 //! Durable events: the document of their row contains its channel, so that a reader finds the rows that it has missed
 //! (replay).
 //!
-//! A document begins with the entries `channel` and `id`, which every version of the Node adapter ignores, and then holds
-//! those of any message. The length of the channel's name takes a byte of its own, however short the name is, so that the
-//! name stands at the same place in every document: Postgres finds it without reading the rest of the row.
+//! A document begins with the entries `channel` and `id`, which every version of the Node adapter ignores. The entries
+//! of the message follow. The length of the channel's name always takes a separate byte. So the name has the same
+//! offset in every document, and Postgres finds it without reading the rest of the row.
 
 use super::wire::{Encoded, MAX_DOCUMENT_BYTES};
 use super::{Body, Channel, Header, Message, msgpack, name};
@@ -12,14 +12,14 @@ use crate::{Error, Result};
 /// The first entry's key, and the type of its value. The byte before them is the number of entries.
 pub(crate) const CHANNEL_KEY: &[u8] = b"\xa7channel\xd9";
 
-/// How many bytes of a document, after its first, tell the channel at most.
+/// The maximum size of the channel entry in a document, in bytes. The entry follows the first byte.
 pub(crate) const CHANNEL_ENTRY_BYTES: usize = CHANNEL_KEY.len() + 1 + super::MAX_CHANNEL_BYTES;
 
 /// The second entry's key, and the head of its value: 16 bytes of text.
 const ID_KEY: &[u8] = b"\xa2id\xb0";
 const ID_BYTES: usize = 16;
 
-/// How many entries are written before those of any message.
+/// The number of entries before the entries of the message.
 const ENTRIES: u8 = 2;
 
 /// The head of a msgpack map with few entries.
@@ -29,8 +29,8 @@ impl Message {
     /// Encodes the message as a durable event of its channel: for the attachment table, whatever its size.
     ///
     /// # Errors
-    /// [`Error::NotDurable`] for anything but an event for clients, one that is volatile or asks for acknowledgements
-    /// included, and [`Error::TooLarge`] beyond [`MAX_DOCUMENT_BYTES`].
+    /// [`Error::NotDurable`] for a message that is not an event for clients, and for an event that is volatile or
+    /// requests acknowledgements. [`Error::TooLarge`] beyond [`MAX_DOCUMENT_BYTES`].
     pub fn encode_durable(&self, channel: &Channel) -> Result<Encoded> {
         check(&self.body)?;
         let message = msgpack::write(&self.document())?;
@@ -94,7 +94,7 @@ mod tests {
     fn the_document_names_its_channel_at_a_fixed_place_and_says_the_same() {
         let message = event(BroadcastOptions::default(), None);
         let mut identities = std::collections::HashSet::new();
-        // A name shorter than 32 bytes has a shorter head in msgpack, which is not used.
+        // Msgpack has a shorter head for a name of less than 32 bytes, which is not used.
         for prefix in ["s", "socket.io", &"p".repeat(56)] {
             let channel = Namespace::new("/admin").channel(prefix).unwrap();
             let Encoded::Attachment { document, header } = message.encode_durable(&channel).unwrap() else {

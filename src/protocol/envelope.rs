@@ -21,7 +21,7 @@ impl fmt::Display for AttachmentId {
 }
 
 impl<'de> Deserialize<'de> for AttachmentId {
-    /// Node sends the id as a string, as its driver gives it; a number is as clear.
+    /// Node sends the id as a string, as its driver returns it. A number is accepted as well.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(untagged)]
@@ -43,14 +43,14 @@ impl<'de> Deserialize<'de> for AttachmentId {
 pub struct Header {
     /// The sender.
     pub uid: Uid,
-    /// The namespace; the channel's where the message does not say.
+    /// The namespace. If the message has none, it is the namespace of the channel.
     pub nsp: Namespace,
     /// The kind of the message.
     pub kind: MessageKind,
 }
 
 impl Header {
-    /// The text of a notification that names an attachment, up to where the id goes; `"}` ends it.
+    /// The text of a notification with an attachment, up to the id. After the id, `"}` ends the text.
     pub(crate) fn before_attachment_id(&self) -> String {
         let Self { uid, nsp, kind } = self;
         let nsp = Value::from(nsp.as_str());
@@ -67,7 +67,7 @@ impl Header {
 pub struct Notification<'a> {
     /// The fields that every message has.
     pub header: Header,
-    /// The row that holds the message, where it is not in the notification.
+    /// The row that holds the message, if the notification does not.
     pub attachment: Option<AttachmentId>,
     /// Whether the text contains the namespace, as with adapter 0.4 and later.
     pub has_nsp: bool,
@@ -75,10 +75,10 @@ pub struct Notification<'a> {
 }
 
 impl<'a> Notification<'a> {
-    /// Reads the envelope of a notification's text. `channel` is the namespace that the channel tells.
+    /// Reads the envelope of a notification's text. `channel` is the namespace of the channel.
     ///
     /// # Errors
-    /// [`Error::Decode`] where the text is not JSON, has no `uid`, or a `type` that this protocol does not have.
+    /// [`Error::Decode`] if the text is not JSON, has no `uid`, or has an unknown `type`.
     pub fn parse(text: &'a str, channel: &Namespace) -> Result<Self> {
         let envelope = Envelope::read(text).map_err(|e| Error::Decode(format!("not a message: {e}")))?;
         let kind = kind(envelope.kind)?;
@@ -88,8 +88,8 @@ impl<'a> Notification<'a> {
         Ok(Self { header, attachment: envelope.attachment_id, has_nsp, data: envelope.data })
     }
 
-    /// The id of the request that a message makes or answers, without reading the rest of its data. `None` where it is in
-    /// an attachment, or cannot be read.
+    /// The id of the request that a message makes or answers. The rest of the data is not decoded. `None` if the id is
+    /// in an attachment, or cannot be read.
     pub fn request_id(&self) -> Option<Cow<'_, str>> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -106,16 +106,16 @@ impl<'a> Notification<'a> {
         }
     }
 
-    /// The message itself, from the text that is here.
+    /// Decodes the message from the text of the notification.
     ///
     /// # Errors
-    /// [`Error::Decode`] where the `data` is not what the kind of message has, or is in an attachment.
+    /// [`Error::Decode`] if the `data` does not fit the kind of the message, or is in an attachment.
     pub fn into_message(self) -> Result<Message> {
         let Header { uid, nsp, kind } = self.header;
         let body = match self.data {
             Some(DataText::Broadcast(data)) => data.into_body(|event| EventArgs::from_raw(event.to_owned())),
             Some(DataText::Unread(text)) => data::read(kind, text, EventArgs::from_raw)
-                // Deep nesting and lone surrogates are beyond the quick way, not beyond the protocol.
+                // The fast path supports neither deep nesting nor lone surrogates. The protocol allows both.
                 .or_else(|_| from_value(kind, json::parse(text.get())?))?,
             None => data::read(kind, serde_json::Value::Null, EventArgs::from_values)
                 .map_err(|error| malformed(kind, error))?,
@@ -124,7 +124,7 @@ impl<'a> Notification<'a> {
     }
 }
 
-/// Reads a message from the row of an attachment. `channel` is the namespace that the channel tells.
+/// Reads a message from the row of an attachment. `channel` is the namespace of the channel.
 pub(super) fn message_from_document(document: Value, channel: &Namespace) -> Result<Message> {
     let Value::Object(mut entries) = document else {
         return Err(Error::Decode("an attachment that is not an object".into()));
@@ -153,7 +153,7 @@ fn malformed(kind: MessageKind, reason: impl fmt::Display) -> Error {
     Error::Decode(format!("malformed {kind}: {reason}"))
 }
 
-/// Saves an allocation if the message has the namespace of its channel, as nearly always.
+/// Saves an allocation if the message has the namespace of its channel, as nearly every message has.
 fn same_or_new(channel: &Namespace, name: &str) -> Namespace {
     if channel.as_str() == name { channel.clone() } else { Namespace::new(name) }
 }

@@ -19,20 +19,20 @@ pub(super) struct Envelope<'a> {
     pub(super) attachment_id: Option<AttachmentId>,
 }
 
-/// The `data` of a message, as far as it is read.
+/// The `data` of a message, decoded in part.
 #[derive(Debug)]
 pub(super) enum DataText<'a> {
-    /// Not at all.
+    /// Not decoded.
     Unread(&'a RawValue),
-    /// All but the event.
+    /// Decoded, except for the event.
     Broadcast(BroadcastData<&'a RawValue>),
 }
 
 impl<'a> Envelope<'a> {
-    /// Reads it. Broadcasts are what floods are made of, so their data is read in the same pass where the type stands
-    /// before it, as in all messages of Node's adapters and of ours.
+    /// Reads the envelope. Most messages of a flood are broadcasts, so their data is decoded in the same pass, if the
+    /// type comes before it. All messages of Node's adapters and of pgio have this order.
     pub(super) fn read(text: &'a str) -> serde_json::Result<Self> {
-        // Data that makes no sense, or not in this way, leaves the envelope readable.
+        // If the data cannot be decoded in this pass, the envelope can still be read.
         Self::read_with(text, true).or_else(|_| Self::read_with(text, false))
     }
 

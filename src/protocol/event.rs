@@ -31,7 +31,7 @@ impl EventArgs {
         Self(Repr::Values(std::iter::once(event.into()).chain(args).collect()))
     }
 
-    /// An event as JSON text, which has to be an array with the name as its first item; only that it is JSON is looked at.
+    /// An event as JSON text: an array with the name as its first item. This checks only that the text is JSON.
     #[cfg(feature = "adapter")]
     pub(crate) fn from_json(text: String) -> Result<Self> {
         RawValue::from_string(text).map(Self::from_raw).map_err(|e| Error::Decode(e.to_string()))
@@ -65,7 +65,7 @@ impl EventArgs {
     /// The event's name, without decoding the arguments.
     ///
     /// # Errors
-    /// [`Error::Decode`] where the first item is missing or is no string.
+    /// [`Error::Decode`] if the first item is missing or is not a string.
     pub fn event(&self) -> Result<Cow<'_, str>> {
         match &self.0 {
             Repr::Json(text) => json::first_string(text.get()),
@@ -78,7 +78,7 @@ impl EventArgs {
     /// The event's name and its arguments, decoded.
     ///
     /// # Errors
-    /// [`Error::Decode`] where it is not an array that starts with a string.
+    /// [`Error::Decode`] if the event is not an array that starts with a string.
     pub fn into_parts(self) -> Result<(String, Vec<Value>)> {
         let mut values = match self.0 {
             Repr::Values(values) => values,
@@ -128,7 +128,7 @@ impl Serialize for EventArgs {
 }
 
 impl PartialEq for EventArgs {
-    /// Equal where the decoded parts are.
+    /// Two events are equal if their decoded parts are.
     fn eq(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {
             (Repr::Json(a), Repr::Json(b)) if a.get() == b.get() => true,

@@ -7,10 +7,10 @@
 
 use super::Uid;
 
-/// How many bits an instance has.
+/// The number of bits of an instance.
 const INSTANCE_BITS: u32 = 40;
 
-/// How many bits the number of a node has.
+/// The number of bits of a node's number.
 const NODE_BITS: u32 = 64 - INSTANCE_BITS;
 
 /// The first 16 bits of each key: `pg`. It keeps the keys apart from those of applications.
@@ -21,12 +21,12 @@ const MARKER: u64 = 0x7067;
 pub struct Instance(u64);
 
 impl Instance {
-    /// A new one.
+    /// A new random instance.
     pub fn random() -> Self {
         Self(fastrand::u64(..1 << INSTANCE_BITS))
     }
 
-    /// The uid of the node of that number, of which the last 24 bits count.
+    /// The uid of the node of that number. Only the last 24 bits of the number are used.
     pub fn uid(self, node: u32) -> Uid {
         let node = u64::from(node) & ((1 << NODE_BITS) - 1);
         Uid::from(&*format!("{:016x}", (self.0 << NODE_BITS) | node))
@@ -34,7 +34,7 @@ impl Instance {
 }
 
 impl From<u64> for Instance {
-    /// The last 40 bits of the number count.
+    /// Only the last 40 bits of the number are used.
     fn from(number: u64) -> Self {
         Self(number & ((1 << INSTANCE_BITS) - 1))
     }

@@ -30,14 +30,15 @@ pub(crate) fn parse(text: &str) -> Result<Value> {
 
 fn parse_strict(text: &str) -> serde_json::Result<Value> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    // A value bounds its own depth.
+    // `Value` bounds the depth itself.
     deserializer.disable_recursion_limit();
     let value = Value::deserialize(&mut deserializer)?;
     deserializer.end()?;
     Ok(value)
 }
 
-/// The first item of an array, which has to be a string. The text is known to be JSON: what comes after is not looked at.
+/// Reads the first item of an array, which has to be a string. The text is known to be JSON, so the rest is not
+/// checked.
 pub(crate) fn first_string(text: &str) -> Result<Cow<'_, str>> {
     #[derive(Deserialize)]
     struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
@@ -74,7 +75,8 @@ pub(super) fn replace_lone_surrogates(text: &str) -> Cow<'_, str> {
                 6
             }
             Some(_) => 6,
-            // An escape of two bytes, `\\` among them; more where malformed text escapes what is no ASCII.
+            // An escape of two bytes, such as `\\`. In malformed text it is longer if the escaped character is not
+            // ASCII.
             None => 1 + text[at + 1..].chars().next().map_or(0, char::len_utf8),
         };
     }

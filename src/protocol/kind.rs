@@ -67,7 +67,7 @@ kinds! {
 }
 
 impl MessageKind {
-    /// Its number on the wire.
+    /// The number of the kind on the wire.
     pub fn number(self) -> u8 {
         self as u8
     }
@@ -81,7 +81,7 @@ impl MessageKind {
         )
     }
 
-    /// Whether it is about liveness only.
+    /// Whether the message shows liveness only.
     pub fn is_heartbeat(self) -> bool {
         matches!(self, Self::InitialHeartbeat | Self::Heartbeat)
     }

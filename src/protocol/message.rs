@@ -10,8 +10,8 @@ use super::{BroadcastOptions, EventArgs, MessageKind, Namespace, RequestId, Uid,
 pub struct Message {
     /// The sender.
     pub uid: Uid,
-    /// The namespace. Adapter 0.3 does not send it, and the channel tells it; 0.4 and later drop whatever comes
-    /// without it, so it is always sent.
+    /// The namespace. Adapter 0.3 does not send it, since the channel determines it. Adapter 0.4 and later drop a
+    /// message without it, so pgio always sends it.
     pub nsp: Namespace,
     /// The content.
     pub body: Body,
@@ -27,39 +27,39 @@ pub enum Body {
     Heartbeat,
     /// [`MessageKind::Broadcast`]
     Broadcast {
-        /// The sockets that it is for, and how to deliver it.
+        /// The target sockets, and the delivery flags.
         opts: BroadcastOptions,
         /// The event.
         event: EventArgs,
-        /// Present where acknowledgements are wanted.
+        /// Present if the sender requests acknowledgements.
         request_id: Option<RequestId>,
     },
     /// [`MessageKind::SocketsJoin`]
     SocketsJoin {
-        /// Which sockets.
+        /// The target sockets.
         opts: BroadcastOptions,
         /// The rooms to join.
         rooms: Vec<String>,
     },
     /// [`MessageKind::SocketsLeave`]
     SocketsLeave {
-        /// Which sockets.
+        /// The target sockets.
         opts: BroadcastOptions,
         /// The rooms to leave.
         rooms: Vec<String>,
     },
     /// [`MessageKind::DisconnectSockets`]
     DisconnectSockets {
-        /// Which sockets.
+        /// The target sockets.
         opts: BroadcastOptions,
-        /// Whether to close the transport, too, and with it the client's other namespaces.
+        /// Whether to close the transport as well, and so disconnect the client's other namespaces.
         close: bool,
     },
     /// [`MessageKind::FetchSockets`]
     FetchSockets {
-        /// Which sockets.
+        /// The target sockets.
         opts: BroadcastOptions,
-        /// The answers will carry it.
+        /// The request. Its answers have the same id.
         request_id: RequestId,
     },
     /// [`MessageKind::FetchSocketsResponse`]
@@ -73,7 +73,7 @@ pub enum Body {
     ServerSideEmit {
         /// The event.
         event: EventArgs,
-        /// Present where an answer is wanted.
+        /// Present if the sender requests an answer.
         request_id: Option<RequestId>,
     },
     /// [`MessageKind::ServerSideEmitResponse`]
@@ -87,7 +87,7 @@ pub enum Body {
     BroadcastClientCount {
         /// The request.
         request_id: RequestId,
-        /// How many clients of the node were sent the event.
+        /// The number of clients of the node that were sent the event.
         client_count: u64,
     },
     /// [`MessageKind::BroadcastAck`]
@@ -110,7 +110,7 @@ pub struct RemoteSocket {
     /// `headers, time, address, xdomain, secure, issued, url, query, auth`, as the node gives them.
     #[serde(default)]
     pub handshake: Value,
-    /// The rooms it is in, its own id among them.
+    /// The rooms of the socket, including its own id.
     #[serde(default)]
     pub rooms: Vec<String>,
     /// The data of the application.
@@ -131,7 +131,7 @@ impl Message {
 }
 
 impl Body {
-    /// The kind of message that says it.
+    /// The kind of a message with this content.
     pub fn kind(&self) -> MessageKind {
         match self {
             Self::InitialHeartbeat => MessageKind::InitialHeartbeat,
@@ -165,7 +165,7 @@ impl Body {
         }
     }
 
-    /// The sockets that the message is for, where it is for some.
+    /// The target sockets of the message, if it has any.
     pub fn options(&self) -> Option<&BroadcastOptions> {
         match self {
             Self::Broadcast { opts, .. }
@@ -177,7 +177,7 @@ impl Body {
         }
     }
 
-    /// Whether it holds binary that must travel as such, and so in an attachment.
+    /// Whether the content has binary that JSON cannot carry, so that it needs an attachment.
     pub(super) fn has_binary(&self) -> bool {
         self.kind().carries_binary()
             && match self {

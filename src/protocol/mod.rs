@@ -1,8 +1,8 @@
 //! The messages between the servers of a cluster, their values and their two encodings. Pure data, no I/O.
 //!
-//! The source of every fact here is the Node packages' behaviour: `@socket.io/postgres-adapter` 0.3.1, 0.4.0 and
-//! 0.5.0 with the `ClusterAdapter` of `socket.io-adapter` 2.5, and `@socket.io/postgres-emitter` 0.1.1. Messages
-//! captured from them are the fixtures of the tests.
+//! Everything here follows the behaviour of the Node packages: `@socket.io/postgres-adapter` 0.3.1, 0.4.0 and 0.5.0
+//! with the `ClusterAdapter` of `socket.io-adapter` 2.5, and `@socket.io/postgres-emitter` 0.1.1. Messages captured
+//! from them are the fixtures of the tests.
 
 mod args;
 mod channel;

@@ -16,15 +16,15 @@ pub(crate) fn write<T: Serialize + ?Sized>(document: &T) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-/// Reads whatever one row holds.
+/// Reads the document of one row.
 pub(crate) fn read(bytes: &[u8]) -> Result<Value> {
     read_bounded(bytes, usize::MAX).map(|(value, _)| value)
 }
 
-/// The same, as long as the values take at most so many bytes of memory. Returns how many they take, too.
+/// The same, with a limit of the memory that the values take, in bytes. Also returns the memory that they take.
 ///
 /// # Errors
-/// [`Error::AttachmentTooLarge`] beyond that, and [`Error::Decode`] for what is not msgpack.
+/// [`Error::AttachmentTooLarge`] beyond the limit, and [`Error::Decode`] for bytes that are not msgpack.
 pub(crate) fn read_bounded(bytes: &[u8], max_memory: usize) -> Result<(Value, usize)> {
     let mut deserializer = rmp_serde::Deserializer::new(Cursor::new(bytes));
     // The value checks its own depth with a better error; each of its levels costs the library two levels.
@@ -32,7 +32,7 @@ pub(crate) fn read_bounded(bytes: &[u8], max_memory: usize) -> Result<(Value, us
     let bounded = value::bounded(&mut deserializer, max_memory).map_err(|error| {
         let reason = error.to_string();
         match reason.contains(value::TOO_LARGE) {
-            // At least that much.
+            // A lower bound of the size.
             true => Error::AttachmentTooLarge { bytes: max_memory as u64 + 1, limit: max_memory as u64 },
             false => Error::Decode(format!("not msgpack: {reason}")),
         }

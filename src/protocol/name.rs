@@ -5,10 +5,10 @@ use std::sync::{Arc, LazyLock};
 
 use serde::{Deserialize, Serialize};
 
-/// The one sender that no node ever counts as a peer (`EMITTER_UID` in every version of the Node adapter).
+/// The sender that no node counts as a peer (`EMITTER_UID` in every version of the Node adapter).
 const EMITTER: &str = "emitter";
 
-/// Its uid, which most messages of a flood carry.
+/// The uid of emitters. It is shared, since most messages of a flood have it.
 static EMITTER_UID: LazyLock<Uid> = LazyLock::new(|| Uid(EMITTER.into()));
 
 /// The sender of a message: one adapter, which is one namespace of one server.
@@ -17,7 +17,7 @@ static EMITTER_UID: LazyLock<Uid> = LazyLock::new(|| Uid(EMITTER.into()));
 pub struct Uid(Arc<str>);
 
 impl Uid {
-    /// A new random uid, as each adapter has one.
+    /// A new random uid. Each adapter has its own.
     pub fn random() -> Self {
         Self(random_hex().into())
     }
@@ -27,7 +27,7 @@ impl Uid {
         EMITTER_UID.clone()
     }
 
-    /// Whether this is the uid of emitters, and so not of a node.
+    /// Whether this is the uid of emitters, not of a node.
     pub fn is_emitter(&self) -> bool {
         &*self.0 == EMITTER
     }

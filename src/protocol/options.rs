@@ -16,16 +16,16 @@ pub struct BroadcastOptions {
     /// Rooms and socket ids to reach; empty means every socket of the namespace.
     #[serde(default)]
     pub rooms: Vec<String>,
-    /// Rooms and socket ids to leave out.
+    /// Rooms and socket ids to exclude.
     #[serde(default)]
     pub except: Vec<String>,
-    /// How to deliver. Never omitted when sent: Node reads `flags.timeout` without looking whether there are flags.
+    /// The delivery flags. They are always sent: Node reads `flags.timeout` without checking whether `flags` exists.
     #[serde(default, deserialize_with = "null_is_default")]
     pub flags: Flags,
 }
 
 impl BroadcastOptions {
-    /// Sockets in these rooms as well; a room may be a socket's id.
+    /// Adds the sockets in these rooms. A room may be a socket's id.
     ///
     /// ```
     /// let opts = pgio::protocol::BroadcastOptions::default().to(["r1", "r2"]).except("r3");
@@ -36,7 +36,7 @@ impl BroadcastOptions {
         self
     }
 
-    /// No socket in any of these rooms.
+    /// Excludes the sockets in any of these rooms.
     pub fn except(mut self, rooms: impl Rooms) -> Self {
         add(&mut self.except, rooms);
         self
@@ -51,7 +51,7 @@ impl BroadcastOptions {
 
 fn add(list: &mut Vec<String>, rooms: impl Rooms) {
     for room in rooms.into_rooms() {
-        // A set in Node.
+        // The rooms are a set in Node.
         if !list.contains(&room) {
             list.push(room);
         }
@@ -81,7 +81,7 @@ pub struct Flags {
     /// The timeout of acknowledgements, in milliseconds. A fraction, which Node also accepts, is rounded up.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "whole_millis")]
     pub timeout: Option<u64>,
-    /// One acknowledgement is wanted, and its value alone.
+    /// The sender expects a single acknowledgement, and takes its value alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expect_single_response: Option<bool>,
 }
@@ -122,7 +122,7 @@ fn null_is_default<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<
 }
 
 fn whole_millis<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    // What is below zero becomes zero, and what is too large the largest there is.
+    // The cast saturates: a negative number becomes zero, and a number that is too large becomes the maximum.
     Ok(Option::<f64>::deserialize(deserializer)?.map(|millis| millis.ceil() as u64))
 }
 

@@ -10,7 +10,7 @@ use super::json;
 use super::value::MAX_DEPTH;
 use crate::{Error, Result};
 
-/// Whether JSON text has an object that socket.io-parser takes for a placeholder. The text is read without keeping it.
+/// Whether JSON text has an object that socket.io-parser takes for a placeholder. The scan builds no values.
 ///
 /// # Errors
 /// [`Error::Decode`] for a text that is not JSON, or nests deeper than a value may.
@@ -37,7 +37,7 @@ enum Found {
     Placeholder,
 }
 
-/// A value with so many levels left below it.
+/// The scan of a value, with the number of levels that may still follow.
 #[derive(Clone, Copy)]
 struct Scan {
     left: usize,
@@ -104,7 +104,7 @@ impl<'de> Visitor<'de> for Scan {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Found, A::Error> {
         let item = self.deeper()?;
         let mut found = Found::Nothing;
-        // JavaScript takes the last one of equal keys; here each counts.
+        // JavaScript uses the last of several equal keys. The scan checks each of them.
         while let Some(key) = map.next_key_seed(Key)? {
             match map.next_value_seed(item)? {
                 Found::Placeholder => found = Found::Placeholder,
@@ -116,7 +116,7 @@ impl<'de> Visitor<'de> for Scan {
     }
 }
 
-/// Reads a key, and keeps a copy only of an escaped one.
+/// Reads a key. Copies only an escaped key.
 struct Key;
 
 impl<'de> DeserializeSeed<'de> for Key {

@@ -1,9 +1,9 @@
-//! Names of events that applications cannot use: Socket.IO keeps them for itself.
+//! The names of events that Socket.IO reserves, so that applications cannot use them.
 
 use super::{EventArgs, Value};
 use crate::{Error, Result};
 
-/// `RESERVED_EVENTS` of the Node emitter and of sockets: a client takes them for its own.
+/// `RESERVED_EVENTS` of the Node emitter and of sockets. A client would take them for its own events.
 const FOR_CLIENTS: [&str; 6] =
     ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
 
@@ -15,7 +15,7 @@ pub(crate) fn client_event(event: &str, args: Vec<Value>) -> Result<EventArgs> {
     unless(&FOR_CLIENTS, event, args)
 }
 
-/// Whether an event may have that name for clients.
+/// Checks that an event for clients may have that name.
 pub(crate) fn check_client_event(event: &str) -> Result<()> {
     unless_reserved(&FOR_CLIENTS, event)
 }

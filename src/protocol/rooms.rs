@@ -1,4 +1,4 @@
-//! Names of rooms, in whatever form an application has them.
+//! The names of rooms, in the forms that applications use.
 
 /// One room or several: `"r1"`, `["r1", "r2"]`, a `Vec<String>`.
 pub trait Rooms {

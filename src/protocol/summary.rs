@@ -17,7 +17,7 @@ pub struct Summary {
     pub nsp: Option<Namespace>,
     /// The kind of the message.
     pub kind: Option<MessageKind>,
-    /// The name of the event, where it is about one.
+    /// The name of the event, if the message has one.
     pub event: Option<String>,
 }
 
@@ -26,15 +26,15 @@ impl Summary {
     pub fn of_start(bytes: &[u8]) -> Self {
         let mut summary = Self::default();
         let mut deserializer = rmp_serde::Deserializer::new(Cursor::new(bytes));
-        // What is deeper than that lies behind the event.
+        // Deeper nesting can only follow after the name of the event.
         deserializer.set_max_depth(128);
-        // Where the bytes end the reading fails; what was read by then is what counts.
+        // The decoder fails at the end of the bytes. The fields that it has read until then are the summary.
         if let Err(error) =
             (Object { summary: &mut summary, level: Level::Message }).deserialize(&mut deserializer)
         {
             tracing::trace!(%error, "not the whole document");
         }
-        // What an answer holds is the application's.
+        // The content of an answer belongs to the application.
         if !matches!(summary.kind, Some(MessageKind::Broadcast | MessageKind::ServerSideEmit)) {
             summary.event = None;
         }
@@ -42,13 +42,13 @@ impl Summary {
     }
 }
 
-/// Where in the document an object is.
+/// The position of an object in the document.
 #[derive(Clone, Copy)]
 enum Level {
     Message,
     Data,
     Packet,
-    /// The name of an event: no object, unless it makes no sense.
+    /// The name of an event: not an object, unless the document is malformed.
     Event,
 }
 
@@ -98,7 +98,7 @@ impl<'de> Visitor<'de> for Object<'_> {
         Ok(())
     }
 
-    // An answer may be anything, and what comes after it counts.
+    // An answer may have any type, and the fields after it still have to be read.
 
     fn visit_bool<E: Error>(self, _: bool) -> Result<(), E> {
         Ok(())
@@ -171,7 +171,7 @@ mod tests {
         }
     }
 
-    /// As Node writes it: the data before the rest.
+    /// A document in the order of Node: the data comes before the other fields.
     fn by_node(packet: &[u8]) -> Vec<u8> {
         let rest = b"\xa3nsp\xa1/\xa3uid\xa2id";
         [b"\x84\xa4type\x0c\xa4data\x81\xa6packet", packet, rest].concat()

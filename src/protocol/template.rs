@@ -9,7 +9,8 @@ pub(crate) struct BroadcastTemplate {
     after: String,
 }
 
-/// The event whose place is looked for: no room or namespace is written so, as quotation marks in them are escaped.
+/// The text of the empty event, which marks the position of the event. No room or namespace contains this text, since
+/// quotation marks in them are escaped.
 const PLACE: &str = r#""data":[""]"#;
 
 impl BroadcastTemplate {
@@ -24,14 +25,14 @@ impl BroadcastTemplate {
         Ok(Self { before: text[..before].into(), after: text[after..].into() })
     }
 
-    /// The message with the text of an event, where it has less than `threshold` bytes, as
-    /// [`encode`](Message::encode) would give it.
+    /// The message with the text of an event, as [`encode`](Message::encode) would return it. `None` if it has
+    /// `threshold` bytes or more.
     pub(crate) fn inline(&self, event: &str, threshold: usize) -> Option<Encoded> {
         let bytes = self.before.len() + event.len() + self.after.len();
         if bytes >= threshold.min(MAX_INLINE_BYTES) {
             return None;
         }
-        // A notification that is sent twice in a transaction gets a few characters more.
+        // White space for identical notifications of one transaction takes a few more characters.
         let mut text = String::with_capacity(bytes + 2);
         text.push_str(&self.before);
         text.push_str(event);

@@ -1,4 +1,4 @@
-//! Decoding what the Node packages were captured sending, and round trips of whatever can be said.
+//! Tests of the decoder with captured messages of the Node packages, and round trips of random messages.
 
 use proptest::prelude::*;
 use serde::Deserialize;
@@ -88,7 +88,8 @@ fn inline_messages_are_written_as_node_writes_them() {
         };
         let ours: serde_json::Value = serde_json::from_str(&ours).unwrap();
         let mut theirs: serde_json::Value = serde_json::from_str(&capture.payload).unwrap();
-        // What we always send and some versions do not; nothing reads the packet's own nsp, which the emitter adds.
+        // pgio always sends fields that some versions do not send. No server reads the `nsp` of a packet, which the
+        // emitter adds.
         theirs["nsp"] = capture.nsp().as_str().into();
         if let Some(opts) = theirs.pointer_mut("/data/opts").and_then(serde_json::Value::as_object_mut) {
             opts.entry("flags").or_insert_with(|| serde_json::json!({}));

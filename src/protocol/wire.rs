@@ -11,8 +11,8 @@ use crate::{Error, Result};
 /// exactly as many inline and lose that message.)
 pub const MAX_INLINE_BYTES: usize = 8000;
 
-/// The longest document that a row can hold: Postgres allows 1 GB less one byte for a field and for the message that
-/// brings it; the margin is for what surrounds it.
+/// The longest document that a row can hold. Postgres allows 1 GB minus one byte for a field, and for the protocol
+/// message that contains it. The margin is for the rest of that message.
 pub const MAX_DOCUMENT_BYTES: usize = 0x3fff_ffff - 1024;
 
 /// An encoded message.
@@ -53,8 +53,8 @@ impl Message {
         Document { uid: self.uid.as_str(), nsp: self.nsp.as_str(), kind, data: Data(&self.body) }
     }
 
-    /// Encodes the message: inline, or for the attachment table where it holds binary or its JSON has `threshold`
-    /// bytes or more. A threshold above [`MAX_INLINE_BYTES`] is taken as that.
+    /// Encodes the message: for the attachment table if it has binary or its JSON has `threshold` bytes or more, and
+    /// inline otherwise. A threshold above [`MAX_INLINE_BYTES`] counts as [`MAX_INLINE_BYTES`].
     ///
     /// # Errors
     /// [`Error::TooLarge`] beyond [`MAX_DOCUMENT_BYTES`].
@@ -73,18 +73,18 @@ impl Message {
         Ok(Encoded::Attachment { header, document })
     }
 
-    /// Decodes a row of the attachment table. `channel` is the namespace that the channel tells.
+    /// Decodes a row of the attachment table. `channel` is the namespace of the channel.
     ///
     /// # Errors
-    /// [`Error::Decode`] where it is not msgpack, or not a message.
+    /// [`Error::Decode`] if the row is not msgpack, or not a message.
     pub fn decode_document(bytes: &[u8], channel: &Namespace) -> Result<Self> {
         message_from_document(msgpack::read(bytes)?, channel)
     }
 
-    /// The same for a row whose values may take at most so many bytes of memory. Returns how many they take, too.
+    /// The same, with a limit of the memory that the values take, in bytes. Also returns the memory that they take.
     ///
     /// # Errors
-    /// [`Error::AttachmentTooLarge`] beyond that, and those of [`decode_document`](Self::decode_document).
+    /// [`Error::AttachmentTooLarge`] beyond the limit, and those of [`decode_document`](Self::decode_document).
     pub(crate) fn decode_bounded(
         bytes: &[u8],
         channel: &Namespace,

@@ -1,7 +1,7 @@
 //! The accept loop. It owns the listening socket and turns each TCP connection into HTTP requests.
 //!
-//! A connection first waits in the kernel until it has sent its first bytes, and until a handshake may begin. Requests of
-//! operators do not wait.
+//! An accepted connection waits, with its bytes in the kernel, until it has sent its first bytes and the limit of
+//! handshakes admits it. Requests of operators do not wait.
 
 use std::future::Future;
 use std::io;
@@ -40,14 +40,14 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) const INSPECTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pause after an `accept` that failed because the system lacks resources.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// The largest head of a request, in bytes. More is answered with 431.
+/// The largest head of a request, in bytes. A longer head gets status 431.
 const MAX_HEAD: usize = 16 << 10;
 
-/// What all connections of a server share.
+/// The state that all connections of a server share.
 pub(super) struct Acceptor {
     pub(super) tls: Option<Arc<TlsAcceptor>>,
     pub(super) front: Front,
-    /// The pages for operators, unless another address has them.
+    /// The pages for operators. `None` if another address serves them.
     pub(super) inspection: Option<Router>,
     pub(super) slots: ConnectionSlots,
     pub(super) wires: ClientStreams,
@@ -116,13 +116,13 @@ async fn pause_after(error: &io::Error) {
     }
 }
 
-/// What a new connection may do.
+/// The permission of a new connection.
 enum Admission {
-    /// Everything.
+    /// Any request.
     Open(ConnectionPermit),
-    /// Requests to the pages for operators.
+    /// Only requests for the pages of operators.
     Inspect(ConnectionSlot),
-    /// Nothing: it is closed.
+    /// No request: the connection is closed.
     None,
 }
 
@@ -165,7 +165,7 @@ async fn serve_client(
         };
         match claim {
             Some(claim) => Admission::Open(ConnectionPermit::SessionConnection { _claim: claim }),
-            // The limit for handshakes holds for the addresses behind the proxy.
+            // The limit of handshakes applies to the addresses behind the proxy, not to the proxy.
             None if is_proxy => Admission::Open(ConnectionPermit::None),
             None => match acceptor.front.quotas.handshake(&address).await {
                 Ok(handshake) => Admission::Open(ConnectionPermit::Handshake(handshake)),
@@ -180,7 +180,7 @@ async fn serve_client(
         admission = admission => admission,
         () = acceptor.closing.cancelled() => return,
     };
-    // Boxed, so that a connection that waits takes little memory.
+    // Boxed, so that a waiting connection takes little memory.
     match admission {
         Admission::Open(permit) => Box::pin(handshake_tls(stream, peer, permit, &acceptor)).await,
         Admission::Inspect(slot) => Box::pin(inspect_tls(stream, peer, slot, &acceptor)).await,
@@ -236,7 +236,7 @@ struct Inspector {
 }
 
 impl Inspector {
-    /// Answers one request. `refuse` says what to answer to a request for anything but the pages for operators.
+    /// Answers one request. `refuse` returns the status for a request of any other path.
     async fn serve<S>(
         &self,
         stream: S,
@@ -288,7 +288,7 @@ impl Inspector {
 pub(super) fn http() -> http1::Builder {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HANDSHAKE_TIMEOUT);
-    // The head has to fit into the buffer with the bytes of the request before.
+    // The buffer has to hold the head and the bytes of the previous request.
     http.max_header_size(MAX_HEAD).max_buf_size(2 * MAX_HEAD);
     http
 }

@@ -22,7 +22,7 @@ use super::{ClusterAdapter, ClusterSocket};
 pub(super) struct Account {
     pub(super) buffer: Arc<ClientBuffer>,
     pub(super) disconnector: Disconnector,
-    /// The place of the client in the namespace, for as long as it has the socket.
+    /// The client's slot in the namespace. The client holds it as long as the socket exists.
     pub(super) _slot: Arc<NamespaceSlot>,
 }
 
@@ -68,7 +68,7 @@ impl AckSender<ClusterAdapter> {
     }
 }
 
-/// The size of an acknowledgement in JSON, about what it takes in msgpack as well.
+/// The size of an acknowledgement in JSON. In msgpack it is about the same.
 fn size<T: Serialize + ?Sized>(answer: &T) -> usize {
     struct Count(usize);
     impl io::Write for Count {

@@ -1,4 +1,4 @@
-//! The address of a client: that of its connection, or the one that a trusted proxy forwards.
+//! Finds the address of a client: the peer address of its connection, or the address that a trusted proxy forwards.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
@@ -75,7 +75,7 @@ impl FromStr for AddressRange {
     }
 }
 
-/// The trusted proxies, whose forwarding headers are used.
+/// The trusted proxies. The server uses the forwarding headers of their requests only.
 #[derive(Debug, Clone, Default)]
 pub(super) struct TrustedProxies(Vec<AddressRange>);
 
@@ -107,7 +107,8 @@ impl TrustedProxies {
     }
 }
 
-/// The addresses that proxies have forwarded, the client's first. `Forwarded` (RFC 7239) goes before `X-Forwarded-For`.
+/// The addresses that proxies have forwarded, the client's first. `Forwarded` (RFC 7239) takes precedence over
+/// `X-Forwarded-For`.
 fn forwarded(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
     let lists = |name: &str| -> Vec<String> {
         let values = headers.get_all(name).iter();

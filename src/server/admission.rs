@@ -25,8 +25,8 @@ use super::reload::is_revoked;
 use super::{ClusterAdapter, ClusterIo, ClusterSocket};
 use crate::adapter::{AdmissionGuard, Connection, PostgresAdapterCtr, SocketData};
 
-/// How long a client waits for its namespace to listen to the other servers. After that it is connected all the same: while
-/// Postgres is unreachable, a server serves its own clients.
+/// The time that a client waits for its namespace to listen to the other servers. After that the client is connected
+/// anyway: while Postgres is unreachable, a server still serves its own clients.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The maximum length of the reason in a `connect_error`, in bytes.
@@ -136,7 +136,7 @@ impl AdmissionControl {
                 tracing::info!(sid = %socket.id, nsp = socket.ns(), %refusal, "client refused");
             }
             Refusals::TooMany => self.disconnector.disconnect_socket(socket, Reason::RefusedTooOften),
-            // It is being disconnected.
+            // The client is already being disconnected.
             Refusals::More => {}
         }
     }

@@ -1,9 +1,9 @@
 //! Counts the bytes that are queued for each client (backpressure).
 //!
 //! socketioxide bounds the packets of a client's queue, not their bytes. So the bytes of each event and acknowledgement
-//! are added here before the packet is queued, and subtracted when they are written to the client's connection. What
-//! the connection carries besides (frame headers, pings, answers to connect requests) is subtracted as well, so the sum
-//! is never too high, and too low by a few per cent while packets wait.
+//! are added here before the packet is queued, and subtracted when they are written to the client's connection. The
+//! other bytes of the connection (frame headers, pings, responses to connect requests) are subtracted as well. So the
+//! sum is never too high, but a few per cent too low while packets are queued.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -91,7 +91,7 @@ impl Drop for ClientBuffer {
     fn drop(&mut self) {
         let Some(all) = self.all.upgrade() else { return };
         let mut clients = all.clients();
-        // There may be a new one for the same client already.
+        // The client may already have a new buffer.
         if clients.get(&self.sid).is_some_and(|entry| Arc::ptr_eq(&entry.waiting, &self.waiting)) {
             clients.remove(&self.sid);
         }

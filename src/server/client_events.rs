@@ -170,7 +170,7 @@ impl ClientEvents {
             Ok(event) => event,
             Err(error) => return refused(&socket, ack, error),
         };
-        // The event carries its rooms.
+        // The published event contains the names of its rooms.
         let room_bytes = rooms.iter().map(|room| room.len()).sum();
         let pace = usage_of(&socket).caused(&self.rates, room_bytes);
         let Some(ack) = self.check_rate(pace, &socket, ack) else { return };

@@ -27,7 +27,7 @@ use super::sessions::{Session, SessionConnection};
 use super::traffic::Traffic;
 use crate::adapter::Sid;
 
-/// How much a client may send on a websocket before it is admitted to a namespace, in bytes.
+/// The maximum bytes that a client may send on a websocket before it is admitted to a namespace.
 pub(super) const UNADMITTED_BYTES: usize = 64 << 10;
 
 /// The maximum bytes that are read from a client while it does not read. Each byte may cause a response.
@@ -102,8 +102,8 @@ impl ConnectionHandle {
         }
     }
 
-    /// The connection has sent a request of a session: it counts as a handshake no longer, unless the session has too many
-    /// connections.
+    /// The connection has sent a request of a session. It no longer counts as a handshake, unless the session has too
+    /// many connections.
     pub(super) fn belong_to(&self, session: &Session) {
         let mut permit = self.permit();
         if matches!(*permit, ConnectionPermit::Handshake(_))
@@ -137,7 +137,7 @@ impl ConnectionHandle {
     }
 }
 
-/// What all streams of a server share.
+/// The state that all streams of a server share.
 #[derive(Clone)]
 pub(super) struct ClientStreams {
     pub(super) upgraded: Arc<UpgradedConnections>,
@@ -150,14 +150,14 @@ pub(super) struct ClientStreams {
 struct Backpressure {
     /// Runs while the last write had to wait.
     stalled: Option<Pin<Box<Sleep>>>,
-    /// Read from the client since then.
+    /// The bytes that were read from the client since then.
     unanswered: usize,
     /// The task that may read again once something is written.
     reader: Option<Waker>,
 }
 
 impl Backpressure {
-    /// Notes whether a write had to wait.
+    /// Records whether a write had to wait.
     fn on_write<T>(&mut self, outcome: &Poll<T>) {
         if outcome.is_pending() {
             self.stalled.get_or_insert_with(|| Box::pin(sleep(WRITE_TIMEOUT)));
@@ -170,7 +170,8 @@ impl Backpressure {
         }
     }
 
-    /// Whether the last write has waited too long. Both directions ask, since only the task that asked last is woken.
+    /// Whether the last write has waited too long. Both directions poll the timer, since it wakes only the task that
+    /// polled it last.
     fn is_over(&mut self, context: &mut Context<'_>) -> bool {
         self.stalled.as_mut().is_some_and(|stalled| stalled.as_mut().poll(context).is_ready())
     }
@@ -203,7 +204,7 @@ pub(super) struct ClientStream<S> {
     write_abort: Pin<Box<WaitForCancellationFutureOwned>>,
     received: Counter,
     sent: Counter,
-    /// Read on a websocket before its client was admitted.
+    /// The bytes that were read on a websocket before its client was admitted.
     unadmitted: usize,
     backpressure: Backpressure,
     /// Counts this connection as open until it is dropped.
@@ -244,7 +245,7 @@ impl<S> ClientStream<S> {
         Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read"))
     }
 
-    /// Notes the result of a write, and whether the client has waited too long for it.
+    /// Records the result of a write. Aborts the connection if writes are blocked for too long.
     fn on_write<T>(
         &mut self,
         context: &mut Context<'_>,
@@ -257,7 +258,7 @@ impl<S> ClientStream<S> {
         outcome
     }
 
-    /// Counts what was read. Fails for a client that sends too much before it is admitted.
+    /// Counts received bytes. Fails for a client that sends too much before it is admitted.
     fn count_received(&mut self, bytes: usize) -> io::Result<()> {
         self.received.increment(bytes as u64);
         self.wires.traffic.received(bytes);
@@ -285,7 +286,7 @@ impl<S> ClientStream<S> {
         }
     }
 
-    /// Notes which task reads: first the one that serves HTTP, then the one of the websocket.
+    /// Records the task that reads: first the task that serves HTTP, then the task of the websocket.
     fn record_reader(&mut self) {
         let task = task::try_id();
         if task != self.reader {

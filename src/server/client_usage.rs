@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use super::namespace_gc::EMPTY_FOR;
 use super::rate::{Meter, RateLimits, RateStatus};
 
-/// How long a namespace still counts for a client that has left it: until the garbage collection has deleted it.
+/// The time for which a namespace still counts for a client that has left it: until the garbage collection has deleted
+/// it.
 const LEFT_COUNTS_FOR: Duration = EMPTY_FOR.saturating_mul(2);
 
 /// The minimum number of refusals before a client is disconnected.
@@ -28,7 +29,7 @@ pub(super) struct ClientUsage {
 #[derive(Default)]
 struct Joined {
     now: usize,
-    /// When the client has left others, oldest first.
+    /// The times at which the client left other namespaces, oldest first.
     left: VecDeque<Instant>,
 }
 
@@ -38,7 +39,7 @@ struct Emitted {
     bytes: Meter,
 }
 
-/// How often a client was refused.
+/// The refusals of a client, compared with the limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refusals {
     /// Within the limit.
@@ -68,7 +69,7 @@ impl ClientUsage {
         Some(NamespaceSlot { usage: self.clone(), is_admitted: false })
     }
 
-    /// Counts a refusal of a client that may ask for `max_namespaces`.
+    /// Counts a refusal of a client that may join `max_namespaces`.
     pub(super) fn refused(&self, max_namespaces: usize) -> Refusals {
         let before = self.refusals.fetch_add(1, Ordering::Relaxed);
         match before.cmp(&MIN_REFUSALS.max(max_namespaces)) {

@@ -8,11 +8,11 @@ const RESERVE: u64 = 64;
 /// Whether file descriptors are left for a new connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Availability {
-    /// Everything.
+    /// Enough for every connection.
     Enough,
-    /// Requests of operators, such as health checks, but no new client.
+    /// Enough for requests of operators, such as health checks, but not for a new client.
     Scarce,
-    /// Nothing: close it.
+    /// None: the connection is closed.
     None,
 }
 
@@ -28,7 +28,7 @@ impl Descriptors {
         Self { limit: raised_limit().unwrap_or(u64::MAX) }
     }
 
-    /// Whether descriptors are left. The system gives each new descriptor the lowest free number, so its number says
+    /// Whether descriptors are left. The system gives each new descriptor the lowest free number, so the number shows
     /// how many are in use.
     pub(super) fn availability(self, stream: &TcpStream) -> Availability {
         self.availability_from(number(stream))

@@ -127,7 +127,7 @@ impl Disconnector {
         }
     }
 
-    /// Returns whether another task removes a stranded socket from its namespace.
+    /// Returns true if another task removes the orphaned socket from its namespace.
     fn close_connection(
         &self,
         socket: &ClusterSocket,

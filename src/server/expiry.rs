@@ -35,7 +35,7 @@ struct Sockets {
     last_number: u64,
 }
 
-/// When a socket expires, in seconds since 1970, and a number that tells it from others.
+/// The time at which a socket expires, in seconds since 1970, and a number that makes the key unique.
 type Key = (u64, u64);
 
 /// The entry of a socket; kept with the socket.
@@ -99,7 +99,7 @@ impl Expiries {
         }))
     }
 
-    /// The sockets that have expired, and how long to wait for the next one.
+    /// Takes the sockets that have expired. Returns them with the time until the next expiry.
     fn take_due(&self, now: Duration) -> (Vec<(Key, Arc<str>, Sid)>, Duration) {
         let mut sockets = self.0.sockets();
         let mut due = Vec::new();

@@ -9,7 +9,7 @@ use super::sessions;
 /// The number of bytes that are peeked at.
 const BYTES: usize = 512;
 
-/// The paths that operators ask for.
+/// The paths of the pages for operators.
 pub(super) const INSPECTION_PATHS: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
 /// The first request of a connection.
@@ -34,7 +34,7 @@ fn first_request(bytes: &[u8]) -> FirstRequest {
     let line = bytes.split(|byte| *byte == b'\r').next().and_then(|line| std::str::from_utf8(line).ok());
     let mut words = line.unwrap_or_default().split(' ');
     let (method, target) = (words.next(), words.next());
-    // Without a third word the target may go on in the next bytes.
+    // Without a third word the target may be incomplete.
     let Some(target) = target.filter(|_| words.next().is_some()) else { return FirstRequest::Other };
     let path = target.split('?').next().unwrap_or_default();
     if matches!(method, Some("GET" | "HEAD")) && INSPECTION_PATHS.contains(&path) {

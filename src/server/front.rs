@@ -37,7 +37,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// The maximum size of a handshake response. Real ones are shorter.
 const OPEN_BYTES: usize = 4096;
 
-/// What all requests of a server share.
+/// The state that all requests of a server share.
 pub(super) struct Front {
     pub(super) app: Router,
     /// The path of the Socket.IO endpoint.
@@ -63,7 +63,7 @@ pub(super) struct Front {
 /// Takes the stream of a websocket and the head of its request.
 pub(super) type Websockets = Arc<dyn Fn(Websocket<TokioIo<Upgraded>>, Request<()>) + Send + Sync>;
 
-/// The connection that a request came by.
+/// The connection of a request.
 #[derive(Clone)]
 pub(super) struct Link {
     pub(super) handle: Arc<ConnectionHandle>,
@@ -132,7 +132,7 @@ impl Front {
         let address = self.quotas.address(key);
         let refuse = |refused| self.refuse(refused, link.handle.peer);
         let count = self.quotas.client(&address).map_err(refuse)?;
-        // The first handshake of a connection takes over what the connection has waited for.
+        // The first handshake of a connection uses the permit for which the connection has waited.
         let handshake = match link.handle.take_handshake() {
             Some(handshake) => handshake,
             None => self.quotas.handshake(&address).await.map_err(refuse)?,
@@ -248,7 +248,7 @@ impl Front {
         polling: Option<Sid>,
     ) -> Response {
         link.handle.upgrade(session);
-        // Without it socketioxide only answers the request.
+        // This takes the upgrade out of the request, so that socketioxide only answers it.
         let upgraded = hyper::upgrade::on(&mut request);
         let (head, _) = request.into_parts();
         let response = self.call(Request::from_parts(head.clone(), Body::empty())).await;
@@ -307,7 +307,7 @@ impl Front {
         })
     }
 
-    /// Tells of a refused client in the log and in a metric.
+    /// Reports a refused client in the log and in a metric.
     pub(super) fn count_refusal(&self, refused: Refused, peer: SocketAddr) {
         metrics::counter!("pgio_connections_refused_total", "reason" => refused.reason()).increment(1);
         if let Some(suppressed) = self.throttle.allow(refused.reason()) {
@@ -384,7 +384,7 @@ async fn read(mut body: Incoming, limit: usize, count: &mut BodyCount) -> Result
     timeout(BODY_TIMEOUT, whole).await.unwrap_or(Err(StatusCode::REQUEST_TIMEOUT))
 }
 
-/// Whether a path is the one of the endpoint, or below it. `/socket.io-admin` is not below `/socket.io`.
+/// Whether a path is that of the endpoint, or below it. `/socket.io-admin` is not below `/socket.io`.
 fn is_below(path: &str, endpoint: &str) -> bool {
     path.strip_prefix(endpoint).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }

@@ -24,7 +24,7 @@ pub fn args_of_client(text: Option<&str>, attachments: Vec<Vec<u8>>, msgpack: &[
     adapter::args_of_client(value).ok()
 }
 
-/// Authenticates a client that sends this as `auth`; whether it may connect.
+/// Authenticates a client that sends this as `auth`. Returns whether the client may connect.
 pub fn admits(authentication: &Authentication, auth: &[u8]) -> bool {
     authentication.admit(serde_json::from_slice::<Credentials>(auth).ok(), "/").is_ok()
 }
@@ -34,8 +34,8 @@ pub fn quoted(identifier: &str) -> String {
     quote_identifier(identifier)
 }
 
-/// Takes the head of a request through what happens to it: its handshake as other servers see it. `None` where it is
-/// not HTTP.
+/// Copies the head of a request, and returns its handshake as other servers see it. `None` if the head is not valid
+/// HTTP.
 pub fn handshake(target: &[u8], headers: &[(&[u8], &[u8])]) -> Option<Value> {
     let mut request = Request::get(std::str::from_utf8(target).ok()?).body(()).ok()?;
     for (name, value) in headers {

@@ -3,7 +3,7 @@
 //! socketioxide keeps such an event in memory until its last attachment has arrived. In: messages. Out: the number of bytes
 //! that it keeps.
 
-/// The longest start of a text that matters: `451234-`.
+/// The number of bytes at the start of a text that are parsed, as in `451234-`.
 pub(super) const START_BYTES: usize = 8;
 
 /// The event of a client that waits for attachments.
@@ -11,25 +11,25 @@ pub(super) const START_BYTES: usize = 8;
 pub(super) struct IncomingEvent {
     /// The number of missing attachments.
     missing: u64,
-    /// The bytes that have come.
+    /// The number of received bytes.
     held: u64,
 }
 
 impl IncomingEvent {
-    /// A text of so many bytes has come, which starts like this. Where attachments are missing, socketioxide ends the
+    /// Records a text of `bytes` bytes that begins with `start`. If attachments are missing, socketioxide ends the
     /// session.
     pub(super) fn text(&mut self, start: &[u8], bytes: u64) {
         self.missing = attachments(start);
         self.held = if self.missing == 0 { 0 } else { bytes };
     }
 
-    /// A binary message of so many bytes has come.
+    /// Records a binary message of `bytes` bytes.
     pub(super) fn binary(&mut self, bytes: u64) {
         self.missing = self.missing.saturating_sub(1);
         self.held = if self.missing == 0 { 0 } else { self.held.saturating_add(bytes) };
     }
 
-    /// How many bytes are kept.
+    /// The number of bytes that socketioxide keeps.
     pub(super) fn held(&self) -> u64 {
         self.held
     }
@@ -40,7 +40,7 @@ impl IncomingEvent {
     }
 }
 
-/// How many binary messages follow a text: `451-["e",...]` has one.
+/// The number of binary messages that follow a text: `451-["e",...]` has one.
 fn attachments(start: &[u8]) -> u64 {
     let Some(digits) = start.strip_prefix(b"45").or_else(|| start.strip_prefix(b"46")) else { return 0 };
     let digits =

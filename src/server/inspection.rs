@@ -67,7 +67,7 @@ pub(super) fn count_refusals(app: Router) -> Router {
     }))
 }
 
-/// Forbids to cache the responses of the Socket.IO endpoint, as Node does: a cached poll would be an old one.
+/// Forbids caching of the responses of the Socket.IO endpoint, as Node does. A cached poll would return old packets.
 pub(super) fn forbid_caching(app: Router, path: String) -> Router {
     app.layer(middleware::from_fn(move |request: Request, next: Next| {
         let is_socket_io = request.uri().path().starts_with(&path);

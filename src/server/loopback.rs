@@ -1,5 +1,5 @@
-//! The loopback probe: every few seconds it checks whether notifications arrive, and publishes one if that is not
-//! known. It measures how long one takes.
+//! The loopback probe. Every few seconds it checks whether notifications arrive. If no other notification has proven
+//! it, the probe publishes one and measures its round trip.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,13 +15,13 @@ const INTERVAL: Duration = Duration::from_millis(2500);
 /// The pause after a probe that did not arrive.
 const RETRY: Duration = Duration::from_millis(200);
 
-/// What the last probe has shown.
+/// The result of the last probe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Loopback {
     /// The last probe arrived, or none has ended yet.
     #[default]
     Healthy,
-    /// It could not be published.
+    /// The last probe could not be published.
     NotPublished,
     /// Two probes in a row did not arrive in time, but earlier notifications did.
     Late,
@@ -83,9 +83,10 @@ pub(super) async fn measure(cluster: Cluster, health: &LoopbackHealth) -> Result
             }
             ProbeOutcome::NotPublished => health.set(Loopback::NotPublished),
             ProbeOutcome::NotDelivered if cluster.receives_nothing() => health.set(Loopback::NotDelivered),
-            // One alone is late, or the connection to Postgres was lost meanwhile.
+            // A single loss does not count: the probe may be late, or the connection to Postgres was lost in the
+            // meantime.
             ProbeOutcome::NotDelivered if silences > 1 => health.set(Loopback::Late),
-            // Whether the server listens again is seen elsewhere.
+            // `/readyz` checks separately whether the server listens.
             ProbeOutcome::NotDelivered | ProbeOutcome::Interrupted => {}
         }
         gauge.set(since.elapsed().as_secs_f64());

@@ -96,7 +96,7 @@ pub struct Server {
     grace: Duration,
     io: IoOwner,
     sessions: SessionCloser,
-    /// What is dropped outside of it needs it to end its sessions.
+    /// The runtime. A server that is dropped outside of it needs it to end its sessions.
     runtime: Handle,
     adapter: PostgresAdapterCtr,
     closing: CancellationToken,
@@ -106,7 +106,7 @@ pub struct Server {
     open: TaskTracker,
     accepting: AbortOnDropHandle<()>,
     admin: Option<AbortOnDropHandle<()>>,
-    /// Tells the Admin UIs of Node servers.
+    /// The task that publishes to the Admin UIs of Node servers.
     admin_ui: Option<AbortOnDropHandle<()>>,
     relaying: AbortOnDropHandle<()>,
     reloader: Arc<Reloader>,
@@ -132,8 +132,8 @@ impl Server {
         format!("{scheme}://{}{}/", self.address, self.path)
     }
 
-    /// Reads the files of keys, tokens and TLS again, as the server does by itself when they change. After an error, which
-    /// is logged, all stays as it is. Clients whose token or key is no longer listed are disconnected, unless
+    /// Reads the files of keys, tokens and TLS again. The server also does so by itself when they change. An error is
+    /// logged and changes nothing. Clients whose token or key is no longer listed are disconnected, unless
     /// [`disconnect_expired`](ServerOptions::disconnect_expired) is off. Other connections stay as they are.
     pub fn reload(&self) {
         self.reloader.reload();

@@ -9,7 +9,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::Hosted;
 use super::shared_io::SharedIo;
 
-/// How long a namespace must be empty before it is deleted, so that a client that reconnects finds it.
+/// The time for which a namespace must be empty before it is deleted, so that a client that reconnects finds it.
 pub(super) const EMPTY_FOR: Duration = Duration::from_secs(10);
 
 /// Starts the task; dropping the handle ends it. Namespaces that are hosted by name are never deleted.
@@ -17,7 +17,7 @@ pub(super) fn start(io: SharedIo, hosted: &[Hosted]) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(run(io, hosted_by_name(hosted))))
 }
 
-/// The namespaces that are there from the start.
+/// The namespaces that exist from the start.
 pub(super) fn hosted_by_name(hosted: &[Hosted]) -> HashSet<String> {
     let names = hosted.iter().filter_map(|hosted| match hosted {
         Hosted::One(nsp) => Some(nsp.to_string()),

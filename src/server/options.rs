@@ -15,13 +15,13 @@ use crate::protocol::Namespace;
 use crate::setters::setters;
 use crate::{Error, Result};
 
-/// What an event in a client's buffer counts as, at least: it takes memory besides its content.
+/// The minimum size that an event counts as in a client's buffer, since it takes memory besides its content.
 pub(super) const MIN_EVENT_BYTES: usize = 256;
 
-/// The least that a client's buffer may be.
+/// The minimum size of a client's buffer, in bytes.
 pub(super) const MIN_CLIENT_BUFFER: u64 = 1 << 16;
 
-/// The options of a [`Server`](super::Server). Where Node's Socket.IO has the option, the default is the same.
+/// The options of a [`Server`](super::Server). An option that Node's Socket.IO has as well has the same default.
 ///
 /// ```
 /// use pgio::server::{Hosted, ServerOptions};
@@ -38,11 +38,11 @@ pub struct ServerOptions {
     pub namespaces: Vec<Hosted>,
     /// The path of the Socket.IO endpoint. Default: `/socket.io`.
     pub path: String,
-    /// How packets are encoded between the server and its clients. Default: JSON.
+    /// The encoding of packets between the server and its clients. Default: JSON.
     pub parser: Parser,
     /// The transports that clients may use. Default: both.
     pub transports: Transports,
-    /// Pages of which origins may connect by polling. Default: only those of the server's own origin.
+    /// The origins whose pages may connect by polling (CORS). Default: only the server's own origin.
     pub cors: CorsOrigins,
     /// The interval of the pings that the server sends to each client. Default: 25 s.
     pub ping_interval: Duration,
@@ -50,37 +50,40 @@ pub struct ServerOptions {
     pub ping_timeout: Duration,
     /// The largest message of a client, in bytes. Default: 1,000,000.
     pub max_payload: u64,
-    /// How many bytes of events may wait for a client, and how many bytes of its events may wait to be relayed, before the
-    /// client is disconnected. An event counts as 256 bytes at least. Default: 16,000,000; the least is 65,536.
+    /// The maximum bytes of events that are queued for a client, and of its events that are queued for the relay. A
+    /// client above it is disconnected. An event counts as at least 256 bytes. Default: 16,000,000; the minimum is
+    /// 65,536.
     pub client_buffer: u64,
-    /// `host:port` for `/healthz`, `/readyz` and `/metrics`, which `listen` then does not serve. Without TLS. Default:
-    /// none.
+    /// `host:port` for `/healthz`, `/readyz` and `/metrics`, without TLS. If it is set, `listen` does not serve them.
+    /// Default: none.
     pub admin_listen: Option<String>,
-    /// Pages of which origins may connect, by websocket and by polling. Default: none given, which means pages of the
-    /// server's own host and of the `cors` origins; with `cors` for every origin or with a token required, all pages.
+    /// The origins whose pages may connect, by websocket and by polling. Default: an empty list, which allows the pages
+    /// of the server's own host and of the `cors` origins. It allows all pages if `cors` allows every origin or if a
+    /// token is required.
     pub origins: Vec<OriginPattern>,
-    /// The proxies whose `Forwarded` and `X-Forwarded-For` headers say which address a client has. Default: none.
+    /// The proxies whose `Forwarded` and `X-Forwarded-For` headers the server trusts for the address of a client.
+    /// Default: none.
     pub trusted_proxies: Vec<AddressRange>,
-    /// The number of clients that may be connected. Default: 65,536.
+    /// The maximum number of connected clients. Default: 65,536.
     pub max_clients: usize,
-    /// The number of clients of one address that may be connected; the first 64 bits of an IPv6 address count. An
-    /// address may begin as many handshakes at once, and 200 more each second. Default: 10,000.
+    /// The maximum number of connected clients of one address; the first 64 bits of an IPv6 address count. An address
+    /// may begin as many handshakes at once, and 200 more each second. Default: 10,000.
     pub max_clients_per_address: usize,
     /// The deadline for a client to connect to a namespace after its handshake. Default: 5 s.
     pub connect_timeout: Duration,
-    /// How many rooms a client may join by itself. Default: 1,000.
+    /// The maximum number of rooms that a client may join by itself. Default: 1,000.
     pub max_rooms_per_client: usize,
-    /// How many events a client may emit a second, with five seconds' worth at once. Events above it are refused; a
-    /// client that goes on is disconnected. Default: 1,000.
+    /// The rate limit for the events of a client, in events per second. The burst is five seconds' worth. Events above
+    /// the limit are refused, and a client that goes on is disconnected. Default: 1,000.
     pub client_rate: u32,
-    /// How many bytes of events a client may emit a second, in the same way. One event of `max_payload` may always come.
-    /// Default: 4,000,000.
+    /// The rate limit for the events of a client, in bytes per second. The burst is five seconds' worth, and at least
+    /// `max_payload`. Default: 4,000,000.
     pub client_bytes: u64,
-    /// How many namespaces of patterns this server serves at once; a client that asks for another one is refused. Each
-    /// costs a LISTEN and heartbeats to all servers. Default: 10,000.
+    /// The maximum number of namespaces that patterns create on this server. A client that requests another one is
+    /// refused. Each namespace costs a LISTEN and heartbeats to all servers. Default: 10,000.
     pub max_namespaces: usize,
-    /// How many namespaces a client may join over its connection; a namespace that the client has left counts for
-    /// another 20 s. Default: 100.
+    /// The maximum number of namespaces that a client may join over its connection. A namespace that the client has
+    /// left counts for another 20 s. Default: 100.
     pub max_namespaces_per_client: usize,
     /// The files for TLS. Default: none, which means plain HTTP.
     pub tls: Option<TlsFiles>,
@@ -89,12 +92,12 @@ pub struct ServerOptions {
     /// Whether a client is disconnected when its token expires, or when its token or the key of its token is no longer
     /// listed. Default: true.
     pub disconnect_expired: bool,
-    /// What clients may do. Default: receive events and acknowledge them.
+    /// The permissions of clients. Default: receive events and acknowledge them.
     pub rules: ClientRules,
     /// The response to `serverSideEmitWithAck` of other servers. Default: the uid and version of this server.
     pub answers: Answers,
-    /// How the server shows in the Admin UI of Node servers, which costs traffic while a UI is connected. Default: not at
-    /// all.
+    /// The settings for the Admin UI of Node servers, which cost traffic while a UI is connected. Default: none, so
+    /// that the UI does not show the server.
     pub admin_ui: Option<AdminUi>,
     /// The deadline of a graceful shutdown. Default: 5 s.
     pub grace: Duration,
@@ -183,10 +186,10 @@ impl Hosted {
     }
 }
 
-/// How packets are encoded between the server and its clients.
+/// The encoding of packets between the server and its clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Parser {
-    /// JSON, with binary beside it: what `socket.io-client` speaks unless told otherwise.
+    /// JSON with binary attachments, the default of `socket.io-client`.
     #[default]
     Default,
     /// `socket.io-msgpack-parser`.
@@ -205,7 +208,7 @@ pub enum Transports {
     Polling,
 }
 
-/// Pages of which origins may read the responses to polling. Browsers do not apply CORS to websockets.
+/// The origins whose pages may read the responses to polling. Browsers do not apply CORS to websockets.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum CorsOrigins {
     /// Only the server's own origin.
@@ -239,7 +242,7 @@ fn parse_origin(text: &str) -> Result<HeaderValue> {
         reason: format!("{text:?} is not an origin such as https://app.example.com, nor *"),
     };
     let uri: http::Uri = text.parse().map_err(|_| wrong())?;
-    // A URI without a path has `/` for one.
+    // A URI without a path gets the path `/`.
     let is_origin = uri.scheme().is_some() && uri.authority().is_some() && !text.ends_with('/');
     let has_no_more = uri.path() == "/" && uri.query().is_none();
     if is_origin && has_no_more { HeaderValue::from_str(text).map_err(|_| wrong()) } else { Err(wrong()) }

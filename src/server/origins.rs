@@ -1,6 +1,7 @@
-//! Which pages may connect: the check of the `Origin` header, for websockets and for polling.
+//! The origin check: the `Origin` header decides which pages may connect, by websocket and by polling.
 //!
-//! A browser sends the header with each websocket and each request of another origin. Other programs send none, and pass.
+//! A browser sends the header with each websocket and each request of another origin. Other programs send no such
+//! header, and pass.
 
 use std::fmt;
 use std::str::FromStr;
@@ -48,8 +49,8 @@ pub(super) enum OriginRule {
 }
 
 impl OriginRule {
-    /// The rule that the options ask for. Where a token is required, a page of another origin can do no more than any other
-    /// program, so it may connect.
+    /// Builds the rule from the options. If a token is required, every page may connect, since a page of another origin
+    /// can do no more than any other program.
     pub(super) fn new(patterns: Vec<OriginPattern>, cors: &CorsOrigins, needs_token: bool) -> Self {
         match cors {
             _ if !patterns.is_empty() => Self::Matching(patterns),
@@ -118,7 +119,7 @@ fn host_of_origin(origin: &str) -> Option<&str> {
 
 fn without_port(authority: &str) -> &str {
     match authority.rsplit_once(':') {
-        // Not the last colon of an IPv6 address without port.
+        // Excludes the last colon of an IPv6 address without a port.
         Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && !host.is_empty() => host,
         _ => authority,
     }

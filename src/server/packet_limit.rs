@@ -3,10 +3,10 @@
 //! engineioxide handles all packets of a request before anything else runs, and each may start a task. So a request
 //! with very many short packets would take much memory at once. Its session ends instead.
 
-/// How many packets one request may have. A browser sends what was emitted while its last request was in progress.
+/// The maximum number of packets in one request. A browser collects packets only while its last request is in progress.
 const MAX_PACKETS: usize = 10_000;
 
-/// What separates the packets of a request.
+/// The separator of the packets in a request.
 const SEPARATOR: u8 = 0x1e;
 
 /// Counts the packets of a request.
@@ -16,7 +16,7 @@ pub(super) struct PacketCount {
 }
 
 impl PacketCount {
-    /// Counts those in the next part of the body; false if there are too many.
+    /// Counts the packets in the next part of the body. Returns false if there are too many.
     pub(super) fn add(&mut self, data: &[u8]) -> bool {
         self.separators += data.iter().filter(|byte| **byte == SEPARATOR).count();
         self.separators < MAX_PACKETS

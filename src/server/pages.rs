@@ -1,4 +1,4 @@
-//! Pages for operators on an address of their own: any router, for browsers that keep connections open.
+//! Serves a router of pages for operators on a separate address, for browsers that keep connections open.
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -19,14 +19,13 @@ use tower_service::Service;
 use super::accept::{INSPECTION_TIMEOUT, accept_all, http};
 use super::connection_slots::{ConnectionSlot, ConnectionSlots};
 
-/// How many connections there may be. A browser keeps up to six.
+/// The maximum number of connections. A browser keeps up to six.
 const CONNECTIONS: usize = 128;
 
-/// How long the last response of a connection may take.
+/// The deadline of the last response of a connection.
 const LAST_RESPONSE: Duration = Duration::from_secs(2);
 
-/// Serves pages on an address of their own, without TLS: `/healthz`, `/metrics`, and whatever else the router has. Ends
-/// soon after `closing` is cancelled.
+/// Serves a router on a separate address, without TLS. Ends soon after `closing` is cancelled.
 pub(crate) async fn serve_pages(listener: TcpListener, app: Router, closing: CancellationToken) {
     let slots = ConnectionSlots::new(CONNECTIONS);
     let serve_one =
@@ -54,7 +53,7 @@ async fn serve_page_connection(
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         outcome = connection.as_mut() => Some(outcome),
-        // A newer connection takes the place of this one.
+        // A newer connection has evicted this one.
         () = slot.evicted() => return,
         () = closing.cancelled() => None,
     };

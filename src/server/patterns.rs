@@ -1,8 +1,8 @@
 //! The patterns of hosted namespaces.
 //!
-//! socketioxide gets one route for all dynamic namespaces, so that the server itself refuses the names that belong to
-//! no pattern: a route for each pattern would leave those to socketioxide where a pattern excludes a catch-all route
-//! beside it.
+//! socketioxide gets one catch-all route for all dynamic namespaces, and the server itself refuses the names that match
+//! no pattern. With one route for each pattern, socketioxide would answer those names, since a pattern may conflict
+//! with a catch-all route.
 
 use matchit::Router;
 
@@ -44,7 +44,7 @@ mod tests {
         let hosted = ["/", "/org/{id}", "/{room}", "/files/{*path}"].map(Hosted::new);
         let patterns = HostedPatterns::new(&hosted).unwrap();
         for (nsp, is_hosted) in [
-            // Hosted by itself, not by a pattern.
+            // Hosted by name, not by a pattern.
             ("/", false),
             ("/a", true),
             ("/org/7", true),

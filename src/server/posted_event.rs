@@ -1,7 +1,7 @@
-//! The event with attachments that a client has posted in part.
+//! The incomplete event with attachments of a client that polls.
 //!
-//! Each post may bring a part of it, so it waits between posts. It owns the room for these bytes, which counts for the
-//! client's address like that of messages on websockets, and the deadline of the event.
+//! The client may post one event in several requests. This owns the quota for the received bytes, which counts for the
+//! client's address like the quota of websocket messages. It also owns the deadline of the event.
 
 use tokio_util::task::AbortOnDropHandle;
 
@@ -11,7 +11,7 @@ use super::quotas::Incomplete;
 /// Separates the packets of a request.
 const SEPARATOR: u8 = 0x1e;
 
-/// How many bytes a client may hold without asking for room.
+/// The number of bytes of an incomplete event that need no quota.
 pub(super) const FREE_BYTES: u64 = 8 << 10;
 
 /// The event of a client that polls.
@@ -24,7 +24,7 @@ pub(super) struct PostedEvent {
 }
 
 impl PostedEvent {
-    /// Takes notice of a request with packets. Returns for how many bytes more there has to be room.
+    /// Reads the packets of a request. Returns the number of additional bytes that need quota.
     pub(super) fn read(&mut self, packets: &[u8]) -> Option<u64> {
         for packet in packets.split(|byte| *byte == SEPARATOR) {
             let bytes = packet.len() as u64;
@@ -42,14 +42,14 @@ impl PostedEvent {
         (held > FREE_BYTES.max(self.granted)).then(|| held - self.granted)
     }
 
-    /// There is room for so many bytes more. `deadline` ends the session if the event takes too long.
+    /// Adds quota for `bytes` more bytes. `deadline` ends the session if the event takes too long.
     pub(super) fn grant(
         &mut self,
         bytes: u64,
         room: Incomplete,
         deadline: impl FnOnce() -> AbortOnDropHandle<()>,
     ) {
-        // It may have been completed meanwhile.
+        // The event may have been completed in the meantime.
         if self.event.is_waiting() {
             self.granted += bytes;
             self.permits.push(room);
@@ -57,7 +57,7 @@ impl PostedEvent {
         }
     }
 
-    /// Takes the event, which goes on by websocket.
+    /// Takes the event. Its next attachments arrive by websocket.
     pub(super) fn take(&mut self) -> IncomingEvent {
         self.forget();
         std::mem::take(&mut self.event)

@@ -66,7 +66,7 @@ impl Refused {
     }
 }
 
-/// The limits that are configured.
+/// The configured limits.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     pub(super) clients: usize,
@@ -104,13 +104,13 @@ struct Bucket {
     since: Instant,
 }
 
-/// The right to a handshake that is in progress.
+/// The permit of a handshake in progress.
 pub(super) struct Handshake {
     _of_all: OwnedSemaphorePermit,
     _of_address: OwnedSemaphorePermit,
 }
 
-/// The room for a message that is not complete.
+/// The quota of an incomplete message.
 pub(super) struct Incomplete {
     _of_address: OwnedSemaphorePermit,
     _of_all: OwnedSemaphorePermit,
@@ -190,7 +190,7 @@ impl Quotas {
         if !try_add(&address.clients, 1, self.limits.clients_of_address) {
             return Err(Refused::ClientsOfAddress);
         }
-        // Takes off what is added here, also where the client is refused.
+        // Its drop undoes the count, even if the client is refused.
         let count = ClientCount { address: address.clone(), clients: self.clients.clone() };
         if self.clients.fetch_add(1, Ordering::Relaxed) >= self.limits.clients {
             return Err(Refused::Clients);
@@ -201,13 +201,12 @@ impl Quotas {
         Ok(count)
     }
 
-    /// How many clients there are, handshakes in progress included.
+    /// The number of clients, including handshakes in progress.
     pub(super) fn clients_now(&self) -> usize {
         self.clients.load(Ordering::Relaxed)
     }
 
-    /// Waits for the room for a message. Nothing if there is none for long. A message that is larger than the room
-    /// takes all of it.
+    /// Waits for quota for a message. `None` after a timeout. A message that is larger than the quota takes all of it.
     pub(super) async fn incomplete(&self, address: &Arc<Address>, bytes: u64) -> Option<Incomplete> {
         let bytes = u32::try_from(bytes.min(MAX_INCOMPLETE_BYTES_OF_ADDRESS as u64)).ok()?;
         let both = async {
@@ -218,7 +217,7 @@ impl Quotas {
         timeout(INCOMPLETE_TIMEOUT, both).await.ok().flatten()
     }
 
-    /// Counts the bytes of a body, none to begin with.
+    /// Starts to count the bytes of a body.
     pub(super) fn body(&self, address: &Arc<Address>) -> BodyCount {
         BodyCount { address: address.clone(), bodies: self.bodies.clone(), bytes: 0 }
     }
@@ -262,7 +261,7 @@ impl Bucket {
 }
 
 impl BodyCount {
-    /// Adds bytes. False if too many are held already.
+    /// Adds bytes. Returns false if that exceeds a limit.
     pub(super) fn add(&mut self, bytes: usize) -> bool {
         if !try_add(&self.address.bodies, bytes, MAX_BODY_BYTES_OF_ADDRESS) {
             return false;
@@ -296,7 +295,7 @@ impl Drop for ConnectionCount {
     }
 }
 
-/// Adds, unless that makes more than the limit.
+/// Adds to a count, unless the sum exceeds the limit.
 fn try_add(count: &AtomicUsize, more: usize, limit: usize) -> bool {
     let add = |before: usize| before.checked_add(more).filter(|after| *after <= limit);
     count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok()

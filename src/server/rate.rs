@@ -38,7 +38,7 @@ pub(super) enum RateStatus {
     Flooding,
 }
 
-/// A leaky bucket: what a client has emitted above its rate.
+/// A leaky bucket: the amount that a client has emitted above its rate.
 #[derive(Debug, Default)]
 pub(super) struct Meter {
     level: f64,
@@ -46,7 +46,7 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    /// Adds what a client emits, whether it is refused or not.
+    /// Adds an amount that a client emits. Refused events count as well.
     pub(super) fn add(&mut self, now: Instant, amount: f64, rate: Rate) -> RateStatus {
         let elapsed = self.since.map_or(0.0, |since| now.duration_since(since).as_secs_f64());
         self.since = Some(now);

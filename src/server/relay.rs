@@ -54,8 +54,8 @@ struct ClientQuota(Arc<Semaphore>);
 pub(super) struct QueueFull;
 
 impl RelayQueue {
-    /// `client_bytes` may wait of each client. Once `closing` is cancelled nothing is taken any more, and the task ends
-    /// when everything in the queue is published.
+    /// Starts the task. `client_bytes` bounds the queue of each client. After `closing` is cancelled, the queue takes
+    /// no more events, and the task ends when all queued events are published.
     pub(super) fn start(client_bytes: usize, closing: CancellationToken) -> (Self, JoinHandle<()>) {
         let (events, receiver) = mpsc::channel(TOTAL_BYTES / MIN_EVENT_BYTES);
         let total = Arc::new(Semaphore::new(TOTAL_BYTES));
@@ -100,7 +100,7 @@ async fn run(mut events: mpsc::Receiver<RelayedEvent>, closing: CancellationToke
         tokio::select! {
             event = events.recv(), if in_flight.len() < MAX_IN_FLIGHT => match event {
                 Some(RelayedEvent { sender, onward, ack, permit }) => {
-                    // One after the other, which keeps their order.
+                    // Events are enqueued one after the other, which keeps their order.
                     let queued = onward.await;
                     in_flight.push(finish(sender, queued, ack, permit, &throttle));
                 }

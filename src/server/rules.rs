@@ -6,14 +6,14 @@ pub use pattern::RoomPattern;
 
 use crate::protocol::Value;
 
-/// What clients may do. By default they can only receive events and acknowledge them.
+/// The permissions of clients. By default they can only receive events and acknowledge them.
 #[derive(Debug, Clone, Default)]
 pub struct ClientRules {
     /// Clients may join and leave a room that one of these patterns matches.
     pub join: Vec<RoomPattern>,
-    /// Whether clients may join rooms whose names look like the id of a socket. A room with the id of a socket receives the
-    /// messages for that socket, on whichever server it is. A pattern without wildcards allows such a name in any case.
-    /// Default: false.
+    /// Whether clients may join rooms whose names look like the id of a socket. A room with the id of a socket receives
+    /// the messages for that socket, even if the socket is on another server. A pattern without wildcards always allows
+    /// such a name. Default: false.
     pub allow_id_rooms: bool,
     /// Which clients receive the events that a client emits.
     pub relay: Relay,
@@ -22,16 +22,16 @@ pub struct ClientRules {
 /// Which clients receive the events that a client emits (`join` and `leave` excepted).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Relay {
-    /// None: the event is refused.
+    /// No client: the event is refused.
     #[default]
     Off,
-    /// Those that share a room with the sender.
+    /// The clients that share a room with the sender.
     Rooms,
-    /// All others in the namespace.
+    /// All other clients of the namespace.
     Namespace,
 }
 
-/// Why a client may not join a room.
+/// The reason why a client may not join a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NotAllowed {
     /// No pattern matches.

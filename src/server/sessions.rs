@@ -1,8 +1,8 @@
 //! The sessions of clients, from their handshake on.
 //!
-//! socketioxide uses the id of a session as `socket.id`, which other clients and servers see. So the clients that poll get
-//! another, secret id: the server replaces the id in the response to the handshake, and puts the id of socketioxide back
-//! into the URI of each later request. The id that others see opens no session, as with Node.
+//! socketioxide uses the id of a session as `socket.id`, which other clients and servers see. So the clients that poll
+//! get another, secret id: the server replaces the id in the response to the handshake, and puts the id of socketioxide
+//! back into the URI of each later request. So the public id gives no access to a session, as in Node.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -22,7 +22,7 @@ const CONNECTIONS: usize = 4;
 
 /// The sessions of a server.
 pub(super) struct Sessions {
-    /// Those that were opened by polling, by their secret id.
+    /// The sessions that were opened by polling, by their secret id.
     polling: Mutex<HashMap<Sid, Weak<Session>>>,
     traffic: Arc<Traffic>,
 }
@@ -47,7 +47,7 @@ struct Polling {
     public: Sid,
     connections: Arc<AtomicUsize>,
     polls: AtomicUsize,
-    /// How many bytes the client has posted since its last poll.
+    /// The bytes that the client has posted since its last poll.
     unpolled: AtomicUsize,
     event: Mutex<PostedEvent>,
 }
@@ -59,12 +59,12 @@ pub(super) struct SessionConnection(Arc<AtomicUsize>);
 pub(super) struct Poll<'a>(&'a Polling);
 
 impl Sessions {
-    /// No sessions yet. Each is counted when it opens and when it ends.
+    /// Makes an empty table. `traffic` counts each session when it opens and when it ends.
     pub(super) fn new(traffic: Arc<Traffic>) -> Self {
         Self { polling: Mutex::default(), traffic }
     }
 
-    /// A session whose client is not admitted yet.
+    /// Opens a session. Its client is not admitted yet.
     pub(super) fn open(self: &Arc<Self>, handshake: Handshake, count: ClientCount) -> Arc<Session> {
         self.traffic.connected();
         Arc::new(Session {
@@ -119,7 +119,7 @@ impl Session {
         self.is_admitted.load(Ordering::Relaxed)
     }
 
-    /// Makes a connection one of the session's, if the session polls and has not too many.
+    /// Adds a connection to the session. `None` if the session does not poll, or has too many connections.
     pub(super) fn claim(&self) -> Option<SessionConnection> {
         let connections = &self.polling.get()?.connections;
         let more = |before| (before < CONNECTIONS).then_some(before + 1);
@@ -139,8 +139,8 @@ impl Session {
         Some(self.polling.get()?.event.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Adds the bytes of a post. False if the client has posted more than `limit` bytes without a poll: what the server
-    /// answers waits in memory.
+    /// Adds the bytes of a post. Returns false if the client has posted more than `limit` bytes without a poll: the
+    /// responses of the server wait in memory.
     pub(super) fn post(&self, bytes: usize, limit: usize) -> bool {
         let Some(polling) = self.polling.get() else { return true };
         if polling.polls.load(Ordering::Relaxed) > 0 {
@@ -173,7 +173,7 @@ impl Drop for Poll<'_> {
     }
 }
 
-/// The session id in a URI; nothing in it for a request that opens a session.
+/// The session id in a URI. `None` for a request that opens a session.
 pub(super) fn id_in(uri: &Uri) -> Option<&str> {
     uri.query()?.split('&').find_map(|pair| pair.strip_prefix("sid="))
 }
@@ -192,7 +192,7 @@ pub(super) fn with_id(uri: &Uri, sid: Sid) -> Option<Uri> {
     Uri::from_parts(parts).ok()
 }
 
-/// The session id in the response to a handshake by polling, and the response with another one.
+/// Replaces the session id in the response to a handshake by polling. `secret` returns the new id.
 pub(super) fn replace_id(open: &[u8], secret: impl FnOnce(Sid) -> Sid) -> Option<String> {
     const KEY: &str = "\"sid\":\"";
     let text = std::str::from_utf8(open).ok()?;

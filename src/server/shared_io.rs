@@ -1,11 +1,11 @@
-//! The namespaces of a server, for tasks that may outlive them.
+//! A shared handle to socketioxide, for tasks that may outlive the server.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::ClusterIo;
 
-/// A handle to socketioxide that is empty once the server ends. Handlers that socketioxide itself keeps hold this one,
-/// since with another one they would keep themselves alive.
+/// A handle to socketioxide that is empty once the server ends. Handlers that socketioxide owns hold this handle, since
+/// a strong reference would be a cycle that keeps both alive.
 #[derive(Clone)]
 pub(super) struct SharedIo(Arc<Mutex<Option<ClusterIo>>>);
 

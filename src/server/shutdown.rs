@@ -12,7 +12,7 @@ impl Server {
     pub async fn shut_down(mut self) {
         let deadline = Instant::now() + self.grace;
         self.closing.cancel();
-        // Neither step may use up the time that is needed to disconnect the clients.
+        // Each step has a deadline, so that enough time is left to disconnect the clients.
         let step = self.grace / 4;
         if timeout(step, &mut self.relaying).await.is_err() {
             tracing::warn!("events of clients were not relayed in time");
@@ -58,13 +58,14 @@ impl Drop for Server {
     fn drop(&mut self) {
         let Some(io) = self.io.take() else { return };
         let _context = self.runtime.enter();
-        // The first poll makes the adapter let go of the io, which refers to the adapter.
+        // The first poll makes the adapter drop its reference to the io. The two refer to each other.
         drop(self.adapter.close().now_or_never());
         let sockets: Vec<_> = io.nsps().into_iter().flat_map(|nsp| nsp.sockets()).collect();
         for nsp in io.nsps() {
             io.delete_ns(nsp.ns_path());
         }
-        // Websockets end with their connections. A polling session ends at the first poll of this, since nothing waits.
+        // Websockets end with their connections. A polling session ends at the first poll of this future, since nothing
+        // blocks it.
         for socket in sockets.iter().filter(|socket| socket.transport_type() == TransportType::Polling) {
             if self.sessions.close(socket.id).now_or_never().is_none() {
                 tracing::debug!(sid = %socket.id, "cannot end a polling session, so it ends at its ping timeout");

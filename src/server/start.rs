@@ -56,7 +56,7 @@ use crate::{Error, Result};
 /// The read buffer of a websocket. It is small because clients send short packets and most clients are idle.
 const READ_BUFFER: usize = 1 << 9;
 
-/// How often the metrics recorder drops samples that were not scraped.
+/// The interval at which the metrics recorder drops samples that were not scraped.
 const UPKEEP: Duration = Duration::from_secs(5);
 
 impl Server {
@@ -139,7 +139,7 @@ impl Server {
             },
             relay_queue,
             disconnector: disconnector.clone(),
-            // The handlers of the io hold this, and the io belongs to the handle.
+            // The io owns the handlers that hold this, so a strong reference to the io would be a cycle.
             adapter: adapter.detached(),
         };
         let departures = Arc::new(Departures::default());
@@ -324,8 +324,8 @@ fn builder(
     }
 }
 
-/// Hosts the namespaces. Names that belong to no pattern have a handler as well, which refuses them: socketioxide would
-/// answer however often a client asks and however long the name is.
+/// Hosts the namespaces. Names that match no pattern have a handler as well, which refuses them: socketioxide would
+/// answer any number of requests, with names of any length.
 async fn host(io: &ClusterIo, hosted: &[Hosted], control: &Arc<AdmissionControl>) -> Result<()> {
     let patterns = Arc::new(HostedPatterns::new(hosted)?);
     for nsp in hosted {

@@ -31,11 +31,11 @@ const SUITES: &str = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:
     ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384:\
     ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305";
 
-/// How many sessions may be resumed. The server keeps them itself: tickets would all be encrypted with one key, so that
-/// with that key, an attacker could decrypt past connections (no forward secrecy).
+/// The size of the session cache. The server keeps the sessions itself: it would encrypt all tickets with one key, and
+/// an attacker with that key could decrypt past connections (no forward secrecy).
 const SESSIONS: i32 = 256;
 
-/// What a session belongs to. OpenSSL resumes no session with a client certificate without it.
+/// The session id context. Without it OpenSSL does not resume a session with a client certificate.
 const SESSION_CONTEXT: &[u8] = b"pgio";
 
 /// Accepts connections with TLS.
@@ -69,7 +69,7 @@ impl TlsAcceptor {
         &self.files
     }
 
-    /// Does the handshake of a connection.
+    /// Performs the TLS handshake of a connection.
     pub(super) async fn accept(
         &self,
         stream: TcpStream,
@@ -113,9 +113,9 @@ fn acceptor(files: &TlsFiles) -> Result<SslAcceptor> {
     Ok(builder.build())
 }
 
-/// What every server with TLS has.
+/// The TLS settings that every server has.
 fn modern() -> std::result::Result<SslAcceptorBuilder, ErrorStack> {
-    // It releases the buffers of a connection that is idle (SSL_MODE_RELEASE_BUFFERS).
+    // This sets SSL_MODE_RELEASE_BUFFERS, which frees the buffers of an idle connection.
     let mut builder = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server())?;
     builder.set_min_proto_version(Some(SslVersion::TLS1_2))?;
     builder.set_cipher_list(SUITES)?;
@@ -158,7 +158,7 @@ fn wrong(path: &Path, reason: String) -> Error {
     Error::File { path: path.into(), reason }
 }
 
-/// What OpenSSL complains of, without its numbers.
+/// The reason that OpenSSL gives, without its error codes.
 fn reason(error: &ErrorStack) -> String {
     let reason = error.errors().iter().find_map(|error| error.reason());
     reason.map_or_else(|| error.to_string(), str::to_owned)

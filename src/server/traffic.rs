@@ -11,7 +11,7 @@ pub(super) struct Traffic {
     sent: AtomicU64,
 }
 
-/// What was counted.
+/// The counts of one interval.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Counted {
     /// Sessions that were opened.
@@ -41,7 +41,7 @@ impl Traffic {
         self.sent.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// What was counted since the last call.
+    /// Returns the counts since the last call.
     pub(super) fn take(&self) -> Counted {
         let take = |counter: &AtomicU64| counter.swap(0, Ordering::Relaxed);
         Counted {

@@ -29,7 +29,7 @@ pub(super) struct Websocket<S> {
     stream: S,
     frames: Frames,
     quota: MessageQuota,
-    /// The session that upgrades from polling. An event that it has posted in part may go on here.
+    /// The session that upgrades from polling. The rest of an event that it has posted in part may arrive here.
     polling: Option<Arc<Session>>,
     /// Called when the websocket ends.
     at_end: Option<Box<dyn FnOnce() + Send>>,
@@ -39,12 +39,12 @@ pub(super) struct Websocket<S> {
 struct MessageQuota {
     quotas: Arc<Quotas>,
     address: Arc<Address>,
-    /// How many bytes there is room for.
+    /// The number of bytes for which quota is granted.
     granted: u64,
     permits: Vec<Incomplete>,
     waiting: Option<Pin<Box<dyn Future<Output = Option<Incomplete>> + Send>>>,
     waiting_for: u64,
-    /// Runs while there is room for an incomplete message.
+    /// Runs while an incomplete message has quota.
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
@@ -70,7 +70,7 @@ impl<S> Websocket<S> {
 }
 
 impl MessageQuota {
-    /// Waits until there is room for so many bytes.
+    /// Waits for quota for `held` bytes.
     fn poll_for(&mut self, held: u64, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if held == 0 && self.granted > 0 {
             self.granted = 0;
@@ -177,7 +177,7 @@ struct Frames {
     /// The start of that text.
     start: [u8; START_BYTES],
     start_bytes: usize,
-    /// The bytes of the message that is not complete, as far as they are announced.
+    /// The announced bytes of the incomplete message.
     announced: u64,
     event: IncomingEvent,
 }
@@ -196,7 +196,7 @@ impl Frames {
         self.event.held().saturating_add(self.announced)
     }
 
-    /// Takes notice of bytes that the client has sent. `posted` is the event that it has sent in part before.
+    /// Parses bytes that the client has sent. `posted` returns the event that the client has posted in part before.
     fn read(&mut self, mut bytes: &[u8], mut posted: impl FnMut() -> Option<IncomingEvent>) {
         while let Some((first, rest)) = bytes.split_first() {
             let Some(frame) = &mut self.frame else {
@@ -223,7 +223,7 @@ impl Frames {
     }
 
     fn read_head(&mut self, byte: u8, posted: &mut impl FnMut() -> Option<IncomingEvent>) {
-        // Cannot be longer than the longest head.
+        // Never `None`, since a head has at most `MAX_HEAD` bytes.
         let Some(place) = self.head.get_mut(self.head_bytes) else { return };
         *place = byte;
         self.head_bytes += 1;
@@ -302,7 +302,7 @@ mod tests {
         frame
     }
 
-    /// What is held after each of these, in pieces of every size.
+    /// The held bytes after each of these frames. The size of the pieces must not matter.
     fn held(frames: &[Vec<u8>]) -> Vec<u64> {
         let mut expected = None;
         for size in [1, 2, 3, 7, 4096, usize::MAX] {

@@ -1,4 +1,4 @@
-//! The library's cluster handle under faults: silence, locks, panics, and what ends when.
+//! The library's cluster handle under faults: outages, locks, panics, and the end of its parts.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ fn is_broadcast(header: Option<&Header>) -> bool {
     header.is_some_and(|header| header.kind == MessageKind::Broadcast)
 }
 
-/// The next message, within so long.
+/// The next message, if it comes within this time.
 async fn message(heard: &mut Subscription, within: Duration) -> Option<std::sync::Arc<Received>> {
     let next = async {
         loop {
@@ -68,7 +68,7 @@ async fn a_locked_table_holds_back_the_channel_of_an_attachment_and_no_other() {
     let locked = lock_attachment_table(postgres.url()).await;
     let large = emitter.enqueue("large", ByteBuf::from(vec![1, 2, 3])).await.unwrap();
     let behind = emitter.enqueue("behind", 1).await.unwrap();
-    // The lock is noticed after a second; from then on nothing else waits for it.
+    // The lock is detected after a second. After that, no other message waits for it.
     emitter.of("/admin").emit("first", 1).await.unwrap();
     let start = Instant::now();
     emitter.of("/admin").emit("second", 2).await.unwrap();
@@ -106,7 +106,7 @@ async fn a_look_up_that_waits_for_a_lock_delays_its_own_channel_until_the_lock_g
     assert!(first(&message(&mut admin, SOON).await.unwrap()).contains("inline"));
     locked.wait_for_others().await;
     locked.release().await;
-    // The document makes no sense, but it was looked up.
+    // The document is malformed, but the row was read.
     let looked_up = message(&mut main, Duration::from_secs(8)).await.unwrap();
     assert!(looked_up.attachment.is_some_and(|attachment| attachment.bytes.is_some()), "{looked_up:?}");
     assert!(first(&message(&mut main, SOON).await.unwrap()).contains("inline"));
@@ -124,7 +124,7 @@ async fn a_stall_that_heals_loses_nothing_and_delivers_nothing_twice() {
     for n in 1..50 {
         emitter.emit("n", n).await.unwrap();
     }
-    // Noticed, and kept all the same.
+    // The loss is detected, and the messages are kept.
     until("it is noticed", async || !cluster.is_listening()).await;
     proxy.set(Mode::Forward);
     for n in 50..60 {
@@ -238,7 +238,7 @@ async fn after_a_loss_a_request_is_not_complete_before_the_servers_are_known() {
     query_text(&server.url(), others).await;
     let start = Instant::now();
     let collected = emitter.timeout(SOON).fetch_sockets().await;
-    // Either it failed with the connection, or it took the time to find out which servers there are.
+    // The request failed with the connection, or it took the time to discover the servers.
     match collected {
         Ok(collected) => {
             let took = start.elapsed();

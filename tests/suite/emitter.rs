@@ -20,7 +20,7 @@ async fn emitter(url: &str) -> Emitter {
     Emitter::connect(url).await.unwrap()
 }
 
-/// What arrives, whatever overtook what: a Node server lets messages overtake one whose attachment it still fetches.
+/// Sorts the events, since a Node server lets messages overtake one whose attachment it still fetches.
 fn sorted(mut events: Vec<Event>) -> Vec<Event> {
     events.sort_by_key(|event| (event.event.clone(), json!(event.args).to_string()));
     events
@@ -100,10 +100,10 @@ async fn payloads_from_one_byte_to_five_megabytes_arrive() {
 async fn every_payload_around_the_limit_of_postgres_arrives() {
     let cluster = mixed().await;
     let emitter = emitter(cluster.url()).await;
-    // Servers of the cluster send heartbeats meanwhile.
+    // Servers of the cluster send heartbeats in the meantime.
     let is_broadcast = |h: Option<&Header>| h.is_some_and(|h| h.kind == MessageKind::Broadcast);
     let mut heard = emitter.cluster().subscribe(["/"], is_broadcast).await.unwrap();
-    // What surrounds the text in the notification, measured once.
+    // The size of the envelope around the text, measured once.
     emitter.emit("size", "").await.unwrap();
     let envelope = match heard.next().await.unwrap() {
         Heard::Message(received) if received.attachment.is_none() => received.text.len(),
@@ -167,7 +167,7 @@ async fn exactly_the_clients_that_are_meant_receive() {
         assert_eq!(both.wait_for(4).await, names(&["to a", "to a and b", "to a except one socket", "end"]));
         assert_eq!(none.wait_for(3).await, names(&["except a and b", "to one socket", "end"]));
         assert_eq!(admin.wait_for(1).await, names(&["admin"]));
-        // Now that they have nothing else to receive, which would let a volatile event be dropped.
+        // The clients have nothing else to receive now. Otherwise a volatile event may be dropped.
         emitter.to("a").volatile().emit(&nth("volatile"), ()).await.unwrap();
         assert_eq!(both.wait_for(5).await.last(), names(&["volatile"]).last());
         for client in [a, b, both, none, admin] {
@@ -200,7 +200,7 @@ async fn a_subscription_keeps_the_order_of_inline_and_attached_messages() {
     let mut heard = emitter.cluster().subscribe(["/"], |h| h.is_some()).await.unwrap();
     let mut receipts = Vec::new();
     for n in 0..3_000_u32 {
-        // One in seven in the table, some of them in a row.
+        // One event in seven goes through the table, some of them in a row.
         let padding = if n % 70 < 10 { ByteBuf::from(vec![0; 10 + n as usize]) } else { ByteBuf::new() };
         let args = if padding.is_empty() { Value::from(n) } else { Value::from_rust(&(n, padding)).unwrap() };
         receipts.push(emitter.enqueue("n", args).await.unwrap());
@@ -274,12 +274,12 @@ async fn clients_and_servers_answer_an_emitter_that_no_server_counts() {
     replied.sort_unstable();
     assert_eq!(replied, [0, 1, 2]);
 
-    // Somebody does not answer: what came is returned at the timeout, and the server is named.
+    // One client does not answer: the answers so far are returned at the timeout, with the name of the server.
     cluster.clients[1].silent("q").await;
     let acks = emitter.timeout(Duration::from_secs(1)).emit_with_ack::<Value>("q", ()).await.unwrap();
     assert_eq!((acks.answers.len(), acks.expected, acks.silent.len()), (2, 3, 1));
 
-    // Nobody is in the room: complete, with nothing.
+    // The room is empty: the result is complete, without answers.
     let acks = emitter.to("empty").emit_with_ack::<Value>("q", ()).await.unwrap();
     assert_eq!((acks.is_complete(), acks.answers.len(), acks.nodes), (true, 0, 3));
 
@@ -323,7 +323,7 @@ async fn an_invalid_event_is_refused_before_anything_is_sent() {
     let keys = std::collections::BTreeMap::from([(vec![1], 1)]);
     assert!(matches!(emitter.emit("e", keys).await, Err(Error::Encode(_))));
 
-    // Without the table everything else still goes.
+    // Without the table, all other messages are still published.
     let large = emitter.emit("e", ByteBuf::from([1])).await;
     assert!(
         matches!(&large, Err(Error::MissingTable { table }) if table == "socket_io_attachments"),
@@ -364,7 +364,7 @@ async fn an_emitter_and_a_subscription_survive_the_loss_of_their_connections() {
     .await;
     assert!(matches!(heard.next().await, Some(Heard::Lost(Error::ConnectionLost(_)))));
     assert!(matches!(heard.next().await, Some(Heard::Restored(_))));
-    // The first may meet the dead connection; whoever is told so may try again.
+    // The first event may meet the lost connection. The caller gets the error, and may retry.
     while let Err(error) = emitter.emit("again", ()).await {
         assert!(matches!(error, Error::ConnectionLost(_)), "{error}");
     }

@@ -1,4 +1,4 @@
-//! A short run of the fuzz targets over their corpus, the same each time: `cargo fuzz run TARGET` is the long one.
+//! A short run of the fuzz targets over their corpus, always the same. `cargo fuzz run TARGET` is the long one.
 
 use std::panic::catch_unwind;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::path::Path;
 #[path = "../../fuzz/src/lib.rs"]
 mod fuzz;
 
-/// How many mutants of each seed are tried, beside all its beginnings.
+/// The number of mutants of each seed. All its prefixes are tried as well.
 const MUTANTS: usize = 400;
 
 #[test]

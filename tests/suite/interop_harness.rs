@@ -1,4 +1,4 @@
-//! The harness itself: what the Node packages do among themselves, seen through it.
+//! Tests of the harness itself: the behaviour of the Node packages among themselves.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ async fn three_versions_see_each_other() {
         assert_eq!(server.errors().await, [""; 0]);
     }
 
-    // An orderly stop is announced by 0.5.0, and understood by 0.4.0; 0.3.1 takes it for one more sign of life.
+    // 0.5.0 announces an orderly stop, and 0.4.0 understands it. 0.3.1 takes it for another sign of life.
     let [v03, v04, v05] = servers;
     v05.stop().await;
     v04.wait_for_server_count("/", 2).await;
@@ -84,7 +84,7 @@ async fn a_broadcast_reaches_the_clients_of_every_version_but_from_0_3_only_its_
             expected.push(event("bytes", json!([{ "b": binary("AAECww=="), "at": noon }, from])));
             expected.extend((to != 1).then(|| event("some", json!([from]))));
         }
-        // Servers do not wait for each other, and attachments are overtaken: the order is not certain.
+        // Servers do not wait for each other, and inline events overtake attachments, so the order is not certain.
         let received = client.wait_for(expected.len()).await;
         assert_eq!(sorted(received), sorted(expected), "client {to}");
     }
@@ -106,7 +106,7 @@ async fn a_message_over_the_threshold_takes_the_table() {
         let client = far.client("/").await;
         execute(postgres.url(), "DROP TABLE IF EXISTS socket_io_attachments").await;
         near.io().emit("lost", json!(["x".repeat(200)])).await;
-        // 0.5.0 tells its error handler nothing.
+        // 0.5.0 does not call its error handler.
         let errors: &[&str] =
             if version == V05 { &[] } else { &["relation \"socket_io_attachments\" does not exist"] };
         assert_eq!(near.errors().await, errors);
@@ -125,7 +125,7 @@ async fn the_official_emitter_reaches_only_0_3() {
     emitter.io().emit("from the emitter", json!([1])).await;
     emitter.io().sockets_join(&["r1"]).await;
     emitter.io().to("r1").server_side_emit("to servers", json!([2])).await;
-    // What everyone receives comes later on the same channel.
+    // An event for all clients comes later on the same channel.
     servers[1].io().to("r1").emit("joined", json!([])).await;
     servers[1].io().emit("end", json!([])).await;
 

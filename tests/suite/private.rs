@@ -1,4 +1,4 @@
-//! The private server: whoever owns it, and however they end, nothing is left of it.
+//! The private server: after the end of any owner, however it ends, nothing of the server is left.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -12,12 +12,12 @@ use tokio::time::{Instant, sleep};
 
 use crate::support::attachments::execute;
 
-/// A server with data of its own `initdb`: what everybody else gets.
+/// A server with the data of its own `initdb`, as applications get it.
 async fn server() -> PrivateServer {
     PrivateServer::builder().start().await.unwrap()
 }
 
-/// Waits until it is so; panics when it never is.
+/// Waits until the condition holds. Panics after a timeout.
 async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let start = Instant::now();
     while !is_so() {
@@ -26,7 +26,7 @@ async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// The pid of the server below that directory.
+/// The pid of the server in that directory.
 fn postmaster(directory: &Path) -> u32 {
     let file = std::fs::read_to_string(directory.join("data/postmaster.pid")).unwrap();
     file.lines().next().unwrap().parse().unwrap()
@@ -61,7 +61,7 @@ async fn a_connection_needs_the_password() {
 #[tokio::test]
 async fn a_directory_keeps_its_data_and_has_one_owner() {
     let parent = tempfile::tempdir().unwrap();
-    // The server's user has to get there.
+    // The server's user needs access to it.
     std::fs::set_permissions(parent.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let directory = parent.path().join("postgres");
     let start = async || PrivateServer::builder().directory(&directory).start().await;
@@ -154,7 +154,7 @@ async fn an_owner_that_is_killed_in_the_middle_of_its_start_leaves_nothing() {
 #[tokio::test]
 async fn a_directory_serves_again_right_after_its_owner_was_killed() {
     let place = reachable();
-    // Nothing above it is there yet, as in a fresh /var/lib.
+    // The parent directories do not exist yet, as in a fresh /var/lib.
     let directory = place.path().join("pgio/postgres");
     let (mut owner, _) = running_owner(owner().env("PGIO_TEST_DIRECTORY", &directory)).await;
     let url = running_in(&directory).unwrap();
@@ -192,14 +192,14 @@ async fn a_signal_to_the_children_leaves_server_and_watchdog_running_together() 
     let (mut owner, directory) = running_owner(&mut owner()).await;
     let pid = postmaster(&directory);
     let group = nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(pid.cast_signed()))).unwrap();
-    // Harmless to the server, deadly to a shell that does not expect it.
+    // The server ignores this signal, but it would end a shell.
     nix::sys::signal::killpg(group, nix::sys::signal::SIGHUP).unwrap();
     owner.kill().await.unwrap();
     until("the server has ended", || !is_running(pid)).await;
     until("the directory is gone", || !directory.exists()).await;
 }
 
-/// As root we write into a directory of the server's user: not to where that user points.
+/// As root, pgio writes into a directory of the server's user. It must not follow links of that user.
 #[tokio::test]
 async fn root_follows_no_link_of_the_servers_user() {
     let place = reachable();
@@ -216,7 +216,7 @@ async fn root_follows_no_link_of_the_servers_user() {
     assert_eq!(std::fs::read_to_string(&precious).unwrap(), "precious");
 }
 
-/// A directory that the server's user can get to.
+/// A directory that the server's user can access.
 fn reachable() -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
@@ -238,7 +238,7 @@ fn owner() -> Command {
     owner
 }
 
-/// Waits until its server runs; the directory of that.
+/// Waits until the server of that owner runs. Returns the directory of the server.
 async fn running_owner(owner: &mut Command) -> (tokio::process::Child, std::path::PathBuf) {
     let mut owner = owner.spawn().unwrap();
     let mut lines = BufReader::new(owner.stdout.take().unwrap()).lines();
@@ -250,7 +250,7 @@ async fn running_owner(owner: &mut Command) -> (tokio::process::Child, std::path
     }
 }
 
-/// Not a test by itself: the process that others kill.
+/// Not a test by itself: the process that other tests kill.
 #[tokio::test]
 async fn owner_to_be_killed() {
     if std::env::var_os("PGIO_TEST_OWNER").is_none() {
@@ -274,13 +274,13 @@ async fn an_owner_that_is_killed_leaves_nothing() {
     until("the directory is gone", || !directory.exists()).await;
 }
 
-/// As root the whole suite runs the server as somebody else; this runs its owner as somebody else, too.
+/// As root, the suite runs the server as another user. This test runs its owner as another user as well.
 #[tokio::test]
 async fn users_other_than_root_start_servers_as_well() {
     if !nix::unistd::Uid::effective().is_root() {
         return;
     }
-    // Where everybody may run it.
+    // A directory in which every user may run it.
     let place = tempfile::tempdir().unwrap();
     std::fs::set_permissions(place.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let program = place.path().join("suite");

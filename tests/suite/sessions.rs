@@ -1,4 +1,4 @@
-//! What the settings of a role or a database do to our sessions.
+//! The effect of the settings of a role or a database on the sessions of pgio.
 
 use pgio::cluster::Event as Heard;
 use pgio::{Emitter, Error, Namespace};
@@ -16,7 +16,7 @@ async fn an_idle_session_timeout_ends_no_session_of_ours() {
     emitter.emit("before", ()).await.unwrap();
     assert!(matches!(heard.next().await, Some(Heard::Message(_))));
 
-    // The timeout of a younger session is over before ours is not.
+    // The timeout of a newer session expires, while the session of pgio stays open.
     let (_client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
     let ended = connection.await.unwrap_err();
     assert_eq!(ended.code().map(SqlState::code), Some("57P05"), "{ended}");

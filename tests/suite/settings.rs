@@ -1,4 +1,4 @@
-//! Connecting to real servers: TLS in all its modes, certificates, several hosts, and every way to be refused.
+//! Connections to real servers: TLS in all its modes, certificates, several hosts, and every kind of refusal.
 
 use std::fs;
 use std::net::TcpListener;
@@ -15,7 +15,7 @@ use crate::support::certificates::Certified;
 use crate::support::postgres::{own_server, own_server_builder, postgres};
 use crate::support::sql::query_text;
 
-/// A server with TLS, the files for its clients, and roles that must come this way or that.
+/// A server with TLS, the files for its clients, and roles that require a kind of connection.
 struct TlsServer {
     server: PrivateServer,
     files: TempDir,
@@ -61,7 +61,7 @@ impl TlsServer {
             CREATE ROLE only_password LOGIN PASSWORD 'pw'; CREATE ROLE only_certificate LOGIN; SELECT pg_reload_conf();";
         execute(&server.url(), roles).await;
         let this = Self { server, files, root };
-        // The reload is done when the first connection is encrypted.
+        // The reload is complete when the first connection is encrypted.
         while this.is_encrypted("sslmode=prefer").await != Ok(true) {
             tokio::task::yield_now().await;
         }
@@ -75,7 +75,7 @@ impl TlsServer {
         path.display().to_string()
     }
 
-    /// Connects with these settings added; whether the connections were encrypted, or why there are none.
+    /// Connects with these additional settings. Returns whether the connections were encrypted, or the error.
     async fn is_encrypted(&self, settings: &str) -> Result<bool, String> {
         is_encrypted(&self.server.url(), settings).await
     }
@@ -87,7 +87,7 @@ async fn is_encrypted(url: &str, settings: &str) -> Result<bool, String> {
     let (user, port) = (base.get_user().unwrap(), base.get_ports()[0]);
     let name =
         format!("test {settings}").chars().filter(|c| c.is_alphanumeric()).take(60).collect::<String>();
-    // The last of a keyword counts.
+    // The last value of a keyword counts.
     let text = format!(
         "host=127.0.0.1 port={port} user={user} password={password} dbname=pgio application_name={name} {settings}"
     );
@@ -146,7 +146,8 @@ async fn the_modes_on_a_server_with_tls() {
         ("sslmode=require sslsni=0 channel_binding=require".into(), Ok(true)),
         ("sslmode=require channel_binding=require require_auth=scram-sha-256".into(), Ok(true)),
         ("sslmode=require user=only_password password=pw".into(), Ok(true)),
-        // The password is not sent to a server that asks for it in clear, nor SCRAM begun without TLS to bind it to.
+        // pgio does not send a clear-text password, and does not start SCRAM without TLS, since it could not bind the
+        // channel.
         (
             "sslmode=require user=only_password password=pw channel_binding=require".into(),
             Err("server did not use channel binding"),
@@ -228,7 +229,7 @@ async fn client_certificates_in_every_form() {
     assert!(without.clone().is_err_and(|e| e.contains("certificate")), "{without:?}");
 }
 
-/// The error of a connection that cannot be had.
+/// The error of a refused connection.
 async fn refusal(settings: &str) -> Error {
     match Cluster::connect(Settings::parse(settings).unwrap(), AdapterOptions::default()).await {
         Ok(_) => panic!("{settings}: connected"),
@@ -262,7 +263,7 @@ async fn refusals_say_where_and_why() {
     let error = refusal(&no_password).await;
     assert!(error.to_string().ends_with("the server requires a password, and none is set"), "{error}");
 
-    // Bound, and not listening any more: nobody else gets the port meanwhile.
+    // The port was bound and is closed now, so no other program gets it meanwhile.
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let error = refusal(&format!("postgres://u@127.0.0.1:{free}/d")).await;
     assert_eq!(error.to_string(), format!("cannot connect to 127.0.0.1:{free}: connection refused"));
@@ -278,7 +279,7 @@ async fn refusals_say_where_and_why() {
     let expected = "cannot connect to /no/such/directory/.s.PGSQL.5432: no such socket";
     assert_eq!(error.to_string(), expected);
 
-    // Somebody who accepts and says nothing.
+    // A server that accepts a connection and sends nothing.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let at = silent.local_addr().unwrap();
     let error = refusal(&format!("postgres://u@{at}/d?connect_timeout=1")).await;
@@ -302,7 +303,7 @@ async fn the_first_of_several_hosts_that_will_do() {
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     let database = two.get_dbname().unwrap();
     let user = one.get_user().unwrap();
-    // Both servers have the database; only one of them accepts writes.
+    // Both servers have the database, but only one of them accepts writes.
     execute(&first.url(), &format!("CREATE DATABASE {database}")).await;
     execute(&first.url(), &format!("ALTER DATABASE {database} SET default_transaction_read_only = on")).await;
 

@@ -1,4 +1,4 @@
-//! The parts of the soak test that judge, and that break connections: they have to be right themselves.
+//! Tests of two parts of the soak test: the verdicts, and the proxy that breaks connections.
 
 #[path = "../soak/clock.rs"]
 #[allow(dead_code, reason = "the soak test needs more of it")]
@@ -22,7 +22,7 @@ use ledger::{Ledger, Receiver, Sender, ranges};
 use proxy::{Mode, Proxy};
 
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long nothing has to come for it to be silent.
+/// The time without a message after which a connection counts as silent.
 const SILENCE: Duration = Duration::from_millis(200);
 
 const FROM: Moment = Moment(0);
@@ -70,7 +70,7 @@ fn the_judge_finds_duplicates_and_wrong_order() {
 fn a_node_server_is_judged_by_what_postgres_has_published() {
     let (ledger, way) = (Ledger::default(), (Sender::Node03, Receiver::A));
     sent(&ledger, Sender::Node03, 1..=5);
-    // Its pool has published the second event before the first one, and the fifth never.
+    // Its pool has published the second event before the first one, and has never published the fifth.
     received(&ledger, (Sender::Node03, Receiver::Witness), [2, 1, 3, 4]);
     received(&ledger, way, [2, 1, 4]);
     assert_eq!(ledger.verdict(way, FROM, UNTIL).lost, [3]);

@@ -23,10 +23,11 @@ impl Date {
     /// The msgpack extension type of timestamps, by the msgpack specification.
     pub(super) const EXTENSION: i8 = -1;
 
-    /// The one in which notepack.io, the encoder of Socket.IO's msgpack parser, puts 8 bytes of milliseconds.
+    /// The extension type in which notepack.io, the encoder of Socket.IO's msgpack parser, writes 8 bytes of
+    /// milliseconds.
     pub(crate) const NOTEPACK_EXTENSION: i8 = 0;
 
-    /// The date so many milliseconds after 1970-01-01T00:00:00Z, or `None` outside of the years -9999 to 9999.
+    /// The date `millis` milliseconds after 1970-01-01T00:00:00Z. `None` outside of the years -9999 to 9999.
     pub fn from_millis(millis: i64) -> Option<Self> {
         Timestamp::from_millisecond(millis).ok().map(Self)
     }
@@ -36,7 +37,7 @@ impl Date {
         Self(Timestamp::from_millisecond(time.as_millisecond()).unwrap_or(time))
     }
 
-    /// Milliseconds since 1970-01-01T00:00:00Z, as `Date.prototype.getTime` gives.
+    /// Milliseconds since 1970-01-01T00:00:00Z, as `Date.prototype.getTime` returns them.
     pub fn as_millis(self) -> i64 {
         self.0.as_millisecond()
     }
@@ -58,7 +59,7 @@ impl Date {
         Self::from_millis(millis)
     }
 
-    /// Writes the body of a timestamp extension: 8 bytes where they suffice, else 12.
+    /// Writes the body of a timestamp extension: 8 bytes if they suffice, otherwise 12.
     pub(super) fn to_extension(self) -> Vec<u8> {
         let millis = self.as_millis();
         let (seconds, nanos) = (millis.div_euclid(1000), (millis.rem_euclid(1000) * 1_000_000) as u32);
@@ -76,7 +77,7 @@ impl fmt::Display for Date {
 }
 
 impl From<SystemTime> for Date {
-    /// Cuts to milliseconds; what is outside of the years -9999 to 9999 becomes the nearest date within.
+    /// Truncates to milliseconds. A time outside of the years -9999 to 9999 becomes the nearest date within.
     fn from(time: SystemTime) -> Self {
         let nearest = || if time < SystemTime::UNIX_EPOCH { Timestamp::MIN } else { Timestamp::MAX };
         Self::of(Timestamp::try_from(time).unwrap_or_else(|_| nearest()))
@@ -86,7 +87,7 @@ impl From<SystemTime> for Date {
 impl FromStr for Date {
     type Err = Error;
 
-    /// Reads what `Date.prototype.toISOString` writes, and any other ISO-8601 time with an offset.
+    /// Reads an ISO-8601 time with an offset, such as the text of `Date.prototype.toISOString`.
     fn from_str(text: &str) -> Result<Self> {
         text.parse().map(Self::of).map_err(|error: jiff::Error| Error::Decode(error.to_string()))
     }

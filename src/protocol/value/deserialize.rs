@@ -9,7 +9,7 @@ use serde_bytes::ByteBuf;
 
 use super::{Date, KEY_BYTES, Object, Value};
 
-/// How deep arrays and objects may nest: deep enough for any event, and safe on a thread's stack.
+/// The maximum depth of arrays and objects. It suffices for any event, and is safe on a thread's stack.
 pub(crate) const MAX_DEPTH: usize = 256;
 
 impl<'de> Deserialize<'de> for Value {
@@ -28,7 +28,8 @@ impl<'de> Deserialize<'de> for Date {
     }
 }
 
-/// Reads a value that takes at most so many bytes of memory, as [`Value::memory`] counts. Returns how many it takes, too.
+/// Reads a value that takes at most `max_memory` bytes, as [`Value::memory`] counts. Also returns the memory that it
+/// takes.
 pub(crate) fn bounded<'de, D: Deserializer<'de>>(
     deserializer: D,
     max_memory: usize,
@@ -38,7 +39,7 @@ pub(crate) fn bounded<'de, D: Deserializer<'de>>(
     Ok((value, max_memory - memory.get()))
 }
 
-/// A value with so many levels left below it.
+/// The decoder of a value, with the number of levels that may still follow.
 #[derive(Clone, Copy)]
 struct Nested<'a> {
     left: usize,
@@ -53,7 +54,7 @@ impl Nested<'_> {
             .ok_or_else(|| E::custom(format_args!("nested deeper than {MAX_DEPTH} levels")))
     }
 
-    /// Takes memory for something, before it is kept.
+    /// Counts memory before it is used.
     fn take<E: Error>(self, bytes: usize) -> Result<(), E> {
         let left = self.memory.get().checked_sub(bytes);
         self.memory.set(left.ok_or_else(|| E::custom(TOO_LARGE))?);
@@ -61,7 +62,7 @@ impl Nested<'_> {
     }
 }
 
-/// Why a document is not read whose values take too much memory.
+/// The error for a document whose values take too much memory.
 pub(crate) const TOO_LARGE: &str = "the values of the document take too much memory";
 
 impl<'de> DeserializeSeed<'de> for Nested<'_> {
@@ -73,9 +74,9 @@ impl<'de> DeserializeSeed<'de> for Nested<'_> {
     }
 }
 
-/// The expectation of the visitor of a [`Value`]. By these words [`Value::into_rust`] recognises it, and hands it a
-/// date as a date; every other visitor gets text. A newtype's name would say it better, but the parsers of
-/// socketioxide lose binary inside of newtypes.
+/// The expectation of the visitor of a [`Value`]. [`Value::into_rust`] recognises the visitor by this text, and passes
+/// a date to it as a date. Every other visitor gets text. The name of a newtype would be a better mark, but the parsers
+/// of socketioxide lose binary inside of newtypes.
 pub(super) const EXPECTED: &str = "a pgio::Value";
 
 impl<'de> Visitor<'de> for Nested<'_> {
@@ -133,7 +134,7 @@ impl<'de> Visitor<'de> for Nested<'_> {
         Ok(Value::Binary(v.into()))
     }
 
-    /// A msgpack extension. Timestamps are dates; of any other type only the bytes mean something here.
+    /// A msgpack extension. A timestamp becomes a date. An extension of any other type becomes its bytes.
     fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
         let (kind, body) = <(i8, ByteBuf)>::deserialize(deserializer)?;
         let date = match (kind, <[u8; 8]>::try_from(body.as_slice())) {
@@ -164,7 +165,7 @@ impl<'de> Visitor<'de> for Nested<'_> {
     }
 }
 
-/// The key of an entry. Msgpack allows any type there; JavaScript turns numbers into strings.
+/// The key of an entry. Msgpack allows a key of any type, and JavaScript turns numbers into strings.
 struct Key(String);
 
 impl<'de> Deserialize<'de> for Key {

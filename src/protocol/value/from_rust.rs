@@ -12,7 +12,7 @@ pub(super) fn to_value<T: Serialize + ?Sized>(value: &T) -> Result<Value, Error>
     value.serialize(ToValue { human_readable: true, root: None })
 }
 
-/// The arguments of an event: a tuple is several, `()` is none, anything else is one.
+/// The arguments of an event: a tuple gives several, `()` gives none, any other value gives one.
 pub(super) fn to_args<T: Serialize + ?Sized>(value: &T) -> Result<Vec<Value>, Error> {
     let is_tuple = Cell::new(false);
     let value = value.serialize(ToValue { human_readable: true, root: Some(&is_tuple) })?;
@@ -29,12 +29,12 @@ impl ser::Error for Error {
     }
 }
 
-/// Human-readable, so that times, addresses and the like become text; except inside of [`SPECIAL`], where binary and
-/// dates show what they are.
+/// Converts a value of Rust. It is human-readable, so that times, addresses and similar types become text. Inside of
+/// [`SPECIAL`] it is not, so that binary and dates keep their types.
 #[derive(Clone, Copy)]
 struct ToValue<'a> {
     human_readable: bool,
-    /// At the root, where it matters: set when that is a tuple.
+    /// Present at the root only, and set if the root is a tuple.
     root: Option<&'a Cell<bool>>,
 }
 
@@ -45,7 +45,7 @@ impl ToValue<'_> {
         }
     }
 
-    /// The same for what is inside.
+    /// The serializer of the inner values.
     fn inner(self) -> Self {
         Self { root: None, ..self }
     }

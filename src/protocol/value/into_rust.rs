@@ -38,7 +38,7 @@ impl<'de> de::Deserializer<'de> for Value {
             Value::String(text) => visitor.visit_string(text),
             Value::Binary(bytes) => visitor.visit_byte_buf(bytes.into()),
             Value::Date(date) if reads_dates(&visitor) => {
-                // As the extension that msgpack would show.
+                // As the extension that msgpack has.
                 let extension =
                     [Value::Int(Date::EXTENSION.into()), Value::Binary(date.to_extension().into())];
                 visitor.visit_newtype_struct(Value::Array(extension.into()))
@@ -96,7 +96,7 @@ impl<'de> de::Deserializer<'de> for Value {
     }
 }
 
-/// Whether the visitor is that of a [`Value`].
+/// Whether this is the visitor of a [`Value`].
 fn reads_dates<'de, V: Visitor<'de>>(visitor: &V) -> bool {
     let visitor: &dyn de::Expected = visitor;
     visitor.to_string() == EXPECTED

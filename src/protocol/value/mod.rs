@@ -19,7 +19,7 @@ pub(crate) use deserialize::{MAX_DEPTH, TOO_LARGE, bounded};
 
 use crate::Result;
 
-/// What a key of an object takes in memory besides its text: the string, its hash and its place in the index.
+/// The memory of an object's key besides its text: the string, its hash and its place in the index.
 const KEY_BYTES: usize = size_of::<String>() + 3 * size_of::<usize>();
 
 /// An object: its keys keep the order in which they arrived.
@@ -27,9 +27,9 @@ pub type Object = IndexMap<String, Value>;
 
 /// A value as JavaScript peers know it.
 ///
-/// It holds what travels between Socket.IO servers: JSON's types, and the two that only the msgpack form of a
-/// message can carry, binary and dates. Build one from any `Serialize` with [`Value::from_rust`], read one back
-/// into any `Deserialize` with [`Value::into_rust`]:
+/// It has the types that travel between Socket.IO servers: those of JSON, and binary and dates, which only msgpack can
+/// carry. [`Value::from_rust`] builds a value from any `Serialize`, and [`Value::into_rust`] reads it back into any
+/// `Deserialize`:
 ///
 /// ```
 /// use pgio::Value;
@@ -47,11 +47,11 @@ pub type Object = IndexMap<String, Value>;
 /// an `Option` or a newtype socketioxide's common parser loses the binary of every type. Its msgpack parser writes a date
 /// as a msgpack timestamp, which socket.io-msgpack-parser does not read: emit `date.to_string()` there.)
 ///
-/// [`Display`](fmt::Display) and `serde_json` write what Node's `JSON.stringify` would: binary as
+/// [`Display`](fmt::Display) and `serde_json` write the same as Node's `JSON.stringify`: binary as
 /// `{"type":"Buffer","data":[..]}`, a date as an ISO-8601 string, a float that is not finite as `null`.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub enum Value {
-    /// `null`; also what `undefined` becomes on the wire.
+    /// `null`. `undefined` also becomes `null` on the wire.
     #[default]
     Null,
     /// `true` or `false`.
@@ -73,18 +73,18 @@ pub enum Value {
 }
 
 impl Value {
-    /// Turns any `Serialize` into what JavaScript expects: structs become objects, `Bytes` and `serde_bytes` become
-    /// binary, maps get string keys, enums take serde's externally tagged form.
+    /// Converts any `Serialize` to the value that JavaScript expects: structs become objects, `Bytes` and `serde_bytes`
+    /// become binary, maps get string keys, enums take serde's externally tagged form.
     ///
     /// # Errors
-    /// [`Error::Encode`](crate::Error::Encode) where a map has a key that is no string, number or boolean, or where
-    /// the `Serialize` itself fails.
+    /// [`Error::Encode`](crate::Error::Encode) if a map has a key that is not a string, number or boolean, or if the
+    /// `Serialize` itself fails.
     pub fn from_rust<T: Serialize + ?Sized>(value: &T) -> Result<Self> {
         from_rust::to_value(value)
     }
 
-    /// The arguments of an event: a tuple, a fixed-size array or [`Args`](crate::Args) is several, `()` is none,
-    /// anything else is one. (`serde_json` writes its `null` like `()`; [`Value::Null`] is one argument.)
+    /// The arguments of an event: a tuple, a fixed-size array or [`Args`](crate::Args) gives several, `()` gives none,
+    /// any other value gives one. (`serde_json` writes its `null` like `()`; [`Value::Null`] is one argument.)
     ///
     /// # Errors
     /// Those of [`Value::from_rust`].
@@ -95,16 +95,16 @@ impl Value {
     /// Reads the value into a Rust type.
     ///
     /// # Errors
-    /// [`Error::Decode`](crate::Error::Decode) where it does not fit the type.
+    /// [`Error::Decode`](crate::Error::Decode) if it does not fit the type.
     pub fn into_rust<T: DeserializeOwned>(self) -> Result<T> {
         into_rust::from_value(self)
     }
 
-    /// Parses JSON text, whatever it holds: nesting up to 256 levels, and the lone surrogates that JavaScript strings
-    /// may have, which become U+FFFD.
+    /// Parses JSON text with up to 256 nested levels. Lone surrogates, which JavaScript strings may have, become
+    /// U+FFFD.
     ///
     /// # Errors
-    /// [`Error::Decode`](crate::Error::Decode) where it is not JSON.
+    /// [`Error::Decode`](crate::Error::Decode) if it is not JSON.
     pub fn from_json(text: &str) -> Result<Self> {
         super::json::parse(text)
     }
@@ -134,7 +134,7 @@ impl Value {
             }
     }
 
-    /// The text, where the value is a string.
+    /// The text, if the value is a string.
     pub fn as_str(&self) -> Option<&str> {
         match self {
             Self::String(text) => Some(text),
@@ -142,7 +142,7 @@ impl Value {
         }
     }
 
-    /// The integer, where the value is one.
+    /// The integer, if the value is one.
     pub fn as_i64(&self) -> Option<i64> {
         match self {
             Self::Int(n) => Some(*n),
@@ -150,7 +150,7 @@ impl Value {
         }
     }
 
-    /// The boolean, where the value is one.
+    /// The boolean, if the value is one.
     pub fn as_bool(&self) -> Option<bool> {
         match self {
             Self::Bool(b) => Some(*b),
@@ -158,7 +158,7 @@ impl Value {
         }
     }
 
-    /// The items, where the value is an array.
+    /// The items, if the value is an array.
     pub fn as_array(&self) -> Option<&[Value]> {
         match self {
             Self::Array(items) => Some(items),
@@ -166,7 +166,7 @@ impl Value {
         }
     }
 
-    /// The entries, where the value is an object.
+    /// The entries, if the value is an object.
     pub fn as_object(&self) -> Option<&Object> {
         match self {
             Self::Object(entries) => Some(entries),
@@ -174,7 +174,7 @@ impl Value {
         }
     }
 
-    /// The entry of that name, where the value is an object that has it.
+    /// The entry of that name, if the value is an object that has it.
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.as_object()?.get(key)
     }

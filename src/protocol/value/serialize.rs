@@ -1,4 +1,4 @@
-//! Writing a [`Value`]: to JSON as `JSON.stringify` does, to msgpack as `@msgpack/msgpack` does.
+//! Writes a [`Value`]: to JSON as `JSON.stringify` does, to msgpack as `@msgpack/msgpack` does.
 
 use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_bytes::Bytes as ByteStr;
@@ -8,7 +8,7 @@ use super::{Date, Value};
 /// The name under which [`Value::from_rust`] recognises a value that serde's data model cannot hold.
 pub(super) const SPECIAL: &str = "$pgio::Special";
 
-/// JavaScript's integers end here; `@msgpack/msgpack` writes whatever is larger as a float64.
+/// The bound of JavaScript's integers. `@msgpack/msgpack` writes larger ones as a float64.
 const MAX_SAFE_INTEGER: u64 = 1 << 53;
 
 impl Serialize for Value {
@@ -31,17 +31,17 @@ impl Serialize for Value {
     }
 }
 
-/// Whether a parser of socketioxide is at work.
+/// Whether the serializer is a parser of socketioxide.
 ///
-/// Its common parser sends bytes beside the JSON text, yet calls itself human-readable like the serializer of
-/// `serde_json` that it wraps. It also takes the top-level newtype of an event for a tuple of arguments, and hands
-/// the content of any newtype or `Some` to the wrapped serializer, where bytes become numbers. Nothing but its type
-/// tells it apart.
+/// Its common parser sends bytes beside the JSON text, but reports that it is human-readable, like the serializer of
+/// `serde_json` that it wraps. It also takes the top-level newtype of an event for a tuple of arguments, and passes the
+/// content of any newtype or `Some` to the wrapped serializer, where bytes become numbers. Only its type distinguishes
+/// it.
 fn is_socketioxide<S>() -> bool {
     std::any::type_name::<S>().starts_with("socketioxide")
 }
 
-/// Bytes; in JSON, what `Buffer.prototype.toJSON` gives.
+/// Bytes. In JSON they have the form of `Buffer.prototype.toJSON`.
 struct Binary<'a>(&'a [u8]);
 
 impl Serialize for Binary<'_> {
@@ -65,7 +65,7 @@ impl Serialize for Date {
     }
 }
 
-/// A date; in JSON, what `Date.prototype.toJSON` gives, in msgpack a timestamp extension.
+/// A date. In JSON it has the form of `Date.prototype.toJSON`, in msgpack it is a timestamp extension.
 struct Instant(Date);
 
 impl Serialize for Instant {

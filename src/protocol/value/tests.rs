@@ -59,7 +59,7 @@ fn rust_types_become_what_javascript_expects_and_come_back() {
     );
     let keys: Vec<_> = value.as_object().unwrap().keys().collect();
     assert_eq!(keys, ["text", "number", "missing", "bytes", "tuple", "map", "kinds", "when", "any"]);
-    // JavaScript has no maps with numbers as keys, so the way back to Rust is the only lossy one.
+    // JavaScript has no maps with numbers as keys, so only the way back to Rust loses the keys' type.
     let mut value = value;
     if let Value::Object(entries) = &mut value {
         entries.insert("map".into(), Value::Object(Object::new()));

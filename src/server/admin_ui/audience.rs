@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use crate::protocol::{EventArgs, Uid, Value};
 
-/// How long a server counts after its last broadcast: five statistics.
+/// The time after its last broadcast at which a server counts as gone: five intervals of the statistics.
 const SERVER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How many servers are remembered. Any program that may publish can make up more.
+/// The maximum number of remembered servers. Any program that may publish can forge broadcasts of more servers.
 const MAX_SERVERS: usize = 256;
 
 /// The events that an instrumented server broadcasts in development mode only.
@@ -44,7 +44,7 @@ impl Broadcast {
     pub(super) fn of(event: &EventArgs, admin: &str) -> Option<Self> {
         let name = event.event().ok()?;
         if !matches!(&*name, "server_stats" | "socket_connected" | "socket_disconnected") {
-            // There may be many of them, and nothing else in them matters.
+            // These events may be frequent, and only the fact that one arrived matters.
             return VERBOSE.contains(&&*name).then_some(Self::Verbose);
         }
         let (name, args) = event.clone().into_parts().ok()?;
@@ -58,7 +58,7 @@ impl Broadcast {
 
     fn stats(stats: &Value, admin: &str) -> Self {
         let Some(listed) = stats.get("namespaces").and_then(Value::as_array) else {
-            // A version that does not tell: a UI may be there.
+            // This version of the package sends no list of namespaces, so a UI may be connected.
             return Self::Stats { uis: 1, namespaces: Vec::new() };
         };
         let of_admin = listed.iter().find(|namespace| names(namespace.get("name"), admin));
@@ -87,13 +87,13 @@ pub(super) enum Watching {
 /// A UI that shows sockets has connected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum UiConnected {
-    /// At this moment. Its server fetches the sockets of these namespaces for it.
+    /// The UI has connected just now. Its server fetches the sockets of these namespaces for it.
     Now { namespaces: Vec<String> },
-    /// Some time before, so that it is not known which sockets it shows.
+    /// The UI connected earlier, so it is unknown which sockets it shows.
     Before,
 }
 
-/// The mode of an instrumented server, which it does not tell.
+/// The mode of an instrumented server. The server does not announce it, so its broadcasts have to reveal it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Unknown,
@@ -114,7 +114,7 @@ struct Instrumented {
 pub(super) struct UiAudience(HashMap<Uid, Instrumented>);
 
 impl UiAudience {
-    /// Takes notice of a broadcast.
+    /// Records a broadcast. Returns the UI that has connected, if there is one.
     pub(super) fn on_broadcast(&mut self, now: Instant, uid: &Uid, heard: Broadcast) -> Option<UiConnected> {
         if !self.0.contains_key(uid) && self.0.len() >= MAX_SERVERS {
             self.expire_servers(now);
@@ -136,7 +136,7 @@ impl UiAudience {
                 let has_risen = uis > server.uis;
                 server.uis = uis;
                 if has_risen && !is_new && server.mode == Mode::Unknown {
-                    // In development mode, it would have announced the UI.
+                    // In development mode, the server would have announced the UI before.
                     server.mode = Mode::Production;
                 }
                 (has_risen && server.mode != Mode::Production).then_some(UiConnected::Before)

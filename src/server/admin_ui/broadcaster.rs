@@ -35,8 +35,8 @@ const STATS_EVERY: Duration = Duration::from_secs(2);
 /// all sockets, and would discard earlier changes.
 const CHANGES_EVERY: Duration = Duration::from_secs(1);
 
-/// How long no changes are sent after a reconnect: a Node server waits up to 3 s before it listens again, and misses
-/// earlier messages.
+/// The time after a reconnect in which no changes are sent. A Node server listens again up to 3 s after a reconnect,
+/// and misses the messages before that.
 const HOLD_AFTER_RECONNECT: Duration = Duration::from_secs(5);
 
 /// The maximum number of changes in one tick.
@@ -45,7 +45,7 @@ const MAX_CHANGES: usize = 1000;
 /// The maximum number of changes at a shutdown.
 const MAX_DEPARTURES: usize = 5000;
 
-/// How long publishing may take.
+/// The deadline for the publication of events.
 const PUBLISH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The data sources of the task.
@@ -58,7 +58,8 @@ pub(in crate::server) struct Sources {
     pub(in crate::server) departures: Arc<Departures>,
 }
 
-/// Starts the task; dropping the handle ends it. After `closing` it tells the UIs that all sockets leave, and ends.
+/// Starts the task. Dropping the handle ends it. After `closing` is cancelled, the task publishes that all sockets
+/// leave, and ends.
 ///
 /// # Errors
 /// Those of [`Cluster::subscribe`].
@@ -93,7 +94,7 @@ pub(in crate::server) async fn start(
     Ok(AbortOnDropHandle::new(tokio::spawn(broadcaster.run(heard, closing))))
 }
 
-/// Other servers like this one are emitters there, too.
+/// Ignores emitters, since other pgio servers publish to this namespace as emitters as well.
 fn is_relevant(header: Option<&Header>) -> bool {
     header.is_some_and(|header| {
         matches!(header.kind, MessageKind::Broadcast | MessageKind::AdapterClose) && !header.uid.is_emitter()
@@ -111,7 +112,7 @@ struct Broadcaster {
     shown: UiState,
     stats_at: Instant,
     changes_at: Instant,
-    /// No changes are told before.
+    /// No changes are published before this time.
     held_until: Instant,
     throttle: Throttle,
 }
@@ -127,7 +128,7 @@ impl Broadcaster {
             tokio::select! {
                 biased;
                 () = closing.cancelled() => return self.publish_departures().await,
-                // Before the broadcasts, of which there may be many.
+                // The tick comes before the broadcasts (`biased`), since a flood of broadcasts would delay it.
                 () = sleep_until(due.unwrap_or(self.started)), if due.is_some() => self.tick().await,
                 event = heard.next() => match event {
                     Some(event) => self.on_broadcast(event).await,
@@ -186,7 +187,7 @@ impl Broadcaster {
         }
     }
 
-    /// Follows the audience.
+    /// Updates the watched data after a change of the audience.
     fn watch(&mut self, now: Instant) {
         let before = std::mem::replace(&mut self.watching, self.audience.watching(now.into_std()));
         if before == self.watching {
@@ -274,7 +275,7 @@ impl Broadcaster {
         self.shown.record_published(change);
     }
 
-    /// Publishes events in their order, and notes each that Postgres has committed.
+    /// Publishes events in order. Calls `committed` for each event that Postgres has committed.
     async fn publish<T>(&mut self, events: Vec<(T, EventArgs)>, mut committed: impl FnMut(&mut Self, T)) {
         if events.is_empty() {
             return;
@@ -328,7 +329,7 @@ fn snapshot(io: &ClusterIo) -> Snapshot {
     snapshot
 }
 
-/// Without the namespaces that clients have only asked for.
+/// Counts the clients and the sockets. Skips an empty namespace unless it is hosted by name.
 fn counts(io: &ClusterIo, clients: usize, hosted: &HashSet<String>) -> Counts {
     let mut polling = HashSet::new();
     let mut namespaces = Vec::new();

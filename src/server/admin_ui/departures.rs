@@ -19,7 +19,7 @@ pub(in crate::server) struct Departures {
 }
 
 impl Departures {
-    /// Keeps the reasons from now on, or no longer.
+    /// Switches the recording of reasons on or off.
     pub(super) fn keep(&self, is_on: bool) {
         self.is_on.store(is_on, Ordering::Relaxed);
         if !is_on {
@@ -44,7 +44,7 @@ impl Departures {
         node_reason(reason.unwrap_or(DisconnectReason::TransportClose))
     }
 
-    /// The UIs were told.
+    /// Deletes the reason of a socket after its publication.
     pub(super) fn forget(&self, nsp: &str, sid: Sid) {
         self.reasons().remove(&(nsp.to_owned(), sid));
     }

@@ -7,7 +7,7 @@ use crate::adapter::{Sid, client_id};
 use crate::protocol::{Date, EventArgs, Object, Value};
 use crate::server::traffic::Counted;
 
-/// How many namespaces the statistics list, so that they fit into a notification.
+/// The maximum number of namespaces in the statistics. It makes the statistics fit into a notification.
 const MAX_LISTED_NAMESPACES: usize = 50;
 
 /// The server, as the UI lists it.
@@ -22,7 +22,7 @@ pub(super) struct Identity {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Counts {
     pub(super) clients: usize,
-    /// Of these, how many poll.
+    /// The number of these clients that use long polling.
     pub(super) polling: usize,
     /// The namespaces with the number of their sockets.
     pub(super) namespaces: Vec<(String, usize)>,
@@ -57,7 +57,7 @@ pub(super) fn server_stats(
     EventArgs::new("server_stats", [stats])
 }
 
-/// What was counted since the last statistics, as of this second.
+/// The traffic since the last statistics, with the current second as its timestamp.
 fn aggregated(counted: Counted, now: SystemTime) -> Vec<Value> {
     let millis = Date::from(now).as_millis();
     let timestamp = millis - millis.rem_euclid(1000);
@@ -73,9 +73,10 @@ fn aggregated(counted: Counted, now: SystemTime) -> Vec<Value> {
     counts.into_iter().filter(|(_, count)| *count > 0).map(event).collect()
 }
 
-/// The event that tells of a change of a socket. `reason` is that of a disconnect, in Node's words.
+/// The event for a change of a socket. `reason` is the reason of a disconnect, as Node names it.
 ///
-/// `described` gives the handshake and the data of a socket that has connected. `None` if it has left by now.
+/// `described` returns the handshake and the data of a socket that has connected, or `None` if the socket has left by
+/// now.
 pub(super) fn change(
     nsp: &str,
     sid: Sid,
@@ -123,7 +124,7 @@ fn without(value: Value, key: &str) -> Value {
             entries.shift_remove(key);
             Value::Object(entries)
         }
-        // The UI merges it.
+        // The UI merges the data, so it has to be an object.
         Value::Null => Value::Object(Object::new()),
         other => other,
     }

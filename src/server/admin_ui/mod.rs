@@ -26,7 +26,8 @@ pub(super) use departures::Departures;
 pub struct AdminUi {
     /// The namespace of the UI, `namespaceName` in Node. Default: `/admin`.
     pub namespace: Namespace,
-    /// The name of this server in the UI, another one for each server. Default: the host's name and the process id.
+    /// The name of this server in the UI. It has to be unique in the cluster. Default: the host's name and the process
+    /// id.
     pub server_id: Option<String>,
 }
 

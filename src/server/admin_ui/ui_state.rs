@@ -1,7 +1,7 @@
-//! The state that the Admin UIs show of this server's sockets, and its differences from the real sockets.
+//! Computes the differences between the sockets that the Admin UIs show and the sockets of this server.
 //!
-//! A snapshot of the sockets goes in; the changes that the UIs have to be told come out, at most so many at a time. So
-//! whatever moves a socket is seen, and a socket that comes and goes between two snapshots costs nothing.
+//! In: a snapshot of the sockets. Out: the changes to publish, up to a maximum at a time. The comparison finds a change
+//! whatever caused it, and a socket that connects and disconnects between two snapshots costs nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,11 +15,11 @@ pub(super) type Snapshot = BTreeMap<String, BTreeMap<Sid, ConnectedSocket>>;
 pub(super) struct ConnectedSocket {
     /// `websocket` or `polling`.
     pub(super) transport: &'static str,
-    /// Without the room of its own id.
+    /// The rooms, without the room of the socket's own id.
     pub(super) rooms: BTreeSet<String>,
 }
 
-/// Something that the UIs have to be told.
+/// A change that has to be published to the UIs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Change {
     pub(super) nsp: String,
@@ -29,13 +29,13 @@ pub(super) struct Change {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ChangeKind {
-    /// With the rooms that it is in.
+    /// The socket has connected, and is in these rooms.
     Connected(ConnectedSocket),
-    /// Its transport is another one.
+    /// The socket has changed its transport.
     Upgraded(&'static str),
     Joined(String),
     Left(String),
-    /// It leaves its rooms afterwards, one by one.
+    /// The socket has disconnected. Its rooms follow as `Left`, one by one.
     Disconnected,
 }
 
@@ -43,9 +43,9 @@ pub(super) enum ChangeKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Listing {
     Listed,
-    /// They may do so.
+    /// The UIs may list the socket or not.
     Unsure,
-    /// No longer, but some of its rooms.
+    /// The UIs no longer list the socket, but still list some of its rooms.
     Unlisted,
 }
 
@@ -61,7 +61,8 @@ struct Entry {
 pub(super) struct UiState(BTreeMap<String, BTreeMap<Sid, Entry>>);
 
 impl UiState {
-    /// The first UI was given the sockets of these namespaces. It may show the others, if the list is incomplete.
+    /// The state after the first UI has received the sockets of these namespaces. The UI may show other sockets as
+    /// well, if the list is incomplete.
     pub(super) fn given(now: Snapshot, namespaces: &[String]) -> Self {
         let listed = |(sid, ConnectedSocket { transport, rooms })| {
             let rooms = with_own(sid, rooms);
@@ -79,7 +80,7 @@ impl UiState {
         self.mark_uncertain_except(&[]);
     }
 
-    /// Another UI was given the sockets of these namespaces: it is not certain whether it shows the others.
+    /// Another UI has received the sockets of these namespaces. It is uncertain whether it shows the other sockets.
     pub(super) fn mark_uncertain_except(&mut self, namespaces: &[String]) {
         let doubtful = self.0.iter_mut().filter(|(nsp, _)| !namespaces.contains(nsp));
         for entry in doubtful.flat_map(|(_, sockets)| sockets.values_mut()) {
@@ -89,7 +90,7 @@ impl UiState {
         }
     }
 
-    /// Forgets everything: there is no UI.
+    /// Clears the state, since no UI is connected.
     pub(super) fn clear(&mut self) {
         self.0.clear();
     }
@@ -97,7 +98,7 @@ impl UiState {
     /// The changes that bring the UIs to the state `now`, at most `max`. The next call returns the rest.
     pub(super) fn changes(&self, now: &Snapshot, max: usize) -> Vec<Change> {
         let mut changes = Changes { list: Vec::new(), max };
-        // First, as these make the others smaller.
+        // Disconnects come first, since they shrink the state.
         for (nsp, shown) in &self.0 {
             let present = now.get(nsp);
             for (sid, entry) in shown {
@@ -121,7 +122,7 @@ impl UiState {
         changes.list
     }
 
-    /// The UIs were told of a change.
+    /// Records a change that was published to the UIs.
     pub(super) fn record_published(&mut self, Change { nsp, sid, what }: Change) {
         let sockets = self.0.entry(nsp.clone()).or_default();
         match what {
@@ -165,7 +166,7 @@ impl UiState {
     }
 }
 
-/// In Node a socket is in a room of its own id.
+/// Adds the room of the socket's own id. In Node every socket is in it.
 fn with_own(sid: Sid, mut rooms: BTreeSet<String>) -> BTreeSet<String> {
     rooms.insert(sid.to_string());
     rooms
@@ -187,7 +188,7 @@ impl Changes {
         }
     }
 
-    /// In the order of Node: the socket, then its rooms.
+    /// Adds the changes of a disconnect in the order of Node: the socket, then its rooms.
     fn disconnect(&mut self, nsp: &str, sid: Sid, entry: &Entry) {
         if entry.listing != Listing::Unlisted {
             self.push(nsp, sid, ChangeKind::Disconnected);
@@ -202,7 +203,8 @@ impl Changes {
             return self.push(nsp, sid, ChangeKind::Connected(socket.clone()));
         };
         let own = sid.as_str();
-        // A UI that shows the socket keeps it as it is when it connects again. So it is told what has changed before.
+        // A UI that lists the socket does not update it when it connects again. So its other changes are published
+        // first.
         if entry.listing != Listing::Unlisted {
             if entry.transport != socket.transport {
                 self.push(nsp, sid, ChangeKind::Upgraded(socket.transport));
@@ -237,7 +239,7 @@ mod tests {
         Snapshot::from([(nsp.to_owned(), sockets.iter().cloned().collect())])
     }
 
-    /// Tells everything, some changes at a time; returns what was told.
+    /// Publishes all changes, at most `max` at a time, and returns them.
     fn tell(shown: &mut UiState, now: &Snapshot, max: usize) -> Vec<ChangeKind> {
         let mut record_published = Vec::new();
         loop {
@@ -302,11 +304,11 @@ mod tests {
         now.extend(of("/ours", &[(two, present(&[]))]));
         let mut shown = UiState::given(now.clone(), &["/".into(), "/admin".into()]);
         assert_eq!(tell(&mut shown, &now, ALL), [ChangeKind::Connected(present(&[]))]);
-        // Another one.
+        // Another UI connects.
         shown.mark_uncertain_except(&["/".into()]);
         let changes = shown.changes(&now, ALL);
         assert_eq!((changes.len(), changes[0].nsp.as_str(), changes[0].sid), (1, "/ours", two));
-        // Without a list, everything is told.
+        // Without a list, all sockets are published.
         assert_eq!(UiState::given(now.clone(), &[]).changes(&now, ALL).len(), 2);
         assert_eq!(UiState::given(now.clone(), &[]).changes(&Snapshot::new(), ALL).len(), 5);
         // A listed socket disconnects with all its rooms.

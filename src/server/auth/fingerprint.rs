@@ -1,4 +1,4 @@
-//! The fingerprint of a token or key, a part of its hash, by which it is remembered.
+//! The fingerprint of a token or key: a part of its hash. It identifies the token or key that admitted a client.
 
 use openssl::sha::sha256;
 

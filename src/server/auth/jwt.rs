@@ -27,19 +27,19 @@ pub struct Jwt {
 }
 
 impl Jwt {
-    /// Every token that is signed with one of these keys, unless it has expired or is not valid yet.
+    /// Accepts every token that is signed with one of these keys, unless it has expired or is not valid yet.
     pub fn new(key: JwtKey) -> Self {
         Self { key, audience: Vec::new(), issuer: Vec::new() }
     }
 
-    /// A token has to name one of these in `aud`. With none, every `aud` is accepted.
+    /// Accepts only tokens with one of these values in `aud`. An empty list accepts every `aud`.
     #[must_use]
     pub fn audience<S: Into<String>>(mut self, audience: impl IntoIterator<Item = S>) -> Self {
         self.audience = audience.into_iter().map(Into::into).collect();
         self
     }
 
-    /// A token has to name one of these in `iss`. With none, every `iss` is accepted.
+    /// Accepts only tokens with one of these values in `iss`. An empty list accepts every `iss`.
     #[must_use]
     pub fn issuer<S: Into<String>>(mut self, issuer: impl IntoIterator<Item = S>) -> Self {
         self.issuer = issuer.into_iter().map(Into::into).collect();
@@ -71,7 +71,7 @@ impl Jwt {
         Ok(Admitted { data: claims.into(), rooms, expires, credential: Some(credential) })
     }
 
-    /// The claims of a token that is signed with one of the keys, and which key that was.
+    /// Verifies the signature of a token. Returns its claims, and the key that has signed it.
     fn verify(&self, token: &str) -> Result<(Json, Credential), Refusal> {
         let token = SignedToken::parse(token)?;
         let keys = self.key.keys();
@@ -85,7 +85,7 @@ impl Jwt {
             outcome = token.verify(key).map(|claims| {
                 (claims, Credential::Key { fingerprint: key.fingerprint, id: id.map(Into::into) })
             });
-            // Where the signature was right, another key would not change anything.
+            // If the signature is valid, another key would give the same result.
             if !matches!(outcome, Err(Refusal::BadSignature)) {
                 break;
             }
@@ -93,8 +93,8 @@ impl Jwt {
         outcome
     }
 
-    /// Checks the claims that limit for how long, for what and by what issuer a token is valid. Returns when it expires, in
-    /// seconds since 1970. A token without `exp` does not expire, as in Node's jsonwebtoken.
+    /// Checks the claims `exp`, `nbf`, `iss` and `aud`. Returns the expiry of the token, in seconds since 1970. A token
+    /// without `exp` does not expire, as in Node's jsonwebtoken.
     fn check(&self, claims: &Json, now: f64) -> Result<Option<u64>, Refusal> {
         const NO_TIME: Refusal = Refusal::Claims("the token's exp and nbf are not numbers");
         // Seconds, which may have a fraction.
@@ -127,7 +127,7 @@ fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }
 
-/// Whether a claim names one of the accepted values. With none, every claim is accepted.
+/// Whether a claim names one of the accepted values. An empty list accepts every claim.
 fn names_one_of(claim: Option<&Json>, accepted: &[String]) -> bool {
     let named = || texts(claim).unwrap_or_default();
     accepted.is_empty() || named().iter().any(|name| accepted.iter().any(|one| one == name))
@@ -139,7 +139,7 @@ impl From<JwtKey> for Jwt {
     }
 }
 
-/// A string, or an array of strings. Nothing where the claim is missing.
+/// Reads a string or an array of strings. A missing claim gives an empty list.
 fn texts(claim: Option<&Json>) -> Option<Vec<&str>> {
     match claim {
         None | Some(Json::Null) => Some(Vec::new()),
@@ -149,8 +149,8 @@ fn texts(claim: Option<&Json>) -> Option<Vec<&str>> {
     }
 }
 
-/// Whether a name or a pattern of the `namespaces` claim stands for a namespace. A `*` stands for one segment, `**` for any
-/// number.
+/// Whether a name or a pattern of the `namespaces` claim matches a namespace. A `*` stands for one segment, `**` for
+/// any number of segments.
 fn matches_namespace(pattern: &str, nsp: &str) -> bool {
     let pattern = Namespace::new(pattern);
     if pattern.as_str() == nsp {

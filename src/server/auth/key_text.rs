@@ -1,12 +1,12 @@
 //! Classifies the content of a key file: a public key, or the secret of the HMAC algorithms.
 //!
-//! A public key is known to everyone, so it must never be taken for a secret. Whatever looks like a key in another form
-//! is refused with what to do.
+//! Everyone may know a public key, so the server must never use one as a secret. Text that looks like a key in another
+//! format is refused with a hint.
 
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
 
-/// The least length of a secret, in bytes: that of the hash of HS256, as RFC 7518 requires.
+/// The minimum length of a secret, in bytes: the length of the HS256 hash, as RFC 7518 requires.
 const MIN_SECRET_BYTES: usize = 32;
 
 /// The content of a key file.
@@ -19,7 +19,7 @@ pub(super) enum KeyText {
 }
 
 impl KeyText {
-    /// Reads the content of a file. The error says what the file holds instead of a key that can be used.
+    /// Reads the content of a file. The error describes content that is not a usable key.
     pub(super) fn read(text: &str) -> Result<Self, String> {
         let text = text.trim_start_matches('\u{feff}');
         if let Some(start) = text.find("-----BEGIN") {
@@ -34,7 +34,7 @@ impl KeyText {
         }
         let compact: String = trimmed.split_whitespace().collect();
         if let Some(der) = decode(&compact).filter(|bytes| is_der(bytes)) {
-            // Some identity providers show their public key like that.
+            // Some identity providers show their public key in base64, without the lines of PEM.
             let lines = BASE64_STANDARD_NO_PAD.encode(&der);
             let padding = "=".repeat((4 - lines.len() % 4) % 4);
             return Ok(Self::Pem(format!(
@@ -72,7 +72,7 @@ fn secret(text: &str) -> Result<KeyText, String> {
     Ok(KeyText::Secret(text.to_owned()))
 }
 
-/// The forms of keys that cannot be used here.
+/// Detects key formats that are not supported. Returns the error with its hint.
 fn other_form(text: &str) -> Option<&'static str> {
     const SSH: [&str; 4] = ["ssh-", "ecdsa-sha2-", "sk-ssh-", "sk-ecdsa-"];
     // `{"`, `-----BEGIN` and `---- BEGIN` in base64.

@@ -22,10 +22,12 @@ use super::key_text::KeyText;
 use super::signature::SignatureKey;
 use crate::{Error, Result};
 
-/// The largest number of keys in a set. A token without a key id is tried with each that fits its algorithm.
+/// The maximum number of keys in a set. The server tries a token without a key id with each key that fits its
+/// algorithm.
 const MAX_KEYS: usize = 100;
 
-/// The sizes of an RSA key, in bits. RFC 7518 requires the least; the largest bounds what a signature costs.
+/// The accepted sizes of an RSA key, in bits. RFC 7518 requires the minimum. The maximum bounds the cost of a
+/// verification.
 const RSA_BITS: std::ops::RangeInclusive<u32> = 2048..=8192;
 
 /// The keys that verify JSON Web Tokens, with the file that they come from. The accepted algorithms follow from the
@@ -58,8 +60,8 @@ pub(super) struct VerifyingKey {
 
 impl JwtKey {
     /// Reads a key: the PEM file of a public RSA key (RS and PS algorithms), EC key (ES) or Ed25519 key (EdDSA); or a
-    /// secret of at least 32 bytes in one line (HS), without the line break at its end. What looks like a key in
-    /// another form is no secret.
+    /// secret of at least 32 bytes in one line (HS), without the line break at its end. Text that looks like a key in
+    /// another format is not accepted as a secret.
     ///
     /// # Errors
     /// [`Error::File`] if the file cannot be read or holds no usable key.
@@ -101,7 +103,7 @@ impl JwtKey {
 }
 
 impl VerifyingKey {
-    /// Whether a token with this key id may be signed with this key. A key or a token without an id excludes none.
+    /// Whether a token with this key id may be signed with this key. A key or token without an id fits all.
     pub(super) fn may_be(&self, id: Option<&str>) -> bool {
         match (&self.id, id) {
             (Some(own), Some(id)) => own == id,
@@ -168,8 +170,7 @@ const RSA: [Algorithm; 6] = [
     Algorithm::PS512,
 ];
 
-/// The key of a set for signatures (RFC 7517). `None` for a key that is not for signatures, or of a kind that is not
-/// supported.
+/// Reads a key of a set (RFC 7517). `None` if the key is not for signatures, or if its kind is not supported.
 fn key_of_set(jwk: Jwk) -> Result<Option<VerifyingKey>, String> {
     if jwk.common.public_key_use == Some(PublicKeyUse::Encryption) {
         return Ok(None);
@@ -177,7 +178,7 @@ fn key_of_set(jwk: Jwk) -> Result<Option<VerifyingKey>, String> {
     let Some(key) = public_key(&jwk.algorithm) else { return Ok(None) };
     let Some(mut key) = VerifyingKey::public(key)? else { return Ok(None) };
     if let Some(own) = jwk.common.key_algorithm {
-        // An algorithm of another kind of key leaves none.
+        // No algorithm is left if `alg` belongs to another kind of key.
         let own = Algorithm::try_from(own).ok();
         key.algorithms.retain(|algorithm| Some(*algorithm) == own);
     }
@@ -185,7 +186,7 @@ fn key_of_set(jwk: Jwk) -> Result<Option<VerifyingKey>, String> {
     Ok((!key.algorithms.is_empty()).then_some(key))
 }
 
-/// The key of these numbers. OpenSSL checks that a point is on its curve.
+/// Builds a key from its numbers. OpenSSL checks that a point is on its curve.
 fn public_key(parameters: &AlgorithmParameters) -> Option<PKey<Public>> {
     let bytes = |part: &String| BASE64_URL_SAFE_NO_PAD.decode(part).ok();
     let number = |part| BigNum::from_slice(&bytes(part)?).ok();

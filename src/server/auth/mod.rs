@@ -30,7 +30,7 @@ pub enum Authentication {
     Anyone,
     /// Clients that send one of these tokens.
     Tokens(Tokens),
-    /// Clients that send such a JSON Web Token.
+    /// Clients that send a JSON Web Token that is valid by these rules.
     Jwt(Jwt),
 }
 
@@ -41,7 +41,7 @@ pub(super) struct Credentials {
     token: Option<String>,
 }
 
-/// What is known about a client that may connect.
+/// The data of a client that may connect.
 #[derive(Debug)]
 pub(super) struct Admitted {
     /// For `socket.data`.
@@ -50,12 +50,12 @@ pub(super) struct Admitted {
     pub rooms: Vec<String>,
     /// When the token expires, in seconds since 1970.
     pub expires: Option<u64>,
-    /// What admitted the client; `None` where every client may connect.
+    /// The token or key that admitted the client. `None` if every client may connect.
     pub credential: Option<Credential>,
 }
 
-/// The token or the key that admitted a client. It tells whether the client would still be admitted after the file was read
-/// again.
+/// The token or the key that admitted a client. After a reload of the file, the server checks with it whether the
+/// client would still be admitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Credential {
     /// A token of a list.
@@ -68,7 +68,7 @@ pub(crate) enum Credential {
     },
 }
 
-/// Why a client may not connect: the message of its `connect_error`.
+/// The reason why a client may not connect: the message of its `connect_error`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Refusal {
     NoToken,

@@ -1,30 +1,30 @@
 //! The rate limit against brute force of tokens: delays the refusals of an address.
 //!
-//! Clients with a valid token never wait, also behind the address of an attacker.
+//! Clients with a valid token never wait, even if they share the address of an attacker.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How many refusals of an address are answered at once.
+/// The number of refusals of an address that are answered without a delay.
 const BURST: u32 = 20;
 
-/// The time between two refusals after that.
+/// The interval of the refusals after the burst.
 const INTERVAL: Duration = Duration::from_millis(200);
 
-/// How long a refusal may wait.
+/// The maximum delay of a refusal.
 const MAX_DELAY: Duration = Duration::from_secs(10);
 
-/// How many addresses are remembered.
+/// The maximum number of remembered addresses.
 const MAX_ADDRESSES: usize = 10_000;
 
-/// When the refusals of each address are used up, at the pace of one an interval.
+/// The time at which each address has used up its refusals, at a rate of one per interval.
 #[derive(Default)]
 pub(in crate::server) struct RefusalDelay(Mutex<HashMap<IpAddr, Instant>>);
 
 impl RefusalDelay {
-    /// How long a refusal has to wait. `None` if too many wait already, so that it is not answered.
+    /// The delay of a refusal. `None` if too many refusals already wait, so that this one gets no answer.
     pub(in crate::server) fn delay(&self, address: IpAddr) -> Option<Duration> {
         self.delay_at(Instant::now(), address)
     }
@@ -35,7 +35,7 @@ impl RefusalDelay {
         if addresses.len() >= MAX_ADDRESSES && !addresses.contains_key(&address) {
             addresses.retain(|_, used_up| *used_up > now);
             if addresses.len() >= MAX_ADDRESSES {
-                // All further addresses share one pace.
+                // All further addresses share one rate limit.
                 address = IpAddr::from([0, 0, 0, 0]);
             }
         }
@@ -50,7 +50,7 @@ impl RefusalDelay {
     }
 }
 
-/// One customer has a network of IPv6.
+/// The network of an IPv6 address (/64), since one customer has a whole network. An IPv4 address stays as it is.
 fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V6(v6) => match v6.to_ipv4_mapped() {

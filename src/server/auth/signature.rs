@@ -10,7 +10,7 @@ use openssl::pkey::{Id, PKey, PKeyRef, Public};
 use openssl::rsa::Padding;
 use openssl::sign::{RsaPssSaltlen, Signer, Verifier};
 
-/// What verifies a signature.
+/// A key that verifies signatures.
 pub(super) enum SignatureKey {
     /// A secret that both sides share.
     Secret(Vec<u8>),
@@ -19,7 +19,7 @@ pub(super) enum SignatureKey {
 }
 
 impl SignatureKey {
-    /// Whether the signature of the message is right. No signature is, where the key is not of the algorithm's kind.
+    /// Whether the signature of the message is valid. It never is if the key does not fit the algorithm.
     pub(super) fn verifies(&self, algorithm: Algorithm, message: &[u8], signature: &[u8]) -> bool {
         let outcome = match (self, Scheme::of(algorithm)) {
             (Self::Secret(secret), Some(Scheme::Hmac(digest))) => {
@@ -30,19 +30,19 @@ impl SignatureKey {
             }
             _ => Ok(false),
         };
-        // An error of OpenSSL is a signature that has not the form of one.
+        // OpenSSL returns an error for a malformed signature.
         outcome.unwrap_or(false)
     }
 }
 
-/// How an algorithm signs.
+/// The signature scheme of an algorithm.
 enum Scheme {
     Hmac(MessageDigest),
     Rsa(MessageDigest),
     RsaPss(MessageDigest),
     /// With the size of each of the two numbers of a signature, in bytes.
     Ecdsa(MessageDigest, usize),
-    /// It has a hash function of its own.
+    /// The scheme includes its hash function.
     EdDsa,
 }
 
@@ -67,7 +67,7 @@ impl Scheme {
         })
     }
 
-    /// The kind of its public key.
+    /// The kind of public key that the scheme uses.
     fn key(&self) -> Option<Id> {
         match self {
             Self::Hmac(_) => None,
@@ -105,7 +105,7 @@ fn verify_public(
         }
         Scheme::Ecdsa(digest, size) => match signature.split_at_checked(size) {
             Some((r, s)) if s.len() == size => {
-                // OpenSSL wants the two numbers in DER.
+                // OpenSSL expects the two numbers in DER.
                 let (r, s) = (BigNum::from_slice(r)?, BigNum::from_slice(s)?);
                 let signature = EcdsaSig::from_private_components(r, s)?.to_der()?;
                 Verifier::new(digest, key)?.verify_oneshot(&signature, message)

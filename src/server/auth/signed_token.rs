@@ -1,8 +1,10 @@
-//! A signed JSON Web Token (RFC 7515): what may be read of it before its signature is verified, and its claims after that.
+//! A signed JSON Web Token (RFC 7515). Its header can be read before the signature is verified, its claims only after
+//! that.
 //!
 //! The `jsonwebtoken` crate reads the header, and OpenSSL verifies the signature. The crate's `decode` would check the
-//! claims too, but it takes a `sub` that is an array for broken JSON, and allows a token one second after it has expired.
-//! OpenSSL is here for TLS, and a second cryptographic library would have to be kept up to date as well.
+//! claims as well, but it rejects a `sub` that is an array as broken JSON, and accepts a token for one second after its
+//! expiry. The server needs OpenSSL for TLS anyway, and a second cryptographic library would have to be kept up to date
+//! as well.
 
 use std::str::FromStr;
 
@@ -27,7 +29,7 @@ impl<'a> SignedToken<'a> {
     /// Reads the header of a token.
     pub(super) fn parse(token: &'a str) -> Result<Self, Refusal> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| refusal_of_header(token))?;
-        // Extensions that a reader has to know. This one knows none.
+        // `crit` lists extensions that a reader has to support. This reader supports none.
         if header.crit.is_some() {
             return Err(Refusal::Malformed);
         }
@@ -48,7 +50,7 @@ impl<'a> SignedToken<'a> {
     }
 }
 
-/// Why a header cannot be read: for its algorithm, such as `none`, or for its form.
+/// The reason why a header cannot be read: an unsupported algorithm such as `none`, or a malformed header.
 fn refusal_of_header(token: &str) -> Refusal {
     #[derive(Deserialize)]
     struct Header {
@@ -128,7 +130,7 @@ mod tests {
         }
     }
 
-    /// A key verifies a token, and no longer once its header, its claims or its signature has changed.
+    /// Asserts that a key verifies a token, and rejects it after a change of its header, its claims or its signature.
     fn assert_verifies(key: &VerifyingKey, token: &str, claims: Result<Json, Refusal>) {
         assert_eq!(verify(token, key), claims, "{token}");
         let (message, signature) = token.rsplit_once('.').unwrap();
@@ -181,7 +183,7 @@ mod tests {
         assert_verifies(&key, token, Ok(claims_of_the_rfc()));
     }
 
-    /// RFC 8037, appendix A.4. What is signed there is no claims.
+    /// RFC 8037, appendix A.4. Its signed payload is not JSON.
     #[test]
     fn eddsa_of_the_rfc() {
         let key = key_of(&json!({

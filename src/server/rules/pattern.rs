@@ -7,15 +7,15 @@ use globset::{GlobBuilder, GlobMatcher};
 use crate::protocol::Value;
 use crate::{Error, Result};
 
-/// How many values of one claim a pattern takes.
+/// The maximum number of values of one claim in a pattern.
 const MAX_VALUES: usize = 1000;
 
-/// How long a value may be, in bytes.
+/// The maximum length of a value, in bytes.
 const MAX_VALUE_BYTES: usize = 256;
 
 /// A pattern of room names, with `*`, `?`, `[a-z]` and `{a,b}`. A `{claim}` without a comma stands for a claim of the
-/// client's token: a string or an integer, or an array of these, of which one has to match. `{realm.roles}` is a claim
-/// within an object.
+/// client's token: a string, an integer, or an array of these. One item of an array has to match. `{realm.roles}` is a
+/// claim within an object.
 ///
 /// ```
 /// let join = vec!["chat:*".parse()?, "user:{sub}".parse()?];
@@ -52,7 +52,7 @@ impl FromStr for RoomPattern {
             return Ok(Self(Kind::Literal(pattern.to_owned())));
         }
         let parts = parts(pattern);
-        // A claim in it can have any value.
+        // A claim can have any value, so a sample checks the syntax.
         let sample = parts.iter().map(|part| match part {
             Part::Glob(glob) => glob,
             Part::Claim(_) => "x",
@@ -65,12 +65,12 @@ impl FromStr for RoomPattern {
 }
 
 impl RoomPattern {
-    /// Whether it is the name of one room.
+    /// Whether the pattern is the name of one room.
     pub(super) fn is_literal(&self) -> bool {
         matches!(self.0, Kind::Literal(_))
     }
 
-    /// Whether it matches a room, for a client with these claims.
+    /// Whether the pattern matches a room, for a client with these claims.
     pub(super) fn matches(&self, room: &str, claims: &Value) -> bool {
         match &self.0 {
             Kind::Literal(name) => name == room,
@@ -87,7 +87,7 @@ fn compile(glob: &str) -> Result<GlobMatcher, globset::Error> {
     Ok(GlobBuilder::new(glob).backslash_escape(true).build()?.compile_matcher())
 }
 
-/// Divides a pattern at its claims.
+/// Splits a pattern at its claims.
 fn parts(pattern: &str) -> Vec<Part> {
     let mut parts = Vec::new();
     let (mut glob, mut rest) = (String::new(), pattern);
@@ -102,7 +102,7 @@ fn parts(pattern: &str) -> Vec<Part> {
                 rest = &found[path.len() + 2..];
             }
             None => {
-                // An escaped character is no start of a claim.
+                // An escaped character does not start a claim.
                 let taken: usize = match found.starts_with('\\') {
                     true => found.chars().take(2).map(char::len_utf8).sum(),
                     false => 1,
@@ -125,7 +125,7 @@ fn is_path(path: &str) -> bool {
 }
 
 impl Part {
-    /// The part as a glob; `None` where the client has no such claim.
+    /// The part as a glob. `None` if the client has no such claim.
     fn fill(&self, claims: &Value) -> Option<String> {
         let path = match self {
             Self::Glob(glob) => return Some(glob.clone()),

@@ -35,7 +35,7 @@ async fn clients_of_the_node_answer_node_servers() {
                 sorted(vec![json!("first"), json!(null), json!({"ours": binary("AQI=")})])
             );
         }
-        // Nobody there, somebody silent, one alone.
+        // A room without clients, a client that does not answer, and a single socket.
         let server = &three.servers[1];
         let none =
             server.io().to("empty").timeout(Duration::from_secs(20)).emit_with_ack("q", json!([])).await;
@@ -89,7 +89,7 @@ async fn clients_of_the_node_alone_answer_it() {
     assert_eq!(answers[0].1.as_ref().unwrap(), &own);
 }
 
-/// Who answers, and with which bytes.
+/// The answer of a client, with its bytes.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 struct Answer {
     by: String,
@@ -135,7 +135,7 @@ async fn each_acknowledgement_that_is_missing_is_an_error() {
         let acks: Vec<_> = acks.emit_with_ack::<_, String>("q", &1).await.unwrap().collect().await;
         let (came, missing): (Vec<_>, Vec<_>) = acks.into_iter().partition(|(_, ack)| ack.is_ok());
         assert_eq!(came.len(), 1);
-        // Ours, and the one of the other server.
+        // The two that are missing are the client of this node and that of the other server.
         assert_eq!(missing.len(), 2, "{missing:?}");
         assert!(missing.iter().all(|(_, ack)| matches!(ack, Err(AckError::Timeout))), "{missing:?}");
     }

@@ -10,7 +10,7 @@ use crate::support::node::AdapterVersion::{V03, V04, V05};
 use crate::support::node::{Parser, binary, date, event};
 use crate::support::pgio_node::PgioNode;
 
-/// No arguments; `()` would be one that is null, for socketioxide.
+/// No arguments. For socketioxide, `()` would be one argument that is null.
 const NOTHING: [(); 0] = [];
 
 #[tokio::test]

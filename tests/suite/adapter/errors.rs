@@ -1,4 +1,4 @@
-//! Errors that no caller gets, as the error handler is told of them.
+//! Errors that no caller gets: the error handler receives them.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::support::node::Parser;
 use crate::support::pgio_node::PgioNode;
 use crate::support::postgres::own_server;
 
-/// Waits for an error that is as it should be; others may come before it.
+/// Waits for an error that matches. Other errors may come before it.
 async fn wait_for(errors: &mut UnboundedReceiver<Error>, is_right: impl Fn(&Error) -> bool) {
     let mut others = Vec::new();
     let found = timeout(Duration::from_secs(20), async {
@@ -31,7 +31,7 @@ async fn wait_for(errors: &mut UnboundedReceiver<Error>, is_right: impl Fn(&Erro
 async fn the_error_handler_gets_errors_without_a_caller() {
     let mut server = own_server().await;
     let (sender, mut errors) = unbounded_channel();
-    // The test may have ended.
+    // The receiver is dropped if the test has ended.
     let handler = move |error: &Error| drop(sender.send(error.clone()));
     let options = AdapterOptions::default()
         .cleanup_interval(Duration::from_millis(200))

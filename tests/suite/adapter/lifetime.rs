@@ -1,4 +1,4 @@
-//! What is left of a node that was dropped: nothing.
+//! Nothing is left of a node after its drop.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::support::pgio_node::PgioNode;
 use crate::support::postgres::postgres;
 use crate::support::sql::query_text;
 
-/// How long the tasks and connections of a dropped node may take to end.
+/// The deadline for the end of the tasks and connections of a dropped node.
 const SOON: Duration = Duration::from_secs(1);
 
 async fn sessions(url: &str) -> usize {

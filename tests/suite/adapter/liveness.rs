@@ -1,4 +1,4 @@
-//! Who counts whom, and what happens when somebody leaves or Postgres goes.
+//! The members that nodes count, when a node leaves and when Postgres is down.
 
 use std::time::Duration;
 
@@ -19,7 +19,8 @@ async fn a_closed_node_departs_at_once() {
     for server in &three.servers {
         server.wait_for_server_count("/", 2).await;
     }
-    // It answers nobody any more, as each answer would be a sign of life: all who live have been heard by then.
+    // A stopped node answers no requests, since an answer would be a sign of life. By then all live nodes have
+    // answered.
     three.servers[0].roll_call("/").await;
     three.servers[0].io().emit("after", json!([])).await;
     three.ours.wait_for_event("after").await;
@@ -46,7 +47,7 @@ async fn heartbeats_keep_a_node_alive_and_their_absence_ends_it() {
     let server = peer.server(ServerOptions::new(V05, postgres.url()).heartbeat(interval, timeout)).await;
     server.wait_for_server_count("/", 2).await;
     node.wait_for_server_count(2).await;
-    // Many times the timeout, seen through the eyes of both.
+    // Many times the timeout, as both nodes see it.
     for _ in 0..15 {
         let _ = server.io().fetch_sockets().await.unwrap();
         assert_eq!((server.server_count("/").await, node.server_count().await), (2, 2));
@@ -110,7 +111,7 @@ async fn the_node_outlives_a_restart_of_postgres() {
     let (theirs, ours) = (server.client("/").await, node.client(&peer, "/").await);
 
     postgres.take_down(Shutdown::Immediate).await.unwrap();
-    // Its own clients are served meanwhile, and who emits is told that others are not.
+    // The node serves its own clients meanwhile, and the sender gets an error, since the other clients receive nothing.
     assert!(node.io.emit("while away", &1).await.is_err());
     ours.wait_for_event("while away").await;
     assert!(!node.adapter.is_listening());

@@ -19,14 +19,14 @@ use crate::support::node::{AdapterVersion, Client, Event, Server, ServerOptions,
 use crate::support::pgio_node::PgioNode;
 use crate::support::postgres::{Postgres, postgres};
 
-/// Two Node servers and a pgio node that all count three, with a client each.
+/// Two Node servers and a pgio node, with a client each. All three count three members.
 struct Three {
     postgres: Postgres,
     servers: [Server; 2],
     node: PgioNode,
-    /// Of the servers, in order.
+    /// The clients of the servers, in order.
     theirs: Vec<Client>,
-    /// Of the node.
+    /// The client of the node.
     ours: Client,
 }
 
@@ -53,7 +53,7 @@ impl Three {
     }
 }
 
-/// Whatever came first: servers do not wait for each other.
+/// Sorts the events, since servers do not wait for each other.
 fn sorted(mut events: Vec<Event>) -> Vec<Event> {
     events.sort_by_key(|event| format!("{event:?}"));
     events

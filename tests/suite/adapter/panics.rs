@@ -1,4 +1,4 @@
-//! A panic in code of the application is reported, and ends nothing else.
+//! A panic in code of the application is reported, and does not end other tasks.
 
 use std::time::Duration;
 

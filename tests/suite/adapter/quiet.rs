@@ -1,4 +1,4 @@
-//! Nodes that write nothing while they are idle, and are counted all the same.
+//! Idle nodes write nothing, and still count as members.
 
 use std::time::Duration;
 
@@ -19,24 +19,24 @@ use crate::support::postgres::own_server;
 const INTERVAL: Duration = Duration::from_millis(500);
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long nothing may be written.
+/// The time in which nothing may be written.
 const WINDOW: Duration = Duration::from_secs(3);
 
-/// How long a cluster may take to fall quiet.
+/// The deadline for a cluster to become quiet.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn options() -> AdapterOptions {
     AdapterOptions::default().heartbeat_interval(INTERVAL).heartbeat_timeout(TIMEOUT)
 }
 
-/// The same for a process.
+/// The same for the `pgio` process.
 const QUICK: [&str; 4] = ["--heartbeat-interval", "500ms", "--heartbeat-timeout", "2s"];
 
 async fn node(url: &str, options: AdapterOptions) -> PgioNode {
     PgioNode::start_with(url, options, Parser::Default, |builder| builder).await
 }
 
-/// What a server has written.
+/// The WAL that a server has written.
 struct Wal(Client);
 
 impl Wal {
@@ -95,7 +95,7 @@ async fn idle_nodes_write_no_wal_and_count_each_other() {
     let sockets = emitter.fetch_sockets().await.unwrap();
     assert_eq!((sockets.nodes, sockets.is_complete()), (3, true));
 
-    // A farewell, and a node that never stops speaking.
+    // A node that says goodbye, and a node that always sends heartbeats.
     nodes.pop().unwrap().adapter.close().await.unwrap();
     nodes[0].wait_for_server_count(2).await;
     let loud = node(&postgres.url(), options().heartbeats(Heartbeats::Always)).await;
@@ -125,7 +125,7 @@ async fn node_servers_count_quiet_nodes_in_any_order() {
         let third = node(&postgres.url(), options()).await;
         server.wait_for_server_count("/", 4).await;
         for _ in 0..20 {
-            // 0.3.1 forgets the silent only where it asks the others.
+            // 0.3.1 drops silent members only when it sends a request to the others.
             server.io().fetch_sockets().await.unwrap();
             assert_eq!(server.server_count("/").await, 4, "{version:?}");
             assert_eq!(third.server_count().await, 4, "{version:?}");
@@ -155,13 +155,13 @@ async fn the_death_of_a_quiet_node_is_noticed() {
     node.wait_for_server_count(2).await;
     let wal = Wal::of(&postgres).await;
     wal.wait_until_quiet().await;
-    // Its process is gone, and Postgres drops its session: two looks tell.
+    // The process has ended, and Postgres ends its session: two lock snapshots show it.
     served.signal(Signal::SIGKILL);
     let killed = Instant::now();
     node.wait_for_server_count(1).await;
     assert!(killed.elapsed() < Duration::from_secs(8), "{:?}", killed.elapsed());
 
-    // Its process does nothing any more, and Postgres knows of nothing: within the heartbeat timeout.
+    // The process is frozen, and Postgres does not notice: the members drop it within the heartbeat timeout.
     let served = PgioServe::start(&postgres.url(), &QUICK).await;
     node.wait_for_server_count(2).await;
     wal.wait_until_quiet().await;
@@ -199,14 +199,14 @@ async fn a_server_is_ready_while_it_writes_nothing() {
     let postgres = own_server().await;
     let served =
         PgioServe::start(&postgres.url(), &[&QUICK[..], &["-n", "/", "-n", "/admin"]].concat()).await;
-    // The UI of Node servers, of which there is none, costs nothing.
+    // The setting for the Admin UI of Node servers costs nothing while there is no UI.
     let shown = PgioServe::start(&postgres.url(), &[&QUICK[..], &["--admin-ui"]].concat()).await;
     let wal = Wal::of(&postgres).await;
     wal.wait_until_quiet().await;
     assert_eq!(served.get("/readyz").await.0, 200);
     assert_eq!(shown.get("/readyz").await.0, 200);
     drop(shown);
-    // The session that publishes is lost while nothing is published: the probe makes another one, and it is proven.
+    // The publishing session is lost while nothing is published: the probe opens another one and proves it.
     let pids = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_notify%' \
         AND pid <> pg_backend_pid()";
     execute(&postgres.url(), pids).await;

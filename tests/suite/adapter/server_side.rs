@@ -34,7 +34,7 @@ async fn servers_and_the_node_ask_each_other() {
         adapter.server_side_emit("/", "told", json!({"a": 1})).await.unwrap();
         assert_eq!(three.servers[0].wait_for("/", 3).await[2], event("told", json!([{"a": 1}])));
 
-        // One is silent: what came is returned at the timeout, and the server is named.
+        // One server does not answer: the answers so far are returned at the timeout, with the name of the server.
         three.servers[0].silent("/", "who").await;
         let partial =
             adapter.server_side_emit_with_ack("/", "who", (1, 2), Duration::from_millis(500)).await.unwrap();
@@ -62,7 +62,7 @@ async fn a_request_ends_when_its_last_awaited_peer_leaves() {
 async fn servers_do_not_wait_for_a_node_that_leaves_and_time_out_on_a_silent_one() {
     let three = Three::start([V05, V05]).await;
     three.servers[0].answer("/", "who", json!("first")).await;
-    // Nothing answers here: that is silence, not an answer of nothing.
+    // Nothing answers here: this is a missing answer, not an empty one.
     let heard = std::sync::Arc::new(tokio::sync::Notify::new());
     let notify = heard.clone();
     three.node.adapter.on_any_server_side(move |_| {

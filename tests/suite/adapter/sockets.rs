@@ -86,7 +86,7 @@ async fn the_node_moves_lists_and_drops_sockets_of_node_servers() {
 
 #[tokio::test]
 async fn rooms_leave_out_the_ids_of_sockets_and_no_other_name() {
-    // As long as an id of socketioxide, of its alphabet, and another than any id.
+    // Names with the length and the alphabet of a socketioxide id, but no ids.
     const LIKE_IDS: [&str; 2] = ["order-2024-00001", "order-2024-00002"];
     let three = Three::start([V05, V05]).await;
     let io = &three.node.io;

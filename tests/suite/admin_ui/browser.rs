@@ -15,7 +15,7 @@ async fn the_real_ui_in_a_real_browser() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/page/admin-ui.mjs");
     let mut browser = Command::new("node");
     browser.arg(script).args([shown.server.url(), &shown.serve.url(), &shown.serve.pid().to_string()]);
-    // For whoever wants to look at it.
+    // Writes pictures for a developer, if the variable is set.
     if let Ok(directory) = std::env::var("PGIO_TEST_PICTURES") {
         browser.arg(directory);
     }

@@ -1,4 +1,4 @@
-//! What a person does in the UI to the sockets of a pgio node.
+//! The commands of a person in the UI to the sockets of a pgio node.
 
 use serde_json::json;
 
@@ -17,7 +17,7 @@ async fn the_ui_moves_and_disconnects_sockets_of_a_node() {
         ui.wait_for_event("room_joined", &["/".into(), "vip".into(), one.id().into()]).await;
         ui.command("emit", json!(["/", "vip", "news", 7])).await;
         assert_eq!(one.wait_for_event("news").await.args, [json!(7)]);
-        // To all sockets of a room.
+        // A command to all sockets of a room.
         ui.command("join", json!(["/", "vip", other.id()])).await;
         ui.wait_for_event("room_joined", &["/".into(), "vip".into(), other.id().into()]).await;
         ui.command("leave", json!(["/", "vip", "vip"])).await;
@@ -31,7 +31,7 @@ async fn the_ui_moves_and_disconnects_sockets_of_a_node() {
         ui.command("_disconnect", json!(["/", true, null])).await;
         other.wait_for_disconnect().await;
         ui.wait_for_event("socket_disconnected", &["/".into(), other.id().into()]).await;
-        // Neither has received what was not for it.
+        // Neither client has received the events of the other.
         assert_eq!(other.received().await, []);
     }
 }

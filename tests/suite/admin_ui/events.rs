@@ -1,4 +1,4 @@
-//! What the UI is told of a pgio node, and that it looks like what it is told of a Node server.
+//! The events of a pgio node in the UI have the shape of the events of a Node server.
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use crate::support::postgres::postgres;
 use crate::support::raw_polling::RawPolling;
 use crate::support::raw_websocket::RawWebsocket;
 
-/// The keys of an object, which a client of Node has as well.
+/// The keys of an object.
 fn keys(value: &Value) -> Vec<String> {
     let mut keys: Vec<_> = value.as_object().unwrap_or_else(|| panic!("{value}")).keys().cloned().collect();
     keys.sort();
@@ -23,7 +23,7 @@ async fn a_node_is_told_of(version: AdapterVersion) {
     let before = shown.client().await;
     let ui = shown.ui().await;
 
-    // The server, as Node tells of itself.
+    // The server, in the form of a Node server.
     let ours = ui.wait_for_stats(&shown.serve, |stats| stats["clientsCount"] == 1).await;
     let theirs = ui
         .wait_for("server_stats of Node", |name, args| {
@@ -36,7 +36,7 @@ async fn a_node_is_told_of(version: AdapterVersion) {
     let id = ours["serverId"].as_str().unwrap();
     assert_eq!(id, format!("{}#{}", ours["hostname"].as_str().unwrap(), shown.serve.pid()));
 
-    // The sockets that were there, each with its own client.
+    // The sockets from before the UI connected, each with its own client.
     let listed = ui.all_sockets().await;
     let listed = socket(&listed, before.id());
     assert_eq!(listed["clientId"], before.id()[..12]);
@@ -54,7 +54,7 @@ async fn a_node_is_told_of(version: AdapterVersion) {
     assert_eq!(ours["rooms"], json!([client.id()]));
     assert_eq!(ours["clientId"], client.id()[..12]);
 
-    // Its rooms, with names that are no use to an attacker.
+    // Its rooms, with names that an attacker might choose.
     let hostile = "<img src=x onerror=alert(1)>";
     client.emit_with_ack("join", json!([["r1", hostile]])).await.unwrap();
     for room in ["r1", hostile] {
@@ -128,7 +128,7 @@ async fn the_ui_shows_namespaces_that_only_the_node_has() {
             (&connected["nsp"], &connected["clientId"]),
             (&"/org/7".into(), &client.id()[..12].into())
         );
-        // Of it, the list that comes with the connection knows nothing, and takes away what was told before.
+        // The list that comes with the connection does not have that socket, and replaces what was published before.
         let received = ui.0.received().await;
         let place = |name: &str| received.iter().position(|one| one.event == name).unwrap();
         assert!(
@@ -189,7 +189,7 @@ async fn a_ui_that_is_open_before_the_node_starts_gets_all_sockets() {
     let client = serve.client(&peer).await;
     ui.wait_for_connected(client.id()).await;
     ui.wait_for_stats(&serve, |stats| stats["clientsCount"] == 1).await;
-    // Nobody is told twice.
+    // No UI gets an event twice.
     let later = serve.client(&peer).await;
     ui.wait_for_connected(later.id()).await;
     let of_first = |received: &[crate::support::node::Event]| {

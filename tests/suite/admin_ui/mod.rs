@@ -18,7 +18,7 @@ use crate::support::postgres::{Postgres, postgres};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// An instrumented Node server and a pgio node, on a database of their own.
+/// An instrumented Node server and a pgio node, on a separate database.
 struct Shown {
     postgres: Postgres,
     peer: NodePeer,
@@ -26,7 +26,7 @@ struct Shown {
     serve: PgioServe,
 }
 
-/// What all nodes of these tests are started with.
+/// The arguments of all nodes of these tests.
 const ARGUMENTS: [&str; 3] = ["--admin-ui", "--allow-join", "*"];
 
 impl Shown {
@@ -45,7 +45,7 @@ impl Shown {
         Shown { postgres, peer, server, serve }
     }
 
-    /// A client in the place of the UI.
+    /// Connects a client that acts as the UI.
     async fn ui(&self) -> Ui {
         Ui::connect(&self.server).await
     }
@@ -55,7 +55,7 @@ impl Shown {
     }
 }
 
-/// A Node server for which the UI is a client.
+/// A Node server that serves the UI. The UI is one of its clients.
 async fn instrumented(postgres: &Postgres, version: AdapterVersion, mode: &str) -> (NodePeer, Server) {
     let peer = NodePeer::start().await;
     let admin_ui = json!({ "mode": mode, "serverId": "node" });
@@ -64,7 +64,7 @@ async fn instrumented(postgres: &Postgres, version: AdapterVersion, mode: &str) 
     (peer, server)
 }
 
-/// What the UI receives.
+/// A client that receives the events of the UI.
 struct Ui(Client);
 
 impl Ui {
@@ -72,7 +72,7 @@ impl Ui {
         Ui(server.peer().client(ClientOptions::new(server.url()).namespace("/admin")).await)
     }
 
-    /// Waits for an event for which `find` has something; returns it.
+    /// Waits for an event for which `find` returns something, and returns that.
     async fn wait_for<T>(&self, what: &str, find: impl Fn(&str, &[Value]) -> Option<T>) -> T {
         let start = Instant::now();
         loop {
@@ -93,7 +93,7 @@ impl Ui {
         self.wait_for(&format!("{event} {first:?}"), find).await
     }
 
-    /// Waits for the connection of a socket; returns the socket.
+    /// Waits for the connection of a socket, and returns the socket.
     async fn wait_for_connected(&self, id: &str) -> Value {
         let find = |name: &str, args: &[Value]| {
             (name == "socket_connected" && args[0]["id"] == id).then(|| args[0].clone())
@@ -101,7 +101,7 @@ impl Ui {
         self.wait_for(&format!("socket_connected of {id}"), find).await
     }
 
-    /// Waits for statistics of the pgio node that are as they should be.
+    /// Waits for matching statistics of the pgio node.
     async fn wait_for_stats(&self, serve: &PgioServe, is_so: impl Fn(&Value) -> bool) -> Value {
         let pid = serve.pid();
         let find = |name: &str, args: &[Value]| {
@@ -110,20 +110,20 @@ impl Ui {
         self.wait_for("server_stats", find).await
     }
 
-    /// The list of sockets that the UI was given when it connected.
+    /// The list of sockets that the UI received when it connected.
     async fn all_sockets(&self) -> Vec<Value> {
         let find =
             |name: &str, args: &[Value]| (name == "all_sockets").then(|| args[0].as_array().unwrap().clone());
         self.wait_for("all_sockets", find).await
     }
 
-    /// Does what a person does in the UI.
+    /// Sends a command, as the UI does for a person.
     async fn command(&self, event: &str, args: Value) {
         self.0.emit(event, args).await;
     }
 }
 
-/// An event without what is the same in all of them.
+/// An event without the fields that are the same in all events.
 fn brief(event: &str, args: &[Value]) -> String {
     let first = args.first().unwrap_or(&Value::Null);
     let subject = first.get("id").or(first.get("serverId")).unwrap_or(first);

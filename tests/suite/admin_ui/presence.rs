@@ -1,4 +1,4 @@
-//! The UI in other circumstances: several servers and nodes, and outages.
+//! The UI with several servers and nodes, and in outages.
 
 use nix::sys::signal::Signal;
 use pgio::postgres::private::Shutdown;
@@ -26,7 +26,7 @@ async fn a_ui_sees_the_sockets_of_several_nodes_whichever_server_it_is_connected
         first_ui.wait_for_connected(client.id()).await;
         second_ui.wait_for_connected(client.id()).await;
     }
-    // The other one closes: nothing changes for this one.
+    // The other UI closes, which changes nothing for this one.
     second_ui.0.disconnect().await;
     let client = other.client(&shown.peer).await;
     first_ui.wait_for_connected(client.id()).await;

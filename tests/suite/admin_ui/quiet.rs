@@ -1,4 +1,4 @@
-//! What a node publishes for the UI: nothing while no UI is open.
+//! The traffic of a node for the UI: a node publishes nothing while no UI is connected.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::support::postgres::Postgres;
 /// Longer than the interval of the statistics.
 const WINDOW: Duration = Duration::from_secs(5);
 
-/// What nodes publish in the namespace of the UI.
+/// The messages that nodes publish in the namespace of the UI.
 struct Published {
     heard: Subscription,
     _cluster: Cluster,
@@ -33,7 +33,7 @@ impl Published {
         Self { heard, _cluster: cluster }
     }
 
-    /// The name of the next event, and how many bytes it travels as.
+    /// The name of the next event, and its size in bytes on the wire.
     async fn next(&mut self, patience: Duration) -> Option<(String, usize)> {
         let event = timeout(patience, self.heard.next()).await.ok()?;
         let Some(Event::Message(received)) = event else { panic!("{event:?}") };
@@ -55,7 +55,7 @@ impl Published {
 async fn nothing_is_published_while_no_ui_is_open() {
     let shown = Shown::start(AdapterVersion::V05, "development", &[]).await;
     let mut published = Published::watch(&shown.postgres).await;
-    // Clients of Node, which it tells of, and ours.
+    // A client of Node, which the Node server announces, and a client of pgio.
     let _clients = [shown.server.client("/").await, shown.client().await];
     assert_eq!(published.next(WINDOW).await, None);
 
@@ -83,7 +83,7 @@ async fn a_ui_of_a_server_in_production_mode_costs_statistics_only() {
     for _ in 0..3 {
         assert_eq!(published.next(WINDOW).await.unwrap().0, "server_stats");
     }
-    // A UI that is killed.
+    // The server disconnects the UI.
     drop(ui);
     shown.server.of("/admin").local().disconnect_sockets(true).await;
     published.wait_until_quiet().await;
@@ -94,7 +94,7 @@ async fn changes_of_many_sockets_are_sent_at_a_bounded_rate() {
     const CLIENTS: usize = 1500;
     let arguments = ["-n", "/ours", "--connect-timeout", "60s"];
     let shown = Shown::start_apart(AdapterVersion::V05, "development", &arguments).await;
-    // The list that a UI is given does not have them, so that it is told of all of them.
+    // The UI's list does not have these sockets, so the node publishes all of them.
     let peer = NodePeer::start().await;
     let ids = peer.crowd_in(&shown.serve.url(), "/ours", CLIENTS).await.into_iter().collect::<HashSet<_>>();
     let mut published = Published::watch(&shown.postgres).await;

@@ -1,4 +1,4 @@
-//! What the server keeps for a client that does not read.
+//! The memory that the server uses for a client that does not read.
 
 use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -50,7 +50,7 @@ async fn acknowledgements_that_are_not_read_end_the_client() {
     let mut websocket = RawWebsocket::connect(serve.address()).await;
     let rooms: Vec<_> = (0..900).map(|n| format!("\"{n:0200}\"")).collect();
     websocket.send(&format!("420[\"join\",[{}]]", rooms.join(","))).await;
-    // Each is answered with the list of 180 kB.
+    // The answer to each of these is the list of 180 kB.
     for _ in 0..3000 {
         websocket.send("420[\"join\",[]]").await;
     }
@@ -68,7 +68,7 @@ async fn answers_of_the_library_that_are_not_read_hold_little_memory() {
     let serve = PgioServe::start(postgres.url(), &[]).await;
     let before = serve.memory();
     let mut websocket = RawWebsocket::connect(serve.address()).await;
-    // Each would be answered with the name of the namespace, which is none.
+    // The server would answer each with the name of the namespace, which is not hosted.
     let connect = format!("40/{},", "x".repeat(900_000));
     for _ in 0..200 {
         websocket.try_send(&connect).await;
@@ -88,7 +88,7 @@ async fn answers_that_are_not_polled_hold_little_memory() {
     let head = format!("POST {path} HTTP/1.0\r\nhost: pgio\r\ncontent-length: {}\r\n\r\n", connect.len());
     for _ in 0..100 {
         let mut stream = TcpStream::connect(serve.address()).await.unwrap();
-        // Once the session is closed, the server need not read the body.
+        // After the session is closed, the server need not read the body.
         let request = async {
             stream.write_all(head.as_bytes()).await?;
             stream.write_all(connect.as_bytes()).await?;
@@ -129,14 +129,14 @@ async fn incomplete_messages_of_many_clients_hold_little_memory() {
         serve.metric("pgio_clients_cut_off_total{reason=\"incomplete\"}").await >= 50.0
     })
     .await;
-    // With the clients goes what they held.
+    // The memory is freed with the clients.
     drop(hostile);
     let large = format!("422[\"e\",\"{}\"]", "x".repeat(500_000));
     good.send(&large).await;
     assert_eq!(good.read_text().await, "432[]");
 }
 
-/// An event with two attachments that asks for an acknowledgement.
+/// An event with two attachments that requests an acknowledgement.
 const EVENT: &str = "452-7[\"e\",{\"_placeholder\":true,\"num\":0},{\"_placeholder\":true,\"num\":1}]";
 
 #[tokio::test]
@@ -158,7 +158,7 @@ async fn events_that_many_clients_post_in_part_hold_little_memory() {
     }
     let part = format!("{EVENT}\u{1e}{attachment}");
     let mut holding = Vec::new();
-    // Not more at once than there is room for bodies.
+    // Sent in groups that fit into the quota of bodies.
     for some in hostile.chunks(8) {
         let statuses = join_all(some.iter().map(|session| post(session, &part))).await;
         holding.extend(some.iter().zip(statuses).filter(|(_, status)| *status == 200));
@@ -169,7 +169,7 @@ async fn events_that_many_clients_post_in_part_hold_little_memory() {
     assert_eq!(serve.metric("pgio_clients_cut_off_total{reason=\"incomplete\"}").await, refused);
     assert_unharmed(&serve, before).await;
 
-    // A complete event makes room for another one.
+    // A complete event frees quota for another one.
     let (session, _) = holding[0];
     assert_eq!(post(session, "bAAAA").await, 200);
     poll_for(&serve, session, "437[").await;

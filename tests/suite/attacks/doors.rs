@@ -1,4 +1,5 @@
-//! Doors beside the one for clients: the pages for operators, packets that parsers read differently, what a log tells.
+//! Entrances beside the one for clients: the pages for operators, packets that parsers read differently, secrets in the
+//! log.
 
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
@@ -33,7 +34,7 @@ async fn a_page_for_operators_knows_no_session() {
     let postgres = postgres().await;
     let serve = PgioServe::start(postgres.url(), &["--client-buffer", "256kB"]).await;
     let (session, socket) = connect(&serve, "").await;
-    // Connections that look like upgrades of the client's session, and are none.
+    // Connections that look like upgrades of the client's session, but are not.
     let mut decoys = Vec::new();
     for id in [&session, &socket] {
         for path in ["/healthz", "/socket.io-x/", "/none"] {
@@ -51,7 +52,7 @@ async fn a_page_for_operators_knows_no_session() {
     good.count().await;
     Numbered { count: 3000, portion: 500, padding: 0 }.emit(postgres.url(), &[&good]).await;
     serve.wait_for_metric("pgio_clients_cut_off_total{reason=\"too_slow\"}", 1.0).await;
-    // Much earlier than the ping timeout.
+    // Much earlier than the ping timeout closes it.
     let ended = serve.wait_for_metric("pgio_connections{transport=\"polling\"}", 0.0);
     timeout(Duration::from_secs(5), ended).await.expect("the session of the client is closed");
 }

@@ -1,4 +1,4 @@
-//! Handshakes, heads and bodies of requests, connections: what a client costs before it has shown a token.
+//! Handshakes, heads and bodies of requests, and connections: the cost of a client before its authentication.
 
 use std::time::{Duration, Instant};
 
@@ -37,7 +37,7 @@ async fn pipelined_handshakes_of_one_connection_hold_little_memory() {
     let mut raw = Raw::connect(&serve).await;
     let handshakes = handshake(15 << 10).repeat(100);
     for _ in 0..80 {
-        // The server stops to read once too many handshakes are under way.
+        // The server stops reading after too many handshakes.
         if !raw.write(handshakes.as_bytes()).await {
             break;
         }
@@ -62,7 +62,7 @@ async fn handshakes_that_never_connect_go_after_a_while() {
         hostile.push(raw);
     }
     assert_unharmed(&serve, before).await;
-    // A client of the same address has to wait for its turn, but gets in.
+    // A client of the same address has to wait, but is admitted.
     serve.client(&NodePeer::start().await).await;
     let first = &mut hostile[0];
     assert_eq!(first.status().await, 101);
@@ -82,7 +82,7 @@ async fn a_flood_of_handshakes_leaves_other_clients_alone() {
         let (request, address) = (request.clone(), address.clone());
         async move {
             let mut stream = TcpStream::connect(address).await.unwrap();
-            // Closed by the server, sooner or later.
+            // The server closes the connection at some time.
             while stream.write_all(request.as_bytes()).await.is_ok() {
                 sleep(Duration::from_millis(100)).await;
             }
@@ -98,7 +98,7 @@ async fn a_flood_of_handshakes_leaves_other_clients_alone() {
         sleep(Duration::from_millis(20)).await;
     }
     times.sort();
-    // The slower half tells of the other tests that share the machine.
+    // The slower half shows the load of other tests on the machine.
     assert!(times[24] < Duration::from_millis(100), "{times:?}");
     assert_unharmed(&serve, before).await;
     tasks.shutdown().await;
@@ -122,7 +122,7 @@ async fn bodies_that_stall_hold_little_memory_and_end() {
         hostile.push(raw);
     }
     assert_unharmed(&serve, before).await;
-    // Each gets an answer, whether there was room for its part or not.
+    // Each request gets an answer, with or without quota.
     for raw in &mut hostile[..10] {
         let status = timeout(Duration::from_secs(20), raw.status()).await.expect("a body has a deadline");
         assert!([400, 408, 503].contains(&status), "{status}");

@@ -1,4 +1,4 @@
-//! Clients and peers that write into the log: they forge no line, and fill no disk.
+//! Clients and peers that write into the log cannot forge a line or fill the disk.
 
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -11,15 +11,15 @@ use crate::support::pgio_serve::until;
 use crate::support::postgres::postgres;
 use crate::support::raw_websocket::RawWebsocket;
 
-/// A line of its own, a cleared screen, and text that runs backwards.
+/// A separate line, a cleared screen, and text from right to left.
 const FORGERY: &str = "x\n2026-01-01T00:00:00.000000Z ERROR pgio: forged\r\x1b[2J\u{202e}\u{2028}";
 
-/// No line of the log is longer, in bytes.
+/// The maximum length of a log line, in bytes.
 const LINE: usize = 800;
 
 const SERVE: [&str; 6] = ["serve", "--listen", "127.0.0.1:0", "-n", "/org/{id}", "--cleanup-interval=1h"];
 
-/// Starts it; where its clients connect.
+/// Starts the server, and returns the address for its clients.
 async fn start(url: &str, more: &[&str]) -> (Running, String) {
     let mut serve = Running::start(&mut pgio(url, &[&SERVE, more].concat()));
     let line = serve.line().await;
@@ -27,7 +27,7 @@ async fn start(url: &str, more: &[&str]) -> (Running, String) {
     (serve, address.to_owned())
 }
 
-/// Names a row that does not exist, as the sender of that name.
+/// A message of that sender whose row does not exist.
 fn message_without_row(uid: &str) -> String {
     let header = json!({ "uid": uid, "type": 3, "attachmentId": "4711" }).to_string();
     format!("SELECT pg_notify('socket.io#/', $forged${header}$forged$);")
@@ -63,7 +63,7 @@ async fn log_lines_cannot_be_forged() {
     // A peer.
     execute(postgres.url(), &message_without_row(&format!("{FORGERY}{}", "y".repeat(4000)))).await;
     serve.wait_for_note("skipped").await;
-    // A client, in a namespace of its own making.
+    // A client, in a namespace that it creates.
     let mut client = RawWebsocket::open(&address).await;
     client.send(&format!("40/org/{FORGERY}{},{{}}", "y".repeat(4000))).await;
     client.send("40/org/short\nERROR pgio: forged,{}").await;

@@ -1,4 +1,4 @@
-//! What hostile clients do, in small. Each test holds the figure that the attack must not reach.
+//! Attacks by hostile clients, in small. Each test asserts a limit that the attack must not reach.
 
 mod buffers;
 mod doors;
@@ -23,7 +23,7 @@ use tokio::time::timeout;
 
 use crate::support::pgio_serve::PgioServe;
 
-/// How much more memory than before one hostile client may make a server use.
+/// The memory that one hostile client may cost a server, in bytes.
 const MEMORY: usize = 64 << 20;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -37,13 +37,13 @@ async fn assert_unharmed(serve: &PgioServe, before: usize) {
         times.push(start.elapsed());
     }
     times.sort();
-    // The slower half tells of the other tests that share the machine.
+    // The slower half shows the load of other tests on the machine.
     assert!(times[9] < Duration::from_millis(100), "{times:?}");
     let more = serve.peak_memory().saturating_sub(before);
     assert!(more < MEMORY, "{} MiB more than before", more >> 20);
 }
 
-/// A connection that requests are written to as they are.
+/// A connection for raw requests.
 struct Raw(TcpStream);
 
 impl Raw {
@@ -51,12 +51,12 @@ impl Raw {
         Raw(TcpStream::connect(serve.address()).await.unwrap())
     }
 
-    /// Writes as much as the server takes within a while: whether that is all.
+    /// Writes as much as the server reads within the timeout. Returns whether that is all.
     async fn write(&mut self, bytes: &[u8]) -> bool {
         timeout(Duration::from_secs(2), self.0.write_all(bytes)).await.is_ok_and(|written| written.is_ok())
     }
 
-    /// Reads up to the end of a head, or of the stream.
+    /// Reads until the end of a head, or of the stream.
     async fn head(&mut self) -> String {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -75,7 +75,7 @@ impl Raw {
     }
 }
 
-/// The answer to one request, with additional lines for its head: status and body.
+/// Sends one request, with additional lines for its head. Returns the status and the body of the response.
 async fn ask(serve: &PgioServe, method: &str, path: &str, more: &str, body: &str) -> (u16, String) {
     let length = body.len();
     let request =
@@ -86,14 +86,14 @@ async fn ask(serve: &PgioServe, method: &str, path: &str, more: &str, body: &str
 
 const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
 
-/// Opens a session by polling: its id.
+/// Opens a polling session. Returns its id.
 async fn open(serve: &PgioServe, more: &str) -> String {
     let (status, body) = ask(serve, "GET", POLLING, more, "").await;
     assert_eq!(status, 200, "{body}");
     body.split("\"sid\":\"").nth(1).unwrap().split('"').next().unwrap().to_owned()
 }
 
-/// Polls until packets come that contain the text. A ping may come before them.
+/// Polls until the packets contain the text. A ping may come before them.
 async fn poll_for(serve: &PgioServe, session: &str, text: &str) -> String {
     loop {
         let (status, packets) = ask(serve, "GET", &format!("{POLLING}&sid={session}"), "", "").await;
@@ -104,7 +104,7 @@ async fn poll_for(serve: &PgioServe, session: &str, text: &str) -> String {
     }
 }
 
-/// Opens a session by polling and connects it to the main namespace: its id, and that of its socket.
+/// Opens a polling session and connects it to the main namespace. Returns the id of the session and that of the socket.
 async fn connect(serve: &PgioServe, auth: &str) -> (String, String) {
     let session = open(serve, "").await;
     let path = format!("{POLLING}&sid={session}");

@@ -1,4 +1,4 @@
-//! Clients that ask for namespaces.
+//! Clients that request many namespaces.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::support::postgres::{Postgres, postgres};
 use crate::support::raw_polling::RawPolling;
 use crate::support::raw_websocket::RawWebsocket;
 
-/// What `/readyz` may take while a client attacks. Tests share the machine with others.
+/// The deadline of `/readyz` while a client attacks. Tests share the machine with others.
 const READY_WITHIN: Duration = Duration::from_secs(1);
 
 /// A server that admits only clients with a token.
@@ -64,7 +64,7 @@ async fn a_client_without_a_token_starts_no_namespace() {
     assert!(used < 64 << 20, "{} MiB", used >> 20);
 }
 
-/// One request with many packets is read at once, so that nothing else runs in between.
+/// The server reads one request with many packets at once, without other work in between.
 #[tokio::test]
 async fn one_request_with_many_connect_packets_is_cut_short() {
     let postgres = postgres().await;
@@ -121,7 +121,7 @@ async fn the_namespaces_of_one_client_and_of_all_are_bounded() {
     }
     first.send("40/org/3,").await;
     assert!(first.hears("44/org/3,{\"message\":\"a client may join at most 3 namespaces\"}").await);
-    // One that was left may still be there.
+    // A namespace that the client has left may still exist.
     first.send("41/org/0,").await;
     serve.wait_for_metric("pgio_disconnections_total{reason=\"ClientNSDisconnect\"}", 1.0).await;
     first.send("40/org/4,").await;
@@ -132,7 +132,7 @@ async fn the_namespaces_of_one_client_and_of_all_are_bounded() {
     assert!(second.hears("40/org/5,{\"sid\"").await);
     second.send("40/org/6,").await;
     assert!(second.hears("the limit of 4 namespaces of this server is reached\"}").await);
-    // Those that exist are open to all.
+    // Every client may join an existing namespace.
     second.send("40/org/1,").await;
     assert!(second.hears("40/org/1,{\"sid\"").await);
     assert_eq!(serve.metric("pgio_channels_listening").await, 6.0);
@@ -143,7 +143,7 @@ async fn the_namespaces_of_one_client_and_of_all_are_bounded() {
 async fn long_names_of_namespaces_are_not_echoed() {
     let postgres = postgres().await;
     let serve = PgioServe::start(postgres.url(), &["-n", "/", "-n", "/org/{id}"]).await;
-    // A longer one is cut off before it is read, as that of a client that is not admitted.
+    // A longer name exceeds the limit of bytes before admission, so the server does not read it.
     let name = "x".repeat(30_000);
     let before = serve.peak_memory();
     for path in ["/other/", "/org/"] {
@@ -158,7 +158,7 @@ async fn long_names_of_namespaces_are_not_echoed() {
     assert_eq!(serve.metric("pgio_clients_cut_off_total{reason=\"too_many_namespaces\"}").await, 2.0);
 }
 
-/// socketioxide would answer however often a client asks.
+/// socketioxide would answer any number of requests.
 #[tokio::test]
 async fn a_name_that_is_not_hosted_is_refused_by_the_server_whatever_is_hosted() {
     let postgres = postgres().await;

@@ -1,4 +1,4 @@
-//! Pages of other origins, which a browser lets open websockets to any server.
+//! Pages of other origins: a browser lets them open websockets to any server.
 
 use super::{POLLING, ask};
 use crate::support::node::NodePeer;
@@ -30,7 +30,7 @@ async fn pages_of_other_origins_cannot_connect() {
             let is_open = serve.request(&request).await.0.contains(" 200 ");
             assert_eq!(is_open, expected, "{flags:?} {origin}");
         }
-        // No browser, no origin.
+        // A program that is not a browser sends no origin.
         serve.client(&NodePeer::start().await).await;
         assert_eq!(ask(&serve, "GET", POLLING, "", "").await.0, 200);
         let refused = expected.iter().filter(|expected| !**expected).count() as f64;

@@ -1,5 +1,4 @@
-//! Messages of peers, which anybody can publish who may connect to the database: they cost this node no more than their
-//! worth.
+//! Messages of peers: everyone who may connect to the database can publish them. They cost this node little.
 
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use crate::support::pgio_serve::{PgioServe, until};
 use crate::support::postgres::postgres;
 use crate::support::sql::query_text;
 
-/// A notification on the channel of the main namespace, as a statement.
+/// The statement for a notification on the channel of the main namespace.
 fn notify(message: &Value) -> String {
     format!("SELECT pg_notify('socket.io#/', $message${message}$message$);")
 }
@@ -37,7 +36,7 @@ async fn forged_uids_do_not_stay() {
         (0..COUNT).map(|n| notify(&json!({ "uid": format!("{n:016x}"), "type": 2, "nsp": "/" }))).collect();
     execute(postgres.url(), &forged).await;
     until("they are counted", async || one.server_count().await > 2).await;
-    // Bounded, and the servers that were there are still counted.
+    // The number is bounded, and the earlier servers still count.
     assert!(one.server_count().await <= 1025, "{}", one.server_count().await);
     one.wait_for_server_count(2).await;
 }
@@ -57,7 +56,7 @@ async fn a_large_row_is_fetched_and_given_once_however_often_it_is_named() {
         .subscribe(["/"], |header| header.is_some_and(|h| h.kind == MessageKind::Broadcast))
         .await
         .unwrap();
-    // One message of a real peer, and its row named again and again.
+    // One message of a real peer, and many notifications that name its row.
     let emitter = Emitter::connect(postgres.url()).await.unwrap();
     emitter.emit("large", "x".repeat(BYTES)).await.unwrap();
     let id = query_text(postgres.url(), "SELECT max(id) FROM socket_io_attachments").await;
@@ -96,7 +95,7 @@ async fn many_requests_for_sockets_cost_the_memory_of_a_few() {
         );
     }
     let before = serve.peak_memory();
-    // As Node asks, each for all sockets: 84 MB of answers.
+    // Requests as Node sends them, each for all sockets: 84 MB of answers.
     let requests: String = (0..REQUESTS)
         .map(|n| {
             let opts = json!({ "rooms": [], "except": [], "flags": {} });

@@ -19,7 +19,7 @@ async fn a_client_that_floods_is_refused_and_then_disconnected() {
     for n in 0..50 {
         flood.send(&format!("421{n}[\"e\",{n}]")).await;
     }
-    // Five seconds' worth passes at once, and what the rate allows meanwhile.
+    // The burst of five seconds' worth passes, and what the rate allows meanwhile.
     assert!(flood.hears("43149[]").await);
     for n in 50..150 {
         flood.send(&format!("421{n}[\"e\",{n}]")).await;
@@ -55,7 +55,7 @@ async fn the_bytes_of_a_client_are_limited_as_well() {
     assert_eq!(serve.metric("pgio_clients_cut_off_total{reason=\"too_fast\"}").await, 1.0);
 }
 
-/// The names of the rooms travel with each event.
+/// The names of the rooms are published with each event.
 #[tokio::test]
 async fn the_rooms_of_the_sender_count_as_bytes() {
     let postgres = postgres().await;
@@ -65,7 +65,7 @@ async fn the_rooms_of_the_sender_count_as_bytes() {
     let rooms: Vec<_> = (0..20).map(|n| format!("{n:0>240}")).collect();
     client.send(&format!("421[\"join\",{}]", json!(rooms))).await;
     assert!(client.hears("431[").await);
-    // Fifty thousand bytes at once, of which each event takes five thousand.
+    // The burst is fifty thousand bytes, and each event takes five thousand.
     for n in 0..100 {
         client.send(&format!("422{n}[\"e\"]")).await;
     }
@@ -83,11 +83,11 @@ async fn a_message_of_a_peer_that_takes_much_memory_is_skipped() {
     let client = serve.client(&NodePeer::start().await).await;
     let emitter = Emitter::connect(postgres.url()).await.unwrap();
     let binary = |bytes: usize| Value::Binary(vec![7; bytes].into());
-    // Too large to be fetched, and small until it is decoded.
+    // One is too large to be fetched, the other is small until it is decoded.
     emitter.emit("bad", binary(2_000_000)).await.unwrap();
     let nested = Value::Array(vec![Value::Array(Vec::new()); 200_000]);
     emitter.emit("bad", (nested, binary(1))).await.unwrap();
-    // Those that are too large only together are read one after the other.
+    // Messages that are too large only together are read one after the other.
     for n in 0..5 {
         emitter.emit("good", (n, binary(600_000))).await.unwrap();
     }

@@ -1,4 +1,5 @@
-//! Events of clients that would make other clients hang up. The clients here use the real parser, socket.io-parser 4.
+//! Events of clients that would make other clients disconnect. The clients here use the real parser, socket.io-parser
+//! 4.
 
 use serde_json::json;
 
@@ -7,7 +8,7 @@ use crate::support::pgio_serve::PgioServe;
 use crate::support::postgres::postgres;
 use crate::support::raw_websocket::RawWebsocket;
 
-/// An event as it is sent: its data, and how many attachments the packet announces and brings.
+/// An event: its data, the number of attachments that the packet announces, and the number that follows.
 struct Sent {
     data: String,
     attachments: usize,
@@ -25,8 +26,8 @@ fn placeholders(count: usize) -> String {
     (0..count).map(|n| format!(r#",{{"_placeholder":true,"num":{n}}}"#)).collect()
 }
 
-/// Sends an event with a client of its own. Returns whether the server has relayed it: it acknowledges without arguments.
-/// What is no packet at all closes the connection.
+/// Sends an event with a separate client. Returns whether the server has relayed it: then it acknowledges without
+/// arguments. The server closes the connection after a malformed packet.
 async fn is_relayed(serve: &PgioServe, sent: &Sent) -> bool {
     let mut client = RawWebsocket::connect(serve.address()).await;
     let Sent { data, attachments } = sent;

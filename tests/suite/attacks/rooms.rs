@@ -1,4 +1,4 @@
-//! Rooms that are not for everyone.
+//! Rooms that some clients may not join.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! The id of a socket, which others see, opens no session.
+//! The id of a socket is public, and gives no access to its session.
 
 use serde_json::json;
 
@@ -31,7 +31,7 @@ async fn the_id_of_a_socket_opens_no_session() {
         }
         assert!(RawWebsocket::try_upgrade(serve.address(), id).await.is_none());
     }
-    // Neither session has noticed anything.
+    // Neither session is affected.
     assert_eq!(ask(&serve, "POST", &format!("{POLLING}&sid={session}"), "", "3").await.1, "ok");
     assert_eq!(serve.metric("pgio_connections{transport=\"polling\"}").await, 1.0);
     assert_eq!(serve.metric("pgio_connections{transport=\"websocket\"}").await, 1.0);

@@ -1,4 +1,4 @@
-//! `--table-name` names a table of somebody else: nothing in it is read, written or deleted.
+//! `--table-name` names a table of another application: pgio reads, writes and deletes nothing in it.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use crate::support::pgio_serve::fails;
 use crate::support::postgres::postgres;
 use crate::support::sql::query_text;
 
-/// Tables that a cluster could be pointed at by mistake, each with rows that are old enough to be cleaned up, and what is
-/// said of it.
+/// Tables that a cluster could use by mistake, each with rows that are old enough for the cleanup, and the expected
+/// error.
 const TABLES: [(&str, &str, &str); 4] = [
     (
         "orders",
@@ -98,14 +98,14 @@ async fn the_library_refuses_it_before_the_first_statement() {
     refused(cluster.clean_up_attachments().await.map(drop));
     refused(cluster.subscribe(["/"], |_| true).await.map(drop));
     let emitter = Emitter::new(cluster);
-    // What needs no table goes out, also in one batch with what does.
+    // Messages that need no table are published, even in one batch with messages that need it.
     let (inline, attached) =
         tokio::join!(emitter.emit("inline", 1), emitter.emit("attached", ByteBuf::from([1])));
     inline.unwrap();
     refused(attached);
     assert_eq!(query_text(postgres.url(), "SELECT count(*) FROM outbox").await, "1");
 
-    // The owner mends it, and nobody has to start anew.
+    // The owner repairs the table, and no program has to restart.
     execute(postgres.url(), "ALTER TABLE outbox DROP topic").await;
     emitter.emit("attached", ByteBuf::from([1])).await.unwrap();
 }

@@ -13,7 +13,7 @@ use crate::support::certificates::Certified;
 use crate::support::pgio_serve::{PgioServe, fails, until};
 use crate::support::postgres::postgres;
 
-/// Files for a test.
+/// The files of a test.
 struct Files(TempDir);
 
 impl Files {
@@ -24,7 +24,7 @@ impl Files {
     }
 }
 
-/// A client of TLS.
+/// A TLS client.
 #[derive(Clone, Copy, Default)]
 struct Client<'a> {
     version: Option<SslVersion>,
@@ -33,7 +33,7 @@ struct Client<'a> {
 }
 
 impl Client<'_> {
-    /// The version that was agreed on, if the server answers a request.
+    /// The TLS version of the connection, if the server answers a request.
     fn ask(self, address: &str) -> Option<String> {
         let mut stream = self.connect(address)?;
         stream.write_all(b"GET /healthz HTTP/1.0\r\n\r\n").ok()?;
@@ -46,7 +46,7 @@ impl Client<'_> {
     fn connect(self, address: &str) -> Option<SslStream<TcpStream>> {
         let mut builder = SslConnector::builder(SslMethod::tls_client()).unwrap();
         builder.set_verify(SslVerifyMode::NONE);
-        // Old versions need it in OpenSSL 3.
+        // OpenSSL 3 needs this level for old versions.
         builder.set_cipher_list(&format!("{}:@SECLEVEL=0", self.suites.unwrap_or("ALL"))).unwrap();
         builder.set_min_proto_version(Some(SslVersion::TLS1)).unwrap();
         builder.set_max_proto_version(self.version).unwrap();
@@ -124,7 +124,7 @@ fn is(one: &X509, other: &Certified) -> bool {
     digest(one) == digest(&other.certificate)
 }
 
-/// Sends a request on a connection that stays open; the status line.
+/// Sends a request on a connection that stays open. Returns the status line.
 fn request(stream: &mut SslStream<TcpStream>) -> String {
     stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: pgio\r\n\r\n").unwrap();
     let mut answer = Vec::new();
@@ -160,9 +160,9 @@ async fn a_new_certificate_is_shown_to_new_connections_and_a_broken_one_to_none(
     assert_eq!(warning["level"], "WARN");
     let error = warning["fields"]["error"].as_str().unwrap();
     assert!(error.contains(&certificate) && error.contains("holds no certificate in PEM"), "{error}");
-    // Else the connection would be closed, as one without a request.
+    // Without a request, the server would close the connection.
     assert_eq!(request(&mut old), "HTTP/1.1 200 OK");
-    // The key of another certificate is no better.
+    // The key of another certificate is refused as well.
     files.file("cert", &second.certificate_pem());
     files.file("key", &third.key_pem());
     serve.signal(Signal::SIGHUP);

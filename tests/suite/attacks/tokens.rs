@@ -36,7 +36,7 @@ async fn come(serve: &PgioServe, peer: &NodePeer, nsp: &str, token: &str) -> Res
     peer.try_client(options).await.map_err(|error| error.message)
 }
 
-/// The error of a client that is not admitted.
+/// The error of a client that is refused.
 async fn refusal(serve: &PgioServe, peer: &NodePeer, nsp: &str, token: &str) -> String {
     come(serve, peer, nsp, token).await.err().unwrap_or_else(|| panic!("{token} was admitted to {nsp}"))
 }
@@ -118,7 +118,7 @@ async fn a_token_admits_to_its_audience_of_its_issuer_in_its_namespaces() {
     ] {
         assert_eq!(refusal(&serve, &peer, nsp, &token).await, reason);
     }
-    // Nothing was started for the namespaces that were refused.
+    // The server started nothing for the refused namespaces.
     assert_eq!(serve.metric("pgio_channels_listening").await, 5.0);
 }
 
@@ -167,7 +167,7 @@ async fn the_list_of_tokens_has_comments_and_is_read_again() {
     serve.signal(Signal::SIGHUP);
     until("the new token is accepted", async || come(&serve, &peer, "/", "second").await.is_ok()).await;
     refusal(&serve, &peer, "/", "first").await;
-    // A file without tokens would lock everybody out.
+    // A file without tokens would refuse every client.
     write(directory.path(), "tokens", "# none\n");
     serve.wait_for_log("cannot reload keys or tokens; keeping the old ones").await;
     come(&serve, &peer, "/", "second").await.unwrap();
@@ -301,7 +301,7 @@ async fn guesses_of_tokens_are_delayed() {
     let start = Instant::now();
     let guesses = join_all((0..40).map(guess));
     let guest = async {
-        // A client with a token does not wait behind them.
+        // A client with a token does not wait for the refusals.
         let refused = "pgio_connections_refused_total{reason=\"wrong_token\"}";
         serve.wait_for_metric(refused, 40.0).await;
         let start = Instant::now();
@@ -316,7 +316,7 @@ async fn guesses_of_tokens_are_delayed() {
     assert!(slow >= 15, "{waits:?}");
     assert!(start.elapsed() > Duration::from_millis(3500), "{:?}", start.elapsed());
 
-    // One client alone is disconnected.
+    // A single guessing client is disconnected.
     let mut client = RawWebsocket::open(serve.address()).await;
     for n in 0..500 {
         client.send(&format!("40{{\"token\":\"guess {n}\"}}")).await;

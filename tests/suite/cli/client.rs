@@ -21,7 +21,7 @@ use crate::support::postgres::{Postgres, postgres};
 
 const TRANSPORTS: [&str; 2] = ["websocket", "polling"];
 
-/// A client that is connected, and its socket's id.
+/// A connected client, and the id of its socket.
 async fn connected(arguments: &[&str]) -> (Running, String) {
     let mut client = Running::start(&mut bare(&[&["client", "-o", "json"], arguments].concat()));
     let note = client.wait_for_line("connected to ").await;
@@ -48,12 +48,12 @@ async fn node_of(
     (postgres, server)
 }
 
-/// A port that nobody listens on.
+/// A port without a listener.
 async fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
 }
 
-/// Binary and acknowledgements, from the server to the client.
+/// Checks binary and acknowledgements from the server to the client.
 async fn hears(url: &str, transport: &str, from: &dyn Fn(&str) -> Operator) {
     let reply = r#"{"seen":{"$binary":"AQI="}}"#;
     let arguments = [url, "--transport", transport, "--reply", reply, "--count", "3", "--for", "30s"];
@@ -80,7 +80,7 @@ async fn events_acknowledgements_and_binary_go_both_ways_on_every_server() {
         let url = server.url();
         for transport in TRANSPORTS {
             hears(url, transport, &|id| server.io().to(id)).await;
-            // The harness answers with the arguments.
+            // The harness answers with the arguments of the event.
             let emit = ["--emit", "ask", "42", r#"{"$binary":"AQI="}"#, "text", "--ack"];
             let asked = client(&[&[url, "--transport", transport], &emit[..]].concat()).await;
             let line = &asked.succeeded().json()[0];
@@ -99,11 +99,11 @@ async fn pgio_serve_is_a_server_like_any_other() {
     node.wait_for_server_count("/", 2).await;
     for transport in TRANSPORTS {
         hears(&serve.url(), transport, &|id| node.io().to(id)).await;
-        // As it announces itself, with its path.
+        // The URL that the server announces, with its path.
         let url = serve.announced["url"].as_str().unwrap();
         let joined = client(&[url, "--transport", transport, "--emit", "join", "r1", "--ack"]).await;
         assert_eq!(joined.succeeded().json()[0]["args"], json!([["r1"]]));
-        // Sent before it leaves, bytes and all; the server relays it.
+        // The client sends the event, with binary, before it leaves. The server relays it.
         let (mut other, _) = connected(&[node.url(), "--count", "1", "--for", "30s"]).await;
         let emit = ["--emit", "bye", r#"{"$binary":"AQI="}"#, "--count", "0"];
         client(&[&[url, "--transport", transport], &emit[..]].concat()).await.succeeded();
@@ -176,7 +176,7 @@ async fn each_way_to_end_has_its_status() {
         let elsewhere = client(&[&elsewhere, "--transport", transport, "--timeout", "2s"]).await;
         assert_eq!(elsewhere.status, 1, "{elsewhere:?}");
     }
-    // A server that accepts and says nothing.
+    // A server that accepts a connection and sends nothing.
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = silent.local_addr().unwrap().to_string();
     for transport in TRANSPORTS {
@@ -290,7 +290,7 @@ async fn pings_are_answered_and_a_server_that_stands_still_is_noticed() {
     let server = ["--ping-interval", "300ms", "--ping-timeout", "300ms"];
     let serve = PgioServe::start(postgres.url(), &server).await;
     for transport in TRANSPORTS {
-        // Several pings long. A client that does not answer would have to connect again.
+        // Longer than several ping intervals. A client that does not answer pings would have to reconnect.
         let stays = client(&[&serve.url(), "--transport", transport, "--for", "2s"]).await.succeeded();
         assert_eq!(stays.stderr.lines().count(), 1, "{stays:?}");
 
@@ -329,7 +329,7 @@ async fn tls_trusts_the_authorities_of_the_system() {
     }
 }
 
-/// A server that gives every connection the same answer, and then bytes without end.
+/// A server that sends the same answer on every connection, and then bytes without end.
 async fn hostile(answer: impl Fn(&str) -> String + Send + 'static) -> (String, AbortOnDropHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -339,7 +339,7 @@ async fn hostile(answer: impl Fn(&str) -> String + Send + 'static) -> (String, A
             let mut head = vec![0; 8192];
             let length = stream.read(&mut head).await.unwrap();
             let answer = answer(std::str::from_utf8(&head[..length]).unwrap());
-            // The client may go at any time.
+            // The client may close the connection at any time.
             let is_taken = stream.write_all(answer.as_bytes()).await.is_ok();
             while is_taken && stream.write_all(&[b'x'; 65_536]).await.is_ok() {}
         }
@@ -384,7 +384,7 @@ async fn a_burst_comes_whole_and_in_order_and_a_closed_pipe_ends_it() {
     for transport in TRANSPORTS {
         let arguments = [node.url(), "--transport", transport, "--count", "5000", "--for", "60s"];
         let (client, id) = connected(&arguments).await;
-        // By way of Postgres the adapter itself would change the order.
+        // Through Postgres, the Node adapter would change the order.
         node.io().local().to(&id).burst("tick", 5000).await;
         let numbers = client.end().await.succeeded().json().into_iter().map(|line| line["args"][0].as_u64());
         assert!(numbers.eq((0..5000).map(Some)), "{transport}");

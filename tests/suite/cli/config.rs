@@ -8,7 +8,7 @@ use crate::support::pgio::{bare, pgio, run};
 use crate::support::postgres::postgres;
 use crate::support::whole::whole;
 
-/// A directory like `~/.config` with that file in it.
+/// A directory like `~/.config` with this configuration file.
 fn configured(text: &str) -> TempDir {
     let directory = TempDir::new().unwrap();
     fs::create_dir(directory.path().join("pgio")).unwrap();
@@ -16,12 +16,12 @@ fn configured(text: &str) -> TempDir {
     directory
 }
 
-/// The end of an URL that nobody listens at, which the error of a connection names.
+/// A URL without a listener. The error of a connection names its end.
 fn nobody(name: &str) -> String {
     format!("postgres://u@{name}.invalid/d")
 }
 
-/// Which host the program tries to reach.
+/// The host to which the program connects.
 async fn host(command: &mut tokio::process::Command) -> String {
     let outcome = run(command).await;
     assert_eq!(outcome.status, 3, "{outcome:?}");
@@ -51,7 +51,7 @@ async fn flags_outrank_variables_and_these_the_file() {
     assert_eq!(host(&mut with(&[], &[("PGIO_CONTEXT", "prod")])).await, "prod");
     assert_eq!(host(&mut with(&[], &[("DATABASE_URL", &from_variable)])).await, "variable");
     assert_eq!(host(&mut with(&[], &[("PGHOST", "pghost.invalid")])).await, "pghost");
-    // A context that is named is meant.
+    // A named context overrides the variables.
     assert_eq!(
         host(&mut with(&[], &[("PGIO_CONTEXT", "prod"), ("DATABASE_URL", &from_variable)])).await,
         "prod"
@@ -78,7 +78,7 @@ async fn every_key_is_the_flag_of_its_name() {
     assert_eq!(tail.stderr, "listening on here#/\n");
     let emit = run(bare(&["emit", "x"]).env("PGIO_CONFIG", path)).await.succeeded();
     assert_eq!(emit.stdout, "{\"sent\":1}\n");
-    // Longer than the threshold, and so for a table that is not there.
+    // An event above the threshold needs the table, which does not exist.
     let long = "x".repeat(300);
     let table = run(&mut bare(&["emit", "--config", path, "x", &long])).await;
     assert!(table.stderr.contains("app.files does not exist"), "{table:?}");
@@ -103,7 +103,7 @@ async fn errors_are_one_line() {
         let mut command = pgio("postgres://u@127.0.0.1:1/d", &["emit", "x"]);
         let outcome = run(command.env("XDG_CONFIG_HOME", directory.path())).await;
         if expected.is_empty() {
-            // Nobody uses that context.
+            // No command uses that context.
             assert_eq!(outcome.status, 3, "{outcome:?}");
             continue;
         }
@@ -154,14 +154,15 @@ async fn shells_complete_names_of_the_cluster() {
     assert_eq!(complete(&["emit", "x", "--cron", "@daily", "--tz", "Europe/Madr"]).await, ["Europe/Madrid"]);
     assert!(complete(&["tail", "-n", "/"]).await.iter().any(|name| name == "/admin"));
     assert_eq!(complete(&["emit", "--from", "Cargo.t"]).await, ["Cargo.toml"]);
-    // Without a database there is nothing, and no error.
+    // Without a database there are no completions, and no error.
     let mut nowhere = pgio("postgres://u@127.0.0.1:1/d", &["--", "pgio", "emit", "--room", ""]);
     nowhere.env("PGIO_COMPLETE", "bash").env("_CLAP_IFS", "\n").env("_CLAP_COMPLETE_INDEX", "3");
     let outcome = run(&mut nowhere).await.succeeded();
     assert_eq!((outcome.stdout.as_str(), outcome.stderr.as_str()), ("", ""));
 }
 
-/// Production for a shell, staging in the variable of another tool: the context counts.
+/// The shell names the context of production, and the variable of another tool names staging. The context takes
+/// precedence.
 #[tokio::test]
 async fn a_context_of_a_variable_overrides_database_url_and_overrides_of_a_context_are_noted() {
     let postgres = postgres().await;

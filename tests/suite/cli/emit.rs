@@ -48,7 +48,7 @@ async fn arguments_are_json_or_text_or_files() {
     run_with_input(&mut from_stdin, "from stdin").await.succeeded();
     for client in &cluster.clients {
         let mut events = client.wait_for(4).await;
-        // Attachments may be overtaken.
+        // Inline events may overtake events with attachments.
         events.sort_by_key(|event| event.event.clone());
         assert_eq!(
             events,
@@ -70,7 +70,7 @@ async fn several_namespaces_and_json_output() {
     assert_eq!(sent.succeeded().json(), [json!({"sent": 2})]);
     assert_eq!(admin.wait_for(1).await, [event("both", json!([]))]);
     assert_eq!(cluster.clients[0].wait_for(1).await, [event("both", json!([]))]);
-    // To a file or a pipe there is nothing to say.
+    // With output to a file or a pipe, the command prints nothing.
     let quiet = run(&mut pgio(cluster.url(), &["emit", "quiet"])).await.succeeded();
     assert_eq!((quiet.stdout.as_str(), quiet.stderr.as_str()), ("", ""));
 }

@@ -1,4 +1,4 @@
-//! `pgio emit --from`: many events, one a line.
+//! `pgio emit --from`: many events, one per line.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -105,7 +105,7 @@ async fn both_forms_of_lines_and_the_defaults_of_the_flags() {
         events.sort_by_key(|event| event.event.clone());
         assert_eq!(events, [event("end", json!([])), event("short", json!([1, binary("AQI=")]))]);
     }
-    // Nobody is in the room that --room names, which the line has not overridden.
+    // No client is in the room of --room, which the line does not override.
     admin.join(&["r1"]).await;
     let mut again = pgio(cluster.url(), &["emit", "--from", "-", "--room", "r1"]);
     run_with_input(&mut again, r#"{"namespace":"/admin","event":"admin"}"#).await.succeeded();
@@ -300,7 +300,8 @@ async fn breaks_in_the_middle_of_batches_cost_neither_order_nor_events() {
     feed.await.unwrap();
     let outcome = emit.end().await.succeeded();
     assert!(outcome.stderr.contains("60,000 sent"), "{}", outcome.stderr);
-    // Where the server can tell what it has committed, nothing goes out twice; where not, the program says how many.
+    // If the server can report what it has committed, nothing is sent twice. Otherwise the program reports how many may
+    // be.
     let told = outcome.stderr.lines().find(|line| line.contains("may have been sent twice"));
     let told = told.map_or(0, |line| {
         let digits: String = line.chars().filter(char::is_ascii_digit).collect();
@@ -324,7 +325,7 @@ async fn without_retrying_a_loss_ends_it_with_status_3() {
     drop(stdin);
     let outcome = emit.end().await;
     assert_eq!(outcome.status, 3, "{outcome:?}");
-    // Whether it was on its way when the connection broke is a race.
+    // It is a race whether the event was in flight when the connection broke.
     let ends = ["(1 sent)\n", "(1 sent, 1 unknown)\n"];
     assert!(ends.iter().any(|end| outcome.stderr.ends_with(end)), "{outcome:?}");
 }

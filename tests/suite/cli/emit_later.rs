@@ -1,4 +1,4 @@
-//! `pgio emit` that stays, or that waits for Postgres.
+//! `pgio emit` that keeps running, or that waits for Postgres.
 
 use std::time::{Duration, Instant};
 
@@ -71,7 +71,7 @@ async fn patience_while_postgres_is_down() {
     server.start_again().await.unwrap();
     assert_eq!(patient.end().await.succeeded().json(), [json!({"sent": 1})]);
 
-    // What does not get better by waiting fails at once.
+    // A permanent error fails at once.
     let wrong = url.replace("pgio:", "nobody:");
     let refused = run(&mut pgio(&wrong, &["emit", "--retry-for", "60s", "x"])).await;
     assert_eq!(refused.status, 3);
@@ -91,7 +91,7 @@ async fn a_signal_ends_a_schedule_with_its_count() {
             let sent = 1 + stdout.lines().count();
             assert_eq!(status, 130);
             assert!(stderr.ends_with(&format!("error: interrupted ({sent} sent)\n")), "{stderr}");
-            // Who waits for a schedule is told until when.
+            // A schedule prints the time of its next event.
             assert_eq!(
                 stderr.lines().filter(|line| line.starts_with("next at 2")).count(),
                 usize::from(schedule[0] == "--cron")
@@ -100,7 +100,7 @@ async fn a_signal_ends_a_schedule_with_its_count() {
     }
 }
 
-/// How many lines come within that time.
+/// The number of lines within that time.
 async fn count_for(running: &mut Running, time: Duration) -> usize {
     let end = tokio::time::Instant::now() + time;
     let mut lines = 0;
@@ -129,9 +129,9 @@ async fn a_schedule_keeps_its_rhythm_after_a_silence_of_postgres() {
     proxy.set(Mode::Forward);
     let healed = Instant::now();
     emit.line().await;
-    // A round that had begun in the silence, and the next one.
+    // A round that began during the outage, and the next one.
     assert!(healed.elapsed() < Duration::from_secs(8), "{:?}", healed.elapsed());
     let ticks = count_for(&mut emit, Duration::from_secs(5)).await;
-    // Neither fewer, nor the missed ones as well. A busy machine shifts some.
+    // Neither fewer, nor the missed ones as well. A busy machine delays some.
     assert!((3..=8).contains(&ticks), "{ticks} in 5 s");
 }

@@ -1,4 +1,4 @@
-//! Bad input: one clear line that names it, the right exit status, and nothing half sent.
+//! Invalid input: one clear line that names it, the right exit status, and nothing sent in part.
 
 use std::fs::File;
 
@@ -8,7 +8,7 @@ use crate::support::attachments::{create_attachment_table, execute};
 use crate::support::pgio::{bare, pgio, run};
 use crate::support::postgres::postgres;
 
-/// One line of error, and perhaps one of hint.
+/// Asserts one line of error, and at most one hint.
 #[track_caller]
 fn check(outcome: &crate::support::pgio::Outcome, status: i32, expected: &str) {
     assert_eq!(outcome.status, status, "{outcome:?}");

@@ -1,4 +1,4 @@
-//! What is committed under `completions` and `man` is what the program prints; `make generated` writes it anew.
+//! The committed files under `completions` and `man` equal the output of the program; `make generated` writes them.
 
 use std::collections::BTreeMap;
 use std::fs;

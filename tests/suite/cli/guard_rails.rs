@@ -1,4 +1,4 @@
-//! Slips that must not reach anybody: a room that nobody is in, a flag with a letter too many, a time without its unit.
+//! Mistakes that must not reach clients: an empty room, a misspelt flag, a duration without a unit.
 
 use serde_json::json;
 
@@ -109,7 +109,7 @@ async fn a_request_without_target_sockets_warns_on_a_terminal() {
             Terminal::start((120, 24), cluster.url(), &[], &arguments).ends_with(0).await
         };
         assert!(screen("NOSUCH").await.contains(nobody), "{command:?}");
-        // Scripts have --expect, and wait for nothing.
+        // Scripts use --expect, so the command does not check the room for them.
         let quiet = cluster.run(&[command, &["--room", "NOSUCH"]].concat()).await.succeeded();
         assert_eq!(quiet.stderr, "");
         if command[0] == "leave" {
@@ -144,6 +144,6 @@ async fn slips_of_the_command_line_are_refused_with_the_right_hint() {
     assert!(broken.stderr.starts_with("error: argument {EUR:42.5} is not JSON: "), "{broken:?}");
     assert!(broken.stderr.ends_with("hint: --string sends every argument as text\n"), "{broken:?}");
     run(&mut pgio(postgres.url(), &["emit", "--string", "price", "{EUR:42.5}"])).await.succeeded();
-    // What other tools call it.
+    // The name of the option in other tools.
     run(&mut pgio(postgres.url(), &["emit", "--to", "lobby", "hello"])).await.succeeded();
 }

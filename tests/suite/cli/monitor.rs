@@ -1,4 +1,4 @@
-//! `pgio monitor`: a page, metrics and an API beside a cluster, which nobody notices.
+//! `pgio monitor`: a page, metrics and an API beside a cluster, which does not change for it.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -25,7 +25,7 @@ use crate::support::whole::whole;
 const PATIENCE: Duration = Duration::from_secs(60);
 const TOKEN: &str = "a-token-of-the-test";
 
-/// A running monitor, and what it announced.
+/// A running monitor, and its announcement.
 struct Monitor {
     running: Running,
     announced: Value,
@@ -58,7 +58,7 @@ impl Monitor {
         self.announced["address"].as_str().unwrap()
     }
 
-    /// Sends a request: the status, the head and the body.
+    /// Sends a request. Returns the status, the head and the body.
     async fn request(&self, request: &str, headers: &str, body: &str) -> (u16, String, String) {
         let mut stream = TcpStream::connect(self.address()).await.unwrap();
         let length = body.len();
@@ -84,7 +84,7 @@ impl Monitor {
         serde_json::from_str(&body).unwrap_or_else(|error| panic!("{path}: {error}: {body}"))
     }
 
-    /// Asks until the answer is as it should be.
+    /// Requests a path until the answer matches.
     async fn wait_for(&self, path: &str, is_so: impl Fn(&Value) -> bool) -> Value {
         let start = Instant::now();
         loop {
@@ -104,7 +104,7 @@ impl Monitor {
     }
 }
 
-/// A server that only says what it has to: it is live, and has 10,000 sockets.
+/// A minimal server: it is live, and has 10,000 sockets.
 async fn large_server(url: &str) -> AbortOnDropHandle<()> {
     let cluster = Cluster::connect(Settings::parse(url).unwrap(), AdapterOptions::default()).await.unwrap();
     let mut heard = cluster.subscribe(["/"], |_| true).await.unwrap();
@@ -136,7 +136,7 @@ async fn large_server(url: &str) -> AbortOnDropHandle<()> {
     }))
 }
 
-/// Events with names that a page must not take for markup, again and again.
+/// Sends events with names that a page must not interpret as markup, again and again.
 async fn send_hostile(url: &str) {
     const LINES: &str = concat!(
         r#"["<img src=x onerror=alert(1)>", "<b onclick=alert(3)>bold\u202e</b>"]"#,
@@ -163,7 +163,7 @@ async fn a_page_in_a_real_browser() {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/page/monitor.mjs");
     let mut browser = Command::new("node");
     browser.arg(script).arg(monitor.announced["url"].as_str().unwrap()).arg(TOKEN);
-    // For whoever wants to look at it.
+    // Writes pictures for a developer, if the variable is set.
     if let Ok(directory) = std::env::var("PGIO_TEST_PICTURES") {
         browser.arg(directory);
     }
@@ -205,7 +205,7 @@ async fn the_api_shows_the_cluster_without_joining_it() {
             assert_eq!(sockets["sockets"].as_array().unwrap().len(), 1);
             let nodes = monitor.api("/api/nodes?search=admin").await;
             assert_eq!((&nodes["total"], &nodes["matching"]), (&8.into(), &4.into()));
-            // As soon as they have answered, and the same as pgio nodes says.
+            // As soon as the nodes have answered. The values are the same as those of pgio nodes.
             let is_known = |nodes: &Value| {
                 let mut nodes = nodes["nodes"].as_array().unwrap().iter();
                 nodes.all(|node| node["address"].as_str().is_some_and(|at| at.starts_with("127.0.0.1:")))
@@ -254,7 +254,7 @@ async fn live_traffic_comes_as_events_and_ends_with_the_monitor() {
         }
         text.clone()
     };
-    // The first sign of life: from here on it watches.
+    // The first bytes of the stream. From here on it reports events.
     let head = read("\n:\n\n").await;
     assert!(head.contains("text/event-stream"), "{head}");
     run(&mut pgio(cluster.url(), &["emit", "-q", "hay", "1"])).await.succeeded();
@@ -310,7 +310,7 @@ async fn without_a_token_it_stays_on_this_machine() {
     let monitor = Monitor::start(postgres.url(), &["--no-sockets"]).await;
     let (status, _, text) = monitor.request("GET /api/overview", "", "").await;
     assert_eq!(status, 200, "{text}");
-    // The name of another site that leads here.
+    // The name of another site that resolves to this address (DNS rebinding).
     let mut stream = TcpStream::connect(monitor.address()).await.unwrap();
     stream.write_all(b"GET /api/overview HTTP/1.0\r\nhost: evil.example\r\n\r\n").await.unwrap();
     let mut answer = String::new();
@@ -337,7 +337,7 @@ async fn a_monitor_outlives_a_restart_of_postgres() {
     monitor.ends_at(Signal::SIGTERM).await;
 }
 
-/// Runs promtool where there is one.
+/// Runs promtool if it is installed.
 async fn promtool(arguments: &[&str], input: &str) {
     let mut command = Command::new("promtool");
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -376,7 +376,7 @@ async fn metrics_are_few_and_promtool_has_no_objection() {
     monitor.ends_at(Signal::SIGTERM).await;
 }
 
-/// What the dashboard and the alerts ask for is there: by a monitor or by a server.
+/// A monitor or a server has all metrics of the dashboard and the alerts.
 #[tokio::test]
 async fn the_dashboard_and_the_alerts_ask_for_metrics_that_exist() {
     let cluster = whole().await;
@@ -432,7 +432,7 @@ async fn a_server_has_the_same_page_on_its_admin_address() {
         assert!(get(path).await.0.starts_with("HTTP/1.0 200"), "{path}");
     }
     assert!(get("/metrics").await.1.contains("pgio_connections"));
-    // Nothing of it is on the address of the clients.
+    // The address of the clients serves none of these pages.
     for path in ["/", "/api/overview", "/app.js", "/metrics"] {
         assert_eq!(serve.get(path).await.0, 404, "{path}");
     }

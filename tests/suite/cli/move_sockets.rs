@@ -7,8 +7,8 @@ use crate::support::pgio::{pgio, run};
 use crate::support::postgres::postgres;
 use crate::support::whole::{Whole, whole};
 
-/// Who is in a room, by its place among the four clients. Requests are carried out in order, so this sees what the
-/// ones before it have done.
+/// The members of a room, by their index among the four clients. Servers process requests in order, so this sees the
+/// effect of the earlier ones.
 async fn members(cluster: &Whole, room: &str) -> Vec<usize> {
     let sockets =
         run(&mut pgio(cluster.url(), &["sockets", "-o", "json", "-r", room])).await.succeeded().json();
@@ -38,7 +38,7 @@ async fn sockets_join_and_leave_on_all_servers_without_joining_the_cluster() {
     assert_eq!(members(&cluster, "r3").await, [0, 3]);
     assert_eq!(members(&cluster, "r4").await, [0, 3]);
     cluster.run(&["join", "r5", "-r", "r2", "-x", "r3"]).await.succeeded();
-    // Ids of sockets may begin so.
+    // Ids of sockets may begin like this.
     cluster.run(&["join", "r5", "-r", "-4x", "-r", "--no-such-flag", "-x", "-r"]).await.succeeded();
     assert_eq!(members(&cluster, "r5").await, [1, 2]);
     let sent = cluster.run(&["leave", "r2", "r5", "-y", "-o", "json"]).await.succeeded();
@@ -51,7 +51,7 @@ async fn sockets_join_and_leave_on_all_servers_without_joining_the_cluster() {
 async fn a_socket_is_known_by_the_first_characters_of_its_id() {
     let cluster = whole().await;
     let [first, _, third, ours] = cluster.clients();
-    // Ids are random: as many characters as make it unique.
+    // Ids are random. This takes as many characters as make the prefix unique.
     let unique = |client: &Client| {
         let others = cluster.clients().into_iter().filter(|other| other.id() != client.id());
         let others: Vec<_> = others.map(Client::id).collect();

@@ -11,7 +11,7 @@ use crate::support::pgio_serve::PgioServe;
 use crate::support::postgres::postgres;
 use crate::support::whole::whole;
 
-/// The namespaces, how many servers each has, and what told of it.
+/// The namespaces, the number of servers of each, and the sources of that information.
 fn listed(lines: &[Value]) -> Vec<(&str, usize, Vec<&str>)> {
     let told = |line: &Value| line["foundBy"].as_array().unwrap().len();
     let row = |line| {
@@ -32,7 +32,7 @@ async fn namespaces_of_node_servers_and_pgio_nodes_are_found_without_joining_the
     let counts: Vec<_> = rows.iter().map(|(nsp, servers, _)| (*nsp, *servers)).collect();
     assert_eq!(counts, [("/", 4), ("/admin", 4), ("/org/1", 1), ("/org/2", 1), ("/org/3", 1)]);
     assert_eq!(rows[1].2, ["sessions", "nodes"], "of Node servers the last LISTEN");
-    // Of several namespaces in one session only an answer tells.
+    // Only an answer reveals the other namespaces of a session.
     assert_eq!(rows[2].2, ["nodes"]);
 
     let some = cluster.run(&["namespaces", "-n", "org/*", "-n", "nosuch", "-o", "json"]).await.succeeded();
@@ -87,7 +87,7 @@ async fn a_glob_without_a_match_is_noted() {
     assert_eq!(listed(&lines), [("/", 1, vec!["nodes"]), ("/chat", 1, vec!["sessions", "nodes"])]);
     let few = run(&["nodes", "-n", "/org/*", "--min", "1", "-q"]).await;
     assert_eq!((few.status, few.stderr.as_str()), (4, "error: no server was found, and 1 are required\n"));
-    // What moves sockets or reaches clients takes names only.
+    // Commands that move sockets or reach clients take names only.
     for arguments in [&["disconnect", "-n", "*", "--yes"][..], &["emit", "-n", "/org/*", "x"]] {
         let refused = run(arguments).await;
         assert_eq!(refused.status, 2, "{refused:?}");
@@ -100,7 +100,7 @@ async fn rows_of_the_attachment_table_name_namespaces() {
     let postgres = postgres().await;
     create_attachment_table(postgres.url()).await;
     let peer = NodePeer::start().await;
-    // The session shows the last one only.
+    // The session shows the last namespace only.
     let options = ServerOptions::new(AdapterVersion::V05, postgres.url());
     let server = peer.server(options.namespace("/hidden").namespace("/last")).await;
     let find = async || {

@@ -17,7 +17,7 @@ use crate::support::postgres::{own_server, postgres};
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::whole::whole;
 
-/// Exactly the fields that are promised.
+/// Asserts that a node has exactly the documented fields.
 #[track_caller]
 fn check(node: &Value) {
     let keys: Vec<_> = node.as_object().unwrap().keys().collect();
@@ -42,7 +42,7 @@ async fn all_versions_and_pgio_nodes_are_listed_without_joining_the_cluster() {
     let mut sockets: Vec<_> = nodes.iter().map(|node| node["sockets"].as_u64().unwrap()).collect();
     sockets.sort();
     assert_eq!(sockets, [1, 1, 1, 2]);
-    // The Node servers and the pgio node publish by sessions of their own.
+    // The Node servers and the pgio node publish through separate sessions.
     let addresses: BTreeSet<_> = nodes.iter().map(|node| node["address"].as_str().unwrap()).collect();
     assert!(addresses.len() == 4 && addresses.iter().all(|at| at.starts_with("127.0.0.1:")), "{nodes:?}");
     assert!(nodes.is_sorted_by_key(|node| node["uid"].as_str().unwrap().to_owned()));
@@ -55,7 +55,7 @@ async fn all_versions_and_pgio_nodes_are_listed_without_joining_the_cluster() {
     assert!(nodes.iter().all(|node| node["sockets"].is_null()), "{nodes:?}");
 }
 
-/// A role without pg_read_all_stats sees the servers and not their addresses.
+/// A role without pg_read_all_stats sees the servers but not their addresses.
 #[tokio::test]
 async fn application_names_are_shown_and_addresses_need_a_privilege() {
     let postgres = postgres().await;
@@ -113,7 +113,7 @@ async fn an_empty_cluster() {
     );
 }
 
-/// A watch whose lines are read one by one.
+/// A watch whose output is read line by line.
 fn watch(url: &str, arguments: &[&str]) -> Running {
     Running::start(&mut pgio(url, &[&["nodes", "--watch"], arguments].concat()))
 }
@@ -172,7 +172,7 @@ async fn a_watch_shows_joins_and_departures_without_a_request() {
         assert_eq!((&joined["change"], &left["change"]), (&json!("joined"), &json!("left")));
         assert_eq!((&left["uid"], &left["reason"]), (&joined["uid"], &json!("closed")));
         assert_eq!((&left["sockets"], &left["namespace"]), (&json!(null), &json!("/")));
-        // An emitter is no node, whatever it says: the next that is heard is the next server.
+        // An emitter does not count as a node, whatever it publishes: the next change is that of the next server.
         for kind in [1, 2] {
             let said = json!({ "uid": "emitter", "nsp": "/", "type": kind });
             execute(postgres.url(), &format!("SELECT pg_notify('socket.io#/', '{said}')")).await;
@@ -199,7 +199,7 @@ async fn a_watch_notices_silence() {
         if line.contains(" left ") {
             let silence = line.split_once(&format!(" left {uid} in / (silent for ")).unwrap().1;
             let seconds: u64 = silence.strip_suffix("s)").unwrap().parse().unwrap();
-            // More by the time until it is looked for, and never less.
+            // Longer by the time until the next check, and never shorter.
             assert!(seconds >= 1, "{line}");
             break;
         }
@@ -219,7 +219,7 @@ async fn a_watch_outlives_a_restart_of_postgres() {
     server.start_again().await.unwrap();
     assert!(next(&mut watch, "restored").await["awayMs"].is_u64());
     watch.wait_for_note("warning: reconnected after ").await;
-    // Nobody has left: the same node goes on, and what is new of it is seen.
+    // No node has left: the watch continues with the same node and sees its changes.
     let client = node.client(&NodePeer::start().await, "/").await;
     loop {
         let line = watch.json().await;
@@ -242,7 +242,7 @@ async fn a_watch_ends_at_a_signal_in_the_middle_of_a_round() {
     let mut watch = watch(proxy.url(), &["-o", "json", "--every", "50ms"]);
     next(&mut watch, "joined").await;
     proxy.set(Mode::Silent);
-    // Nearly all the time a round waits for Postgres now.
+    // At nearly all times, a round waits for Postgres.
     tokio::time::sleep(Duration::from_millis(500)).await;
     watch.signal(Signal::SIGTERM);
     assert_eq!(watch.end().await.status, 130);

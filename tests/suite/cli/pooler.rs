@@ -1,4 +1,4 @@
-//! Through a pooler in transaction mode, which keeps notifications: that is said, and is not taken for an empty cluster.
+//! A pooler in transaction mode drops notifications: commands report that, and do not take the cluster for empty.
 
 use nix::sys::signal::Signal;
 
@@ -59,6 +59,6 @@ async fn a_tail_without_notifications_warns_once() {
     };
     let (deaf, hearing) = tokio::join!(tail(&deaf), tail(&hearing));
     assert_eq!(deaf.matches(DEAF).count(), 1, "{deaf}");
-    // Silence alone is no reason.
+    // A cluster without messages is no reason for the error.
     assert!(!hearing.contains(DEAF), "{hearing}");
 }

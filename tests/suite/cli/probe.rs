@@ -17,7 +17,7 @@ use crate::support::proxy::{Mode, Proxy};
 
 const TRANSPORTS: [&str; 2] = ["websocket", "polling"];
 
-/// A busy machine is not what these tests are about.
+/// Limits for a busy machine, since these tests do not measure time.
 const PATIENT: [&str; 4] = ["--warn", "30s", "--critical", "30s"];
 
 async fn probe(database: &str, arguments: &[&str]) -> Outcome {
@@ -48,7 +48,7 @@ async fn every_server_is_probed_and_nothing_is_left() {
         assert!(millis.is_some_and(|millis| millis.parse::<f64>().is_ok()), "{text:?}");
         assert_eq!(text.stderr, "");
     }
-    // Only the client that is probed for gets the event.
+    // Only the client of the probe gets the event.
     for client in &cluster.clients {
         assert_eq!(client.received().await, []);
     }
@@ -83,7 +83,7 @@ async fn the_status_is_that_of_monitoring_plugins() {
     assert_eq!(slow.status, 1, "{slow:?}");
     assert!(slow.stdout.starts_with("warning ") && slow.stdout.ends_with(" ms\n"), "{slow:?}");
 
-    // A server with another prefix is connected to the same database, and hears nothing of ours.
+    // A server with another prefix uses the same database, but receives none of our messages.
     let deaf = ServerOptions::new(AdapterVersion::V05, postgres.url()).channel_prefix("other");
     let deaf = node.peer().server(deaf).await;
     let lost = probe(postgres.url(), &[deaf.url(), "--critical", "500ms"]).await;
@@ -164,7 +164,7 @@ async fn a_probe_that_stays_sees_servers_and_databases_come_and_go() {
             "-o",
             "json",
         ];
-        // A server that is not listening yet misses an event, which is not to be waited for any longer.
+        // A server that does not listen yet misses an event, so the check must not wait for it any longer.
         let limits = ["--warn", "3s", "--critical", "3s"];
         let mut running = Running::start(&mut pgio(proxy.url(), &[&arguments[..], &limits].concat()));
         let mut until = async |status: &str| {
@@ -176,7 +176,7 @@ async fn a_probe_that_stays_sees_servers_and_databases_come_and_go() {
             }
         };
         until("ok").await;
-        // What the client is sent between two checks does not keep it from answering pings, or from the next check.
+        // Other events between two checks do not stop the client from answering pings, or from the next check.
         node.io().burst("noise", 2000).await;
         until("ok").await;
         node.peer().kill().await;
@@ -193,7 +193,7 @@ async fn a_probe_that_stays_sees_servers_and_databases_come_and_go() {
     }
 }
 
-/// Also where the environment and the configuration file name another format for all commands.
+/// Even if the environment and the configuration file name another format for all commands.
 #[tokio::test]
 async fn each_output_format_is_as_requested() {
     let postgres = postgres().await;

@@ -51,7 +51,7 @@ async fn rooms_of_one_socket_alone_are_left_out() {
     let cluster = whole().await;
     assert!(list(&cluster, &[]).await.is_empty());
     assert_eq!(list(&cluster, &["--all"]).await.len(), 4);
-    // A room that bears a socket's id is one like any other once somebody else is in it.
+    // A room with the name of a socket's id is an ordinary room once another socket is in it.
     let ours = cluster.ours.id();
     cluster.join(0, &[ours]).await;
     assert_eq!(list(&cluster, &[]).await, [json!({"room": ours, "sockets": 2, "nodes": 2})]);
@@ -94,7 +94,8 @@ async fn servers_without_an_answer_are_named_and_the_others_shown() {
     let cluster = whole().await;
     cluster.join(3, &["r1"]).await;
     let peer = NodePeer::start().await;
-    // It is live, and cannot answer: nothing but heartbeats fits, and the table for the rest is not there.
+    // The server is live, but cannot answer: only heartbeats fit into a notification, and the table for larger messages
+    // is missing.
     let options = ServerOptions::new(AdapterVersion::V04, cluster.url()).table_name("missing");
     let dumb = peer.server(options.payload_threshold(100)).await;
     dumb.wait_for_server_count("/", 5).await;
@@ -107,21 +108,21 @@ async fn servers_without_an_answer_are_named_and_the_others_shown() {
     );
 }
 
-/// The processor time of the programs that this process has run to their end.
+/// The processor time of the ended child processes.
 fn time_of_children() -> Duration {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap();
     let sum = usage.user_time() + usage.system_time();
     Duration::from_micros(sum.num_microseconds().try_into().unwrap())
 }
 
-/// Answers of this size travel as attachments of some megabytes.
+/// Answers of this size are attachments of some megabytes.
 #[tokio::test]
 async fn ten_thousand_sockets_in_a_thousand_rooms() {
     const SOCKETS: usize = 10_000;
     const ROOMS: usize = 1000;
     let cluster = whole().await;
     let started = Instant::now();
-    // Each of the four has a client already.
+    // Each of the four servers already has a client.
     let of_node = SOCKETS / 4 - 1;
     let rooms = |from: usize| -> Vec<String> {
         (from..from + of_node).map(|i| format!("room {}", i % ROOMS)).collect()

@@ -1,5 +1,5 @@
-//! The schemas of what commands print. Every test that reads a command's JSON checks it against them; here is what no
-//! other test does.
+//! The schemas of the output of commands. Every test that reads JSON of a command checks it against its schema. Here
+//! are the cases without another test.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +10,7 @@ use crate::support::pgio::{Running, pgio, run};
 use crate::support::schema;
 use crate::support::whole::whole;
 
-/// Goes through all schemas in a schema, with the place of each.
+/// Visits all schemas inside of a schema, with the path of each.
 fn each(schema: &Value, place: &str, see: &mut impl FnMut(&str, &Value)) {
     match schema {
         Value::Object(keys) => {
@@ -33,7 +33,7 @@ fn each_schema_is_valid_strict_and_explained() {
                 assert_eq!(part["additionalProperties"], false, "{place}");
                 assert!(part["required"].is_array(), "{place}");
             }
-            // What takes a number says in what unit.
+            // The description of a number names its unit.
             let takes = part["type"].as_str().or_else(|| part["type"][0].as_str());
             if matches!(takes, Some("integer" | "number")) {
                 let said = part["description"].as_str().unwrap_or_default().to_lowercase();
@@ -93,7 +93,7 @@ fn events_that_were_never_sent_are_a_violation() {
     }
 }
 
-/// What servers of every version and programs say to each other, as the schema has it.
+/// The messages of programs and of servers of every version match the schema.
 #[tokio::test]
 async fn messages_of_every_type() {
     const ALL: [&str; 13] = [

@@ -9,7 +9,7 @@ use crate::support::pgio::{pgio, run};
 use crate::support::postgres::postgres;
 use crate::support::whole::{Whole, whole};
 
-/// Makes all four answer, each with something of its own.
+/// Makes all four servers answer, each with a different value.
 async fn answer(cluster: &Whole, name: &str) {
     let answers = [json!("one"), json!({"n": 2}), binary("AQI=")];
     for (server, answer) in cluster.mixed.servers.iter().zip(answers) {
@@ -35,7 +35,7 @@ async fn every_server_gets_the_event_and_counts_no_member() {
     }
     let at_ours = heard.recv().await.unwrap();
     assert_eq!(at_ours, ("/".into(), "config".into(), r#"[{"limit":10},"<>",-5]"#.into()));
-    // No client hears of it.
+    // No client receives it.
     run(&mut pgio(cluster.url(), &["emit", "end"])).await.succeeded();
     for client in cluster.clients() {
         assert_eq!(client.wait_for(1).await, [event("end", json!([]))]);

@@ -44,7 +44,7 @@ async fn sockets_of_all_servers_are_listed_with_their_data() {
         assert_eq!((&socket["namespace"], &socket["transport"]), (&json!("/"), &json!("websocket")));
         assert!(socket["rooms"].as_array().unwrap().contains(&socket["id"]), "{socket}");
         assert_eq!(socket["handshake"]["query"]["EIO"], "4");
-        // The node of the tests does not tell how its clients came.
+        // The node of the tests does not report the addresses of its clients.
         if socket["id"] != cluster.ours.id() {
             assert!(socket["address"].as_str().unwrap().ends_with("127.0.0.1"), "{socket}");
             let since: jiff::Timestamp = socket["connectedAt"].as_str().unwrap().parse().unwrap();
@@ -115,7 +115,8 @@ async fn the_table_is_one_line_a_socket_whatever_they_hold() {
 async fn servers_without_an_answer_are_named_and_the_others_shown() {
     let cluster = whole().await;
     let peer = NodePeer::start().await;
-    // It is live, and cannot answer: nothing but heartbeats fits, and the table for the rest is not there.
+    // The server is live, but cannot answer: only heartbeats fit into a notification, and the table for larger messages
+    // is missing.
     let options = ServerOptions::new(AdapterVersion::V05, cluster.url()).table_name("missing");
     let dumb = peer.server(options.payload_threshold(100)).await;
     dumb.wait_for_server_count("/", 4).await;

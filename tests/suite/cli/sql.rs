@@ -1,4 +1,4 @@
-//! `pgio sql`: installing, upgrading, checking and removing the functions.
+//! `pgio sql`: installs, upgrades, checks and removes the functions.
 
 use serde_json::{Value, json};
 
@@ -134,14 +134,14 @@ async fn settings_that_are_not_those_of_the_command_line() {
     let options = ["--channel-prefix", "chat", "--table-name", "app.files", "--payload-threshold", "4000"];
     sql(url, &[&["install"], &options[..]].concat()).await.succeeded();
     assert_eq!(differences(url, &options).await, [""; 0]);
-    // The table of that name is another one than the functions use, or none.
+    // The table of that name differs from the table of the functions, or does not exist.
     let expected = [
         "channel_prefix: the functions have \"chat\", and this pgio has \"socket.io\"",
         "table_name: the functions have app.files, and this pgio has socket_io_attachments",
         "payload_threshold: the functions have 4000, and this pgio has 8000",
     ];
     assert_eq!(differences(url, &[]).await, expected);
-    // A name that leads to the same table is the same.
+    // Another name of the same table is no difference.
     let path = format!("{url}?options=-csearch_path%3Dapp");
     let same = ["--channel-prefix", "chat", "--table-name", "files", "--payload-threshold", "4000"];
     assert_eq!(differences(&path, &same).await, [""; 0]);
@@ -150,7 +150,7 @@ async fn settings_that_are_not_those_of_the_command_line() {
     assert_eq!(differences(url, &[]).await, [""; 0]);
 }
 
-/// As an older pgio would have left it: another signature, a function that is no longer there, and privileges.
+/// The state that an older pgio leaves: another signature, a function that was removed since, and privileges.
 #[tokio::test]
 async fn an_older_version_is_upgraded_in_place_with_its_privileges() {
     let postgres = postgres().await;
@@ -196,7 +196,7 @@ async fn an_older_version_is_upgraded_in_place_with_its_privileges() {
     let functions = "SELECT string_agg(DISTINCT proname, ',' ORDER BY proname) FROM pg_proc
         WHERE pronamespace = 'socket_io'::regnamespace AND proname IN ('emit', 'old_helper', 'of_the_user')";
     assert_eq!(query_text(url, functions).await, "emit,of_the_user");
-    // The privilege is that on emit, no more and no less.
+    // The privilege covers emit, and nothing else.
     session
         .execute(&format!("SET ROLE {role}; SELECT socket_io.emit('e'), socket_io.emit('e', bytea '\\x01')"))
         .await;
@@ -245,7 +245,7 @@ async fn objects_in_use_are_not_removed() {
     session.execute("DROP VIEW v; CREATE TABLE socket_io.of_the_user ()").await;
     let removed = sql(url, &["uninstall", "--yes"]).await.succeeded();
     assert_eq!(removed.stdout, "removed the functions; schema socket_io stays\n");
-    // A schema that was there before stays as well.
+    // An existing schema stays as well.
     session.execute("CREATE SCHEMA mine").await;
     sql(url, &["install", "--schema", "mine"]).await.succeeded();
     let removed = sql(url, &["uninstall", "--schema", "mine", "-y", "-o", "json"]).await.succeeded();

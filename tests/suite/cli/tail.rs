@@ -91,7 +91,7 @@ async fn each_filter_narrows() {
     emitter.server_side_emit("server", ()).await.unwrap();
     emitter.emit("chat.three", ()).await.unwrap();
     emitter.of("/admin").emit("chat.admin", ()).await.unwrap();
-    // Whoever shows the wrong thing shows it before this, which is malformed and so always shown.
+    // A wrong message would be shown before this one, which is malformed and so always shown.
     for nsp in ["/", "/admin"] {
         execute(postgres.url(), &format!("SELECT pg_notify('socket.io#{nsp}', 'end')")).await;
     }
@@ -167,7 +167,7 @@ async fn it_continues_after_a_restart_and_after_a_lost_connection() {
     emit_until_heard(&url, &mut tail).await;
 }
 
-/// The tail is back at some moment after the server is: what is sent from then on is shown.
+/// The tail reconnects some time after the server is up, and shows the events from then on.
 async fn emit_until_heard(url: &str, tail: &mut Running) {
     let mut emit = Running::start(&mut pgio(url, &["emit", "--every", "50ms", "three"]));
     assert_eq!(tail.json().await["event"], "three");
@@ -211,7 +211,7 @@ async fn nonsense_on_the_channel_is_shown_and_passed() {
         "{}",
         r#"{"uid":"u","type":77}"#,
         r#"{"uid":"u","nsp":"/","type":3,"data":5}"#,
-        // A message that can be read, with an event that is none.
+        // A message that can be decoded, with an event that is malformed.
         r#"{"uid":"u","nsp":"/","type":3,"data":{"opts":{},"packet":{"type":2,"data":[1]}}}"#,
         r#"{"uid":"u","nsp":"/","type":9,"data":{"packet":[]}}"#,
     ] {

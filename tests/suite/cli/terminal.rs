@@ -1,4 +1,4 @@
-//! What only a terminal shows: live views, questions, colours, and lines that fit.
+//! Features that need a terminal: live views, questions, colours, and lines that fit.
 
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -32,7 +32,7 @@ async fn a_watch_is_redrawn_in_place_and_gives_the_terminal_back() {
     server.stop().await;
     terminal.wait_for("4 live, 1 gone").await;
     let screen = terminal.wait_for("gone (closed)").await;
-    // Nothing of an earlier picture is left: two lines above the table, its titles, five nodes.
+    // The screen shows nothing of an earlier state: two lines above the table, its titles, five nodes.
     assert_eq!(screen.trim_end().lines().count(), 8, "{screen}");
 
     terminal.resize(50, 6);

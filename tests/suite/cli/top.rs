@@ -1,4 +1,4 @@
-//! `pgio top`: counts what passes, shows it on a terminal and elsewhere, and nobody notices.
+//! `pgio top`: counts the messages and shows them, on a terminal and elsewhere. The cluster does not change for it.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use crate::support::postgres::postgres;
 use crate::support::terminal::Terminal;
 use crate::support::whole::whole;
 
-/// What tmux makes of cyan.
+/// The escape sequence of tmux for cyan.
 const CYAN: &str = "38;5;6m";
 
-/// How many events are sent in each test.
+/// The number of events in each test.
 const EVENTS: u64 = 300;
 
-/// Sends events to a room: as many as are counted, and one that travels by the table.
+/// Sends events to a room: `EVENTS` counted ones, and one that goes through the attachment table.
 async fn send(url: &str, event: &str) {
     let lines = (0..EVENTS).map(|i| format!("[\"{event}\", {i}]\n")).collect::<String>();
     let arguments = ["emit", "--from", "-", "--room", "r1", "-q"];
@@ -26,7 +26,7 @@ async fn send(url: &str, event: &str) {
     run(&mut pgio(url, &["emit", "-q", "--room", "r2", "large\u{1b}[2J", &large])).await.succeeded();
 }
 
-/// Waits until the time at the top has changed.
+/// Waits until the clock in the first line has changed.
 async fn wait_for_the_clock(terminal: &Terminal) {
     let time =
         || terminal.screen().lines().next().unwrap_or_default().split(' ').next_back().map(str::to_owned);
@@ -37,7 +37,7 @@ async fn wait_for_the_clock(terminal: &Terminal) {
     }
 }
 
-/// How often a name was counted in ten minutes, in all namespaces.
+/// The count of a name in ten minutes, in all namespaces.
 fn count_of(object: &Value, name: &str) -> u64 {
     let rows = object["rows"].as_array().unwrap();
     rows.iter().filter(|row| row["name"] == name).map(|row| row["count"].as_u64().unwrap()).sum()
@@ -51,7 +51,7 @@ async fn every_event_is_counted_once_without_joining_the_cluster() {
     cluster
         .undisturbed(async {
             for top in &mut tops {
-                // From the first object on all is counted.
+                // Everything after the first object is counted.
                 assert_eq!(top.json().await["connected"], true);
             }
             send(cluster.url(), "many").await;
@@ -119,7 +119,7 @@ async fn a_snapshot_as_text_and_as_json() {
 #[tokio::test]
 async fn values_without_a_privilege_are_unknown() {
     let postgres = postgres().await;
-    // As some hosts have it.
+    // Some hosting providers restrict this function.
     execute(postgres.url(), "REVOKE EXECUTE ON FUNCTION pg_catalog.pg_current_wal_lsn() FROM PUBLIC").await;
     let url = postgres.url_of_role_with("NOSUPERUSER").await;
     let mut top = Running::start(&mut pgio(&url, &["top", "-o", "json", "--no-sockets"]));
@@ -173,7 +173,7 @@ async fn a_live_view_with_keys_that_gives_the_terminal_back() {
     terminal.resize(150, 40);
     let screen = terminal.wait_for("SERVER").await;
     assert!(screen.lines().count() <= 40, "{screen}");
-    // crossterm reads a key that comes together with a resize only with the next key: the resize has to be over.
+    // crossterm reads a key that arrives together with a resize only with the next key, so the resize has to be over.
     wait_for_the_clock(&terminal).await;
     terminal.press(&["q"]);
     terminal.ends_with(0).await;

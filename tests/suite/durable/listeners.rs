@@ -1,4 +1,5 @@
-//! Who gets durable events: servers of every version, clients of a node that was away, a tail; and what cannot be durable.
+//! The receivers of durable events: servers of every version, clients of a node after an outage, a tail. Some messages
+//! cannot be durable.
 
 use pgio::{BroadcastOperator, Emitter, Error};
 use serde_json::json;
@@ -13,7 +14,7 @@ use crate::support::proxy::{Mode, Proxy};
 use crate::support::sql::Session;
 use crate::support::whole::whole;
 
-/// Adapters 0.3.1, 0.4.0 and 0.5.0 ignore the entries that make an event durable, whoever has sent it.
+/// Adapters 0.3.1, 0.4.0 and 0.5.0 ignore the entries that make an event durable, from any sender.
 #[tokio::test]
 async fn servers_of_every_version_take_a_durable_event_for_any_other() {
     let cluster = whole().await;
@@ -51,7 +52,7 @@ async fn a_node_and_a_tail_replay_durable_events_after_a_reconnect() {
     tail.wait_for_note("listening on").await;
     let emitter = Emitter::new(connect(postgres.url()).await);
     emitter.durable().emit("before", ()).await.unwrap();
-    // An event of the node itself is not for its own clients again.
+    // The clients of a node do not receive its own event again.
     reader.emit("own", json!([])).await;
     writer.wait_for_event("own").await;
     reader.wait_for_event("before").await;
@@ -131,7 +132,7 @@ async fn messages_that_cannot_be_durable_are_an_error() {
     assert_eq!(status, 2, "{stderr}");
 }
 
-/// Functions of the version before have another signature. Whoever calls them goes on, and what they send is heard.
+/// The functions of the previous version have another signature. Their callers still work, and their events arrive.
 #[tokio::test]
 async fn callers_of_the_functions_before_durable_events_go_on() {
     let postgres = postgres().await;
@@ -157,8 +158,8 @@ async fn callers_of_the_functions_before_durable_events_go_on() {
     assert_eq!(heard.until("last").await, ["trigger", "function", "prepared", "last"]);
 }
 
-/// A function whose body Postgres has parsed holds on to the functions that it calls: the installation changes nothing,
-/// and names it.
+/// A function with a body that Postgres has parsed depends on the functions that it calls. The installation changes
+/// nothing, and names the caller.
 #[tokio::test]
 async fn a_caller_with_a_parsed_body_is_named_when_it_blocks_an_upgrade() {
     let postgres = postgres().await;

@@ -1,4 +1,4 @@
-//! Durable events: what a pgio node, a tail or a subscription has not heard, it gets afterwards.
+//! Durable events: a pgio node, a tail or a subscription gets missed events afterwards.
 
 mod listeners;
 mod replay;
@@ -11,7 +11,7 @@ use pgio::protocol::{Body, Encoded, EventArgs, Header, Message, MessageKind, Uid
 use pgio::{AdapterOptions, Namespace, Settings, Value};
 use tokio::time::timeout;
 
-/// How long anything may take.
+/// The deadline of every wait.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 async fn connect(url: &str) -> Cluster {
@@ -72,7 +72,7 @@ fn name_of(received: &Received) -> String {
     }
 }
 
-/// The document of a durable event, as it stands in its row.
+/// The document of a durable event, as in its row.
 fn document(event: &str, nsp: &str, prefix: &str, payload: &str) -> Vec<u8> {
     let event = EventArgs::new(event, [Value::from(payload)]);
     let body = Body::Broadcast { opts: Default::default(), event, request_id: None };

@@ -1,4 +1,4 @@
-//! What is replayed, in which order, and what is not.
+//! The events that are replayed, their order, and the events that are not replayed.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -20,7 +20,7 @@ async fn durable_events_of_a_gap_are_replayed_once_in_order_and_before_live_even
     create_attachment_table(postgres.url()).await;
     let proxy = Proxy::start(postgres.url()).await;
     let emitter = Emitter::new(connect(postgres.url()).await);
-    // What was there before the subscription is not for it.
+    // A subscription does not get the events from before it.
     emitter.durable().emit("before", ()).await.unwrap();
     let cluster = connect(proxy.url()).await;
     let mut heard = Heard::of(&cluster, "/").await;
@@ -36,7 +36,7 @@ async fn durable_events_of_a_gap_are_replayed_once_in_order_and_before_live_even
             emitter.emit("inline", n).await.unwrap();
         }
         proxy.set(Mode::Forward);
-        // The first of these may still be lost or replayed; those after it come live.
+        // The first of these may still be lost and replayed. The later ones arrive live.
         for n in 0..200 {
             emitter.durable().emit(&format!("c{n}"), "x".repeat(n * 10)).await.unwrap();
         }
@@ -72,7 +72,7 @@ async fn a_row_that_commits_late_is_found_whatever_its_id() {
     proxy.set(Mode::Reset);
     heard.lost().await;
     emitter.durable().emit("second", ()).await.unwrap();
-    // Its id is less than that of an event which was delivered.
+    // Its id is lower than that of a delivered event.
     late.execute("COMMIT").await;
     proxy.set(Mode::Forward);
     until("it listens again", async || cluster.is_listening()).await;
@@ -100,7 +100,7 @@ async fn rows_of_other_prefixes_and_other_messages_are_not_replayed() {
         let document = document(name, nsp, prefix, "x");
         session.execute_typed(SEND, &[&document, &"elsewhere"]).await;
     }
-    // A row of any other message, one that is cut off, an empty one and one that is NULL.
+    // A row of another message, a truncated one, an empty one and one that is NULL.
     for row in ["'\\x80'", "'\\x85a76368616e6e656cd9'", "''", "NULL"] {
         session.execute(&format!("INSERT INTO socket_io_attachments (payload) VALUES ({row})")).await;
     }
@@ -144,7 +144,7 @@ async fn a_subscription_that_is_made_later_gets_nothing_from_before() {
     assert_eq!(late.until("last").await, ["last"]);
 }
 
-/// Writers hold their transactions open over the gaps, so that rows are committed in another order than that of their ids.
+/// Writers hold their transactions open over the outages, so that the commit order differs from the order of ids.
 #[tokio::test]
 async fn events_of_concurrent_writers_come_once_and_in_the_order_of_each() {
     const WRITERS: usize = 8;

@@ -20,23 +20,23 @@ use crate::support::pgio_serve::PgioServe;
 use crate::support::postgres::own_server;
 use crate::support::proxy::{Mode, Proxy};
 
-/// How many durable events are sent in a second, and how many inline ones beside them.
+/// The rate of durable events, and of inline events beside them, per second.
 const RATE: u64 = 1000;
 const INLINE_RATE: u64 = 100;
 
-/// How long both streams may take to arrive at the end.
+/// The deadline for the end of both streams.
 const ARRIVES_WITHIN: Duration = Duration::from_secs(60);
 
-/// How long it is quiet between two outages.
+/// The pause between two outages.
 const BETWEEN: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Copy, Debug)]
 enum Outage {
-    /// All connections are reset, and new ones too.
+    /// All connections are reset, new ones as well.
     Reset,
-    /// The network swallows everything, and delivers it in the end.
+    /// The network holds all bytes back, and delivers them at the end.
     Silence,
-    /// Postgres is shut down in the ordinary way.
+    /// Postgres shuts down in the ordinary way.
     RestartFast,
     /// Postgres ends as in a crash.
     RestartImmediate,
@@ -48,7 +48,7 @@ fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|e| panic!("{name}={text}: {e}")))
 }
 
-/// A stream of numbered events that `pgio emit` sends.
+/// A stream of numbered events from `pgio emit`.
 struct Stream {
     running: Running,
     writing: JoinHandle<u64>,
@@ -79,7 +79,7 @@ impl Stream {
         Stream { running, writing, is_over }
     }
 
-    /// Ends it; how many events there were.
+    /// Ends the stream. Returns the number of its events.
     async fn end(self) -> u64 {
         self.is_over.store(true, Ordering::Relaxed);
         let count = self.writing.await.unwrap();
@@ -90,8 +90,8 @@ impl Stream {
     }
 }
 
-/// Reads what a tail prints until it has come to the number that is told at the end. The numbers are to come without a gap
-/// and without a repetition.
+/// Reads the output of a tail up to the last number, which is known at the end. The numbers must have no gap and no
+/// repetition.
 async fn read_numbers(mut tail: Running, mut end: watch::Receiver<Option<u64>>) {
     let mut next = 0;
     while end.borrow_and_update().is_none_or(|end| next < end) {
@@ -104,7 +104,7 @@ async fn read_numbers(mut tail: Running, mut end: watch::Receiver<Option<u64>>) 
             _ = end.changed() => {}
         }
     }
-    // Whatever else comes would come now.
+    // Any further event would arrive now.
     let more = timeout(Duration::from_secs(1), tail.line()).await;
     assert!(more.is_err(), "after the last event: {more:?}");
 }
@@ -114,7 +114,7 @@ async fn a_numbered_durable_stream_arrives_once_and_in_order_through_outages() {
     let outages = setting("DURABLE_OUTAGES", 3);
     let longest = setting("DURABLE_LONGEST_MS", 2000);
     let mut server = own_server().await;
-    // The servers and the tail on one side, the emitters on the other: both sides fail.
+    // The servers and the tail use one proxy, the emitters the other: both sides fail.
     let (readers, writers) = (Proxy::start(&server.url()).await, Proxy::start(&server.url()).await);
     let serve = PgioServe::start(readers.url(), &[]).await;
     let client = serve.client(&NodePeer::start().await).await;

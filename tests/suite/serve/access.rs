@@ -1,4 +1,4 @@
-//! Who may connect.
+//! The authentication of clients.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -14,7 +14,7 @@ use crate::support::node::{AdapterVersion, Client, ClientOptions, NodePeer, Serv
 use crate::support::pgio_serve::PgioServe;
 use crate::support::postgres::postgres;
 
-/// Files of secrets, for as long as this is there.
+/// Files of secrets, deleted on drop.
 struct Files(tempfile::TempDir);
 
 impl Files {
@@ -85,7 +85,7 @@ async fn a_jwt_brings_data_and_rooms_or_a_reason() {
     assert_eq!(alice.wait_for(2).await[0].event, "one");
     assert_eq!(bob.wait_for(1).await[0].event, "two");
 
-    // Other servers see the claims as data.
+    // Other servers see the claims as the data of the socket.
     let node = NodePeer::start().await;
     let server = node.server(ServerOptions::new(AdapterVersion::V05, postgres.url())).await;
     server.wait_for_server_count("/", 2).await;
@@ -131,7 +131,7 @@ async fn a_public_key_takes_only_the_algorithms_of_its_kind() {
         let serve = PgioServe::start(postgres.url(), &["--jwt-key-file", &files.file(name, &pem)]).await;
         let come = async |token: &str| come(&serve, &peer, json!({ "token": token })).await;
         come(good).await.unwrap();
-        // The public key as a secret: what it says is known to everyone.
+        // The public key as a secret: everyone may know it.
         let text = String::from_utf8(pem).unwrap();
         let confused =
             [text.as_str(), text.trim_end()].map(|secret| sign("HS256", &claims, &jwt::secret(secret)));

@@ -1,4 +1,4 @@
-//! What other servers get that ask.
+//! The answers to requests of other servers.
 
 use serde_json::{Value, json};
 

@@ -24,7 +24,7 @@ async fn request(address: &str, text: String) -> String {
     answer
 }
 
-/// Opens a polling session; `packet` is sent to it.
+/// Opens a polling session, and sends `packet` to it.
 async fn poll(address: &str, packet: Option<&str>) {
     let path = "/socket.io/?EIO=4&transport=polling";
     let open = request(address, format!("GET {path} HTTP/1.0\r\n\r\n")).await;
@@ -43,10 +43,10 @@ async fn server(url: &str) -> Server {
     let options = ServerOptions::default()
         .listen("127.0.0.1:0")
         .namespaces([Hosted::new("/"), Hosted::new("/org/{id}")])
-        // A polling session ends with its ping timeout, if nothing ends it before.
+        // A polling session ends at its ping timeout, if nothing closes it before.
         .ping_interval(Duration::from_secs(2))
         .ping_timeout(Duration::from_secs(2));
-    // They can be installed once in a process.
+    // The metrics can be installed only once in a process.
     static METRICS: OnceLock<Metrics> = OnceLock::new();
     let metrics = METRICS.get_or_init(|| Metrics::install().unwrap());
     Server::start(cluster, options, metrics.clone()).await.unwrap()
@@ -89,11 +89,11 @@ async fn a_dropped_server_holds_no_connection_to_postgres() {
     let address = server.address().to_string();
     let mut websocket = RawWebsocket::connect(&address).await;
     poll(&address, None).await;
-    // Its connect packet may be read before the server is dropped, meanwhile or afterwards.
+    // The server may read its connect packet before, during or after the drop.
     poll(&address, Some("40/org/2,")).await;
     drop(server);
     websocket.read_to_end().await;
-    // The session that was never connected to a namespace ends with the connect timeout.
+    // A session that never joined a namespace ends at the connect timeout.
     let others = "SELECT count(*) FROM pg_stat_activity \
                   WHERE datname = current_database() AND pid <> pg_backend_pid()";
     until("no session is left", async || query_text(postgres.url(), others).await == "0").await;

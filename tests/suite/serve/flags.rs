@@ -1,4 +1,4 @@
-//! What the flags may be, and what becomes of the database at the start.
+//! The values of flags, and the effect of a start on the database.
 
 use futures_util::future::join_all;
 use tokio::net::TcpListener;
@@ -72,7 +72,7 @@ async fn the_table_is_created_once_by_many_and_only_if_wanted() {
     let _none = PgioServe::start(postgres.url(), &["--no-init"]).await;
     assert_eq!(count(postgres.url().into()).await, (0, 0));
 
-    // With the index of the constraint and the one for cleaning up.
+    // The index of the constraint, and the index for the cleanup.
     let _many = join_all((0..4).map(|_| PgioServe::start(postgres.url(), &[]))).await;
     assert_eq!(count(postgres.url().into()).await, (1, 2));
 

@@ -1,4 +1,4 @@
-//! What an operator sees.
+//! The view of an operator: health, readiness, metrics and logs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -42,14 +42,14 @@ async fn readiness_follows_postgres_and_local_clients_are_served_meanwhile() {
     emitter.emit_all((0..1000).map(|n| ("again", n))).await.unwrap();
     let tally = one.wait_for_tally("again", 1000, Duration::from_secs(20)).await;
     assert_eq!((tally.count, tally.first_break), (1000, None));
-    // The cluster is whole again, without anybody having been started again.
+    // The cluster is complete again, without a restart of any server.
     server.wait_until_listening_after(1).await;
     server.wait_for_server_count("/", 2).await;
     server.io().emit("from Node", json!([2])).await;
     other.wait_for_event("from Node").await;
 }
 
-/// Somebody emits all the time. Once all listen again, nothing that was committed is lost, at any server.
+/// A client emits all the time. Once all servers listen again, no committed event is lost at any server.
 #[tokio::test]
 async fn a_restart_of_postgres_under_traffic() {
     const AFTER: u64 = 2000;
@@ -108,7 +108,7 @@ async fn a_postgres_that_answers_no_more_is_noticed() {
     until("the lag is measured", async || serve.metric("pgio_lag_seconds").await > 0.0).await;
     let frozen = freeze_sessions(&postgres.url()).await;
     serve.wait_for_ready(503).await;
-    // New sessions take the place of those that answer no more.
+    // New sessions replace the frozen ones.
     serve.wait_for_ready(200).await;
     until("the lag is small", async || serve.metric("pgio_lag_seconds").await < 1.0).await;
     drop(frozen);
@@ -162,7 +162,7 @@ async fn everything_is_counted() {
         assert!(serve.metric(name).await >= 1.0, "{name}");
     }
 
-    // What is not for us, or for nobody, is counted and skipped.
+    // Messages for nobody, and malformed ones, are counted and skipped.
     execute(postgres.url(), "SELECT pg_notify('socket.io#/', 'nonsense')").await;
     let unknown = r#"SELECT pg_notify('socket.io#/', '{"uid":"x","nsp":"/","type":99}')"#;
     execute(postgres.url(), unknown).await;
@@ -221,7 +221,7 @@ async fn a_server_whose_publishing_hangs_is_not_ready() {
     serve.wait_for_ready(503).await;
     let (_, text) = serve.get("/readyz").await;
     assert_eq!(text, "not ready: cannot publish, so other servers receive no events of this one\n");
-    // Another session takes its place, while the first one stands still.
+    // Another session replaces the frozen one.
     serve.wait_for_ready(200).await;
     drop(frozen);
 }

@@ -1,4 +1,4 @@
-//! What clients may use up: memory that waits for them, memory that waits to be relayed, file descriptors.
+//! The resources that clients may use: memory for queued events, memory for the relay, file descriptors.
 
 use std::time::Duration;
 
@@ -31,13 +31,13 @@ async fn the_events_that_wait_for_a_client_are_bounded_in_bytes() {
     for _ in 0..5 {
         stopped.push(RawWebsocket::connect(serve.address()).await);
     }
-    // 36 MB, of which the system's buffers hold some.
+    // 36 MB. The buffers of the system hold a part of it.
     Numbered { count: 9000, portion: 1000, padding: 4000 }.emit(postgres.url(), &[&good]).await;
     serve.wait_for_metric("pgio_clients_cut_off_total{reason=\"too_slow\"}", 5.0).await;
     for client in &mut stopped {
         assert!(client.read_to_end().await < 25 << 20);
     }
-    // Five times 16 MB, and what the server needs anyway.
+    // Five times 16 MB, and the memory that the server needs anyway.
     assert!(serve.peak_memory() < 300 << 20, "{} MiB", serve.peak_memory() >> 20);
     assert_eq!(good.lifecycle().await.len(), 1);
 }
@@ -52,7 +52,7 @@ async fn a_client_that_polls_slowly_is_bounded_in_bytes_and_one_that_keeps_up_is
     for client in [&polling, &websocket] {
         client.count().await;
     }
-    // Eight times what may wait, a quarter at a time.
+    // Eight times the size of the buffer, in portions of a quarter.
     let events = Numbered { count: 32 * 60, portion: 60, padding: 4000 };
     events.emit(postgres.url(), &[&polling, &websocket]).await;
     assert_eq!(serve.metric("pgio_clients_cut_off_total{reason=\"too_slow\"}").await, 0.0);
@@ -65,7 +65,7 @@ async fn the_events_that_wait_to_be_relayed_are_bounded_in_bytes() {
     let serve = PgioServe::start(&postgres.url(), &flags).await;
     serve.wait_for_ready(200).await;
     let mut fast = RawWebsocket::connect(serve.address()).await;
-    // The whole server: another session would take the events that wait.
+    // The whole server is frozen, since another session would publish the queued events.
     let frozen = freeze_server(&postgres);
     let event = format!("42[\"e\",\"{}\"]", "x".repeat(12_000));
     for _ in 0..4 {
@@ -73,7 +73,7 @@ async fn the_events_that_wait_to_be_relayed_are_bounded_in_bytes() {
     }
     serve.wait_for_metric("pgio_events_received_total", 4.0).await;
     assert_eq!(serve.metric(TOO_FAST).await, 0.0);
-    // Some may be given up meanwhile, since Postgres does not answer.
+    // Some events may be dropped in the meantime, since Postgres does not answer.
     for _ in 0..100 {
         fast.send(&event).await;
     }
@@ -88,12 +88,12 @@ async fn the_events_that_wait_to_be_relayed_are_bounded_in_bytes() {
 async fn clients_leave_file_descriptors_for_postgres_and_for_health_checks() {
     let postgres = postgres().await;
     let (serve, clients) = full_of_clients(postgres.url(), 150).await;
-    // More than the soft limit would have allowed, fewer than there are descriptors.
+    // More than the soft limit allows, fewer than the number of descriptors.
     assert!((110..160).contains(&clients.len()), "{} clients", clients.len());
     assert!(serve.metric("pgio_connections_refused_total{reason=\"no_descriptors\"}").await >= 1.0);
     serve.wait_for_log("refusing new clients: too few file descriptors are left").await;
 
-    // Connections without a request may come nearer to the limit, but not up to it.
+    // Connections without a request may come closer to the limit, but do not reach it.
     let mut idle = Vec::new();
     for _ in 0..100 {
         idle.push(TcpStream::connect(serve.address()).await.unwrap());

@@ -1,4 +1,4 @@
-//! Many events, many clients, and one that cannot keep up.
+//! Many events, many clients, and one slow client.
 
 use std::time::{Duration, Instant};
 
@@ -37,7 +37,7 @@ async fn five_hundred_clients_get_a_thousand_events_each() {
     const CLIENTS: usize = 500;
     const COUNT: u64 = 1000;
     let postgres = postgres().await;
-    // The clients share two processes, which may take long to connect all of them.
+    // The clients share two processes, which may need long to connect all of them.
     let serve = PgioServe::start(postgres.url(), &["--connect-timeout", "30s"]).await;
     let peers = join_all((0..2).map(|_| NodePeer::start())).await;
     let clients = join_all((0..CLIENTS).map(|n| serve.client(&peers[n % 2]))).await;
@@ -62,7 +62,7 @@ async fn a_client_that_does_not_read_is_disconnected_and_others_are_unaffected()
     let mut slow = RawWebsocket::connect(serve.address()).await;
     assert_eq!(serve.metric("pgio_connections{transport=\"websocket\"}").await, 2.0);
 
-    // In portions that the good one's buffer can hold.
+    // In portions that fit into the buffer of the good client.
     Numbered { count: COUNT, portion: 1000, padding: PADDING }.emit(postgres.url(), &[&good]).await;
     let tally = good.wait_for_tally("n", COUNT, PATIENCE).await;
     assert_eq!((tally.count, tally.first_break), (COUNT, None));

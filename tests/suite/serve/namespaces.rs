@@ -31,7 +31,7 @@ fn is_life_cycle(header: Option<&Header>) -> bool {
     header.is_some_and(|h| matches!(h.kind, MessageKind::InitialHeartbeat | MessageKind::AdapterClose))
 }
 
-/// The next announcement or farewell of a node: its namespace's channel, its uid, and which of the two it is.
+/// The next announcement or goodbye of a node: the channel of its namespace, its uid, and the kind.
 async fn next_header(heard: &mut Subscription) -> (String, String, MessageKind) {
     loop {
         let event = timeout(PATIENCE, heard.next()).await.expect("a node says something").unwrap();
@@ -51,7 +51,7 @@ async fn first_clients_that_connect_together_share_one_namespace() {
     let watched: Vec<_> = nsps.iter().map(|nsp| Namespace::new(nsp)).collect();
     let mut heard = emitter.cluster().subscribe(&watched, is_life_cycle).await.unwrap();
     for nsp in &nsps {
-        // One of them leaves in the middle.
+        // One of the clients leaves in the middle.
         let leaver = async {
             let mut socket = RawWebsocket::open(serve.address()).await;
             socket.send(&format!("40{nsp},")).await;
@@ -74,11 +74,11 @@ async fn first_clients_that_connect_together_share_one_namespace() {
     assert_eq!((announced.len(), channels.len()), (nsps.len(), nsps.len()), "{announced:?}");
     assert!(announced.iter().all(|(_, uid)| closed.contains(uid)));
     assert_eq!(serve.metric("pgio_namespaces").await, 0.0);
-    // Those of the loopback probe and of discovery.
+    // The channels of the loopback probe and of discovery.
     serve.wait_for_metric("pgio_channels_listening", 2.0).await;
 }
 
-/// A load balancer takes a server out that says 503 once.
+/// A load balancer removes a server that answers 503 once.
 #[tokio::test]
 async fn new_namespaces_do_not_make_a_server_unready() {
     let postgres = postgres().await;
@@ -100,13 +100,13 @@ async fn new_namespaces_do_not_make_a_server_unready() {
     }
 }
 
-/// The server cannot know that Postgres has stopped answering when the first client connects.
+/// The server cannot know yet that Postgres has stopped answering when the first client connects.
 #[tokio::test]
 async fn a_namespace_first_asked_for_in_a_silent_outage_is_served_and_joins_the_cluster_later() {
     let postgres = own_server().await;
     let serve = PgioServe::start(&postgres.url(), &["-n", "/", "-n", "/org/{id}"]).await;
     serve.wait_for_ready(200).await;
-    // Its sessions do not stand still.
+    // Its sessions are not frozen.
     let emitter = Emitter::connect(&format!("{}?application_name=watcher", postgres.url())).await.unwrap();
     let nsp = Namespace::new("/org/1");
     let mut heard = emitter.cluster().subscribe(&[nsp], is_life_cycle).await.unwrap();
@@ -144,6 +144,6 @@ async fn a_thousand_namespaces_emptied_at_once_all_say_that_they_close() {
         closed.insert(channel);
     }
     assert_eq!(serve.metric("pgio_namespaces").await, 0.0);
-    // Those of the loopback probe and of discovery.
+    // The channels of the loopback probe and of discovery.
     serve.wait_for_metric("pgio_channels_listening", 2.0).await;
 }

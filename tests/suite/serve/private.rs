@@ -1,4 +1,4 @@
-//! With nothing configured.
+//! `pgio serve` without a configured database.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::support::node::NodePeer;
 use crate::support::pgio_serve::{PgioServe, command};
 
-/// A directory that the server's user can get to.
+/// A directory that the server's user can access.
 fn state_directory() -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     std::fs::set_permissions(directory.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
@@ -28,7 +28,7 @@ async fn two_servers_and_an_emitter_need_no_configuration() {
     let mut first = PgioServe::spawn(serve(state.path())).await;
     let url = first.announced["privateDatabase"].as_str().unwrap().to_owned();
     assert!(url.starts_with("postgres://pgio:"), "{url}");
-    // The second one finds what the first has started.
+    // The second process finds the server that the first has started.
     let second = PgioServe::spawn(serve(state.path())).await;
     assert!(second.announced["privateDatabase"].is_null(), "{}", second.announced);
     assert_eq!(second.announced["database"], first.announced["database"]);

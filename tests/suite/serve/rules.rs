@@ -1,4 +1,4 @@
-//! What clients may do.
+//! The permissions of clients.
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -89,14 +89,14 @@ async fn events_are_relayed_to_the_rooms_of_the_sender_everywhere_but_to_itself(
     let far = server.client("/").await;
     far.join(&["r1"]).await;
 
-    // Without a room there is nobody to hear it.
+    // Without a room, no client receives the event.
     assert!(sender.emit_with_ack("lonely", json!([1])).await.is_ok());
     for client in [&sender, &near] {
         client.emit_with_ack("join", json!(["r1"])).await.unwrap();
     }
     let args = json!([1, "<>", { "deep": [binary("AQID")] }, binary("BA=="), null]);
     sender.emit_with_ack("e", args.clone()).await.unwrap();
-    // Node looks the attachment up, and would let the next event overtake it.
+    // Node fetches the attachment, and would let the next event overtake it.
     for client in [&near, &far] {
         assert_eq!(json!(client.wait_for_event("e").await.args), args);
     }
@@ -105,7 +105,7 @@ async fn events_are_relayed_to_the_rooms_of_the_sender_everywhere_but_to_itself(
         assert_eq!(json!(client.wait_for_event("none").await.args), json!([]));
         assert_eq!(client.received().await.len(), 2);
     }
-    // Somebody's message to the sender alone makes its id a room, which must not make it hear itself.
+    // A message to the sender alone makes its id a room. The sender must still not receive its own event.
     server.io().to(sender.id()).emit("for you", json!([])).await;
     sender.wait_for_event("for you").await;
     sender.emit_with_ack("e", json!([2])).await.unwrap();
@@ -135,7 +135,7 @@ async fn events_are_relayed_to_the_namespace_in_their_order() {
         assert_eq!((tally.count, tally.first_break), (2000, None));
     }
     assert_eq!(sender.received().await, []);
-    // Joining is nothing to be relayed.
+    // `join` is not relayed.
     assert!(sender.emit_with_ack("join", json!(["r"])).await.unwrap()["error"].is_string());
 }
 
@@ -148,7 +148,7 @@ async fn the_acknowledgement_of_a_relayed_event_reports_its_outcome() {
     client.send("421[\"e\"]").await;
     assert!(client.hears("431[]").await);
 
-    // The connection is lost while the event is under way.
+    // The connection is lost while the event is in flight.
     let sessions = "SELECT string_agg(pid::text, ',') FROM pg_stat_activity \
                     WHERE application_name = 'pgio' AND query NOT LIKE 'LISTEN %'";
     let sessions = query_text(&postgres.url(), sessions).await;

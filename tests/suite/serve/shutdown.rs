@@ -1,4 +1,4 @@
-//! How a server goes.
+//! The shutdown of a server.
 
 use std::time::{Duration, Instant};
 
@@ -27,12 +27,12 @@ async fn sigterm_announces_the_departure_at_once() {
 
         let start = Instant::now();
         serve.signal(signal);
-        // Long before the heartbeat would be missed.
+        // Much earlier than the heartbeat timeout.
         server.wait_for_server_count("/", 1).await;
         assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
-        // Not `io server disconnect`, after which clients would not come back by themselves.
+        // Not `io server disconnect`, after which clients do not reconnect by themselves.
         assert_eq!(websocket.wait_for_disconnect().await, json!("transport close"));
-        // Who is between two polls finds nobody to tell it.
+        // A client between two polls gets no packet of it.
         let reason = polling.wait_for_disconnect().await;
         assert!(["transport close", "transport error"].contains(&reason.as_str().unwrap()), "{reason}");
         assert_eq!(serve.ended().await.code(), Some(0));
@@ -113,8 +113,8 @@ async fn a_second_ctrl_c_ends_at_once() {
     drop(stuck);
 }
 
-/// Two clients that were sent more than the system's buffers hold for one connection, less than the server's for one
-/// client.
+/// Two clients with more queued bytes than the system's buffers of one connection hold, and fewer than the server's
+/// buffer of one client holds.
 async fn one_that_does_not_read_and_one_that_does(serve: &PgioServe, url: &str) -> (RawWebsocket, Client) {
     let stuck = RawWebsocket::connect(serve.address()).await;
     let good = serve.client(&NodePeer::start().await).await;

@@ -1,4 +1,4 @@
-//! How clients come, and what they may not send.
+//! The transports of clients, and the packets that clients may not send.
 
 use openssl::asn1::Asn1Time;
 use openssl::ec::{EcGroup, EcKey};
@@ -89,7 +89,7 @@ async fn namespaces_come_by_name_and_by_pattern() {
         assert_eq!(client.received().await.len(), 1);
     }
 
-    // Those of a pattern go with their last client, and come back with the next.
+    // A namespace of a pattern is deleted after its last client leaves, and created again for the next client.
     assert_eq!(serve.metric("pgio_namespaces").await, 3.0);
     let is_farewell = |header: Option<&pgio::protocol::Header>| {
         header.is_some_and(|header| header.kind == MessageKind::AdapterClose)
@@ -144,7 +144,7 @@ async fn tls_is_spoken_with_any_kind_of_key() {
             let options = ClientOptions::new(&serve.url()).transports(&transports).option("ca", json!(ca));
             peer.client(options).await.disconnect().await;
         }
-        // Who does not speak TLS gets nowhere, and does no harm.
+        // A client without TLS gets no connection, and causes no other fault.
         let plain = ClientOptions::new(&serve.url().replace("https", "http"));
         assert!(peer.try_client(plain).await.is_err());
         peer.client(ClientOptions::new(&serve.url()).option("ca", json!(ca))).await;
@@ -215,7 +215,7 @@ async fn too_large_or_malformed_input_ends_only_that_client() {
     for text in nonsense {
         let mut socket = RawWebsocket::connect(serve.address()).await;
         socket.send(text).await;
-        // Ends it, if the server has not done so.
+        // This packet closes the connection, if the server has not closed it before.
         socket.send("1").await;
         socket.read_to_end().await;
     }
@@ -225,7 +225,7 @@ async fn too_large_or_malformed_input_ends_only_that_client() {
     .await;
     assert!(serve.metric("pgio_disconnections_total{reason=\"PacketParsingError\"}").await >= 5.0);
 
-    // What is well-formed, but would make the libraries of those hang up to whom it is relayed.
+    // Well-formed events that would make the libraries of their receivers close the connection.
     let deep = format!("42[\"deep\",{}{}]", "[".repeat(4000), "]".repeat(4000));
     let refused = serve.metric("pgio_events_refused_total").await;
     let harmful =
@@ -241,7 +241,7 @@ async fn too_large_or_malformed_input_ends_only_that_client() {
     socket.send_binary(&[1]).await;
     socket.send("1").await;
     socket.read_to_end().await;
-    // The reserved names and the placeholder at least; JSON that is none may have ended the connection before.
+    // At least the reserved names and the placeholder. Malformed JSON may have closed the connection before.
     assert!(serve.metric("pgio_events_refused_total").await >= refused + 3.0);
 
     good.emit_with_ack("fine", json!([1])).await.unwrap();

@@ -15,7 +15,7 @@ use crate::support::postgres::postgres;
 use crate::support::sql::Session;
 use crate::support::whole::whole;
 
-/// Runs a program to its end with something to read.
+/// Runs a program to its end with this input.
 async fn succeeds(command: &mut Command, input: &str) -> String {
     let mut child =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -48,7 +48,7 @@ async fn node_postgres_and_psycopg_emit_with_parameters() {
     for (program, script) in [("node", script("emit.js")), ("/usr/bin/python3", script("emit.py"))] {
         succeeds(Command::new(program).arg(script).env("DATABASE_URL", cluster.url()), "").await;
         for (place, client) in cluster.clients().into_iter().enumerate() {
-            // Whatever overtook what: a Node server is slower with an attachment.
+            // The order does not matter: a Node server is slower with an attachment.
             let mut received = client.wait_for(expected.len()).await;
             received.sort_by_key(|event| expected.iter().position(|known| known.event == event.event));
             assert_eq!(received, expected, "{program}, client {place}");
@@ -95,14 +95,14 @@ async fn the_printed_script_is_an_idempotent_migration_for_psql() {
     let all = heard.until_end().await;
     let seen: Vec<_> = all.iter().map(|heard| (heard.event.as_str(), heard.is_attached)).collect();
     assert_eq!(seen, [("small", false), ("larger", true)]);
-    // With strings as they were before PostgreSQL 9.1.
+    // With the string syntax from before PostgreSQL 9.1.
     session.execute("SET standard_conforming_strings = off; SET escape_string_warning = off").await;
     session.execute(&printed).await;
     session.execute(&emit).await;
     assert_eq!(heard.until_end().await, all);
 }
 
-/// Only listening needs a session of its own.
+/// Only a listener needs a dedicated session.
 #[tokio::test]
 async fn a_pooler_in_transaction_mode_is_no_obstacle() {
     let postgres = postgres().await;

@@ -1,4 +1,4 @@
-//! What a subscriber of the library hears, where no live servers are needed.
+//! The messages that a subscriber of the library receives, for tests without live servers.
 
 use pgio::cluster::{Content, Event, Subscription};
 use pgio::protocol::{Body, MessageKind};
@@ -48,7 +48,7 @@ impl Heard {
         }
     }
 
-    /// All before the event `end`, which somebody sends.
+    /// All broadcasts before the event `end`.
     pub async fn until_end(&mut self) -> Vec<Broadcast> {
         let mut heard = Vec::new();
         loop {

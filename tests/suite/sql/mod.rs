@@ -1,4 +1,4 @@
-//! Emitting from SQL: what clients of live servers receive of statements, transactions and triggers.
+//! Emits from SQL: the events that clients of live servers receive from statements, transactions and triggers.
 
 mod drivers;
 mod heard;
@@ -10,7 +10,7 @@ mod values;
 
 use crate::support::pgio::{Outcome, pgio, run};
 
-/// The version of the functions. To be raised together with `VERSION` in `src/postgres/sql_emitter/script.rs`.
+/// The version of the functions. Raise it together with `VERSION` in `src/postgres/sql_emitter/script.rs`.
 pub const VERSION: i32 = 2;
 
 /// Installs the functions.

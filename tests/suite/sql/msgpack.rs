@@ -1,4 +1,4 @@
-//! The msgpack that PL/pgSQL writes, as rmp-serde reads it, against the documents that were given.
+//! The msgpack of the PL/pgSQL functions, decoded by rmp-serde, and compared with the input documents.
 
 use fastrand::Rng;
 use pgio::Value;
@@ -11,7 +11,7 @@ use crate::support::sql::Session;
 const DOCUMENTS: usize = 10_000;
 const BATCH: usize = 1_000;
 
-/// Whole numbers at which the encoding or the type changes, with those before and after each.
+/// Whole numbers at which the encoding or the type changes, with their neighbours.
 const BOUNDARIES: [i128; 18] = [
     0,
     -32,
@@ -36,10 +36,10 @@ const BOUNDARIES: [i128; 18] = [
 /// Lengths at which the encoding changes.
 const LENGTHS: [usize; 12] = [0, 1, 15, 16, 17, 31, 32, 33, 255, 256, 65_535, 65_536];
 
-/// JSON text, and the value that it is.
+/// JSON text, and its value.
 type Document = (String, Value);
 
-/// A number, whatever its text: whole if it has no fraction other than 0 and fits.
+/// The document of a number: whole if it has no fraction other than 0 and fits into an `i64`.
 fn number(text: &str) -> Document {
     let float = Value::Float(text.parse().unwrap());
     let whole = whole(text).and_then(|whole| i64::try_from(whole).ok());
@@ -66,7 +66,7 @@ fn random_number(rng: &mut Rng) -> Document {
         4 => number(&rng.i64(..).to_string()),
         5 => number(&rng.i32(-1000..1000).to_string()),
         6 => number(&format!("{}.{:02}", rng.i32(-10_000..10_000), rng.u8(0..100))),
-        // All digits of any double, however large or small.
+        // All digits of any double.
         7 => match f64::from_bits(rng.u64(..)) {
             float if float.is_finite() => number(&format!("{float:?}")),
             _ => number("0.1"),
@@ -222,7 +222,7 @@ async fn documents_as_deep_as_a_value_may_be() {
     }
     let documents = [arrays, objects];
     for (document, bytes) in documents.iter().zip(encode(&session, &documents).await) {
-        // Recursion of the decoder alone is bounded lower than ours.
+        // The decoder's own recursion limit is lower than ours.
         let mut deserializer = rmp_serde::Deserializer::new(bytes.as_slice());
         deserializer.set_max_depth(1000);
         let read: Value = serde::Deserialize::deserialize(&mut deserializer).unwrap();
@@ -230,7 +230,7 @@ async fn documents_as_deep_as_a_value_may_be() {
     }
 }
 
-/// The whole row, as servers read it.
+/// The whole row, as servers decode it.
 #[tokio::test]
 async fn a_row_is_a_message() {
     let postgres = postgres().await;

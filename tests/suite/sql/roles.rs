@@ -1,4 +1,4 @@
-//! Who may emit, and what others cannot make the functions do.
+//! The privilege to emit, and attacks on the functions by other roles.
 
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use crate::support::pgio::{pgio, run};
 use crate::support::postgres::{Postgres, postgres};
 use crate::support::sql::Session;
 
-/// A role of this test alone.
+/// A role that only this test uses.
 struct Role<'a> {
     name: String,
     url: String,
@@ -16,7 +16,7 @@ struct Role<'a> {
 }
 
 impl<'a> Role<'a> {
-    /// Makes a role whose name ends in that of the test's database, as all databases share the roles.
+    /// Makes a role. Its name ends with the name of the test's database, since all databases share the roles.
     async fn create(postgres: &'a Postgres, name: &str) -> Role<'a> {
         let (server, database) = postgres.url().rsplit_once('/').unwrap();
         let name = format!("{name} of {database}");
@@ -77,7 +77,7 @@ async fn a_role_with_execute_alone_may_emit_and_others_may_not() {
     }
     let stranger = other.open().await;
     assert_eq!(stranger.refuses("SELECT socket_io.emit('e')").await.0, "42501");
-    // Even where it may look into the schema.
+    // Even if the role has USAGE on the schema.
     let admin = Session::open(postgres.url()).await;
     admin.execute("GRANT USAGE ON SCHEMA socket_io TO PUBLIC").await;
     for call in [
@@ -98,7 +98,7 @@ async fn a_role_with_execute_alone_may_emit_and_others_may_not() {
     other.drop().await;
 }
 
-/// Who may write to a table sets its triggers off, without a right to emit.
+/// A role with the privilege to write to a table runs its triggers, without the privilege to emit.
 #[tokio::test]
 async fn a_trigger_emits_for_every_writing_role() {
     let postgres = postgres().await;
@@ -139,7 +139,7 @@ async fn a_hostile_search_path_changes_nothing() {
         ))
         .await;
     let session = app.open().await;
-    // Each of these leaves a trace of who runs it.
+    // Each of these records the role that runs it.
     let trap = "plpgsql AS $$ BEGIN INSERT INTO public.witness VALUES (current_user);";
     session
         .execute(&format!(

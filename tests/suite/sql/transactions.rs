@@ -1,4 +1,4 @@
-//! What is sent of a transaction: all of it in order at its commit, and nothing that was rolled back.
+//! The events of a transaction: all of them in order at its commit, and none after a rollback.
 
 use serde_json::json;
 
@@ -87,7 +87,7 @@ async fn a_thousand_equal_events_of_one_transaction_all_arrive() {
     }
 }
 
-/// The limit counts what makes equal events distinct, too.
+/// The limit includes the white space that makes equal events distinct.
 #[tokio::test]
 async fn equal_events_just_below_the_limit_all_arrive() {
     let postgres = postgres().await;

@@ -1,4 +1,4 @@
-//! `broadcast_change`: what a trigger tells of each kind of change, and what it refuses.
+//! `broadcast_change`: the events of a trigger for each kind of change, and the refused templates.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ use crate::support::postgres::{Postgres, postgres};
 use crate::support::sql::Session;
 use crate::support::whole::whole;
 
-/// A database with the functions, a session, and who hears all that is emitted.
+/// A database with the functions, a session, and a subscription to all emitted events.
 async fn database() -> (Postgres, Session, Heard) {
     let postgres = postgres().await;
     install(postgres.url(), &[]).await;
@@ -17,7 +17,7 @@ async fn database() -> (Postgres, Session, Heard) {
     (postgres, session, heard)
 }
 
-/// Executes statements, and tells what is heard of them.
+/// Executes statements, and returns the broadcasts that they cause.
 async fn changes(session: &Session, heard: &mut Heard, statements: &str) -> Vec<Broadcast> {
     session.execute(&format!("{statements}; SELECT socket_io.emit('end')")).await;
     heard.until_end().await
@@ -76,7 +76,7 @@ async fn each_operation_prints_its_changes() {
         change("order_DELETE", "order:1", args("DELETE", Value::Null, row(1, "new"))),
     ];
     assert_eq!(changes(&session, &mut heard, statements).await, expected);
-    // A thousand equal ones are a thousand changes.
+    // A thousand equal changes cause a thousand events.
     let equal = "INSERT INTO orders SELECT 9, 'new' FROM generate_series(1, 1000)";
     assert_eq!(changes(&session, &mut heard, equal).await.len(), 1000);
 }
@@ -108,7 +108,7 @@ async fn a_null_skips_the_row_and_an_empty_template_means_every_client() {
     );
     let heard_of_b = changes(&session, &mut heard, "INSERT INTO b VALUES (1, NULL)").await;
     assert_eq!((heard_of_b[0].rooms.len(), heard_of_b[0].event.as_str()), (0, "public.b"));
-    // A value that is empty names a room of that name, not every client.
+    // An empty value names the room of that name, not every client.
     let heard_of_c = changes(&session, &mut heard, "INSERT INTO c VALUES ('')").await;
     assert_eq!(heard_of_c[0].rooms, [""]);
 }
@@ -128,7 +128,7 @@ async fn names_that_need_quoting_and_values_of_every_type() {
         VALUES (5, '{not} a {template}', true, 'a column', '2026-01-31 12:00Z', '{a,b}', '{"k": [1]}', '\xcafe')"#;
     let all = changes(&session, &mut heard, statement).await;
     assert_eq!(all[0].rooms, ["5/{not} a {template}/true/{braces}"]);
-    // The names of the trigger come first.
+    // The names of the trigger take precedence.
     assert_eq!(all[0].event, r#"INSERT {"k": [1]}"#);
     let expected = json!({"operation": "INSERT", "schema": "My \"Shop\"", "table": "Order's", "old_record": null,
         "record": {"Order ID": 5, "é.\"x\"": "{not} a {template}", "a'b": true, "operation": "a column",
@@ -156,7 +156,7 @@ async fn a_partitioned_table_goes_by_its_own_name() {
         UPDATE log SET at = '2026-06-06' WHERE at = '2025-05-05'; DELETE FROM archive.log_2026_1";
     let all = changes(&session, &mut heard, statements).await;
     let events: Vec<_> = all.iter().map(|heard| heard.event.as_str()).collect();
-    // A row that moves to another partition is deleted here and inserted there.
+    // A row that moves to another partition is deleted in one and inserted in the other.
     assert_eq!(events, ["INSERT 1", "INSERT 1", "DELETE 1", "INSERT 1", "DELETE 1", "DELETE 1"]);
     assert!(
         all.iter().all(|heard| heard.rooms == ["public.log"] && heard.args[0]["table"] == "log"),
@@ -227,7 +227,7 @@ async fn an_error_fails_the_statement_and_names_trigger_and_template() {
     let expected = "trigger \"Tell it\" on public.\"T 2\": template \"{nope}\" names \"nope\", which is no column of the \
         table (Its templates are '{nope}' and 'é'.)";
     assert_eq!(text, expected);
-    // What is no fault of the templates names the trigger as well.
+    // Other errors than those of the templates name the trigger as well.
     session.execute(&format!("{ORDERS}; DROP TABLE socket_io_attachments")).await;
     let (code, text) = session.refuses("INSERT INTO orders VALUES (1, repeat('x', 9000))").await;
     assert!(

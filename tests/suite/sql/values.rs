@@ -9,7 +9,7 @@ use crate::support::node::{Event, binary, event};
 use crate::support::sql::Session;
 use crate::support::whole::{Whole, whole};
 
-/// A cluster with the functions, and a session of some client.
+/// A cluster with the functions, and a session of an application.
 async fn cluster() -> (Whole, Session) {
     let cluster = whole().await;
     install(cluster.url(), &[]).await;
@@ -17,7 +17,7 @@ async fn cluster() -> (Whole, Session) {
     (cluster, session)
 }
 
-/// What arrives, whatever overtook what: a Node server lets messages overtake one whose attachment it still fetches.
+/// Sorts the events, since a Node server lets messages overtake one whose attachment it still fetches.
 fn sorted(mut events: Vec<Event>) -> Vec<Event> {
     events.sort_by_key(|event| (event.event.clone(), json!(event.args).to_string()));
     events
@@ -87,7 +87,7 @@ async fn numbers_are_those_of_javascript() {
         ("0.1", json!(0.1)),
         ("1e3", json!(1000)),
         ("1.7976931348623157e308", json!(f64::MAX)),
-        // JavaScript has no integers beyond 2^53, and null for what is too large.
+        // JavaScript has no integers beyond 2^53, and `null` for a number that is too large.
         ("18446744073709551615", json!(18_446_744_073_709_552_000_u128 as f64)),
         ("100000000000000000000000000000", json!(1e29)),
     ] {
@@ -156,7 +156,7 @@ async fn sizes_up_to_five_megabytes() {
         let text = "SELECT socket_io.emit('text', to_jsonb(repeat('x', $1)))";
         session.execute_typed(text, &[&length]).await;
         session.execute_typed("SELECT socket_io.emit('bytes', $1::bytea)", &[&bytes(size)]).await;
-        // Half of it in small objects.
+        // Half of the size is in small objects.
         let list =
             "SELECT socket_io.emit('list', jsonb_build_array((SELECT coalesce(jsonb_agg(jsonb_build_object(
             'id', n, 'name', 'nö ' || n, 'price', n * 1.01, 'tags', '[true, null]'::jsonb)), '[]')
@@ -189,7 +189,7 @@ async fn every_size_around_the_limit_of_a_notification() {
     let (cluster, session) = cluster().await;
     let sizes: Vec<i32> = (7_900..=8_100).collect();
     for size in &sizes {
-        // One by one, and a second time, in one transaction each.
+        // One by one, and a second time in one transaction each.
         session.execute_typed("SELECT socket_io.emit('alone', to_jsonb(repeat('x', $1)))", &[size]).await;
     }
     session
@@ -237,7 +237,7 @@ async fn exactly_the_clients_that_are_meant_receive() {
             client.wait_for_event("end").await;
             let is_meant = expected.contains(&place);
             if is_meant {
-                // The attachment may come later.
+                // The attachment may arrive later.
                 client.wait_for_event("e").await;
             }
             let count = client.drain().await.iter().filter(|event| event.event == "e").count();
@@ -287,7 +287,7 @@ async fn sockets_are_moved_and_disconnected_and_server_side_events_arrive() {
     }
 }
 
-/// No server counts the database for a server.
+/// No server counts the database as a server.
 #[tokio::test]
 async fn no_server_counts_it() {
     let (cluster, session) = cluster().await;

@@ -1,18 +1,18 @@
-//! The attachment table, which the Node packages expect to find.
+//! The attachment table, which the Node packages require.
 
 use tokio::task::JoinHandle;
 use tokio_postgres::{Client, NoTls};
 
 use super::pgio_serve::until;
 
-/// Creates `socket_io_attachments`, as the documentation of the Node adapter tells its users to.
+/// Creates `socket_io_attachments`, as in the documentation of the Node adapter.
 pub async fn create_attachment_table(url: &str) {
     let table = "CREATE TABLE IF NOT EXISTS socket_io_attachments (
         id bigserial UNIQUE, created_at timestamptz DEFAULT NOW(), payload bytea)";
     execute(url, table).await;
 }
 
-/// Executes statements on a connection of their own.
+/// Executes statements on a separate connection.
 pub async fn execute(url: &str, statements: &str) {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("Postgres is up");
     let execute = async move {
@@ -24,7 +24,7 @@ pub async fn execute(url: &str, statements: &str) {
     connection.expect("the connection holds");
 }
 
-/// The table, locked by a transaction of its own: whoever wants it has to wait.
+/// The table, locked by a separate transaction. Other sessions have to wait for it.
 pub struct LockedTable {
     client: Client,
     connection: JoinHandle<Result<(), tokio_postgres::Error>>,
@@ -39,7 +39,7 @@ pub async fn lock_attachment_table(url: &str) -> LockedTable {
 }
 
 impl LockedTable {
-    /// Waits until somebody waits for it.
+    /// Waits until another session waits for the table.
     pub async fn wait_for_others(&self) {
         let waiting = "SELECT count(*) FROM pg_locks
             WHERE relation = 'socket_io_attachments'::regclass AND NOT granted";
@@ -52,7 +52,7 @@ impl LockedTable {
         self.client.query_one("SELECT pg_backend_pid()", &[]).await.expect("it is right").get(0)
     }
 
-    /// Lets the others have it.
+    /// Releases the lock.
     pub async fn release(self) {
         drop(self.client);
         self.connection.await.expect("no panic").expect("the connection holds");

@@ -1,4 +1,4 @@
-//! Certificates and keys for a test, made on the spot.
+//! Certificates and keys that a test generates.
 
 use openssl::asn1::Asn1Time;
 use openssl::bn::{BigNum, MsbOption};
@@ -16,7 +16,7 @@ pub struct Certified {
 }
 
 impl Certified {
-    /// A root that vouches for others.
+    /// A root certificate that can issue others.
     pub fn root(name: &str) -> Self {
         let key = key();
         let mut builder = builder(name, &key);
@@ -27,7 +27,7 @@ impl Certified {
         Self { certificate: builder.build(), key }
     }
 
-    /// A certificate that this root vouches for, of a server or a client.
+    /// Issues a certificate for a server or a client.
     pub fn issue(&self, name: &str) -> Self {
         let key = key();
         let mut builder = builder(name, &key);

@@ -1,4 +1,4 @@
-//! A `pgio serve` that has run out of file descriptors.
+//! A `pgio serve` without free file descriptors.
 
 use nix::sys::resource::{Resource, setrlimit};
 
@@ -8,7 +8,7 @@ use super::raw_websocket::RawWebsocket;
 /// The hard limit of the server.
 const HARD_LIMIT: u64 = 200;
 
-/// Starts a server with few file descriptors, and as many clients as it takes.
+/// Starts a server with few file descriptors, and as many clients as it accepts.
 pub async fn full_of_clients(url: &str, soft_limit: u64) -> (PgioServe, Vec<RawWebsocket>) {
     let mut command = command(["serve", "--listen", "127.0.0.1:0", "--database-url", url]);
     let limit =

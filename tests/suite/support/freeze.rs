@@ -1,4 +1,4 @@
-//! Stops processes with SIGSTOP, and makes sure that they go on.
+//! Stops processes with SIGSTOP, and ensures that they continue.
 
 use std::fs;
 use std::process::Stdio;
@@ -8,8 +8,8 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 
-/// Processes that stand still until this is dropped, or until `longest` has passed: a helper process wakes them even if
-/// the harness is killed.
+/// Processes that are frozen until this is dropped, or until `longest` has passed: a helper process resumes them even
+/// if the harness is killed.
 pub struct Frozen {
     pids: Vec<i32>,
     helper: Child,
@@ -31,7 +31,7 @@ impl Frozen {
         for &pid in pids {
             stop(pid, &mut frozen);
             if with_children {
-                // The parent stands still: there are no new ones.
+                // The parent is frozen, so no new children appear.
                 children(pid).into_iter().for_each(|child| stop(child, &mut frozen));
             }
         }
@@ -53,7 +53,7 @@ impl Frozen {
 impl Drop for Frozen {
     fn drop(&mut self) {
         self.pids.iter().rev().for_each(|pid| wake(*pid));
-        // The helper with its `sleep`: both are a group of their own.
+        // The helper and its `sleep` have a separate process group.
         if let Some(group) = self.helper.id().and_then(|pid| i32::try_from(pid).ok()) {
             killpg(Pid::from_raw(group), Signal::SIGKILL).ok();
         }
@@ -69,11 +69,11 @@ fn stop(pid: u32, stopped: &mut Vec<i32>) {
 }
 
 fn wake(pid: i32) {
-    // The process may have been killed meanwhile.
+    // The process may have been killed in the meantime.
     kill(Pid::from_raw(pid), Signal::SIGCONT).ok();
 }
 
-/// The processes whose parent this is.
+/// The children of a process.
 fn children(parent: u32) -> Vec<u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
@@ -82,6 +82,6 @@ fn children(parent: u32) -> Vec<u32> {
 
 fn parent_of(pid: u32) -> Option<u32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // Behind the name, which is in parentheses and may hold anything.
+    // The fields after the name, which is in parentheses and may contain any character.
     stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }

@@ -1,4 +1,4 @@
-//! Postgres that stands still: sessions of pgio, which new ones may replace, or a whole server.
+//! Frozen Postgres processes: sessions of pgio, which new ones may replace, or a whole server.
 
 use std::time::Duration;
 
@@ -7,18 +7,18 @@ use pgio::postgres::private::PrivateServer;
 use super::freeze::Frozen;
 use super::sql::query_text;
 
-/// After this the processes go on in any case, so that a test that fails leaves none behind.
+/// The processes continue after this time in any case, so that a failed test leaves no frozen ones.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// Which rows of `pg_stat_activity` are sessions of pgio that do not listen.
+/// The condition in `pg_stat_activity` for the sessions of pgio that do not listen.
 pub const PUBLISHING: &str = "application_name = 'pgio' AND query NOT LIKE 'LISTEN %'";
 
-/// Stops the sessions of pgio. Postgres takes new ones.
+/// Freezes the sessions of pgio. Postgres accepts new ones.
 pub async fn freeze_sessions(url: &str) -> Frozen {
     freeze(url, "application_name = 'pgio'").await
 }
 
-/// Stops the sessions of pgio that publish. Those that listen go on.
+/// Freezes the publishing sessions of pgio. The listening ones continue.
 pub async fn freeze_publishing(url: &str) -> Frozen {
     freeze(url, PUBLISHING).await
 }
@@ -30,7 +30,7 @@ async fn freeze(url: &str, which: &str) -> Frozen {
     Frozen::processes(&pids, LONGEST)
 }
 
-/// Stops a server with all of its sessions. It takes no new ones.
+/// Freezes a server with all of its sessions. It accepts no new ones.
 pub fn freeze_server(server: &PrivateServer) -> Frozen {
     Frozen::server(postmaster(server), LONGEST)
 }

@@ -8,13 +8,13 @@ use super::postgres::{Postgres, postgres};
 
 pub struct Mixed {
     pub postgres: Postgres,
-    /// Of 0.3.1, 0.4.0 and 0.5.0.
+    /// The servers of 0.3.1, 0.4.0 and 0.5.0.
     pub servers: [Server; 3],
-    /// One on each server, in the main namespace.
+    /// One client on each server, in the main namespace.
     pub clients: Vec<Client>,
 }
 
-/// Starts it on a database of its own, with the attachment table there.
+/// Starts the cluster on a separate database with the attachment table.
 pub async fn mixed() -> Mixed {
     mixed_with(|options| options).await
 }
@@ -34,7 +34,8 @@ impl Mixed {
         self.postgres.url()
     }
 
-    /// What each server counts in the main namespace. 0.5.0 never counts 0.3.1, whose messages have no `nsp`.
+    /// The number of servers that each server counts in the main namespace. 0.5.0 never counts 0.3.1, whose messages
+    /// have no `nsp`.
     pub async fn server_counts(&self) -> Vec<usize> {
         join_all(self.servers.iter().map(|server| server.server_count("/"))).await
     }

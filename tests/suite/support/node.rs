@@ -1,7 +1,7 @@
-//! Live Socket.IO peers: a Node process with real servers, clients and emitters in it, driven over its stdin.
+//! Live Socket.IO peers: a Node process with real servers, clients and emitters, controlled through its stdin.
 //!
-//! The other half is `tests/interop/peer.js`. Bytes are `{"$binary": "<base64>"}` in every value. What goes wrong in
-//! the harness is a panic; what a test may want to see go wrong is a `Result`.
+//! The other half is `tests/interop/peer.js`. Bytes are `{"$binary": "<base64>"}` in every value. An error of the
+//! harness is a panic. An error that a test may expect is a `Result`.
 
 mod client;
 mod crowd;
@@ -31,27 +31,27 @@ pub use operator::Operator;
 pub use server::{AdapterVersion, Server, ServerOptions, cluster};
 pub use stream::{Drained, StreamOptions};
 
-/// How long the harness waits for anything, unless a test says otherwise.
+/// The deadline of every wait of the harness, unless a test sets another one.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// An event and its arguments, as somebody received it.
+/// A received event with its arguments.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Event {
     pub event: String,
     pub args: Vec<Value>,
 }
 
-/// An [`Event`] to compare with; `args` is an array.
+/// An expected [`Event`]; `args` is an array.
 pub fn event(event: &str, args: Value) -> Event {
     Event { event: event.into(), args: array(args) }
 }
 
-/// Bytes, as the values of the harness hold them; takes base64.
+/// Bytes in the form of the harness, from base64.
 pub fn binary(base64: &str) -> Value {
     json!({ "$binary": base64 })
 }
 
-/// A JavaScript `Date`, in what goes to the Node process; it comes back as the string.
+/// A JavaScript `Date` for the Node process. It comes back as the string.
 pub fn date(iso8601: &str) -> Value {
     json!({ "$date": iso8601 })
 }
@@ -65,11 +65,11 @@ pub enum Parser {
     Msgpack,
 }
 
-/// What went wrong in the Node process.
+/// An error in the Node process.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PeerError {
     pub message: String,
-    /// What had arrived of a request for several answers.
+    /// The answers that arrived before the error, if a request has several.
     pub responses: Option<Vec<Value>>,
 }
 
@@ -79,7 +79,7 @@ impl fmt::Display for PeerError {
     }
 }
 
-/// A Node process; it ends with the last handle to it or to anything in it.
+/// A Node process. It ends when the last handle to it, or to one of its parts, is dropped.
 #[derive(Clone)]
 pub struct NodePeer(Arc<Process>);
 
@@ -91,7 +91,7 @@ struct Process {
     reader: JoinHandle<()>,
 }
 
-/// The requests without an answer yet; `None` when the process has gone and there will be no more answers.
+/// The requests without an answer yet. `None` after the end of the process, since no more answers will come.
 type Pending = Arc<Mutex<Option<HashMap<u64, oneshot::Sender<Reply>>>>>;
 
 #[derive(Deserialize)]
@@ -133,7 +133,7 @@ impl NodePeer {
         }))
     }
 
-    /// Ends the process with SIGKILL: nobody in it says goodbye.
+    /// Ends the process with SIGKILL, so that its servers say no goodbye.
     pub async fn kill(&self) {
         self.0.child.lock().await.kill().await.expect("the process can be killed");
     }
@@ -143,7 +143,7 @@ impl NodePeer {
         self.0.child.lock().await.id()
     }
 
-    /// Asks the process to do `what`, and waits until that is done.
+    /// Sends a request to the process, and waits for the answer.
     async fn request<T: DeserializeOwned>(&self, what: &str, parameters: Value) -> Result<T, PeerError> {
         let process = &self.0;
         let id = process.last_id.fetch_add(1, Ordering::Relaxed) + 1;
@@ -155,7 +155,7 @@ impl NodePeer {
         let mut request = parameters;
         request["id"] = id.into();
         request["do"] = what.into();
-        // A process that is gone cannot be written to; the answer that never comes tells.
+        // The write fails if the process has ended. Then the receiver reports it.
         process.stdin.lock().await.write_all(format!("{request}\n").as_bytes()).await.ok();
         match receiver.await {
             Err(_) => panic!("{what}: the Node process went away"),
@@ -165,7 +165,7 @@ impl NodePeer {
         }
     }
 
-    /// The same, for what only fails if the test is wrong.
+    /// The same, for a request that fails only if the test is wrong.
     async fn call<T: DeserializeOwned>(&self, what: &str, parameters: Value) -> T {
         self.request(what, parameters).await.unwrap_or_else(|error| panic!("{what}: {error}"))
     }

@@ -1,4 +1,4 @@
-//! A PgBouncer between the program and a server of the tests' own.
+//! A PgBouncer between the program and a Postgres server of the tests.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
-/// Where Debian puts it, which is not on everybody's path.
+/// The path of the Debian package, which is not in every user's `PATH`.
 const PROGRAM: &str = "/usr/sbin/pgbouncer";
 
 pub struct PgBouncer {
@@ -21,13 +21,13 @@ pub struct PgBouncer {
 }
 
 impl PgBouncer {
-    /// Starts one before the database of that URL; `pool_mode` is `transaction` or `session`.
+    /// Starts a PgBouncer for the database of that URL; `pool_mode` is `transaction` or `session`.
     pub async fn start(url: &str, pool_mode: &str) -> PgBouncer {
         let (account, place) = url.strip_prefix("postgres://").and_then(|rest| rest.split_once('@')).unwrap();
         let (user, password) = account.split_once(':').unwrap();
         let (address, database) = place.split_once('/').unwrap();
         let (host, server_port) = address.split_once(':').unwrap();
-        // The kernel finds a free one.
+        // The kernel selects a free port.
         let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
         let files = TempDir::new().unwrap();
         fs::set_permissions(files.path(), Permissions::from_mode(0o755)).unwrap();
@@ -43,7 +43,7 @@ impl PgBouncer {
         let mut command = Command::new(if fs::exists(PROGRAM).unwrap() { PROGRAM } else { "pgbouncer" });
         command.arg("--quiet").stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
         if nix::unistd::Uid::effective().is_root() {
-            // It refuses to be root.
+            // PgBouncer refuses to run as root.
             command.args(["--user", "nobody"]);
         }
         let child = command.arg(&settings).spawn().expect("PgBouncer is installed (Debian: pgbouncer)");

@@ -1,4 +1,4 @@
-//! The `pgio` program itself, in an environment of its own.
+//! The `pgio` program itself, in a clean environment.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -13,10 +13,10 @@ use tokio::time::timeout;
 
 use super::schema;
 
-/// How long the program may take for anything.
+/// The deadline of every wait for the program.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How a run of the program ended.
+/// The result of a run of the program.
 #[derive(Debug)]
 pub struct Outcome {
     pub status: i32,
@@ -26,13 +26,13 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Each line of stdout as JSON, as the command's schema wants it.
+    /// Each line of stdout as JSON, checked against the command's schema.
     #[track_caller]
     pub fn json(&self) -> Vec<Value> {
         self.stdout.lines().map(|line| parse(line, self.schema)).collect()
     }
 
-    /// Panics with all there is, unless the status is 0.
+    /// Panics with the whole outcome, unless the status is 0.
     #[track_caller]
     pub fn succeeded(self) -> Self {
         assert_eq!(self.status, 0, "{self:?}");
@@ -40,7 +40,7 @@ impl Outcome {
     }
 }
 
-/// A line of JSON, as the schema wants it.
+/// A line of JSON, checked against the schema.
 #[track_caller]
 fn parse(line: &str, schema: Option<&str>) -> Value {
     let value = serde_json::from_str(line).unwrap_or_else(|error| panic!("not JSON: {line}: {error}"));
@@ -48,13 +48,13 @@ fn parse(line: &str, schema: Option<&str>) -> Value {
     value
 }
 
-/// The schema of what it prints.
+/// The schema of the output of a command.
 fn schema_of(command: &Command) -> Option<&'static str> {
     let arguments = command.as_std().get_args().map(|argument| argument.to_string_lossy().into_owned());
     schema::of_command(&arguments.collect::<Vec<_>>())
 }
 
-/// The program with the database to use, and nothing else in its environment.
+/// The program with this database, and nothing else in its environment.
 pub fn pgio(url: &str, arguments: &[&str]) -> Command {
     let mut command = bare(arguments);
     command.env("DATABASE_URL", url);
@@ -69,7 +69,7 @@ pub fn bare(arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs it to its end.
+/// Runs the program to its end.
 pub async fn run(command: &mut Command) -> Outcome {
     let output = timeout(PATIENCE, command.output()).await.expect("it ends").expect("it starts");
     Outcome {
@@ -80,7 +80,7 @@ pub async fn run(command: &mut Command) -> Outcome {
     }
 }
 
-/// Runs it with something to read.
+/// Runs the program to its end with this input.
 pub async fn run_with_input(command: &mut Command, input: impl Into<Vec<u8>>) -> Outcome {
     let mut running = Running::start(command.stdin(Stdio::piped()));
     let mut stdin = running.stdin();
@@ -132,26 +132,26 @@ impl Running {
         }
     }
 
-    /// The next line of stdout as JSON, as the command's schema wants it.
+    /// The next line of stdout as JSON, checked against the command's schema.
     pub async fn json(&mut self) -> Value {
         parse(&self.line().await, self.schema)
     }
 
-    /// Waits until stderr holds that text.
+    /// Waits until stderr contains that text.
     pub async fn wait_for_note(&mut self, text: &str) {
         let found = timeout(PATIENCE, self.notes.wait_for(|notes| notes.contains(text)));
         let is_found = found.await.is_ok_and(|found| found.is_ok());
         assert!(is_found, "{text:?} does not come; stderr: {}", *self.notes.borrow());
     }
 
-    /// Waits for a line of stderr that holds that text.
+    /// Waits for a line of stderr that contains that text.
     pub async fn wait_for_line(&mut self, text: &str) -> String {
         self.wait_for_note(text).await;
         let notes = self.notes.borrow();
         notes.lines().find(|line| line.contains(text)).expect("it was found").to_owned()
     }
 
-    /// Waits until stderr holds that text so many times.
+    /// Waits until stderr contains that text this many times.
     pub async fn wait_for_notes(&mut self, text: &str, times: usize) {
         let found = timeout(PATIENCE, self.notes.wait_for(|notes| notes.matches(text).count() >= times));
         let is_found = found.await.is_ok_and(|found| found.is_ok());
@@ -163,7 +163,7 @@ impl Running {
         kill(Pid::from_raw(pid.try_into().expect("a pid")), signal).expect("it can be signalled");
     }
 
-    /// Waits for the end, whatever is left to read.
+    /// Waits for the end, even if output is unread.
     pub async fn wait_for_end(&mut self) {
         timeout(PATIENCE, self.child.wait()).await.expect("it ends").expect("it can be waited for");
     }
@@ -176,7 +176,7 @@ impl Running {
         (status.code().expect("it is not killed"), self.stderr.await.expect("no panic"))
     }
 
-    /// Waits for the end, with what is left of the output.
+    /// Waits for the end. Returns the rest of the output.
     pub async fn end(mut self) -> Outcome {
         let mut stdout = String::new();
         let read = timeout(PATIENCE, self.stdout.get_mut().read_to_string(&mut stdout)).await;

@@ -37,7 +37,7 @@ impl PgioNode {
         Self::launch(url, options, parser, build, |adapter, io| adapter.attach(io)).await
     }
 
-    /// The same as [`start`](Self::start), for an application that forgets to attach its io.
+    /// The same as [`start`](Self::start), for an application that does not attach its io.
     pub async fn start_detached(url: &str) -> PgioNode {
         Self::launch(url, AdapterOptions::default(), Parser::Default, |builder| builder, |_, _| ()).await
     }
@@ -68,7 +68,7 @@ impl PgioNode {
         PgioNode { io, adapter, url, parser, server: AbortOnDropHandle::new(server) }
     }
 
-    /// Drops the handle, and nothing else.
+    /// Drops the handle of the adapter only.
     pub fn without_handle(self) -> (SocketIo<Adapter>, AbortOnDropHandle<()>) {
         (self.io, self.server)
     }
@@ -83,12 +83,12 @@ impl PgioNode {
         client.emit_with_ack("join", json!([rooms])).await.unwrap();
     }
 
-    /// What this node counts in a namespace.
+    /// The number of servers that this node counts in the main namespace.
     pub async fn server_count(&self) -> usize {
         self.adapter.server_count("/").await.unwrap()
     }
 
-    /// Waits until it counts so many.
+    /// Waits until the node counts this many servers.
     pub async fn wait_for_server_count(&self, count: usize) {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
         while self.server_count().await != count {

@@ -1,4 +1,4 @@
-//! The real program: `pgio serve` in a process of its own.
+//! The real program: `pgio serve` in a separate process.
 
 use std::ffi::OsStr;
 use std::process::{ExitStatus, Stdio};
@@ -19,16 +19,16 @@ use super::schema;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A running `pgio serve`; killed when this is dropped.
+/// A running `pgio serve`, which is killed on drop.
 pub struct PgioServe {
     child: Child,
-    /// What it said on stdout when it was up.
+    /// Its announcement on stdout at the end of the start.
     pub announced: Value,
     log: Arc<Mutex<Vec<Value>>>,
     reader: AbortOnDropHandle<()>,
 }
 
-/// The command, with nothing configured but what the arguments say.
+/// The command with these arguments and no other configuration.
 pub fn command<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pgio"));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PG") || name == "DATABASE_URL") {
@@ -38,7 +38,7 @@ pub fn command<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
     command
 }
 
-/// Runs it until it ends by itself: the status and what it says on stderr, without the log.
+/// Runs the command until it ends by itself. Returns the status and its stderr, without the log.
 pub async fn fails(args: &[&str]) -> (i32, String) {
     let listen: &[&str] = if args.contains(&"--listen") { &[] } else { &["--listen", "127.0.0.1:0"] };
     let output = command(["serve"].iter().chain(listen).chain(args)).env("RUST_LOG", "off").output();
@@ -47,13 +47,13 @@ pub async fn fails(args: &[&str]) -> (i32, String) {
 }
 
 impl PgioServe {
-    /// Starts it on a database.
+    /// Starts the server on a database.
     pub async fn start(url: &str, args: &[&str]) -> PgioServe {
         let fixed = ["serve", "--listen", "127.0.0.1:0", "--database-url", url];
         Self::spawn(command(fixed.iter().chain(args))).await
     }
 
-    /// Starts a command that is `serve`.
+    /// Starts a command for `serve`.
     pub async fn spawn(mut command: Command) -> PgioServe {
         command.args(["-o", "json", "--log-format", "json"]);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -74,7 +74,7 @@ impl PgioServe {
         PgioServe { child, announced, log, reader: AbortOnDropHandle::new(reader) }
     }
 
-    /// Where its clients connect.
+    /// The URL for its clients.
     pub fn url(&self) -> String {
         let url = self.announced["url"].as_str().unwrap();
         url.split("/socket.io").next().unwrap().to_owned()
@@ -89,7 +89,7 @@ impl PgioServe {
         peer.client(ClientOptions::new(&self.url())).await
     }
 
-    /// Connects a client that shows something as `auth`.
+    /// Connects a client with this `auth`.
     pub async fn client_with(&self, peer: &NodePeer, auth: Value) -> Client {
         peer.client(ClientOptions::new(&self.url()).auth(auth)).await
     }
@@ -105,12 +105,12 @@ impl PgioServe {
         kill(Pid::from_raw(pid.try_into().unwrap()), signal).unwrap();
     }
 
-    /// The most memory that it has used so far, in bytes.
+    /// The peak memory of the server so far, in bytes.
     pub fn peak_memory(&self) -> usize {
         self.memory_of("VmHWM:")
     }
 
-    /// The memory that it uses now, in bytes.
+    /// The current memory of the server, in bytes.
     pub fn memory(&self) -> usize {
         self.memory_of("VmRSS:")
     }
@@ -127,18 +127,18 @@ impl PgioServe {
         timeout(PATIENCE, self.child.wait()).await.expect("it ends in time").unwrap()
     }
 
-    /// Asks it for a page: the status and the body.
+    /// Requests a page. Returns the status and the body.
     pub async fn get(&self, path: &str) -> (u16, String) {
         let (head, body) = self.request(&format!("GET {path} HTTP/1.0\r\nhost: pgio\r\n\r\n")).await;
         (head.split(' ').nth(1).unwrap().parse().unwrap(), body)
     }
 
-    /// Sends a request and waits for the end of the answer: head and body.
+    /// Sends a request and waits for the end of the response. Returns the head and the body.
     pub async fn request(&self, text: &str) -> (String, String) {
         self.request_at(self.address(), text).await
     }
 
-    /// The same, at another address of it.
+    /// The same, at another address of the server.
     pub async fn request_at(&self, address: &str, text: &str) -> (String, String) {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(text.as_bytes()).await.unwrap();
@@ -152,7 +152,7 @@ impl PgioServe {
         until(&format!("/readyz says {status}"), async || self.get("/readyz").await.0 == status).await;
     }
 
-    /// A metric, with its labels as they are printed; 0 where there is none yet.
+    /// A metric, with its labels as they are printed. 0 if it does not exist yet.
     pub async fn metric(&self, name: &str) -> f64 {
         let (_, text) = self.get("/metrics").await;
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
@@ -163,7 +163,7 @@ impl PgioServe {
         until(&format!("{name} is {value}"), async || self.metric(name).await == value).await;
     }
 
-    /// Closes the pipe that the log goes to.
+    /// Closes the pipe of the log.
     pub async fn close_log(&mut self) {
         self.reader.abort();
         until("nobody reads the log", async || self.reader.is_finished()).await;
@@ -174,7 +174,7 @@ impl PgioServe {
         self.log.lock().unwrap().clone()
     }
 
-    /// Waits for a line of the log with this message.
+    /// Waits for a log line with this message.
     pub async fn wait_for_log(&self, message: &str) -> Value {
         let find = || self.log().into_iter().find(|line| line["fields"]["message"] == message);
         until(&format!("the log says {message:?}: {:?}", self.log()), async || find().is_some()).await;
@@ -182,7 +182,7 @@ impl PgioServe {
     }
 }
 
-/// Waits until it is so; panics when it never is.
+/// Waits until the condition holds. Panics after a timeout.
 pub async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
     let start = Instant::now();
     while !is_so().await {

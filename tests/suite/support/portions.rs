@@ -1,4 +1,4 @@
-//! Many numbered events, without filling the buffer of a client that reads.
+//! Many numbered events, in portions that fit into the buffer of a client.
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Events `n` with the numbers from 0, each with a padding.
 pub struct Numbered {
     pub count: u64,
-    /// How many are emitted before the clients have to have received them.
+    /// The number of events that are emitted before the clients must have received them.
     pub portion: u64,
-    /// In bytes.
+    /// The size of the padding, in bytes.
     pub padding: usize,
 }
 
 impl Numbered {
-    /// Emits them. The clients count.
+    /// Emits the events. The clients count them.
     pub async fn emit(self, url: &str, clients: &[&Client]) {
         let emitter = Emitter::connect(url).await.unwrap();
         let padding = "x".repeat(self.padding);

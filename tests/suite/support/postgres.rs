@@ -1,4 +1,4 @@
-//! A database for each test, on the server of the test run; or a server for one test alone.
+//! A database for each test, on the shared server of the test run, or a server for a single test.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -7,7 +7,7 @@ use pgio::postgres::private::{PrivateServer, PrivateServerBuilder};
 use super::attachments::execute;
 use super::shared_server::SharedServer;
 
-/// A database that only one test uses. It goes with this handle.
+/// A database that only one test uses. It is dropped with this handle.
 pub struct Postgres {
     name: String,
     url: String,
@@ -21,7 +21,7 @@ impl Postgres {
 }
 
 impl Postgres {
-    /// The URL of a role that only this database's test uses; `settings` is what `ALTER ROLE` takes.
+    /// The URL of a role that only this database's test uses. `settings` is a clause of `ALTER ROLE`.
     pub async fn url_of_role_with(&self, settings: &str) -> String {
         let address = self.url.split(['@', '/']).nth(3).unwrap();
         let role = format!("role_of_{}", self.name);
@@ -49,12 +49,12 @@ pub async fn postgres() -> Postgres {
     Postgres { name, url, server }
 }
 
-/// A server that only one test uses, and may ill-treat.
+/// A server that only one test uses, and may break.
 pub async fn own_server() -> PrivateServer {
     own_server_builder().await.start().await.unwrap()
 }
 
-/// The same, to be configured first. It takes no `initdb` of its own.
+/// The same, for a test that configures it first. It needs no `initdb`.
 pub async fn own_server_builder() -> PrivateServerBuilder {
     let SharedServer { template, password, .. } = SharedServer::get().await;
     PrivateServer::builder().template(template, password)

@@ -1,4 +1,4 @@
-//! A network between the program and Postgres that fails on command.
+//! A network between the program and Postgres, with faults on command.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,24 +10,24 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
-/// What the network does with connections and bytes.
+/// The behaviour of the network for connections and bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Everything passes.
     Forward,
-    /// Connections stay open, new ones are taken, and no byte passes in either direction. What was sent meanwhile
-    /// passes when the mode is [`Forward`](Self::Forward) again.
+    /// Connections stay open, new ones are accepted, and no byte passes in either direction. Bytes that were sent in
+    /// the meantime pass when the mode is [`Forward`](Self::Forward) again.
     Silent,
-    /// Each connection falls silent as soon as the server is ready for its first statement.
+    /// Each connection becomes silent as soon as the server is ready for its first statement.
     SilentWhenReady,
-    /// All connections are reset, and new ones as soon as they are made.
+    /// All connections are reset, and new ones immediately.
     Reset,
 }
 
-/// How a server says that it is ready for a statement.
+/// The message of a server that is ready for a statement.
 const READY: &[u8] = b"Z\0\0\0\x05I";
 
-/// A TCP proxy before one server; it ends when this is dropped.
+/// A TCP proxy for one server. It ends on drop.
 pub struct Proxy {
     url: String,
     mode: Arc<watch::Sender<Mode>>,
@@ -36,7 +36,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Starts one before the server of that URL.
+    /// Starts a proxy for the server of that URL.
     pub async fn start(url: &str) -> Proxy {
         let (account, place) = url.split_once('@').unwrap();
         let (server, database) = place.split_once('/').unwrap();
@@ -53,12 +53,12 @@ impl Proxy {
         &self.url
     }
 
-    /// How many connections it has accepted so far.
+    /// The number of connections that it has accepted so far.
     pub fn accepted(&self) -> usize {
         self.accepted.load(Ordering::Relaxed)
     }
 
-    /// Changes what happens from now on.
+    /// Changes the mode.
     pub fn set(&self, mode: Mode) {
         self.mode.send_replace(mode);
     }
@@ -95,7 +95,7 @@ async fn connect(mut near: TcpStream, server: String, mut mode: watch::Receiver<
     near.set_zero_linger().unwrap();
 }
 
-/// Carries bytes one way for as long as they flow.
+/// Forwards bytes in one direction until the connection ends.
 async fn pump(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, mut mode: watch::Receiver<Mode>) {
     let mut bytes = vec![0; 65_536];
     while let Ok(count @ 1..) = from.read(&mut bytes).await {
@@ -111,11 +111,11 @@ async fn pump(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, mut mode: watch::Re
             return;
         }
     }
-    // The other side learns that this one has closed; an error means that it has closed as well.
+    // This tells the other side that this side has closed. An error means that the other side has closed as well.
     to.shutdown().await.ok();
 }
 
-/// The proxy itself: a connection falls silent, wakes up with all its bytes, and is reset.
+/// A test of the proxy itself: a connection becomes silent, continues with all its bytes, and is reset.
 #[tokio::test]
 async fn each_relay_mode_reaches_its_clients() {
     use tokio::time::timeout;
@@ -152,7 +152,7 @@ async fn each_relay_mode_reaches_its_clients() {
     proxy.set(Mode::Reset);
     assert!(client.read_exact(&mut answer).await.is_err());
     assert!(late.read_exact(&mut answer).await.is_err());
-    // Accepted or not, a new connection does not live.
+    // A new connection may be accepted, but does not last.
     if let Ok(mut refused) = TcpStream::connect(&address).await {
         assert!(refused.read_exact(&mut answer).await.is_err());
     }

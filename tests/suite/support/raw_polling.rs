@@ -1,10 +1,10 @@
-//! A client that polls by hand.
+//! A client that polls without a library.
 
 use super::pgio_serve::PgioServe;
 
 const PATH: &str = "/socket.io/?EIO=4&transport=polling";
 
-/// A session of Engine.IO by polling, without the library.
+/// A polling session of Engine.IO, without the library.
 pub struct RawPolling<'a> {
     serve: &'a PgioServe,
     path: String,
@@ -19,12 +19,12 @@ impl RawPolling<'_> {
         RawPolling { serve, path: format!("{PATH}&sid={sid}") }
     }
 
-    /// The id in the requests of the session, which is not the socket's.
+    /// The id in the requests of the session. It is not the id of the socket.
     pub fn session_id(&self) -> &str {
         self.path.rsplit('=').next().unwrap()
     }
 
-    /// Sends packets: the head and the body of the response.
+    /// Sends packets. Returns the head and the body of the response.
     pub async fn post(&self, packets: &str) -> (String, String) {
         let length = packets.len();
         let head = format!("POST {} HTTP/1.0\r\ncontent-length: {length}\r\n\r\n", self.path);

@@ -1,4 +1,4 @@
-//! A client that is none: it writes what it is told to, and reads only what it is told to.
+//! A websocket without a client library: it sends and reads only on request of the test.
 
 use std::time::Duration;
 
@@ -12,17 +12,17 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct RawWebsocket(TcpStream);
 
 impl RawWebsocket {
-    /// Opens it; nothing is read beyond the answer to the request.
+    /// Opens a websocket. Reads only the response of the handshake.
     pub async fn open(address: &str) -> RawWebsocket {
         Self::try_open(address).await.expect("the server opens a websocket")
     }
 
-    /// Opens it, if the server does not refuse.
+    /// Opens a websocket, if the server does not refuse.
     pub async fn try_open(address: &str) -> Option<RawWebsocket> {
         Self::try_open_with(address, &format!("host: {address}\r\n")).await
     }
 
-    /// Opens it with these headers, if the server does not refuse.
+    /// Opens a websocket with these headers, if the server does not refuse.
     pub async fn try_open_with(address: &str, headers: &str) -> Option<RawWebsocket> {
         Self::try_request(address, "", headers).await
     }
@@ -45,7 +45,7 @@ impl RawWebsocket {
         is_open.then_some(socket)
     }
 
-    /// Opens it and connects to the main namespace.
+    /// Opens a websocket and connects to the main namespace.
     pub async fn connect(address: &str) -> RawWebsocket {
         let mut socket = RawWebsocket::open(address).await;
         socket.send("40").await;
@@ -64,27 +64,27 @@ impl RawWebsocket {
         String::from_utf8(line).unwrap()
     }
 
-    /// Sends a text, if the server takes it within a while.
+    /// Sends a text, if the server reads it within the timeout.
     pub async fn try_send(&mut self, text: &str) -> bool {
         timeout(Duration::from_secs(2), self.send(text)).await.is_ok()
     }
 
-    /// Sends bytes, if the server takes them within a while.
+    /// Sends bytes, if the server reads them within the timeout.
     pub async fn try_send_binary(&mut self, bytes: &[u8]) -> bool {
         timeout(Duration::from_secs(2), self.send_frame(2, bytes)).await.is_ok()
     }
 
-    /// Sends the start of a text of so many bytes, if the server takes it within a while.
+    /// Sends the first `bytes` bytes of an announced text, if the server reads them within the timeout.
     pub async fn try_send_part(&mut self, announced: u64, bytes: usize) -> bool {
         let mut frame = vec![0x81, 0x80 | 127];
         frame.extend(announced.to_be_bytes());
-        // Masked with nothing.
+        // A mask of zeros.
         frame.extend([0; 4]);
         frame.extend(vec![b'x'; bytes]);
         timeout(Duration::from_secs(2), self.0.write_all(&frame)).await.is_ok_and(|written| written.is_ok())
     }
 
-    /// Reads the next text that is no ping.
+    /// Reads the next text that is not a ping.
     pub async fn read_text(&mut self) -> String {
         loop {
             let text = self.read_frame().await;
@@ -133,14 +133,14 @@ impl RawWebsocket {
                 frame.extend((length as u64).to_be_bytes());
             }
         }
-        // Masked with nothing.
+        // A mask of zeros.
         frame.extend([0; 4]);
         frame.extend(content);
-        // The server may hang up in the middle.
+        // The server may close the connection during the write.
         self.0.write_all(&frame).await.ok();
     }
 
-    /// Reads until a text comes: true. False if the server hangs up before.
+    /// Reads until a text comes. Returns false if the server closes the connection before.
     pub async fn hears(&mut self, text: &str) -> bool {
         let mut read = Vec::new();
         while !read.ends_with(text.as_bytes()) {
@@ -152,7 +152,7 @@ impl RawWebsocket {
         true
     }
 
-    /// Reads up to a byte, and returns what there was with it. `None` if the server hangs up before.
+    /// Reads up to a byte. Returns all bytes, including that one. `None` if the server closes the connection before.
     pub async fn read_through(&mut self, end: u8) -> Option<Vec<u8>> {
         let mut read = Vec::new();
         while read.last() != Some(&end) {
@@ -161,7 +161,7 @@ impl RawWebsocket {
         Some(read)
     }
 
-    /// Reads until the server hangs up; how many bytes there were.
+    /// Reads until the server closes the connection. Returns the number of bytes.
     pub async fn read_to_end(&mut self) -> usize {
         let mut buffer = vec![0; 1 << 16];
         let mut total = 0;

@@ -1,4 +1,4 @@
-//! The JSON of each command against its schema in `schemas/`.
+//! Checks the JSON of each command against its schema in `schemas/`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,7 +17,7 @@ static SCHEMAS: LazyLock<BTreeMap<String, Validator>> = LazyLock::new(|| {
     all().into_iter().map(with_validator).collect()
 });
 
-/// Every schema that is committed.
+/// All committed schemas.
 pub fn all() -> BTreeMap<String, Value> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas");
     let paths = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
@@ -27,7 +27,7 @@ pub fn all() -> BTreeMap<String, Value> {
     schemas.map(|path| (name(&path), read(&path))).collect()
 }
 
-/// Panics unless the schema of that name allows it.
+/// Panics if a value does not match the schema of that name.
 #[track_caller]
 pub fn check(name: &str, value: &Value) {
     let validator = SCHEMAS.get(name).unwrap_or_else(|| panic!("there is no schemas/{name}.json"));
@@ -36,7 +36,7 @@ pub fn check(name: &str, value: &Value) {
     assert!(errors.is_empty(), "schemas/{name}.json does not allow {value}:\n{}", errors.join("\n"));
 }
 
-/// The schema of what a command prints with `-o json`; `None` where it prints no JSON.
+/// The schema of the `-o json` output of a command. `None` if it prints no JSON.
 pub fn of_command(arguments: &[String]) -> Option<&'static str> {
     let has = |flag: &str| arguments.iter().any(|argument| argument == flag);
     let subcommand = arguments.get(1).map(String::as_str);

@@ -1,8 +1,8 @@
-//! One Postgres server for a whole test run, whichever runner starts the tests.
+//! One Postgres server for a whole test run, with any test runner.
 //!
-//! nextest runs each test in a process of its own. The first process that wants the server starts a keeper: this test
-//! binary once more, in a process group of its own. The keeper owns the server until the run ends, however it ends. A
-//! run is nextest's process, or this process under `cargo test`.
+//! nextest runs each test in a separate process. The first process that needs the server starts a keeper: this test
+//! binary again, in a separate process group. The keeper owns the server until the end of the run, even if the run is
+//! killed. A run is the process of nextest, or this process under `cargo test`.
 
 use std::fs::{self, File};
 use std::io;
@@ -20,45 +20,45 @@ use tokio_postgres::NoTls;
 use tokio_postgres::error::SqlState;
 use tokio_util::task::AbortOnDropHandle;
 
-/// How long the server may take to start.
+/// The deadline for the start of the server.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How often a test looks whether the server is up.
+/// The interval at which a test checks whether the server is up.
 const LOOK: Duration = Duration::from_millis(10);
-/// How often the keeper looks whether the run still goes on, and for databases to drop.
+/// The interval at which the keeper checks whether the run goes on, and drops databases.
 const ROUND: Duration = Duration::from_millis(200);
-/// Tells the keeper where to work; without it the keeper is a test that has nothing to do.
+/// The variable with the directory of the keeper. Without it, the keeper is a test that does nothing.
 const DIRECTORY: &str = "PGIO_TEST_KEEPER_DIRECTORY";
-/// Tells the keeper which process is the run.
+/// The variable with the process id of the run.
 const RUN: &str = "PGIO_TEST_KEEPER_RUN";
 
 /// The server of this run.
 #[derive(Serialize, Deserialize)]
 pub struct SharedServer {
-    /// Of its first database.
+    /// The URL of its first database.
     pub url: String,
-    /// A data directory in the state right after `initdb`, to start other servers from.
+    /// A data directory in the state right after `initdb`, as a template for other servers.
     pub template: PathBuf,
     /// The password of the role `pgio`, here and in the template.
     pub password: String,
-    /// Where tests leave the names of databases that they are through with.
+    /// The directory for the names of databases that tests no longer use.
     unused: PathBuf,
 }
 
 impl SharedServer {
-    /// The server of this run; starts it if no test has before.
+    /// The server of this run. Starts it if no test has started it before.
     pub async fn get() -> &'static SharedServer {
         static SERVER: OnceCell<SharedServer> = OnceCell::const_new();
         SERVER.get_or_init(find_or_start).await
     }
 
-    /// Has a database dropped as soon as nobody is connected to it.
+    /// Marks a database for its drop, which happens when no session uses it.
     pub fn leave(&self, database: &str) {
-        // Where the run has ended, the whole server goes.
+        // This fails after the end of the run, when the whole server is removed.
         File::create(self.unused.join(database)).ok();
     }
 }
 
-/// The process that is the run, and a name for it.
+/// The process of the run, and a name for it.
 fn run() -> (Pid, String) {
     match std::env::var("NEXTEST_RUN_ID") {
         Ok(id) => (getppid(), id),
@@ -101,7 +101,7 @@ fn start_keeper(directory: &Path, run: Pid) -> Child {
         .stdin(std::process::Stdio::null())
         .stdout(log.try_clone().unwrap())
         .stderr(log)
-        // Signals to the test that started it are not for the keeper.
+        // The keeper must not get the signals to the test that started it.
         .process_group(0)
         .spawn()
         .unwrap()
@@ -136,7 +136,7 @@ async fn keeper() {
     server.stop().await.unwrap();
 }
 
-/// Drops databases until the run has ended.
+/// Drops marked databases until the run has ended.
 async fn serve(shared: &SharedServer, run: Pid) {
     let (client, connection) = tokio_postgres::connect(&shared.url, NoTls).await.unwrap();
     let _connection = AbortOnDropHandle::new(tokio::spawn(connection));

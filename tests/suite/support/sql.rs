@@ -1,4 +1,4 @@
-//! Questions to the database that a test asks on its own.
+//! Queries of a test, independent of pgio.
 
 use std::ops::Deref;
 
@@ -6,7 +6,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 use tokio_util::task::AbortOnDropHandle;
 
-/// The first column of the first row, as text; empty where it is NULL.
+/// The first column of the first row, as text. Empty if it is NULL.
 pub async fn query_text(url: &str, query: &str) -> String {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("Postgres is up");
     let ask = async move {
@@ -23,7 +23,7 @@ pub async fn query_text(url: &str, query: &str) -> String {
     row.expect("a row").get(0).unwrap_or_default().to_owned()
 }
 
-/// A session of a client that knows nothing of pgio.
+/// A session of an application without pgio.
 pub struct Session {
     client: Client,
     _driver: AbortOnDropHandle<()>,
@@ -50,7 +50,7 @@ impl Session {
         done.unwrap_or_else(|error| panic!("{statement}: {}", text(&error)));
     }
 
-    /// Executes statements that have to fail; the error's code, and its message with the detail.
+    /// Executes statements that have to fail. Returns the error code, and the message with the detail.
     pub async fn refuses(&self, statements: &str) -> (String, String) {
         let Err(error) = self.client.batch_execute(statements).await else {
             panic!("{statements}: it succeeds")

@@ -1,4 +1,4 @@
-//! A real terminal with the program in it: tmux, on a socket of its own.
+//! A real terminal that runs the program: tmux, on a separate socket.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,10 +8,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-/// How long the program may take to show something.
+/// The deadline of every wait for the screen.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What is run in the terminal: the program, then what it leaves behind.
+/// The script of the terminal: it runs the program, then prints the status and the terminal settings.
 const SCRIPT: &str = r#""$@"; echo "status $?"; stty -a; exec sleep 1000"#;
 
 pub struct Terminal {
@@ -19,7 +19,7 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// Starts the program in a terminal of that size, with more variables in its environment.
+    /// Starts the program in a terminal of that size, with additional environment variables.
     pub fn start(size: (u16, u16), url: &str, environment: &[&str], arguments: &[&str]) -> Terminal {
         let terminal = Terminal { directory: TempDir::new().unwrap() };
         let (columns, rows) = (size.0.to_string(), size.1.to_string());
@@ -40,17 +40,17 @@ impl Terminal {
         String::from_utf8(output.stdout).expect("UTF-8")
     }
 
-    /// What is on the screen.
+    /// The text of the screen.
     pub fn screen(&self) -> String {
         self.tmux(&["capture-pane", "-p"])
     }
 
-    /// The same, with the sequences for its colours.
+    /// The same, with the escape sequences of its colours.
     pub fn screen_with_colours(&self) -> String {
         self.tmux(&["capture-pane", "-p", "-e"])
     }
 
-    /// Waits until the screen shows that text, and returns all of it.
+    /// Waits until the screen shows that text. Returns the whole screen.
     pub async fn wait_for(&self, text: &str) -> String {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
@@ -63,8 +63,8 @@ impl Terminal {
         }
     }
 
-    /// Waits until the program reads keys as they are pressed. Before that the terminal makes a signal of Ctrl-C, for
-    /// all that run in it.
+    /// Waits until the program reads single keys. Before that, the terminal turns Ctrl-C into a signal for all its
+    /// processes.
     pub async fn reads_keys(&self) {
         let tty = self.tmux(&["display-message", "-p", "#{pane_tty}"]);
         let deadline = tokio::time::Instant::now() + PATIENCE;
@@ -96,12 +96,12 @@ impl Terminal {
         kill(Pid::from_raw(child), signal).expect("it can be signalled");
     }
 
-    /// Whether the program has the whole screen, with the cursor hidden.
+    /// Whether the program uses the alternate screen, with a hidden cursor.
     pub fn is_taken_over(&self) -> bool {
         self.tmux(&["display-message", "-p", "#{alternate_on} #{cursor_flag}"]) == "1 0\n"
     }
 
-    /// Waits for the program's end with that status, and checks that it gave the terminal back as it was.
+    /// Waits for the end of the program with that status, and checks that the terminal settings are restored.
     pub async fn ends_with(&self, status: i32) -> String {
         self.wait_for(&format!("status {status}")).await;
         let screen = self.wait_for("extproc").await;

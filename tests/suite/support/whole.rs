@@ -11,11 +11,12 @@ use super::pgio_node::PgioNode;
 pub struct Whole {
     pub mixed: Mixed,
     pub node: PgioNode,
-    /// Of the pgio node, in the main namespace.
+    /// The client of the pgio node, in the main namespace.
     pub ours: Client,
 }
 
-/// Starts it on a database of its own, with the attachment table there. All serve `/` and `/admin`.
+/// Starts the cluster on a separate database with the attachment table. All servers have the namespaces `/` and
+/// `/admin`.
 pub async fn whole() -> Whole {
     let mixed = mixed_with(|options| options.namespace("/admin")).await;
     let before = mixed.server_counts().await;
@@ -33,7 +34,7 @@ impl Whole {
         self.mixed.url()
     }
 
-    /// All four, that of the pgio node last.
+    /// All four clients, that of the pgio node last.
     pub fn clients(&self) -> [&Client; 4] {
         let [first, second, third] = &self.mixed.clients[..] else {
             unreachable!("one on each of three servers")
@@ -49,19 +50,19 @@ impl Whole {
         }
     }
 
-    /// What each of the four counts in the main namespace.
+    /// The number of servers that each of the four counts in the main namespace.
     pub async fn server_counts(&self) -> Vec<usize> {
         let mut counts = self.mixed.server_counts().await;
         counts.push(self.node.server_count().await);
         counts
     }
 
-    /// Runs the program while nobody may change their idea of the cluster.
+    /// Runs the program, and asserts that no server changes its count of servers.
     pub async fn run(&self, arguments: &[&str]) -> Outcome {
         self.undisturbed(async { pgio::run(&mut pgio::pgio(self.url(), arguments)).await }).await
     }
 
-    /// Does something while nobody may change their idea of the cluster: before, while and after.
+    /// Runs `work`, and asserts that no server changes its count of servers: before, during and after it.
     pub async fn undisturbed<T>(&self, work: impl Future<Output = T>) -> T {
         let before = self.server_counts().await;
         let watch = async {

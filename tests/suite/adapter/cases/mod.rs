@@ -1,4 +1,4 @@
-//! What the suites of the peers check of an adapter, checked of ours: each test is named after their case.
+//! The cases of the peers' own suites, run against the pgio adapter. Each test has the name of their case.
 
 mod node;
 mod socketioxide;

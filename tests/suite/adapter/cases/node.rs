@@ -15,7 +15,7 @@ use crate::support::pgio_node::Adapter;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Long enough for an answer, short enough to be waited for.
+/// Long enough for an answer, and short enough to wait for.
 const SHORT: Duration = Duration::from_millis(700);
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -28,7 +28,7 @@ enum Sender {
 
 const SENDERS: [Sender; 2] = [Sender::Node, Sender::Pgio];
 
-/// The sockets that are meant.
+/// The target sockets.
 #[derive(Default, Clone, Copy)]
 struct To<'a> {
     rooms: &'a [&'a str],
@@ -78,7 +78,7 @@ impl Case {
         }
     }
 
-    /// What was acknowledged, in any order, and whether all was.
+    /// The acknowledgements, in any order, and whether all arrived.
     async fn ask(&self, sender: Sender, to: To<'_>, timeout: Duration) -> (Vec<Json>, bool) {
         let (mut answers, complete) = match sender {
             Sender::Node => match self.node(to).timeout(timeout).emit_with_ack("test", json!([])).await {
@@ -97,7 +97,7 @@ impl Case {
         (answers, complete)
     }
 
-    /// Asks one socket for its only answer.
+    /// Requests the only answer of one socket.
     async fn ask_one(&self, sender: Sender, id: &str, timeout: Duration) -> Option<Json> {
         match sender {
             Sender::Node => self.node(room(&[id])).ask_socket("test", json!([]), timeout).await.ok(),
@@ -122,7 +122,7 @@ impl Case {
         }
     }
 
-    /// The client of the server that sends, of the other Node server, and of the one that is left.
+    /// The client of the sending server, of the other Node server, and of the remaining server.
     fn clients(&self, sender: Sender) -> [&Client; 3] {
         let [first, second, ours] = self.three.clients();
         match sender {
@@ -131,7 +131,7 @@ impl Case {
         }
     }
 
-    /// Puts the clients whose place is named into a room, by a word of their own servers.
+    /// Makes the clients at these places join a room, by a request of their own servers.
     async fn seat(&self, sender: Sender, places: &[usize], name: &str) {
         for place in places {
             let client = self.clients(sender)[*place];
@@ -142,7 +142,7 @@ impl Case {
         }
     }
 
-    /// Which clients are in a room, once all servers have done what the sender said.
+    /// Whether each client is in a room, after all servers have processed the messages of the sender.
     async fn are_in(&self, sender: Sender, name: &str) -> [bool; 3] {
         self.received(sender).await;
         let opts = BroadcastOptions::default().to(name);
@@ -152,7 +152,7 @@ impl Case {
         self.clients(sender).map(|client| ids.iter().any(|id| id == client.id()))
     }
 
-    /// What each client has received from the sender, which says one word more to know that nothing else comes.
+    /// The events that each client has received from the sender. A last event `end` proves that no other follows.
     async fn received(&self, sender: Sender) -> [Vec<Event>; 3] {
         self.emit(sender, To::default(), "end", json!([])).await;
         let drain = async |client: &Client| {
@@ -185,7 +185,7 @@ fn value(json: &Json) -> Value {
     }
 }
 
-/// The other way.
+/// The reverse of [`args`] for one value.
 fn plain(value: Value) -> Json {
     use base64::Engine;
     use base64::engine::general_purpose::STANDARD;
@@ -479,7 +479,7 @@ async fn sends_an_event_to_other_server_instances() {
     three.node.adapter.server_side_emit("/", "hello", ("world", 1, "2")).await.unwrap();
     assert_eq!(three.servers[1].wait_for("/", 2).await[1], expected);
     assert_eq!(three.servers[0].wait_for("/", 1).await, [expected]);
-    // Not to itself: its own would have come before that of another server.
+    // A server does not receive its own event: that event would have come before the one of another server.
     three.servers[1].io().server_side_emit("hello", json!(["end"])).await;
     assert_eq!(heard.recv().await.unwrap().args, ["end".into()]);
 }
@@ -509,7 +509,7 @@ async fn sends_an_event_and_receives_a_response_from_the_other_server_instances(
 #[tokio::test]
 async fn sends_an_event_but_times_out_if_one_server_does_not_respond() {
     let Case { three } = Case::start().await;
-    // Nothing answers at the pgio node, and later not at the second server, either.
+    // The pgio node does not answer, and later the second server does not either.
     three.servers[1].answer("/", "hello", json!(2)).await;
     let error = three.servers[0].io().server_side_emit_with_ack("hello", json!([])).await.unwrap_err();
     assert_eq!(error.message, "timeout reached: missing 1 responses");

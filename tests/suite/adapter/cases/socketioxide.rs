@@ -1,6 +1,6 @@
 //! The cases of socketioxide's `e2e/adapter`: three Rust servers with sockets in some rooms, here beside a Node server.
-//! They test the calls of `SocketIo`, and those of its `RemoteSocket`; what the latter cannot reach, the sockets of Node,
-//! our `ClusterSocket` does.
+//! They test the calls of `SocketIo` and of its `RemoteSocket`. Its `RemoteSocket` cannot reach the sockets of Node, so
+//! `ClusterSocket` does.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ struct Case {
     _postgres: Postgres,
     nodes: Vec<PgioNode>,
     _server: Server,
-    /// One of each node, and last that of the Node server; all in the rooms.
+    /// One client of each node, and last the client of the Node server. All are in the rooms.
     clients: Vec<Client>,
 }
 
@@ -55,7 +55,7 @@ impl Case {
         &self.clients[..3]
     }
 
-    /// A client of another server, as the first one finds it.
+    /// A client of another server, as the first server finds it.
     async fn remote(&self) -> RemoteSocket<Adapter> {
         let id = self.clients[1].id().to_owned();
         let mut sockets = self.nodes[0].io.to(id).fetch_sockets().await.unwrap();
@@ -74,7 +74,7 @@ impl Case {
         sockets
     }
 
-    /// The rooms of each client, by name, as the first server finds them once all have done what it said.
+    /// The rooms of each client, by name, as the first server finds them after all servers have processed its messages.
     async fn rooms(&self) -> Vec<Vec<String>> {
         self.nodes[0].io.emit("end", &1).await.unwrap();
         for client in &self.clients {

@@ -1,4 +1,4 @@
-//! Who cleans the table: servers of all versions, as `stats` sees them at work.
+//! Detection of the cleaners of the table: `stats` observes servers of all versions.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use crate::support::pgio_node::PgioNode;
 use crate::support::pgio_serve::until;
 use crate::support::postgres::postgres;
 
-/// A session that stays for as long as both of these do, and whose last statement this is.
+/// A session that stays open as long as both parts exist. This is its last statement.
 async fn session(url: &str, application: &str, statement: &str) -> (Client, AbortOnDropHandle<()>) {
     let mut config: Config = url.parse().unwrap();
     let (client, connection) = config.application_name(application).connect(NoTls).await.unwrap();
@@ -73,7 +73,7 @@ async fn the_next_cleaner_comes_first() {
 
 #[tokio::test]
 async fn servers_of_all_versions_are_seen_at_work() {
-    // Each another interval, by which to know it.
+    // Each server has another interval, which identifies it.
     let intervals = [("0.3", 1000), ("0.4", 1100), ("0.5", 1200)];
     let mixed = mixed_with(|options| {
         let version = json!(options)["version"].clone();
@@ -89,7 +89,7 @@ async fn servers_of_all_versions_are_seen_at_work() {
 
     let start = Instant::now();
     let mut seen = BTreeSet::new();
-    // A server that says something else at once is seen another time.
+    // A server that sends another statement at once is detected at a later try.
     while seen.len() < 4 && start.elapsed() < PATIENCE {
         for cleaner in cleaners(mixed.url(), "2s").await {
             assert!(cleaner["dueInMs"].as_u64() <= cleaner["intervalMs"].as_u64(), "{cleaner}");

@@ -1,4 +1,4 @@
-//! Cleaning up: all that is old and nothing else, by one or by two at once, while others publish.
+//! The cleanup deletes all old rows and no others, alone or with a second one, while others publish.
 
 use std::process::Stdio;
 
@@ -12,7 +12,7 @@ use crate::support::postgres::{Postgres, postgres};
 use crate::support::sql::query_text;
 use crate::support::terminal::Terminal;
 
-/// A table with so many rows that are old, and as many that are not.
+/// A table with this number of old rows and of young rows.
 async fn filled(old: u32, young: u32) -> Postgres {
     let postgres = postgres().await;
     attachments(postgres.url(), &["init"]).await.succeeded();
@@ -181,7 +181,7 @@ async fn without_an_index_it_warns() {
     assert!(done.stderr.starts_with("warning: there is no index on created_at"), "{done:?}");
 }
 
-/// The disk stays full after many small rows, too.
+/// Many small rows leave free space in the table as well.
 #[tokio::test]
 async fn many_rows_leave_a_table_that_is_worth_a_vacuum() {
     let postgres = filled(0, 0).await;

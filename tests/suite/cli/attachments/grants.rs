@@ -1,4 +1,4 @@
-//! Each part of the cluster works with the privileges that are printed for it, and can do nothing else.
+//! Each part of the cluster works with the privileges that `grants` prints for it, and has no others.
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -10,7 +10,7 @@ use crate::support::pgio_serve::PgioServe;
 use crate::support::postgres::{Postgres, postgres};
 use crate::support::sql::query_text;
 
-/// A database whose doors are closed to everybody, with a table whose name has to be quoted.
+/// A database without privileges for `PUBLIC`, and a table whose name has to be quoted.
 const TABLE: &str = r#"app."Attach ""ments""""#;
 
 async fn closed_database() -> Postgres {
@@ -25,7 +25,7 @@ async fn closed_database() -> Postgres {
     postgres
 }
 
-/// A role with an odd name and exactly the privileges of its part; the URL with which it connects.
+/// A role with an odd name and exactly the privileges of its part. Returns its URL.
 async fn role_for(postgres: &Postgres, part: &str) -> String {
     let database = postgres.url().rsplit_once('/').unwrap().1;
     let role = format!("the \"{part}\" of {database}");
@@ -39,7 +39,7 @@ async fn role_for(postgres: &Postgres, part: &str) -> String {
     format!("postgres://{}:pw@{address}", utf8_percent_encode(&role, NON_ALPHANUMERIC))
 }
 
-/// Executes a statement as a role that may not.
+/// Executes a statement as a role without the privilege.
 async fn may_not(url: &str, statement: &str) {
     let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
     let outcome = tokio::join!(connection, async move { client.batch_execute(statement).await }).1;

@@ -1,4 +1,4 @@
-//! Creating the table, completing one that is there, and saying what cannot be done.
+//! Creates the table, completes an existing one, and reports what cannot be done.
 
 use std::time::Duration;
 
@@ -65,7 +65,7 @@ async fn json_reports_the_changes() {
 
 #[tokio::test]
 async fn twenty_at_once_create_one() {
-    // Of its own, to see in its log that nobody ran into anything.
+    // A separate server, whose log shows that no session met an error.
     let server = own_server().await;
     let url = server.url();
     let outcomes = join_all((0..20).map(|_| init(&url, &["-o", "json"]))).await;
@@ -94,7 +94,7 @@ async fn twenty_at_once_complete_one() {
     assert_eq!(indexed(&postgres, "socket_io_attachments").await, "created_at,id");
 }
 
-/// Twenty that are connected already, so that their statements mix.
+/// Twenty connected sessions, so that their statements interleave.
 async fn init_twenty(url: &str) -> Vec<Change> {
     let settings = Settings::parse(url).unwrap();
     let tables = (0..20).map(|_| AttachmentTable::connect(settings.clone(), TableName::default()));
@@ -185,7 +185,7 @@ async fn an_index_is_added_while_others_publish() {
     while query_text(postgres.url(), waiting).await != "1" {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    // Nobody queues behind the one that waits.
+    // No other statement queues behind the waiting one.
     run(&mut pgio(postgres.url(), &["emit", "x", r#"{"$binary":"AQ=="}"#])).await.succeeded();
     publisher.batch_execute("COMMIT").await.unwrap();
     let expected = "added an index on id to socket_io_attachments\n\
@@ -231,7 +231,7 @@ async fn tables_that_are_something_else() {
             "{outcome:?}"
         );
         assert!(outcome.stderr.contains(remedy), "{outcome:?}");
-        // The remedy is one: afterwards there is nothing to complain about.
+        // After the remedy, no difference is left.
         let remedies = outcome.stderr.lines().nth(1).unwrap().trim_start_matches("hint: as its owner: ");
         let sql = remedies.replace(", then pgio attachments init", "");
         if sql.starts_with("ALTER") {

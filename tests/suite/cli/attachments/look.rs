@@ -1,4 +1,4 @@
-//! Looking into the table: what list, show and stats say of rows from every version, and of rows that make no sense.
+//! `list`, `show` and `stats` with rows of every version, and with malformed rows.
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -9,7 +9,7 @@ use crate::support::pgio::{pgio, run, run_with_input};
 use crate::support::postgres::postgres;
 use crate::support::sql::query_text;
 
-/// The rows that the Node packages wrote, as recorded: all versions, all kinds.
+/// The recorded rows of the Node packages: all versions, all kinds.
 fn recorded() -> Vec<String> {
     let samples = [
         include_str!("../../../fixtures/adapter-wire.json"),
@@ -66,7 +66,7 @@ async fn rows_of_every_version_are_listed_and_shown() {
         assert_eq!(created, shown["time"].as_str().unwrap().parse().unwrap());
         assert!(row["ageMs"].as_u64().unwrap() < 60_000, "{row}");
     }
-    // What does not say its namespace is in the one that the user names.
+    // A row without a namespace belongs to the namespace that the user names.
     let silent = listed.iter().find(|row| row["namespace"].is_null()).unwrap();
     let shown =
         attachments(postgres.url(), &["show", silent["id"].as_str().unwrap(), "-n", "a", "-o", "json"]).await;

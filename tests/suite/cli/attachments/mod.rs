@@ -1,4 +1,4 @@
-//! `pgio attachments`: the table is created once, however many try, and looked after while it is in use.
+//! `pgio attachments`: several processes create the table only once, and maintain it while it is in use.
 
 mod cleaners;
 mod cleanup;
@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use crate::support::attachments::{create_attachment_table, lock_attachment_table};
 use crate::support::pgio::{Outcome, pgio, run};
 
-/// Runs one of its commands to the end.
+/// Runs one of the commands to its end.
 async fn attachments(url: &str, arguments: &[&str]) -> Outcome {
     run(&mut pgio(url, &[&["attachments"], arguments].concat())).await
 }

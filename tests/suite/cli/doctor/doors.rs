@@ -1,4 +1,4 @@
-//! The doors of a server, as they look from outside.
+//! The exposure of a server, as seen from outside.
 
 use super::doctor;
 use crate::support::pgio::{pgio, run};

@@ -1,4 +1,4 @@
-//! `pgio doctor`: each trouble is set up for real, found, and gone when its advice is followed.
+//! `pgio doctor`: each test creates a real fault. `doctor` finds it, and its advice removes it.
 
 mod doors;
 mod server;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::support::pgio::{bare, pgio, run};
 use crate::support::postgres::own_server;
 
-/// What it found.
+/// The result of a run.
 #[derive(Debug)]
 struct Diagnosis {
     status: i32,
@@ -20,7 +20,7 @@ struct Diagnosis {
 }
 
 impl Diagnosis {
-    /// The status, the detail and the advice of a check. Of several with that name the last.
+    /// The status, the detail and the advice of a check. The last one, if several have that name.
     #[track_caller]
     fn finding(&self, check: &str) -> (&str, &str, &str) {
         let found = self.findings.iter().rfind(|finding| finding["check"] == check);
@@ -29,7 +29,7 @@ impl Diagnosis {
         (text("status"), text("detail"), text("advice"))
     }
 
-    /// Checks that it is found, with that in detail and advice.
+    /// Asserts that a check has this status, and that its detail and advice contain these texts.
     #[track_caller]
     fn check(&self, check: &str, status: &str, detail: &str, advice: &str) {
         let found = self.finding(check);
@@ -72,7 +72,7 @@ async fn all_is_well() {
     diagnosis.check("channels", "ok", "socket.io#/, socket.io#/admin", "");
 
     let text = run(&mut pgio(&server.url(), &["doctor"])).await.succeeded();
-    // In one namespace, where it was two before.
+    // In one namespace now, in two before.
     checks.dedup();
     assert_eq!(text.stdout.lines().count(), checks.len());
     for (line, check) in text.stdout.lines().zip(checks) {

@@ -1,4 +1,4 @@
-//! Troubles of the server: one that cannot be written to, is far away, or lives in another time.
+//! Faults of the server: it is read-only, far away, or its clock is wrong.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
@@ -106,7 +106,7 @@ async fn a_server_that_falls_silent() {
     diagnosis.check("queue", "fail", "no answer within", "");
 }
 
-/// A line that is as long as 140 ms.
+/// A connection with a latency of 140 ms.
 async fn slowly(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin) {
     let mut bytes = vec![0; 65_536];
     while let Ok(count @ 1..) = from.read(&mut bytes).await {

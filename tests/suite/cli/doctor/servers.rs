@@ -1,4 +1,4 @@
-//! Troubles among the Socket.IO servers.
+//! Faults of the Socket.IO servers.
 
 use std::time::Duration;
 
@@ -70,7 +70,7 @@ async fn heartbeats_cost_commits_while_a_server_needs_them() {
         node.wait_for_server_count(2).await;
     }
     let quiet = "none needed: all servers hold an advisory lock";
-    // A node takes its lock once it has heard itself.
+    // A node takes its lock after its first loopback.
     let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(30);
     loop {
         let diagnosis = doctor(postgres.url(), &[]).await;
@@ -83,12 +83,12 @@ async fn heartbeats_cost_commits_while_a_server_needs_them() {
     let peer = NodePeer::start().await;
     let server = peer.server(ServerOptions::new(AdapterVersion::V05, postgres.url())).await;
     server.wait_for_server_count("/", 3).await;
-    // One commit of it and one of each node in each interval.
+    // One commit of the server and one of each node in each interval.
     let expected = "heartbeats cost 51,840 commits a day, which write WAL; 1 server holds no advisory lock: ";
     doctor(postgres.url(), &[]).await.check("heartbeats", "warn", expected, "Node servers need heartbeats");
 }
 
-/// Adapter 0.4 and later drop the events of the official emitter, and no server says so.
+/// Adapter 0.4 and later drop the events of the official emitter, and no server reports it.
 #[tokio::test]
 async fn an_emitter_that_newer_servers_do_not_understand() {
     let cluster = whole().await;

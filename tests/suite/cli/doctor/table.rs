@@ -1,4 +1,4 @@
-//! Troubles of the attachment table: it is missing, odd, forbidden, slow or full.
+//! Faults of the attachment table: it is missing, odd, forbidden, slow or full.
 
 use super::doctor;
 use crate::support::attachments::{create_attachment_table, execute, lock_attachment_table};

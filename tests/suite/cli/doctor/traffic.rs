@@ -1,4 +1,4 @@
-//! Troubles of the notifications: poolers, stuck listeners, channels that are too long, prefixes that differ.
+//! Faults of the notifications: poolers, stuck listeners, channel names that are too long, prefixes that differ.
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ async fn the_table_can_be_looked_after_through_a_pooler() {
     assert!(attachments(&["show", "1"]).await.contains(" x <1 byte 01>"));
     assert!(attachments(&["stats"]).await.contains("rows       1 "));
     assert!(attachments(&["cleanup", "--yes", "--older-than", "0"]).await.starts_with("deleted 1 rows"));
-    // Nothing is left behind in sessions that are now another's.
+    // The session goes back to the pool without locks.
     let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = \
         (SELECT oid FROM pg_database WHERE datname = current_database())";
     assert_eq!(query_text(postgres.url(), locks).await, "0");
@@ -53,7 +53,7 @@ async fn the_table_can_be_looked_after_through_a_pooler() {
 
 #[tokio::test]
 async fn a_listener_that_is_stuck() {
-    // Of its own, as all databases of a server share the queue.
+    // A separate server, since all databases of a server share the queue.
     let server = own_server().await;
     let url = server.url();
     let (stuck, connection) =
@@ -77,7 +77,7 @@ async fn a_listener_that_is_stuck() {
     diagnosis.check("queue", "warn", &culprit, &format!("pg_terminate_backend({pid})"));
     diagnosis.check("queue", "warn", "the notification queue is 0.2% full", "");
 
-    // Who may not see the states of others is told so.
+    // A role without the privilege to see the state of other sessions gets a note.
     execute(&url, "CREATE ROLE guest LOGIN PASSWORD 'pw'").await;
     let guest = format!("postgres://guest:pw@{}", url.rsplit_once('@').unwrap().1);
     let blind = doctor(&guest, &[]).await;
@@ -96,11 +96,11 @@ async fn a_listener_that_is_stuck() {
 async fn the_queue_is_looked_at_whatever_fails_before() {
     let postgres = postgres().await;
     create_attachment_table(postgres.url()).await;
-    // Enough for the first session, and not for one that listens.
+    // Enough for the first session, but not for the listening one.
     let url = postgres.url_of_role_with("CONNECTION LIMIT 1").await;
     let diagnosis = doctor(&url, &[]).await;
     diagnosis.check("delivery", "fail", "too many connections for role", "");
-    // What it finds there depends on the tests that share the server.
+    // The results depend on the tests that share the server.
     assert!(diagnosis.has("queue") && diagnosis.has("table"), "{diagnosis:?}");
 }
 
@@ -143,7 +143,7 @@ async fn servers_with_another_prefix() {
     );
     doctor(postgres.url(), &["--channel-prefix", "chat"]).await.check("prefix", "ok", "3 listening", "");
 
-    // A listener of ours is still seen after it has tried its connection.
+    // A pgio listener is still visible after it has tested its connection.
     let mut tail = Running::start(&mut pgio(postgres.url(), &["tail", "--for", "30s"]));
     tail.wait_for_note("listening on").await;
     sleep(Duration::from_secs(6)).await;

@@ -1,4 +1,4 @@
-//! Clients (`socket.io-client`), of Node servers and of any other.
+//! Clients (`socket.io-client`) of Node servers and of any other servers.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{Event, NodePeer, PATIENCE, Parser, PeerError, array, millis};
 
-/// How to connect a [`Client`]: by websocket only and without reconnection, unless told otherwise.
+/// The options of a [`Client`]. By default it uses websockets only, and does not reconnect.
 #[derive(Clone, Debug, Serialize)]
 pub struct ClientOptions {
     url: String,
@@ -44,7 +44,7 @@ impl ClientOptions {
         self.option("transports", json!(transports))
     }
 
-    /// What the server finds in `handshake.auth`.
+    /// The value that the server finds in `handshake.auth`.
     pub fn auth(self, auth: Value) -> ClientOptions {
         self.option("auth", auth)
     }
@@ -56,7 +56,7 @@ impl ClientOptions {
     }
 }
 
-/// A connected client; it keeps every event in order until it is told to [count](Client::count).
+/// A connected client. It keeps every event in order, until [`count`](Client::count) is called.
 #[derive(Clone)]
 pub struct Client {
     peer: NodePeer,
@@ -64,16 +64,16 @@ pub struct Client {
     id: String,
 }
 
-/// What a counting client knows of one event.
+/// The counts of one event at a counting client.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Tally {
     pub count: u64,
-    /// Where the numbers first were not consecutive.
+    /// The first place where the numbers were not consecutive.
     pub first_break: Option<Break>,
 }
 
-/// A number that was not the one after its predecessor.
+/// A number that did not follow its predecessor.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 pub struct Break {
     /// Events before it.
@@ -83,12 +83,12 @@ pub struct Break {
 }
 
 impl NodePeer {
-    /// Connects a client that has to be let in.
+    /// Connects a client that has to be admitted.
     pub async fn client(&self, options: ClientOptions) -> Client {
         self.try_client(options).await.unwrap_or_else(|error| panic!("connect: {error}"))
     }
 
-    /// Connects a client; the error is that of `connect_error`.
+    /// Connects a client. The error is that of `connect_error`.
     pub async fn try_client(&self, options: ClientOptions) -> Result<Client, PeerError> {
         #[derive(Deserialize)]
         struct Connected {
@@ -106,7 +106,7 @@ impl Client {
         &self.id
     }
 
-    /// Joins rooms at the server, which has to live in the same process. So it is with the next two.
+    /// Joins rooms at the server, which has to run in the same process. This applies to the next two methods as well.
     pub async fn join(&self, rooms: &[&str]) {
         self.call("client.join", json!({ "rooms": rooms })).await
     }
@@ -125,50 +125,50 @@ impl Client {
         self.call("client.received", json!({})).await
     }
 
-    /// The same, and forgets them.
+    /// Returns the same events, and deletes them.
     pub async fn drain(&self) -> Vec<Event> {
         self.call("client.received", json!({ "drain": true })).await
     }
 
-    /// Waits for so many events since the last drain; returns all there are.
+    /// Waits for this number of events since the last drain. Returns all events.
     pub async fn wait_for(&self, count: usize) -> Vec<Event> {
         self.call("client.waitForCount", json!({ "count": count, "timeout": millis(PATIENCE) })).await
     }
 
-    /// Waits for an event of that name; returns the first one since the last drain.
+    /// Waits for an event of that name. Returns the first one since the last drain.
     pub async fn wait_for_event(&self, event: &str) -> Event {
         self.call("client.waitForEvent", json!({ "event": event, "timeout": millis(PATIENCE) })).await
     }
 
-    /// `connect`, `disconnect` (with the reason) and `connect_error`, as they happened.
+    /// `connect`, `disconnect` (with the reason) and `connect_error`, in order.
     pub async fn lifecycle(&self) -> Vec<Event> {
         self.call("client.lifecycle", json!({})).await
     }
 
-    /// Waits until the client is disconnected; returns the reason.
+    /// Waits until the client is disconnected. Returns the reason.
     pub async fn wait_for_disconnect(&self) -> Value {
         self.wait_for_lifecycle("disconnect", 1).await.args.remove(0)
     }
 
-    /// Waits until `connect`, `disconnect` or `connect_error` has happened so many times.
+    /// Waits until `connect`, `disconnect` or `connect_error` has happened this many times.
     pub async fn wait_for_lifecycle(&self, event: &str, times: usize) -> Event {
         let parameters = json!({ "event": event, "times": times, "timeout": millis(PATIENCE) });
         self.call("client.waitForLifecycle", parameters).await
     }
 
-    /// From now on events are counted instead of kept. The first argument of each has to be a number, one more than
-    /// that of the event of the same name before it.
+    /// Counts the events from now on instead of keeping them. The first argument of each event has to be a number: one
+    /// more than in the event of the same name before.
     pub async fn count(&self) {
         self.call("client.count", json!({})).await
     }
 
-    /// Waits until a counting client has so many events of that name.
+    /// Waits until a counting client has this many events of that name.
     pub async fn wait_for_tally(&self, event: &str, count: u64, timeout: Duration) -> Tally {
         let parameters = json!({ "event": event, "count": count, "timeout": millis(timeout) });
         self.call("client.waitForTally", parameters).await
     }
 
-    /// Acknowledges an event, from now on. Without an answer there is silence.
+    /// Acknowledges an event from now on. Without an answer the client sends none.
     pub async fn answer(&self, event: &str, value: Value) {
         self.answer_late(event, value, Duration::ZERO).await
     }
@@ -188,7 +188,7 @@ impl Client {
         self.call("client.emit", json!({ "event": event, "args": array(args) })).await
     }
 
-    /// Emits to the server, which is to acknowledge in time.
+    /// Emits to the server, and waits for the acknowledgement.
     pub async fn emit_with_ack(&self, event: &str, args: Value) -> Result<Value, PeerError> {
         let parameters = json!({
             "client": self.handle, "event": event, "args": array(args), "timeout": millis(PATIENCE),

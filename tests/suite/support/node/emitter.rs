@@ -6,7 +6,7 @@ use serde_json::json;
 use super::NodePeer;
 use super::operator::Operator;
 
-/// How to start an [`Emitter`]; what is not said is the package's default.
+/// The options of an [`Emitter`]. An option that is not set has the default of the package.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EmitterOptions {
@@ -33,7 +33,7 @@ impl EmitterOptions {
     }
 }
 
-/// An official emitter with a pool of its own.
+/// An official emitter with a separate pool.
 pub struct Emitter {
     peer: NodePeer,
     handle: String,
@@ -51,12 +51,12 @@ impl NodePeer {
 }
 
 impl Emitter {
-    /// A namespace, to emit to.
+    /// Selects a namespace for an emit.
     pub fn of(&self, nsp: &str) -> Operator {
         Operator::of_emitter(&self.peer, &self.handle, nsp)
     }
 
-    /// The namespace `/`.
+    /// Selects the namespace `/`.
     pub fn io(&self) -> Operator {
         self.of("/")
     }

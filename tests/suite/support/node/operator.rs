@@ -1,4 +1,4 @@
-//! Aim, then do: the chain that a namespace of a server and an emitter share.
+//! The chain of a target and an operation, for a namespace of a server and for an emitter.
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use super::{NodePeer, PeerError, array, millis};
 
-/// A target within one namespace. Node's own methods do the work, so names and meaning are theirs.
+/// A target within one namespace. Node's own methods do the work, so names and semantics are those of Node.
 ///
-/// What can be awaited is over when Postgres has committed what was sent.
+/// A future resolves after Postgres has committed the messages.
 #[derive(Clone)]
 pub struct Operator {
     peer: NodePeer,
@@ -18,7 +18,7 @@ pub struct Operator {
     request: Value,
 }
 
-/// A socket, as `fetchSockets` tells of it.
+/// A socket, as `fetchSockets` describes it.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct RemoteSocket {
     pub id: String,
@@ -83,13 +83,13 @@ impl Operator {
         self.call("emit", with_event(event, args)).await.unwrap_or_else(|error| panic!("emit: {error}"));
     }
 
-    /// Broadcasts to clients who are to answer; needs [`Operator::timeout`].
+    /// Broadcasts with a request for acknowledgements. Needs [`Operator::timeout`].
     pub async fn emit_with_ack(self, event: &str, args: Value) -> Result<Vec<Value>, PeerError> {
         assert!(self.request["flags"]["timeout"].is_u64(), "emit_with_ack needs a timeout");
         self.call("emitWithAck", with_event(event, args)).await.map(array)
     }
 
-    /// Broadcasts `count` events with 0, 1, 2, … as their only argument. In order if the server's pool has two
+    /// Broadcasts `count` events with 0, 1, 2, … as their only argument. The order is kept if the server's pool has two
     /// connections, one of which listens.
     pub async fn burst(mut self, event: &str, count: u64) {
         assert_eq!(self.command, "server.call", "only servers burst");
@@ -98,7 +98,7 @@ impl Operator {
         self.peer.call("server.burst", self.request).await
     }
 
-    /// Asks the one socket that is aimed at: its only answer comes without a list around it.
+    /// Requests the answer of the one target socket. The answer is not in a list.
     pub async fn ask_socket(
         mut self,
         event: &str,
@@ -131,14 +131,14 @@ impl Operator {
         Ok(serde_json::from_value(sockets).unwrap_or_else(|error| panic!("fetchSockets: {error}")))
     }
 
-    /// Emits to the other servers of the cluster (an emitter: to all of them).
+    /// Emits to the other servers of the cluster. An emitter emits to all servers.
     pub async fn server_side_emit(self, event: &str, args: Value) {
         self.call("serverSideEmit", with_event(event, args))
             .await
             .unwrap_or_else(|error| panic!("serverSideEmit: {error}"));
     }
 
-    /// Asks the other servers of the cluster: one answer each.
+    /// Requests one answer of each other server of the cluster.
     pub async fn server_side_emit_with_ack(self, event: &str, args: Value) -> Result<Vec<Value>, PeerError> {
         self.call("serverSideEmitWithAck", with_event(event, args)).await.map(array)
     }

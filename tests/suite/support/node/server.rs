@@ -26,13 +26,14 @@ pub enum AdapterVersion {
 impl AdapterVersion {
     pub const ALL: [AdapterVersion; 3] = [AdapterVersion::V03, AdapterVersion::V04, AdapterVersion::V05];
 
-    /// Whether a server of this version counts one of `other`: 0.3.1 sends no `nsp`, and 0.5.0 drops all without it.
+    /// Whether a server of this version counts one of `other`. 0.3.1 sends no `nsp`, and 0.5.0 drops all messages
+    /// without it.
     fn counts(self, other: AdapterVersion) -> bool {
         !(self == AdapterVersion::V05 && other == AdapterVersion::V03)
     }
 }
 
-/// How to start a [`Server`]; what is not said is the adapter's default.
+/// The options of a [`Server`]. An option that is not set has the default of the adapter.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServerOptions {
@@ -45,7 +46,7 @@ pub struct ServerOptions {
 }
 
 impl ServerOptions {
-    /// A server of the namespace `/`.
+    /// The options of a server with the namespace `/`.
     pub fn new(version: AdapterVersion, url: impl Into<String>) -> ServerOptions {
         ServerOptions {
             version,
@@ -56,7 +57,7 @@ impl ServerOptions {
         }
     }
 
-    /// One namespace more.
+    /// Adds a namespace.
     pub fn namespace(mut self, nsp: &str) -> ServerOptions {
         self.namespaces.push(nsp.into());
         self
@@ -83,22 +84,23 @@ impl ServerOptions {
         self.option("heartbeatInterval", millis(interval)).option("heartbeatTimeout", millis(timeout))
     }
 
-    /// Connections to Postgres at most, the listening one included; with two, messages leave in order.
+    /// The maximum number of connections to Postgres, including the listening one. With two, messages are published in
+    /// order.
     pub fn pool_size(self, connections: u32) -> ServerOptions {
         self.option("poolSize", connections)
     }
 
-    /// The port of its HTTP server; otherwise a free one.
+    /// The port of its HTTP server. Default: a free one.
     pub fn port(self, port: u16) -> ServerOptions {
         self.option("port", port)
     }
 
-    /// What clients have to show as `auth.token`.
+    /// The token that clients have to send as `auth.token`.
     pub fn token(self, token: &str) -> ServerOptions {
         self.option("token", token)
     }
 
-    /// `instrument(io, …)` of `@socket.io/admin-ui`, without authentication; `/admin` has to be one of the namespaces.
+    /// `instrument(io, …)` of `@socket.io/admin-ui`, without authentication. `/admin` has to be one of the namespaces.
     pub fn admin_ui(self, options: Value) -> ServerOptions {
         self.option("adminUi", options)
     }
@@ -110,8 +112,8 @@ impl ServerOptions {
     }
 }
 
-/// A Socket.IO server on a free port, with a pool of its own. Its clients' requests for an acknowledgement are answered
-/// with their arguments, as one array.
+/// A Socket.IO server on a free port, with a separate pool. It acknowledges the events of its clients with their
+/// arguments, as one array.
 #[derive(Clone)]
 pub struct Server {
     peer: NodePeer,
@@ -121,9 +123,10 @@ pub struct Server {
 }
 
 impl NodePeer {
-    /// Starts a server; on return its adapter listens on the channels of all its namespaces.
+    /// Starts a server. On return its adapter listens on the channels of all its namespaces.
     ///
-    /// It may not know the others yet: 0.3.1 and 0.4.0 say hello before they listen. See [`Server::roll_call`].
+    /// It may not know the other servers yet, since 0.3.1 and 0.4.0 send their initial heartbeat before they listen.
+    /// See [`Server::roll_call`].
     pub async fn server(&self, options: ServerOptions) -> Server {
         #[derive(Deserialize)]
         struct Started {
@@ -135,11 +138,11 @@ impl NodePeer {
     }
 }
 
-/// Servers on one database, in a process each, every one aware of all the others that it can see.
+/// Servers on one database, in one process each. Each server counts all other servers that it can see.
 ///
-/// Only equals and 0.4.0 with 0.5.0 make a whole cluster. 0.3.1 hears the newer ones and carries out what they ask,
-/// but is not heard: they drop its broadcasts and requests, 0.4.0 waits for answers of it that it drops, and 0.5.0 does
-/// not even count it.
+/// Only equal versions, and 0.4.0 with 0.5.0, make a whole cluster. 0.3.1 receives the messages of newer versions and
+/// processes them, but newer versions drop its broadcasts and requests. 0.4.0 waits for answers of 0.3.1 that it drops,
+/// and 0.5.0 does not even count 0.3.1.
 pub async fn cluster<const N: usize>(
     versions: [AdapterVersion; N],
     options: impl Fn(AdapterVersion) -> ServerOptions,
@@ -160,7 +163,7 @@ impl Server {
         &self.url
     }
 
-    /// The process that the server lives in.
+    /// The process of the server.
     pub fn peer(&self) -> &NodePeer {
         &self.peer
     }
@@ -170,18 +173,18 @@ impl Server {
         self.peer.client(ClientOptions::new(&self.url).namespace(nsp).parser(self.parser)).await
     }
 
-    /// A namespace, to emit to and to ask.
+    /// Selects a namespace for emits and requests.
     pub fn of(&self, nsp: &str) -> Operator {
         Operator::of_server(&self.peer, &self.id, nsp)
     }
 
-    /// The namespace `/`.
+    /// Selects the namespace `/`.
     pub fn io(&self) -> Operator {
         self.of("/")
     }
 
-    /// How many servers there are as far as this one knows, itself included. 0.3.1 forgets nobody here: it looks for
-    /// silent servers only when it fetches sockets or asks the other servers.
+    /// The number of servers that this server counts, including itself. 0.3.1 drops no silent servers here: it checks
+    /// them only when it fetches sockets or sends a request to the other servers.
     pub async fn server_count(&self, nsp: &str) -> usize {
         self.call("server.count", nsp, json!({})).await
     }
@@ -191,12 +194,13 @@ impl Server {
             .await
     }
 
-    /// Makes everyone in the cluster send a heartbeat, without becoming a member: all who listen now know each other.
+    /// Makes all servers of the cluster send a heartbeat, without becoming a member. Then all listening servers count
+    /// each other.
     pub async fn roll_call(&self, nsp: &str) {
         self.call("server.rollCall", nsp, json!({})).await
     }
 
-    /// Answers a server-side event, from now on. Without an answer there is silence.
+    /// Answers a server-side event from now on. Without an answer the server sends none.
     pub async fn answer(&self, nsp: &str, event: &str, value: Value) {
         self.answer_late(nsp, event, value, Duration::ZERO).await
     }
@@ -216,23 +220,23 @@ impl Server {
         self.call("server.received", nsp, json!({})).await
     }
 
-    /// The same, and forgets them.
+    /// Returns the same events, and deletes them.
     pub async fn drain(&self, nsp: &str) -> Vec<Event> {
         self.call("server.received", nsp, json!({ "drain": true })).await
     }
 
-    /// Waits for so many server-side events since the last drain.
+    /// Waits for this number of server-side events since the last drain.
     pub async fn wait_for(&self, nsp: &str, count: usize) -> Vec<Event> {
         self.call("server.waitForCount", nsp, json!({ "count": count, "timeout": millis(PATIENCE) })).await
     }
 
-    /// Waits until the adapter listens again, having lost its connection so many times.
+    /// Waits until the adapter listens again, after it has lost its connection this many times.
     pub async fn wait_until_listening_after(&self, losses: usize) {
         let parameters = json!({ "nth": losses + 1, "timeout": millis(PATIENCE) });
         self.call("server.waitListening", "/", parameters).await
     }
 
-    /// What the adapter's error handler was given, and errors of its connections.
+    /// The errors that the adapter's error handler received, and the errors of its connections.
     pub async fn errors(&self) -> Vec<String> {
         self.call("server.errors", "/", json!({})).await
     }

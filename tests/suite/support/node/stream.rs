@@ -1,4 +1,4 @@
-//! Numbered streams of servers and clients, and ledgers of what clients received.
+//! Numbered streams of servers and clients, and ledgers of the events that clients received.
 
 use std::collections::BTreeMap;
 
@@ -7,32 +7,32 @@ use serde_json::json;
 
 use super::{Client, NodePeer, PeerError, Server};
 
-/// How to start a stream.
+/// The options of a stream.
 #[derive(Clone, Debug, Serialize)]
 pub struct StreamOptions {
     /// The name of the stream, and of its events.
     pub name: String,
-    /// Events in a second.
+    /// Events per second.
     pub rate: u32,
-    /// The first event's number; each event after it has the next one.
+    /// The number of the first event. Each later event has the next number.
     pub first: u64,
     /// Adds bytes to each event, so that it goes through the attachment table.
     pub binary: bool,
 }
 
-/// A number, and when it was sent (ms since 1970).
+/// A number, and the time at which it was sent (ms since 1970).
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub struct Sent(pub u64, pub i64);
 
-/// A number, when it was acknowledged, and 1 for success or 0 for a refusal.
+/// A number, the time of its acknowledgement, and 1 for success or 0 for a refusal.
 #[derive(Clone, Copy, Debug, Deserialize)]
 pub struct Settled(pub u64, pub i64, pub u8);
 
-/// An event's name, its number (no number: not of a stream), and when it was received.
+/// The name of an event, its number (`None` for an event outside of a stream), and the time at which it was received.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Received(pub String, pub Option<u64>, pub i64);
 
-/// What a process has recorded since the last drain, by the names of streams and ledgers.
+/// The records of a process since the last drain, by the names of streams and ledgers.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Drained {
     pub sent: BTreeMap<String, Vec<Sent>>,
@@ -41,7 +41,7 @@ pub struct Drained {
 }
 
 impl NodePeer {
-    /// Takes what all streams and ledgers of the process have recorded.
+    /// Takes the records of all streams and ledgers of the process.
     pub async fn drain_streams(&self) -> Result<Drained, PeerError> {
         self.request("stream.drain", json!({})).await
     }
@@ -53,7 +53,7 @@ impl Client {
         self.call("stream.client", json!(options)).await
     }
 
-    /// Starts to record what the client receives, in a ledger of that name.
+    /// Starts to record the received events of the client, in a ledger of that name.
     pub async fn ledger(&self, name: &str) {
         self.call("stream.ledger", json!({ "name": name })).await
     }
