@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::clients::{self, Client, Received};
 use super::publisher::Publisher;
 
-/// Publishes as fast as it goes; how many events a second reached clients, until the last client had its last.
+/// Publishes at full speed. Returns the deliveries a second, until the last client has received the last event.
 pub async fn flood(publisher: &Publisher, clients: Vec<Client>, events: usize) -> io::Result<f64> {
     let transactions = publisher.prepare(events);
     let count = clients.len();

@@ -44,7 +44,7 @@ impl Publisher {
         numbers.chunks(TRANSACTION).map(texts).collect()
     }
 
-    /// Publishes them as fast as it goes.
+    /// Publishes the transactions at full speed.
     pub async fn flood(&self, transactions: Vec<Vec<String>>) -> io::Result<()> {
         let sending = stream::iter(transactions).map(|texts| self.send(texts));
         sending.buffered(PIPELINE).try_for_each(|()| std::future::ready(Ok(()))).await

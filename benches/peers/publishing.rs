@@ -110,7 +110,7 @@ pub fn event_lines(programs: &Programs, count: usize) -> io::Result<PathBuf> {
     Ok(path)
 }
 
-/// Emits a file of events, as fast as it goes; in seconds, from the start of the program to its end.
+/// Emits a file of events at full speed. Returns the seconds from the start of the program to its end.
 pub fn emit_from(programs: &Programs, lines: &Path) -> io::Result<f64> {
     Ok(time(&mut emit_command(programs, lines)?)?.as_secs_f64())
 }

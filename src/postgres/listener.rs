@@ -355,7 +355,7 @@ impl Owner {
         }
     }
 
-    /// Handles a message and those that are ready with it, then flushes the queue once.
+    /// Handles a message and all further messages that are ready, then flushes the queue once.
     fn handle_batch(&mut self, first: AsyncMessage, live: &mut ListeningConnection) -> Result<()> {
         self.handle_message(first)?;
         for _ in 1..MAX_BATCH {

@@ -205,9 +205,8 @@ impl Judge<'_> {
         match (row.recovered, self.promise.recovered) {
             (None, _) => {
                 let pairs = Member::A.inline(self.recovery);
-                let standing = pairs.all().filter(|(sender, _)| *sender != Sender::Cli);
                 let standing =
-                    standing.filter(|pair| self.world.ledger.flows_since(*pair, self.answers).is_none());
+                    pairs.timed().filter(|pair| self.world.ledger.flows_since(*pair, self.answers).is_none());
                 let mut standing: Vec<_> =
                     standing.map(|(s, r)| format!("{} → {}", s.name(), r.name())).collect();
                 if self.world.a.ready_since().is_none() {
@@ -233,8 +232,7 @@ impl Judge<'_> {
         let after = |moment: Moment| moment.since(self.answers).as_secs_f64();
         let routes = Member::A.inline(self.recovery);
         let flows = routes
-            .all()
-            .filter(|(sender, _)| *sender != Sender::Cli)
+            .timed()
             .filter_map(|pair| Some((self.world.ledger.flows_since(pair, self.answers)?, pair)));
         let ready = self
             .world

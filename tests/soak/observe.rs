@@ -1,7 +1,7 @@
 //! Observes the cluster: where events flow, where they are lost, and when a member has recovered.
 
 use super::clock::Moment;
-use super::ledger::{Pair, Sender};
+use super::ledger::Pair;
 use super::routes::{Member, Reach, Routes};
 use super::world::World;
 
@@ -16,9 +16,8 @@ pub fn recovered_since(world: &World, member: Member, reach: Reach, answers: Mom
 
 /// When an event had come on each route that was sent at that moment or later.
 pub fn flows_since(world: &World, routes: &Routes, moment: Moment) -> Option<Moment> {
-    // One process for each event is too slow to tell the moment.
-    let dense = routes.all().filter(|(sender, _)| *sender != Sender::Cli);
-    dense
+    routes
+        .timed()
         .map(|pair| world.ledger.flows_since(pair, moment))
         .try_fold(moment, |last, flows| Some(last.max(flows?)))
 }

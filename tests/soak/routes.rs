@@ -24,6 +24,11 @@ impl Routes {
     pub fn all(&self) -> impl Iterator<Item = Pair> {
         self.receiving.iter().chain(&self.sending).copied()
     }
+
+    /// The routes that tell a moment: not those of `pgio emit`, as one process for each event is too slow.
+    pub fn timed(&self) -> impl Iterator<Item = Pair> {
+        self.all().filter(|(sender, _)| *sender != Sender::Cli)
+    }
 }
 
 fn pairs(senders: &[Sender], receivers: &[Receiver]) -> Vec<Pair> {

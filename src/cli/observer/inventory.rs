@@ -78,7 +78,7 @@ pub(in crate::cli) struct Inventory {
     pub(in crate::cli) sockets: Vec<SocketView>,
     /// The rooms, the largest first.
     pub(in crate::cli) rooms: Vec<RoomMembers>,
-    /// The number of rooms, including those that are not kept.
+    /// The number of rooms, including the rooms that are not kept.
     pub(in crate::cli) rooms_total: usize,
     by_node: HashMap<NodeName, usize>,
     silent: HashSet<NodeName>,

@@ -72,7 +72,7 @@ impl ClusterState {
             }
         }
         if change == Change::Uncounted {
-            // A request may have more peers than those that are counted.
+            // A request may have more peers than the roster counts.
             self.requests.on_interruption();
         }
         let left = (change == Change::Left && !state.requests.is_empty()).then(|| header.uid.clone());
