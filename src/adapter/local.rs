@@ -5,15 +5,14 @@ use std::time::Duration;
 
 use socketioxide_core::Value as CoreValue;
 use socketioxide_core::adapter::errors::SocketError;
-use socketioxide_core::adapter::{BroadcastFlags, BroadcastOptions as CoreOptions, SocketEmitter};
+use socketioxide_core::adapter::{BroadcastFlags, BroadcastOptions as CoreOptions, Room, SocketEmitter};
 use socketioxide_core::packet::{Packet, PacketData};
 
 use super::io_handle::IoHandle;
 use super::{PostgresAdapter, Sid, describe, target};
 use crate::protocol::RemoteSocket;
 
-/// Up to this size a packet is encoded for each client, which shows the clients whose buffers are full. A larger
-/// packet is encoded once and shared; a probe finds those clients afterwards.
+/// From this size on, a packet is encoded once for all clients, even if a full queue cannot be excluded.
 const SHARED_ENCODING_FROM: usize = 16 << 10;
 
 /// A namespace without clients: clients ignore its packets.
@@ -34,7 +33,11 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
     }
 
     /// Sends a packet to clients of this server.
-    pub(super) fn send_to_local(&self, packet: Packet, opts: CoreOptions) {
+    ///
+    /// socketioxide does not say which client's queue was full for a broadcast. In a server that counts the bytes of each
+    /// buffer, no queue is full, so the packet is encoded once and shared. Without that, a small packet is sent to one
+    /// client at a time, which shows the slow clients; after a large one, a probe finds them.
+    pub(super) fn send_to_local(&self, packet: Packet, mut opts: CoreOptions) {
         self.ensure_sid_rooms(&opts);
         if opts.has_flag(BroadcastFlags::Volatile) {
             // A volatile packet may be lost.
@@ -44,14 +47,21 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         let sids = self.local.sockets(opts.clone());
         self.node.meters.events_sent().increment(sids.len() as u64);
         #[cfg(feature = "server")]
-        self.ctr.0.hooks.queued(self.node.nsp.as_str(), || &sids, size(&packet));
-        if size(&packet) < SHARED_ENCODING_FROM {
+        let full = self.ctr.0.hooks.queued(self.node.nsp.as_str(), || &sids, size(&packet));
+        #[cfg(not(feature = "server"))]
+        let full: Option<Vec<Sid>> = None;
+        if full.is_none() && size(&packet) < SHARED_ENCODING_FROM {
             for (sid, packet) in sids.iter().copied().zip(std::iter::repeat_n(packet, sids.len())) {
                 if is_full(self.local.broadcast(packet, target::one(sid))) {
                     self.report_slow_client(sid);
                 }
             }
             return;
+        }
+        if let Some(full) = full.filter(|full| !full.is_empty()) {
+            // They miss the packet, and are being disconnected.
+            opts.except.extend(full.iter().map(|sid| Room::from(sid.to_string())));
+            self.ensure_sid_rooms(&opts);
         }
         let Err(errors) = self.local.broadcast(packet, opts) else { return };
         let missed = errors.iter().filter(|error| matches!(error, SocketError::InternalChannelFull)).count();
@@ -63,7 +73,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         }
         if found < missed {
             metrics::counter!("pgio_packets_lost_total").increment((missed - found) as u64);
-            tracing::error!(clients = missed - found, nsp = %self.node.nsp, "backpressure: a large packet was dropped for slow clients");
+            tracing::error!(clients = missed - found, nsp = %self.node.nsp, "backpressure: a packet was dropped for slow clients");
         }
     }
 

@@ -19,7 +19,7 @@ pub(crate) type Enqueuing = BoxFuture<'static, Result<Receipt>>;
 
 type ConnectDropped = Box<dyn Fn() + Send + Sync>;
 type Creating = Box<dyn Fn(&str) -> Result<DormantPermit, Refused> + Send + Sync>;
-type Queued = Box<dyn Fn(&str, &[Sid], usize) + Send + Sync>;
+type Queued = Box<dyn Fn(&str, &[Sid], usize) -> Vec<Sid> + Send + Sync>;
 
 /// A namespace may not be created for a client.
 pub(crate) struct Refused;
@@ -45,11 +45,15 @@ impl Hooks {
         }
     }
 
-    /// Reports the minimum size of a packet on the wire, before it is queued for each of these clients.
-    pub(super) fn queued<S: AsRef<[Sid]>>(&self, nsp: &str, sids: impl FnOnce() -> S, bytes: usize) {
-        if let Some(hook) = self.queued.get() {
-            hook(nsp, sids().as_ref(), bytes);
-        }
+    /// Reports the size of a packet's content, before the packet is queued for each of these clients. Returns the clients
+    /// that are being disconnected because their buffers are full, or `None` if nothing bounds the buffers in bytes.
+    pub(super) fn queued<S: AsRef<[Sid]>>(
+        &self,
+        nsp: &str,
+        sids: impl FnOnce() -> S,
+        bytes: usize,
+    ) -> Option<Vec<Sid>> {
+        self.queued.get().map(|hook| hook(nsp, sids().as_ref(), bytes))
     }
 }
 
@@ -103,9 +107,10 @@ impl PostgresAdapterCtr {
         self.0.hooks.connect_dropped.get_or_init(|| Box::new(handler));
     }
 
-    /// Calls the handler before a packet is queued for clients: with the namespace, the clients, and the minimum size of
-    /// the packet on the wire. Only the first call has an effect.
-    pub(crate) fn on_queued(&self, handler: impl Fn(&str, &[Sid], usize) + Send + Sync + 'static) {
+    /// Calls the handler before a packet is queued for clients: with the namespace, the clients, and the size of the
+    /// packet's content. The handler disconnects the clients whose buffers are full, and returns them. All other clients
+    /// must have room in socketioxide's queue. Only the first call has an effect.
+    pub(crate) fn on_queued(&self, handler: impl Fn(&str, &[Sid], usize) -> Vec<Sid> + Send + Sync + 'static) {
         self.0.hooks.queued.get_or_init(|| Box::new(handler));
     }
 

@@ -1,20 +1,36 @@
 //! Counts the bytes that are queued for each client (backpressure).
 //!
-//! socketioxide bounds the packets of a client's queue, not their bytes. So the bytes of each event and acknowledgement
-//! are added here before the packet is queued, and subtracted when they are written to the client's connection. The
-//! other bytes of the connection (frame headers, pings, responses to connect requests) are subtracted as well. So the
-//! sum is never too high, but a few per cent too low while packets are queued.
+//! socketioxide bounds the packets of a client's queue, not their bytes. So the size of each event and acknowledgement is
+//! added here before the packet is queued, and subtracted when the packet is written to the client's connection
+//! (`sent_packets`). The digits of attachment counts and acknowledgement ids are only subtracted: the sum is never too
+//! high, and too low by a few bytes for each packet that is queued.
+//!
+//! Each packet counts [`PACKET_BYTES`] more than its content, and the queue has more places than the limit has such
+//! packets. So a client reaches the limit before its queue is full, and a broadcast can be encoded once for all clients.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use foldhash::fast::RandomState;
+
+use super::options::Parser;
+use super::sent_packets::{self, SentFrames};
 use crate::adapter::Sid;
+
+/// The bytes that a packet counts more than its content, since it takes memory besides.
+pub(super) const PACKET_BYTES: usize = 256;
+
+/// Places in a client's queue for packets that do not count: pings, responses to connect requests, and the events that
+/// are queued until a client over its limit is disconnected.
+const UNCOUNTED_PACKETS: usize = 1024;
 
 /// The clients of a server.
 pub(super) struct ClientBuffers {
     limit: usize,
-    clients: Mutex<HashMap<Sid, Entry>>,
+    parser: Parser,
+    /// The server chooses the ids at random, so a fast hash is safe.
+    clients: Mutex<HashMap<Sid, Entry, RandomState>>,
 }
 
 struct Entry {
@@ -30,10 +46,15 @@ pub(super) struct ClientBuffer {
     all: Weak<ClientBuffers>,
 }
 
+/// The places in the queue of a client whose buffer has this limit.
+pub(super) fn queue_places(limit: usize) -> usize {
+    limit / PACKET_BYTES + UNCOUNTED_PACKETS
+}
+
 impl ClientBuffers {
     /// `limit` is in bytes, for each client.
-    pub(super) fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { limit, clients: Mutex::default() })
+    pub(super) fn new(limit: usize, parser: Parser) -> Arc<Self> {
+        Arc::new(Self { limit, parser, clients: Mutex::default() })
     }
 
     /// The buffer of a client, created if it does not exist.
@@ -53,8 +74,9 @@ impl ClientBuffers {
         buffer
     }
 
-    /// Adds a packet to the buffers of clients. Returns the clients that were already over the limit.
-    pub(super) fn queue(&self, sids: &[Sid], bytes: usize) -> Vec<Sid> {
+    /// Adds a packet with this content to the buffers of clients. Returns the clients that were already over the limit.
+    pub(super) fn queue(&self, sids: &[Sid], content_bytes: usize) -> Vec<Sid> {
+        let bytes = content_bytes.saturating_add(PACKET_BYTES);
         let clients = self.clients();
         let is_over = |sid: &&Sid| {
             let entry = clients.get(*sid);
@@ -63,26 +85,33 @@ impl ClientBuffers {
         sids.iter().filter(is_over).copied().collect()
     }
 
-    /// Subtracts bytes that a client's poll has taken.
-    pub(super) fn sent(&self, sid: Sid, bytes: usize) {
+    /// Subtracts the packets in the response to a client's poll.
+    pub(super) fn polled(&self, sid: Sid, response: &[u8]) {
+        let freed = sent_packets::freed_by_poll(self.parser, response);
         if let Some(entry) = self.clients().get(&sid) {
-            subtract(&entry.waiting, bytes);
+            subtract(&entry.waiting, freed);
         }
     }
 
-    fn clients(&self) -> MutexGuard<'_, HashMap<Sid, Entry>> {
+    /// The frames of a new websocket.
+    pub(super) fn frames(&self) -> SentFrames {
+        SentFrames::new(self.parser)
+    }
+
+    fn clients(&self) -> MutexGuard<'_, HashMap<Sid, Entry, RandomState>> {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl ClientBuffer {
-    /// Adds a packet. Returns true if the client was already over the limit.
-    pub(super) fn queue(&self, bytes: usize) -> bool {
+    /// Adds a packet with this content. Returns true if the client was already over the limit.
+    pub(super) fn queue(&self, content_bytes: usize) -> bool {
+        let bytes = content_bytes.saturating_add(PACKET_BYTES);
         self.waiting.fetch_add(bytes, Ordering::Relaxed) > self.limit
     }
 
-    /// Subtracts bytes that were written to the client's connection.
-    pub(super) fn sent(&self, bytes: usize) {
+    /// Subtracts packets that were written to the client's websocket, as [`SentFrames`] counts them.
+    pub(super) fn sent(&self, bytes: u64) {
         subtract(&self.waiting, bytes);
     }
 }
@@ -98,7 +127,8 @@ impl Drop for ClientBuffer {
     }
 }
 
-fn subtract(waiting: &AtomicUsize, bytes: usize) {
+fn subtract(waiting: &AtomicUsize, bytes: u64) {
+    let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
     let less = |before: usize| Some(before.saturating_sub(bytes));
     // Never fails, since `less` is never `None`.
     waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).ok();
@@ -109,22 +139,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_is_over_its_limit_until_bytes_are_sent() {
-        let buffers = ClientBuffers::new(100);
+    fn a_client_is_over_its_limit_until_packets_are_sent() {
+        let buffers = ClientBuffers::new(1000, Parser::Default);
         let (one, other) = (Sid::new(), Sid::new());
         let (first, _second) = (buffers.of(one), buffers.of(other));
         // A packet of any size may wait alone.
-        assert_eq!(buffers.queue(&[one], 500), []);
+        assert_eq!(buffers.queue(&[one], 5000), []);
         assert_eq!(buffers.queue(&[one, other, Sid::new()], 10), [one]);
-        first.sent(410);
+        first.sent(5000 + PACKET_BYTES as u64);
         assert_eq!(buffers.queue(&[one, other], 10), []);
-        buffers.sent(one, 10_000);
-        assert_eq!(buffers.queue(&[one], 100), []);
-        assert_eq!(buffers.queue(&[one], 1), []);
+        buffers.polled(one, &[b"42".as_slice(), &[b'x'; 10_000]].concat());
+        assert_eq!(buffers.queue(&[one], 1000), []);
         assert_eq!(buffers.queue(&[one], 1), [one]);
         assert!(Arc::ptr_eq(&buffers.of(one), &first) && first.queue(1));
         drop(first);
         assert_eq!(buffers.queue(&[one], 1000), []);
         assert_eq!(buffers.clients().len(), 1);
+    }
+
+    #[test]
+    fn a_client_reaches_its_limit_before_its_queue_is_full() {
+        let limit = 1 << 16;
+        let buffers = ClientBuffers::new(limit, Parser::Default);
+        let buffer = buffers.of(Sid::new());
+        let packets = (0..).position(|_| buffer.queue(1)).unwrap();
+        assert!(packets + UNCOUNTED_PACKETS / 2 < queue_places(limit), "{packets}");
     }
 }

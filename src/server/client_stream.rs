@@ -192,6 +192,22 @@ impl Backpressure {
     }
 }
 
+/// Wakes a task that waits for the client when the connection is aborted.
+#[derive(Default)]
+struct AbortWaker(Option<Pin<Box<WaitForCancellationFutureOwned>>>);
+
+impl AbortWaker {
+    /// Registers the task. Fails if the connection is aborted already.
+    fn register(&mut self, abort: &CancellationToken, context: &mut Context<'_>) -> io::Result<()> {
+        let wait = self.0.get_or_insert_with(|| Box::pin(abort.clone().cancelled_owned()));
+        if wait.as_mut().poll(context).is_ready() { Err(aborted()) } else { Ok(()) }
+    }
+}
+
+fn aborted() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, "aborted by the server")
+}
+
 /// A stream whose reads and writes fail once its handle is aborted.
 pub(super) struct ClientStream<S> {
     stream: S,
@@ -200,8 +216,8 @@ pub(super) struct ClientStream<S> {
     /// The task that reads.
     reader: Option<task::Id>,
     // One for each direction, since different tasks poll them.
-    read_abort: Pin<Box<WaitForCancellationFutureOwned>>,
-    write_abort: Pin<Box<WaitForCancellationFutureOwned>>,
+    read_abort: AbortWaker,
+    write_abort: AbortWaker,
     received: Counter,
     sent: Counter,
     /// The bytes that were read on a websocket before its client was admitted.
@@ -218,11 +234,10 @@ impl<S> ClientStream<S> {
         wires: ClientStreams,
         token: TaskTrackerToken,
     ) -> Self {
-        let aborted = || Box::pin(handle.abort.clone().cancelled_owned());
         Self {
             stream,
-            read_abort: aborted(),
-            write_abort: aborted(),
+            read_abort: AbortWaker::default(),
+            write_abort: AbortWaker::default(),
             handle,
             wires,
             reader: None,
@@ -254,6 +269,7 @@ impl<S> ClientStream<S> {
         self.backpressure.on_write(&outcome);
         if outcome.is_pending() {
             self.poll_stalled(context)?;
+            self.write_abort.register(&self.handle.abort, context)?;
         }
         outcome
     }
@@ -276,14 +292,9 @@ impl<S> ClientStream<S> {
         Ok(())
     }
 
-    fn poll_abort(
-        aborted: &mut Pin<Box<WaitForCancellationFutureOwned>>,
-        context: &mut Context<'_>,
-    ) -> io::Result<()> {
-        match aborted.as_mut().poll(context) {
-            Poll::Ready(()) => Err(io::Error::new(io::ErrorKind::ConnectionAborted, "aborted by the server")),
-            Poll::Pending => Ok(()),
-        }
+    /// Fails once the connection is aborted. A read or write that has to wait also needs its [`AbortWaker`].
+    fn check_abort(&self) -> io::Result<()> {
+        if self.handle.abort.is_cancelled() { Err(aborted()) } else { Ok(()) }
     }
 
     /// Records the task that reads: first the task that serves HTTP, then the task of the websocket.
@@ -295,12 +306,21 @@ impl<S> ClientStream<S> {
         }
     }
 
-    fn count_sent(&self, bytes: usize) {
-        self.sent.increment(bytes as u64);
-        self.wires.traffic.sent(bytes);
-        if let Some(buffer) = self.handle.buffer.get() {
-            buffer.sent(bytes);
-        }
+    /// Writes once, and counts the bytes.
+    fn poll_counted(
+        &mut self,
+        context: &mut Context<'_>,
+        write: impl FnOnce(Pin<&mut S>, &mut Context<'_>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>>
+    where
+        S: Unpin,
+    {
+        self.check_abort()?;
+        let outcome = write(Pin::new(&mut self.stream), context);
+        let written = ready!(self.on_write(context, outcome))?;
+        self.sent.increment(written as u64);
+        self.wires.traffic.sent(written);
+        Poll::Ready(Ok(written))
     }
 }
 
@@ -320,12 +340,18 @@ impl<S: AsyncRead + Unpin> AsyncRead for ClientStream<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        Self::poll_abort(&mut this.read_abort, context)?;
+        this.check_abort()?;
         this.record_reader();
         this.poll_stalled(context)?;
-        ready!(this.backpressure.may_read(context));
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
+        let outcome = match this.backpressure.may_read(context) {
+            Poll::Ready(()) => Pin::new(&mut this.stream).poll_read(context, buffer)?,
+            Poll::Pending => Poll::Pending,
+        };
+        if outcome.is_pending() {
+            this.read_abort.register(&this.handle.abort, context)?;
+            return Poll::Pending;
+        }
         Poll::Ready(this.count_received(buffer.filled().len() - before))
     }
 }
@@ -336,12 +362,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let this = &mut *self;
-        Self::poll_abort(&mut this.write_abort, context)?;
-        let outcome = Pin::new(&mut this.stream).poll_write(context, bytes);
-        let written = ready!(this.on_write(context, outcome))?;
-        this.count_sent(written);
-        Poll::Ready(Ok(written))
+        self.poll_counted(context, |stream, context| stream.poll_write(context, bytes))
     }
 
     fn poll_write_vectored(
@@ -349,12 +370,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
         context: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let this = &mut *self;
-        Self::poll_abort(&mut this.write_abort, context)?;
-        let outcome = Pin::new(&mut this.stream).poll_write_vectored(context, bytes);
-        let written = ready!(this.on_write(context, outcome))?;
-        this.count_sent(written);
-        Poll::Ready(Ok(written))
+        self.poll_counted(context, |stream, context| stream.poll_write_vectored(context, bytes))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -363,7 +379,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        Self::poll_abort(&mut this.write_abort, context)?;
         match Pin::new(&mut this.stream).poll_flush(context) {
             Poll::Pending => this.on_write(context, Poll::Pending),
             flushed => flushed,
@@ -372,7 +387,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        Self::poll_abort(&mut this.write_abort, context)?;
+        this.check_abort()?;
         let outcome = Pin::new(&mut this.stream).poll_shutdown(context);
         this.on_write(context, outcome)
     }

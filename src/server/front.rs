@@ -28,7 +28,7 @@ use super::packet_limit::PacketCount;
 use super::quotas::{Address, BodyCount, Quotas, Refused};
 use super::sessions::{self, Session, Sessions};
 use super::throttle::Throttle;
-use super::websocket::{MESSAGE_TIMEOUT, Websocket};
+use super::websocket::{MESSAGE_TIMEOUT, Sent, Websocket};
 use crate::adapter::{Connection, Sid};
 
 /// The deadline of a request's body.
@@ -259,6 +259,7 @@ impl Front {
         let (websockets, quotas, disconnector) =
             (self.websockets.clone(), self.quotas.clone(), self.disconnector.clone());
         let upgrading = polling.map(|_| session.clone());
+        let sent = Sent { frames: self.buffers.frames(), handle: link.handle.clone() };
         let mut head = Request::from_parts(head, ());
         compact_head::copy_out_of_buffer(&mut head);
         // socketioxide does not close a session whose upgrade fails.
@@ -270,7 +271,7 @@ impl Front {
         self.open.spawn(async move {
             match upgraded.await {
                 Ok(upgraded) => {
-                    let stream = Websocket::new(TokioIo::new(upgraded), quotas, address, upgrading, at_end);
+                    let stream = Websocket::new(TokioIo::new(upgraded), quotas, address, sent, upgrading, at_end);
                     websockets(stream, head);
                 }
                 Err(error) => tracing::debug!(%error, "websocket upgrade failed"),
@@ -357,7 +358,7 @@ impl AsRef<[u8]> for Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.buffers.sent(self.sid, self.data.len());
+        self.buffers.polled(self.sid, &self.data);
     }
 }
 

@@ -30,9 +30,9 @@ pub(super) fn disconnect_slow_clients(
     adapter.on_slow_client(disconnect.clone());
     let buffers = buffers.clone();
     adapter.on_queued(move |nsp, sids, bytes| {
-        for sid in buffers.queue(sids, bytes) {
-            disconnect(nsp, sid);
-        }
+        let full = buffers.queue(sids, bytes);
+        full.iter().for_each(|sid| disconnect(nsp, *sid));
+        full
     });
 }
 

@@ -41,6 +41,7 @@ mod readiness;
 mod relay;
 mod reload;
 mod rules;
+mod sent_packets;
 mod sessions;
 mod shared_io;
 mod shutdown;

@@ -15,9 +15,6 @@ use crate::protocol::Namespace;
 use crate::setters::setters;
 use crate::{Error, Result};
 
-/// The minimum size that an event counts as in a client's buffer, since it takes memory besides its content.
-pub(super) const MIN_EVENT_BYTES: usize = 256;
-
 /// The minimum size of a client's buffer, in bytes.
 pub(super) const MIN_CLIENT_BUFFER: u64 = 1 << 16;
 
@@ -51,8 +48,8 @@ pub struct ServerOptions {
     /// The largest message of a client, in bytes. Default: 1,000,000.
     pub max_payload: u64,
     /// The maximum bytes of events that are queued for a client, and of its events that are queued for the relay. A
-    /// client above it is disconnected. An event counts as at least 256 bytes. Default: 16,000,000; the minimum is
-    /// 65,536.
+    /// client above it is disconnected. An event counts 256 bytes more than its content. Default: 16,000,000; the
+    /// minimum is 65,536.
     pub client_buffer: u64,
     /// `host:port` for `/healthz`, `/readyz` and `/metrics`, without TLS. If it is set, `listen` does not serve them.
     /// Default: none.

@@ -10,8 +10,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::ack::AckSender;
+use super::client_buffers::PACKET_BYTES;
 use super::client_events::{NO_ARGUMENTS, acknowledge, refuse};
-use super::options::MIN_EVENT_BYTES;
 use super::throttle::Throttle;
 use super::{ClusterAdapter, ClusterSocket};
 use crate::adapter::Enqueuing;
@@ -57,7 +57,7 @@ impl RelayQueue {
     /// Starts the task. `client_bytes` bounds the queue of each client. After `closing` is cancelled, the queue takes
     /// no more events, and the task ends when all queued events are published.
     pub(super) fn start(client_bytes: usize, closing: CancellationToken) -> (Self, JoinHandle<()>) {
-        let (events, receiver) = mpsc::channel(TOTAL_BYTES / MIN_EVENT_BYTES);
+        let (events, receiver) = mpsc::channel(TOTAL_BYTES / PACKET_BYTES);
         let total = Arc::new(Semaphore::new(TOTAL_BYTES));
         (Self { events, client_bytes, total }, tokio::spawn(run(receiver, closing)))
     }
@@ -71,7 +71,7 @@ impl RelayQueue {
         });
         // An event larger than the quota takes all of it.
         let reserve = |quota: &Arc<Semaphore>, limit: usize| {
-            let bytes = u32::try_from(bytes.max(MIN_EVENT_BYTES).min(limit)).unwrap_or(u32::MAX);
+            let bytes = u32::try_from(bytes.saturating_add(PACKET_BYTES).min(limit)).unwrap_or(u32::MAX);
             quota.clone().try_acquire_many_owned(bytes).map_err(|_| QueueFull)
         };
         Ok(QueuePermit {

@@ -19,7 +19,7 @@ use super::admin_ui::{self, Departures};
 use super::admission::{self, AdmissionControl};
 use super::auth::Authentication;
 use super::auth::refusal_delay::RefusalDelay;
-use super::client_buffers::ClientBuffers;
+use super::client_buffers::{self, ClientBuffers};
 use super::client_events::ClientEvents;
 use super::client_stream::ClientStreams;
 use super::connection_slots::ConnectionSlots;
@@ -33,7 +33,7 @@ use super::inspection::{self, Inspection};
 use super::loopback::{self, LoopbackHealth};
 use super::metrics::Metrics;
 use super::namespace_gc;
-use super::options::{Hosted, MIN_CLIENT_BUFFER, MIN_EVENT_BYTES, Parser, ServerOptions, Transports};
+use super::options::{Hosted, MIN_CLIENT_BUFFER, Parser, ServerOptions, Transports};
 use super::origins::OriginRule;
 use super::pages::serve_pages;
 use super::patterns::{self, HostedPatterns};
@@ -109,7 +109,7 @@ impl Server {
             readers: Arc::new(Readers::default()),
             traffic: traffic.clone(),
         };
-        let buffers = ClientBuffers::new(client_buffer);
+        let buffers = ClientBuffers::new(client_buffer, options.parser);
         let (disconnector, polling_disconnector) = disconnect::disconnector(wires.upgraded.clone());
         disconnect_slow_clients(&adapter, &shared_io, &buffers, &disconnector);
         disconnect_dropped_connects(&adapter, wires.readers.clone(), disconnector.clone());
@@ -310,7 +310,7 @@ fn builder(
         .ws_read_buffer_size(READ_BUFFER)
         .ws_max_message_size(bytes)
         .ws_max_frame_size(bytes)
-        .max_buffer_size(client_buffer / MIN_EVENT_BYTES)
+        .max_buffer_size(client_buffers::queue_places(client_buffer))
         .connect_timeout(options.connect_timeout)
         .with_adapter::<ClusterAdapter>(adapter);
     let builder = match options.transports {

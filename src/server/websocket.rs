@@ -1,7 +1,8 @@
 //! The byte stream of a websocket, between its connection and socketioxide.
 //!
 //! It parses the frames of a client, and bounds the memory of the incomplete messages of an address: a large message is
-//! read only after its quota is available. A Socket.IO event with attachments is complete with its last attachment.
+//! read only after its quota is available. A Socket.IO event with attachments is complete with its last attachment. It also
+//! counts the packets that are sent to the client.
 
 use std::future::Future;
 use std::io;
@@ -13,9 +14,11 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
+use super::client_stream::ConnectionHandle;
 use super::incoming_event::{IncomingEvent, START_BYTES};
 use super::posted_event::FREE_BYTES;
 use super::quotas::{Address, Incomplete, Quotas};
+use super::sent_packets::SentFrames;
 use super::sessions::Session;
 
 /// The timeout of a message that needs quota.
@@ -28,11 +31,18 @@ const MAX_HEAD: usize = 14;
 pub(super) struct Websocket<S> {
     stream: S,
     frames: Frames,
+    sent: Sent,
     quota: MessageQuota,
     /// The session that upgrades from polling. The rest of an event that it has posted in part may arrive here.
     polling: Option<Arc<Session>>,
     /// Called when the websocket ends.
     at_end: Option<Box<dyn FnOnce() + Send>>,
+}
+
+/// Counts what is sent to a client for its buffer.
+pub(super) struct Sent {
+    pub(super) frames: SentFrames,
+    pub(super) handle: Arc<ConnectionHandle>,
 }
 
 /// The quota for the incomplete messages of a client.
@@ -53,6 +63,7 @@ impl<S> Websocket<S> {
         stream: S,
         quotas: Arc<Quotas>,
         address: Arc<Address>,
+        sent: Sent,
         polling: Option<Arc<Session>>,
         at_end: Option<Box<dyn FnOnce() + Send>>,
     ) -> Self {
@@ -65,7 +76,19 @@ impl<S> Websocket<S> {
             waiting_for: 0,
             deadline: None,
         };
-        Self { stream, frames: Frames::default(), quota, polling, at_end }
+        Self { stream, frames: Frames::default(), sent, quota, polling, at_end }
+    }
+}
+
+impl Sent {
+    /// Takes the next bytes that were written.
+    fn written(&mut self, bytes: &[u8]) {
+        let freed = self.frames.written(bytes);
+        if freed > 0
+            && let Some(buffer) = self.handle.buffer.get()
+        {
+            buffer.sent(freed);
+        }
     }
 }
 
@@ -133,15 +156,24 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Websocket<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
+        self.sent.written(bytes.get(..written).unwrap_or_default());
+        Poll::Ready(Ok(written))
     }
 
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
+        slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
+        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, slices))?;
+        let mut left = written;
+        for slice in slices {
+            let taken = slice.len().min(left);
+            self.sent.written(slice.get(..taken).unwrap_or_default());
+            left -= taken;
+        }
+        Poll::Ready(Ok(written))
     }
 
     fn is_write_vectored(&self) -> bool {

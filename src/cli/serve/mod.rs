@@ -76,7 +76,7 @@ pub(super) struct Serve {
     /// Disconnect a slow client (backpressure) when its queue exceeds this size, at least 64KiB
     ///
     /// The limit applies to the queue of events that the client has not read, and to the queue of its own events that
-    /// wait to be relayed. An event counts with its size, and as at least 256 bytes.
+    /// wait to be relayed. An event counts 256 bytes more than its content.
     #[arg(long, default_value = "16MB", value_parser = size::parse, value_name = "SIZE", help_heading = LIMITS)]
     client_buffer: u64,
     /// Show this server in the Admin UI of instrumented Node servers, in namespace NSP [default: no; NSP: /admin]

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use crate::support::attachments::execute;
 use crate::support::descriptors::full_of_clients;
 use crate::support::frozen::freeze_server;
-use crate::support::node::{ClientOptions, NodePeer};
+use crate::support::node::{ClientOptions, NodePeer, Parser};
 use crate::support::pgio_serve::{PgioServe, until};
 use crate::support::portions::Numbered;
 use crate::support::postgres::{own_server, postgres};
@@ -20,6 +20,7 @@ use crate::support::raw_websocket::RawWebsocket;
 use crate::support::sql::query_text;
 
 const TOO_FAST: &str = "pgio_clients_cut_off_total{reason=\"too_fast\"}";
+const TOO_SLOW: &str = "pgio_clients_cut_off_total{reason=\"too_slow\"}";
 
 #[tokio::test]
 async fn the_events_that_wait_for_a_client_are_bounded_in_bytes() {
@@ -33,7 +34,7 @@ async fn the_events_that_wait_for_a_client_are_bounded_in_bytes() {
     }
     // 36 MB. The buffers of the system hold a part of it.
     Numbered { count: 9000, portion: 1000, padding: 4000 }.emit(postgres.url(), &[&good]).await;
-    serve.wait_for_metric("pgio_clients_cut_off_total{reason=\"too_slow\"}", 5.0).await;
+    serve.wait_for_metric(TOO_SLOW, 5.0).await;
     for client in &mut stopped {
         assert!(client.read_to_end().await < 25 << 20);
     }
@@ -55,7 +56,48 @@ async fn a_client_that_polls_slowly_is_bounded_in_bytes_and_one_that_keeps_up_is
     // Eight times the size of the buffer, in portions of a quarter.
     let events = Numbered { count: 32 * 60, portion: 60, padding: 4000 };
     events.emit(postgres.url(), &[&polling, &websocket]).await;
-    assert_eq!(serve.metric("pgio_clients_cut_off_total{reason=\"too_slow\"}").await, 0.0);
+    assert_eq!(serve.metric(TOO_SLOW).await, 0.0);
+}
+
+/// Each small event counts 256 bytes more, so a count that missed some of the sent events would soon reach the limit.
+#[tokio::test]
+async fn a_small_event_counts_for_a_buffer_until_it_is_sent() {
+    let postgres = postgres().await;
+    for (parser, name) in [(Parser::Default, "default"), (Parser::Msgpack, "msgpack")] {
+        let serve =
+            PgioServe::start(postgres.url(), &["--client-buffer", "64KiB", "--parser", name]).await;
+        let peer = NodePeer::start().await;
+        let mut clients = Vec::new();
+        for transports in [&["polling"][..], &["websocket"], &["polling", "websocket"]] {
+            let options = ClientOptions::new(&serve.url()).transports(transports).parser(parser);
+            clients.push(peer.client(options).await);
+        }
+        for client in &clients {
+            client.count().await;
+        }
+        let clients: Vec<_> = clients.iter().collect();
+        // Twelve times the size of the buffer, in portions of a quarter.
+        Numbered { count: 50 * 60, portion: 60, padding: 0 }.emit(postgres.url(), &clients).await;
+        assert_eq!(serve.metric(TOO_SLOW).await, 0.0, "{name}");
+    }
+}
+
+/// A broadcast does not say whose queue was full, so no queue may become full.
+#[tokio::test]
+async fn a_client_that_reads_no_small_events_is_disconnected_before_its_queue_is_full() {
+    let postgres = postgres().await;
+    let serve = PgioServe::start(postgres.url(), &["--client-buffer", "64KiB"]).await;
+    let good = serve.client(&NodePeer::start().await).await;
+    good.count().await;
+    let mut slow = RawWebsocket::connect(serve.address()).await;
+    // 8 MB at least, so that the buffers of the system are full as well.
+    Numbered { count: 60_000, portion: 120, padding: 100 }.emit(postgres.url(), &[&good]).await;
+    serve.wait_for_metric(TOO_SLOW, 1.0).await;
+    slow.read_to_end().await;
+    for name in ["pgio_slow_clients_total", "pgio_packets_lost_total"] {
+        assert_eq!(serve.metric(name).await, 0.0, "{name}");
+    }
+    assert_eq!(good.lifecycle().await.len(), 1);
 }
 
 #[tokio::test]
