@@ -110,7 +110,10 @@ impl PostgresAdapterCtr {
     /// Calls the handler before a packet is queued for clients: with the namespace, the clients, and the size of the
     /// packet's content. The handler disconnects the clients whose buffers are full, and returns them. All other clients
     /// must have room in socketioxide's queue. Only the first call has an effect.
-    pub(crate) fn on_queued(&self, handler: impl Fn(&str, &[Sid], usize) -> Vec<Sid> + Send + Sync + 'static) {
+    pub(crate) fn on_queued(
+        &self,
+        handler: impl Fn(&str, &[Sid], usize) -> Vec<Sid> + Send + Sync + 'static,
+    ) {
         self.0.hooks.queued.get_or_init(|| Box::new(handler));
     }
 

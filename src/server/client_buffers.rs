@@ -1,15 +1,18 @@
 //! Counts the bytes that are queued for each client (backpressure).
 //!
 //! socketioxide bounds the packets of a client's queue, not their bytes. So the size of each event and acknowledgement is
-//! added here before the packet is queued, and subtracted when the packet is written to the client's connection
-//! (`sent_packets`). The digits of attachment counts and acknowledgement ids are only subtracted: the sum is never too
-//! high, and too low by a few bytes for each packet that is queued.
+//! added here before the packet is queued, and compared with the size of what was written to the client's connection
+//! (`sent_packets`). Volatile events and the digits of acknowledgement ids are only written, not added. So the count is
+//! never too high, and too low by at most one part in [`LOOKS`] of the limit.
 //!
 //! Each packet counts [`PACKET_BYTES`] more than its content, and the queue has more places than the limit has such
 //! packets. So a client reaches the limit before its queue is full, and a broadcast can be encoded once for all clients.
+//!
+//! A broadcast touches each client here, while other threads write to the clients. So the two sides count separately, and a
+//! broadcast looks at what was written only after it has added enough.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use foldhash::fast::RandomState;
@@ -20,6 +23,9 @@ use crate::adapter::Sid;
 
 /// The bytes that a packet counts more than its content, since it takes memory besides.
 pub(super) const PACKET_BYTES: usize = 256;
+
+/// How often a broadcast looks at what was written: each time it has added this part of the limit.
+const LOOKS: usize = 16;
 
 /// Places in a client's queue for packets that do not count: pings, responses to connect requests, and the events that
 /// are queued until a client over its limit is disconnected.
@@ -34,21 +40,25 @@ pub(super) struct ClientBuffers {
 }
 
 struct Entry {
-    waiting: Arc<AtomicUsize>,
+    /// All bytes that were added.
+    queued: u64,
+    /// What was written at the last look.
+    seen: u64,
+    written: Arc<AtomicU64>,
     buffer: Weak<ClientBuffer>,
 }
 
-/// The queued bytes of one client, which its sockets and its connection share.
+/// The buffer of one client, which its sockets and its connection share.
 pub(super) struct ClientBuffer {
     sid: Sid,
-    limit: usize,
-    waiting: Arc<AtomicUsize>,
+    /// All bytes that were written.
+    written: Arc<AtomicU64>,
     all: Weak<ClientBuffers>,
 }
 
 /// The places in the queue of a client whose buffer has this limit.
 pub(super) fn queue_places(limit: usize) -> usize {
-    limit / PACKET_BYTES + UNCOUNTED_PACKETS
+    (limit + limit / LOOKS) / PACKET_BYTES + UNCOUNTED_PACKETS
 }
 
 impl ClientBuffers {
@@ -63,33 +73,26 @@ impl ClientBuffers {
         if let Some(buffer) = clients.get(&sid).and_then(|entry| entry.buffer.upgrade()) {
             return buffer;
         }
-        let waiting = Arc::new(AtomicUsize::new(0));
-        let buffer = Arc::new(ClientBuffer {
-            sid,
-            limit: self.limit,
-            waiting: waiting.clone(),
-            all: Arc::downgrade(self),
-        });
-        clients.insert(sid, Entry { waiting, buffer: Arc::downgrade(&buffer) });
+        let written = Arc::new(AtomicU64::new(0));
+        let buffer = Arc::new(ClientBuffer { sid, written: written.clone(), all: Arc::downgrade(self) });
+        clients.insert(sid, Entry { queued: 0, seen: 0, written, buffer: Arc::downgrade(&buffer) });
         buffer
     }
 
     /// Adds a packet with this content to the buffers of clients. Returns the clients that were already over the limit.
     pub(super) fn queue(&self, sids: &[Sid], content_bytes: usize) -> Vec<Sid> {
-        let bytes = content_bytes.saturating_add(PACKET_BYTES);
-        let clients = self.clients();
-        let is_over = |sid: &&Sid| {
-            let entry = clients.get(*sid);
-            entry.is_some_and(|entry| entry.waiting.fetch_add(bytes, Ordering::Relaxed) > self.limit)
-        };
-        sids.iter().filter(is_over).copied().collect()
+        let bytes = (content_bytes + PACKET_BYTES) as u64;
+        let mut clients = self.clients();
+        let mut is_over =
+            |sid: &&Sid| clients.get_mut(*sid).is_some_and(|entry| entry.queue(bytes, self.limit));
+        sids.iter().filter(|sid| is_over(sid)).copied().collect()
     }
 
-    /// Subtracts the packets in the response to a client's poll.
+    /// Counts the packets in the response to a client's poll as written.
     pub(super) fn polled(&self, sid: Sid, response: &[u8]) {
-        let freed = sent_packets::freed_by_poll(self.parser, response);
+        let written = sent_packets::freed_by_poll(self.parser, response);
         if let Some(entry) = self.clients().get(&sid) {
-            subtract(&entry.waiting, freed);
+            entry.written.fetch_add(written, Ordering::Relaxed);
         }
     }
 
@@ -103,16 +106,29 @@ impl ClientBuffers {
     }
 }
 
+impl Entry {
+    /// Adds a packet. Returns true if the client was already over the limit.
+    fn queue(&mut self, bytes: u64, limit: usize) -> bool {
+        if self.queued - self.seen > (limit / LOOKS) as u64 {
+            self.seen = self.written.load(Ordering::Relaxed);
+            // More may be written than was added.
+            self.queued = self.queued.max(self.seen);
+        }
+        let is_over = self.queued - self.seen > limit as u64;
+        self.queued += bytes;
+        is_over
+    }
+}
+
 impl ClientBuffer {
     /// Adds a packet with this content. Returns true if the client was already over the limit.
     pub(super) fn queue(&self, content_bytes: usize) -> bool {
-        let bytes = content_bytes.saturating_add(PACKET_BYTES);
-        self.waiting.fetch_add(bytes, Ordering::Relaxed) > self.limit
+        self.all.upgrade().is_some_and(|all| !all.queue(&[self.sid], content_bytes).is_empty())
     }
 
-    /// Subtracts packets that were written to the client's websocket, as [`SentFrames`] counts them.
-    pub(super) fn sent(&self, bytes: u64) {
-        subtract(&self.waiting, bytes);
+    /// Counts packets as written to the client's websocket, with the size that [`SentFrames`] returns.
+    pub(super) fn wrote(&self, bytes: u64) {
+        self.written.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 
@@ -121,17 +137,10 @@ impl Drop for ClientBuffer {
         let Some(all) = self.all.upgrade() else { return };
         let mut clients = all.clients();
         // The client may already have a new buffer.
-        if clients.get(&self.sid).is_some_and(|entry| Arc::ptr_eq(&entry.waiting, &self.waiting)) {
+        if clients.get(&self.sid).is_some_and(|entry| Arc::ptr_eq(&entry.written, &self.written)) {
             clients.remove(&self.sid);
         }
     }
-}
-
-fn subtract(waiting: &AtomicUsize, bytes: u64) {
-    let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-    let less = |before: usize| Some(before.saturating_sub(bytes));
-    // Never fails, since `less` is never `None`.
-    waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).ok();
 }
 
 #[cfg(test)]
@@ -146,7 +155,7 @@ mod tests {
         // A packet of any size may wait alone.
         assert_eq!(buffers.queue(&[one], 5000), []);
         assert_eq!(buffers.queue(&[one, other, Sid::new()], 10), [one]);
-        first.sent(5000 + PACKET_BYTES as u64);
+        first.wrote(5000 + PACKET_BYTES as u64);
         assert_eq!(buffers.queue(&[one, other], 10), []);
         buffers.polled(one, &[b"42".as_slice(), &[b'x'; 10_000]].concat());
         assert_eq!(buffers.queue(&[one], 1000), []);
@@ -158,10 +167,21 @@ mod tests {
     }
 
     #[test]
+    fn packets_that_were_not_added_give_little_credit() {
+        const LIMIT: usize = 1 << 20;
+        let buffers = ClientBuffers::new(LIMIT, Parser::Default);
+        let buffer = buffers.of(Sid::new());
+        buffer.wrote(100 << 20);
+        let bytes = (0..).position(|_| buffer.queue(744)).unwrap() * (744 + PACKET_BYTES);
+        assert!((LIMIT..LIMIT + LIMIT / LOOKS + 2000).contains(&bytes), "{bytes}");
+    }
+
+    #[test]
     fn a_client_reaches_its_limit_before_its_queue_is_full() {
         let limit = 1 << 16;
         let buffers = ClientBuffers::new(limit, Parser::Default);
         let buffer = buffers.of(Sid::new());
+        buffer.wrote(100 << 20);
         let packets = (0..).position(|_| buffer.queue(1)).unwrap();
         assert!(packets + UNCOUNTED_PACKETS / 2 < queue_places(limit), "{packets}");
     }

@@ -11,7 +11,6 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use metrics::Counter;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task;
 use tokio::time::{Sleep, sleep};
@@ -208,7 +207,8 @@ fn aborted() -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionAborted, "aborted by the server")
 }
 
-/// A stream whose reads and writes fail once its handle is aborted.
+/// A stream whose reads fail once its handle is aborted, and whose writes do not wait any more. A write that need not wait
+/// does not look: the task that reads ends the connection.
 pub(super) struct ClientStream<S> {
     stream: S,
     handle: Arc<ConnectionHandle>,
@@ -218,8 +218,6 @@ pub(super) struct ClientStream<S> {
     // One for each direction, since different tasks poll them.
     read_abort: AbortWaker,
     write_abort: AbortWaker,
-    received: Counter,
-    sent: Counter,
     /// The bytes that were read on a websocket before its client was admitted.
     unadmitted: usize,
     backpressure: Backpressure,
@@ -241,8 +239,6 @@ impl<S> ClientStream<S> {
             handle,
             wires,
             reader: None,
-            received: metrics::counter!("pgio_bytes_received_total"),
-            sent: metrics::counter!("pgio_bytes_sent_total"),
             unadmitted: 0,
             backpressure: Backpressure::default(),
             _token: token,
@@ -276,7 +272,6 @@ impl<S> ClientStream<S> {
 
     /// Counts received bytes. Fails for a client that sends too much before it is admitted.
     fn count_received(&mut self, bytes: usize) -> io::Result<()> {
-        self.received.increment(bytes as u64);
         self.wires.traffic.received(bytes);
         self.backpressure.read(bytes);
         if self.handle.is_unadmitted() {
@@ -290,11 +285,6 @@ impl<S> ClientStream<S> {
             }
         }
         Ok(())
-    }
-
-    /// Fails once the connection is aborted. A read or write that has to wait also needs its [`AbortWaker`].
-    fn check_abort(&self) -> io::Result<()> {
-        if self.handle.abort.is_cancelled() { Err(aborted()) } else { Ok(()) }
     }
 
     /// Records the task that reads: first the task that serves HTTP, then the task of the websocket.
@@ -315,10 +305,8 @@ impl<S> ClientStream<S> {
     where
         S: Unpin,
     {
-        self.check_abort()?;
         let outcome = write(Pin::new(&mut self.stream), context);
         let written = ready!(self.on_write(context, outcome))?;
-        self.sent.increment(written as u64);
         self.wires.traffic.sent(written);
         Poll::Ready(Ok(written))
     }
@@ -340,7 +328,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for ClientStream<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        this.check_abort()?;
+        if this.handle.abort.is_cancelled() {
+            return Poll::Ready(Err(aborted()));
+        }
         this.record_reader();
         this.poll_stalled(context)?;
         let before = buffer.filled().len();
@@ -387,7 +377,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        this.check_abort()?;
         let outcome = Pin::new(&mut this.stream).poll_shutdown(context);
         this.on_write(context, outcome)
     }

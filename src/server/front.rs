@@ -271,7 +271,8 @@ impl Front {
         self.open.spawn(async move {
             match upgraded.await {
                 Ok(upgraded) => {
-                    let stream = Websocket::new(TokioIo::new(upgraded), quotas, address, sent, upgrading, at_end);
+                    let stream =
+                        Websocket::new(TokioIo::new(upgraded), quotas, address, sent, upgrading, at_end);
                     websockets(stream, head);
                 }
                 Err(error) => tracing::debug!(%error, "websocket upgrade failed"),

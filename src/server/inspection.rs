@@ -16,6 +16,7 @@ use super::metrics::Metrics;
 use super::options::CorsOrigins;
 use super::readiness::{Observed, Readiness};
 use super::shared_io::SharedIo;
+use super::traffic::Traffic;
 use crate::adapter::PostgresAdapterCtr;
 
 /// The state behind these routes.
@@ -24,6 +25,7 @@ pub(super) struct Inspection {
     pub(super) adapter: PostgresAdapterCtr,
     pub(super) loopback: LoopbackHealth,
     pub(super) metrics: Metrics,
+    pub(super) traffic: Arc<Traffic>,
     pub(super) closing: CancellationToken,
 }
 
@@ -50,6 +52,7 @@ async fn ready(State(inspection): State<Arc<Inspection>>) -> (StatusCode, &'stat
 }
 
 async fn metrics(State(inspection): State<Arc<Inspection>>) -> impl IntoResponse {
+    inspection.traffic.publish();
     let text = inspection.metrics.render(inspection.io.get().as_ref(), &inspection.adapter);
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }

@@ -16,17 +16,25 @@ const SEPARATOR: u8 = 0x1e;
 /// The frames of one websocket, parsed as they are written.
 pub(super) struct SentFrames {
     parser: Parser,
-    start: [u8; START],
-    start_bytes: usize,
-    /// The bytes of the current frame that are still to come, once its start is known.
+    /// The first bytes of a frame whose start was cut.
+    cut: [u8; START],
+    cut_bytes: usize,
+    /// The bytes of the current frame that are still to come.
     left: u64,
     /// What the current frame frees when it is written.
     frees: u64,
 }
 
+/// The start of a frame.
+struct FrameStart {
+    bytes: usize,
+    left: u64,
+    frees: u64,
+}
+
 impl SentFrames {
     pub(super) fn new(parser: Parser) -> Self {
-        Self { parser, start: [0; START], start_bytes: 0, left: 0, frees: 0 }
+        Self { parser, cut: [0; START], cut_bytes: 0, left: 0, frees: 0 }
     }
 
     /// Takes the next bytes that were written. Returns the bytes of the send buffer that they free.
@@ -40,38 +48,48 @@ impl SentFrames {
                 freed += std::mem::take(&mut self.frees);
             }
             let Some((next, rest)) = bytes.split_first() else { return freed };
-            // Never `None`, since `read_start` empties a start that is complete.
-            if let Some(place) = self.start.get_mut(self.start_bytes) {
+            if self.cut_bytes == 0
+                && let Some(start) = FrameStart::read(bytes, self.parser)
+            {
+                bytes = bytes.get(start.bytes..).unwrap_or_default();
+                (self.left, self.frees) = (start.left, start.frees);
+                continue;
+            }
+            // Never `None`, since no start is longer.
+            if let Some(place) = self.cut.get_mut(self.cut_bytes) {
                 *place = *next;
             }
-            self.start_bytes += 1;
+            self.cut_bytes += 1;
             bytes = rest;
-            self.read_start();
+            let cut = self.cut.get(..self.cut_bytes).unwrap_or_default();
+            if let Some(start) = FrameStart::read(cut, self.parser) {
+                self.cut_bytes = 0;
+                (self.left, self.frees) = (start.left, start.frees);
+            }
         }
     }
+}
 
-    /// Reads the start of a frame, if it is complete.
-    fn read_start(&mut self) {
-        let start = self.start.get(..self.start_bytes).unwrap_or_default();
-        let [first, second, rest @ ..] = start else { return };
+impl FrameStart {
+    /// Reads the start of a frame. `None` if it is not complete.
+    fn read(bytes: &[u8], parser: Parser) -> Option<Self> {
+        let [first, second, rest @ ..] = bytes else { return None };
         let (length, content) = match (second & 0x7f, rest) {
             (126, [a, b, content @ ..]) => (u64::from(u16::from_be_bytes([*a, *b])), content),
             (127, [a, b, c, d, e, f, g, h, content @ ..]) => {
                 (u64::from_be_bytes([*a, *b, *c, *d, *e, *f, *g, *h]), content)
             }
-            (126 | 127, _) => return,
+            (126 | 127, _) => return None,
             (length, content) => (u64::from(length), content),
         };
-        if (content.len() as u64) < length.min(2) {
-            return;
-        }
-        self.left = length - content.len() as u64;
-        self.frees = match first & 0x0f {
-            1 if is_counted(content) => length + PACKET_BYTES as u64,
-            2 => length + binary_packet_bytes(self.parser),
+        let types = if length < 2 { length as usize } else { 2 };
+        let (types, after) = content.split_at_checked(types)?;
+        let frees = match first & 0x0f {
+            1 if is_counted(types) => length + PACKET_BYTES as u64,
+            2 => length + binary_packet_bytes(parser),
             _ => 0,
         };
-        self.start_bytes = 0;
+        Some(Self { bytes: bytes.len() - after.len(), left: length - types.len() as u64, frees })
     }
 }
 

@@ -56,7 +56,7 @@ use crate::{Error, Result};
 /// The read buffer of a websocket. It is small because clients send short packets and most clients are idle.
 const READ_BUFFER: usize = 1 << 9;
 
-/// The interval at which the metrics recorder drops samples that were not scraped.
+/// The interval at which the metrics recorder gets the traffic, and drops samples that were not scraped.
 const UPKEEP: Duration = Duration::from_secs(5);
 
 impl Server {
@@ -162,6 +162,7 @@ impl Server {
             adapter: adapter.detached(),
             loopback: loopback.clone(),
             metrics: metrics.clone(),
+            traffic: traffic.clone(),
             closing: closing.clone(),
         };
         let inspection = inspection::count_refusals(inspection::routes(inspection));
@@ -199,7 +200,7 @@ impl Server {
             }),
             open: open.clone(),
             quotas,
-            sessions: Arc::new(Sessions::new(traffic)),
+            sessions: Arc::new(Sessions::new(traffic.clone())),
             upgraded: wires.upgraded.clone(),
             buffers,
             disconnector,
@@ -233,7 +234,7 @@ impl Server {
         let rest = [
             polling_disconnector.start(sessions.clone()),
             measure_loopback(cluster, loopback),
-            start_upkeep(metrics),
+            start_upkeep(metrics, traffic),
             namespace_gc::start(shared_io.clone(), &options.namespaces),
         ];
         Ok(Self {
@@ -353,11 +354,12 @@ fn measure_loopback(cluster: Cluster, loopback: LoopbackHealth) -> AbortOnDropHa
     }))
 }
 
-fn start_upkeep(metrics: Metrics) -> AbortOnDropHandle<()> {
+fn start_upkeep(metrics: Metrics, traffic: Arc<Traffic>) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(async move {
         let mut ticks = interval(UPKEEP);
         loop {
             ticks.tick().await;
+            traffic.publish();
             metrics.run_upkeep();
         }
     }))

@@ -87,7 +87,7 @@ impl Sent {
         if freed > 0
             && let Some(buffer) = self.handle.buffer.get()
         {
-            buffer.sent(freed);
+            buffer.wrote(freed);
         }
     }
 }

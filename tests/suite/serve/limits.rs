@@ -64,8 +64,7 @@ async fn a_client_that_polls_slowly_is_bounded_in_bytes_and_one_that_keeps_up_is
 async fn a_small_event_counts_for_a_buffer_until_it_is_sent() {
     let postgres = postgres().await;
     for (parser, name) in [(Parser::Default, "default"), (Parser::Msgpack, "msgpack")] {
-        let serve =
-            PgioServe::start(postgres.url(), &["--client-buffer", "64KiB", "--parser", name]).await;
+        let serve = PgioServe::start(postgres.url(), &["--client-buffer", "64KiB", "--parser", name]).await;
         let peer = NodePeer::start().await;
         let mut clients = Vec::new();
         for transports in [&["polling"][..], &["websocket"], &["polling", "websocket"]] {
