@@ -4,7 +4,7 @@ CARGO ?= cargo
 NODE_MODULES := tests/interop/node_modules/.package-lock.json
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build install demo test dist test-dist package soak soak-durable simulate mutants check lint features semver audit fuzz bench bench-sql bench-durable bench-state recipes pictures generated
+.PHONY: help setup build install demo test dist test-dist package soak soak-durable simulate mutants check lint features semver audit fuzz bench bench-chart bench-sql bench-durable bench-state recipes pictures generated
 
 help: ## Say what there is to do
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -114,6 +114,9 @@ ROUNDS ?=
 
 bench: $(NODE_MODULES) ## Measure it beside Node, socketioxide, psql and pgbench, and write docs/benchmarks.md; PARTS='serving latency' ROUNDS=1 only prints
 	$(CARGO) bench --locked --features cli --bench peers -- $(PARTS) $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(PARTS)$(ROUNDS),,--write)
+
+bench-chart: ## Draw the chart of docs/benchmarks.md again from bench/results.json, without a measurement
+	$(CARGO) bench --locked --features cli --profile dev --bench peers -- --draw
 
 bench-sql: ## Measure what emitting from SQL adds to a transaction
 	$(CARGO) bench --locked --features cli --profile dev --bench sql
