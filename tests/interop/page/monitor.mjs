@@ -114,6 +114,23 @@ try {
     await page.fill("#live-search", "");
   });
 
+  await step("a page that becomes visible again opens one stream, also after filters", async () => {
+    const opened = await page.evaluate(() => {
+      const Real = window.EventSource;
+      let count = 0;
+      window.EventSource = class extends Real {
+        constructor(...parameters) {
+          super(...parameters);
+          count += 1;
+        }
+      };
+      document.dispatchEvent(new Event("visibilitychange"));
+      window.EventSource = Real;
+      return count;
+    });
+    assert.equal(opened, 1);
+  });
+
   await step("charts and doctor", async () => {
     await until(() => document.querySelectorAll(".chart path.line").length >= 4);
     const said = await page.locator("#chart-events svg").getAttribute("aria-label");

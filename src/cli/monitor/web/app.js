@@ -452,8 +452,7 @@ function filterLive() {
   $("lines").replaceChildren();
   arrived = [];
   waiting = [];
-  document.addEventListener("visibilitychange", () => (document.hidden ? source.close() : connect()));
-connect();
+  connect();
 }
 
 function pause() {
