@@ -134,7 +134,7 @@ try {
   await step("charts and doctor", async () => {
     await until(() => document.querySelectorAll(".chart path.line").length >= 4);
     const said = await page.locator("#chart-events svg").getAttribute("aria-label");
-    assert.match(said, /^Per second: now events [\d,.]+, acks [\d,.]+, at most [\d,.]+$/);
+    assert.match(said, /^Events and acknowledgements per second: now events [\d,.]+, acks [\d,.]+, maximum [\d,.]+$/);
     await page.locator("#findings li.ok", { hasText: "delivery" }).waitFor();
     await page.getByRole("button", { name: "Check again" }).press("Enter");
     await until(() => document.querySelector("#doctor-age").textContent.includes("checked"));
