@@ -95,7 +95,7 @@ const TILES = [
   ["Missed", (now) => count(now.missedInAll), () => "by the monitor", (now) => now.missedInAll > 0],
   ["Commits/s", (now) => rate(now.commitsPerSecond), () => "of the database"],
   ["WAL/s", (now) => bytes(now.walBytesPerSecond), () => "of the server"],
-  ["NOTIFY queue", (now) => (now.queueUsage === null ? "–" : `${(now.queueUsage * 100).toFixed(1)} %`), () => "full", (now) => now.queueUsage > 0.5],
+  ["Queue used", (now) => (now.queueUsage === null ? "–" : `${(now.queueUsage * 100).toFixed(1)} %`), () => "NOTIFY queue", (now) => now.queueUsage > 0.5],
   ["Attachments", (now) => count(now.attachments?.rows), (now) => (now.attachments ? bytes(now.attachments.bytes) : "no table")],
 ];
 
@@ -190,8 +190,9 @@ async function history() {
 
 function table(titles, rows, empty) {
   if (!rows.length) return el("p", "empty", empty);
-  const head = el("tr", "", ...titles.map(([title, name]) => {
+  const head = el("tr", "", ...titles.map(([title, name, hint]) => {
     const cell = el("th", name, title);
+    if (hint) cell.title = hint;
     cell.scope = "col";
     return cell;
   }));
@@ -245,7 +246,7 @@ async function rates() {
   const rows = found.rows.map((one) => row(one));
   const more = found.matching - found.rows.length;
   if (found.other.count > 0 && !$("rates-search").value) rows.push(row(found.other, el("em", "", "others")));
-  const heads = [[titles[by], ""], ["Namespace", "nsp"], ["Per second", "number"], ["Bytes/s", "number"], ["In 10 min", "number"], ["Trend, 1 min", "number"]];
+  const heads = [[titles[by], ""], ["Namespace", "nsp"], ["Per second", "number"], ["Bytes/s", "number"], ["10 min", "number", "Messages in the last ten minutes"], ["Trend", "number", "Messages per second in the last minute"]];
   const content = el("div", "", table(heads, rows, $("rates-search").value ? "No name matches." : "No messages in the last ten minutes."));
   if (more > 0) content.append(el("p", "empty", `and ${count(more)} more: use the search to find them`));
   put("rates-table", content);
