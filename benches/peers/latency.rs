@@ -43,7 +43,9 @@ pub async fn run(programs: &Programs) -> io::Result<()> {
             rounds.push(round);
         }
         let what = if clients == 1 { "a client".into() } else { format!("each of {clients} clients") };
-        report::heading(&format!("From NOTIFY to {what} at {pace} events/s: median of {count} rounds"));
+        report::heading(&format!(
+            "Latency from NOTIFY to {what} at {pace} events/s: median of {count} rounds"
+        ));
         report::draw("p99");
         for (name, percentile) in PERCENTILES {
             let of = |contender: usize| {

@@ -1,9 +1,10 @@
 //! `make bench`: pgio beside the Node packages, socketioxide-postgres and psql, in one run on one private Postgres.
 //!
-//! `make bench PARTS='latency rooms' ROUNDS=1` runs some parts of it, and writes nothing.
+//! `make bench PARTS='latency rooms' ROUNDS=1` runs some parts of it, and writes nothing. `make bench-chart` draws the
+//! chart again without a measurement.
 //!
 //! Every number comes from whole programs as their users run them; pgio is the release build. Rounds are interleaved, so
-//! that a machine that gets slower or faster meanwhile does it to all. Medians.
+//! that a machine that becomes slower or faster during the run affects all contenders. The figures are medians.
 
 mod acks;
 mod asker;
@@ -61,15 +62,18 @@ const AS_INSTALLED: [(&str, &str); 6] = [
 
 #[derive(Parser)]
 struct Arguments {
-    /// What to measure, in this order [default: everything]
+    /// The parts to measure, in this order [default: all parts]
     parts: Vec<Part>,
     /// Run this many rounds of each part [default: the part's own number]
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: Option<u16>,
-    /// Write bench/results.json, docs/benchmarks.md and its chart anew, after each part.
+    /// Write bench/results.json, docs/benchmarks.md and its chart after each part.
     #[arg(long)]
     write: bool,
-    /// What cargo says to every benchmark.
+    /// Measure nothing: write docs/benchmarks.md and its chart again from bench/results.json.
+    #[arg(long, conflicts_with_all = ["parts", "rounds", "write"])]
+    draw: bool,
+    /// cargo bench passes this flag to every benchmark.
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -132,6 +136,10 @@ fn own_role(role: &str) -> io::Result<Command> {
 }
 
 fn measure(arguments: &Arguments) -> Result<ExitCode, Box<dyn std::error::Error>> {
+    if arguments.draw {
+        results::redraw()?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let parts = if arguments.parts.is_empty() { Part::value_variants() } else { &arguments.parts };
     // Thousands of clients; the servers inherit it.
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;

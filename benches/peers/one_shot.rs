@@ -14,7 +14,9 @@ pub fn run(programs: &Programs) -> io::Result<()> {
         pgio.push(time(programs.pgio().args(["emit", "--room", "r1", "tick", "1"]))?);
         node.push(time(&mut programs.node("emit-once.js"))?);
     }
-    report::heading(&format!("One event, from the program's start to its end: median of {rounds} rounds"));
+    report::heading(&format!(
+        "Emitting one event, from the start of the program to its exit: median of {rounds} rounds"
+    ));
     report::draw("");
     let [pgio, node] = [report::median(&mut pgio), report::median(&mut node)];
     report::time("npm emitter 0.1.1", node, "node emit-once.js");

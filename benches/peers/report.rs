@@ -51,13 +51,13 @@ pub fn machine(programs: &Programs) -> io::Result<()> {
 /// What comes next.
 pub fn heading(text: &str) {
     println!("\n{text}");
-    run().sections.push(Section { title: text.into(), drawn: None, figures: Vec::new() });
+    run().sections.push(Section { title: text.into(), chart: None, figures: Vec::new() });
 }
 
-/// Lets the chart show this section: the figures whose names end with this.
-pub fn draw(end: &'static str) {
+/// Adds this section to the chart: the figures whose names end with this statistic, such as `p99`.
+pub fn draw(statistic: &str) {
     if let Some(section) = run().sections.last_mut() {
-        section.drawn = Some(end);
+        section.chart = Some(statistic.into());
     }
 }
 

@@ -1,32 +1,33 @@
-//! The results of a run, and the files that are made of them: `bench/results.json`, `docs/benchmarks.md` and its chart.
+//! The results of a run, and the files that contain them: `bench/results.json`, `docs/benchmarks.md` and its chart.
 
 use std::fmt;
 use std::io;
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{chart, report};
 
-/// What a run has measured.
-#[derive(Serialize)]
+/// The results of a run.
+#[derive(Serialize, Deserialize)]
 pub struct Run {
     pub machine: Vec<String>,
     pub sections: Vec<Section>,
 }
 
 /// Figures that belong together.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub struct Section {
     pub title: String,
-    /// Where the chart shows this section: what the names of the figures there end with.
-    #[serde(skip)]
-    pub drawn: Option<&'static str>,
+    /// `None` if the chart omits this section. Otherwise the chart shows the figures whose names end with this
+    /// statistic, such as `p99`, or the first figures if it is empty.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chart: Option<String>,
     pub figures: Vec<Figure>,
 }
 
-/// One figure: a median, where there were several rounds.
-#[derive(Serialize)]
+/// One figure: the median if there are several rounds.
+#[derive(Serialize, Deserialize)]
 pub struct Figure {
     pub name: String,
     pub unit: String,
@@ -34,7 +35,7 @@ pub struct Figure {
     /// The lowest and the highest of the rounds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub spread: Option<(f64, f64)>,
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub command: String,
 }
 
@@ -88,14 +89,27 @@ impl fmt::Display for Run {
 const BEGIN: &str = "<!-- the run begins -->";
 const END: &str = "<!-- the run ends -->";
 
-/// Writes the files of the repository anew.
+/// The root of the repository.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Writes the results, the chart, and the text of the run in `docs/benchmarks.md`.
 pub fn write(run: &Run) -> io::Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    std::fs::create_dir_all(root.join("bench"))?;
+    std::fs::create_dir_all(root().join("bench"))?;
     let json = serde_json::to_string_pretty(run)? + "\n";
-    std::fs::write(root.join("bench/results.json"), json)?;
-    std::fs::write(root.join("docs/pictures/benchmarks.svg"), chart::draw(run))?;
-    let page = root.join("docs/benchmarks.md");
+    std::fs::write(root().join("bench/results.json"), json)?;
+    write_report(run)
+}
+
+/// Writes the chart and the text again, from the results of the last run.
+pub fn redraw() -> io::Result<()> {
+    write_report(&serde_json::from_slice(&std::fs::read(root().join("bench/results.json"))?)?)
+}
+
+fn write_report(run: &Run) -> io::Result<()> {
+    std::fs::write(root().join("docs/pictures/benchmarks.svg"), chart::draw(run))?;
+    let page = root().join("docs/benchmarks.md");
     let text = std::fs::read_to_string(&page)?;
     let (before, rest) = text.split_once(BEGIN).ok_or_else(|| no_mark(BEGIN))?;
     let (_, after) = rest.split_once(END).ok_or_else(|| no_mark(END))?;

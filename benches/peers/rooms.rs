@@ -47,7 +47,7 @@ pub async fn run(programs: &Programs) -> io::Result<()> {
             listed = rooms(programs)?;
         }
     }
-    report::heading(&format!("All of {SOCKETS} sockets on {NODES} nodes: until the list is there"));
+    report::heading(&format!("Listing all {SOCKETS} sockets of {NODES} nodes (fetchSockets): time"));
     report::draw("");
     let [node, socketioxide, pgio] = report::rows("ms", &mut rows);
     report::ratio("Node : pgio", node / pgio);

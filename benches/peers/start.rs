@@ -21,7 +21,7 @@ pub async fn run(programs: &Programs) -> io::Result<()> {
             drop((client, server));
         }
     }
-    report::heading("A server, from its start until its first client is connected");
+    report::heading("Start of a server, until its first client is connected");
     report::draw("");
     let [node, socketioxide, pgio] = report::rows("ms", &mut rows);
     report::ratio("Node : pgio", node / pgio);

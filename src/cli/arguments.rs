@@ -42,7 +42,10 @@ pub(super) struct Global {
     /// Print only data and errors, without notes and progress
     #[arg(short, long, global = true, help_heading = GLOBAL)]
     pub(super) quiet: bool,
-    /// Log what happens; -vv for more, -vvv for everything
+    /// Log to stderr: -v for info, -vv for debug, -vvv for trace [default: no log]
+    ///
+    /// pgio serve and pgio monitor always log: info by default, -v for debug, -vv for trace. The variable RUST_LOG
+    /// overrides the flag.
     #[arg(short, long, global = true, action = ArgAction::Count, help_heading = GLOBAL)]
     pub(super) verbose: u8,
     #[command(flatten)]
@@ -75,7 +78,7 @@ struct ConfigurationFlags {
         hide_short_help = true
     )]
     config: Option<PathBuf>,
-    /// The context of the configuration file to use
+    /// The context of the configuration file to use [default: default-context in the file]
     #[arg(long, global = true, value_name = "NAME", env = "PGIO_CONTEXT", hide_env = true, add = ArgValueCandidates::new(super::config::contexts))]
     context: Option<String>,
 }
@@ -102,9 +105,11 @@ pub(super) struct Database {
 
 /// The options of the adapter: the same for all members of a cluster.
 #[derive(Args)]
-#[command(next_help_heading = "Adapter options, the same on all servers (also PGIO_CHANNEL_PREFIX, ...)")]
+#[command(
+    next_help_heading = "Adapter options, the same on all servers (variables: PGIO_CHANNEL_PREFIX, ...)"
+)]
 pub(super) struct OptionFlags {
-    /// The prefix of the notification channels
+    /// The prefix of the notification channels: PREFIX#NSP, together at most 63 bytes
     #[arg(
         long,
         global = true,
@@ -115,7 +120,7 @@ pub(super) struct OptionFlags {
         hide_short_help = true
     )]
     pub(super) channel_prefix: String,
-    /// The attachment table, for messages that hold binary or are too large to notify; may be schema.table
+    /// The attachment table, for messages that hold binary or are too large for a notification: [schema.]table
     #[arg(
         long,
         global = true,
@@ -127,7 +132,7 @@ pub(super) struct OptionFlags {
         hide_short_help = true
     )]
     table_name: TableName,
-    /// Send a message through the attachment table from this size on (at most 8000)
+    /// Send messages of this size or more through the attachment table, 0 to 8000
     #[arg(
         long,
         global = true,
@@ -139,7 +144,7 @@ pub(super) struct OptionFlags {
         hide_short_help = true
     )]
     payload_threshold: u16,
-    /// The interval at which nodes delete old rows, and the age of these rows
+    /// The interval at which nodes delete old rows of the attachment table, and the minimum age of these rows
     #[arg(
         long,
         global = true,
@@ -175,7 +180,7 @@ pub(super) struct OptionFlags {
         hide_short_help = true
     )]
     heartbeat_timeout: Duration,
-    /// Skip messages whose attachment needs more memory than this
+    /// Skip messages whose attachment is larger than this, encoded or in memory
     #[arg(
         long,
         global = true,
@@ -189,18 +194,18 @@ pub(super) struct OptionFlags {
     max_attachment: u64,
 }
 
-/// One namespace, or several where that makes sense.
+/// The namespaces of a command.
 #[derive(Args)]
 pub(super) struct Namespaces {
-    /// Namespace; `admin` means `/admin`. May be repeated [default: /]
+    /// The namespace; `admin` means `/admin`. May be repeated [default: /]
     #[arg(short, long = "namespace", value_name = "NSP")]
     namespaces: Vec<String>,
 }
 
-/// Those of a command that reaches clients or servers, which takes no glob.
+/// The namespaces of a command that sends to clients or servers. It takes no glob.
 #[derive(Args)]
 pub(super) struct TargetNamespaces {
-    /// Namespace; `admin` means `/admin`. May be repeated [default: /]
+    /// The namespace; `admin` means `/admin`. May be repeated [default: /]
     #[arg(short, long = "namespace", value_name = "NSP", value_parser = parse_namespace)]
     namespaces: Vec<String>,
 }

@@ -9,7 +9,7 @@ use super::request::Request;
 /// Disconnect sockets
 ///
 /// Disconnects sockets from their namespace. With --close, the servers close the connections, and so
-/// disconnect the clients from all namespaces. A client that a server disconnects does not reconnect by itself. Exit
+/// disconnect the clients from all namespaces. A client that a server disconnects does not reconnect automatically. Exit
 /// status 0 means that Postgres has committed the request, not that a server has executed it. Without --room and
 /// --except, the command asks for confirmation.
 #[derive(Args)]

@@ -18,10 +18,10 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// The timeout of the check that runs without `--expect`.
 const GLANCE: Duration = Duration::from_secs(2);
 
-/// How many sockets have to be there.
+/// The required number of sockets.
 #[derive(Args)]
 pub(super) struct Expectation {
-    /// Count the sockets first: with fewer than N in the cluster, send nothing and exit with status 4
+    /// Count the selected sockets first: if there are fewer than N, send nothing and exit with status 4 [default: no check]
     #[arg(long, value_name = "N")]
     expect: Option<u64>,
 }

@@ -13,8 +13,8 @@ use super::request::Request;
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  pgio join --room r1 r2                 whoever is in r1 is in r2 as well
-  pgio join vip --socket KqJ8            the socket whose id begins so
+  pgio join --room r1 r2                 add the sockets of r1 to r2
+  pgio join vip --socket KqJ8            one socket, by its id
   pgio join everyone -n admin --yes      all sockets of a namespace
   pgio join a b --room r1 --except a     into two rooms")]
 pub(super) struct Join {

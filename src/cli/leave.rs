@@ -15,7 +15,7 @@ use super::request::Request;
 Examples:
   pgio leave r1 --room r1                empty a room
   pgio leave r1 r2 --except staff        all sockets that are not in staff
-  pgio leave vip --socket KqJ8           the socket whose id begins so
+  pgio leave vip --socket KqJ8           one socket, by its id
   pgio leave r1 -n / -n admin --yes      all sockets of two namespaces")]
 pub(super) struct Leave {
     /// The rooms to leave

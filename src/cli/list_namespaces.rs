@@ -17,23 +17,24 @@ use super::output::table::{Column, Table, cell};
 use crate::cluster::NodeMonitor;
 use crate::protocol::Uid;
 
-/// Show the namespaces of the cluster, and which servers have them
+/// Show the namespaces of the cluster, with the servers of each
 ///
-/// Postgres does not tell the channels of other sessions, so the list is as complete as its sources: the last statement
-/// of each session, in a Node server the LISTEN of its latest namespace; the answers of pgio nodes; and the rows of the
-/// attachment table. Then all servers of each namespace are asked for an answer. Only members of pg_read_all_stats see
-/// the statements of other roles. pgio is not a member of the cluster: no server counts it.
+/// Postgres does not show the channels of other sessions, so pgio reads three sources: the last statement of each
+/// session (a Node server has executed LISTEN for its latest namespace), the answers of pgio nodes, and the rows of the
+/// attachment table. The list omits a namespace that is in none of them. Only members of pg_read_all_stats see the
+/// statements of other roles. Then pgio sends a request to the servers of each namespace. pgio is not a member of the
+/// cluster: no server counts it.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  pgio namespaces                  all that are found
-  pgio namespaces -n '/org/*'      those that match
-  pgio namespaces -n / -n admin    who serves these two?
+  pgio namespaces                  all namespaces that pgio finds
+  pgio namespaces -n '/org/*'      filter by a glob
+  pgio namespaces -n / -n admin    the servers of these two
   pgio namespaces -o json | jq -r 'select(.servers == []).namespace'")]
 pub(super) struct ListNamespaces {
     #[command(flatten)]
     namespaces: ObservedNamespaces,
-    /// The time to wait for answers of the servers
+    /// The time to wait for the answers of the servers
     #[arg(long, value_name = "TIME", value_parser = duration::parse_positive, default_value = "1s")]
     wait: Duration,
     #[command(flatten)]

@@ -9,13 +9,13 @@ use super::output::progress;
 /// Flags of the commands that print a list.
 #[derive(Args)]
 pub(super) struct Listing {
-    /// Print the first N, and the number of the others
+    /// Print the first N, and the number of the others [default: all]
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
     /// Do not truncate lines to the width of the terminal
     #[arg(long)]
     wide: bool,
-    /// Exit with status 4 if there are fewer than N
+    /// Exit with status 4 if there are fewer than N [default: no check]
     #[arg(long, value_name = "N")]
     pub(super) min: Option<usize>,
 }

@@ -66,6 +66,9 @@ use exit::Failure;
 /// pgio speaks the protocol of the Node packages @socket.io/postgres-adapter 0.3 to 0.5 and
 /// @socket.io/postgres-emitter. It emits events to the clients of a cluster, prints the messages between its servers,
 /// inspects rooms and sockets, and runs a server.
+///
+/// A TIME is a number with a unit: 500ms, 5s, 1m30s, 2h. In the adapter options, a number without a unit is milliseconds.
+/// A SIZE is a number of bytes, or has a unit: 500kB, 1MB, 16MiB. A GLOB matches with *, ?, [a-z] and {a,b}.
 #[derive(Parser)]
 #[command(name = "pgio", version, max_term_width = 100, arg_required_else_help = true)]
 #[command(after_help = "\

@@ -7,13 +7,13 @@ use super::exit::Failure;
 use super::socket_ids;
 use crate::{BroadcastOperator, Cluster, Emitter, Namespace};
 
-/// Which sockets. Ids of Node begin with a hyphen now and then.
+/// The selected sockets. Ids of Node may begin with a hyphen.
 #[derive(Args)]
 pub(super) struct Target {
     /// Select only sockets in this room, or with this id. May be repeated
     #[arg(short, long = "room", alias = "to", value_name = "ROOM", allow_hyphen_values = true)]
     rooms: Vec<String>,
-    /// Select only the socket with this id, or with an id that begins so. May be repeated
+    /// Select only the socket with this id; the first characters are enough if they are unique. May be repeated
     #[arg(long = "socket", value_name = "ID", value_parser = NonEmptyStringValueParser::new(), allow_hyphen_values = true)]
     sockets: Vec<String>,
     /// Exclude sockets in this room, or with this id. May be repeated

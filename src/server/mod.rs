@@ -133,7 +133,7 @@ impl Server {
         format!("{scheme}://{}{}/", self.address, self.path)
     }
 
-    /// Reads the files of keys, tokens and TLS again. The server also does so by itself when they change. An error is
+    /// Reads the files of keys, tokens and TLS again. The server also does so when they change. An error is
     /// logged and changes nothing. Clients whose token or key is no longer listed are disconnected, unless
     /// [`disconnect_expired`](ServerOptions::disconnect_expired) is off. Other connections stay as they are.
     pub fn reload(&self) {

@@ -48,7 +48,7 @@ Examples:
   pgio attachments stats --cleanup-interval 5m      servers keep rows longer
   pgio attachments stats -o json | jq .expiredRows  for monitoring")]
 pub(super) struct Stats {
-    /// The time to watch for servers that clean up [default: one look]
+    /// The time to watch for servers that clean up, such as 35s [default: check once]
     #[arg(long, value_name = "TIME", value_parser = duration::parse, default_value = "0s", hide_default_value = true)]
     wait: Duration,
 }

@@ -22,58 +22,60 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Connect to a Socket.IO server as a client, and print the events that it sends
 ///
-/// Needs no database. URL is http(s)://host:port, with the path of the server where that is not /socket.io; -n names the
-/// namespace. A lost connection is made again, after 0.1 to 5 s; the event of --emit is sent once. With -o json, `pgio
-/// emit --from` reads what it prints. TLS trusts the authorities of the system, or those of SSL_CERT_FILE.
+/// Needs no database. After a lost connection the client reconnects, with an exponential back-off of at most 5 s and
+/// jitter. The event of --emit is sent once. `pgio emit --from` reads the output of -o json. TLS trusts the certificate
+/// authorities of the system, or those in SSL_CERT_FILE.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
-  pgio client http://localhost:3000          print what this client is sent
+  pgio client http://localhost:3000          print the events of /
   pgio client localhost:3000 -n admin --auth '{\"token\":\"t\"}' --for 30s
-  pgio client localhost:3000 --emit ask 42 --ack        ask the server
+  pgio client localhost:3000 --emit ask 42 --ack        print the answer
   pgio client https://chat.example.com --count 1 --for 10s && echo alive
   pgio client localhost:3000 --reply '{\"ok\":true}' --transport polling")]
 pub(super) struct Client {
-    /// Where the server is, such as http://localhost:3000
+    /// The URL of the server, such as http://localhost:3000; with its path if that is not /socket.io
     url: String,
-    /// Namespace; `admin` means `/admin`
+    /// The namespace; `admin` means `/admin`
     #[arg(short, long, value_name = "NSP", default_value = "/")]
     namespace: String,
     #[command(flatten)]
     access: Access,
-    /// Send this event once connected, with arguments as in `pgio emit`: JSON, or text, or @FILE
+    /// Send this event after connecting; each ARG is JSON, text or @FILE, as in `pgio emit`
     #[arg(long, value_names = ["EVENT", "ARG"], num_args = 1.., allow_negative_numbers = true)]
     emit: Vec<String>,
-    /// Ask the server to acknowledge the event, print its answer, and exit unless --count or --for say otherwise
+    /// Request an acknowledgement of the event and print it; then exit, unless --count or --for is given
     #[arg(long, requires = "emit")]
     ack: bool,
-    /// Take every ARG as text, even if it looks like JSON or like @FILE
+    /// Send every ARG as text, even if it looks like JSON or @FILE
     #[arg(long, requires = "emit")]
     string: bool,
-    /// Stop after so many events; 0 sends the event of --emit and exits
+    /// Exit after N received events; 0 exits as soon as the event of --emit is sent [default: no limit]
     #[arg(short, long, value_name = "N")]
     count: Option<u64>,
-    /// Stop after so long; with --count, fewer events by then are exit status 4
+    /// Exit after this time, such as 30s; with status 4 if fewer events than --count have arrived [default: no limit]
     #[arg(long = "for", value_name = "TIME", value_parser = duration::parse)]
     for_: Option<Duration>,
-    /// Answer each event that asks for an acknowledgement with this value [default: no answer]
+    /// Acknowledge each event that requests it with this value [default: no acknowledgement]
     #[arg(long, value_name = "JSON", allow_negative_numbers = true)]
     reply: Option<String>,
-    /// Print whole lines, also where they are wider than the terminal
+    /// Do not truncate lines to the width of the terminal
     #[arg(long)]
     wide: bool,
 }
 
-/// How to be let in by a server, and how long to wait for it.
+/// The credentials, the transport and the deadline of a connection to a server.
 #[derive(Args)]
 pub(super) struct Access {
-    /// What to show the server as `auth`, such as {"token":"..."}, or @FILE with that in it; $PGIO_AUTH is not seen by `ps`
+    /// The `auth` object of the handshake, such as {"token":"..."}, or @FILE with that JSON [default: none]
+    ///
+    /// The list of processes (ps) shows this flag. It does not show the variable PGIO_AUTH, which has the same meaning.
     #[arg(long, value_name = "JSON", env = "PGIO_AUTH", hide_env = true, hide_env_values = true)]
     auth: Option<String>,
-    /// How packets travel
+    /// The transport of the connection
     #[arg(long, value_name = "TRANSPORT", value_enum, default_value_t)]
     pub(super) transport: Transport,
-    /// How long a connection may take, and an acknowledgement
+    /// The deadline for connecting, and for an acknowledgement
     #[arg(long, value_name = "TIME", value_parser = duration::parse_positive, default_value = "10s")]
     pub(super) timeout: Duration,
 }

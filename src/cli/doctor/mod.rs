@@ -1,7 +1,7 @@
 //! `pgio doctor`: checks the database and the cluster, and suggests remedies.
 
-mod doors;
 mod emitters;
+mod exposure;
 mod finding;
 mod rooms;
 mod server;
@@ -52,8 +52,8 @@ pub(super) struct Doctor {
     ///
     /// Add the path to the URL if it is not /socket.io. The check connects without a token, once with the Origin of
     /// another site.
-    #[arg(long = "server", value_name = "URL", value_parser = doors::parse_url)]
-    servers: Vec<doors::Url>,
+    #[arg(long = "server", value_name = "URL", value_parser = exposure::parse_url)]
+    servers: Vec<exposure::Url>,
 }
 
 /// The deadline of a check.
@@ -88,7 +88,7 @@ impl Doctor {
             report.add_all(rooms::check(&cluster, &self.namespaces.list(), &self.rooms).await?)?;
         }
         for url in &self.servers {
-            report.add_all(doors::check(url).await)?;
+            report.add_all(exposure::check(url).await)?;
         }
         report.end()
     }

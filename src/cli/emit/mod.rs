@@ -34,8 +34,8 @@ const NODES_WAIT: Duration = Duration::from_secs(2);
 
 /// Send an event to the clients of the cluster
 ///
-/// Exit status 0 means that Postgres has committed the event, not that a client has received it; --ack requests
-/// acknowledgements. An ARG that is JSON is sent as that value, any other ARG as text. @FILE sends the bytes of a file,
+/// Exit status 0 means that Postgres has committed the event, not that a client has received it (at-most-once delivery);
+/// --ack requests acknowledgements, and --durable lets pgio servers replay the event after a reconnect. An ARG that is JSON is sent as that value, any other ARG as text. @FILE sends the bytes of a file,
 /// @- those of stdin. {"$binary":"<base64>"} is binary, at any depth.
 #[derive(Args)]
 #[command(group = ArgGroup::new("what").required(true).args(["event", "from"]))]
@@ -58,7 +58,7 @@ pub(super) struct Emit {
     /// Select only sockets in this room, or with this id. May be repeated
     #[arg(short, long = "room", alias = "to", value_name = "ROOM", allow_hyphen_values = true)]
     rooms: Vec<String>,
-    /// Select only the socket with this id, or with an id that begins so. May be repeated
+    /// Select only the socket with this id; the first characters are enough if they are unique. May be repeated
     #[arg(long = "socket", value_name = "ID", value_parser = NonEmptyStringValueParser::new(), allow_hyphen_values = true, conflicts_with = "from")]
     sockets: Vec<String>,
     /// Exclude sockets in this room, or with this id. May be repeated
@@ -70,19 +70,19 @@ pub(super) struct Emit {
     /// Store the event, so that pgio serve and pgio tail replay it after a reconnect [default: no]
     #[arg(long, conflicts_with_all = ["ack", "volatile"])]
     durable: bool,
-    /// Set whether the transport compresses the event
+    /// Set whether the transport compresses the event [default: the servers decide]
     #[arg(long, value_name = "BOOL")]
     compress: Option<bool>,
     /// Send every ARG as text, even if it looks like JSON or @FILE
     #[arg(long)]
     string: bool,
-    /// Request acknowledgements, and print them; exit with status 4 if some are missing
+    /// Request acknowledgements from the clients, and print them; exit with status 4 if some are missing
     #[arg(long, conflicts_with = "from")]
     ack: bool,
-    /// The acknowledgement timeout
+    /// The timeout for the acknowledgements
     #[arg(long, value_parser = duration::parse, default_value = "5s", value_name = "TIME", requires = "ack")]
     timeout: Duration,
-    /// Read events from a file, or from stdin (-): per line, an event line or ["event", ...args]
+    /// Read events from a file, or from stdin (-): each line is an event line of `pgio tail -o json`, or ["event", ...args]
     #[arg(long, value_name = "FILE", conflicts_with_all = ["event", "string"])]
     from: Option<String>,
     /// Skip invalid lines, and exit with status 1 at the end
@@ -94,34 +94,36 @@ pub(super) struct Emit {
     /// Replace room A by room B in event lines. May be repeated
     #[arg(long = "map-room", value_name = "A=B", value_parser = room_map::parse, conflicts_with = "event")]
     room_map: Vec<room_map::Renamed>,
-    /// Limit the rate: 100/s, 30/m [default: no limit]
+    /// Send at most N events a second or a minute (rate limit): 100/s, 30/m [default: no limit]
     #[arg(long, value_name = "N/s", value_parser = source::parse_rate, conflicts_with = "event")]
     rate: Option<f64>,
-    /// Replay at the recorded pace (by the "time" of the lines) times this factor: 2 is twice as fast
+    /// Replay at the recorded pace (by the "time" of the lines) times this factor: 2 is twice as fast [default: no pauses]
     #[arg(long, value_name = "FACTOR", value_parser = source::parse_speed, conflicts_with_all = ["event", "rate"])]
     speed: Option<f64>,
-    /// Send the event now, and again at this interval, until the command is interrupted
+    /// Send the event now, and again at this interval, such as 10s, until the command is interrupted
     #[arg(long, value_name = "TIME", value_parser = duration::parse_positive, conflicts_with = "from")]
     every: Option<Duration>,
-    /// Send the event at the times of this crontab expression, until the command is interrupted
+    /// Send the event at the times of this crontab expression, such as '0 9 * * 1-5', until the command is interrupted
     #[arg(long, value_name = "EXPR", value_parser = cron::parse_cron, conflicts_with = "from")]
     cron: Option<Box<croner::Cron>>,
     /// The time zone of --cron, such as Europe/Madrid [default: local time]
     #[arg(long, value_name = "ZONE", value_parser = cron::parse_zone, requires = "cron")]
     tz: Option<jiff::tz::TimeZone>,
-    /// Exit after sending this many times
+    /// Exit after sending the event N times [default: no limit]
     #[arg(long, value_name = "N", requires = "repeat", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
-    /// Exit with status 0 after at least N acknowledgements, and with status 4 after fewer
+    /// Exit with status 0 after at least N acknowledgements, and with status 4 after fewer [default: all]
     #[arg(long, value_name = "N", requires = "ack")]
     min_acks: Option<u64>,
     #[command(flatten)]
     expectation: Expectation,
-    /// Send nothing and exit with status 4 if fewer than N servers are live
+    /// Send nothing and exit with status 4 if fewer than N servers are live [default: no check]
     #[arg(long, value_name = "N")]
     require_nodes: Option<usize>,
-    /// Retry for this time while Postgres is unreachable. A retry may send an event twice, unless it is durable
-    /// [default: no retry]
+    /// Retry with back-off for this time, such as 30s, while Postgres is unreachable [default: no retry]
+    ///
+    /// A retry may send an event twice (at-least-once), unless the event is durable: then pgio checks whether its row
+    /// exists.
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     retry_for: Option<Duration>,
 }
@@ -251,7 +253,7 @@ impl Emit {
                 acks.ask(global, &nsp, &operator.timeout(deadline.left()), event).await?;
                 continue;
             }
-            // The publisher retries by itself.
+            // The publisher retries automatically.
             tokio::select! {
                 outcome = operator.emit(&event.name, Spread(&event.args)) => outcome?,
                 () = self.warn_while_retrying(global, cluster) => {}

@@ -34,31 +34,31 @@ use access::Access;
 use doctor::Doctor;
 use watch::{OnDemand, Watch};
 
-/// Serve a web page, metrics and an API about a cluster
+/// Serve a web page, Prometheus metrics and a JSON API about a cluster
 ///
-/// The page shows servers with their sockets, rooms, rates over ten minutes, live traffic, the attachment table and what
-/// pgio doctor finds. /metrics is for Prometheus, /api/* is JSON, /healthz answers while the process runs. It works beside
-/// any cluster, also one of Node servers alone: it is no member of it, and no server counts it. Without a token file it
-/// listens on loopback addresses only. The token file is read again on SIGHUP.
+/// The page shows servers, sockets, rooms, rates over ten minutes, live traffic, the attachment table and the findings
+/// of pgio doctor. /metrics serves metrics for Prometheus, /api/* serves JSON, and /healthz answers while the process
+/// runs. The monitor works beside any cluster, also one of Node servers only. It is not a member of the cluster: no server
+/// counts it. Without --token-file it listens on loopback addresses only. On SIGHUP it reads the token file again.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   pgio monitor                           open http://127.0.0.1:9464/
   pgio monitor -n / -n chat              two namespaces
   pgio monitor --listen 0.0.0.0:9464 --token-file tokens.txt
-  curl -s http://127.0.0.1:9464/metrics  what Prometheus reads")]
+  curl -s http://127.0.0.1:9464/metrics  the metrics for Prometheus")]
 pub(super) struct Monitor {
-    /// Listen on this address; port 0 takes a free port
+    /// Listen on this address; port 0 selects a free port
     #[arg(long, default_value = "127.0.0.1:9464", value_parser = super::serve::parse_listen, value_name = "HOST:PORT")]
     listen: String,
     #[command(flatten)]
     namespaces: ObservedNamespaces,
-    /// Require a token listed in FILE (one per line; # starts a comment), for everything but /healthz
+    /// Require a token listed in FILE (one per line; # starts a comment) for all paths but /healthz [default: no token]
     ///
-    /// A browser shows a form for it. Programs send it as a header: authorization: Bearer TOKEN.
+    /// A browser shows a login form. Programs send the token in a header: authorization: Bearer TOKEN.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// Do not count sockets, which makes each server list all of its own
+    /// Do not count sockets: each count makes every server send a list of its sockets
     #[arg(long)]
     no_sockets: bool,
 }

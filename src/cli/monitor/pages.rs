@@ -22,7 +22,7 @@ const STYLE: &str = include_str!("web/app.css");
 const ICON: &str = include_str!("web/icon.svg");
 
 /// The message of the login page after a wrong token.
-const WRONG: &str = "<p class=\"bad\" role=\"alert\">This token is not known here.</p>";
+const WRONG: &str = "<p class=\"bad\" role=\"alert\">Wrong token: the token file does not list it.</p>";
 
 /// The placeholder of the message in the login page.
 const MESSAGE: &str = "<!-- message -->";
@@ -87,8 +87,8 @@ async fn watch(Extract(state): Extract<Arc<State>>, mut request: Request, next: 
             next.run(request).await
         }
         Err(failure) => {
-            tracing::warn!(%failure, "the cluster cannot be watched");
-            (StatusCode::SERVICE_UNAVAILABLE, "the cluster cannot be watched; the log says why\n")
+            tracing::warn!(%failure, "cannot observe the cluster");
+            (StatusCode::SERVICE_UNAVAILABLE, "cannot observe the cluster; the log has the reason\n")
                 .into_response()
         }
     }
@@ -99,7 +99,7 @@ async fn require_access(Extract(state): Extract<Arc<State>>, request: Request, n
         return next.run(request).await;
     }
     if !state.access.needs_token() {
-        let text = "use the address of the monitor, or localhost: this name may be that of another site\n";
+        let text = "unknown Host header: use the IP address of the monitor, or localhost (protection from DNS rebinding)\n";
         return (StatusCode::FORBIDDEN, text).into_response();
     }
     match request.uri().path() {

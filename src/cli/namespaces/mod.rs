@@ -26,11 +26,11 @@ const SHOWN: usize = 10;
 /// Namespaces to observe.
 #[derive(Args)]
 pub(super) struct ObservedNamespaces {
-    /// Namespace, or a glob for all that are found: '*', '/org/*'. May be repeated [default: /]
+    /// The namespace, or a glob over the namespaces that pgio finds: '*', '/org/*'. May be repeated [default: /; of pgio
+    /// namespaces: '*']
     ///
-    /// `admin` means `/admin`. pgio finds the namespaces of pgio nodes, the one to which each Node server has listened
-    /// last (/ as well), and those of rows in the attachment table. A Node server that serves more namespaces does not
-    /// show the others: name them.
+    /// `admin` means `/admin`. pgio finds the namespaces of pgio nodes, the latest namespace of each Node server, /, and
+    /// the namespaces of rows in the attachment table. It does not find the other namespaces of a Node server: name them.
     #[arg(short, long = "namespace", value_name = "NSP", value_parser = parse)]
     namespaces: Vec<Wanted>,
 }

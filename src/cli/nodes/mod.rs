@@ -38,10 +38,10 @@ pub(super) struct Nodes {
     /// The time to wait for answers
     #[arg(long, value_name = "TIME", value_parser = duration::parse_positive, default_value = "1s")]
     wait: Duration,
-    /// Exit with status 4 if fewer than N servers are live in any of the namespaces
+    /// Exit with status 4 if fewer than N servers are live in any of the namespaces [default: no check]
     #[arg(long, value_name = "N", conflicts_with = "watch")]
     min: Option<usize>,
-    /// Do not count sockets, which makes each server send a list of its sockets
+    /// Do not count sockets: each count makes every server send a list of its sockets
     #[arg(long)]
     no_sockets: bool,
     /// Keep running, and show changes: a live table on a terminal, else one line for each change

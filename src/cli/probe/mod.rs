@@ -19,12 +19,13 @@ use crate::Namespace;
 use outcome::{Limits, Measured, Status};
 use path::Path;
 
-/// Check that an event travels from Postgres to a client of a server, and how fast
+/// Check that an event arrives from Postgres at a client of a server, and measure its latency
 ///
-/// Connects to the server at URL as a client, emits an event through Postgres to this one client, and waits for it. The
-/// first event after a connection is not measured. Works with every server of the cluster, needs nothing on it, is
-/// counted by none, and leaves nothing behind. The status is that of monitoring plugins: 0 ok, 1 warning, 2 critical, 3
-/// unknown (Postgres or the server cannot be reached, or refuses).
+/// Connects to the server at URL as a client, emits an event through Postgres to this one client, and waits for it
+/// (end-to-end check). The first event after a connection is not measured. The probe works with every server of the
+/// cluster, Node or pgio, and needs no change there. No server counts the probe as a server, and it leaves nothing
+/// behind. The exit status is that of monitoring plugins: 0 ok, 1 warning, 2 critical, 3 unknown (Postgres or the server
+/// is unreachable, or refuses the connection).
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -33,26 +34,26 @@ Examples:
   pgio probe localhost:3000 --every 10s               a line every 10 s
   pgio probe localhost:3000 -o prometheus >pgio.prom  for node_exporter")]
 pub(super) struct Probe {
-    /// Where the server is, such as http://localhost:3000
+    /// The URL of the server, such as http://localhost:3000; with its path if that is not /socket.io
     url: String,
-    /// Namespace; `admin` means `/admin`
+    /// The namespace; `admin` means `/admin`
     #[arg(short, long, value_name = "NSP", default_value = "/")]
     namespace: String,
     #[command(flatten)]
     access: Access,
-    /// From which latency on it is a warning
+    /// Exit with status 1 (warning) from this latency on, which is at most --critical
     #[arg(long, value_name = "TIME", value_parser = duration::parse, default_value = "500ms")]
     warn: Duration,
-    /// From which latency on it is critical; no event is waited for any longer
+    /// Exit with status 2 (critical) from this latency on, which is also the timeout of the event
     #[arg(long, value_name = "TIME", value_parser = duration::parse_positive, default_value = "5s")]
     critical: Duration,
-    /// Stay, and check again and again with this pause
+    /// Repeat the check at this interval, such as 10s [default: check once]
     #[arg(long, value_name = "TIME", value_parser = duration::parse_positive)]
     every: Option<Duration>,
-    /// Check so many times, then exit with the worst status
+    /// Exit with the worst status after N checks of --every [default: no limit]
     #[arg(short, long, value_name = "N", requires = "every", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
-    /// What to print: text for eyes, json, or prometheus, the text format of metrics
+    /// Output format: text for people, json with one object per line, or prometheus (text exposition format) [default: text]
     #[arg(
         id = "output",
         short,

@@ -37,8 +37,8 @@ const LIMITS: &str = "Limits";
 /// pgio commands find the private Postgres without configuration. GET /healthz answers while the process runs, /readyz
 /// while it is connected to the cluster, and /metrics serves metrics for Prometheus.
 ///
-/// A slow client is disconnected once its buffer is full. It then reconnects by itself, with a new id and without its
-/// rooms.
+/// A slow client is disconnected once its buffer is full (backpressure, --client-buffer). It reconnects automatically, with
+/// a new id and without its rooms.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -47,7 +47,7 @@ Examples:
   pgio serve --jwt-key-file key.pem               require { auth: { token } }
   pgio serve --allow-join 'chat:*' --relay        relay events between clients")]
 pub(super) struct Serve {
-    /// Listen on this address; port 0 takes a free port
+    /// Listen on this address; port 0 selects a free port
     #[arg(long, default_value = "0.0.0.0:3000", value_parser = parse_listen, value_name = "HOST:PORT", env = "PGIO_LISTEN")]
     listen: String,
     #[command(flatten)]
@@ -55,13 +55,14 @@ pub(super) struct Serve {
     /// The path of the Socket.IO endpoint
     #[arg(long, default_value = "/socket.io", value_name = "PATH")]
     path: String,
-    /// The parser of the clients; msgpack for socket.io-msgpack-parser
+    /// The parser of the clients: default (JSON), or msgpack for socket.io-msgpack-parser
     #[arg(long, value_enum, default_value_t = ParserName::Default, value_name = "PARSER")]
     parser: ParserName,
     /// The transports that clients may use
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [TransportName::Websocket, TransportName::Polling], value_name = "LIST")]
     transports: Vec<TransportName>,
-    /// Let pages of this origin connect by polling (* for every origin). May be repeated
+    /// Let pages of this origin connect by polling (CORS; * for every origin). May be repeated [default: the server's own
+    /// origin]
     #[arg(long = "cors-origin", value_name = "ORIGIN", help_heading = ACCESS)]
     cors_origins: Vec<String>,
     /// The interval between two pings to a client
@@ -85,8 +86,8 @@ pub(super) struct Serve {
     /// server publishes its statistics every 2 s, and each change of a socket. Otherwise it publishes nothing for it.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "/admin", value_name = "NSP")]
     admin_ui: Option<String>,
-    /// Serve /healthz, /readyz, /metrics and a page about the cluster on this address, and not on the address of the
-    /// clients; without TLS
+    /// Serve /healthz, /readyz, /metrics and a page about the cluster on this address, without TLS [default: the address
+    /// of the clients, without the page]
     ///
     /// The page at / is that of pgio monitor. On an address that others can reach, it needs --admin-token-file.
     #[arg(long, value_parser = parse_listen, value_name = "HOST:PORT", env = "PGIO_ADMIN_LISTEN")]
@@ -94,7 +95,8 @@ pub(super) struct Serve {
     /// Require a token listed in FILE for the page and its API (one per line; # starts a comment)
     #[arg(long, value_name = "FILE", requires = "admin_listen", help_heading = ACCESS)]
     admin_token_file: Option<PathBuf>,
-    /// Let only pages of origins that match connect, by websocket and by polling: 'https://*.example.com'. May be repeated
+    /// Accept only pages of matching origins (origin check), by websocket and by polling: 'https://*.example.com'. May be
+    /// repeated
     ///
     /// The default is the server's own host and every --cors-origin; with a token required, or with --cors-origin '*',
     /// every origin. A client that is not a browser sends no origin, and may connect.
@@ -105,10 +107,10 @@ pub(super) struct Serve {
     /// The limits per address then apply to the address of the client, not to that of the proxy.
     #[arg(long = "trusted-proxy", value_name = "CIDR", num_args = 1.., value_parser = parse_address_range, help_heading = LIMITS)]
     trusted_proxies: Vec<AddressRange>,
-    /// The number of clients that may be connected
+    /// The maximum number of connected clients
     #[arg(long, default_value = "65536", value_name = "N", help_heading = LIMITS)]
     max_clients: usize,
-    /// The number of clients of one address that may be connected
+    /// The maximum number of connected clients of one address
     ///
     /// For IPv6, an address is the first 64 bits. The handshakes of an address are rate limited: a burst of N, then 200
     /// a second.
@@ -117,26 +119,26 @@ pub(super) struct Serve {
     /// The deadline for a client to connect to a namespace after its handshake
     #[arg(long, default_value = "5s", value_parser = duration::parse_positive, value_name = "TIME", help_heading = LIMITS)]
     connect_timeout: Duration,
-    /// The number of rooms that a client may join by itself (--allow-join)
+    /// The maximum number of rooms that a client may join by itself (--allow-join)
     #[arg(long, default_value = "1000", value_name = "N", help_heading = LIMITS)]
     max_rooms_per_client: usize,
-    /// The rate limit for the events that a client emits, a second
+    /// The rate limit for the events that a client emits, in events a second
     ///
     /// A burst of five seconds' worth is allowed. Events above the limit are refused; a client that continues is
     /// disconnected.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..), value_name = "N", help_heading = LIMITS)]
     client_rate: u32,
-    /// The rate limit for the bytes of events that a client emits, a second
+    /// The rate limit for the bytes of events that a client emits, in bytes a second
     ///
     /// A burst of five seconds' worth is allowed, and at least one message of --max-payload.
     #[arg(long, default_value = "4MB", value_parser = size::parse, value_name = "SIZE", help_heading = LIMITS)]
     client_bytes: u64,
-    /// The number of dynamic namespaces (of patterns) that exist at a time
+    /// The maximum number of dynamic namespaces (of patterns such as /org/{id})
     ///
     /// A client that asks for another one is refused. Each namespace costs a LISTEN and heartbeats to all servers.
     #[arg(long, default_value_t = 10_000, value_name = "N", help_heading = LIMITS)]
     max_namespaces: usize,
-    /// The number of namespaces that a client may connect to over one connection
+    /// The maximum number of namespaces that a client may connect to over one connection
     #[arg(long, default_value_t = 100, value_name = "N", help_heading = LIMITS)]
     max_namespaces_per_client: usize,
     /// When to send heartbeats, which write WAL: auto (while a server of the namespace needs them, as Node servers do)
@@ -182,7 +184,7 @@ pub(super) struct Serve {
     /// Disconnect a client when its token expires, or when its token or key is no longer listed
     #[arg(long, action = ArgAction::Set, num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", value_name = "BOOL", help_heading = ACCESS)]
     disconnect_expired: bool,
-    /// Let clients emit join and leave for rooms that match: *, ?, [a-z], {a,b}. May be repeated
+    /// Let clients emit join and leave for rooms that match: *, ?, [a-z], {a,b}. May be repeated [default: no rooms]
     ///
     /// Both events take a room or an array of rooms. The acknowledgement is the list of the client's rooms, or {error}.
     /// {sub} is replaced by the claim sub of the client's token, and so on: user:{sub}.
@@ -194,7 +196,7 @@ pub(super) struct Serve {
     /// wildcards allows its room even without this flag.
     #[arg(long, requires = "allow_join", help_heading = PERMISSIONS)]
     allow_id_rooms: bool,
-    /// Relay the events of clients to their rooms, or to all others in the namespace
+    /// Relay the events of clients to other clients [default: no; TO: rooms]
     #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "rooms", value_name = "TO", help_heading = PERMISSIONS)]
     relay: Option<RelayTo>,
     /// Answer every serverSideEmitWithAck of other servers with this [default: {"node": uid, "pgio": version}]
@@ -253,7 +255,7 @@ enum TransportName {
 enum RelayTo {
     /// To the clients that share a room with the sender
     Rooms,
-    /// To all others in the namespace
+    /// To all other clients of the namespace
     Namespace,
 }
 

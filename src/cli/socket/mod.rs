@@ -32,13 +32,13 @@ const MAX_MESSAGE_BYTES: usize = 64_000_000;
 /// The deadline for closing a connection.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// How packets travel.
+/// The transport between the client and the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, ValueEnum)]
 pub(super) enum Transport {
-    /// One WebSocket
+    /// WebSocket, without a start by polling
     #[default]
     Websocket,
-    /// HTTP requests, each of which the server answers when it has something to say
+    /// HTTP long-polling, without an upgrade to WebSocket
     Polling,
 }
 

@@ -53,7 +53,7 @@ pub(super) struct Tail {
     /// Print only messages to this room, or to the socket with this id. May be repeated
     #[arg(short, long = "room", value_name = "ROOM", allow_hyphen_values = true)]
     rooms: Vec<String>,
-    /// Print only messages to the socket with this id, or with an id that begins so. May be repeated
+    /// Print only messages to the socket with this id; the first characters are enough if they are unique. May be repeated
     #[arg(long = "socket", value_name = "ID", value_parser = NonEmptyStringValueParser::new(), allow_hyphen_values = true)]
     sockets: Vec<String>,
     /// Print only messages of this type, such as broadcast or sockets_join. May be repeated
@@ -65,10 +65,10 @@ pub(super) struct Tail {
     /// Print heartbeats as well
     #[arg(long)]
     heartbeats: bool,
-    /// Stop after this many messages
+    /// Exit after N messages [default: no limit]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
-    /// Stop after this time
+    /// Exit after this time, such as 1h [default: no limit]
     #[arg(long = "for", value_name = "TIME", value_parser = duration::parse)]
     for_: Option<Duration>,
     /// Save each attachment in this directory: the message as ID.json, its binary values as ID.1.bin, ...

@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_says_what_and_for_whom() {
+    fn a_line_names_the_event_and_its_rooms() {
         let event = EventArgs::new("ping", ["<>".into(), Value::Binary(vec![1, 2, 255].into())]);
         let text = plain(&received(event, &["r1", "r2"]), None);
         assert!(text.ends_with(" / ping \"<>\" <3 bytes 0102ff>  to r1, r2  from emitter"), "{text}");

@@ -36,7 +36,7 @@ const KEYS: &[(&str, &str)] = &[
     ("s", "sort by rate, bytes, count or name"),
     ("r", "reverse the order"),
     ("/", "filter by name or namespace; Enter keeps it, Esc clears it"),
-    ("space", "pause the picture; counting goes on"),
+    ("space", "pause the display; counting continues"),
     ("↑ ↓ PgUp PgDn", "scroll"),
     ("?", "this help"),
     ("q, Esc", "quit"),
@@ -138,7 +138,7 @@ fn chart(
     if area.height > 1 {
         let most = shown.iter().copied().max().unwrap_or_default();
         let most = if label == "bytes/s" { progress::size(most) } else { progress::count(most) };
-        lines.push(Line::styled(format!("{:<9}{most:>11}", "most"), theme.dim()));
+        lines.push(Line::styled(format!("{:<9}{most:>11}", "max"), theme.dim()));
     }
     frame.render_widget(Paragraph::new(lines), left);
     // New seconds appear at the right.
@@ -252,7 +252,7 @@ fn rows(frame: &mut Frame, area: Rect, picture: &Picture, view: &mut View, theme
     frame.render_widget(Table::new(lines, widths).header(header).column_spacing(1), area);
     if sorted.is_empty() {
         let nothing = match view.filter.is_empty() {
-            true => "nothing in the last ten minutes",
+            true => "no messages in the last ten minutes",
             false => "no name matches the filter",
         };
         let [_, below] = Layout::vertical([Constraint::Length(1), Constraint::Min(0)]).areas(area);
@@ -286,7 +286,7 @@ fn servers(frame: &mut Frame, area: Rect, picture: &Picture, theme: Theme) {
         Line::from(title("SERVER")),
         Line::from(title("NAMESPACE")),
         Line::from(title("RTT")).alignment(Alignment::Right),
-        Line::from(title("HEARD")).alignment(Alignment::Right),
+        Line::from(title("SEEN")).alignment(Alignment::Right),
         Line::from(title("SOCKETS")).alignment(Alignment::Right),
     ]);
     let widths = [
@@ -329,7 +329,7 @@ fn help(frame: &mut Frame, area: Rect, theme: Theme) {
         .collect();
     lines.push(Line::default());
     lines.push(Line::styled(
-        "Commits are of this database, WAL is of the whole server; - is not known.",
+        "Commits are of this database, WAL is of the whole server; - means unknown.",
         theme.dim(),
     ));
     let block =

@@ -1,4 +1,4 @@
-//! `pgio top`: shows the traffic of a cluster at a glance.
+//! `pgio top`: shows the live traffic of a cluster in a table.
 
 mod draw;
 pub(super) mod picture;
@@ -39,41 +39,41 @@ const INTERVALS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duratio
 /// The time that --once waits for the answers of the servers, in addition to the interval.
 const PATIENCE: Duration = Duration::from_secs(6);
 
-/// Show the traffic of the cluster at a glance, live
+/// Show the live traffic of the cluster in a table: rates by event, room or sender
 ///
-/// Counts every message: by event, room and sender, with the bytes inline and in attachments. Rates are of the last whole
-/// seconds of an interval. Commits are those of the database, WAL is that of the whole server; a value that this role may
-/// not read is shown as -. Servers are asked for their sockets seldom, as each then lists all of its own: every 15 s, and a
-/// second later for each 100 sockets. No server counts it: pgio is no member of the cluster.
+/// Counts every message, with its bytes in notifications and in attachments. Rates cover the whole seconds of the last
+/// interval. Commits are those of the database, WAL is that of the whole server; - stands for a value that this role may
+/// not read. Each count of sockets makes every server send a list of its sockets, so pgio requests it only every 15 s,
+/// plus 1 s for each 100 sockets. pgio is not a member of the cluster: no server counts it.
 ///
 /// Keys: Tab ranks by event, room or sender; s sorts, r reverses, / filters, space pauses, ? shows all keys, q quits.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
   pgio top                           events, rooms and senders; q quits
-  pgio top --by sender -n / -n chat  who sends most, in two namespaces
+  pgio top --by sender -n / -n chat  the busiest senders of two namespaces
   pgio top --by room --sort bytes    the rooms with the most bytes first
   pgio top --once --interval 10s     a snapshot of ten seconds, as text
   pgio top -o json | jq .eventsPerSecond")]
 pub(super) struct Top {
     #[command(flatten)]
     namespaces: ObservedNamespaces,
-    /// Rank events, rooms or senders
+    /// The rows of the table
     #[arg(long, value_enum, default_value_t, value_name = "WHAT")]
     by: By,
-    /// Sort the rows in this order
+    /// The sort order
     #[arg(long, value_enum, default_value_t, value_name = "ORDER")]
     sort: Sort,
-    /// How often to show it; rates are of whole seconds
+    /// The refresh interval, 100ms to 10m; rates cover whole seconds
     #[arg(long, value_name = "TIME", value_parser = parse_interval, default_value = "1s")]
     interval: Duration,
-    /// Watch for one interval, print it as text, and end
+    /// Print one interval, and exit
     #[arg(long)]
     once: bool,
-    /// How many rows to print with --once and -o json
+    /// The maximum number of rows of --once and -o json
     #[arg(long, value_name = "N", default_value_t = 20)]
     limit: usize,
-    /// Do not count sockets, which makes each server list all of its own
+    /// Do not count sockets: each count makes every server send a list of its sockets
     #[arg(long)]
     no_sockets: bool,
 }

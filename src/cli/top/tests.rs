@@ -125,7 +125,7 @@ fn the_usual_terminal_shows_what_matters() {
 #[test]
 fn a_large_terminal_shows_servers_and_higher_charts() {
     let lines = draw((160, 50), &picture(), &mut view());
-    for text in ["SERVER", "0123456789abcdef", "1.2 ms", "most"] {
+    for text in ["SERVER", "0123456789abcdef", "1.2 ms", "max"] {
         shows(&lines, text);
     }
     let unknown = &lines[shows(&lines, "fedcba9876543210")];

@@ -47,7 +47,7 @@ pub(crate) struct Whole {
 }
 
 impl AttachmentTable {
-    /// The newest rows, optionally only those before an id.
+    /// The newest rows, optionally only those before an id (keyset pagination).
     pub(crate) async fn newest(&self, before: Option<AttachmentId>, limit: u32) -> Result<Vec<Brief>> {
         let sql = format!(
             "SELECT {CREATED}, id, \

@@ -114,10 +114,27 @@ try {
     await page.fill("#live-search", "");
   });
 
+  await step("a page that becomes visible again opens one stream, also after filters", async () => {
+    const opened = await page.evaluate(() => {
+      const Real = window.EventSource;
+      let count = 0;
+      window.EventSource = class extends Real {
+        constructor(...parameters) {
+          super(...parameters);
+          count += 1;
+        }
+      };
+      document.dispatchEvent(new Event("visibilitychange"));
+      window.EventSource = Real;
+      return count;
+    });
+    assert.equal(opened, 1);
+  });
+
   await step("charts and doctor", async () => {
     await until(() => document.querySelectorAll(".chart path.line").length >= 4);
     const said = await page.locator("#chart-events svg").getAttribute("aria-label");
-    assert.match(said, /^Per second: now events [\d,.]+, acks [\d,.]+, at most [\d,.]+$/);
+    assert.match(said, /^Events and acknowledgements per second: now events [\d,.]+, acks [\d,.]+, maximum [\d,.]+$/);
     await page.locator("#findings li.ok", { hasText: "delivery" }).waitFor();
     await page.getByRole("button", { name: "Check again" }).press("Enter");
     await until(() => document.querySelector("#doctor-age").textContent.includes("checked"));

@@ -38,15 +38,16 @@ fn each_schema_is_valid_strict_and_explained() {
             if matches!(takes, Some("integer" | "number")) {
                 let said = part["description"].as_str().unwrap_or_default().to_lowercase();
                 let units = [
-                    "how many",
+                    "number of",
                     "milliseconds",
                     "bytes",
                     "a second",
-                    "deleted rows",
-                    "rows without",
                     "the id of",
+                    "the version",
+                    "process id",
+                    "from 0 to 1",
                 ];
-                let percentiles = ["median", "percentile", "longest"];
+                let percentiles = ["median", "percentile", "maximum"];
                 let is_said = units.iter().chain(&percentiles).any(|unit| said.contains(unit));
                 assert!(is_said, "{place}: {said}");
             }

@@ -1,12 +1,12 @@
 "use strict";
-// The page of pgio monitor. Whatever comes from the cluster becomes a text node, and never markup.
+// The page of pgio monitor. Text from the cluster becomes text nodes, and never markup: names cannot inject HTML (XSS).
 
 const SVG = "http://www.w3.org/2000/svg";
-const EVERY = 2000;
-const LIST_EVERY = 10000;
-const DOCTOR_EVERY = 300000;
-const LINES = 300;
-const PAGE = 25;
+const OVERVIEW_INTERVAL_MS = 2000;
+const LIST_INTERVAL_MS = 10000;
+const DOCTOR_INTERVAL_MS = 300000;
+const MAX_LINES = 300;
+const PAGE_SIZE = 25;
 
 const $ = (id) => document.getElementById(id);
 
@@ -57,11 +57,11 @@ function time(seconds) {
   return `${Math.floor(seconds / 86400)} d`;
 }
 
-// Asking
+// Requests
 
-let isAway = false;
+let isUnreachable = false;
 
-async function ask(path) {
+async function request(path) {
   try {
     const response = await fetch(path, { credentials: "same-origin", cache: "no-store" });
     if (response.status === 401) {
@@ -69,10 +69,10 @@ async function ask(path) {
       return null;
     }
     if (!response.ok) throw new Error(`HTTP ${response.status}`);
-    isAway = false;
+    isUnreachable = false;
     return await response.json();
   } catch {
-    isAway = true;
+    isUnreachable = true;
     setStatus("down", "the monitor does not answer");
     return null;
   }
@@ -87,7 +87,7 @@ function setStatus(name, text) {
 
 const TILES = [
   ["Servers", (now) => count(now.nodes), (now) => now.namespaces.join(" ")],
-  ["Sockets", (now) => count(now.sockets), (now) => (now.asksForSockets ? (now.socketsAgeSeconds === null ? "asking" : `${time(now.socketsAgeSeconds)} ago`) : "not asked for")],
+  ["Sockets", (now) => count(now.sockets), (now) => (now.asksForSockets ? (now.socketsAgeSeconds === null ? "requested" : `${time(now.socketsAgeSeconds)} ago`) : "--no-sockets")],
   ["Rooms", (now) => count(now.rooms), () => ""],
   ["Events/s", (now) => rate(now.eventsPerSecond), (now) => `${rate(now.messagesPerSecond)} messages/s`],
   ["Bytes/s", (now) => bytes(now.inlineBytesPerSecond + now.attachmentBytesPerSecond), (now) => `${bytes(now.attachmentBytesPerSecond)} attached`],
@@ -95,7 +95,7 @@ const TILES = [
   ["Missed", (now) => count(now.missedInAll), () => "by the monitor", (now) => now.missedInAll > 0],
   ["Commits/s", (now) => rate(now.commitsPerSecond), () => "of the database"],
   ["WAL/s", (now) => bytes(now.walBytesPerSecond), () => "of the server"],
-  ["Queue", (now) => (now.queueUsage === null ? "–" : `${(now.queueUsage * 100).toFixed(1)} %`), () => "full", (now) => now.queueUsage > 0.5],
+  ["Queue used", (now) => (now.queueUsage === null ? "–" : `${(now.queueUsage * 100).toFixed(1)} %`), () => "NOTIFY queue", (now) => now.queueUsage > 0.5],
   ["Attachments", (now) => count(now.attachments?.rows), (now) => (now.attachments ? bytes(now.attachments.bytes) : "no table")],
 ];
 
@@ -117,13 +117,13 @@ function drawTiles(now) {
 function drawAttachments(table) {
   const facts = $("attachments-facts");
   if (!table) {
-    facts.replaceChildren(el("div", "", el("dt", "", "State"), el("dd", "", "none that this role can read")));
+    facts.replaceChildren(el("div", "", el("dt", "", "State"), el("dd", "", "no table that this role may read")));
     return;
   }
   const about = table.isEstimate ? "about " : "";
   const rows = [
     ["Rows", about + count(table.rows)],
-    ["Messages", bytes(table.bytes)],
+    ["Size of messages", bytes(table.bytes)],
     ["On disk", bytes(table.diskBytes)],
     ["Oldest row", table.oldestAgeMs === null ? "none" : `${time(table.oldestAgeMs / 1000)} ago`],
   ];
@@ -131,14 +131,14 @@ function drawAttachments(table) {
 }
 
 async function overview() {
-  const now = await ask("/api/overview");
+  const now = await request("/api/overview");
   if (!now) return;
-  const trouble = now.lost ? `no database: ${now.lost}` : now.problem;
-  setStatus(trouble ? "down" : "up", trouble ?? "connected");
+  const problem = now.lost ? `no connection to Postgres: ${now.lost}` : now.problem;
+  setStatus(problem ? "down" : "up", problem ?? "connected");
   $("database").textContent = now.database;
   $("namespaces").textContent = now.namespaces.join(" ");
   document.body.classList.toggle("single", now.namespaces.length === 1);
-  $("uptime").textContent = `counting for ${time(now.uptimeSeconds)}`;
+  $("uptime").textContent = `observing for ${time(now.uptimeSeconds)}`;
   $("logout").hidden = !now.needsToken;
   drawTiles(now);
   drawAttachments(now.attachments);
@@ -146,13 +146,13 @@ async function overview() {
 
 // Charts
 
-/** Ten minutes as an SVG: one or two series, each an area below a line. */
+/** Draws ten minutes as an SVG: one or two series, each an area below a line. */
 function chart(id, title, show, series) {
   const width = 600;
   const height = 100;
-  const most = Math.max(1, ...series.flatMap(({ values }) => values));
+  const maximum = Math.max(1, ...series.flatMap(({ values }) => values));
   const x = (index, length) => ((600 - length + index + 1) / 600) * width;
-  const y = (value) => height - (value / most) * height;
+  const y = (value) => height - (value / maximum) * height;
   const parts = [0, 0.5, 1].map((part) => svg("line", { class: "grid", x1: 0, x2: width, y1: height * part, y2: height * part }));
   series.forEach(({ values }, place) => {
     if (!values.length) return;
@@ -163,18 +163,18 @@ function chart(id, title, show, series) {
     parts.push(svg("path", { class: `line${name}`, d: `M${points.join("L")}` }));
   });
   const last = (values) => values[values.length - 1] ?? 0;
-  const said = series.map(({ label, values }) => `${label} ${show(last(values))}`).join(", ");
-  const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img", "aria-label": `${title}: now ${said}, at most ${show(most)}` }, ...parts);
+  const summary = series.map(({ label, values }) => `${label} ${show(last(values))}`).join(", ");
+  const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img", "aria-label": `${title}: now ${summary}, maximum ${show(maximum)}` }, ...parts);
   const keys = el("span", "", ...series.map(({ label, values }, place) => el("span", place ? "key second" : "key", `${label} ${show(last(values))}`)));
   const caption = el("figcaption", "", el("span", "name", title), keys);
-  const ends = el("div", "ends dim", el("span", "", "10 min ago"), el("span", "", `at most ${show(most)}`), el("span", "", "now"));
+  const ends = el("div", "ends dim", el("span", "", "10 min ago"), el("span", "", `maximum ${show(maximum)}`), el("span", "", "now"));
   $(id).replaceChildren(caption, picture, ends);
 }
 
 async function history() {
-  const past = await ask("/api/history");
+  const past = await request("/api/history");
   if (!past) return;
-  chart("chart-events", "Per second", rate, [
+  chart("chart-events", "Events and acknowledgements per second", rate, [
     { label: "events", values: past.events },
     { label: "acks", values: past.acks },
   ]);
@@ -190,8 +190,9 @@ async function history() {
 
 function table(titles, rows, empty) {
   if (!rows.length) return el("p", "empty", empty);
-  const head = el("tr", "", ...titles.map(([title, name]) => {
+  const head = el("tr", "", ...titles.map(([title, name, hint]) => {
     const cell = el("th", name, title);
+    if (hint) cell.title = hint;
     cell.scope = "col";
     return cell;
   }));
@@ -204,12 +205,12 @@ function name(text, title) {
   return cell;
 }
 
-/** The namespace of a row, which is hidden where there is only one. */
+/** The namespace of a row. It is hidden if there is only one namespace. */
 const nsp = (text) => el("td", "name nsp", text);
 
 const number = (text) => el("td", "number", text);
 
-/** Replaces a table unless somebody is in it: focus and selection survive. */
+/** Replaces a table, unless the focus is in it: so the focus and the selection survive. */
 function put(id, content) {
   const place = $(id);
   if (place !== document.activeElement && place.contains(document.activeElement)) return;
@@ -220,8 +221,8 @@ function put(id, content) {
 }
 
 function trend(values) {
-  const most = Math.max(1, ...values);
-  const points = values.map((value, index) => `${((60 - values.length + index + 1) / 60) * 100} ${20 - (value / most) * 19}`);
+  const maximum = Math.max(1, ...values);
+  const points = values.map((value, index) => `${((60 - values.length + index + 1) / 60) * 100} ${20 - (value / maximum) * 19}`);
   const lines = points.length ? [svg("path", { class: "line", d: `M${points.join("L")}` })] : [];
   return el("td", "number", svg("svg", { class: "trend", viewBox: "0 0 100 20", preserveAspectRatio: "none", "aria-hidden": "true" }, ...lines));
 }
@@ -230,12 +231,12 @@ let by = "event";
 
 async function rates() {
   const query = new URLSearchParams({ by, sort: $("rates-sort").value, search: $("rates-search").value, limit: "50" });
-  const found = await ask(`/api/rates?${query}`);
+  const found = await request(`/api/rates?${query}`);
   if (!found || found.by !== by) return;
   const titles = { event: "Event", room: "Room", sender: "Sender" };
-  const nothing = { event: "no name", room: "all sockets", sender: "no name" };
+  const placeholders = { event: "no name", room: "all sockets", sender: "no name" };
   const row = (one, label) => [
-    name(label ?? one.name ?? el("em", "", nothing[by]), one.name),
+    name(label ?? one.name ?? el("em", "", placeholders[by]), one.name),
     nsp(one.namespace),
     number(rate(one.perSecond)),
     number(bytes(one.bytesPerSecond)),
@@ -245,9 +246,9 @@ async function rates() {
   const rows = found.rows.map((one) => row(one));
   const more = found.matching - found.rows.length;
   if (found.other.count > 0 && !$("rates-search").value) rows.push(row(found.other, el("em", "", "others")));
-  const heads = [[titles[by], ""], ["Namespace", "nsp"], ["Per second", "number"], ["Bytes/s", "number"], ["10 min", "number"], ["Last minute", "number"]];
-  const content = el("div", "", table(heads, rows, $("rates-search").value ? "No name matches." : "Nothing in the last ten minutes."));
-  if (more > 0) content.append(el("p", "empty", `and ${count(more)} more: search for them`));
+  const heads = [[titles[by], ""], ["Namespace", "nsp"], ["Per second", "number"], ["Bytes/s", "number"], ["10 min", "number", "Messages in the last ten minutes"], ["Trend", "number", "Messages per second in the last minute"]];
+  const content = el("div", "", table(heads, rows, $("rates-search").value ? "No name matches." : "No messages in the last ten minutes."));
+  if (more > 0) content.append(el("p", "empty", `and ${count(more)} more: use the search to find them`));
   put("rates-table", content);
 }
 
@@ -263,7 +264,7 @@ function rankBy(what) {
   rates();
 }
 
-/** A list that the server cuts into pages. */
+/** A list with pagination by the server. */
 class List {
   constructor(id, path, key, draw) {
     Object.assign(this, { id, path, key, draw, offset: 0, matching: 0, extra: {}, wanted: 0 });
@@ -274,8 +275,8 @@ class List {
     this.after.setAttribute("aria-label", `Next ${key}`);
     this.where = el("span", "");
     pager.append(this.before, this.where, this.after);
-    this.before.addEventListener("click", () => this.go(this.offset - PAGE));
-    this.after.addEventListener("click", () => this.go(this.offset + PAGE));
+    this.before.addEventListener("click", () => this.go(this.offset - PAGE_SIZE));
+    this.after.addEventListener("click", () => this.go(this.offset + PAGE_SIZE));
     onSearch(`${id}-search`, () => this.go(0));
   }
 
@@ -287,12 +288,12 @@ class List {
 
   async load() {
     const wanted = ++this.wanted;
-    const query = new URLSearchParams({ offset: this.offset, limit: PAGE, search: $(`${this.id}-search`).value, ...this.extra });
-    const found = await ask(`${this.path}?${query}`);
-    // Another page was asked for meanwhile.
+    const query = new URLSearchParams({ offset: this.offset, limit: PAGE_SIZE, search: $(`${this.id}-search`).value, ...this.extra });
+    const found = await request(`${this.path}?${query}`);
+    // The response is stale: there is a newer request for this list.
     if (!found || wanted !== this.wanted) return;
     if (this.offset > 0 && this.offset >= found.matching) {
-      await this.go(Math.floor(Math.max(0, found.matching - 1) / PAGE) * PAGE);
+      await this.go(Math.floor(Math.max(0, found.matching - 1) / PAGE_SIZE) * PAGE_SIZE);
       return;
     }
     const items = found[this.key];
@@ -313,14 +314,14 @@ function onSearch(id, search) {
 }
 
 /** A button that shows the sockets of a room or a server. */
-function only(label, extra, said) {
+function only(label, extra, description) {
   const button = el("button", "", label);
-  button.title = `Show the sockets ${said}`;
-  button.addEventListener("click", () => showOnly(extra, said));
+  button.title = `Show the sockets ${description}`;
+  button.addEventListener("click", () => showOnly(extra, description));
   return el("td", "name", button);
 }
 
-/** A server, and from where it is connected to Postgres. */
+/** The cell of a server, with the address and application_name of its connection to Postgres. */
 function server(node) {
   const cell = only(node.uid, { node: node.uid }, `of ${node.uid}`);
   const client = [node.application, node.address].filter(Boolean).join(" at ");
@@ -328,7 +329,7 @@ function server(node) {
   return cell;
 }
 
-function showOnly(extra, said) {
+function showOnly(extra, description) {
   lists.sockets.extra = extra;
   const clear = el("button", "", "Show all");
   clear.addEventListener("click", () => {
@@ -336,7 +337,7 @@ function showOnly(extra, said) {
     $("sockets-only").hidden = true;
     lists.sockets.go(0);
   });
-  $("sockets-only").replaceChildren(`${said} `, clear);
+  $("sockets-only").replaceChildren(`${description} `, clear);
   $("sockets-only").hidden = false;
   lists.sockets.go(0);
   $("sockets").scrollIntoView({ block: "nearest" });
@@ -345,7 +346,7 @@ function showOnly(extra, said) {
 
 const lists = {
   servers: new List("servers", "/api/nodes", "nodes", (nodes) => table(
-    [["Server", ""], ["Namespace", "nsp"], ["Round trip", "number"], ["Heard", "number"], ["Sockets", "number"]],
+    [["Server", ""], ["Namespace", "nsp"], ["Round trip", "number"], ["Last seen", "number"], ["Sockets", "number"]],
     nodes.map((node) => [server(node), nsp(node.namespace), number(node.rttMs === null ? "–" : `${node.rttMs} ms`), number(`${time(node.lastSeenSeconds)} ago`), number(count(node.sockets))]),
     "No server is live.",
   )),
@@ -371,7 +372,7 @@ const lists = {
 let source = null;
 let isPaused = false;
 let waiting = [];
-let skippedInAll = 0;
+let skippedTotal = 0;
 
 function message(one) {
   const parts = [el("span", "time", one.time.slice(11, 23)), el("span", "nsp", one.namespace ?? "")];
@@ -392,94 +393,93 @@ function message(one) {
   return el("div", "message", ...parts);
 }
 
-let arrived = [];
+let received = [];
 let isDrawing = false;
 
-/** Draws what has arrived, at most once a frame. */
-function drawLines() {
+/** Draws the received messages, at most once a frame. */
+function drawMessages() {
   isDrawing = false;
-  if (!arrived.length) return;
+  if (!received.length) return;
   const lines = $("lines");
   const isAtTop = lines.scrollTop < 5;
   const height = lines.scrollHeight;
-  lines.prepend(...arrived.slice(-LINES).reverse().map(message));
-  arrived = [];
-  while (lines.children.length > LINES) lines.lastChild.remove();
-  // A reader further down keeps the place.
+  lines.prepend(...received.slice(-MAX_LINES).reverse().map(message));
+  received = [];
+  while (lines.children.length > MAX_LINES) lines.lastChild.remove();
+  // Keeps the scroll position of a reader further down.
   if (!isAtTop) lines.scrollTop += lines.scrollHeight - height;
 }
 
-function say() {
+function showLiveState() {
   const parts = [];
-  if (isPaused) parts.push(`paused, ${count(waiting.length)}${waiting.length >= LINES ? "+" : ""} new`);
-  if (skippedInAll > 0) parts.push(`${count(skippedInAll)} not shown: filter to see all of some`);
+  if (isPaused) parts.push(`paused, ${count(waiting.length)}${waiting.length >= MAX_LINES ? "+" : ""} new`);
+  if (skippedTotal > 0) parts.push(`${count(skippedTotal)} not shown (rate limit): use a filter`);
   $("skipped").textContent = parts.join("; ");
 }
 
 function connect() {
   source?.close();
-  skippedInAll = 0;
+  skippedTotal = 0;
   const query = new URLSearchParams({ search: $("live-search").value, heartbeats: $("heartbeats").checked ? "1" : "0" });
   source = new EventSource(`/api/live?${query}`);
   source.addEventListener("message", (event) => {
     const one = JSON.parse(event.data);
     if (isPaused) {
       waiting.push(one);
-      if (waiting.length > LINES) waiting.shift();
-      say();
+      if (waiting.length > MAX_LINES) waiting.shift();
+      showLiveState();
       return;
     }
-    arrived.push(one);
-    if (arrived.length > LINES) arrived.shift();
+    received.push(one);
+    if (received.length > MAX_LINES) received.shift();
     if (!isDrawing) {
       isDrawing = true;
-      requestAnimationFrame(drawLines);
+      requestAnimationFrame(drawMessages);
     }
   });
   source.addEventListener("skipped", (event) => {
-    skippedInAll = Number(event.data);
-    say();
+    skippedTotal = Number(event.data);
+    showLiveState();
   });
   source.addEventListener("error", () => {
-    // Too many viewers, or a token that is not valid any more: the browser does not try again by itself.
+    // After an HTTP error (503: too many viewers, 401: invalid token) the browser does not reconnect automatically.
     if (source.readyState !== EventSource.CLOSED) return;
     setTimeout(() => document.hidden || connect(), 5000);
   });
-  say();
+  showLiveState();
 }
 
 function filterLive() {
   $("lines").replaceChildren();
-  arrived = [];
+  received = [];
   waiting = [];
-  document.addEventListener("visibilitychange", () => (document.hidden ? source.close() : connect()));
-connect();
+  connect();
 }
 
 function pause() {
   isPaused = !isPaused;
   $("pause").setAttribute("aria-pressed", String(isPaused));
-  $("pause").textContent = isPaused ? "Go on" : "Pause";
+  $("pause").textContent = isPaused ? "Resume" : "Pause";
   if (!isPaused) {
-    arrived = waiting;
+    received = waiting;
     waiting = [];
-    drawLines();
+    drawMessages();
   }
-  say();
+  showLiveState();
 }
 
 // Doctor
 
-let isExamining = false;
+let isChecking = false;
 
-async function examine(isFresh) {
-  if (isExamining) return;
-  isExamining = true;
-  $("examine").disabled = true;
+async function runDoctor(isFresh) {
+  if (isChecking) return;
+  isChecking = true;
+  $("run-doctor").disabled = true;
   $("doctor-age").textContent = "checking";
-  const answer = await ask(`/api/doctor${isFresh ? "?fresh=1" : ""}`);
-  isExamining = false;
-  $("examine").disabled = false;
+  const answer = await request(`/api/doctor${isFresh ? "?fresh=1" : ""}`);
+  isChecking = false;
+  $("run-doctor").disabled = false;
   if (!answer) return;
   $("doctor-age").textContent = answer.ageSeconds < 2 ? "just checked" : `checked ${time(answer.ageSeconds)} ago`;
   const { findings = [], error } = answer.result;
@@ -490,7 +490,7 @@ async function examine(isFresh) {
   $("findings").replaceChildren(...items);
 }
 
-// Keys and clocks
+// Keyboard, and polling
 
 function isTyping(target) {
   return target instanceof HTMLInputElement || target instanceof HTMLSelectElement;
@@ -528,25 +528,25 @@ $("rates-sort").addEventListener("change", rates);
 onSearch("live-search", filterLive);
 $("heartbeats").addEventListener("change", filterLive);
 $("pause").addEventListener("click", pause);
-$("examine").addEventListener("click", () => examine(true));
+$("run-doctor").addEventListener("click", () => runDoctor(true));
 
-/** Does something now and then, while somebody looks; the next time comes after the last one is done. */
-function repeat(every, work) {
+/** Polls while the page is visible. The interval begins at the end of the last request. */
+function repeat(interval, work) {
   const step = async () => {
     if (!document.hidden) await work();
-    setTimeout(step, isAway ? Math.max(every, 5000) : every);
+    setTimeout(step, isUnreachable ? Math.max(interval, 5000) : interval);
   };
   step();
 }
 
-repeat(EVERY, async () => {
+repeat(OVERVIEW_INTERVAL_MS, async () => {
   await Promise.all([overview(), history(), rates()]);
 });
-repeat(LIST_EVERY, async () => {
+repeat(LIST_INTERVAL_MS, async () => {
   await Promise.all(Object.values(lists).map((list) => list.load()));
 });
 // The first answers of the servers come within seconds.
 for (const delay of [1500, 4000]) setTimeout(() => Object.values(lists).forEach((list) => list.load()), delay);
-repeat(DOCTOR_EVERY, () => examine(false));
+repeat(DOCTOR_INTERVAL_MS, () => runDoctor(false));
 document.addEventListener("visibilitychange", () => (document.hidden ? source.close() : connect()));
 connect();

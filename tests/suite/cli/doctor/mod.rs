@@ -1,6 +1,6 @@
 //! `pgio doctor`: each test creates a real fault. `doctor` finds it, and its advice removes it.
 
-mod doors;
+mod exposure;
 mod server;
 mod servers;
 mod table;

@@ -1,4 +1,4 @@
-//! Checks the access control of a Socket.IO server from outside: tokens, origin check, metrics.
+//! Checks the exposure of a Socket.IO server from outside: tokens, origin check, metrics. The checks send no secret.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use tokio::time::timeout;
 use super::finding::Finding;
 
 /// The timeout of one check.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The maximum number of bytes that a check reads of an answer.
 const ANSWER_BYTES: usize = 64 << 10;
 
 /// An origin that no server allows explicitly.
-const ELSEWHERE: &str = "https://elsewhere.invalid";
+const FOREIGN_ORIGIN: &str = "https://elsewhere.invalid";
 
 /// The address of a Socket.IO endpoint.
 #[derive(Debug, Clone)]
@@ -70,17 +70,17 @@ enum Reception {
 
 /// Checks the access control of a server, with one finding for each check.
 pub(super) async fn check(url: &Url) -> Vec<Finding> {
-    let from_elsewhere = match url.knock(ELSEWHERE).await {
+    let foreign = match url.connect_without_token(FOREIGN_ORIGIN).await {
         Ok(reception) => reception,
         Err(reason) => {
             let advice = "start the server, or correct the address";
-            return vec![Finding::fail("doors", format!("cannot reach {url}: {reason}"), advice)];
+            return vec![Finding::fail("exposure", format!("cannot reach {url}: {reason}"), advice)];
         }
     };
-    let is_any_origin = !matches!(from_elsewhere, Reception::NotOpened(_));
+    let is_any_origin = !matches!(foreign, Reception::NotOpened(_));
     let reception = match is_any_origin {
-        true => Ok(from_elsewhere),
-        false => url.knock(&url.to_string()).await,
+        true => Ok(foreign),
+        false => url.connect_without_token(&url.to_string()).await,
     };
     let needs_token = reception == Ok(Reception::Refused);
     let mut findings = Vec::new();
@@ -158,20 +158,20 @@ impl Url {
             stream.take(ANSWER_BYTES as u64).read_to_end(&mut answer).await.ok();
             Ok(String::from_utf8_lossy(&answer).into_owned())
         };
-        let answer = timeout(PATIENCE, ask).await.unwrap_or_else(|_| Err(no_answer()))?;
+        let answer = timeout(TIMEOUT, ask).await.unwrap_or_else(|_| Err(no_answer()))?;
         Ok(answer.starts_with("HTTP/1.1 200") && answer.contains("\n# TYPE "))
     }
 
     /// Connects as a client without a token, with this `Origin` header.
-    async fn knock(&self, origin: &str) -> Result<Reception, String> {
-        let come = async {
+    async fn connect_without_token(&self, origin: &str) -> Result<Reception, String> {
+        let attempt = async {
             let mut stream = self.connect().await?;
-            self.knock_on(&mut *stream, origin).await.map_err(|error| crate::error::without_os_code(&error))
+            self.connect_on(&mut *stream, origin).await.map_err(|error| crate::error::without_os_code(&error))
         };
-        timeout(PATIENCE, come).await.unwrap_or_else(|_| Err(no_answer()))
+        timeout(TIMEOUT, attempt).await.unwrap_or_else(|_| Err(no_answer()))
     }
 
-    async fn knock_on(&self, stream: &mut dyn Stream, origin: &str) -> std::io::Result<Reception> {
+    async fn connect_on(&self, stream: &mut dyn Stream, origin: &str) -> std::io::Result<Reception> {
         let request = format!(
             "GET {}?EIO=4&transport=websocket HTTP/1.1\r\nhost: {}\r\norigin: {origin}\r\nconnection: Upgrade\r\n\
              upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: cGdpbyBkb2N0b3IgY2FtZQ==\r\n\r\n",
@@ -206,7 +206,7 @@ impl Url {
 }
 
 fn no_answer() -> String {
-    format!("no answer within {PATIENCE:?}")
+    format!("no answer within {TIMEOUT:?}")
 }
 
 /// Reads the payload of the next frame of a server.

@@ -29,7 +29,12 @@ async fn protected_and_unprotected_servers_are_told_apart() {
     );
 
     let nobody = doctor(postgres.url(), &["--server", "http://127.0.0.1:1"]).await;
-    nobody.check("doors", "fail", "cannot reach http://127.0.0.1:1: Connection refused", "start the server");
+    nobody.check(
+        "exposure",
+        "fail",
+        "cannot reach http://127.0.0.1:1: Connection refused",
+        "start the server",
+    );
     let wrong = run(&mut pgio(postgres.url(), &["doctor", "--server", "localhost"])).await;
     assert_eq!(wrong.status, 2, "{wrong:?}");
 }
