@@ -60,8 +60,9 @@ pub(super) struct Front {
     pub(super) client_buffer: usize,
 }
 
-/// Takes the stream of a websocket and the head of its request.
-pub(super) type Websockets = Arc<dyn Fn(Websocket<TokioIo<Upgraded>>, Request<()>) + Send + Sync>;
+/// Takes the stream of a websocket and the head of its request. The stream is in a box, since the task that engineioxide
+/// starts for a websocket has room for several streams.
+pub(super) type Websockets = Arc<dyn Fn(Box<Websocket<TokioIo<Upgraded>>>, Request<()>) + Send + Sync>;
 
 /// The connection of a request.
 #[derive(Clone)]
@@ -273,7 +274,7 @@ impl Front {
                 Ok(upgraded) => {
                     let stream =
                         Websocket::new(TokioIo::new(upgraded), quotas, address, sent, upgrading, at_end);
-                    websockets(stream, head);
+                    websockets(Box::new(stream), head);
                 }
                 Err(error) => tracing::debug!(%error, "websocket upgrade failed"),
             }
