@@ -24,9 +24,7 @@ use super::state::{
 };
 use super::{AdapterOptions, Event, Heartbeats};
 use crate::postgres::lossy_queue::{Next, Reader, Writer};
-use crate::postgres::{
-    self, CheckedTable, Listener, ListenerEvent, Presence, Publisher, SameServer, Session, Settings,
-};
+use crate::postgres::{self, CheckedTable, Listener, ListenerEvent, Publisher, Session};
 #[cfg(feature = "adapter")]
 use crate::protocol::Uid;
 use crate::protocol::{Channel, Header, Message, RequestId};
@@ -121,17 +119,14 @@ pub(super) struct DriverHandle {
 }
 
 impl DriverHandle {
-    /// Opens the listening session and starts the task.
-    pub(super) async fn start(
-        settings: Settings,
+    /// Starts the task on an open listening session.
+    pub(super) fn start(
+        (listener, events): (Listener, Reader<ListenerEvent>),
         options: &AdapterOptions,
-        same_server: SameServer,
         publisher: Publisher,
         rows: Arc<Session>,
         table: Arc<CheckedTable>,
-        presence: Presence,
-    ) -> Result<Self> {
-        let (listener, events) = Listener::connect(settings, same_server, Vec::new(), presence).await?;
+    ) -> Self {
         let (commands, receiver) = mpsc::channel(COMMAND_QUEUE);
         let (reaper, status) = (Reaper::default(), Arc::new(Status::default()));
         let config = Config {
@@ -159,7 +154,7 @@ impl DriverHandle {
             jobs: FuturesUnordered::new(),
         };
         let task = AbortOnDropHandle::new(tokio::spawn(driver.run(events, receiver)));
-        Ok(Self { commands, reaper, status, _task: task })
+        Self { commands, reaper, status, _task: task }
     }
 
     pub(super) async fn send(&self, command: Command) -> Result<()> {

@@ -6,6 +6,7 @@
 #[cfg(feature = "adapter")]
 mod discovery;
 mod driver;
+mod early_listener;
 #[cfg(feature = "cli")]
 mod growing;
 mod health;
@@ -28,6 +29,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::join;
 use tokio::sync::{OnceCell, oneshot};
 use tokio::time::timeout;
 
@@ -57,8 +59,8 @@ pub use subscription::Subscription;
 use crate::postgres::failure;
 use crate::postgres::lossy_queue::lossy_queue;
 use crate::postgres::{
-    AttachmentTable, CheckedTable, OnLoss, Presence, Publisher, Receipt, SameServer, Session, Settings,
-    delete_older, server_identity,
+    AttachmentTable, CheckedTable, Listener, OnLoss, Presence, Publisher, Receipt, SameServer, Session,
+    Settings, delete_older, server_identity,
 };
 #[cfg(feature = "cli")]
 use crate::postgres::{Backend, backends};
@@ -67,6 +69,7 @@ use crate::protocol::Encoded;
 use crate::protocol::{Body, Channel, Header, Message, MessageKind, Namespace, Uid};
 use crate::{Error, Result};
 use driver::{Command, DriverHandle};
+use early_listener::EarlyListener;
 pub(crate) use state::SubscriptionId;
 use subscription::SubscriptionGuard;
 
@@ -102,6 +105,7 @@ struct Inner {
     /// A cache of the last channel: the next message is most likely for the same namespace.
     last_channel: Mutex<Option<(Namespace, Channel)>>,
     driver: OnceCell<DriverHandle>,
+    early_listener: EarlyListener,
     next_subscription: AtomicU64,
     /// The advisory lock that shows other servers that this process is alive.
     presence: Presence,
@@ -125,6 +129,22 @@ impl Cluster {
         options: AdapterOptions,
         on_loss: OnLoss,
     ) -> Result<Self> {
+        Self::connect_beside(EarlyListener::default(), settings, options, on_loss).await
+    }
+
+    /// The same for a process that is about to subscribe: the listening session connects at the same time.
+    #[cfg(feature = "cli")]
+    pub(crate) async fn connect_to_listen(settings: Settings, options: AdapterOptions) -> Result<Self> {
+        let listener = EarlyListener::start(settings.clone());
+        Self::connect_beside(listener, settings, options, OnLoss::Fail).await
+    }
+
+    async fn connect_beside(
+        early_listener: EarlyListener,
+        settings: Settings,
+        options: AdapterOptions,
+        on_loss: OnLoss,
+    ) -> Result<Self> {
         let same_server = SameServer::default();
         let publishing = Arc::new(Session::open_with(settings.clone(), same_server.clone()).await?);
         let table = Arc::new(CheckedTable::new(options.table_name.clone()));
@@ -141,6 +161,7 @@ impl Cluster {
             table,
             last_channel: Mutex::default(),
             driver: OnceCell::new(),
+            early_listener,
             next_subscription: AtomicU64::new(1),
             presence,
             #[cfg(feature = "adapter")]
@@ -305,7 +326,7 @@ impl Cluster {
     /// # Errors
     /// Those of the connection.
     pub async fn server_identity(&self) -> Result<String> {
-        server_identity(&self.0.rows).await
+        server_identity(&self.0.publishing).await
     }
 
     /// The clients of the Postgres sessions that have sent messages.
@@ -317,10 +338,7 @@ impl Cluster {
         if pids.is_empty() {
             return Ok(Default::default());
         }
-        match timeout(STATUS_TIMEOUT, backends(&self.0.rows, pids)).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(Error::ConnectionLost(format!("no answer within {} s", STATUS_TIMEOUT.as_secs()))),
-        }
+        in_time(backends(&self.0.rows, pids)).await
     }
 
     /// Deletes rows of the attachment table that are older than the cleanup interval, as every node does. Returns the
@@ -352,6 +370,10 @@ impl Cluster {
     /// [`Error::TableShape`] if the table of that name is no attachment table, [`Error::TableDefinition`] if the
     /// schema or the privilege to create tables in it is missing, and those of the connection.
     pub async fn create_attachment_table(&self) -> Result<bool> {
+        let client = self.0.publishing.client().await?;
+        if in_time(self.0.table.exists(&client)).await? {
+            return Ok(false);
+        }
         let Inner { settings, options, .. } = &*self.0;
         let table = AttachmentTable::connect(settings.clone(), options.table_name.clone()).await?;
         table.create_if_missing().await
@@ -365,32 +387,25 @@ impl Cluster {
     /// target of a foreign key; and those of the connection.
     pub async fn check_attachment_table(&self) -> Result<()> {
         let client = self.0.publishing.client().await?;
-        match timeout(STATUS_TIMEOUT, self.0.table.checked(&client)).await {
+        match in_time(self.0.table.checked(&client)).await {
             // A role that cannot see the table cannot use it either.
-            Ok(Err(Error::TablePrivilege { .. })) => Ok(()),
-            Ok(outcome) => outcome.map(drop),
-            Err(_) => Err(Error::ConnectionLost(format!("no answer within {} s", STATUS_TIMEOUT.as_secs()))),
+            Err(Error::TablePrivilege { .. }) => Ok(()),
+            outcome => outcome.map(drop),
         }
     }
 
     async fn driver(&self) -> Result<&DriverHandle> {
         let Inner { settings, options, same_server, publisher, rows, table, driver, presence, .. } = &*self.0;
         let start = async || {
-            match self.check_attachment_table().await {
+            let listening = self.0.early_listener.take_or_connect(settings);
+            let (checked, listening) = join(self.check_attachment_table(), listening).await;
+            match checked {
                 // The listening connection may still succeed. Every user of the table checks it again.
                 Err(error) if error.is_disconnected() => {}
                 outcome => outcome?,
             }
-            DriverHandle::start(
-                settings.clone(),
-                options,
-                same_server.clone(),
-                publisher.clone(),
-                rows.clone(),
-                table.clone(),
-                presence.clone(),
-            )
-            .await
+            let listener = Listener::start(listening?, settings, same_server.clone(), presence.clone());
+            Ok(DriverHandle::start(listener, options, publisher.clone(), rows.clone(), table.clone()))
         };
         driver.get_or_try_init(start).await
     }
@@ -410,6 +425,12 @@ impl Cluster {
     pub(crate) fn request_timeout(&self) -> Duration {
         self.0.options.request_timeout
     }
+}
+
+/// The outcome of a query, for which the server has [`STATUS_TIMEOUT`].
+async fn in_time<T>(query: impl Future<Output = Result<T>>) -> Result<T> {
+    let no_answer = || Error::ConnectionLost(format!("no answer within {} s", STATUS_TIMEOUT.as_secs()));
+    timeout(STATUS_TIMEOUT, query).await.unwrap_or_else(|_| Err(no_answer()))
 }
 
 impl std::fmt::Debug for Cluster {

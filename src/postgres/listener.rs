@@ -21,7 +21,8 @@ use super::same_server::{SameServer, SessionPlace};
 use super::{Presence, Settings};
 use crate::protocol::{Channel, LockSnapshot};
 use crate::{Error, Result};
-use connection::{Answer, ListeningConnection, next_message};
+pub(crate) use connection::ListeningConnection;
+use connection::{Answer, next_message};
 
 /// The delay of the first ping after the first connection, so that neither LISTEN nor the first answers wait for it.
 const FIRST_PING: Duration = Duration::from_millis(200);
@@ -86,7 +87,8 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    /// Connects and listens to these channels. An error here is final; a later lost connection is replaced.
+    /// Connects and listens to these channels. An error here is final.
+    #[cfg(feature = "cli")]
     pub(crate) async fn connect(
         settings: Settings,
         same_server: SameServer,
@@ -94,10 +96,20 @@ impl Listener {
         presence: Presence,
     ) -> Result<(Self, Reader<ListenerEvent>)> {
         let live = ListeningConnection::open(&settings, channels).await?;
+        Ok(Self::start(live, &settings, same_server, presence))
+    }
+
+    /// Serves an open connection, and replaces it when it is lost.
+    pub(crate) fn start(
+        live: ListeningConnection,
+        settings: &Settings,
+        same_server: SameServer,
+        presence: Presence,
+    ) -> (Self, Reader<ListenerEvent>) {
         let (events, reader) = lossy_queue(QUEUE_BYTES);
         let (commands, receiver) = mpsc::channel(64);
         let owner = Owner {
-            settings: settings.for_replacement(),
+            settings: settings.clone().for_replacement(),
             same_server,
             presence,
             commands: receiver,
@@ -107,7 +119,7 @@ impl Listener {
             connection: 0,
         };
         let task = AbortOnDropHandle::new(tokio::spawn(owner.run(live)));
-        Ok((Self { commands, _task: task }, reader))
+        (Self { commands, _task: task }, reader)
     }
 
     /// Queues a statement. Returns false if the queue is full; it never is while the caller sends one statement at a time.

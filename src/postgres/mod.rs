@@ -39,7 +39,7 @@ pub(crate) use attachments::{delete_older, look_up};
 pub(crate) use backends::{Backend, backends};
 pub(crate) use durable_rows::list_durable;
 pub(crate) use failure::failure;
-pub(crate) use listener::{Command, Listener, ListenerEvent};
+pub(crate) use listener::{Command, Listener, ListenerEvent, ListeningConnection};
 pub(crate) use presence::Presence;
 pub(crate) use publisher::{OnLoss, PublishFault, Publisher, Publishing};
 pub(crate) use same_server::SameServer;

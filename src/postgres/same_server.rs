@@ -27,10 +27,11 @@ pub(crate) struct SessionPlace {
 pub(crate) struct ServerIdentity(String);
 
 impl SessionPlace {
-    /// The query for it: one row of three texts.
+    /// The query for it: one row of three texts. The function behind `pg_stat_activity` reads only this session. The view
+    /// costs a new session a millisecond more.
     pub(super) const SQL: &str = "SELECT pg_catalog.pg_postmaster_start_time()::text || \
          CASE WHEN pg_catalog.pg_is_in_recovery() THEN ' in recovery' ELSE '' END, pid::text, backend_start::text \
-         FROM pg_catalog.pg_stat_activity WHERE pid = pg_catalog.pg_backend_pid()";
+         FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid())";
 
     /// Reads that row.
     pub(super) fn of_texts([server, backend, started]: [Option<&str>; 3]) -> Result<Self> {

@@ -5,6 +5,8 @@ use pgio::{Emitter, Error, Namespace};
 use tokio_postgres::NoTls;
 use tokio_postgres::error::SqlState;
 
+use crate::support::attachments::create_attachment_table;
+use crate::support::pgio_serve::{PgioServe, fails};
 use crate::support::postgres::postgres;
 
 #[tokio::test]
@@ -36,4 +38,22 @@ async fn a_lack_of_connections_is_transient_and_has_its_code() {
     let source = std::error::Error::source(&error).and_then(|source| source.downcast_ref());
     let source: &tokio_postgres::Error = source.expect("the driver's error");
     assert_eq!(source.code(), Some(&SqlState::TOO_MANY_CONNECTIONS));
+}
+
+#[tokio::test]
+async fn a_server_starts_with_a_session_to_publish_and_one_to_listen() {
+    let postgres = postgres().await;
+    create_attachment_table(postgres.url()).await;
+    let url = postgres.url_of_role_with("CONNECTION LIMIT 2").await;
+    let serve = PgioServe::start(&url, &[]).await;
+    serve.wait_for_ready(200).await;
+}
+
+#[tokio::test]
+async fn a_server_does_not_start_without_a_session_to_listen() {
+    let postgres = postgres().await;
+    create_attachment_table(postgres.url()).await;
+    let url = postgres.url_of_role_with("CONNECTION LIMIT 1").await;
+    let (code, stderr) = fails(&["--database-url", &url]).await;
+    assert!(code == 3 && stderr.contains("too many connections for role"), "{code}: {stderr}");
 }

@@ -50,7 +50,7 @@ impl Init {
                 }
             }
             Format::Json => {
-                let is_unlogged = table.existing_shape().await?.is_unlogged;
+                let is_unlogged = table.existing_shape().await?.definition.is_unlogged;
                 let indexed = changes.iter().filter_map(|change| match change {
                     Change::Index(column) => Some(column),
                     _ => None,

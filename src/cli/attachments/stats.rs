@@ -66,7 +66,7 @@ impl Stats {
             interval,
             bounds,
             statistics,
-            unlogged: table.existing_shape().await?.is_unlogged,
+            unlogged: table.existing_shape().await?.definition.is_unlogged,
             waited: self.wait,
             cleaners: table.cleaners(self.wait).await?,
         };

@@ -36,10 +36,10 @@ pub(super) async fn check(context: &Context, server: &Server) -> Result<Vec<Find
         let detail = format!("{table} does not exist: events with binary, and large ones, cannot be sent");
         return Ok(vec![Finding::fail("table", detail, create_table(table.as_sql()))]);
     };
-    let storage = if shape.is_unlogged { ", unlogged" } else { "" };
+    let storage = if shape.definition.is_unlogged { ", unlogged" } else { "" };
     let mut findings = vec![Finding::ok("table", format!("{table}{storage}"))];
 
-    if let Err(Error::TableShape { reason, remedy, .. }) = shape.check(table) {
+    if let Err(Error::TableShape { reason, remedy, .. }) = shape.definition.check(table) {
         findings.push(Finding::fail("columns", reason, table_remedy(&remedy)));
         return Ok(findings);
     }

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
+use futures_util::future::try_join;
 use serde_json::json;
 
 use super::arguments::{Format, Global, Log, Namespaces, without_setting};
@@ -353,11 +354,12 @@ impl Serve {
             .share_headers(self.share_headers)
             .durable(self.durable)
             .heartbeats(Heartbeats::from(self.heartbeats));
-        let cluster = Cluster::connect(database.settings().clone(), options_of_adapter).await?;
-        if !self.no_init && cluster.create_attachment_table().await? {
+        let cluster = Cluster::connect_to_listen(database.settings().clone(), options_of_adapter).await?;
+        let (is_created, server_identity) =
+            try_join(self.create_table(&cluster), cluster.server_identity()).await?;
+        if is_created {
             tracing::info!(table = %cluster.options().table_name, "attachment table created");
         }
-        let server_identity = cluster.server_identity().await?;
         let pages = self.admin_pages(&cluster, database, &options).await?;
         let router = pages.as_ref().map(|pages| pages.router.clone());
         let server =
@@ -368,6 +370,11 @@ impl Serve {
         tracing::info!(url = server.url(), database = server_identity, "listening");
         announce(&server, &server_identity, database, global);
         Ok(Some((server, pages)))
+    }
+
+    /// Creates the attachment table if it is missing, unless a flag forbids it. Returns whether it was created.
+    async fn create_table(&self, cluster: &Cluster) -> crate::Result<bool> {
+        if self.no_init { Ok(false) } else { cluster.create_attachment_table().await }
     }
 
     /// The page about the cluster, on the admin address. It observes the namespaces that are not patterns.

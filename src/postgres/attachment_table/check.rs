@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio_postgres::Client;
 
-use super::Shape;
+use super::shape::Definition;
 use crate::Result;
 use crate::postgres::TableName;
 
@@ -32,12 +32,20 @@ impl CheckedTable {
     /// # Errors
     /// [`Error::TableShape`](crate::Error::TableShape) if the table is no attachment table.
     pub(crate) async fn checked(&self, client: &Client) -> Result<&TableName> {
-        if !self.is_checked.load(Ordering::Relaxed)
-            && let Some(shape) = Shape::seen_by(client, &self.name).await?
-        {
-            shape.check(&self.name)?;
-            self.is_checked.store(true, Ordering::Relaxed);
+        if !self.is_checked.load(Ordering::Relaxed) {
+            self.exists(client).await?;
         }
         Ok(&self.name)
+    }
+
+    /// Checks the table, also if it passed before. Returns whether it exists.
+    ///
+    /// # Errors
+    /// [`Error::TableShape`](crate::Error::TableShape) if the table is no attachment table.
+    pub(crate) async fn exists(&self, client: &Client) -> Result<bool> {
+        let Some(definition) = Definition::of(client, &self.name).await? else { return Ok(false) };
+        definition.check(&self.name)?;
+        self.is_checked.store(true, Ordering::Relaxed);
+        Ok(true)
     }
 }

@@ -65,7 +65,7 @@ impl AttachmentTable {
 
     /// Starts the deletion of these rows, in batches of this size.
     pub(crate) async fn cleanup(&self, expired: Expired, batch_size: u32) -> Result<Cleanup<'_>> {
-        let lock = LOCK_SPACE | i64::from(self.existing_shape().await?.oid);
+        let lock = LOCK_SPACE | i64::from(self.existing_shape().await?.definition.oid);
         let (before, size) = (expired.before, i64::from(batch_size));
         Ok(Cleanup { table: self, lock, before, size, done: None })
     }

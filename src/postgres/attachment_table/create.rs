@@ -67,7 +67,7 @@ impl AttachmentTable {
     /// missing.
     pub async fn create_if_missing(&self) -> Result<bool> {
         match self.shape().await? {
-            Some(shape) => shape.check(&self.name).map(|()| false),
+            Some(shape) => shape.definition.check(&self.name).map(|()| false),
             None => self.create(Storage::Logged).await,
         }
     }
@@ -83,7 +83,7 @@ impl AttachmentTable {
         let new_storage = storage.unwrap_or(Storage::Logged);
         let mut changes = Vec::new();
         let shape = match self.shape().await? {
-            Some(shape) => shape.check(&self.name).map(|()| shape)?,
+            Some(shape) => shape.definition.check(&self.name).map(|()| shape)?,
             None => {
                 if self.create(new_storage).await? {
                     changes.push(Change::Table(new_storage));
@@ -184,7 +184,8 @@ impl AttachmentTable {
         for column in shape.unindexed() {
             if !is_building_an_index(&client, &shape).await {
                 for broken in shape.broken_indexes(column) {
-                    let (schema, index) = (quote_identifier(&shape.schema), quote_identifier(broken));
+                    let (schema, index) =
+                        (quote_identifier(&shape.definition.schema), quote_identifier(broken));
                     let drop = format!("DROP INDEX CONCURRENTLY IF EXISTS {schema}.{index}");
                     client.batch_execute(&drop).await.map_err(fail)?;
                 }
@@ -261,7 +262,7 @@ fn is_about_existing(error: &PgError) -> bool {
 /// Whether another session builds an index on the table, which looks like an invalid index until it is finished.
 async fn is_building_an_index(client: &Client, shape: &Shape) -> bool {
     let building = "SELECT FROM pg_catalog.pg_stat_progress_create_index WHERE relid = $1";
-    let rows = client.query_typed(building, &[(&shape.oid, Type::OID)]).await;
+    let rows = client.query_typed(building, &[(&shape.definition.oid, Type::OID)]).await;
     // Servers before version 12 do not have this view.
     rows.is_ok_and(|rows| !rows.is_empty())
 }

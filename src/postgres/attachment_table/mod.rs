@@ -70,7 +70,7 @@ impl AttachmentTable {
     pub(crate) async fn existing_shape(&self) -> Result<Shape> {
         let missing = || Error::MissingTable { table: self.name.to_string() };
         let shape = self.shape().await?.ok_or_else(missing)?;
-        shape.check(&self.name)?;
+        shape.definition.check(&self.name)?;
         Ok(shape)
     }
 }

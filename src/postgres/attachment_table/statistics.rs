@@ -35,7 +35,7 @@ pub(crate) struct AgeGroup {
 impl AttachmentTable {
     /// Reads the statistics. `bounds` are the ages between the groups; there are two more groups than bounds.
     pub(crate) async fn statistics(&self, bounds: &[Duration]) -> Result<Statistics> {
-        let oid = self.existing_shape().await?.oid;
+        let oid = self.existing_shape().await?.definition.oid;
         // `now()` is constant within a statement, so the oldest row is in its group.
         let by_age = format!(
             "SELECT pg_catalog.width_bucket(age, $1), count(*), coalesce(sum(octet_length(payload)), 0)::int8, \

@@ -44,7 +44,8 @@ impl Examiner {
             SELECT 'USAGE ON SEQUENCE ' || sequence FROM pg_catalog.pg_get_serial_sequence($2, 'id') AS sequence, \
             pg_catalog.pg_attribute WHERE attrelid = $1 AND attname = 'id' AND attidentity = '' \
             AND NOT pg_catalog.has_sequence_privilege(sequence, 'USAGE, UPDATE')";
-        let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&shape.oid, Type::OID), (&table, Type::TEXT)];
+        let parameters: [(&(dyn ToSql + Sync), Type); 2] =
+            [(&shape.definition.oid, Type::OID), (&table, Type::TEXT)];
         self.all(sql, &parameters, |row| row.try_get(0)).await
     }
 

@@ -31,7 +31,7 @@ pub(super) enum Answer {
 }
 
 /// A connection, and the channels that it listens to.
-pub(super) struct ListeningConnection {
+pub(crate) struct ListeningConnection {
     client: Arc<Client>,
     pub(super) connection: PgConnection,
     pub(super) channels: BTreeSet<Channel>,
@@ -44,7 +44,7 @@ pub(super) struct ListeningConnection {
 
 impl ListeningConnection {
     /// Connects and listens.
-    pub(super) async fn open(settings: &Settings, channels: Vec<Channel>) -> Result<Self> {
+    pub(crate) async fn open(settings: &Settings, channels: Vec<Channel>) -> Result<Self> {
         let (client, mut connection) = settings.connect_to_listen().await?;
         let mut sql = String::new();
         for channel in &channels {
