@@ -23,12 +23,17 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
     pub(super) fn send_to_local_with_ack(
         &self,
         packet: Packet,
-        opts: CoreOptions,
+        #[cfg_attr(not(feature = "server"), expect(unused_mut, reason = "a server excludes full buffers"))]
+        mut opts: CoreOptions,
         timeout: Option<Duration>,
     ) -> (E::AckStream, u32) {
         self.ensure_sid_rooms(&opts);
         #[cfg(feature = "server")]
-        self.ctr.0.hooks.queued(self.node.nsp.as_str(), || self.local.sockets(opts.clone()), size(&packet));
+        {
+            let sids = || self.local.sockets(opts.clone());
+            let full = self.ctr.0.hooks.queued(self.node.nsp.as_str(), sids, size(&packet));
+            self.exclude(&full.unwrap_or_default(), &mut opts);
+        }
         self.local.broadcast_with_ack(packet, opts, timeout)
     }
 
@@ -58,11 +63,10 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
             }
             return;
         }
-        if let Some(full) = full.filter(|full| !full.is_empty()) {
-            // They miss the packet, and are being disconnected.
-            opts.except.extend(full.iter().map(|sid| Room::from(sid.to_string())));
-            self.ensure_sid_rooms(&opts);
+        if full.as_ref().is_some_and(|full| full.len() == sids.len()) {
+            return;
         }
+        self.exclude(&full.unwrap_or_default(), &mut opts);
         let Err(errors) = self.local.broadcast(packet, opts) else { return };
         let missed = errors.iter().filter(|error| matches!(error, SocketError::InternalChannelFull)).count();
         let mut found = 0;
@@ -74,6 +78,14 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         if found < missed {
             metrics::counter!("pgio_packets_lost_total").increment((missed - found) as u64);
             tracing::error!(clients = missed - found, nsp = %self.node.nsp, "backpressure: a packet was dropped for slow clients");
+        }
+    }
+
+    /// Excludes clients with full buffers, which are being disconnected.
+    fn exclude(&self, full: &[Sid], opts: &mut CoreOptions) {
+        if !full.is_empty() {
+            opts.except.extend(full.iter().map(|sid| Room::from(sid.to_string())));
+            self.ensure_sid_rooms(opts);
         }
     }
 

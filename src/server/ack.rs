@@ -15,12 +15,14 @@ use socketioxide_core::Value as CoreValue;
 use super::client_buffers::ClientBuffer;
 use super::client_usage::NamespaceSlot;
 use super::disconnect::{Disconnector, Reason};
+use super::options::Parser;
 use super::{ClusterAdapter, ClusterSocket};
 
 /// The account of a client, with its socket.
 #[derive(Clone)]
 pub(super) struct Account {
     pub(super) buffer: Arc<ClientBuffer>,
+    pub(super) parser: Parser,
     pub(super) disconnector: Disconnector,
     /// The client's slot in the namespace. The client holds it as long as the socket exists.
     pub(super) _slot: Arc<NamespaceSlot>,
@@ -56,7 +58,7 @@ impl AckSender<ClusterAdapter> {
     /// Sends an acknowledgement, if the client requested one. Disconnects a client whose buffer is full (backpressure).
     pub(super) fn send<T: Serialize + ?Sized>(self, answer: &T) -> Result<(), SendError> {
         let Some(Waiting { socket, account }) = self.waiting else { return self.sender.send(answer) };
-        if account.buffer.queue(size(answer)) {
+        if account.buffer.queue(socket.ns(), size(account.parser, answer)) {
             account.disconnector.disconnect_socket(&socket, Reason::TooSlow);
             return Ok(());
         }
@@ -68,8 +70,8 @@ impl AckSender<ClusterAdapter> {
     }
 }
 
-/// The size of an acknowledgement in JSON. In msgpack it is about the same.
-fn size<T: Serialize + ?Sized>(answer: &T) -> usize {
+/// The size of an acknowledgement's content.
+fn size<T: Serialize + ?Sized>(parser: Parser, answer: &T) -> usize {
     struct Count(usize);
     impl io::Write for Count {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -82,9 +84,24 @@ fn size<T: Serialize + ?Sized>(answer: &T) -> usize {
         }
     }
     let mut count = Count(0);
+    let is_whole = match parser {
+        Parser::Default => serde_json::to_writer(&mut count, answer).is_ok(),
+        Parser::Msgpack => rmp_serde::encode::write_named(&mut count, answer).is_ok(),
+    };
     // A serialization error also fails the send, which reports it.
-    if serde_json::to_writer(&mut count, answer).is_err() {
-        return 0;
+    if is_whole { count.0 } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_size_of_an_acknowledgement_is_that_of_its_encoding() {
+        let answer = json!([{ "rooms": ["a", "\"b\""] }]);
+        assert_eq!(size(Parser::Default, &answer), answer.to_string().len());
+        assert_eq!(size(Parser::Msgpack, &answer), rmp_serde::to_vec_named(&answer).unwrap().len());
     }
-    count.0
 }

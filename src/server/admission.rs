@@ -5,7 +5,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use socketioxide::TransportType;
 use socketioxide::extract::{Event as EventName, TryData};
 use socketioxide::handler::ConnectHandler;
 use socketioxide::socket::DisconnectReason;
@@ -184,18 +183,16 @@ impl AdmissionControl {
 
     /// Counts the queued bytes of the client while it has a socket.
     fn account(&self, socket: &ClusterSocket, slot: NamespaceSlot) {
-        let buffer = self.buffers.of(socket.id);
-        if socket.transport_type() == TransportType::Websocket
-            && let Some(client) = client_of(socket)
-            && client.handle.is_websocket()
-        {
-            client.handle.buffer.get_or_init(|| buffer.clone());
-        }
-        if let Some(client) = client_of(socket) {
-            client.session.admit();
-        }
+        let buffer = match client_of(socket) {
+            Some(client) => {
+                client.session.admit();
+                client.session.buffer_in(&self.buffers, socket.id)
+            }
+            None => self.buffers.of(socket.id),
+        };
         let disconnector = self.disconnector.clone();
-        socket.extensions.insert(Account { buffer, disconnector, _slot: Arc::new(slot) });
+        let parser = self.buffers.parser();
+        socket.extensions.insert(Account { buffer, parser, disconnector, _slot: Arc::new(slot) });
     }
 }
 

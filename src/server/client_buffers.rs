@@ -2,8 +2,9 @@
 //!
 //! socketioxide bounds the packets of a client's queue, not their bytes. So the size of each event and acknowledgement is
 //! added here before the packet is queued, and compared with the size of what was written to the client's connection
-//! (`sent_packets`). Volatile events and the digits of acknowledgement ids are only written, not added. So the count is
-//! never too high, and too low by at most one part in [`LOOKS`] of the limit.
+//! (`sent_packets`). The type of a packet, its acknowledgement id and volatile events are only written, not added. So the
+//! count is never too high. It is too low by a few bytes in 256 of each queued packet, and by one part in [`LOOKS`] of the
+//! limit.
 //!
 //! Each packet counts [`PACKET_BYTES`] more than its content, and the queue has more places than the limit has such
 //! packets. So a client reaches the limit before its queue is full, and a broadcast can be encoded once for all clients.
@@ -44,6 +45,8 @@ struct Entry {
     queued: u64,
     /// What was written at the last look.
     seen: u64,
+    /// The client was over its limit once, and is being disconnected. It gets nothing more.
+    is_full: bool,
     written: Arc<AtomicU64>,
     buffer: Weak<ClientBuffer>,
 }
@@ -61,6 +64,17 @@ pub(super) fn queue_places(limit: usize) -> usize {
     (limit + limit / LOOKS) / PACKET_BYTES + UNCOUNTED_PACKETS
 }
 
+/// The minimum size of a packet's head beside its type, in bytes.
+fn head_bytes(parser: Parser, nsp: &str) -> usize {
+    match parser {
+        Parser::Default if nsp == "/" => 0,
+        // `/nsp,`
+        Parser::Default => nsp.len() + 1,
+        // A map with `type`, `nsp` and `data`.
+        Parser::Msgpack => nsp.len() + 17,
+    }
+}
+
 impl ClientBuffers {
     /// `limit` is in bytes, for each client.
     pub(super) fn new(limit: usize, parser: Parser) -> Arc<Self> {
@@ -75,13 +89,17 @@ impl ClientBuffers {
         }
         let written = Arc::new(AtomicU64::new(0));
         let buffer = Arc::new(ClientBuffer { sid, written: written.clone(), all: Arc::downgrade(self) });
-        clients.insert(sid, Entry { queued: 0, seen: 0, written, buffer: Arc::downgrade(&buffer) });
+        clients.insert(
+            sid,
+            Entry { queued: 0, seen: 0, is_full: false, written, buffer: Arc::downgrade(&buffer) },
+        );
         buffer
     }
 
-    /// Adds a packet with this content to the buffers of clients. Returns the clients that were already over the limit.
-    pub(super) fn queue(&self, sids: &[Sid], content_bytes: usize) -> Vec<Sid> {
-        let bytes = (content_bytes + PACKET_BYTES) as u64;
+    /// Adds a packet with this content to the buffers of clients of a namespace. Returns the clients that were already
+    /// over the limit, now or before. They must not get the packet, and have to be disconnected.
+    pub(super) fn queue(&self, nsp: &str, sids: &[Sid], content_bytes: usize) -> Vec<Sid> {
+        let bytes = (head_bytes(self.parser, nsp) + content_bytes + PACKET_BYTES) as u64;
         let mut clients = self.clients();
         let mut is_over =
             |sid: &&Sid| clients.get_mut(*sid).is_some_and(|entry| entry.queue(bytes, self.limit));
@@ -94,6 +112,10 @@ impl ClientBuffers {
         if let Some(entry) = self.clients().get(&sid) {
             entry.written.fetch_add(written, Ordering::Relaxed);
         }
+    }
+
+    pub(super) fn parser(&self) -> Parser {
+        self.parser
     }
 
     /// The frames of a new websocket.
@@ -109,21 +131,24 @@ impl ClientBuffers {
 impl Entry {
     /// Adds a packet. Returns true if the client was already over the limit.
     fn queue(&mut self, bytes: u64, limit: usize) -> bool {
+        if self.is_full {
+            return true;
+        }
         if self.queued - self.seen > (limit / LOOKS) as u64 {
             self.seen = self.written.load(Ordering::Relaxed);
             // More may be written than was added.
             self.queued = self.queued.max(self.seen);
         }
-        let is_over = self.queued - self.seen > limit as u64;
+        self.is_full = self.queued - self.seen > limit as u64;
         self.queued += bytes;
-        is_over
+        self.is_full
     }
 }
 
 impl ClientBuffer {
-    /// Adds a packet with this content. Returns true if the client was already over the limit.
-    pub(super) fn queue(&self, content_bytes: usize) -> bool {
-        self.all.upgrade().is_some_and(|all| !all.queue(&[self.sid], content_bytes).is_empty())
+    /// Adds a packet of a namespace with this content. Returns true if the client was already over the limit.
+    pub(super) fn queue(&self, nsp: &str, content_bytes: usize) -> bool {
+        self.all.upgrade().is_some_and(|all| !all.queue(nsp, &[self.sid], content_bytes).is_empty())
     }
 
     /// Counts packets as written to the client's websocket, with the size that [`SentFrames`] returns.
@@ -148,22 +173,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_is_over_its_limit_until_packets_are_sent() {
+    fn a_client_over_its_limit_stays_over_it() {
         let buffers = ClientBuffers::new(1000, Parser::Default);
         let (one, other) = (Sid::new(), Sid::new());
         let (first, _second) = (buffers.of(one), buffers.of(other));
         // A packet of any size may wait alone.
-        assert_eq!(buffers.queue(&[one], 5000), []);
-        assert_eq!(buffers.queue(&[one, other, Sid::new()], 10), [one]);
-        first.wrote(5000 + PACKET_BYTES as u64);
-        assert_eq!(buffers.queue(&[one, other], 10), []);
-        buffers.polled(one, &[b"42".as_slice(), &[b'x'; 10_000]].concat());
-        assert_eq!(buffers.queue(&[one], 1000), []);
-        assert_eq!(buffers.queue(&[one], 1), [one]);
-        assert!(Arc::ptr_eq(&buffers.of(one), &first) && first.queue(1));
+        assert_eq!(buffers.queue("/", &[one, other, Sid::new()], 5000), []);
+        buffers.polled(other, &[b"42".as_slice(), &[b'x'; 5000]].concat());
+        assert_eq!(buffers.queue("/", &[one, other], 10), [one]);
+        first.wrote(50_000);
+        assert_eq!(buffers.queue("/", &[one, other], 10), [one]);
+        assert!(Arc::ptr_eq(&buffers.of(one), &first) && first.queue("/", 1));
         drop(first);
-        assert_eq!(buffers.queue(&[one], 1000), []);
+        assert_eq!(buffers.queue("/", &[one], 1000), []);
         assert_eq!(buffers.clients().len(), 1);
+    }
+
+    #[test]
+    fn a_namespace_is_a_part_of_the_size() {
+        for (parser, nsp, head) in [
+            (Parser::Default, "/", "42"),
+            (Parser::Default, "/chat", "42/chat,"),
+            (Parser::Msgpack, "/chat", "\u{83}\u{a4}type\u{2}\u{a3}nsp\u{a5}/chat\u{a4}data"),
+        ] {
+            let of_packet = head.chars().count();
+            let types = if parser == Parser::Default { 2 } else { 0 };
+            assert_eq!(head_bytes(parser, nsp), of_packet - types, "{nsp}");
+        }
     }
 
     #[test]
@@ -172,7 +208,7 @@ mod tests {
         let buffers = ClientBuffers::new(LIMIT, Parser::Default);
         let buffer = buffers.of(Sid::new());
         buffer.wrote(100 << 20);
-        let bytes = (0..).position(|_| buffer.queue(744)).unwrap() * (744 + PACKET_BYTES);
+        let bytes = (0..).position(|_| buffer.queue("/", 744)).unwrap() * (744 + PACKET_BYTES);
         assert!((LIMIT..LIMIT + LIMIT / LOOKS + 2000).contains(&bytes), "{bytes}");
     }
 
@@ -182,7 +218,7 @@ mod tests {
         let buffers = ClientBuffers::new(limit, Parser::Default);
         let buffer = buffers.of(Sid::new());
         buffer.wrote(100 << 20);
-        let packets = (0..).position(|_| buffer.queue(1)).unwrap();
+        let packets = (0..).position(|_| buffer.queue("/", 1)).unwrap();
         assert!(packets + UNCOUNTED_PACKETS / 2 < queue_places(limit), "{packets}");
     }
 }

@@ -6,7 +6,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
@@ -17,7 +16,6 @@ use tokio::time::{Sleep, sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::client_buffers::ClientBuffer;
 use super::disconnect::UpgradedConnections;
 use super::pending_namespaces::PendingNamespaces;
 use super::quotas::Handshake;
@@ -41,12 +39,9 @@ pub(super) struct ConnectionHandle {
     pub(super) abort: CancellationToken,
     /// The session that upgraded from polling to this connection.
     pub(super) session: OnceLock<Sid>,
-    /// The buffer of the client, if the connection is a websocket.
-    pub(super) buffer: OnceLock<Arc<ClientBuffer>>,
     /// The namespaces that wait for the decision on the clients of this connection.
     pub(super) pending_namespaces: PendingNamespaces,
-    is_websocket: AtomicBool,
-    /// The session of the websocket.
+    /// The session of the websocket, once the connection is one.
     opened: OnceLock<Arc<Session>>,
     /// The polling session of the last request.
     polling: Mutex<Option<Sid>>,
@@ -69,24 +64,16 @@ impl ConnectionHandle {
             peer,
             abort,
             session: OnceLock::new(),
-            buffer: OnceLock::new(),
             pending_namespaces: PendingNamespaces::default(),
-            is_websocket: AtomicBool::new(false),
             opened: OnceLock::new(),
             polling: Mutex::default(),
             permit: Mutex::new(permit),
         }
     }
 
-    /// The connection becomes the websocket of a session.
+    /// The connection becomes the websocket of a session, and stays it.
     pub(super) fn upgrade(&self, session: &Arc<Session>) {
         self.opened.get_or_init(|| session.clone());
-        self.is_websocket.store(true, Ordering::Relaxed);
-    }
-
-    /// The connection did not become a websocket after all.
-    pub(super) fn stay_http(&self) {
-        self.is_websocket.store(false, Ordering::Relaxed);
     }
 
     /// Takes the handshake, for the session that the connection opens.
@@ -118,11 +105,11 @@ impl ConnectionHandle {
 
     /// Whether the client of a websocket is not admitted yet.
     fn is_unadmitted(&self) -> bool {
-        self.is_websocket() && self.opened.get().is_some_and(|session| !session.is_admitted())
+        self.opened.get().is_some_and(|session| !session.is_admitted())
     }
 
     pub(super) fn is_websocket(&self) -> bool {
-        self.is_websocket.load(Ordering::Relaxed)
+        self.opened.get().is_some()
     }
 
     /// The next request on this connection is for this polling session.
@@ -207,8 +194,8 @@ fn aborted() -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionAborted, "aborted by the server")
 }
 
-/// A stream whose reads fail once its handle is aborted, and whose writes do not wait any more. A write that need not wait
-/// does not look: the task that reads ends the connection.
+/// A stream whose reads and writes fail once its handle is aborted. After the first write that fails, engineioxide drops
+/// packets but goes on writing, so no later write may succeed.
 pub(super) struct ClientStream<S> {
     stream: S,
     handle: Arc<ConnectionHandle>,
@@ -287,6 +274,11 @@ impl<S> ClientStream<S> {
         Ok(())
     }
 
+    /// Fails once the connection is aborted. A read or write that has to wait also needs its [`AbortWaker`].
+    fn check_abort(&self) -> io::Result<()> {
+        if self.handle.abort.is_cancelled() { Err(aborted()) } else { Ok(()) }
+    }
+
     /// Records the task that reads: first the task that serves HTTP, then the task of the websocket.
     fn record_reader(&mut self) {
         let task = task::try_id();
@@ -305,6 +297,7 @@ impl<S> ClientStream<S> {
     where
         S: Unpin,
     {
+        self.check_abort()?;
         let outcome = write(Pin::new(&mut self.stream), context);
         let written = ready!(self.on_write(context, outcome))?;
         self.wires.traffic.sent(written);
@@ -328,9 +321,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for ClientStream<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if this.handle.abort.is_cancelled() {
-            return Poll::Ready(Err(aborted()));
-        }
+        this.check_abort()?;
         this.record_reader();
         this.poll_stalled(context)?;
         let before = buffer.filled().len();
@@ -369,6 +360,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        this.check_abort()?;
         match Pin::new(&mut this.stream).poll_flush(context) {
             Poll::Pending => this.on_write(context, Poll::Pending),
             flushed => flushed,
@@ -377,7 +369,38 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
+        this.check_abort()?;
         let outcome = Pin::new(&mut this.stream).poll_shutdown(context);
         this.on_write(context, outcome)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio_util::task::TaskTracker;
+
+    use super::*;
+
+    /// The other end has room, so no write would have to wait.
+    #[tokio::test]
+    async fn nothing_is_read_or_written_after_an_abort() {
+        let (client, mut server) = duplex(1 << 10);
+        let abort = CancellationToken::new();
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let handle = Arc::new(ConnectionHandle::new(peer, abort.child_token(), ConnectionPermit::None));
+        let wires =
+            ClientStreams { upgraded: Arc::default(), readers: Arc::default(), traffic: Arc::default() };
+        let mut stream = ClientStream::new(client, handle, wires, TaskTracker::new().token());
+        stream.write_all(b"before").await.unwrap();
+        server.write_all(b"x").await.unwrap();
+        abort.cancel();
+        assert!(stream.write(b"after").await.is_err());
+        assert!(stream.flush().await.is_err());
+        assert!(stream.read_u8().await.is_err());
+        drop(stream);
+        let mut written = String::new();
+        server.read_to_string(&mut written).await.unwrap();
+        assert_eq!(written, "before");
     }
 }

@@ -9,6 +9,8 @@ use axum::Router;
 use axum::body::{Body, HttpBody, to_bytes};
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
+use http::response::Parts;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -26,6 +28,7 @@ use super::disconnect::{Disconnector, Reason, UpgradedConnections};
 use super::origins::OriginRule;
 use super::packet_limit::PacketCount;
 use super::quotas::{Address, BodyCount, Quotas, Refused};
+use super::sent_packets::SEPARATOR;
 use super::sessions::{self, Session, Sessions};
 use super::throttle::Throttle;
 use super::websocket::{MESSAGE_TIMEOUT, Sent, Websocket};
@@ -36,6 +39,9 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The maximum size of a handshake response. Real ones are shorter.
 const OPEN_BYTES: usize = 4096;
+
+/// The response to a poll while the session upgrades (Engine.IO protocol 4).
+const NOOP: &[u8] = b"6";
 
 /// The state that all requests of a server share.
 pub(super) struct Front {
@@ -170,8 +176,6 @@ impl Front {
         is_upgrade: bool,
     ) -> Result<Response, Refusal> {
         if is_upgrade {
-            link.handle.buffer.get_or_init(|| self.buffers.of(public));
-            self.upgraded.register(public, &link.handle);
             let address = self.quotas.address(key);
             return Ok(self.upgrade(link, request, address, session, Some(public)).await);
         }
@@ -179,9 +183,11 @@ impl Front {
         match *request.method() {
             Method::GET => {
                 let poll = session.poll();
-                let response = self.call(request.map(|_| Body::empty())).await;
+                let response = self.poll_all(request).await;
                 drop(poll);
-                Ok(self.count_until_sent(response, public).await)
+                let (head, data) = response.map_err(IntoResponse::into_response)?;
+                let counted = Counted { data, buffers: self.buffers.clone(), sid: public };
+                Ok(Response::from_parts(head, Body::from(Bytes::from_owner(counted))))
             }
             Method::POST => {
                 let limit = if session.is_admitted() {
@@ -248,19 +254,23 @@ impl Front {
         session: &Arc<Session>,
         polling: Option<Sid>,
     ) -> Response {
-        link.handle.upgrade(session);
         // This takes the upgrade out of the request, so that socketioxide only answers it.
         let upgraded = hyper::upgrade::on(&mut request);
         let (head, _) = request.into_parts();
         let response = self.call(Request::from_parts(head.clone(), Body::empty())).await;
+        // A connection that was refused may carry another client next.
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            link.handle.stay_http();
             return response;
+        }
+        link.handle.upgrade(session);
+        if let Some(sid) = polling {
+            session.buffer_in(&self.buffers, sid);
+            self.upgraded.register(sid, &link.handle);
         }
         let (websockets, quotas, disconnector) =
             (self.websockets.clone(), self.quotas.clone(), self.disconnector.clone());
         let upgrading = polling.map(|_| session.clone());
-        let sent = Sent { frames: self.buffers.frames(), handle: link.handle.clone() };
+        let sent = Sent { frames: self.buffers.frames(), session: session.clone() };
         let mut head = Request::from_parts(head, ());
         compact_head::copy_out_of_buffer(&mut head);
         // socketioxide does not close a session whose upgrade fails.
@@ -292,14 +302,28 @@ impl Front {
         }
     }
 
-    /// Counts the packets of a poll for the client until they are written to its connection.
-    async fn count_until_sent(&self, response: Response, public: Sid) -> Response {
-        let (head, body) = response.into_parts();
-        let Ok(data) = to_bytes(body, usize::MAX).await else {
-            return status(StatusCode::INTERNAL_SERVER_ERROR);
-        };
-        let counted = Counted { data, buffers: self.buffers.clone(), sid: public };
-        Response::from_parts(head, Body::from(Bytes::from_owner(counted)))
+    /// Polls for a client until no more packets wait for it. engineioxide keeps a packet that exceeds its limit for a response,
+    /// and loses it if the client upgrades next (docs/upstream.md).
+    async fn poll_all(&self, request: Request<Incoming>) -> Result<(Parts, Bytes), StatusCode> {
+        let (request, _) = request.into_parts();
+        let poll = || self.call(Request::from_parts(request.clone(), Body::empty()));
+        let (mut head, data) = whole(poll().await).await?;
+        // A session that ended, or is upgrading, has no more packets.
+        if head.status != StatusCode::OK || data.is_empty() || data == NOOP {
+            return Ok((head, data));
+        }
+        let mut all = BytesMut::from(data);
+        while all.len() < self.client_buffer {
+            // A poll without a packet waits; dropping it loses nothing.
+            let Some((rest, more)) = poll().map(whole).flatten().now_or_never().transpose()? else { break };
+            if rest.status != StatusCode::OK || more.is_empty() || more == NOOP {
+                break;
+            }
+            all.extend_from_slice(&[SEPARATOR]);
+            all.extend_from_slice(&more);
+        }
+        head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(all.len()));
+        Ok((head, all.freeze()))
     }
 
     fn refuse(&self, refused: Refused, peer: SocketAddr) -> Response {
@@ -343,6 +367,13 @@ impl Front {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         response
     }
+}
+
+/// The head and the whole body of a response.
+async fn whole(response: Response) -> Result<(Parts, Bytes), StatusCode> {
+    let (head, body) = response.into_parts();
+    let data = to_bytes(body, usize::MAX).await.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+    Ok((head, data))
 }
 
 /// The packets of a poll, on their way to the client.

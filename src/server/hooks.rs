@@ -30,7 +30,7 @@ pub(super) fn disconnect_slow_clients(
     adapter.on_slow_client(disconnect.clone());
     let buffers = buffers.clone();
     adapter.on_queued(move |nsp, sids, bytes| {
-        let full = buffers.queue(sids, bytes);
+        let full = buffers.queue(nsp, sids, bytes);
         full.iter().for_each(|sid| disconnect(nsp, *sid));
         full
     });

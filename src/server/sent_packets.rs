@@ -11,7 +11,7 @@ use super::options::Parser;
 const START: usize = 10 + 2;
 
 /// Separates the packets of a poll (Engine.IO protocol 4).
-const SEPARATOR: u8 = 0x1e;
+pub(super) const SEPARATOR: u8 = 0x1e;
 
 /// The frames of one websocket, parsed as they are written.
 pub(super) struct SentFrames {
@@ -96,7 +96,8 @@ impl FrameStart {
 /// The bytes of the send buffer that the response to a poll frees.
 pub(super) fn freed_by_poll(parser: Parser, response: &[u8]) -> u64 {
     let freed = response.split(|byte| *byte == SEPARATOR).map(|packet| match packet.first() {
-        Some(b'b') => packet.len() as u64 + binary_packet_bytes(parser),
+        // The bytes are in base64, with padding.
+        Some(b'b') => ((packet.len() - 1) / 4 * 3) as u64 + binary_packet_bytes(parser),
         _ if is_counted(packet) => (packet.len() + PACKET_BYTES) as u64,
         _ => 0,
     });
@@ -185,8 +186,8 @@ mod tests {
     #[test]
     fn the_packets_of_a_poll_free_the_buffer() {
         let response = b"2\x1e42[1]\x1e40{}\x1e451-[{}]\x1ebAAAA\x1e6";
-        assert_eq!(freed_by_poll(Parser::Default, response), 5 + PACKET + 8 + PACKET + 5);
-        assert_eq!(freed_by_poll(Parser::Msgpack, b"2\x1ebAAAA"), 5 + PACKET);
+        assert_eq!(freed_by_poll(Parser::Default, response), 5 + PACKET + 8 + PACKET + 3);
+        assert_eq!(freed_by_poll(Parser::Msgpack, b"2\x1ebAAAA"), 3 + PACKET);
         assert_eq!(freed_by_poll(Parser::Default, b""), 0);
     }
 }

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use http::Uri;
 use http::uri::PathAndQuery;
 
+use super::client_buffers::{ClientBuffer, ClientBuffers};
 use super::client_usage::ClientUsage;
 use super::posted_event::PostedEvent;
 use super::quotas::{ClientCount, Handshake};
@@ -35,6 +36,7 @@ pub(super) struct Session {
     is_admitted: AtomicBool,
     _count: ClientCount,
     pub(super) usage: Arc<ClientUsage>,
+    buffer: OnceLock<Arc<ClientBuffer>>,
     /// Set if the session was opened by polling. Boxed, since most sessions are not.
     polling: OnceLock<Box<Polling>>,
 }
@@ -73,6 +75,7 @@ impl Sessions {
             is_admitted: AtomicBool::new(false),
             _count: count,
             usage: Arc::default(),
+            buffer: OnceLock::new(),
             polling: OnceLock::new(),
         })
     }
@@ -107,6 +110,17 @@ impl Session {
     /// The id of the session in socketioxide, if it was opened by polling.
     pub(super) fn public_id(&self) -> Option<Sid> {
         self.polling.get().map(|polling| polling.public)
+    }
+
+    /// The send buffer of the client, once there is one. The session keeps it, so that no other connection uses it, and
+    /// so that leaving all namespaces does not empty it.
+    pub(super) fn buffer(&self) -> Option<&Arc<ClientBuffer>> {
+        self.buffer.get()
+    }
+
+    /// The send buffer of the client, whose id in socketioxide is `sid`.
+    pub(super) fn buffer_in(&self, buffers: &Arc<ClientBuffers>, sid: Sid) -> Arc<ClientBuffer> {
+        self.buffer.get_or_init(|| buffers.of(sid)).clone()
     }
 
     /// The client is admitted to a namespace.

@@ -14,7 +14,6 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-use super::client_stream::ConnectionHandle;
 use super::incoming_event::{IncomingEvent, START_BYTES};
 use super::posted_event::FREE_BYTES;
 use super::quotas::{Address, Incomplete, Quotas};
@@ -42,7 +41,7 @@ pub(super) struct Websocket<S> {
 /// Counts what is sent to a client for its buffer.
 pub(super) struct Sent {
     pub(super) frames: SentFrames,
-    pub(super) handle: Arc<ConnectionHandle>,
+    pub(super) session: Arc<Session>,
 }
 
 /// The quota for the incomplete messages of a client.
@@ -85,7 +84,7 @@ impl Sent {
     fn written(&mut self, bytes: &[u8]) {
         let freed = self.frames.written(bytes);
         if freed > 0
-            && let Some(buffer) = self.handle.buffer.get()
+            && let Some(buffer) = self.session.buffer()
         {
             buffer.wrote(freed);
         }

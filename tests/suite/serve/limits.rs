@@ -100,6 +100,24 @@ async fn a_client_that_reads_no_small_events_is_disconnected_before_its_queue_is
 }
 
 #[tokio::test]
+async fn a_websocket_has_its_own_buffer_also_on_a_connection_that_was_used_before() {
+    let postgres = postgres().await;
+    let serve = PgioServe::start(postgres.url(), &["--client-buffer", "64KiB"]).await;
+    let polling = RawPolling::open(&serve).await;
+    assert_eq!(polling.post("40").await.1, "ok");
+    serve.wait_for_metric("pgio_connections{transport=\"polling\"}", 1.0).await;
+    let mut websocket = RawWebsocket::open_after_refusal(serve.address(), polling.session_id()).await;
+    websocket.send("40").await;
+    serve.wait_for_metric("pgio_connections{transport=\"websocket\"}", 1.0).await;
+    let emitter = Emitter::connect(postgres.url()).await.unwrap();
+    for portion in 0..20 {
+        emitter.emit_all((0..60).map(|n| ("n", portion * 60 + n))).await.unwrap();
+        while websocket.read_text().await != format!("42[\"n\",{}]", portion * 60 + 59) {}
+    }
+    assert_eq!(serve.metric("pgio_connections{transport=\"websocket\"}").await, 1.0);
+}
+
+#[tokio::test]
 async fn the_events_that_wait_to_be_relayed_are_bounded_in_bytes() {
     let postgres = own_server().await;
     let flags = ["--relay=namespace", "--client-buffer", "64KiB"];

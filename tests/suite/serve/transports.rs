@@ -14,6 +14,7 @@ use serde_json::json;
 use crate::support::node::{AdapterVersion, ClientOptions, NodePeer, Parser, ServerOptions, binary};
 use crate::support::pgio_serve::{PgioServe, until};
 use crate::support::postgres::postgres;
+use crate::support::raw_polling::RawPolling;
 use crate::support::raw_websocket::RawWebsocket;
 
 #[tokio::test]
@@ -48,6 +49,31 @@ async fn clients_come_by_polling_upgrade_or_websocket_as_far_as_they_may() {
             assert_eq!(tally.first_break, None);
         }
     }
+}
+
+#[tokio::test]
+async fn a_client_that_upgrades_with_a_full_queue_misses_nothing() {
+    const COUNT: usize = 8;
+    let postgres = postgres().await;
+    let serve = PgioServe::start(postgres.url(), &[]).await;
+    let polling = RawPolling::open(&serve).await;
+    assert_eq!(polling.post("40").await.1, "ok");
+    serve.wait_for_metric("pgio_connections{transport=\"polling\"}", 1.0).await;
+    // Together more than the largest message of a client.
+    let emitter = Emitter::connect(postgres.url()).await.unwrap();
+    emitter.emit_all((0..COUNT).map(|n| ("n", (n, "x".repeat(300_000))))).await.unwrap();
+    serve.wait_for_metric("pgio_events_sent_total", COUNT as f64).await;
+
+    let number = |packet: &str| packet.strip_prefix("42[\"n\",")?.split(',').next()?.parse::<usize>().ok();
+    let mut numbers: Vec<_> = polling.poll().await.iter().filter_map(|packet| number(packet)).collect();
+    let mut websocket = RawWebsocket::try_upgrade(serve.address(), polling.session_id()).await.unwrap();
+    websocket.send("2probe").await;
+    assert_eq!(websocket.read_text().await, "3probe");
+    websocket.send("5").await;
+    while numbers.last() != Some(&(COUNT - 1)) {
+        numbers.extend(number(&websocket.read_text().await));
+    }
+    assert_eq!(numbers, (0..COUNT).collect::<Vec<_>>());
 }
 
 #[tokio::test]

@@ -31,6 +31,12 @@ impl RawPolling<'_> {
         self.serve.request(&(head + packets)).await
     }
 
+    /// Polls once. Returns the packets.
+    pub async fn poll(&self) -> Vec<String> {
+        let (_, body) = self.serve.request(&format!("GET {} HTTP/1.0\r\n\r\n", self.path)).await;
+        body.split('\x1e').map(str::to_owned).collect()
+    }
+
     /// Whether the server refuses a poll, as it does when the session is closed.
     pub async fn is_closed(&self) -> bool {
         self.serve.request(&format!("GET {} HTTP/1.0\r\n\r\n", self.path)).await.0.contains(" 400 ")

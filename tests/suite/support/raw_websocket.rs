@@ -8,6 +8,8 @@ use tokio::time::timeout;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
+const KEY: &str = "sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n";
+
 /// A websocket of Socket.IO, without the library.
 pub struct RawWebsocket(TcpStream);
 
@@ -32,17 +34,44 @@ impl RawWebsocket {
         Self::try_request(address, &format!("&sid={sid}"), "host: pgio\r\n").await
     }
 
+    /// Opens a websocket on a connection that was refused an upgrade of the session with this id before, as a proxy that
+    /// reuses its connections may do.
+    pub async fn open_after_refusal(address: &str, sid: &str) -> RawWebsocket {
+        let mut socket = RawWebsocket(TcpStream::connect(address).await.unwrap());
+        let refused = format!("&sid={sid}");
+        assert!(!socket.request(&refused, "host: pgio\r\n").await.unwrap());
+        let key = format!("host: {address}\r\n{KEY}");
+        assert!(socket.request("", &key).await.unwrap(), "the connection goes on");
+        socket
+    }
+
     async fn try_request(address: &str, query: &str, headers: &str) -> Option<RawWebsocket> {
-        let mut stream = TcpStream::connect(address).await.unwrap();
+        let mut socket = RawWebsocket(TcpStream::connect(address).await.unwrap());
+        socket.request(query, &format!("{headers}{KEY}")).await?.then_some(socket)
+    }
+
+    /// Requests a websocket. Returns whether it is open, or `None` if the server closes the connection.
+    async fn request(&mut self, query: &str, headers: &str) -> Option<bool> {
         let request = format!(
             "GET /socket.io/?EIO=4&transport=websocket{query} HTTP/1.1\r\n{headers}connection: Upgrade\r\n\
-             upgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+             upgrade: websocket\r\nsec-websocket-version: 13\r\n\r\n"
         );
-        stream.write_all(request.as_bytes()).await.ok()?;
-        let mut socket = RawWebsocket(stream);
-        let is_open =
-            socket.status_line().await.starts_with("HTTP/1.1 101 ") && socket.hears("\r\n\r\n").await;
-        is_open.then_some(socket)
+        self.0.write_all(request.as_bytes()).await.ok()?;
+        let status = self.status_line().await;
+        let head = self.read_through_head().await?;
+        let length = head.to_lowercase().split("content-length: ").nth(1).map(str::to_owned);
+        let length = length.and_then(|rest| rest.split('\r').next()?.parse().ok());
+        let mut body = vec![0; length.unwrap_or(0)];
+        self.0.read_exact(&mut body).await.ok()?;
+        Some(status.starts_with("HTTP/1.1 101 "))
+    }
+
+    async fn read_through_head(&mut self) -> Option<String> {
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            head.push(timeout(PATIENCE, self.0.read_u8()).await.expect("it answers").ok()?.into());
+        }
+        Some(head)
     }
 
     /// Opens a websocket and connects to the main namespace.
@@ -86,17 +115,26 @@ impl RawWebsocket {
 
     /// Reads the next text that is not a ping.
     pub async fn read_text(&mut self) -> String {
+        self.try_read_text().await.expect("the connection holds")
+    }
+
+    /// The same. `None` if the server closes the connection before.
+    pub async fn try_read_text(&mut self) -> Option<String> {
         loop {
-            let text = self.read_frame().await;
+            let text = self.read_frame().await?;
             if text != "2" {
-                return text;
+                return Some(text);
             }
         }
     }
 
-    async fn read_frame(&mut self) -> String {
+    async fn read_frame(&mut self) -> Option<String> {
         let read = async {
-            assert_eq!(self.0.read_u8().await?, 0x81, "a text, whole");
+            match self.0.read_u8().await? {
+                0x81 => {}
+                0x88 => return Ok(None),
+                other => panic!("a whole text starts with 0x81, not with {other:#x}"),
+            }
             let length = match self.0.read_u8().await? {
                 126 => self.0.read_u16().await?.into(),
                 127 => self.0.read_u64().await?,
@@ -104,9 +142,9 @@ impl RawWebsocket {
             };
             let mut text = vec![0; usize::try_from(length).unwrap()];
             self.0.read_exact(&mut text).await?;
-            Ok::<_, std::io::Error>(String::from_utf8(text).unwrap())
+            Ok::<_, std::io::Error>(Some(String::from_utf8(text).unwrap()))
         };
-        timeout(PATIENCE, read).await.expect("it answers").expect("the connection holds")
+        timeout(PATIENCE, read).await.expect("it answers").ok().flatten()
     }
 
     /// Sends a text.
