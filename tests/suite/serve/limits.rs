@@ -89,8 +89,9 @@ async fn a_client_that_reads_no_small_events_is_disconnected_before_its_queue_is
     let good = serve.client(&NodePeer::start().await).await;
     good.count().await;
     let mut slow = RawWebsocket::connect(serve.address()).await;
-    // 8 MB at least, so that the buffers of the system are full as well.
-    Numbered { count: 60_000, portion: 120, padding: 100 }.emit(postgres.url(), &[&good]).await;
+    // 8 MB at least, so that the buffers of the system are full as well. Two portions fit into a buffer, since an event may
+    // arrive before the server counts it as written.
+    Numbered { count: 16_000, portion: 40, padding: 500 }.emit(postgres.url(), &[&good]).await;
     serve.wait_for_metric(TOO_SLOW, 1.0).await;
     slow.read_to_end().await;
     for name in ["pgio_slow_clients_total", "pgio_packets_lost_total"] {
