@@ -23,17 +23,12 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
     pub(super) fn send_to_local_with_ack(
         &self,
         packet: Packet,
-        #[cfg_attr(not(feature = "server"), expect(unused_mut, reason = "a server excludes full buffers"))]
         mut opts: CoreOptions,
         timeout: Option<Duration>,
     ) -> (E::AckStream, u32) {
         self.ensure_sid_rooms(&opts);
-        #[cfg(feature = "server")]
-        {
-            let sids = || self.local.sockets(opts.clone());
-            let full = self.ctr.0.hooks.queued(self.node.nsp.as_str(), sids, size(&packet));
-            self.exclude(&full.unwrap_or_default(), &mut opts);
-        }
+        let full = self.full_buffers(|| self.local.sockets(opts.clone()), size(&packet));
+        self.exclude(&full.unwrap_or_default(), &mut opts);
         self.local.broadcast_with_ack(packet, opts, timeout)
     }
 
@@ -51,10 +46,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         }
         let sids = self.local.sockets(opts.clone());
         self.node.meters.events_sent().increment(sids.len() as u64);
-        #[cfg(feature = "server")]
-        let full = self.ctr.0.hooks.queued(self.node.nsp.as_str(), || &sids, size(&packet));
-        #[cfg(not(feature = "server"))]
-        let full: Option<Vec<Sid>> = None;
+        let full = self.full_buffers(|| &sids, size(&packet));
         if full.is_none() && size(&packet) < SHARED_ENCODING_FROM {
             for (sid, packet) in sids.iter().copied().zip(std::iter::repeat_n(packet, sids.len())) {
                 if is_full(self.local.broadcast(packet, target::one(sid))) {
@@ -79,6 +71,18 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
             metrics::counter!("pgio_packets_lost_total").increment((missed - found) as u64);
             tracing::error!(clients = missed - found, nsp = %self.node.nsp, "backpressure: a packet was dropped for slow clients");
         }
+    }
+
+    /// Counts a packet with this content for the buffers of clients. Returns the clients with full buffers, or `None`
+    /// without a server that bounds the buffers in bytes.
+    #[cfg(feature = "server")]
+    fn full_buffers<S: AsRef<[Sid]>>(&self, sids: impl FnOnce() -> S, bytes: usize) -> Option<Vec<Sid>> {
+        self.ctr.0.hooks.queued(self.node.nsp.as_str(), sids, bytes)
+    }
+
+    #[cfg(not(feature = "server"))]
+    fn full_buffers<S>(&self, _: impl FnOnce() -> S, _: usize) -> Option<Vec<Sid>> {
+        None
     }
 
     /// Excludes clients with full buffers, which are being disconnected.
