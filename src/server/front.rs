@@ -9,8 +9,6 @@ use axum::Router;
 use axum::body::{Body, HttpBody, to_bytes};
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
-use futures_util::FutureExt;
-use http::response::Parts;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -27,8 +25,8 @@ use super::compact_head;
 use super::disconnect::{Disconnector, Reason, UpgradedConnections};
 use super::origins::OriginRule;
 use super::packet_limit::PacketCount;
+use super::poll_response;
 use super::quotas::{Address, BodyCount, Quotas, Refused};
-use super::sent_packets::SEPARATOR;
 use super::sessions::{self, Session, Sessions};
 use super::throttle::Throttle;
 use super::websocket::{MESSAGE_TIMEOUT, Sent, Websocket};
@@ -39,9 +37,6 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The maximum size of a handshake response. Real ones are shorter.
 const OPEN_BYTES: usize = 4096;
-
-/// The response to a poll while the session upgrades (Engine.IO protocol 4).
-const NOOP: &[u8] = b"6";
 
 /// The state that all requests of a server share.
 pub(super) struct Front {
@@ -183,11 +178,12 @@ impl Front {
         match *request.method() {
             Method::GET => {
                 let poll = session.poll();
-                let response = self.poll_all(request).await;
+                let (head, _) = request.into_parts();
+                let call = || self.call(Request::from_parts(head.clone(), Body::empty()));
+                let response = poll_response::poll_all(call, self.client_buffer).await;
                 drop(poll);
-                let (head, data) = response.map_err(IntoResponse::into_response)?;
-                let counted = Counted { data, buffers: self.buffers.clone(), sid: public };
-                Ok(Response::from_parts(head, Body::from(Bytes::from_owner(counted))))
+                let response = response.map_err(IntoResponse::into_response)?;
+                Ok(poll_response::counted(response, self.buffers.clone(), public))
             }
             Method::POST => {
                 let limit = if session.is_admitted() {
@@ -302,30 +298,6 @@ impl Front {
         }
     }
 
-    /// Polls for a client until no more packets wait for it. engineioxide keeps a packet that exceeds its limit for a response,
-    /// and loses it if the client upgrades next (docs/upstream.md).
-    async fn poll_all(&self, request: Request<Incoming>) -> Result<(Parts, Bytes), StatusCode> {
-        let (request, _) = request.into_parts();
-        let poll = || self.call(Request::from_parts(request.clone(), Body::empty()));
-        let (mut head, data) = whole(poll().await).await?;
-        // A session that ended, or is upgrading, has no more packets.
-        if head.status != StatusCode::OK || data.is_empty() || data == NOOP {
-            return Ok((head, data));
-        }
-        let mut all = BytesMut::from(data);
-        while all.len() < self.client_buffer {
-            // A poll without a packet waits; dropping it loses nothing.
-            let Some((rest, more)) = poll().map(whole).flatten().now_or_never().transpose()? else { break };
-            if rest.status != StatusCode::OK || more.is_empty() || more == NOOP {
-                break;
-            }
-            all.extend_from_slice(&[SEPARATOR]);
-            all.extend_from_slice(&more);
-        }
-        head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(all.len()));
-        Ok((head, all.freeze()))
-    }
-
     fn refuse(&self, refused: Refused, peer: SocketAddr) -> Response {
         self.count_refusal(refused, peer);
         status(match refused {
@@ -366,32 +338,6 @@ impl Front {
         // The rest of the body is not read.
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         response
-    }
-}
-
-/// The head and the whole body of a response.
-async fn whole(response: Response) -> Result<(Parts, Bytes), StatusCode> {
-    let (head, body) = response.into_parts();
-    let data = to_bytes(body, usize::MAX).await.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
-    Ok((head, data))
-}
-
-/// The packets of a poll, on their way to the client.
-struct Counted {
-    data: Bytes,
-    buffers: Arc<ClientBuffers>,
-    sid: Sid,
-}
-
-impl AsRef<[u8]> for Counted {
-    fn as_ref(&self) -> &[u8] {
-        &self.data
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.buffers.polled(self.sid, &self.data);
     }
 }
 

@@ -33,6 +33,7 @@ mod packet_limit;
 mod pages;
 mod patterns;
 mod pending_namespaces;
+mod poll_response;
 mod posted_event;
 mod quotas;
 mod rate;
