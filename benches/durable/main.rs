@@ -106,15 +106,15 @@ async fn replay(url: &str, client: &Client, emitter: &Emitter, events: u64) -> R
     let mut heard = away.subscribe(["/"], |_| true).await?;
     // Nobody can connect while the events are sent.
     let elsewhere = url.replace("/pgio?", "/template1?").replace("=away", "=elsewhere");
-    let (doorkeeper, connection) = tokio_postgres::connect(&elsewhere, NoTls).await?;
-    let door = tokio::spawn(connection);
-    doorkeeper.batch_execute("ALTER DATABASE pgio ALLOW_CONNECTIONS false").await?;
+    let (admin, connection) = tokio_postgres::connect(&elsewhere, NoTls).await?;
+    let admin_connection = tokio::spawn(connection);
+    admin.batch_execute("ALTER DATABASE pgio ALLOW_CONNECTIONS false").await?;
     let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'away'";
     client.batch_execute(end).await?;
     queue(&emitter.durable(), false, events).await?;
-    doorkeeper.batch_execute("ALTER DATABASE pgio ALLOW_CONNECTIONS true").await?;
-    drop(doorkeeper);
-    door.await??;
+    admin.batch_execute("ALTER DATABASE pgio ALLOW_CONNECTIONS true").await?;
+    drop(admin);
+    admin_connection.await??;
     let start = Instant::now();
     let mut came = 0;
     while came < events {

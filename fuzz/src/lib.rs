@@ -60,14 +60,14 @@ pub fn client(bytes: &[u8]) {
         let Some(args) = args else { continue };
         let mut event = vec![pgio::Value::from("e")];
         event.extend(args);
-        // Whatever a client has sent can be told to other servers.
+        // An event that a client has sent can be relayed to other servers.
         assert!(serde_json::to_string(&pgio::Value::Array(event)).is_ok());
     }
 }
 
-/// The `auth` of a client, where tokens are needed that nobody guesses.
+/// Checks the `auth` of a client against authentications whose tokens nobody can guess.
 pub fn token(bytes: &[u8]) {
-    static DOORS: LazyLock<[Authentication; 3]> = LazyLock::new(|| {
+    static AUTHENTICATIONS: LazyLock<[Authentication; 3]> = LazyLock::new(|| {
         let secret = "a secret that nobody guesses, of more than 32 bytes";
         let public = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEEVs/o5+uQbTjL3chynL4wXgUg2R9\nq9UU8I5mEovUf86QZ7kOBIjJwqnzD1omageEHWwHdBO6B+dFabmdT9POxg==\n-----END PUBLIC KEY-----\n";
         let directory = std::env::temp_dir();
@@ -76,20 +76,20 @@ pub fn token(bytes: &[u8]) {
             std::fs::File::create(&path).and_then(|mut file| file.write_all(text.as_bytes())).unwrap();
             path.as_path()
         };
-        let doors = [
+        let authentications = [
             Authentication::Tokens(Tokens::read(file(secret)).unwrap()),
             Authentication::Jwt(Jwt::new(JwtKey::read(file(secret)).unwrap())),
             Authentication::Jwt(Jwt::new(JwtKey::read(file(public)).unwrap())),
         ];
         std::fs::remove_file(&path).unwrap();
-        doors
+        authentications
     });
-    for door in DOORS.iter() {
-        assert!(!fuzzing::admits(door, bytes), "{door:?} is open");
+    for authentication in AUTHENTICATIONS.iter() {
+        assert!(!fuzzing::admits(authentication, bytes), "{authentication:?} admits the client");
     }
 }
 
-/// The name of a table, and of a channel: what comes of it is one identifier, or one for each part.
+/// Quotes the name of a table and of a channel. The result is one identifier, or one for each part.
 pub fn identifier(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let quoted = fuzzing::quoted(text);

@@ -1,7 +1,7 @@
 //! Attacks by hostile clients, in small. Each test asserts a limit that the attack must not reach.
 
 mod buffers;
-mod doors;
+mod exposure;
 mod handshakes;
 mod logs;
 mod namespaces;
