@@ -20,8 +20,11 @@ async fn durable_events_of_a_gap_are_replayed_once_in_order_and_before_live_even
     create_attachment_table(postgres.url()).await;
     let proxy = Proxy::start(postgres.url()).await;
     let emitter = Emitter::new(connect(postgres.url()).await);
-    // A subscription does not get the events from before it.
+    // A subscription does not get the events from before it. A replay does not know the age of an event to the millisecond,
+    // so the event is made older.
     emitter.durable().emit("before", ()).await.unwrap();
+    let age = "UPDATE socket_io_attachments SET created_at = created_at - interval '5 s'";
+    execute(postgres.url(), age).await;
     let cluster = connect(proxy.url()).await;
     let mut heard = Heard::of(&cluster, "/").await;
     for n in 0..20 {
