@@ -29,7 +29,7 @@ use super::poll_response;
 use super::quotas::{Address, BodyCount, Quotas, Refused};
 use super::sessions::{self, Session, Sessions};
 use super::throttle::Throttle;
-use super::websocket::{MESSAGE_TIMEOUT, Sent, Websocket};
+use super::websocket::{MESSAGE_TIMEOUT, Websocket};
 use crate::adapter::{Connection, Sid};
 
 /// The deadline of a request's body.
@@ -265,8 +265,7 @@ impl Front {
         }
         let (websockets, quotas, disconnector) =
             (self.websockets.clone(), self.quotas.clone(), self.disconnector.clone());
-        let upgrading = polling.map(|_| session.clone());
-        let sent = Sent { frames: self.buffers.frames(), session: session.clone() };
+        let (sent, session) = (self.buffers.frames(), session.clone());
         let mut head = Request::from_parts(head, ());
         compact_head::copy_out_of_buffer(&mut head);
         // socketioxide does not close a session whose upgrade fails.
@@ -279,7 +278,7 @@ impl Front {
             match upgraded.await {
                 Ok(upgraded) => {
                     let stream =
-                        Websocket::new(TokioIo::new(upgraded), quotas, address, sent, upgrading, at_end);
+                        Websocket::new(TokioIo::new(upgraded), quotas, address, sent, session, at_end);
                     websockets(Box::new(stream), head);
                 }
                 Err(error) => tracing::debug!(%error, "websocket upgrade failed"),

@@ -30,18 +30,12 @@ const MAX_HEAD: usize = 14;
 pub(super) struct Websocket<S> {
     stream: S,
     frames: Frames,
-    sent: Sent,
+    sent: SentFrames,
     quota: MessageQuota,
-    /// The session that upgrades from polling. The rest of an event that it has posted in part may arrive here.
-    polling: Option<Arc<Session>>,
+    /// The session of the client. The rest of an event that it has posted in part may arrive here.
+    session: Arc<Session>,
     /// Called when the websocket ends.
     at_end: Option<Box<dyn FnOnce() + Send>>,
-}
-
-/// Counts what is sent to a client for its buffer.
-pub(super) struct Sent {
-    pub(super) frames: SentFrames,
-    pub(super) session: Arc<Session>,
 }
 
 /// The quota for the incomplete messages of a client.
@@ -62,8 +56,8 @@ impl<S> Websocket<S> {
         stream: S,
         quotas: Arc<Quotas>,
         address: Arc<Address>,
-        sent: Sent,
-        polling: Option<Arc<Session>>,
+        sent: SentFrames,
+        session: Arc<Session>,
         at_end: Option<Box<dyn FnOnce() + Send>>,
     ) -> Self {
         let quota = MessageQuota {
@@ -75,14 +69,12 @@ impl<S> Websocket<S> {
             waiting_for: 0,
             deadline: None,
         };
-        Self { stream, frames: Frames::default(), sent, quota, polling, at_end }
+        Self { stream, frames: Frames::default(), sent, quota, session, at_end }
     }
-}
 
-impl Sent {
-    /// Takes the next bytes that were written.
-    fn written(&mut self, bytes: &[u8]) {
-        let freed = self.frames.written(bytes);
+    /// Counts the next bytes that were written, for the buffer of the client.
+    fn count_sent(&mut self, bytes: &[u8]) {
+        let freed = self.sent.written(bytes);
         if freed > 0
             && let Some(buffer) = self.session.buffer()
         {
@@ -142,8 +134,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Websocket<S> {
         ready!(this.quota.poll_for(this.frames.held(), context))?;
         let before = buffer.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
-        let polling = &this.polling;
-        let posted = || polling.as_ref()?.posted_event().map(|mut event| event.take());
+        let posted = || this.session.posted_event().map(|mut event| event.take());
         this.frames.read(buffer.filled().get(before..).unwrap_or_default(), posted);
         Poll::Ready(Ok(()))
     }
@@ -156,7 +147,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Websocket<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
-        self.sent.written(bytes.get(..written).unwrap_or_default());
+        self.count_sent(bytes.get(..written).unwrap_or_default());
         Poll::Ready(Ok(written))
     }
 
@@ -169,7 +160,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Websocket<S> {
         let mut left = written;
         for slice in slices {
             let taken = slice.len().min(left);
-            self.sent.written(slice.get(..taken).unwrap_or_default());
+            self.count_sent(slice.get(..taken).unwrap_or_default());
             left -= taken;
         }
         Poll::Ready(Ok(written))

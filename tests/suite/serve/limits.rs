@@ -104,9 +104,7 @@ async fn a_client_that_reads_no_small_events_is_disconnected_before_its_queue_is
 async fn a_websocket_has_its_own_buffer_also_on_a_connection_that_was_used_before() {
     let postgres = postgres().await;
     let serve = PgioServe::start(postgres.url(), &["--client-buffer", "64KiB"]).await;
-    let polling = RawPolling::open(&serve).await;
-    assert_eq!(polling.post("40").await.1, "ok");
-    serve.wait_for_metric("pgio_connections{transport=\"polling\"}", 1.0).await;
+    let polling = RawPolling::connect(&serve).await;
     let mut websocket = RawWebsocket::open_after_refusal(serve.address(), polling.session_id()).await;
     websocket.send("40").await;
     serve.wait_for_metric("pgio_connections{transport=\"websocket\"}", 1.0).await;

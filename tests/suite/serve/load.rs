@@ -83,9 +83,7 @@ async fn a_client_that_does_not_read_is_disconnected_and_others_are_unaffected()
 async fn a_client_that_does_not_poll_is_cut_off_as_well() {
     let postgres = postgres().await;
     let serve = PgioServe::start(postgres.url(), &["--client-buffer", "256kB"]).await;
-    let idle = RawPolling::open(&serve).await;
-    assert_eq!(idle.post("40").await.1, "ok");
-    serve.wait_for_metric("pgio_connections{transport=\"polling\"}", 1.0).await;
+    let idle = RawPolling::connect(&serve).await;
     let good = serve.client(&NodePeer::start().await).await;
     good.count().await;
 

@@ -19,6 +19,14 @@ impl RawPolling<'_> {
         RawPolling { serve, path: format!("{PATH}&sid={sid}") }
     }
 
+    /// Opens a session and connects to the main namespace, as the only client that polls.
+    pub async fn connect(serve: &PgioServe) -> RawPolling<'_> {
+        let session = RawPolling::open(serve).await;
+        assert_eq!(session.post("40").await.1, "ok");
+        serve.wait_for_metric("pgio_connections{transport=\"polling\"}", 1.0).await;
+        session
+    }
+
     /// The id in the requests of the session. It is not the id of the socket.
     pub fn session_id(&self) -> &str {
         self.path.rsplit('=').next().unwrap()
