@@ -59,8 +59,8 @@ pub use subscription::Subscription;
 use crate::postgres::failure;
 use crate::postgres::lossy_queue::lossy_queue;
 use crate::postgres::{
-    AttachmentTable, CheckedTable, Listener, OnLoss, Presence, Publisher, Receipt, SameServer, Session,
-    Settings, delete_older, server_identity,
+    AttachmentTable, CheckedTable, GroupReceipt, Listener, MessageGroup, OnLoss, Presence, Publisher,
+    Receipt, SameServer, Session, Settings, delete_older, server_identity,
 };
 #[cfg(feature = "cli")]
 use crate::postgres::{Backend, backends};
@@ -192,8 +192,7 @@ impl Cluster {
     /// # Errors
     /// [`Error::Namespace`] and [`Error::TooLarge`]; all others come with the receipt.
     pub async fn enqueue(&self, message: &Message) -> Result<Receipt> {
-        let channel = self.channel(&message.nsp)?;
-        let encoded = message.encode(self.0.options.payload_threshold)?;
+        let (channel, encoded) = self.encode(message)?;
         let is_heartbeat = message.kind() == MessageKind::Heartbeat;
         self.0.publisher.enqueue(channel, encoded, is_heartbeat).await
     }
@@ -205,15 +204,26 @@ impl Cluster {
     /// [`Error::NotDurable`] for a message that is no event for clients, for a volatile event, and for an event
     /// with acknowledgements; [`Error::Namespace`] and [`Error::TooLarge`]; all others come with the receipt.
     pub async fn enqueue_durable(&self, message: &Message) -> Result<Receipt> {
-        let channel = self.channel(&message.nsp)?;
-        let encoded = message.encode_durable(&channel)?;
+        let (channel, encoded) = self.encode_durable(message)?;
         self.0.publisher.enqueue(channel, encoded, false).await
     }
 
-    /// The same for an encoded message that is no heartbeat.
-    #[cfg(feature = "cli")]
-    pub(crate) async fn enqueue_encoded(&self, channel: Channel, encoded: Encoded) -> Result<Receipt> {
-        self.0.publisher.enqueue(channel, encoded, false).await
+    /// Queues encoded messages together. The receipt resolves when all are committed or have failed.
+    pub(crate) async fn enqueue_group(&self, group: MessageGroup) -> Result<GroupReceipt> {
+        self.0.publisher.enqueue_group(group).await
+    }
+
+    /// Encodes a message, for the channel of its namespace.
+    pub(crate) fn encode(&self, message: &Message) -> Result<(Channel, Encoded)> {
+        let channel = self.channel(&message.nsp)?;
+        Ok((channel, message.encode(self.0.options.payload_threshold)?))
+    }
+
+    /// Encodes a durable event, for the channel of its namespace.
+    pub(crate) fn encode_durable(&self, message: &Message) -> Result<(Channel, Encoded)> {
+        let channel = self.channel(&message.nsp)?;
+        let encoded = message.encode_durable(&channel)?;
+        Ok((channel, encoded))
     }
 
     /// The channel of a namespace.

@@ -1,5 +1,6 @@
 //! The target sockets of an operation, and the operations on them.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -9,13 +10,17 @@ use super::Acknowledgements;
 #[cfg(feature = "cli")]
 use super::prepared::PreparedBroadcast;
 use crate::cluster::{Cluster, Collected, client_ack, socket_list};
+use crate::postgres::MessageGroup;
 #[cfg(feature = "cli")]
 use crate::protocol::BroadcastTemplate;
 use crate::protocol::{
-    Body, BroadcastOptions, EventArgs, Message, Namespace, RemoteSocket, Rooms, Uid, Value,
+    Body, BroadcastOptions, Channel, Encoded, EventArgs, Message, Namespace, RemoteSocket, Rooms, Uid, Value,
     check_client_event, client_event,
 };
 use crate::{Error, Receipt, Result};
+
+/// The number of groups of events that [`BroadcastOperator::emit_all`] has in flight.
+const GROUPS_IN_FLIGHT: usize = 16;
 
 /// The target sockets of a namespace. [`Emitter::to`](super::Emitter::to) and similar methods create it, and the
 /// methods of the same names here change the selection.
@@ -99,16 +104,21 @@ impl BroadcastOperator {
     /// # Errors
     /// Those of [`emit`](Self::emit). The receipt returns the errors of the database.
     pub async fn enqueue<T: Serialize>(&self, event: &str, args: T) -> Result<Receipt> {
-        self.enqueue_event(EventArgs::new(event, Value::args_from_rust(&args)?)).await
-    }
-
-    /// The same for an event with its arguments, which may be JSON text.
-    pub(crate) async fn enqueue_event(&self, event: EventArgs) -> Result<Receipt> {
-        check_client_event(&event.event()?)?;
+        let event = client_event(event, Value::args_from_rust(&args)?)?;
         let message = self.message(event);
         match self.is_durable {
             true => self.cluster.enqueue_durable(&message).await,
             false => self.cluster.enqueue(&message).await,
+        }
+    }
+
+    /// Encodes an event, for its channel. The arguments may be JSON text.
+    pub(crate) fn encode(&self, event: EventArgs) -> Result<(Channel, Encoded)> {
+        check_client_event(&event.event()?)?;
+        let message = self.message(event);
+        match self.is_durable {
+            true => self.cluster.encode_durable(&message),
+            false => self.cluster.encode(&message),
         }
     }
 
@@ -130,19 +140,32 @@ impl BroadcastOperator {
         E: AsRef<str>,
         T: Serialize,
     {
-        let mut receipts = std::collections::VecDeque::new();
+        let mut receipts = VecDeque::new();
+        let mut group = MessageGroup::default();
+        let mut outcome = Ok(());
         for (event, args) in events {
-            receipts.push_back(self.enqueue(event.as_ref(), args).await?);
-            if receipts.len() >= 4096
+            let encoded = Value::args_from_rust(&args).map(|args| EventArgs::new(event.as_ref(), args));
+            match encoded.and_then(|event| self.encode(event)) {
+                Ok((channel, encoded)) => group.push(channel, encoded),
+                Err(error) => {
+                    outcome = Err(error);
+                    break;
+                }
+            }
+            if group.is_full() {
+                receipts.push_back(self.cluster.enqueue_group(std::mem::take(&mut group)).await?);
+            }
+            if receipts.len() >= GROUPS_IN_FLIGHT
                 && let Some(oldest) = receipts.pop_front()
             {
-                oldest.await?;
+                all_committed(oldest.await)?;
             }
         }
+        receipts.push_back(self.cluster.enqueue_group(group).await?);
         for receipt in receipts {
-            receipt.await?;
+            all_committed(receipt.await)?;
         }
-        Ok(())
+        outcome
     }
 
     /// Sends an event with an acknowledgement request, and collects the acknowledgements. Returns when every client of
@@ -226,4 +249,9 @@ impl BroadcastOperator {
         self.check_not_durable("a message that is not an event")?;
         self.cluster.publish_as_emitter(&self.nsp, body).await
     }
+}
+
+/// Fails with the first failure of a group.
+fn all_committed(failures: Vec<(usize, Error)>) -> Result<()> {
+    failures.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
 }

@@ -1,8 +1,8 @@
 //! A prepared broadcast: many events to the same sockets.
 
 use super::BroadcastOperator;
-use crate::protocol::{BroadcastTemplate, Channel, EventArgs, check_client_event};
-use crate::{Receipt, Result};
+use crate::Result;
+use crate::protocol::{BroadcastTemplate, Channel, Encoded, EventArgs, check_client_event};
 
 /// A broadcast to fixed sockets, for many events. The common part of the messages is encoded once.
 pub(crate) struct PreparedBroadcast {
@@ -13,19 +13,19 @@ pub(crate) struct PreparedBroadcast {
 }
 
 impl PreparedBroadcast {
-    /// Queues an event, as [`BroadcastOperator::enqueue`] does.
+    /// Encodes an event, for its channel.
     ///
     /// # Errors
     /// Those of [`BroadcastOperator::enqueue`].
-    pub(crate) async fn enqueue(&self, event: EventArgs) -> Result<Receipt> {
-        let cluster = &self.operator.cluster;
+    pub(crate) fn encode(&self, event: EventArgs) -> Result<(Channel, Encoded)> {
+        let threshold = self.operator.cluster.options().payload_threshold;
         let text = self.template.as_ref().zip(event.as_json());
-        match text.and_then(|(template, event)| template.inline(event, cluster.options().payload_threshold)) {
+        match text.and_then(|(template, event)| template.inline(event, threshold)) {
             Some(encoded) => {
                 check_client_event(&event.event()?)?;
-                cluster.enqueue_encoded(self.channel.clone(), encoded).await
+                Ok((self.channel.clone(), encoded))
             }
-            None => self.operator.enqueue_event(event).await,
+            None => self.operator.encode(event),
         }
     }
 }

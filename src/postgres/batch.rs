@@ -39,8 +39,12 @@ const NOTIFY_FLUSHED: &str =
 pub(super) struct Batch {
     jobs: Vec<Job>,
     bytes: usize,
-    /// How often the batch holds each notification, by its hash. A hash collision only costs white space.
+    has_attachment: bool,
+    /// The repeats of each notification in the transaction, by its hash. A hash collision only costs white space.
     repeats: HashMap<u64, u32, RandomState>,
+    hasher: RandomState,
+    /// The hashes of the batch.
+    hashes: Vec<u64>,
 }
 
 impl Batch {
@@ -53,7 +57,7 @@ impl Batch {
             return Some(job);
         }
         if let Encoded::Inline(text) = &mut job.encoded {
-            let hash = self.repeats.hasher().hash_one((&job.channel, &*text));
+            let hash = self.hasher.hash_one((&job.channel, &*text));
             match self.repeats.entry(hash) {
                 Entry::Vacant(entry) => {
                     entry.insert(0);
@@ -67,6 +71,9 @@ impl Batch {
                     *entry.get_mut() += 1;
                 }
             }
+            self.hashes.push(hash);
+        } else {
+            self.has_attachment = true;
         }
         self.bytes += job.bytes();
         self.jobs.push(job);
@@ -78,11 +85,32 @@ impl Batch {
         if self.bytes >= MAX_BYTES { 0 } else { MAX_MESSAGES - self.jobs.len() }
     }
 
-    /// Takes the messages, in their order.
+    /// Takes the messages, in their order. They are all messages of their transaction.
     pub(super) fn take(&mut self) -> Vec<Job> {
-        self.bytes = 0;
         self.repeats.clear();
+        self.take_next()
+    }
+
+    /// Takes the messages of a transaction to which later ones may be added.
+    pub(super) fn take_first(&mut self) -> Vec<Job> {
+        let before = std::mem::take(&mut self.repeats);
+        // The number goes on, since an earlier transaction may have had the lower ones.
+        let repeats = self.hashes.iter().filter_map(|hash| before.get_key_value(hash));
+        self.repeats = repeats.map(|(hash, repeats)| (*hash, *repeats)).collect();
+        self.take_next()
+    }
+
+    /// Takes the messages that are added to the transaction of the last batch.
+    pub(super) fn take_next(&mut self) -> Vec<Job> {
+        self.bytes = 0;
+        self.has_attachment = false;
+        self.hashes.clear();
         std::mem::take(&mut self.jobs)
+    }
+
+    /// Whether it has no attachment.
+    pub(super) fn is_inline(&self) -> bool {
+        !self.has_attachment
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -146,6 +174,16 @@ pub(super) async fn send(
     }
 }
 
+/// Sends inline messages as one statement of a transaction, which the caller begins and ends.
+pub(super) async fn notify(client: &Client, jobs: &[Job]) -> Result<(), PgError> {
+    let steps = steps(jobs);
+    debug_assert!(steps.len() == 1, "inline messages are one statement");
+    for step in &steps {
+        step.send(client, &Statements::of_notifications()).await?;
+    }
+    Ok(())
+}
+
 /// Sends each message in a transaction of its own, in order.
 pub(super) async fn send_each(client: &Client, jobs: &[Job], table: &TableName) -> Vec<Result<(), PgError>> {
     let statements = [false, true].map(|is_durable| Statements::of(table, is_durable));
@@ -179,6 +217,11 @@ struct Statements {
 }
 
 impl Statements {
+    /// The statements of a transaction with neither attachments nor durable events.
+    fn of_notifications() -> Self {
+        Self { notify: NOTIFY, notify_one: NOTIFY_ONE, insert: String::new() }
+    }
+
     fn of(table: &TableName, is_durable: bool) -> Self {
         let (notify, notify_one, setting) = match is_durable {
             true => (NOTIFY_FLUSHED, "SELECT pg_notify($1, $2)", ""),
@@ -286,5 +329,38 @@ mod tests {
         for padding in paddings {
             assert!(serde_json::from_str::<u8>(&format!("1{padding}")).is_ok());
         }
+    }
+
+    fn text(job: &Job) -> &str {
+        match &job.encoded {
+            Encoded::Inline(text) => text,
+            Encoded::Attachment { .. } => panic!("an attachment"),
+        }
+    }
+
+    fn texts(jobs: &[Job]) -> Vec<&str> {
+        jobs.iter().map(text).collect()
+    }
+
+    #[test]
+    fn identical_notifications_of_one_transaction_are_made_distinct() {
+        let mut batch = Batch::default();
+        let mut collect = |texts: &[&str], take: fn(&mut Batch) -> Vec<Job>| {
+            for text in texts {
+                assert!(batch.add(Job::inline(text)).is_none());
+            }
+            take(&mut batch)
+        };
+        let alone = collect(&["a", "a", "b"], Batch::take);
+        assert_eq!(texts(&alone), ["a", "a\t", "b"]);
+        // One transaction: the first batch, which was collected during an earlier transaction, and two more.
+        collect(&["a"], Batch::take_first);
+        let first = collect(&["a", "c"], Batch::take_first);
+        let second = collect(&["a", "b"], Batch::take_next);
+        let third = collect(&["a", "c", "b"], Batch::take_next);
+        let all = [texts(&first), texts(&second), texts(&third)].concat();
+        assert_eq!(all, ["a\t", "c", "a\t ", "b", "a\t\t", "c\t", "b\t"]);
+        assert_eq!(texts(&collect(&["c"], Batch::take)), ["c\t "]);
+        assert_eq!(texts(&collect(&["c"], Batch::take)), ["c"]);
     }
 }

@@ -4,10 +4,12 @@
 //! transaction. So a lone message is not delayed, and a flood shares commits. Messages for a locked attachment table are
 //! held, with those behind them on the same channel. Messages on other channels are not.
 
+mod group;
 mod held;
 mod intake;
 mod queue_relief;
 mod sender;
+mod stream;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,14 +21,15 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{CheckedTable, Session};
 use crate::protocol::{Channel, Encoded, durable};
 use crate::{Error, Result};
+pub(crate) use group::{GroupReceipt, MessageGroup};
 use intake::Intake;
 use sender::Sender;
 
 /// The bound of the queue in bytes. Beyond it, producers wait (backpressure).
 const QUEUE_BYTES: usize = 32 << 20;
 
-/// The bound of the queue in messages. Beyond it, producers wait (backpressure).
-const QUEUE_MESSAGES: usize = 8192;
+/// The bound of the queue in entries: messages, or groups of them. Beyond it, producers wait (backpressure).
+const QUEUE_ENTRIES: usize = 8192;
 
 /// The bound of the queue of announcement groups. There is one at a time.
 const ANNOUNCEMENTS: usize = 2;
@@ -34,7 +37,7 @@ const ANNOUNCEMENTS: usize = 2;
 /// Sends messages through one task. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Publisher {
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::Sender<Queued>,
     /// Heartbeats, which are published together and before all other messages.
     announcements: mpsc::Sender<Vec<Job>>,
     capacity: Arc<Semaphore>,
@@ -81,14 +84,34 @@ pub(super) struct Job {
     pub(super) encoded: Encoded,
     /// Whether it may overtake others. A heartbeat may: it only shows that its sender is alive.
     pub(super) is_heartbeat: bool,
-    done: oneshot::Sender<Result<()>>,
-    /// Its share of the queue's bytes; `None` for an announcement.
-    _capacity: Option<OwnedSemaphorePermit>,
+    done: Completion,
+}
+
+/// An entry of the queue.
+enum Queued {
+    One(Job),
+    Group(Vec<Job>),
+}
+
+/// How the caller learns the outcome of a message.
+enum Completion {
+    /// By a receipt of its own. `capacity` is its share of the queue's bytes; `None` for an announcement.
+    Receipt { sender: oneshot::Sender<Result<()>>, _capacity: Option<OwnedSemaphorePermit> },
+    /// By the receipt of its group.
+    Member(group::Member),
 }
 
 impl Job {
     pub(super) fn bytes(&self) -> usize {
         bytes_of(&self.encoded)
+    }
+
+    /// A message whose outcome nobody waits for.
+    #[cfg(test)]
+    pub(super) fn inline(text: &str) -> Self {
+        let channel = crate::Namespace::default().channel("socket.io").expect("a valid channel");
+        let done = Completion::Receipt { sender: oneshot::channel().0, _capacity: None };
+        Self { channel, encoded: Encoded::Inline(text.to_owned()), is_heartbeat: false, done }
     }
 
     pub(super) fn is_attachment(&self) -> bool {
@@ -104,8 +127,11 @@ impl Job {
     }
 
     pub(super) fn finish(self, outcome: Result<()>) {
-        // A caller that dropped the receipt does not need the outcome.
-        self.done.send(outcome).ok();
+        match self.done {
+            // A caller that dropped the receipt does not need the outcome.
+            Completion::Receipt { sender, .. } => drop(sender.send(outcome)),
+            Completion::Member(member) => member.finish(outcome),
+        }
     }
 }
 
@@ -114,6 +140,11 @@ fn bytes_of(encoded: &Encoded) -> usize {
         Encoded::Inline(text) => text.len(),
         Encoded::Attachment { document, .. } => document.len(),
     }
+}
+
+/// What a queued message takes of the queue's bytes.
+fn queued_bytes(encoded: &Encoded) -> usize {
+    bytes_of(encoded) + size_of::<Job>()
 }
 
 /// The receipt of a queued message. It resolves when Postgres has committed the message, or to the error.
@@ -134,7 +165,7 @@ impl Future for Receipt {
 
 impl Publisher {
     pub(crate) fn start(session: Arc<Session>, table: Arc<CheckedTable>, on_loss: OnLoss) -> Self {
-        let (jobs, queue) = mpsc::channel(QUEUE_MESSAGES);
+        let (jobs, queue) = mpsc::channel(QUEUE_ENTRIES);
         let (announcements, announced) = mpsc::channel(ANNOUNCEMENTS);
         let (health_sender, health) = watch::channel(Publishing::default());
         let sender = Sender::new(session, table, on_loss, health_sender);
@@ -150,14 +181,28 @@ impl Publisher {
         encoded: Encoded,
         is_heartbeat: bool,
     ) -> Result<Receipt> {
-        let (done, receipt) = oneshot::channel();
-        // A message larger than the queue takes all of it.
-        let capacity = u32::try_from(bytes_of(&encoded).min(QUEUE_BYTES)).unwrap_or(u32::MAX);
-        let capacity = self.capacity.clone().acquire_many_owned(capacity).await.map_err(|_| Error::Closed)?;
+        let (sender, receipt) = oneshot::channel();
+        let capacity = Some(self.acquire(queued_bytes(&encoded)).await?);
         self.queued.fetch_add(1, Ordering::Relaxed);
-        let job = Job { channel, encoded, is_heartbeat, done, _capacity: Some(capacity) };
-        self.jobs.send(job).await.map_err(|_| Error::Closed)?;
+        let done = Completion::Receipt { sender, _capacity: capacity };
+        let job = Job { channel, encoded, is_heartbeat, done };
+        self.jobs.send(Queued::One(job)).await.map_err(|_| Error::Closed)?;
         Ok(Receipt(receipt))
+    }
+
+    /// Queues the messages of a group, in their order. Waits only while the queue is full.
+    pub(crate) async fn enqueue_group(&self, group: MessageGroup) -> Result<GroupReceipt> {
+        let capacity = self.acquire(group.bytes).await?;
+        let (jobs, receipt) = group.into_jobs(capacity);
+        self.queued.fetch_add(jobs.len() as u64, Ordering::Relaxed);
+        self.jobs.send(Queued::Group(jobs)).await.map_err(|_| Error::Closed)?;
+        Ok(receipt)
+    }
+
+    /// Waits for room in the queue. Messages that are larger than the queue take all of it.
+    async fn acquire(&self, bytes: usize) -> Result<OwnedSemaphorePermit> {
+        let bytes = u32::try_from(bytes.min(QUEUE_BYTES)).unwrap_or(u32::MAX);
+        self.capacity.clone().acquire_many_owned(bytes).await.map_err(|_| Error::Closed)
     }
 
     /// Queues heartbeats and other announcements. They are published in one transaction, before all messages that are
@@ -170,8 +215,9 @@ impl Publisher {
         let (jobs, receipts) = messages
             .into_iter()
             .map(|(channel, encoded)| {
-                let (done, receipt) = oneshot::channel();
-                (Job { channel, encoded, is_heartbeat: true, done, _capacity: None }, Receipt(receipt))
+                let (sender, receipt) = oneshot::channel();
+                let done = Completion::Receipt { sender, _capacity: None };
+                (Job { channel, encoded, is_heartbeat: true, done }, Receipt(receipt))
             })
             .unzip();
         self.announcements.try_send(jobs).map_err(|_| Error::Closed)?;

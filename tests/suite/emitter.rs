@@ -353,6 +353,40 @@ async fn one_bad_message_of_a_batch_fails_alone() {
 }
 
 #[tokio::test]
+async fn bad_messages_of_a_flood_fail_alone_and_the_others_keep_their_order() {
+    const COUNT: i32 = 8000;
+    let server = own_server().await;
+    execute(
+        &server.url(),
+        "CREATE DATABASE latin1 TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'",
+    )
+    .await;
+    let url = format!("{}?dbname=latin1", server.url());
+    let emitter = emitter(&url).await;
+    let mut heard = emitter.cluster().subscribe(["/"], |h| h.is_some()).await.unwrap();
+    // LATIN1 has no euro sign, so the server refuses the statement with this message.
+    let is_bad = |n| n % 1500 == 700;
+    let mut receipts = Vec::new();
+    for n in 0..COUNT {
+        let args = if is_bad(n) { Value::from("€") } else { Value::from(n) };
+        receipts.push(emitter.enqueue("n", args).await.unwrap());
+    }
+    for (n, receipt) in (0..).zip(receipts) {
+        let outcome = receipt.await;
+        let refused =
+            matches!(&outcome, Err(Error::Database { sqlstate: Some(code), .. }) if code == "22P05");
+        assert_eq!(refused, is_bad(n), "{n}: {outcome:?}");
+        assert!(refused || outcome.is_ok(), "{n}: {outcome:?}");
+    }
+    for n in (0..COUNT).filter(|n| !is_bad(*n)) {
+        let Some(Heard::Message(received)) = heard.next().await else { panic!("a gap") };
+        let Content::Message(message) = &received.content else { panic!("{received:?}") };
+        let pgio::protocol::Body::Broadcast { event, .. } = &message.body else { panic!("{message:?}") };
+        assert_eq!(event.clone().into_parts().unwrap().1[0].as_i64(), Some(n.into()));
+    }
+}
+
+#[tokio::test]
 async fn an_emitter_and_a_subscription_survive_the_loss_of_their_connections() {
     let postgres = postgres().await;
     let emitter = emitter(postgres.url()).await;

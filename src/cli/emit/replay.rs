@@ -1,12 +1,13 @@
 //! `emit --from`: sends the events of a file or of stdin, one for each line.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 use serde_json::json;
-use tokio::time::sleep;
+use tokio::time::{sleep, sleep_until};
 
 use super::source::{Pace, Source, line};
 use super::{Emit, room_map};
@@ -16,13 +17,14 @@ use crate::cli::exit::Failure;
 use crate::cli::output::{lines::Lines, progress};
 use crate::cli::signals::Signals;
 use crate::emitter::PreparedBroadcast;
-use crate::protocol::{EventArgs, Flags};
-use crate::{BroadcastOperator, Cluster, Emitter, Error, Namespace, Receipt};
+use crate::postgres::{GroupReceipt, MessageGroup};
+use crate::protocol::{Channel, Encoded, EventArgs, Flags};
+use crate::{BroadcastOperator, Cluster, Emitter, Error, Namespace};
 
 /// The maximum number of events in flight.
 const MAX_IN_FLIGHT: usize = 8192;
 
-/// The maximum number of receipts that are awaited together.
+/// The number of events that are awaited together once the maximum is reached.
 const AT_ONCE: usize = 2048;
 
 /// The number of lines between two redraws of the progress.
@@ -76,7 +78,11 @@ struct Replay<'a> {
     global: &'a Global,
     cluster: Cluster,
     targets: Arc<Targets>,
-    in_flight: VecDeque<Sent>,
+    /// The events that are not queued yet.
+    next: Group,
+    in_flight: VecDeque<InFlight>,
+    /// The number of events in these groups.
+    events_in_flight: usize,
     progress: ProgressBar,
     start: Instant,
     lines: u64,
@@ -117,23 +123,29 @@ fn operator(emit: &Emit, cluster: &Cluster, nsp: &Namespace, wanted: &Wanted) ->
     }
 }
 
-/// An event in flight.
-struct Sent {
-    receipt: Receipt,
-    outcome: Option<crate::Result<()>>,
-    line: u64,
+/// Events that are queued together, with the line of each.
+#[derive(Default)]
+struct Group {
+    messages: MessageGroup,
+    lines: Vec<u64>,
 }
 
-impl Sent {
+/// A group of events in flight.
+struct InFlight {
+    receipt: GroupReceipt,
+    /// The events that failed, once all have ended.
+    failures: Option<Failures>,
+    lines: Vec<u64>,
+}
+
+/// Failed events, by their index in the group.
+type Failures = Vec<(usize, Error)>;
+
+impl InFlight {
     /// Waits for the outcome, and keeps it.
-    async fn wait(&mut self) -> crate::Result<()> {
-        match &self.outcome {
-            Some(outcome) => outcome.clone(),
-            None => {
-                let outcome = (&mut self.receipt).await;
-                self.outcome = Some(outcome.clone());
-                outcome
-            }
+    async fn wait(&mut self) {
+        if self.failures.is_none() {
+            self.failures = Some((&mut self.receipt).await);
         }
     }
 }
@@ -150,7 +162,9 @@ impl<'a> Replay<'a> {
             global,
             targets: Arc::new(Targets::new(emit, &cluster)?),
             cluster,
+            next: Group::default(),
             in_flight: VecDeque::new(),
+            events_in_flight: 0,
             progress,
             start: Instant::now(),
             lines: 0,
@@ -162,21 +176,30 @@ impl<'a> Replay<'a> {
         })
     }
 
+    /// Queues all events of the source. The events before an invalid line are queued as well.
     async fn all(&mut self, source: &mut Source) -> Result<(), Failure> {
+        let outcome = self.lines(source).await;
+        outcome.and(self.queue().await)
+    }
+
+    async fn lines(&mut self, source: &mut Source) -> Result<(), Failure> {
         let mut pace = Pace::new(self.emit.rate, self.emit.speed);
         loop {
-            if source.is_drained() {
-                // The next line may take long. So this first waits for the events in flight, and reports their failures
-                // at once.
-                self.await_receipts(0).await?;
-            }
-            let Some((parsed, bytes)) = source.next_event(self.lines + 1).await? else { return Ok(()) };
-            self.lines += 1;
+            let number = self.lines + 1;
+            let next = match source.is_drained() {
+                true => self.next_while_settling(source.next_event(number)).await?,
+                false => source.next_event(number).await?,
+            };
+            let Some((parsed, bytes)) = next else { return Ok(()) };
+            self.lines = number;
             match parsed {
                 Ok(None) => {}
                 Ok(Some(Line::Other(_))) => self.other += 1,
                 Ok(Some(Line::Event(wanted))) => {
-                    pace.wait(wanted.time).await;
+                    if let Some(due) = pace.due_later(wanted.time) {
+                        self.queue().await?;
+                        sleep_until(due.into()).await;
+                    }
                     self.send(wanted).await?;
                 }
                 Err(reason) => self.on_bad_line(Failure::Other(reason).at(&line(self.lines)))?,
@@ -189,6 +212,24 @@ impl<'a> Replay<'a> {
                 self.progress.set_message(format!("{} sent", progress::count(self.sent)));
             }
         }
+    }
+
+    /// Waits for a line that may take long. Meanwhile it queues the events so far, and reports their failures at once.
+    async fn next_while_settling<T>(
+        &mut self,
+        next: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let mut next = pin!(next);
+        let settling = async {
+            self.queue().await?;
+            self.await_receipts(0).await
+        };
+        tokio::select! {
+            biased;
+            next = &mut next => return next,
+            settled = settling => settled?,
+        }
+        next.await
     }
 
     /// Fails at an invalid line, or skips it with `--keep-going`.
@@ -206,68 +247,88 @@ impl<'a> Replay<'a> {
         let targets = self.targets.clone();
         if let (true, Some((last, others))) = (wanted.is_bare(), targets.prepared.split_last()) {
             for prepared in others {
-                let queued = prepared.enqueue(wanted.event.clone()).await;
-                self.record(queued)?;
+                self.add(prepared.encode(wanted.event.clone())).await?;
             }
-            let queued = last.enqueue(wanted.event).await;
-            self.record(queued)?;
+            self.add(last.encode(wanted.event)).await
         } else {
             for nsp in self.emit.namespaces_of(&wanted, &targets.namespaces) {
                 let operator = operator(self.emit, &self.cluster, nsp, &wanted);
-                let queued = operator.enqueue_event(wanted.event.clone()).await;
-                self.record(queued)?;
+                self.add(operator.encode(wanted.event.clone())).await?;
             }
+            Ok(())
         }
-        self.await_receipts(MAX_IN_FLIGHT).await
     }
 
-    /// Records a queued event of the current line.
-    fn record(&mut self, queued: crate::Result<Receipt>) -> Result<(), Failure> {
-        match queued {
-            Ok(receipt) => {
-                self.in_flight.push_back(Sent { receipt, outcome: None, line: self.lines });
-                Ok(())
+    /// Adds an event of the current line to the group, and queues the group if it is full.
+    async fn add(&mut self, encoded: crate::Result<(Channel, Encoded)>) -> Result<(), Failure> {
+        match encoded {
+            Ok((channel, encoded)) => {
+                self.next.messages.push(channel, encoded);
+                self.next.lines.push(self.lines);
+                if self.next.messages.is_full() { self.queue().await } else { Ok(()) }
             }
             Err(error) => self.on_bad_line(Failure::from(error).at(&line(self.lines))),
+        }
+    }
+
+    /// Queues the group. Waits while too many events are in flight.
+    async fn queue(&mut self) -> Result<(), Failure> {
+        if self.next.messages.is_empty() {
+            return Ok(());
+        }
+        let Group { messages, lines } = std::mem::take(&mut self.next);
+        let receipt = self.cluster.enqueue_group(messages).await?;
+        self.events_in_flight += lines.len();
+        self.in_flight.push_back(InFlight { receipt, failures: None, lines });
+        match self.events_in_flight > MAX_IN_FLIGHT {
+            true => self.await_receipts(MAX_IN_FLIGHT - AT_ONCE).await,
+            false => Ok(()),
         }
     }
 
     /// Waits until at most `at_most` events are in flight. After a lost connection the publisher itself retries them in
     /// order.
     async fn await_receipts(&mut self, at_most: usize) -> Result<(), Failure> {
-        while self.in_flight.len() > at_most {
-            // Waits for a later event first. The earlier events are then done as well, which saves a wake-up for each.
-            let count = self.in_flight.len().min(if at_most == 0 { 1 } else { AT_ONCE });
-            if let Some(last) = self.in_flight.get_mut(count - 1) {
-                // The loop below counts this event.
-                drop(last.wait().await);
+        if at_most > 0 {
+            // Waits for the last of them first. The others are then done as well, which saves a wake-up for each.
+            let mut left = self.events_in_flight;
+            let last = self.in_flight.iter_mut().find(|group| {
+                left -= group.lines.len();
+                left <= at_most
+            });
+            if let Some(last) = last {
+                last.wait().await;
             }
-            for _ in 0..count {
-                // The event stays in the queue during the wait, so that an interruption still counts it.
-                let Some(oldest) = self.in_flight.front_mut() else { break };
-                let outcome = oldest.wait().await;
-                let Some(Sent { line, .. }) = self.in_flight.pop_front() else { break };
-                self.finish(line, outcome)?;
-            }
+        }
+        while self.events_in_flight > at_most {
+            // The group stays in the queue during the wait, so that an interruption still counts it.
+            let Some(oldest) = self.in_flight.front_mut() else { break };
+            oldest.wait().await;
+            let Some(group) = self.in_flight.pop_front() else { break };
+            self.events_in_flight -= group.lines.len();
+            self.finish(group)?;
         }
         Ok(())
     }
 
-    /// Counts a finished event.
-    fn finish(&mut self, line: u64, outcome: crate::Result<()>) -> Result<(), Failure> {
-        match outcome {
-            Ok(()) => self.sent += 1,
-            Err(error) if error.is_disconnected() => {
-                self.lost += u64::from(matches!(error, Error::ConnectionLost(_)));
-                return Err(error.into());
-            }
-            Err(error) => self.on_bad_line(Failure::from(error).at(&super::source::line(line)))?,
+    /// Counts the events of a group that has ended. Returns the first failure.
+    fn finish(&mut self, group: InFlight) -> Result<(), Failure> {
+        let failures = group.failures.unwrap_or_default();
+        self.sent += (group.lines.len() - failures.len()) as u64;
+        let mut outcome = Ok(());
+        for (index, error) in failures {
+            self.lost += u64::from(matches!(error, Error::ConnectionLost(_)));
+            let failed = match error.is_disconnected() {
+                true => Err(error.into()),
+                false => self.on_bad_line(Failure::from(error).at(&line(group.lines[index]))),
+            };
+            outcome = outcome.and(failed);
         }
-        Ok(())
+        outcome
     }
 
     fn summary(&self) -> String {
-        let unknown = match self.in_flight.len() as u64 + self.lost {
+        let unknown = match self.events_in_flight as u64 + self.lost {
             0 => String::new(),
             n => format!(", {} unknown", progress::count(n)),
         };

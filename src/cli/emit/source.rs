@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use tokio::fs::File;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
-use tokio::time::sleep_until;
 
 use crate::cli::event_line::{self, Line};
 use crate::cli::exit::Failure;
@@ -130,11 +129,9 @@ impl Pace {
         }
     }
 
-    /// Waits until the event is due.
-    pub(super) async fn wait(&mut self, recorded: Option<Timestamp>) {
-        if let Some(due) = self.due(recorded).filter(|due| *due > Instant::now()) {
-            sleep_until(due.into()).await;
-        }
+    /// When an event is due, unless it is due now.
+    pub(super) fn due_later(&mut self, recorded: Option<Timestamp>) -> Option<Instant> {
+        self.due(recorded).filter(|due| *due > Instant::now())
     }
 }
 

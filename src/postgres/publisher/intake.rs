@@ -1,7 +1,7 @@
 //! Collects each batch while the previous one is in flight (pipelining).
 //!
 //! A transaction is sent only when the outcome of the previous one is known, since a failed batch may have to be retried
-//! before later messages. Other work happens while Postgres is busy: the next batch is collected, and the receipts of the
+//! before later messages. In a flood, a transaction takes several batches. Other work happens while Postgres is busy: the next batch is collected, and the receipts of the
 //! previous one are resolved.
 
 use std::collections::VecDeque;
@@ -11,22 +11,22 @@ use std::task::Poll;
 use futures_util::poll;
 use tokio::sync::mpsc;
 
-use super::Job;
 use super::sender::{Sender, finish_all};
+use super::{Job, Queued};
 use crate::postgres::batch::Batch;
 
 /// The queues of messages, and the next batch.
 pub(super) struct Intake {
-    queue: mpsc::Receiver<Job>,
-    announced: mpsc::Receiver<Vec<Job>>,
+    pub(super) queue: mpsc::Receiver<Queued>,
+    pub(super) announced: mpsc::Receiver<Vec<Job>>,
     /// The next batch, with the messages that have arrived.
-    batch: Batch,
+    pub(super) batch: Batch,
     /// Messages that have arrived and do not fit into the batch.
     rest: VecDeque<Job>,
 }
 
 impl Intake {
-    pub(super) fn new(queue: mpsc::Receiver<Job>, announced: mpsc::Receiver<Vec<Job>>) -> Self {
+    pub(super) fn new(queue: mpsc::Receiver<Queued>, announced: mpsc::Receiver<Vec<Job>>) -> Self {
         Self { queue, announced, batch: Batch::default(), rest: VecDeque::new() }
     }
 
@@ -42,8 +42,8 @@ impl Intake {
                 tokio::select! {
                     biased;
                     Some(jobs) = self.announced.recv() => announce(&mut sender, jobs).await,
-                    job = self.queue.recv() => match job {
-                        Some(job) => self.rest.push_back(job),
+                    queued = self.queue.recv() => match queued {
+                        Some(queued) => self.receive(queued),
                         None => return,
                     },
                     () = sender.held_is_due() => sender.try_held().await,
@@ -55,8 +55,14 @@ impl Intake {
                 finish_all(std::mem::take(&mut committed), &Ok(()));
                 announce(&mut sender, jobs).await;
             }
-            let jobs = sender.filter_held(self.batch.take());
-            committed = self.fill_during(sender.send(jobs), committed).await;
+            let is_flood = self.batch.room() == 0 && self.batch.is_inline() && sender.holds_nothing();
+            committed = match is_flood {
+                true => self.stream(&mut sender, committed).await,
+                false => {
+                    let jobs = sender.filter_held(self.batch.take());
+                    self.fill_during(sender.send(jobs), committed).await
+                }
+            };
             if sender.held_is_overdue() {
                 finish_all(std::mem::take(&mut committed), &Ok(()));
                 sender.try_held().await;
@@ -72,28 +78,38 @@ impl Intake {
         if let Poll::Ready(committed) = first_poll {
             return committed;
         }
-        let mut received = Vec::new();
         loop {
             self.fill();
-            let room = self.batch.room();
             tokio::select! {
                 biased;
                 committed = &mut sending => return committed,
                 // A closed queue returns at once, so it is not polled.
-                count = self.queue.recv_many(&mut received, room), if room > 0 && !self.queue.is_closed() => {
-                    debug_assert!(count <= room);
-                    self.rest.extend(received.drain(..));
+                queued = self.queue.recv(), if self.batch.room() > 0 && !self.queue.is_closed() => {
+                    queued.into_iter().for_each(|queued| self.receive(queued));
                 }
             }
         }
     }
 
     /// Moves as many arrived messages into the batch as fit.
-    fn fill(&mut self) {
-        while let Some(job) = self.rest.pop_front().or_else(|| self.queue.try_recv().ok()) {
-            if let Some(job) = self.batch.add(job) {
-                return self.rest.push_front(job);
+    pub(super) fn fill(&mut self) {
+        loop {
+            while let Some(job) = self.rest.pop_front() {
+                if let Some(job) = self.batch.add(job) {
+                    return self.rest.push_front(job);
+                }
             }
+            match self.queue.try_recv() {
+                Ok(queued) => self.receive(queued),
+                Err(_) => return,
+            }
+        }
+    }
+
+    pub(super) fn receive(&mut self, queued: Queued) {
+        match queued {
+            Queued::One(job) => self.rest.push_back(job),
+            Queued::Group(jobs) => self.rest.extend(jobs),
         }
     }
 }

@@ -9,6 +9,7 @@ use tokio_postgres::error::SqlState;
 
 use super::held::{Held, HoldOutcome};
 use super::queue_relief::QueueRelief;
+use super::stream::Transaction;
 use super::{Job, OnLoss, PublishFault, Publishing};
 use crate::postgres::CheckedTable;
 use crate::postgres::attachments::table_failure;
@@ -43,7 +44,7 @@ pub(super) struct Sender {
 }
 
 /// Why a batch failed.
-enum Failed {
+pub(super) enum Failed {
     /// The server refused it, and rolled it back.
     Refused(Error),
     /// The attachment table is locked, and the server rolled it back.
@@ -57,9 +58,17 @@ enum Failed {
 }
 
 /// A transaction with an unknown outcome, and the connection to the server that may know it.
-struct UnknownTransaction {
+pub(super) struct UnknownTransaction {
     transaction: String,
     live: Live,
+}
+
+impl Failed {
+    /// The connection was lost while a transaction was in flight. Without an id, the server cannot be asked for the outcome.
+    pub(super) fn unknown(error: Error, id: Option<String>, live: &Live) -> Self {
+        let unknown = id.map(|transaction| UnknownTransaction { transaction, live: live.clone() });
+        Self::UnknownOutcome(error, unknown)
+    }
 }
 
 impl Sender {
@@ -78,6 +87,10 @@ impl Sender {
             jobs = jobs.into_iter().filter_map(|job| self.check_held(job)).collect();
         }
         jobs
+    }
+
+    pub(super) fn holds_nothing(&self) -> bool {
+        self.held.is_empty()
     }
 
     fn check_held(&mut self, job: Job) -> Option<Job> {
@@ -155,7 +168,8 @@ impl Sender {
         finish_all(committed, &Ok(()));
     }
 
-    async fn settle(&mut self, mut jobs: Vec<Job>, mut outcome: Result<(), Failed>) -> Vec<Job> {
+    /// Retries a failed batch, as far as the failure allows. Returns the committed messages.
+    pub(super) async fn settle(&mut self, mut jobs: Vec<Job>, mut outcome: Result<(), Failed>) -> Vec<Job> {
         let start = Instant::now();
         let (mut pause, longest) = BACKOFF;
         let mut first_attempt_reached_server = true;
@@ -341,32 +355,48 @@ impl Sender {
             Err(error) if error.is_disconnected() => return Err(Failed::NotSent(error)),
             Err(error) => return Err(Failed::Refused(error)),
         }
-        let transaction = match self.on_loss {
-            OnLoss::Fail => None,
-            OnLoss::Retry(_) => {
-                let begun = self.answer(&live, ANSWER_TIMEOUT, batch::begin(&live.client)).await;
-                Some(begun.map_err(Failed::NotSent)?.map_err(|error| Failed::NotSent(failure(&error)))?)
-            }
-        };
+        let transaction = self.begin_with_id(&live).await?;
         let sent = batch::send(&live.client, jobs, self.table.unchecked(), transaction.is_some(), lock);
-        let unknown_outcome = |error: Error| {
-            let unknown =
-                transaction.clone().map(|transaction| UnknownTransaction { transaction, live: live.clone() });
-            Failed::UnknownOutcome(error, unknown)
-        };
         match self.answer(&live, answer_timeout(jobs), sent).await {
             Ok(Ok(())) => Ok(()),
-            Err(error) => Err(unknown_outcome(error)),
-            Ok(Err(error)) => {
-                let code = error.code().cloned();
-                let error = table_failure(&error, self.table.unchecked());
-                Err(match code {
-                    Some(code) if code == SqlState::LOCK_NOT_AVAILABLE => Failed::Locked,
-                    Some(code) if code == SqlState::PROGRAM_LIMIT_EXCEEDED => Failed::QueueFull(error),
-                    _ if error.is_disconnected() => unknown_outcome(error),
-                    _ => Failed::Refused(error),
-                })
+            Err(error) => Err(Failed::unknown(error, transaction, &live)),
+            Ok(Err(error)) => Err(self.failed(&error, transaction, &live)),
+        }
+    }
+
+    /// Prepares a transaction for several batches without attachments.
+    pub(super) async fn begin(&self) -> Result<Transaction, Failed> {
+        let live = self.session.live().await.map_err(Failed::NotSent)?;
+        let id = self.begin_with_id(&live).await?;
+        Ok(Transaction::new(live, id))
+    }
+
+    /// Begins a transaction if its messages are retried after a loss. Returns its id.
+    async fn begin_with_id(&self, live: &Live) -> Result<Option<String>, Failed> {
+        match self.on_loss {
+            OnLoss::Fail => Ok(None),
+            OnLoss::Retry(_) => {
+                let begun = self.answer(live, ANSWER_TIMEOUT, batch::begin(&live.client)).await;
+                let id = begun.map_err(Failed::NotSent)?.map_err(|error| Failed::NotSent(failure(&error)))?;
+                Ok(Some(id))
             }
+        }
+    }
+
+    /// Classifies the error of a transaction.
+    pub(super) fn failed(
+        &self,
+        error: &tokio_postgres::Error,
+        transaction: Option<String>,
+        live: &Live,
+    ) -> Failed {
+        let code = error.code().cloned();
+        let error = table_failure(error, self.table.unchecked());
+        match code {
+            Some(code) if code == SqlState::LOCK_NOT_AVAILABLE => Failed::Locked,
+            Some(code) if code == SqlState::PROGRAM_LIMIT_EXCEEDED => Failed::QueueFull(error),
+            _ if error.is_disconnected() => Failed::unknown(error, transaction, live),
+            _ => Failed::Refused(error),
         }
     }
 
@@ -387,12 +417,20 @@ impl Sender {
     ) -> Result<T> {
         tokio::select! {
             answer = answer => Ok(answer),
+            lost = self.lost(live, answer_timeout) => Err(lost),
+        }
+    }
+
+    /// Waits until a connection that has to answer is given up: it did not answer in time, or all sessions move to another
+    /// server.
+    pub(super) async fn lost(&self, live: &Live, answer_timeout: Duration) -> Error {
+        tokio::select! {
             () = self.session.on_moved(live) => {
                 self.session.abandon(&live.client).await;
-                Err(Error::ConnectionLost("moving all sessions to another server".into()))
+                Error::ConnectionLost("moving all sessions to another server".into())
             }
             () = self.replace_unresponsive(live, answer_timeout) => {
-                Err(Error::ConnectionLost(format!("no answer within {} s", answer_timeout.as_secs())))
+                Error::ConnectionLost(format!("no answer within {} s", answer_timeout.as_secs()))
             }
         }
     }
@@ -431,7 +469,7 @@ impl Sender {
 }
 
 /// The timeout of a batch: longer for a larger one.
-fn answer_timeout(jobs: &[Job]) -> Duration {
+pub(super) fn answer_timeout(jobs: &[Job]) -> Duration {
     let bytes: usize = jobs.iter().map(Job::bytes).sum();
     ANSWER_TIMEOUT + Duration::from_secs((bytes / MIN_SPEED) as u64)
 }

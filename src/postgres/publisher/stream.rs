@@ -1,0 +1,172 @@
+//! Sends several batches in one transaction while many messages wait (pipelining).
+//!
+//! A transaction with one batch leaves the server idle from its commit until the next batch arrives. Here the next batch
+//! is sent while the server works on the one before. All are in one transaction, so a failure does not change their order:
+//! the server rolls all of them back, and they are retried together.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use futures_util::future::BoxFuture;
+use futures_util::poll;
+use futures_util::stream::{FuturesOrdered, StreamExt};
+use tokio_postgres::Error as PgError;
+
+use super::Job;
+use super::intake::Intake;
+use super::sender::{Failed, Sender, answer_timeout, finish_all};
+use crate::Error;
+use crate::postgres::batch;
+use crate::postgres::session::Live;
+
+/// The maximum number of batches in a transaction. Their messages are committed, and delivered, together.
+const MAX_BATCHES: usize = 4;
+
+/// A transaction in progress.
+pub(super) struct Transaction {
+    live: Live,
+    /// Its id, if the outcome has to be asked for after a loss.
+    id: Option<String>,
+    batches: Vec<Arc<Vec<Job>>>,
+    /// The statements in flight, in order.
+    answers: FuturesOrdered<BoxFuture<'static, Result<(), PgError>>>,
+    /// The first error. After it, the server rejects all later statements of the transaction.
+    error: Option<PgError>,
+    is_ending: bool,
+}
+
+impl Transaction {
+    /// A transaction that has begun if it has an id, and that begins with the first batch otherwise.
+    pub(super) fn new(live: Live, id: Option<String>) -> Self {
+        let answers = FuturesOrdered::new();
+        let mut transaction = Self { live, id, batches: Vec::new(), answers, error: None, is_ending: false };
+        if transaction.id.is_none() {
+            transaction.push("BEGIN");
+        }
+        transaction
+    }
+
+    fn push(&mut self, sql: &'static str) {
+        let client = self.live.client.clone();
+        self.answers.push_back(Box::pin(async move { client.batch_execute(sql).await }));
+    }
+
+    fn takes_another(&self) -> bool {
+        !self.is_ending && self.error.is_none() && self.batches.len() < MAX_BATCHES
+    }
+
+    /// Sends a batch of inline messages.
+    async fn send(&mut self, jobs: Vec<Job>) {
+        let (client, jobs) = (self.live.client.clone(), Arc::new(jobs));
+        self.batches.push(jobs.clone());
+        self.answers.push_back(Box::pin(async move { batch::notify(&client, &jobs).await }));
+        if self.batches.len() == MAX_BATCHES {
+            self.push("COMMIT");
+            self.is_ending = true;
+        }
+        self.start().await;
+    }
+
+    /// Commits, or rolls back after an error: the server treats COMMIT as ROLLBACK then.
+    async fn end(&mut self) {
+        self.push("COMMIT");
+        self.is_ending = true;
+        self.start().await;
+    }
+
+    /// Polls all statements, since the first poll sends a statement.
+    async fn start(&mut self) {
+        while let Poll::Ready(Some(answer)) = poll!(self.answers.next()) {
+            self.record(answer);
+        }
+    }
+
+    /// Waits for the answers to all statements.
+    async fn answered(&mut self) {
+        while let Some(answer) = self.answers.next().await {
+            self.record(answer);
+        }
+    }
+
+    fn record(&mut self, answer: Result<(), PgError>) {
+        if let Err(error) = answer {
+            self.error.get_or_insert(error);
+        }
+    }
+
+    /// The messages in their order.
+    fn into_jobs(self) -> Vec<Job> {
+        // The statements share the batches.
+        drop(self.answers);
+        self.batches.into_iter().filter_map(Arc::into_inner).flatten().collect()
+    }
+}
+
+impl Intake {
+    /// Sends the full batch, and those that fill up meanwhile. Returns the committed messages.
+    pub(super) async fn stream(&mut self, sender: &mut Sender, before: Vec<Job>) -> Vec<Job> {
+        let first = self.batch.take_first();
+        let mut transaction = match sender.begin().await {
+            Ok(transaction) => transaction,
+            Err(failed) => {
+                finish_all(before, &Ok(()));
+                return sender.settle(first, Err(failed)).await;
+            }
+        };
+        let lost = self.fill_transaction(sender, &mut transaction, first, before).await;
+        let outcome = match (lost, transaction.error.take()) {
+            (Some(lost), _) => Err(Failed::unknown(lost, transaction.id.take(), &transaction.live)),
+            (None, Some(error)) => Err(sender.failed(&error, transaction.id.take(), &transaction.live)),
+            (None, None) => Ok(()),
+        };
+        sender.settle(transaction.into_jobs(), outcome).await
+    }
+
+    /// Sends batches until the transaction has ended. Returns the error if its connection was lost before.
+    async fn fill_transaction(
+        &mut self,
+        sender: &Sender,
+        transaction: &mut Transaction,
+        first: Vec<Job>,
+        before: Vec<Job>,
+    ) -> Option<Error> {
+        let live = transaction.live.clone();
+        let mut lost = pin!(sender.lost(&live, answer_timeout(&first)));
+        transaction.send(first).await;
+        finish_all(before, &Ok(()));
+        loop {
+            self.fill();
+            if transaction.takes_another() && self.batch.room() == 0 && self.may_join() {
+                let next = self.batch.take_next();
+                lost.set(sender.lost(&live, answer_timeout(&next)));
+                transaction.send(next).await;
+                continue;
+            }
+            tokio::select! {
+                biased;
+                () = transaction.answered() => {
+                    if transaction.is_ending {
+                        return None;
+                    }
+                    // Fewer messages arrive than the server commits, so this transaction ends with those that wait.
+                    if transaction.takes_another() && !self.batch.is_empty() && self.may_join() {
+                        transaction.send(self.batch.take_next()).await;
+                    }
+                    if !transaction.is_ending {
+                        transaction.end().await;
+                    }
+                }
+                error = &mut lost => return Some(error),
+                queued = self.queue.recv(), if self.batch.room() > 0 && !self.queue.is_closed() => {
+                    queued.into_iter().for_each(|queued| self.receive(queued));
+                }
+            }
+        }
+    }
+
+    /// Whether the batch may be sent in a transaction that is open. Announcements come before it.
+    fn may_join(&self) -> bool {
+        self.batch.is_inline() && self.announced.is_empty()
+    }
+}
