@@ -361,16 +361,27 @@ async fn bad_messages_of_a_flood_fail_alone_and_the_others_keep_their_order() {
         "CREATE DATABASE latin1 TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'",
     )
     .await;
-    let url = format!("{}?dbname=latin1", server.url());
+    let url = format!("{}?dbname=latin1&application_name=flooding", server.url());
     let emitter = emitter(&url).await;
+    emitter.emit("before", ()).await.unwrap();
     let mut heard = emitter.cluster().subscribe(["/"], |h| h.is_some()).await.unwrap();
     // LATIN1 has no euro sign, so the server refuses the statement with this message.
     let is_bad = |n| n % 1500 == 700;
+    // All messages wait when the server goes on, so each transaction takes several batches.
+    let pids = "SELECT string_agg(pid::text, ' ') FROM pg_stat_activity WHERE application_name = 'flooding'";
+    let signal_all = |pids: &str, signal| {
+        for pid in pids.split(' ') {
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.parse().unwrap()), signal).unwrap();
+        }
+    };
+    let pids = query_text(&server.url(), pids).await;
+    signal_all(&pids, nix::sys::signal::Signal::SIGSTOP);
     let mut receipts = Vec::new();
     for n in 0..COUNT {
         let args = if is_bad(n) { Value::from("€") } else { Value::from(n) };
         receipts.push(emitter.enqueue("n", args).await.unwrap());
     }
+    signal_all(&pids, nix::sys::signal::Signal::SIGCONT);
     for (n, receipt) in (0..).zip(receipts) {
         let outcome = receipt.await;
         let refused =
