@@ -6,12 +6,12 @@
 use std::time::Duration;
 
 use clap::builder::ValueHint;
-use clap::{Arg, Command, CommandFactory};
+use clap::{Arg, Command};
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 use tokio::time::timeout;
 
 use super::namespaces::Finder;
-use super::{Cli, connection};
+use super::{complete_command_line, connection};
 use crate::protocol::MessageKind;
 use crate::{AdapterOptions, Cluster, Emitter, Namespace, Result};
 
@@ -26,7 +26,7 @@ const MOST: usize = 200;
 
 /// The command line, with completion candidates for the values of its flags and arguments.
 pub(super) fn command() -> Command {
-    with_candidates(Cli::command())
+    with_candidates(complete_command_line())
 }
 
 fn with_candidates(command: Command) -> Command {

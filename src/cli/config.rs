@@ -14,7 +14,7 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use clap_complete::engine::CompletionCandidate;
 use toml::{Table, Value};
 
-use super::{Cli, exit};
+use super::{Cli, complete_command_line, exit};
 use crate::error::without_os_code;
 use crate::postgres::Settings;
 
@@ -34,7 +34,7 @@ pub(super) const DEFAULT_CONTEXT: &str = "default-context";
 
 /// Parses the command line, with defaults from the configuration file. If this fails, it prints the error itself.
 pub(super) fn parse_command_line() -> Result<Cli, ExitCode> {
-    let usage = |error: clap::Error| exit::usage(&error, &Cli::command());
+    let usage = |error: clap::Error| exit::usage(&error, complete_command_line);
     let matches = Cli::command().try_get_matches().map_err(usage)?;
     let read = Configuration::read(&matches).map_err(|wrong| exit::misconfigured(&wrong.to_string()))?;
     let Some(configuration) = read else {

@@ -213,7 +213,7 @@ impl From<io::Error> for Failure {
 }
 
 /// Prints a message of clap: help and version on stdout, or a usage error on stderr, as one line and a hint.
-pub(super) fn usage(message: &clap::Error, command: &clap::Command) -> ExitCode {
+pub(super) fn usage(message: &clap::Error, command: fn() -> clap::Command) -> ExitCode {
     if !message.use_stderr()
         || message.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
     {
@@ -224,7 +224,7 @@ pub(super) fn usage(message: &clap::Error, command: &clap::Command) -> ExitCode 
     let (error, tip) = error_and_tip(&message.to_string());
     notes::labelled(Label::Error, &error);
     let hint = match suggestion::is_about_a_name(message) {
-        true => suggestion::of(message, command, std::env::args_os().skip(1)),
+        true => suggestion::of(message, &command(), std::env::args_os().skip(1)),
         false => tip,
     };
     notes::labelled(Label::Hint, hint.as_deref().unwrap_or("--help lists the commands and flags"));

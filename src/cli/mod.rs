@@ -11,6 +11,7 @@ mod config;
 mod confirm;
 mod connection;
 mod context;
+mod deferred;
 mod disconnect;
 mod doctor;
 mod duration;
@@ -55,10 +56,11 @@ mod values;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use tokio::runtime::Builder;
 
 use arguments::{Global, Log};
+use deferred::Deferred;
 use exit::Failure;
 
 /// Operate Socket.IO clusters that run on Postgres.
@@ -88,30 +90,60 @@ struct Cli {
     command: Command,
 }
 
+/// The commands. A deferred one has the first line of its help here as well, for the list of commands.
 #[derive(Subcommand)]
 enum Command {
-    Emit(emit::Emit),
-    Tail(tail::Tail),
-    Top(top::Top),
-    Monitor(monitor::Monitor),
+    /// Send an event to the clients of the cluster
+    Emit(Deferred<emit::Emit>),
+    /// Show the live traffic of the cluster, with attachments decoded
+    Tail(Deferred<tail::Tail>),
+    /// Show the live traffic of the cluster in a table: rates by event, room or sender
+    Top(Deferred<top::Top>),
+    /// Serve a web page, Prometheus metrics and a JSON API about a cluster
+    Monitor(Deferred<monitor::Monitor>),
+    // Not deferred, as its help lists its own groups of flags before the global ones.
     Serve(Box<serve::Serve>),
-    Nodes(nodes::Nodes),
-    Namespaces(list_namespaces::ListNamespaces),
-    Sockets(sockets::Sockets),
-    Rooms(rooms::Rooms),
-    Join(join::Join),
-    Leave(leave::Leave),
-    Disconnect(disconnect::Disconnect),
-    ServerEmit(server_emit::ServerEmit),
-    Attachments(attachments::Attachments),
-    Sql(sql::Sql),
-    Doctor(doctor::Doctor),
-    Bench(bench::Bench),
-    Client(client::Client),
+    /// Show which servers are live
+    Nodes(Deferred<nodes::Nodes>),
+    /// Show the namespaces of the cluster, with the servers of each
+    Namespaces(Deferred<list_namespaces::ListNamespaces>),
+    /// Show the sockets of the whole cluster
+    Sockets(Deferred<sockets::Sockets>),
+    /// Show the rooms of the whole cluster
+    Rooms(Deferred<rooms::Rooms>),
+    /// Make sockets join rooms
+    Join(Deferred<join::Join>),
+    /// Make sockets leave rooms
+    Leave(Deferred<leave::Leave>),
+    /// Disconnect sockets
+    Disconnect(Deferred<disconnect::Disconnect>),
+    /// Send an event to the servers themselves, not to clients
+    ServerEmit(Deferred<server_emit::ServerEmit>),
+    /// Manage the attachment table: create it, inspect it, clean it up
+    Attachments(Deferred<attachments::Attachments>),
+    /// Emit from SQL: install functions that any database client and any trigger can call
+    Sql(Deferred<sql::Sql>),
+    /// Check the database, the channels and the servers for problems
+    Doctor(Deferred<doctor::Doctor>),
+    /// Measure this cluster: emit rate, delivery rate, latency
+    Bench(Deferred<bench::Bench>),
+    /// Connect to a Socket.IO server as a client, and print the events that it sends
+    Client(Deferred<client::Client>),
+    // Not deferred, as it has an --output of its own instead of the global one.
     Probe(probe::Probe),
-    Context(context::Contexts),
-    Completions(completions::Completions),
-    Man(man::Man),
+    /// Manage the named clusters of the configuration file
+    Context(Deferred<context::Contexts>),
+    /// Print a script that lets a shell complete pgio's commands and flags
+    Completions(Deferred<completions::Completions>),
+    /// Print the manual page, or write the pages of all commands into a directory
+    Man(Deferred<man::Man>),
+}
+
+/// The command line, with the arguments of all commands.
+fn complete_command_line() -> clap::Command {
+    let mut command = Cli::command();
+    command.build();
+    command
 }
 
 /// Parses the command line, runs the command and returns the exit status.
@@ -162,28 +194,44 @@ impl Command {
 
     async fn run(self, global: &Global) -> Result<(), Failure> {
         match self {
-            Self::Emit(emit) => emit.run(global).await,
-            Self::Tail(tail) => exit::unless_interrupted(tail.run(global)).await,
-            Self::Top(top) => exit::unless_interrupted(top.run(global)).await,
-            Self::Monitor(monitor) => monitor.run(global).await,
+            Self::Emit(Deferred(emit)) => emit.run(global).await,
+            Self::Tail(Deferred(tail)) => exit::unless_interrupted(tail.run(global)).await,
+            Self::Top(Deferred(top)) => exit::unless_interrupted(top.run(global)).await,
+            Self::Monitor(Deferred(monitor)) => monitor.run(global).await,
             Self::Serve(serve) => serve.run(global).await,
-            Self::Nodes(nodes) => exit::unless_interrupted(nodes.run(global)).await,
-            Self::Namespaces(namespaces) => exit::unless_interrupted(namespaces.run(global)).await,
-            Self::Sockets(sockets) => exit::unless_interrupted(sockets.run(global)).await,
-            Self::Rooms(rooms) => exit::unless_interrupted(rooms.run(global)).await,
-            Self::Join(join) => exit::unless_interrupted(join.run(global)).await,
-            Self::Leave(leave) => exit::unless_interrupted(leave.run(global)).await,
-            Self::Disconnect(disconnect) => exit::unless_interrupted(disconnect.run(global)).await,
-            Self::ServerEmit(event) => exit::unless_interrupted(event.run(global)).await,
-            Self::Attachments(attachments) => attachments.run(global).await,
-            Self::Sql(sql) => sql.run(global).await,
-            Self::Doctor(doctor) => exit::unless_interrupted(doctor.run(global)).await,
-            Self::Bench(bench) => exit::unless_interrupted(bench.run(global)).await,
-            Self::Client(client) => exit::unless_interrupted(client.run(global)).await,
+            Self::Nodes(Deferred(nodes)) => exit::unless_interrupted(nodes.run(global)).await,
+            Self::Namespaces(Deferred(namespaces)) => exit::unless_interrupted(namespaces.run(global)).await,
+            Self::Sockets(Deferred(sockets)) => exit::unless_interrupted(sockets.run(global)).await,
+            Self::Rooms(Deferred(rooms)) => exit::unless_interrupted(rooms.run(global)).await,
+            Self::Join(Deferred(join)) => exit::unless_interrupted(join.run(global)).await,
+            Self::Leave(Deferred(leave)) => exit::unless_interrupted(leave.run(global)).await,
+            Self::Disconnect(Deferred(disconnect)) => exit::unless_interrupted(disconnect.run(global)).await,
+            Self::ServerEmit(Deferred(event)) => exit::unless_interrupted(event.run(global)).await,
+            Self::Attachments(Deferred(attachments)) => attachments.run(global).await,
+            Self::Sql(Deferred(sql)) => sql.run(global).await,
+            Self::Doctor(Deferred(doctor)) => exit::unless_interrupted(doctor.run(global)).await,
+            Self::Bench(Deferred(bench)) => exit::unless_interrupted(bench.run(global)).await,
+            Self::Client(Deferred(client)) => exit::unless_interrupted(client.run(global)).await,
             Self::Probe(probe) => exit::unless_interrupted(probe.run(global)).await,
-            Self::Context(contexts) => contexts.run(global),
-            Self::Completions(completions) => completions.run(),
-            Self::Man(man) => man.run(),
+            Self::Context(Deferred(contexts)) => contexts.run(global),
+            Self::Completions(Deferred(completions)) => completions.run(),
+            Self::Man(Deferred(man)) => man.run(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_has_the_same_description_in_the_list_and_in_its_help() {
+        let complete = complete_command_line();
+        for listed in Cli::command().get_subcommands() {
+            let own = complete.find_subcommand(listed.get_name()).unwrap();
+            let describe = |command: &clap::Command| command.get_about().map(ToString::to_string);
+            assert_eq!(describe(listed), describe(own), "{}", own.get_name());
+            assert!(listed.get_arguments().count() <= own.get_arguments().count());
         }
     }
 }

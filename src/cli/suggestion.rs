@@ -53,13 +53,13 @@ fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<
 
 #[cfg(test)]
 mod tests {
-    use clap::{Arg, CommandFactory};
+    use clap::Arg;
 
     use super::*;
-    use crate::cli::Cli;
+    use crate::cli::complete_command_line;
 
     fn hint(arguments: &[&str]) -> Option<String> {
-        let command = Cli::command();
+        let command = complete_command_line();
         let error = command.clone().try_get_matches_from(["pgio"].iter().chain(arguments)).unwrap_err();
         assert!(is_about_a_name(&error), "{error}");
         of(&error, &command, arguments.iter().map(OsString::from))
