@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
 use clap_complete::engine::ArgValueCandidates;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 
 use super::log::Style;
 use super::output::notes::{self, Label};
 use super::{duration, size};
 use crate::postgres::TableName;
 use crate::{AdapterOptions, Error, Namespace};
+
+/// The environment variable with the filter of the log.
+const LOG_VARIABLE: &str = "RUST_LOG";
 
 /// The help heading of the flags that every command has.
 pub(super) const GLOBAL: &str = "Connection and output";
@@ -352,12 +355,24 @@ impl Global {
             // info.
             _ => "debug,pgio=trace,tungstenite=info,tokio_tungstenite=info,tokio_postgres=info",
         };
-        let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+        let filter = self.log_filter().unwrap_or_else(|| level.parse().unwrap_or_default());
         let style = match log.format {
             Format::Text => Style::Text { has_colours: std::io::stderr().is_terminal() },
             Format::Json => Style::Json,
         };
         super::log::start(filter, style);
+    }
+
+    /// The filter in `RUST_LOG`, such as `warn,pgio=debug`. Warns if it is invalid.
+    fn log_filter(&self) -> Option<Targets> {
+        let directives = std::env::var(LOG_VARIABLE).ok().filter(|text| !text.is_empty())?;
+        match directives.parse() {
+            Ok(filter) => Some(filter),
+            Err(error) => {
+                self.warn(&format!("{LOG_VARIABLE}={directives:?} is ignored: {error}"));
+                None
+            }
+        }
     }
 }
 

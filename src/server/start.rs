@@ -54,7 +54,7 @@ use crate::error::without_os_code;
 use crate::{Error, Result};
 
 /// The read buffer of a websocket. It is small because clients send short packets and most clients are idle.
-const READ_BUFFER: usize = 1 << 9;
+const READ_BUFFER: usize = 1 << 8;
 
 /// The interval at which the metrics recorder gets the traffic, and drops samples that were not scraped.
 const UPKEEP: Duration = Duration::from_secs(5);

@@ -13,9 +13,10 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::registry;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, registry};
 
 use line::Fields;
 pub(super) use line::Style;
@@ -25,7 +26,7 @@ use repeats::{Kind, Repeats};
 static LOG: OnceLock<Arc<Log>> = OnceLock::new();
 
 /// Starts the log.
-pub(super) fn start(filter: EnvFilter, style: Style) {
+pub(super) fn start(filter: Targets, style: Style) {
     let log = Arc::new(Log { style, repeats: Mutex::default() });
     let log = LOG.get_or_init(|| log).clone();
     registry().with(filter).with(ToStderr(log)).init();
