@@ -42,14 +42,14 @@ fn machine(requests: usize) -> (ClusterState, Instant) {
     let now = Instant::now();
     let namespace = Namespace::default();
     let channel = namespace.channel("socket.io").expect("a short name");
-    machine.handle(now, Input::Connected { listening: Vec::new() });
+    machine.handle(now, Input::Connected { listening: Vec::new(), snapshot: None });
     let interest = Box::new(|header: Option<&pgio::protocol::Header>| {
         header.is_some_and(|header| header.kind == MessageKind::Broadcast)
     });
     machine
         .handle(now, Input::Subscribe { id: SubscriptionId(1), channels: vec![channel.clone()], interest });
     drain(&mut machine, now);
-    machine.handle(now, Input::StatementDone(Ok(())));
+    machine.handle(now, Input::StatementDone(Ok(None)));
     notify(&mut machine, now, r#"{"type":2,"uid":"peer","nsp":"/"}"#);
     for id in 0..requests {
         let id = RequestId::from(format!("{id:016x}").as_str());

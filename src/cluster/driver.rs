@@ -238,9 +238,9 @@ impl Driver {
                     let arrival = Arrival { time, backend: Some(backend) };
                     Some(Input::Notification { channel, text: payload, arrival })
                 }
-                Next::Item(ListenerEvent::Connected { connection, channels }) => {
+                Next::Item(ListenerEvent::Connected { connection, channels, snapshot }) => {
                     self.connection = connection;
-                    Some(Input::Connected { listening: channels })
+                    Some(Input::Connected { listening: channels, snapshot })
                 }
                 Next::Item(ListenerEvent::Stalled) => Some(Input::Stalled),
                 Next::Item(ListenerEvent::Resumed) => Some(Input::Resumed),

@@ -19,6 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::lossy_queue::{Reader, Writer, lossy_queue};
 use super::same_server::{SameServer, SessionPlace};
 use super::{Presence, Settings};
+use crate::cluster::state::ListenSnapshot;
 use crate::protocol::{Channel, LockSnapshot};
 use crate::{Error, Result};
 pub(crate) use connection::ListeningConnection;
@@ -58,15 +59,15 @@ pub(crate) enum ListenerEvent {
         backend: i32,
     },
     /// A connection is open, and listens to these channels. Statements name its number.
-    Connected { connection: u64, channels: Vec<Channel> },
+    Connected { connection: u64, channels: Vec<Channel>, snapshot: Option<Arc<ListenSnapshot>> },
     /// The connection does not answer. It is kept, since it may resume.
     Stalled,
     /// It answers again, and no message is lost.
     Resumed,
     /// The connection is lost, with the statements in progress. Notifications are missed until the reconnect.
     Lost(Error),
-    /// A statement has ended on that connection.
-    Executed { connection: u64, outcome: Result<()> },
+    /// A statement has ended on that connection, with the snapshot of its LISTEN.
+    Executed { connection: u64, outcome: Result<Option<Arc<ListenSnapshot>>> },
     /// The lock snapshot of a ping.
     Locks(LockSnapshot),
 }
@@ -174,7 +175,9 @@ impl Owner {
             self.same_server.listen_on(&live.place.server);
             let generation = self.same_server.agreed().generation;
             let channels = live.channels.iter().cloned().collect();
-            if !self.events.push_always(ListenerEvent::Connected { connection: self.connection, channels }) {
+            let snapshot = live.snapshot.take();
+            let connected = ListenerEvent::Connected { connection: self.connection, channels, snapshot };
+            if !self.events.push_always(connected) {
                 return;
             }
             for message in std::mem::take(&mut live.early_messages) {
@@ -259,7 +262,7 @@ impl Owner {
                             if outcome.is_ok() {
                                 live.record_command(&command);
                             }
-                            let (connection, outcome) = (self.connection, outcome.map(drop));
+                            let (connection, outcome) = (self.connection, outcome.map(Answer::into_snapshot));
                             self.events.push_always(ListenerEvent::Executed { connection, outcome });
                         }
                         None => self.handle_ping(outcome, live),
@@ -313,7 +316,7 @@ impl Owner {
                 snapshot
             }
             // An old session was ended.
-            Ok(Answer::Done) => return,
+            Ok(Answer::Done(_)) => return,
             Err(error) => {
                 tracing::debug!(%error, "cannot read pg_locks, so heartbeats decide liveness");
                 LockSnapshot { locks: None, holds_lock: false }

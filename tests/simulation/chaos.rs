@@ -43,8 +43,8 @@ impl World {
             Event::LockSnapshot { m, session } => self.look(m, session),
             Event::DropSession { session } => self.drop_session(session),
             Event::Connect { m, number } => self.accept(m, number),
-            Event::Connected { m, number, session, listening } => {
-                self.connected(m, number, session, &listening)?;
+            Event::Connected { m, number, session, listening, snapshot } => {
+                self.connected(m, number, session, &listening, snapshot)?;
             }
             Event::Lost { m, session } => {
                 if self.machines[m].session == Some(session) {
@@ -335,6 +335,7 @@ impl World {
             told_lost: 0,
             told_missed: Vec::new(),
             made: None,
+            snapshot: None,
             due: BTreeSet::new(),
             got: BTreeSet::new(),
             replayed: [None; 4],
@@ -543,7 +544,12 @@ impl World {
             1 | 2 if faults.silences => self.fall_silent(m),
             3 if faults.restarts && self.chance(30) => {
                 self.trace.add(self.now, "postgres", format_args!("restarts"));
-                self.postgres.restarted_at = self.now;
+                self.postgres.restart(self.now);
+                // A snapshot of the former server no longer decides.
+                let commits = &self.postgres.commits;
+                for sub in self.machines.iter_mut().flat_map(|machine| machine.subs.values_mut()) {
+                    sub.due.retain(|seq| sub.made <= commits[*seq].durable_since);
+                }
                 self.postgres.down_until = self.now + self.rng.u64(100 * MILLI..4 * SECOND);
                 for m in 0..self.machines.len() {
                     if self.machines[m].session.is_some() {

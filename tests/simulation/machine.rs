@@ -6,7 +6,7 @@ use pgio::cluster::state::{ClusterState, Config, LookUpId, Summary};
 use pgio::protocol::{Header, Instance, MessageKind};
 
 use crate::peer::{Life, Peer};
-use crate::postgres::{Commit, Postgres};
+use crate::postgres::{Commit, Postgres, Snapshot};
 use crate::trace::SECOND;
 use crate::wire::Says;
 
@@ -114,6 +114,8 @@ pub struct Sub {
     pub told_missed: Vec<u64>,
     /// When it was made.
     pub made: Option<u64>,
+    /// The snapshot of its LISTEN; `None` if the session already listened.
+    pub snapshot: Option<Snapshot>,
     /// Durable events that were committed since, and that it has not got yet.
     pub due: BTreeSet<usize>,
     /// Durable events that it has got.
@@ -235,6 +237,8 @@ pub struct Machine {
     pub replaying_since: [Option<u64>; 4],
     /// When it first heard an initial heartbeat on each channel since then.
     pub asked_since: [Option<u64>; 4],
+    /// The snapshot that it was given in this step.
+    pub snapshot_now: Option<Snapshot>,
     pub last_sub: u64,
     pub last_request: u64,
     pub connects: u32,
@@ -301,6 +305,7 @@ impl Machine {
             was_replaying: [false; 4],
             replaying_since: [None; 4],
             asked_since: [None; 4],
+            snapshot_now: None,
             last_sub: 0,
             last_request: 0,
             connects: 0,
@@ -508,7 +513,14 @@ impl Machine {
     }
 
     /// A subscriber gets an event that was missed.
-    pub fn check_replayed(&mut self, id: u64, seq: usize, commit: &Commit, is_calm: bool) -> Checked {
+    pub fn check_replayed(
+        &mut self,
+        id: u64,
+        seq: usize,
+        commit: &Commit,
+        server: u64,
+        is_calm: bool,
+    ) -> Checked {
         let is_calm = is_calm && !self.is_tight();
         let Some(sub) = self.subs.get_mut(&id) else {
             return violated("durable-once", format!("#{seq} to subscription {id}, which has ended"));
@@ -522,9 +534,19 @@ impl Machine {
             "#{seq} is replayed to subscription {id}, which does not want it"
         );
         // A listing that takes long makes its rows look younger than they are.
+        let start = sub.snapshot.as_ref().map(|snapshot| snapshot.at).or(sub.made);
         let is_earlier =
-            sub.made.zip(commit.durable_since).is_none_or(|(made, began)| began + 10 * SECOND < made);
+            start.zip(commit.durable_since).is_none_or(|(start, began)| began + 10 * SECOND < start);
         ensure!(!is_earlier, "durable-once", "#{seq} is replayed to subscription {id}, which was made later");
+        // The clock of a former server may have been ahead.
+        let is_of_server = commit.durable_since >= Some(server);
+        let snapshot = sub.snapshot.as_ref();
+        let snapshot = snapshot.filter(|snapshot| is_of_server && snapshot.of_server.server == server as i64);
+        ensure!(
+            snapshot.is_none_or(|snapshot| snapshot.commits <= seq),
+            "durable-after-listen",
+            "#{seq} is replayed to subscription {id}, and was committed before its LISTEN"
+        );
         let last = sub.replayed[channel].replace((self.listings, row));
         ensure!(
             last.is_none_or(|(listing, last)| listing != self.listings || last < row),

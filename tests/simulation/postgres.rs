@@ -1,12 +1,13 @@
 //! A model of Postgres: one order of commits, sessions with their LISTEN sets, and the rows of the attachment table.
 
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
-use pgio::cluster::state::Statement;
+use pgio::cluster::state::{ListenSnapshot, RowOrigin, Statement};
 use pgio::protocol::{LivenessLock, LockSnapshot};
 use pgio::{Error, Namespace};
 
+use crate::trace::SECOND;
 use crate::wire::Says;
 
 /// The namespaces of a world, and so its channels.
@@ -59,8 +60,28 @@ pub enum Owner {
 #[derive(Debug, Clone)]
 pub enum Item {
     Commit(usize),
-    Done { number: u64, listen: Vec<usize>, outcome: Result<(), Error> },
+    Done { number: u64, listen: Vec<usize>, outcome: Result<(), Error>, snapshot: Option<Snapshot> },
     Locks(LockSnapshot),
+}
+
+/// A snapshot of a LISTEN, with the number of commits before it.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    pub of_server: Arc<ListenSnapshot>,
+    pub at: u64,
+    pub commits: usize,
+}
+
+/// The transactions of durable events.
+#[derive(Default)]
+pub struct Transactions {
+    next: u64,
+    /// The transactions in progress, with their rows.
+    running: BTreeMap<u64, i64>,
+    /// The transaction of each row, and when it began by the server's clock.
+    of_rows: BTreeMap<i64, (u64, i64)>,
+    /// How far the server's clock is ahead of the time.
+    clock_ahead: i64,
 }
 
 /// A listening session.
@@ -88,6 +109,7 @@ pub struct Postgres {
     /// The commits of durable events, by their rows.
     pub durable: BTreeMap<i64, usize>,
     last_row: i64,
+    pub transactions: Transactions,
     /// Until when it takes no connections and no statements.
     pub down_until: u64,
     /// When it was restarted last.
@@ -126,6 +148,53 @@ impl Postgres {
     pub fn next_row(&mut self) -> i64 {
         self.last_row += 1;
         self.last_row
+    }
+
+    fn clock(&self, now: u64) -> i64 {
+        now as i64 + self.transactions.clock_ahead
+    }
+
+    /// A transaction begins, which inserts that row.
+    pub fn begin(&mut self, now: u64, row: i64) {
+        let began = self.clock(now);
+        let transactions = &mut self.transactions;
+        let id = transactions.next;
+        transactions.running.insert(id, row);
+        transactions.of_rows.insert(row, (id, began));
+        // Two other transactions begin and end as well.
+        transactions.next += 3;
+    }
+
+    pub fn end_transaction(&mut self, row: i64) {
+        self.transactions.running.retain(|_, running| *running != row);
+    }
+
+    /// Another server takes over: its clock differs, and it has not seen the last transactions of the former one.
+    pub fn restart(&mut self, now: u64) {
+        self.restarted_at = now;
+        let transactions = &mut self.transactions;
+        transactions.running.clear();
+        let committed = self.durable.keys().filter_map(|row| transactions.of_rows.get(row));
+        transactions.next = committed.map(|(id, _)| id + 1).max().unwrap_or_default();
+        transactions.clock_ahead = (now % (10 * SECOND)) as i64 - 5 * SECOND as i64;
+    }
+
+    /// The snapshot that a LISTEN takes.
+    pub fn snapshot(&self, now: u64) -> Snapshot {
+        let Transactions { next, running, .. } = &self.transactions;
+        let of_server = ListenSnapshot {
+            server: self.restarted_at as i64,
+            clock: self.clock(now),
+            next: *next,
+            running: running.keys().copied().collect(),
+        };
+        Snapshot { of_server: of_server.into(), at: now, commits: self.commits.len() }
+    }
+
+    /// The transaction of a row, as the server lists it now.
+    pub fn origin(&self, row: i64) -> Option<RowOrigin> {
+        let (transaction, began) = *self.transactions.of_rows.get(&row)?;
+        Some(RowOrigin { server: self.restarted_at as i64, began, transaction })
     }
 
     /// The rows of a channel's durable events that are no older than that, with their ages.

@@ -8,13 +8,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pgio::Error;
-use pgio::cluster::state::{Arrival, DurableRow, DurableRows, Input, LookUpId, Output, Row, Statement};
+use pgio::cluster::state::{
+    Arrival, DurableRow, DurableRows, Input, ListenSnapshot, LookUpId, Output, Row, Statement,
+};
 use pgio::cluster::{Content, Event as Delivered};
 use pgio::protocol::{AttachmentId, Body, EventArgs, Instance, Message, Value};
 
 use crate::machine::{Checked, Ending, Link, Machine, Sub, Violation, ensure, violated};
 use crate::peer::{Life, Peer};
-use crate::postgres::{CHANNELS, Commit, Item, NAMESPACES, Owner, Postgres, Sender, Session, channel};
+use crate::postgres::{
+    CHANNELS, Commit, Item, NAMESPACES, Owner, Postgres, Sender, Session, Snapshot, channel,
+};
 use crate::trace::{SECOND, Trace};
 use crate::wire::{Says, header};
 
@@ -107,6 +111,7 @@ pub enum Event {
         number: u32,
         session: usize,
         listening: Vec<usize>,
+        snapshot: Option<Snapshot>,
     },
     Lost {
         m: usize,
@@ -620,6 +625,7 @@ impl World {
     fn subscribed(&mut self, m: usize, id: u64, outcome: Result<(), Error>) -> Checked {
         self.trace.count(self.now, 15);
         let machine = &mut self.machines[m];
+        let snapshot = machine.snapshot_now.clone();
         let refused = machine.refused_now;
         let Some(sub) = machine.subs.get_mut(&id) else {
             return violated("waiters-are-answered", format!("{id} has ended, and is answered"));
@@ -637,6 +643,7 @@ impl World {
         }
         sub.is_confirmed = true;
         sub.made = Some(self.now);
+        sub.snapshot = snapshot;
         if let Some(session) = machine.session
             && machine.link != Link::Down
         {
@@ -684,7 +691,8 @@ impl World {
                 if received.is_replayed {
                     ensure!(is_message, "durable-not-lost", "#{seq} is replayed as {:?}", received.content);
                     let is_calm = !self.faults.rows && !self.faults.missed;
-                    return machine.check_replayed(id, seq, commit, is_calm);
+                    let server = self.postgres.restarted_at;
+                    return machine.check_replayed(id, seq, commit, server, is_calm);
                 }
                 machine.check_delivery(id, seq, commit, &received.text)?;
                 if commit.row.is_some_and(|row| machine.listed.contains(&row)) {
@@ -800,21 +808,29 @@ impl World {
             return self.reconnect(m, delay);
         }
         let session = self.postgres.open(Owner::Machine(m));
-        let mut listening = Vec::new();
+        let (mut listening, mut snapshot) = (Vec::new(), None);
         if self.chance(50) {
             let (listen, _) = self.machines[m].state.channel_sets();
             let statement = Statement { listen, unlisten: Vec::new() };
             if self.postgres.execute(self.now, session, &statement).is_ok() {
                 let number = |c: &pgio::protocol::Channel| crate::postgres::channel_number(c.as_str());
                 listening = statement.listen.iter().map(number).collect();
+                snapshot = Some(self.postgres.snapshot(self.now));
             }
         }
         let delay = self.delay();
         self.postgres.sessions[session].last_arrival = self.now + delay;
-        self.after(delay, Event::Connected { m, number, session, listening });
+        self.after(delay, Event::Connected { m, number, session, listening, snapshot });
     }
 
-    pub fn connected(&mut self, m: usize, number: u32, session: usize, listening: &[usize]) -> Checked {
+    pub fn connected(
+        &mut self,
+        m: usize,
+        number: u32,
+        session: usize,
+        listening: &[usize],
+        snapshot: Option<Snapshot>,
+    ) -> Checked {
         if self.machines[m].connects != number {
             self.postgres.sessions[session].is_alive = false;
             return Ok(());
@@ -835,7 +851,7 @@ impl World {
         machine.forget_unwanted();
         let listening = listening.iter().map(|number| channel(*number)).collect();
         self.after(50 * MILLI, Event::LockSnapshot { m, session });
-        self.give(m, Input::Connected { listening })
+        self.give_confirmation(m, snapshot, |snapshot| Input::Connected { listening, snapshot })
     }
 
     /// The server has executed a statement of a machine.
@@ -844,13 +860,14 @@ impl World {
             return;
         }
         let outcome = self.postgres.execute(self.now, session, statement);
+        let snapshot = (!statement.listen.is_empty()).then(|| self.postgres.snapshot(self.now));
         let listen = statement.listen.iter().map(|c| crate::postgres::channel_number(c.as_str())).collect();
         self.trace.add(self.now, "postgres", format_args!("{statement:?} for machine {m}: {outcome:?}"));
         let jitter = self.rng.u64(0..3 * MILLI);
         let at = self.postgres.sessions[session].last_arrival.max(self.now + self.rng.u64(200..20 * MILLI));
         self.after(
             at + jitter - self.now,
-            Event::Arrive { session, item: Item::Done { number, listen, outcome } },
+            Event::Arrive { session, item: Item::Done { number, listen, outcome, snapshot } },
         );
     }
 
@@ -881,8 +898,8 @@ impl World {
                     self.give(m, Input::Resumed)?;
                 }
                 match item {
-                    Item::Done { number, listen, outcome } => {
-                        self.statement_done(m, number, &listen, outcome)
+                    Item::Done { number, listen, outcome, snapshot } => {
+                        self.statement_done(m, number, &listen, outcome, snapshot)
                     }
                     Item::Locks(look) => self.give(m, Input::Locks(look)),
                     Item::Commit(seq) => {
@@ -906,6 +923,7 @@ impl World {
         number: u64,
         listen: &[usize],
         outcome: Result<(), Error>,
+        snapshot: Option<Snapshot>,
     ) -> Checked {
         let machine = &mut self.machines[m];
         if machine.executing != Some(number) {
@@ -927,7 +945,21 @@ impl World {
             }
             _ => {}
         }
-        self.give(m, Input::StatementDone(outcome))
+        self.give_confirmation(m, snapshot, |snapshot| Input::StatementDone(outcome.map(|()| snapshot)))
+    }
+
+    /// Gives a machine a confirmation with the snapshot of its LISTEN.
+    fn give_confirmation(
+        &mut self,
+        m: usize,
+        snapshot: Option<Snapshot>,
+        input: impl FnOnce(Option<Arc<ListenSnapshot>>) -> Input,
+    ) -> Checked {
+        let of_server = snapshot.as_ref().map(|snapshot| snapshot.of_server.clone());
+        self.machines[m].snapshot_now = snapshot;
+        let checked = self.give(m, input(of_server));
+        self.machines[m].snapshot_now = None;
+        checked
     }
 
     fn notify(&mut self, m: usize, seq: usize) -> Checked {
@@ -1066,7 +1098,11 @@ impl World {
             _ if is_locked => Err(Error::TableLocked { table: "rows".into(), pid: None }),
             Fate::Refused => Err(Error::TablePrivilege { table: "rows".into(), reason: "no SELECT".into() }),
             Fate::Well => {
-                let row = |(id, age)| DurableRow { id: AttachmentId(id), age: Duration::from_micros(age) };
+                let row = |(id, age)| DurableRow {
+                    id: AttachmentId(id),
+                    age: Duration::from_micros(age),
+                    origin: self.postgres.origin(id),
+                };
                 let of = |number: &usize| {
                     let rows = self.postgres.list(self.now, *number, max_age);
                     (channel(*number), rows.into_iter().map(row).collect::<Vec<_>>())
@@ -1110,6 +1146,7 @@ impl World {
             1..4 => self.rng.u64(0..100 * MILLI),
             _ => 0,
         };
+        self.postgres.begin(self.now, row);
         self.after(delay, Event::CommitDurable { row, began: self.now, channel, number });
     }
 
@@ -1118,6 +1155,7 @@ impl World {
         if self.now < self.postgres.down_until || self.postgres.restarted_at > began {
             return;
         }
+        self.postgres.end_transaction(row);
         let payload = Value::from("x".repeat((number as usize % 4) * 1000));
         let event = EventArgs::new("e", [Value::from(number), payload]);
         let body = Body::Broadcast { opts: Default::default(), event, request_id: None };
@@ -1128,8 +1166,12 @@ impl World {
         self.postgres.rows.insert(row, (began, document));
         self.postgres.durable.insert(row, seq);
         let (now, says) = (self.now, Says::Broadcast { number, request: None });
+        let server = self.postgres.restarted_at as i64;
         for sub in self.machines.iter_mut().flat_map(|machine| machine.subs.values_mut()) {
-            let was_there = sub.made.is_some_and(|made| made <= began && made < now);
+            // A snapshot also shows that a transaction that began before was still running.
+            let is_after =
+                |made| made <= began || sub.snapshot.as_ref().is_some_and(|of| of.of_server.server == server);
+            let was_there = sub.made.is_some_and(|made| made < now && is_after(made));
             if was_there && sub.channels.contains(&channel) && sub.taste.wants(says.kind()) {
                 sub.due.insert(seq);
             }

@@ -4,10 +4,11 @@
 //! (FIFO), and their bytes stay within the bound. Beyond the bound, messages are dropped, and counted in their slot.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::{Instant, SystemTime};
+use std::time::SystemTime;
 
 use super::io::Arrival;
 use super::replay::{MissedEvent, Replay};
+use super::subscription_start::SentAt;
 use super::{Config, Row, SubscriptionId};
 use crate::Error;
 use crate::cluster::{Attached, Content, Received};
@@ -40,7 +41,7 @@ pub(super) enum Recipients {
     /// These subscriptions.
     Known(Vec<SubscriptionId>),
     /// All subscriptions that want it and that are older than the event.
-    Replayed { sent_at: Instant },
+    Replayed { sent_at: SentAt },
 }
 
 /// The row that a message names or came in.
@@ -63,7 +64,7 @@ enum Origin {
     /// By a notification.
     Notified { text: String, header: Header, recipients: Vec<SubscriptionId> },
     /// By a listing of the rows after a gap.
-    Replayed { sent_at: Instant },
+    Replayed { sent_at: SentAt },
 }
 
 /// The content of a slot that leaves the queue.

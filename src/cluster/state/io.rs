@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 
+use super::{ListenSnapshot, RowOrigin};
 use crate::cluster::Event;
 use crate::protocol::{
     AttachmentId, Body, Channel, Header, LockSnapshot, Message, Namespace, RemoteSocket, RequestId, Uid,
@@ -61,6 +62,8 @@ pub struct DurableRow {
     pub id: AttachmentId,
     /// How long ago its transaction began, by the server's clock.
     pub age: Duration,
+    /// The transaction; `None` if the server does not report it.
+    pub origin: Option<RowOrigin>,
 }
 
 /// A subscription's number, unique within a machine.
@@ -124,6 +127,8 @@ pub enum Input {
     Connected {
         /// The channels that the server has confirmed on it.
         listening: Vec<Channel>,
+        /// The snapshot of their LISTEN.
+        snapshot: Option<Arc<ListenSnapshot>>,
     },
     /// The listening connection has not answered in time. It is kept, since it may resume.
     Stalled,
@@ -131,8 +136,8 @@ pub enum Input {
     Resumed,
     /// The listening connection is lost, and with it every statement in progress.
     Disconnected(Error),
-    /// The answer to the last [`Output::Execute`].
-    StatementDone(Result<()>),
+    /// The answer to the last [`Output::Execute`], with the snapshot of its LISTEN.
+    StatementDone(Result<Option<Arc<ListenSnapshot>>>),
     /// A notification.
     Notification {
         /// The channel's name.
@@ -311,7 +316,7 @@ impl fmt::Debug for Input {
             Self::Unsubscribe { id } => write!(f, "Unsubscribe {id:?}"),
             Self::Request(request) => write!(f, "Request {} on {}", request.id, request.channel),
             Self::Cancel { request } => write!(f, "Cancel {request}"),
-            Self::Connected { listening } => write!(f, "Connected {listening:?}"),
+            Self::Connected { listening, .. } => write!(f, "Connected {listening:?}"),
             Self::Stalled => f.write_str("Stalled"),
             Self::Resumed => f.write_str("Resumed"),
             Self::Disconnected(error) => write!(f, "Disconnected: {error}"),

@@ -28,9 +28,11 @@ mod peers;
 mod receive;
 mod replay;
 mod requests;
+mod subscription_start;
 mod subscriptions;
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Event;
@@ -51,6 +53,7 @@ pub use io::{
 pub use look_ups::LOOK_UP_DEADLINE;
 pub use peers::{LiveNode, Liveness, NspSupport};
 pub use requests::DISCOVERY;
+pub use subscription_start::{ListenSnapshot, RowOrigin};
 
 /// How often peers are checked for the heartbeat timeout.
 const TICK: Duration = Duration::from_secs(1);
@@ -121,7 +124,7 @@ impl ClusterState {
             Input::Unsubscribe { id } => self.unsubscribe(now, id),
             Input::Request(request) => self.start_request(now, request),
             Input::Cancel { request } => self.end_request(&request),
-            Input::Connected { listening } => self.connected(now, listening),
+            Input::Connected { listening, snapshot } => self.connected(now, listening, snapshot),
             Input::Stalled => self.on_stalled(now),
             Input::Resumed => self.on_resumed(now),
             Input::Disconnected(error) => self.disconnected(now, &error),
@@ -329,13 +332,13 @@ impl ClusterState {
         }
     }
 
-    fn connected(&mut self, now: Instant, listening: Vec<Channel>) {
+    fn connected(&mut self, now: Instant, listening: Vec<Channel>, snapshot: Option<Arc<ListenSnapshot>>) {
         self.link = Link::Up;
         self.stalled_since = None;
         self.look_ups.restart_deadlines(now);
         self.replays.restart_deadlines(now);
         let confirmations = self.channels.connected(listening);
-        self.confirm(now, confirmations);
+        self.confirm(now, confirmations, snapshot);
     }
 
     /// Adds a node of this process to a channel that has a subscription.
@@ -414,9 +417,13 @@ impl ClusterState {
         }
     }
 
-    fn statement_done(&mut self, now: Instant, outcome: Result<(), Error>) {
+    fn statement_done(&mut self, now: Instant, outcome: Result<Option<Arc<ListenSnapshot>>, Error>) {
+        let (outcome, snapshot) = match outcome {
+            Ok(snapshot) => (Ok(()), snapshot),
+            Err(error) => (Err(error), None),
+        };
         let confirmations = self.channels.statement_done(now, outcome);
-        self.confirm(now, confirmations);
+        self.confirm(now, confirmations, snapshot);
     }
 }
 

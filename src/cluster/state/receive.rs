@@ -87,11 +87,8 @@ impl ClusterState {
         let is_wanted = !recipients.is_empty();
         if let Some(id) = notification.attachment {
             // A row is not delivered again to subscriptions that got it by the replay.
-            let subscribed_at = |id: &SubscriptionId| {
-                self.subscriptions.get(id).and_then(|subscription| subscription.subscribed_at)
-            };
-            recipients
-                .retain(|subscription_id| !state.delivered.was_delivered(id, subscribed_at(subscription_id)));
+            let start = |id: &SubscriptionId| self.subscriptions.get(id)?.start.as_ref();
+            recipients.retain(|subscription_id| !state.delivered.was_delivered(id, start(subscription_id)));
         }
         if recipients.is_empty() && !answers && !is_loopback {
             if let Some(id) = notification.attachment

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::delivery::{Recipients, RowRead};
 use super::look_ups::LOOK_UP_DEADLINE;
+use super::subscription_start::{SentAt, SubscriptionStart};
 use super::{ClusterState, DurableRow, DurableRows, Output, SubscriptionId};
 use crate::Error;
 use crate::cluster::Received;
@@ -56,16 +57,15 @@ pub(super) enum Replay {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct MissedEvent {
     pub(super) id: AttachmentId,
-    /// When its transaction began, or slightly later.
-    pub(super) sent_at: Instant,
+    pub(super) sent_at: SentAt,
 }
 
 /// What happened to a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 enum RowOutcome {
-    /// It was delivered to all interested subscriptions; with a time, to those that had subscribed before this time
-    /// (replay).
-    Delivered(Option<Instant>),
+    /// It was delivered to all interested subscriptions; with a time, to those that had started before this time (replay).
+    /// In a box, since few rows are replayed.
+    Delivered(Option<Box<SentAt>>),
     /// No subscription wanted the message that named it.
     Unwanted,
 }
@@ -117,8 +117,8 @@ impl DeliveredIds {
     }
 
     /// Records a row that is delivered now.
-    fn deliver(&mut self, id: AttachmentId, sent_at: Option<Instant>, now: Instant, keep: Duration) {
-        if self.rows.insert(id, RowOutcome::Delivered(sent_at)).is_none() {
+    fn deliver(&mut self, id: AttachmentId, sent_at: Option<SentAt>, now: Instant, keep: Duration) {
+        if self.rows.insert(id, RowOutcome::Delivered(sent_at.map(Box::new))).is_none() {
             self.order.push_back((now, id));
             self.evict(now, keep);
         }
@@ -133,13 +133,11 @@ impl DeliveredIds {
         }
     }
 
-    /// Whether a row was already delivered to a subscription that was confirmed at that time.
-    pub(super) fn was_delivered(&self, id: AttachmentId, subscribed_at: Option<Instant>) -> bool {
+    /// Whether a row was already delivered to a subscription with that start.
+    pub(super) fn was_delivered(&self, id: AttachmentId, start: Option<&SubscriptionStart>) -> bool {
         match self.rows.get(&id) {
             Some(RowOutcome::Delivered(None)) => true,
-            Some(RowOutcome::Delivered(Some(sent_at))) => {
-                subscribed_at.is_some_and(|since| since <= *sent_at)
-            }
+            Some(RowOutcome::Delivered(Some(sent_at))) => start.is_some_and(|start| start.precedes(sent_at)),
             Some(RowOutcome::Unwanted) | None => false,
         }
     }
@@ -155,21 +153,23 @@ impl DeliveredIds {
         }
     }
 
-    /// The missed events among these rows, in the same order. The rows were listed between the two moments.
+    /// The missed events among these rows, in the same order. The rows were listed between the two moments, for
+    /// subscriptions with these starts.
     fn missed(
         &self,
         rows: Vec<DurableRow>,
         (asked, now): (Instant, Instant),
-        since: Instant,
+        starts: &[&SubscriptionStart],
     ) -> VecDeque<MissedEvent> {
-        let found = rows.into_iter().filter_map(|DurableRow { id, age }| {
+        let found = rows.into_iter().filter_map(|DurableRow { id, age, origin }| {
             // A row as old as the evicted ids may have been delivered.
             let earliest = asked.checked_sub(age);
             let is_evicted =
                 self.evicted_until.is_some_and(|until| earliest.is_none_or(|earliest| earliest <= until));
-            let sent_at = now.checked_sub(age)?;
+            let sent_at = SentAt { at: now.checked_sub(age)?, row: origin };
+            let is_missed = starts.iter().any(|start| start.precedes(&sent_at));
             let is_known = self.rows.contains_key(&id);
-            (!is_evicted && !is_known && sent_at >= since).then_some(MissedEvent { id, sent_at })
+            (!is_evicted && !is_known && is_missed).then_some(MissedEvent { id, sent_at })
         });
         found.collect()
     }
@@ -311,11 +311,10 @@ impl ClusterState {
                 *replay = Replay::Wanted;
                 continue;
             }
-            let since = state.subscribers.iter().filter_map(|id| self.subscriptions.get(id)?.subscribed_at);
-            *replay = Replay::Listed(match (rows.remove(&channel), since.min()) {
-                (Some(rows), Some(since)) => state.delivered.missed(rows, (asked, now), since),
-                _ => VecDeque::new(),
-            });
+            let starts = state.subscribers.iter().filter_map(|id| self.subscriptions.get(id)?.start.as_ref());
+            let starts: Vec<_> = starts.collect();
+            let rows = rows.remove(&channel).unwrap_or_default();
+            *replay = Replay::Listed(state.delivered.missed(rows, (asked, now), &starts));
             if !state.delivered.gap_is_open {
                 state.delivered.gap = None;
             }
@@ -375,8 +374,7 @@ impl ClusterState {
     ) -> Vec<SubscriptionId> {
         let keep = self.retention();
         let Some(state) = self.channels.get_mut(channel) else { return Vec::new() };
-        let subscribed_at =
-            |id: &SubscriptionId| self.subscriptions.get(id).and_then(|sub| sub.subscribed_at);
+        let start = |id: &SubscriptionId| self.subscriptions.get(id)?.start.as_ref();
         let (mut recipients, sent_at) = match recipients {
             Recipients::Known(recipients) => (recipients, None),
             Recipients::Replayed { sent_at } => {
@@ -386,14 +384,13 @@ impl ClusterState {
                         .get(id)
                         .is_some_and(|subscription| (subscription.interest)(header.as_ref()))
                 };
-                let was_there = |id: &SubscriptionId| subscribed_at(id).is_some_and(|since| since <= sent_at);
+                let was_there = |id: &SubscriptionId| start(id).is_some_and(|start| start.precedes(&sent_at));
                 let recipients = state.subscribers.iter().filter(|id| was_there(id) && wants(id));
                 (recipients.copied().collect(), Some(sent_at))
             }
         };
         if let Some(RowRead { id, deduplicate }) = row {
-            recipients
-                .retain(|subscription_id| !state.delivered.was_delivered(id, subscribed_at(subscription_id)));
+            recipients.retain(|subscription_id| !state.delivered.was_delivered(id, start(subscription_id)));
             if deduplicate {
                 state.delivered.deliver(id, sent_at, now, keep);
             }

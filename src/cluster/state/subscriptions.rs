@@ -5,11 +5,13 @@
 //! subscriber, and its end only after the server has confirmed all channels again.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::channels::Confirmation;
 use super::requests::RequestStep;
-use super::{ClusterState, Event, Interest, Link, Output, SubscriptionId, TICK};
+use super::subscription_start::SubscriptionStart;
+use super::{ClusterState, Event, Interest, Link, ListenSnapshot, Output, SubscriptionId, TICK};
 use crate::Error;
 use crate::protocol::Channel;
 
@@ -20,8 +22,8 @@ pub(super) struct Subscription {
     /// The channels that the server has not confirmed; empty while it is [`SubscriptionState::Subscribed`].
     pub(super) unconfirmed: HashSet<Channel>,
     pub(super) state: SubscriptionState,
-    /// When the server first confirmed it. Durable events that are older are not replayed to it.
-    pub(super) subscribed_at: Option<Instant>,
+    /// When the server first confirmed it. Durable events from before are not replayed to it.
+    pub(super) start: Option<SubscriptionStart>,
 }
 
 /// How far a subscription has come.
@@ -61,8 +63,9 @@ impl ClusterState {
         } else {
             SubscriptionState::Subscribing
         };
-        let subscribed_at = (state == SubscriptionState::Subscribed).then_some(now);
-        let subscription = Subscription { channels, interest, unconfirmed, state, subscribed_at };
+        let is_subscribed = state == SubscriptionState::Subscribed;
+        let start = is_subscribed.then_some(SubscriptionStart { at: now, snapshot: None });
+        let subscription = Subscription { channels, interest, unconfirmed, state, start };
         self.subscriptions.insert(id, subscription);
     }
 
@@ -85,7 +88,14 @@ impl ClusterState {
         }
     }
 
-    pub(super) fn confirm(&mut self, now: Instant, confirmations: Vec<Confirmation>) {
+    /// Handles confirmations of the server, with the snapshot of their LISTEN.
+    pub(super) fn confirm(
+        &mut self,
+        now: Instant,
+        confirmations: Vec<Confirmation>,
+        snapshot: Option<Arc<ListenSnapshot>>,
+    ) {
+        let start = SubscriptionStart { at: now, snapshot };
         for Confirmation { channel, outcome } in confirmations {
             let Some(state) = self.channels.get_mut(&channel) else { continue };
             if outcome.is_ok() && self.link == Link::Up {
@@ -99,7 +109,7 @@ impl ClusterState {
             let (subscribers, requests) =
                 (state.subscribers.clone(), state.requests.iter().cloned().collect::<Vec<_>>());
             for id in subscribers {
-                self.confirm_subscription(now, id, &channel, &outcome);
+                self.confirm_subscription(&start, id, &channel, &outcome);
             }
             if ends_gap {
                 self.replay(now, &channel);
@@ -118,7 +128,7 @@ impl ClusterState {
 
     fn confirm_subscription(
         &mut self,
-        now: Instant,
+        start: &SubscriptionStart,
         id: SubscriptionId,
         channel: &Channel,
         outcome: &Result<(), Error>,
@@ -132,19 +142,19 @@ impl ClusterState {
                 }
                 match std::mem::replace(&mut subscription.state, SubscriptionState::Subscribed) {
                     SubscriptionState::Subscribing => {
-                        subscription.subscribed_at = Some(now);
+                        subscription.start = Some(start.clone());
                         self.outputs.push_back(Output::Subscribed { id, outcome: Ok(()) });
                     }
                     SubscriptionState::Subscribed => {}
                     SubscriptionState::Lost(since) => {
-                        let event = Event::Restored(now.saturating_duration_since(since));
+                        let event = Event::Restored(start.at.saturating_duration_since(since));
                         self.outputs.push_back(Output::Deliver { subscription: id, event, bytes: 0 });
                     }
                 }
             }
             Err(error) if subscription.state == SubscriptionState::Subscribing => {
                 self.outputs.push_back(Output::Subscribed { id, outcome: Err(error.clone()) });
-                self.unsubscribe(now, id);
+                self.unsubscribe(start.at, id);
             }
             // The subscription stays, and continues when the server accepts the channel again.
             Err(_) => {}

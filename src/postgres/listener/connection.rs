@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use tokio_postgres::{AsyncMessage, Client, SimpleQueryMessage};
 
 use super::Command;
+use crate::cluster::state::ListenSnapshot;
 use crate::postgres::connect::PgConnection;
 use crate::postgres::same_server::SessionPlace;
 use crate::postgres::table::quote_identifier;
@@ -24,11 +25,24 @@ const SET_UP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The answer to a statement.
 pub(super) enum Answer {
-    /// It is done.
-    Done,
+    /// It is done, with the snapshot of its LISTEN.
+    Done(Option<Arc<ListenSnapshot>>),
     /// It was a ping. The session holds that lock now.
     Locks { snapshot: LockSnapshot, held: Option<LivenessLock> },
 }
+
+impl Answer {
+    pub(super) fn into_snapshot(self) -> Option<Arc<ListenSnapshot>> {
+        match self {
+            Self::Done(snapshot) => snapshot,
+            Self::Locks { .. } => None,
+        }
+    }
+}
+
+/// The query for a [`ListenSnapshot`]: one row of three texts. Postgres 12 has no `pg_current_snapshot`.
+const SNAPSHOT: &str = "SELECT (extract(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::int8, \
+     (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::int8, pg_catalog.txid_current_snapshot()";
 
 /// A connection, and the channels that it listens to.
 pub(crate) struct ListeningConnection {
@@ -36,6 +50,8 @@ pub(crate) struct ListeningConnection {
     pub(super) connection: PgConnection,
     pub(super) channels: BTreeSet<Channel>,
     pub(super) place: SessionPlace,
+    /// The snapshot of its first LISTEN.
+    pub(super) snapshot: Option<Arc<ListenSnapshot>>,
     /// Messages that arrived between the server's commit and its response.
     pub(super) early_messages: Vec<AsyncMessage>,
     /// The advisory lock that shows other servers that this process is alive.
@@ -52,6 +68,10 @@ impl ListeningConnection {
             sql.push(';');
         }
         sql += SessionPlace::SQL;
+        if !channels.is_empty() {
+            sql += ";";
+            sql += SNAPSHOT;
+        }
         let mut early_messages = Vec::new();
         let set_up = async {
             let mut answer = pin!(client.simple_query(&sql));
@@ -65,14 +85,11 @@ impl ListeningConnection {
         let rows = timeout(SET_UP_TIMEOUT, set_up).await.map_err(|_| {
             Error::ConnectionLost(format!("no answer within {} s", SET_UP_TIMEOUT.as_secs()))
         })??;
-        let row = rows.iter().find_map(|message| match message {
-            SimpleQueryMessage::Row(row) => Some(row),
-            _ => None,
-        });
-        let get = |column| row.and_then(|row| row.try_get(column).ok().flatten());
-        let place = SessionPlace::of_texts([get(0), get(1), get(2)])?;
+        let mut rows = rows_of_texts(&rows);
+        let place = SessionPlace::of_texts(rows.next().unwrap_or_default())?;
+        let snapshot = rows.next().and_then(ListenSnapshot::of_texts).map(Arc::new);
         let channels = channels.into_iter().collect();
-        Ok(Self { client: client.into(), connection, channels, place, early_messages, held: None })
+        Ok(Self { client: client.into(), connection, channels, place, snapshot, early_messages, held: None })
     }
 
     /// Executes a command. The response arrives while the connection is read.
@@ -88,6 +105,9 @@ impl ListeningConnection {
         }
         for channel in &command.unlisten {
             sql += &format!("UNLISTEN {};", quote_identifier(channel.as_str()));
+        }
+        if !command.listen.is_empty() {
+            sql += SNAPSHOT;
         }
         self.run(sql)
     }
@@ -125,8 +145,12 @@ impl ListeningConnection {
 
     fn run(&self, sql: String) -> BoxFuture<'static, Result<Answer>> {
         let client = self.client.clone();
-        let done = async move { client.batch_execute(&sql).await.map_err(|error| failure(&error)) };
-        done.map(|outcome| outcome.map(|()| Answer::Done)).boxed()
+        async move {
+            let answer = client.simple_query(&sql).await.map_err(|error| failure(&error))?;
+            let mut rows = rows_of_texts(&answer);
+            Ok(Answer::Done(rows.next().and_then(ListenSnapshot::of_texts).map(Arc::new)))
+        }
+        .boxed()
     }
 
     /// Records an executed command.
@@ -136,6 +160,14 @@ impl ListeningConnection {
         }
         self.channels.extend(command.listen.iter().cloned());
     }
+}
+
+/// The rows of three texts in an answer.
+fn rows_of_texts(answer: &[SimpleQueryMessage]) -> impl Iterator<Item = [Option<&str>; 3]> {
+    answer.iter().filter_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some([0, 1, 2].map(|column| row.try_get(column).ok().flatten())),
+        _ => None,
+    })
 }
 
 fn listen(channel: &Channel) -> String {

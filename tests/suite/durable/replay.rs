@@ -1,7 +1,7 @@
 //! The events that are replayed, their order, and the events that are not replayed.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use pgio::Emitter;
@@ -12,7 +12,7 @@ use crate::support::attachments::{create_attachment_table, execute};
 use crate::support::pgio_serve::until;
 use crate::support::postgres::postgres;
 use crate::support::proxy::{Mode, Proxy};
-use crate::support::sql::Session;
+use crate::support::sql::{Session, query_text};
 
 #[tokio::test]
 async fn durable_events_of_a_gap_are_replayed_once_in_order_and_before_live_events() {
@@ -20,11 +20,8 @@ async fn durable_events_of_a_gap_are_replayed_once_in_order_and_before_live_even
     create_attachment_table(postgres.url()).await;
     let proxy = Proxy::start(postgres.url()).await;
     let emitter = Emitter::new(connect(postgres.url()).await);
-    // A subscription does not get the events from before it. A replay does not know the age of an event to the millisecond,
-    // so the event is made older.
+    // A subscription does not get the events from before it.
     emitter.durable().emit("before", ()).await.unwrap();
-    let age = "UPDATE socket_io_attachments SET created_at = created_at - interval '5 s'";
-    execute(postgres.url(), age).await;
     let cluster = connect(proxy.url()).await;
     let mut heard = Heard::of(&cluster, "/").await;
     for n in 0..20 {
@@ -53,6 +50,58 @@ async fn durable_events_of_a_gap_are_replayed_once_in_order_and_before_live_even
     while let Some(event) = heard.0.try_next() {
         assert!(!matches!(event, Event::Message(_)), "{event:?}");
     }
+}
+
+/// The listing of the rows takes longer than the time between the event and the subscription, so an age that is measured at
+/// the listing cannot tell which of them came first.
+#[tokio::test]
+async fn an_event_from_just_before_a_subscription_is_not_replayed() {
+    let postgres = postgres().await;
+    create_attachment_table(postgres.url()).await;
+    let proxy = Proxy::start(postgres.url()).await;
+    let emitter = Emitter::new(connect(postgres.url()).await);
+    let (cluster, locker) = (connect(proxy.url()).await, Session::open(postgres.url()).await);
+    // A snapshot of a later LISTEN does not apply to an earlier subscription.
+    let mut other = Heard::of(&cluster, "/other").await;
+    let start = Instant::now();
+    emitter.durable().emit("before", ()).await.unwrap();
+    let mut heard = Heard::of(&cluster, "/").await;
+    let between = start.elapsed();
+    emitter.durable().emit("live", ()).await.unwrap();
+    assert_eq!(heard.until("live").await, ["live"]);
+
+    proxy.set(Mode::Reset);
+    heard.lost().await;
+    emitter.durable().emit("missed", ()).await.unwrap();
+    emitter.of("/other").durable().emit("missed", ()).await.unwrap();
+    locker.execute("BEGIN; LOCK TABLE socket_io_attachments").await;
+    proxy.set(Mode::Forward);
+    let waiting = "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND relation = 'socket_io_attachments'::regclass";
+    until("the listing waits", async || query_text(postgres.url(), waiting).await == "t").await;
+    tokio::time::sleep(2 * between).await;
+    locker.execute("COMMIT").await;
+    assert_eq!(heard.until("missed").await, ["missed"]);
+    assert_eq!(other.until("missed").await, ["missed"]);
+}
+
+#[tokio::test]
+async fn an_event_that_was_not_committed_yet_at_the_subscription_is_replayed() {
+    let postgres = postgres().await;
+    create_attachment_table(postgres.url()).await;
+    let proxy = Proxy::start(postgres.url()).await;
+    let emitter = Emitter::new(connect(postgres.url()).await);
+    let (cluster, late) = (connect(proxy.url()).await, Session::open(postgres.url()).await);
+    late.execute("BEGIN").await;
+    late.execute_typed(SEND, &[&document("late", "/", "socket.io", "x"), &"socket.io#/"]).await;
+    emitter.durable().emit("before", ()).await.unwrap();
+    let mut heard = Heard::of(&cluster, "/").await;
+    proxy.set(Mode::Reset);
+    heard.lost().await;
+    late.execute("COMMIT").await;
+    proxy.set(Mode::Forward);
+    until("it listens again", async || cluster.is_listening()).await;
+    emitter.durable().emit("last", ()).await.unwrap();
+    assert_eq!(heard.until("last").await, ["late", "last"]);
 }
 
 #[tokio::test]

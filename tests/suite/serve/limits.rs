@@ -88,10 +88,10 @@ async fn a_client_that_reads_no_small_events_is_disconnected_before_its_queue_is
     let serve = PgioServe::start(postgres.url(), &["--client-buffer", "64KiB"]).await;
     let good = serve.client(&NodePeer::start().await).await;
     good.count().await;
-    let mut slow = RawWebsocket::connect(serve.address()).await;
-    // 8 MB at least, so that the buffers of the system are full as well. Two portions fit into a buffer, since an event may
-    // arrive before the server counts it as written.
-    Numbered { count: 16_000, portion: 40, padding: 500 }.emit(postgres.url(), &[&good]).await;
+    let mut slow = RawWebsocket::connect_with_small_buffers(serve.address()).await;
+    // 14 bytes each: without the 256 bytes more, the queue of 1296 packets is full at a quarter of the limit. Two portions
+    // fit into a buffer, since an event may arrive before the server counts it as written.
+    Numbered { count: 10_000, portion: 100, padding: 0 }.emit(postgres.url(), &[&good]).await;
     serve.wait_for_metric(TOO_SLOW, 1.0).await;
     slow.read_to_end().await;
     for name in ["pgio_slow_clients_total", "pgio_packets_lost_total"] {

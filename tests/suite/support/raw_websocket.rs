@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -46,7 +47,12 @@ impl RawWebsocket {
     }
 
     async fn try_request(address: &str, query: &str, headers: &str) -> Option<RawWebsocket> {
-        let mut socket = RawWebsocket(TcpStream::connect(address).await.unwrap());
+        let stream = TcpStream::connect(address).await.unwrap();
+        Self::try_request_on(stream, query, headers).await
+    }
+
+    async fn try_request_on(stream: TcpStream, query: &str, headers: &str) -> Option<RawWebsocket> {
+        let mut socket = RawWebsocket(stream);
         socket.request(query, &format!("{headers}{KEY}")).await?.then_some(socket)
     }
 
@@ -76,10 +82,24 @@ impl RawWebsocket {
 
     /// Opens a websocket and connects to the main namespace.
     pub async fn connect(address: &str) -> RawWebsocket {
-        let mut socket = RawWebsocket::open(address).await;
-        socket.send("40").await;
-        while !socket.read_text().await.starts_with("40{\"sid\"") {}
-        socket
+        RawWebsocket::open(address).await.connected().await
+    }
+
+    /// The same, and the kernel holds only some 100 KB that the test does not read. The send buffer of the server starts
+    /// with a number of segments, so small segments bound it as well.
+    pub async fn connect_with_small_buffers(address: &str) -> RawWebsocket {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        SockRef::from(&socket).set_tcp_mss(536).unwrap();
+        let stream = socket.connect(address.parse().unwrap()).await.unwrap();
+        let opened = Self::try_request_on(stream, "", &format!("host: {address}\r\n")).await;
+        opened.expect("the server opens a websocket").connected().await
+    }
+
+    async fn connected(mut self) -> RawWebsocket {
+        self.send("40").await;
+        while !self.read_text().await.starts_with("40{\"sid\"") {}
+        self
     }
 
     async fn status_line(&mut self) -> String {

@@ -85,11 +85,13 @@ function setStatus(name, text) {
 
 // Tiles and facts
 
+// Twelve tiles fill whole rows of 2, 3, 4, 6 and 12 columns (app.css).
 const TILES = [
   ["Servers", (now) => count(now.nodes), (now) => now.namespaces.join(" ")],
   ["Sockets", (now) => count(now.sockets), (now) => (now.asksForSockets ? (now.socketsAgeSeconds === null ? "requested" : `${time(now.socketsAgeSeconds)} ago`) : "--no-sockets")],
   ["Rooms", (now) => count(now.rooms), () => ""],
-  ["Events/s", (now) => rate(now.eventsPerSecond), (now) => `${rate(now.messagesPerSecond)} messages/s`],
+  ["Events/s", (now) => rate(now.eventsPerSecond), () => ""],
+  ["Messages/s", (now) => rate(now.messagesPerSecond), () => "all types"],
   ["Bytes/s", (now) => bytes(now.inlineBytesPerSecond + now.attachmentBytesPerSecond), (now) => `${bytes(now.attachmentBytesPerSecond)} attached`],
   ["Acks/s", (now) => rate(now.acksPerSecond), () => ""],
   ["Missed", (now) => count(now.missedInAll), () => "by the monitor", (now) => now.missedInAll > 0],
