@@ -366,14 +366,23 @@ impl Global {
     /// The filter in `RUST_LOG`, such as `warn,pgio=debug`. Warns if it is invalid.
     fn log_filter(&self) -> Option<Targets> {
         let directives = std::env::var(LOG_VARIABLE).ok().filter(|text| !text.is_empty())?;
-        match directives.parse() {
+        match parse_log_filter(&directives) {
             Ok(filter) => Some(filter),
-            Err(error) => {
-                self.warn(&format!("{LOG_VARIABLE}={directives:?} is ignored: {error}"));
+            Err(reason) => {
+                self.warn(&format!("{LOG_VARIABLE}={directives:?} is ignored: {reason}"));
                 None
             }
         }
     }
+}
+
+/// Parses a filter such as `warn,pgio=debug`.
+fn parse_log_filter(directives: &str) -> Result<Targets, String> {
+    let parts: Vec<_> = directives.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
+    if parts.iter().any(|part| part.contains('[')) {
+        return Err("spans cannot be selected".into());
+    }
+    parts.join(",").parse().map_err(|error: tracing_subscriber::filter::ParseError| error.to_string())
 }
 
 /// The log settings of a command.

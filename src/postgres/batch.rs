@@ -57,6 +57,8 @@ impl Batch {
             return Some(job);
         }
         if let Encoded::Inline(text) = &mut job.encoded {
+            // A message that is sent again may have white space from its first batch.
+            text.truncate(text.trim_end_matches([' ', '\t']).len());
             let hash = self.hasher.hash_one((&job.channel, &*text));
             match self.repeats.entry(hash) {
                 Entry::Vacant(entry) => {
@@ -83,6 +85,12 @@ impl Batch {
     /// How many more messages it takes; 0 once it is full.
     pub(super) fn room(&self) -> usize {
         if self.bytes >= MAX_BYTES { 0 } else { MAX_MESSAGES - self.jobs.len() }
+    }
+
+    /// Forgets the notifications of earlier batches: an empty batch begins a new transaction.
+    pub(super) fn begin(&mut self) {
+        debug_assert!(self.is_empty());
+        self.repeats.clear();
     }
 
     /// Takes the messages, in their order. They are all messages of their transaction.
@@ -158,8 +166,12 @@ pub(super) async fn transaction_status(client: &Client, number: &str) -> Result<
     rows.first().map_or(Ok(None), |row| row.try_get(0))
 }
 
-/// Sends messages in one transaction, which the caller has begun, or which begins here. The caller has exclusive use of the
-/// client.
+/// Fails in a transaction that an error has aborted. The server answers COMMIT without an error there, though it rolls back,
+/// and the error may be that of another task's statement on the same session. So this comes before the COMMIT of a
+/// transaction that was not sent at once.
+pub(super) const CHECK_NOT_ABORTED: &str = "SELECT 1";
+
+/// Sends messages in one transaction, which the caller has begun, or which begins here.
 pub(super) async fn send(
     client: &Client,
     jobs: &[Job],
@@ -249,9 +261,10 @@ async fn in_one_transaction(
         before += lock.as_sql();
     }
     let begin = (!before.is_empty()).then(|| async move { client.batch_execute(&before).await }.boxed());
+    let check = has_begun.then(|| client.batch_execute(CHECK_NOT_ABORTED).boxed());
     let commit = client.batch_execute("COMMIT").boxed();
     let statements = steps.iter().map(|step| step.send(client, all));
-    let sent = begin.into_iter().chain(statements).chain([commit]);
+    let sent = begin.into_iter().chain(statements).chain(check).chain([commit]);
     // After a failure the server treats COMMIT as ROLLBACK, and the first error is the cause.
     future::join_all(sent).await.into_iter().collect()
 }
@@ -340,6 +353,15 @@ mod tests {
 
     fn texts(jobs: &[Job]) -> Vec<&str> {
         jobs.iter().map(text).collect()
+    }
+
+    #[test]
+    fn the_white_space_of_an_earlier_batch_is_replaced() {
+        let mut batch = Batch::default();
+        for text in ["a", "a\t", "a", "a \t"] {
+            assert!(batch.add(Job::inline(text)).is_none());
+        }
+        assert_eq!(texts(&batch.take()), ["a", "a\t", "a\t ", "a\t\t"]);
     }
 
     #[test]

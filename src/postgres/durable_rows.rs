@@ -13,7 +13,7 @@ use crate::protocol::durable::{CHANNEL_ENTRY_BYTES, CHANNEL_KEY};
 use crate::protocol::{AttachmentId, Channel};
 use crate::{Error, Result};
 
-/// The maximum number of rows, the youngest first. A full listing takes about 60 MB.
+/// The maximum number of rows, the youngest first. A full listing takes about 120 MB at its peak.
 const MAX_ROWS: i64 = 1 << 20;
 
 /// The rows with durable events of these channels that are not older than `max_age`, in the order of their ids. Of each

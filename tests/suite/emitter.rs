@@ -5,7 +5,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use pgio::cluster::{Content, Event as Heard};
-use pgio::protocol::{Header, MessageKind};
+use pgio::protocol::{Body, Encoded, EventArgs, Header, Message, MessageKind, Uid};
 use pgio::{AdapterOptions, Cluster, Emitter, Error, Namespace, Settings, Value};
 use serde_bytes::ByteBuf;
 use serde_json::json;
@@ -15,6 +15,7 @@ use crate::support::mixed::{mixed, mixed_with};
 use crate::support::node::{Event, binary, event};
 use crate::support::postgres::{own_server, postgres};
 use crate::support::sql::query_text;
+use crate::support::stopped::Stopped;
 
 async fn emitter(url: &str) -> Emitter {
     Emitter::connect(url).await.unwrap()
@@ -368,20 +369,13 @@ async fn bad_messages_of_a_flood_fail_alone_and_the_others_keep_their_order() {
     // LATIN1 has no euro sign, so the server refuses the statement with this message.
     let is_bad = |n| n % 1500 == 700;
     // All messages wait when the server goes on, so each transaction takes several batches.
-    let pids = "SELECT string_agg(pid::text, ' ') FROM pg_stat_activity WHERE application_name = 'flooding'";
-    let signal_all = |pids: &str, signal| {
-        for pid in pids.split(' ') {
-            nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.parse().unwrap()), signal).unwrap();
-        }
-    };
-    let pids = query_text(&server.url(), pids).await;
-    signal_all(&pids, nix::sys::signal::Signal::SIGSTOP);
+    let stopped = Stopped::all_sessions(&server.url(), "flooding").await;
     let mut receipts = Vec::new();
     for n in 0..COUNT {
         let args = if is_bad(n) { Value::from("€") } else { Value::from(n) };
         receipts.push(emitter.enqueue("n", args).await.unwrap());
     }
-    signal_all(&pids, nix::sys::signal::Signal::SIGCONT);
+    drop(stopped);
     for (n, receipt) in (0..).zip(receipts) {
         let outcome = receipt.await;
         let refused =
@@ -394,6 +388,35 @@ async fn bad_messages_of_a_flood_fail_alone_and_the_others_keep_their_order() {
         let Content::Message(message) = &received.content else { panic!("{received:?}") };
         let pgio::protocol::Body::Broadcast { event, .. } = &message.body else { panic!("{message:?}") };
         assert_eq!(event.clone().into_parts().unwrap().1[0].as_i64(), Some(n.into()));
+    }
+}
+
+#[tokio::test]
+async fn equal_messages_without_room_for_white_space_are_sent_in_a_flood() {
+    let server = own_server().await;
+    let url = format!("{}?application_name=flooding", server.url());
+    let emitter = emitter(&url).await;
+    emitter.emit("before", ()).await.unwrap();
+    let text = |size| {
+        let event = EventArgs::new("n", [Value::from("x".repeat(size))]);
+        let body = Body::Broadcast { opts: Default::default(), event, request_id: None };
+        match Message::new(Uid::emitter(), "/", body).encode(8000).unwrap() {
+            Encoded::Inline(text) => text.len(),
+            Encoded::Attachment { .. } => panic!("too large"),
+        }
+    };
+    let largest = 7999 - text(0);
+    assert_eq!(text(largest), 7999);
+    let equal = Value::from("x".repeat(largest));
+    let stopped = Stopped::all_sessions(&server.url(), "flooding").await;
+    let mut receipts = Vec::new();
+    for n in 0..4000 {
+        let args = if n % 1200 == 600 { equal.clone() } else { Value::from(n) };
+        receipts.push(emitter.enqueue("n", args).await.unwrap());
+    }
+    drop(stopped);
+    for receipt in receipts {
+        tokio::time::timeout(Duration::from_secs(20), receipt).await.expect("in time").unwrap();
     }
 }
 

@@ -3,8 +3,10 @@
 use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use futures_util::poll;
 use indicatif::ProgressBar;
 use serde_json::json;
 use tokio::time::{sleep, sleep_until};
@@ -187,18 +189,17 @@ impl<'a> Replay<'a> {
         loop {
             let number = self.lines + 1;
             let next = match source.is_drained() {
-                true => self.next_while_settling(source.next_event(number)).await?,
-                false => source.next_event(number).await?,
+                true => self.settle_during(source.next_event(number)).await?,
+                false => source.next_event(number).await,
             };
-            let Some((parsed, bytes)) = next else { return Ok(()) };
+            let Some((parsed, bytes)) = next? else { return Ok(()) };
             self.lines = number;
             match parsed {
                 Ok(None) => {}
                 Ok(Some(Line::Other(_))) => self.other += 1,
                 Ok(Some(Line::Event(wanted))) => {
                     if let Some(due) = pace.due_later(wanted.time) {
-                        self.queue().await?;
-                        sleep_until(due.into()).await;
+                        self.settle_during(sleep_until(due.into())).await?;
                     }
                     self.send(wanted).await?;
                 }
@@ -214,22 +215,20 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// Waits for a line that may take long. Meanwhile it queues the events so far, and reports their failures at once.
-    async fn next_while_settling<T>(
-        &mut self,
-        next: impl Future<Output = Result<T, Failure>>,
-    ) -> Result<T, Failure> {
-        let mut next = pin!(next);
-        let settling = async {
-            self.queue().await?;
-            self.await_receipts(0).await
-        };
+    /// Waits for something that may take long. Meanwhile it queues the events so far, and reports their failures at once.
+    async fn settle_during<T>(&mut self, waiting: impl Future<Output = T>) -> Result<T, Failure> {
+        let mut waiting = pin!(waiting);
+        if let Poll::Ready(done) = poll!(&mut waiting) {
+            return Ok(done);
+        }
+        // It runs to its end, since dropping it would drop events. Dropping the wait for receipts drops none.
+        self.queue().await?;
         tokio::select! {
             biased;
-            next = &mut next => return next,
-            settled = settling => settled?,
+            done = &mut waiting => return Ok(done),
+            settled = self.await_receipts(0) => settled?,
         }
-        next.await
+        Ok(waiting.await)
     }
 
     /// Fails at an invalid line, or skips it with `--keep-going`.

@@ -60,9 +60,6 @@ impl Default for MessageGroup {
 impl MessageGroup {
     /// Adds a message that is no heartbeat.
     pub(crate) fn push(&mut self, channel: Channel, encoded: Encoded) {
-        if self.jobs.is_empty() {
-            self.jobs.reserve_exact(MAX_MESSAGES);
-        }
         let member = Member { shared: self.shared.clone(), index: self.jobs.len(), is_done: false };
         self.bytes += queued_bytes(&encoded);
         self.jobs.push(Job { channel, encoded, is_heartbeat: false, done: Completion::Member(member) });
@@ -100,7 +97,7 @@ impl Member {
 }
 
 impl Drop for Member {
-    /// A message that is dropped was not published.
+    /// A message is dropped only when the publisher ends.
     fn drop(&mut self) {
         if !self.is_done {
             self.shared.state(|state| state.failures.push((self.index, Error::Closed)));

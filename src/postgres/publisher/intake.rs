@@ -1,8 +1,8 @@
 //! Collects each batch while the previous one is in flight (pipelining).
 //!
 //! A transaction is sent only when the outcome of the previous one is known, since a failed batch may have to be retried
-//! before later messages. In a flood, a transaction takes several batches. Other work happens while Postgres is busy: the next batch is collected, and the receipts of the
-//! previous one are resolved.
+//! before later messages. In a flood, a transaction takes several batches. Other work happens while Postgres is busy: the
+//! next batch is collected, and the receipts of the previous one are resolved.
 
 use std::collections::VecDeque;
 use std::pin::pin;
@@ -36,6 +36,9 @@ impl Intake {
         // batch.
         let mut committed = Vec::new();
         loop {
+            if self.batch.is_empty() {
+                self.batch.begin();
+            }
             self.fill();
             if self.batch.is_empty() {
                 finish_all(std::mem::take(&mut committed), &Ok(()));

@@ -377,8 +377,14 @@ impl Sender {
             OnLoss::Fail => Ok(None),
             OnLoss::Retry(_) => {
                 let begun = self.answer(live, ANSWER_TIMEOUT, batch::begin(&live.client)).await;
-                let id = begun.map_err(Failed::NotSent)?.map_err(|error| Failed::NotSent(failure(&error)))?;
-                Ok(Some(id))
+                match begun.map_err(Failed::NotSent)? {
+                    Ok(id) => Ok(Some(id)),
+                    Err(error) => {
+                        // The session may be in an aborted transaction now.
+                        self.session.abandon(&live.client).await;
+                        Err(Failed::NotSent(failure(&error)))
+                    }
+                }
             }
         }
     }
@@ -469,8 +475,8 @@ impl Sender {
 }
 
 /// The timeout of a batch: longer for a larger one.
-pub(super) fn answer_timeout(jobs: &[Job]) -> Duration {
-    let bytes: usize = jobs.iter().map(Job::bytes).sum();
+pub(super) fn answer_timeout<'a>(jobs: impl IntoIterator<Item = &'a Job>) -> Duration {
+    let bytes: usize = jobs.into_iter().map(Job::bytes).sum();
     ANSWER_TIMEOUT + Duration::from_secs((bytes / MIN_SPEED) as u64)
 }
 

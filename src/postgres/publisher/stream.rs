@@ -7,6 +7,7 @@
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use futures_util::poll;
@@ -62,17 +63,26 @@ impl Transaction {
         self.batches.push(jobs.clone());
         self.answers.push_back(Box::pin(async move { batch::notify(&client, &jobs).await }));
         if self.batches.len() == MAX_BATCHES {
-            self.push("COMMIT");
-            self.is_ending = true;
+            self.push_commit();
         }
         self.start().await;
     }
 
     /// Commits, or rolls back after an error: the server treats COMMIT as ROLLBACK then.
     async fn end(&mut self) {
+        self.push_commit();
+        self.start().await;
+    }
+
+    fn push_commit(&mut self) {
+        self.push(batch::CHECK_NOT_ABORTED);
         self.push("COMMIT");
         self.is_ending = true;
-        self.start().await;
+    }
+
+    /// The timeout of its answers, for all of its batches: they may all be in flight.
+    fn answer_timeout(&self) -> Duration {
+        answer_timeout(self.batches.iter().flat_map(|jobs| jobs.iter()))
     }
 
     /// Polls all statements, since the first poll sends a statement.
@@ -107,7 +117,17 @@ impl Intake {
     /// Sends the full batch, and those that fill up meanwhile. Returns the committed messages.
     pub(super) async fn stream(&mut self, sender: &mut Sender, before: Vec<Job>) -> Vec<Job> {
         let first = self.batch.take_first();
-        let mut transaction = match sender.begin().await {
+        let (begun, before) = {
+            let mut beginning = pin!(sender.begin());
+            match poll!(&mut beginning) {
+                Poll::Ready(begun) => (begun, before),
+                Poll::Pending => {
+                    finish_all(before, &Ok(()));
+                    (beginning.await, Vec::new())
+                }
+            }
+        };
+        let mut transaction = match begun {
             Ok(transaction) => transaction,
             Err(failed) => {
                 finish_all(before, &Ok(()));
@@ -132,15 +152,14 @@ impl Intake {
         before: Vec<Job>,
     ) -> Option<Error> {
         let live = transaction.live.clone();
-        let mut lost = pin!(sender.lost(&live, answer_timeout(&first)));
         transaction.send(first).await;
         finish_all(before, &Ok(()));
+        let mut lost = pin!(sender.lost(&live, transaction.answer_timeout()));
         loop {
             self.fill();
             if transaction.takes_another() && self.batch.room() == 0 && self.may_join() {
-                let next = self.batch.take_next();
-                lost.set(sender.lost(&live, answer_timeout(&next)));
-                transaction.send(next).await;
+                transaction.send(self.batch.take_next()).await;
+                lost.set(sender.lost(&live, transaction.answer_timeout()));
                 continue;
             }
             tokio::select! {
@@ -156,6 +175,7 @@ impl Intake {
                     if !transaction.is_ending {
                         transaction.end().await;
                     }
+                    lost.set(sender.lost(&live, transaction.answer_timeout()));
                 }
                 error = &mut lost => return Some(error),
                 queued = self.queue.recv(), if self.batch.room() > 0 && !self.queue.is_closed() => {

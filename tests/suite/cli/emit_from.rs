@@ -10,13 +10,14 @@ use serde_json::json;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
-use crate::support::attachments::{create_attachment_table, lock_attachment_table};
+use crate::support::attachments::{create_attachment_table, execute, lock_attachment_table};
 use crate::support::mixed::mixed_with;
 use crate::support::node::{binary, event};
 use crate::support::pgio::{Running, pgio, run_with_input};
 use crate::support::postgres::{own_server, postgres};
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::schema;
+use crate::support::stopped::Stopped;
 
 const FROM: [&str; 3] = ["emit", "--from", "-"];
 
@@ -180,6 +181,50 @@ async fn a_tail_feeds_another_cluster() {
         }
         assert_eq!(arrived, sent);
     }
+}
+
+#[tokio::test]
+async fn events_that_wait_for_room_in_the_queue_are_all_sent() {
+    // 50 MB, more than the queue holds.
+    const LINES: usize = 500;
+    let server = own_server().await;
+    create_attachment_table(&server.url()).await;
+    let url = format!("{}?application_name=stopping", server.url());
+    let mut emit =
+        Running::start(pgio(&url, &["emit", "--from", "-", "-o", "json", "-v"]).stdin(Stdio::piped()));
+    let mut into = emit.stdin();
+    let stopped = Stopped::once_connected(&server.url(), "stopping").await;
+    let (written, mut progress) = tokio::sync::watch::channel(0);
+    let writer = tokio::spawn(async move {
+        let line = format!("[\"n\",\"{}\"]\n", "x".repeat(100_000));
+        for _ in 0..LINES {
+            into.write_all(line.as_bytes()).await.unwrap();
+            written.send_modify(|lines| *lines += 1);
+        }
+    });
+    // The server goes on when the queue is full, so that pgio reads no more.
+    while let Ok(Ok(())) = tokio::time::timeout(Duration::from_millis(500), progress.changed()).await {}
+    let lines = *progress.borrow();
+    assert!((100..LINES).contains(&lines), "{lines} lines were read while the queue was full");
+    drop(stopped);
+    writer.await.unwrap();
+    assert_eq!(emit.end().await.succeeded().json(), [json!({"sent": LINES, "bad": 0, "skipped": 0})]);
+}
+
+#[tokio::test]
+async fn a_failure_ends_the_pause_before_the_next_event() {
+    let server = own_server().await;
+    let url = format!("{}?application_name=stopping", server.url());
+    let mut emit =
+        Running::start(pgio(&url, &["emit", "--from", "-", "--rate", "1/h"]).stdin(Stdio::piped()));
+    let mut into = emit.stdin();
+    let stopped = Stopped::once_connected(&server.url(), "stopping").await;
+    into.write_all(b"[\"a\"]\n[\"b\"]\n").await.unwrap();
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'stopping'";
+    execute(&server.url(), end).await;
+    drop(stopped);
+    let outcome = emit.end().await;
+    assert!(outcome.status == 3 && outcome.stderr.contains("lost the connection"), "{outcome:?}");
 }
 
 #[tokio::test]

@@ -177,7 +177,9 @@ async fn an_invalid_log_filter_is_named_and_ignored() {
         async |filter: &str| run(bare(&["emit", "--from", "-", "--dry-run"]).env("RUST_LOG", filter)).await;
     let outcome = dry_run("pgio=lou").await.succeeded();
     assert!(outcome.stderr.starts_with("warning: RUST_LOG=\"pgio=lou\" is ignored: "), "{outcome:?}");
-    for filter in ["", "off", "warn,pgio=debug"] {
+    let outcome = dry_run("pgio[span]=debug").await.succeeded();
+    assert!(outcome.stderr.contains("is ignored: spans cannot be selected"), "{outcome:?}");
+    for filter in ["", "off", "warn,pgio=debug", "warn, ,pgio=debug,"] {
         let outcome = dry_run(filter).await.succeeded();
         assert!(!outcome.stderr.contains("warning"), "{filter}: {outcome:?}");
     }
@@ -189,6 +191,6 @@ async fn a_log_filter_selects_by_module_and_level() {
     let nodes =
         async |filter: &str| run(pgio(postgres.url(), &["nodes", "-vv"]).env("RUST_LOG", filter)).await;
     let statement = " DEBUG tokio_postgres::";
-    assert!(nodes("off,tokio_postgres=debug").await.stderr.contains(statement));
+    assert!(nodes("off, tokio_postgres=debug,").await.stderr.contains(statement));
     assert!(!nodes("debug,tokio_postgres=info").await.stderr.contains(statement));
 }

@@ -20,5 +20,6 @@ pub mod raw_websocket;
 pub mod schema;
 pub mod shared_server;
 pub mod sql;
+pub mod stopped;
 pub mod terminal;
 pub mod whole;
