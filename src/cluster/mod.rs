@@ -64,9 +64,7 @@ use crate::postgres::{
 };
 #[cfg(feature = "cli")]
 use crate::postgres::{Backend, backends};
-#[cfg(feature = "cli")]
-use crate::protocol::Encoded;
-use crate::protocol::{Body, Channel, Header, Message, MessageKind, Namespace, Uid};
+use crate::protocol::{Body, Channel, Encoded, Header, Message, MessageKind, Namespace, Uid};
 use crate::{Error, Result};
 use driver::{Command, DriverHandle};
 use early_listener::EarlyListener;

@@ -161,7 +161,9 @@ impl BroadcastOperator {
                 all_committed(oldest.await)?;
             }
         }
-        receipts.push_back(self.cluster.enqueue_group(group).await?);
+        if !group.is_empty() {
+            receipts.push_back(self.cluster.enqueue_group(group).await?);
+        }
         for receipt in receipts {
             all_committed(receipt.await)?;
         }
