@@ -101,7 +101,7 @@ enum Command {
     Top(Deferred<top::Top>),
     /// Serve a web page, Prometheus metrics and a JSON API about a cluster
     Monitor(Deferred<monitor::Monitor>),
-    // Not deferred, as its help lists its own groups of flags before the global ones.
+    // Not deferred: its help lists its own groups of flags before the global ones.
     Serve(Box<serve::Serve>),
     /// Show which servers are live
     Nodes(Deferred<nodes::Nodes>),
@@ -129,7 +129,7 @@ enum Command {
     Bench(Deferred<bench::Bench>),
     /// Connect to a Socket.IO server as a client, and print the events that it sends
     Client(Deferred<client::Client>),
-    // Not deferred, as it has an --output of its own instead of the global one.
+    // Not deferred: its own --output replaces the global flag.
     Probe(probe::Probe),
     /// Manage the named clusters of the configuration file
     Context(Deferred<context::Contexts>),

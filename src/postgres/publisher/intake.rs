@@ -5,6 +5,7 @@
 //! next batch is collected, and the receipts of the previous one are resolved.
 
 use std::collections::VecDeque;
+use std::future::pending;
 use std::pin::pin;
 use std::task::Poll;
 
@@ -17,7 +18,7 @@ use crate::postgres::batch::Batch;
 
 /// The queues of messages, and the next batch.
 pub(super) struct Intake {
-    pub(super) queue: mpsc::Receiver<Queued>,
+    queue: mpsc::Receiver<Queued>,
     pub(super) announced: mpsc::Receiver<Vec<Job>>,
     /// The next batch, with the messages that have arrived.
     pub(super) batch: Batch,
@@ -86,10 +87,7 @@ impl Intake {
             tokio::select! {
                 biased;
                 committed = &mut sending => return committed,
-                // A closed queue returns at once, so it is not polled.
-                queued = self.queue.recv(), if self.batch.room() > 0 && !self.queue.is_closed() => {
-                    queued.into_iter().for_each(|queued| self.receive(queued));
-                }
+                () = self.receive_next() => {}
             }
         }
     }
@@ -109,7 +107,18 @@ impl Intake {
         }
     }
 
-    pub(super) fn receive(&mut self, queued: Queued) {
+    /// Receives the next message or group. Pending forever while the batch is full, and once the queue is closed.
+    pub(super) async fn receive_next(&mut self) {
+        // A closed queue returns at once, so it is not polled.
+        if self.batch.room() == 0 || self.queue.is_closed() {
+            return pending().await;
+        }
+        if let Some(queued) = self.queue.recv().await {
+            self.receive(queued);
+        }
+    }
+
+    fn receive(&mut self, queued: Queued) {
         match queued {
             Queued::One(job) => self.rest.push_back(job),
             Queued::Group(jobs) => self.rest.extend(jobs),

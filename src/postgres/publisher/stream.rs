@@ -178,9 +178,7 @@ impl Intake {
                     lost.set(sender.lost(&live, transaction.answer_timeout()));
                 }
                 error = &mut lost => return Some(error),
-                queued = self.queue.recv(), if self.batch.room() > 0 && !self.queue.is_closed() => {
-                    queued.into_iter().for_each(|queued| self.receive(queued));
-                }
+                () = self.receive_next() => {}
             }
         }
     }

@@ -196,8 +196,11 @@ async fn events_that_wait_for_room_in_the_queue_are_all_sent() {
     let stopped = Stopped::once_connected(&server.url(), "stopping").await;
     let (written, mut progress) = tokio::sync::watch::channel(0);
     let writer = tokio::spawn(async move {
-        let line = format!("[\"n\",\"{}\"]\n", "x".repeat(100_000));
-        for _ in 0..LINES {
+        let line = |bytes| format!("[\"n\",\"{}\"]\n", "x".repeat(bytes));
+        // The server has 37 s to answer this one, so pgio does not give up a slow machine.
+        into.write_all(line(4_000_000).as_bytes()).await.unwrap();
+        let line = line(100_000);
+        for _ in 1..LINES {
             into.write_all(line.as_bytes()).await.unwrap();
             written.send_modify(|lines| *lines += 1);
         }
