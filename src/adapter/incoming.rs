@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use socketioxide_core::adapter::SocketEmitter;
 use socketioxide_core::packet::Packet;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, yield_now};
 
 use super::fetches::Fetches;
 use super::node::Node;
@@ -20,6 +20,12 @@ use crate::{Error, Receipt};
 /// The maximum number of running answers and acknowledgement requests. Beyond it, requests get no answer, and the
 /// requesting server reports that this one did not answer.
 const MAX_ANSWERS: usize = 16_384;
+
+/// The maximum number of events that are handled before running answers make progress.
+const MAX_BATCH: usize = 32;
+
+/// The number of events after which other tasks run. The events of one turn reach a client with one write.
+const EVENTS_PER_TURN: usize = 128;
 
 /// The running answers of one namespace. They end with the task that owns them.
 #[derive(Default)]
@@ -56,16 +62,22 @@ pub(super) async fn serve<E: SocketEmitter>(
     mut subscription: Subscription,
 ) {
     let mut answers = Answers::default();
+    let mut handled = 0;
     loop {
         if answers.fetches.can_start() {
             let Some(adapter) = adapter.upgrade() else { return };
-            let describe = |opts| adapter.describe_sockets(target::from_wire(opts));
-            (0..answers.fetches.start(&node, describe)).for_each(|_| refuse(&node));
+            adapter.start_fetches(&mut answers);
         }
         tokio::select! {
             event = subscription.next() => {
                 let (Some(event), Some(adapter)) = (event, adapter.upgrade()) else { return };
-                adapter.handle_event(event, &mut answers);
+                let count = adapter.handle_batch(event, &mut subscription, &mut answers);
+                drop(adapter);
+                handled = if count < MAX_BATCH { 0 } else { handled + count };
+                if handled >= EVENTS_PER_TURN {
+                    handled = 0;
+                    yield_now().await;
+                }
             }
             Some(ended) = answers.tasks.join_next(), if !answers.tasks.is_empty() => {
                 if let Err(error) = ended && error.is_panic() {
@@ -88,9 +100,42 @@ async fn settle(node: Arc<Node>, receipts: Vec<Receipt>) {
 }
 
 impl<E: SocketEmitter> PostgresAdapter<E> {
-    fn handle_event(self: Arc<Self>, event: Event, answers: &mut Answers) {
+    /// Answers requests that wait. Each answer describes the sockets before the next event.
+    fn start_fetches(&self, answers: &mut Answers) {
+        let describe = |opts| self.describe_sockets(target::from_wire(opts));
+        (0..answers.fetches.start(&self.node, describe)).for_each(|_| refuse(&self.node));
+    }
+
+    /// Handles an event, and those that are queued behind it. Returns their number: at
+    /// [`MAX_BATCH`], more may be queued.
+    ///
+    /// The end of one event is the start of the next, since reading the clock costs about as much as finding the clients.
+    fn handle_batch(
+        self: &Arc<Self>,
+        first: Event,
+        subscription: &mut Subscription,
+        answers: &mut Answers,
+    ) -> usize {
+        let (mut event, mut start) = (first, Instant::now());
+        for count in 1..MAX_BATCH {
+            start = self.handle_event(event, start, answers);
+            if answers.fetches.can_start() {
+                self.start_fetches(answers);
+                start = Instant::now();
+            }
+            match subscription.try_next() {
+                Some(next) => event = next,
+                None => return count,
+            }
+        }
+        self.handle_event(event, start, answers);
+        MAX_BATCH
+    }
+
+    /// Handles an event. `start` is now; returns the time at its end.
+    fn handle_event(self: &Arc<Self>, event: Event, start: Instant, answers: &mut Answers) -> Instant {
         match event {
-            Event::Message(received) => self.handle_received(received, answers),
+            Event::Message(received) => return self.handle_received(received, start, answers),
             Event::Missed(count) => {
                 metrics::counter!("pgio_messages_missed_total").increment(count);
                 tracing::error!(count, nsp = %self.node.nsp, "messages of other servers were dropped: the receive queue is full");
@@ -105,16 +150,22 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
                 tracing::info!(?away, nsp = %self.node.nsp, "reconnected to Postgres");
             }
         }
+        Instant::now()
     }
 
-    fn handle_received(self: Arc<Self>, received: Arc<Received>, answers: &mut Answers) {
-        let start = Instant::now();
+    fn handle_received(
+        self: &Arc<Self>,
+        received: Arc<Received>,
+        start: Instant,
+        answers: &mut Answers,
+    ) -> Instant {
         match received.into_content() {
             Content::Message(message) => {
-                let node = self.node.clone();
-                node.meters.received(message.kind()).increment(1);
+                self.node.meters.received(message.kind()).increment(1);
                 self.handle_message(message, answers);
-                node.meters.delivery().record(start.elapsed());
+                let end = Instant::now();
+                self.node.meters.delivery().record(end - start);
+                return end;
             }
             Content::Missing(header) => {
                 metrics::counter!("pgio_attachments_missing_total").increment(1);
@@ -126,9 +177,10 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
                 self.node.report(&error, "skipped");
             }
         }
+        Instant::now()
     }
 
-    fn handle_message(self: Arc<Self>, Message { uid, nsp, body }: Message, answers: &mut Answers) {
+    fn handle_message(self: &Arc<Self>, Message { uid, nsp, body }: Message, answers: &mut Answers) {
         // As in Node, a message for another namespace than that of its channel is dropped.
         if nsp != self.node.nsp {
             tracing::debug!(%nsp, channel = %self.node.nsp, "not for this namespace");
@@ -160,8 +212,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
                 answers.fetch(&self.node, uid, request_id, opts);
             }
             Body::ServerSideEmit { event, request_id } => {
-                let node = self.node.clone();
-                answers.spawn(&node, self.answer(uid, event, request_id));
+                answers.spawn(&self.node, self.clone().answer(uid, event, request_id));
             }
             _ => {}
         }
@@ -182,7 +233,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
 
     /// Sends the packet to local clients, publishes their number, and forwards each acknowledgement.
     fn send_with_ack(
-        self: Arc<Self>,
+        self: &Arc<Self>,
         packet: Packet,
         opts: BroadcastOptions,
         id: RequestId,
@@ -195,7 +246,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         let timeout = opts.flags.timeout.map(Duration::from_millis);
         let opts = target::from_wire(opts);
         let (acks, client_count) = self.send_to_local_with_ack(packet, opts, timeout);
-        let (node, adapter) = (self.node.clone(), Arc::downgrade(&self));
+        let (node, adapter) = (self.node.clone(), Arc::downgrade(self));
         answers.tasks.spawn(async move {
             let count =
                 Body::BroadcastClientCount { request_id: id.clone(), client_count: client_count.into() };

@@ -5,15 +5,19 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
-use std::vec;
 
 use futures_util::task::AtomicWaker;
 use tokio::task::coop;
 
 /// The maximum number of items in one batch. Each batch may wake a thread.
 const BATCH: usize = 64;
+
+/// The maximum number of emptied batches that are kept for the writer. In a flood, growing new ones costs as much as moving
+/// the items.
+const SPARES: usize = 2;
 
 /// The memory of an entry without its content, in bytes.
 const ENTRY: usize = 128;
@@ -29,42 +33,55 @@ pub(crate) enum Next<T> {
 
 /// Items that the writer hands over together.
 struct Batch<T> {
-    items: Vec<Next<T>>,
+    items: VecDeque<Next<T>>,
     /// The bytes that they take of the bound until they are read.
     bytes: usize,
 }
 
 impl<T> Default for Batch<T> {
     fn default() -> Self {
-        Self { items: Vec::new(), bytes: 0 }
+        Self { items: VecDeque::new(), bytes: 0 }
     }
 }
 
-struct Queue<T> {
-    batches: VecDeque<Batch<T>>,
-    bytes: usize,
-    has_writer: bool,
-    has_reader: bool,
+/// The batches between the two ends.
+struct Batches<T> {
+    queued: VecDeque<Batch<T>>,
+    spare: Vec<VecDeque<Next<T>>>,
 }
 
 struct Shared<T> {
-    queue: Mutex<Queue<T>>,
+    batches: Mutex<Batches<T>>,
+    /// The bytes of the batches. They change under the lock; the writer reads them for each item, without it.
+    bytes: AtomicUsize,
+    has_writer: AtomicBool,
+    /// Changes under the lock, so that no batch stays in the queue of a dropped reader.
+    has_reader: AtomicBool,
     reader: AtomicWaker,
 }
 
 impl<T> Shared<T> {
-    fn queue(&self) -> MutexGuard<'_, Queue<T>> {
+    fn batches(&self) -> MutexGuard<'_, Batches<T>> {
         // A panic cannot happen between two related changes, so a poisoned lock is consistent.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.batches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has_reader(&self) -> bool {
+        self.has_reader.load(Ordering::Relaxed)
     }
 }
 
 /// Makes a queue of at most `max_bytes`.
 pub(crate) fn lossy_queue<T>(max_bytes: usize) -> (Writer<T>, Reader<T>) {
-    let queue = Queue { batches: VecDeque::new(), bytes: 0, has_writer: true, has_reader: true };
-    let shared = Arc::new(Shared { queue: Mutex::new(queue), reader: AtomicWaker::new() });
+    let shared = Arc::new(Shared {
+        batches: Mutex::new(Batches { queued: VecDeque::new(), spare: Vec::new() }),
+        bytes: AtomicUsize::new(0),
+        has_writer: AtomicBool::new(true),
+        has_reader: AtomicBool::new(true),
+        reader: AtomicWaker::new(),
+    });
     let writer = Writer { shared: shared.clone(), batch: Batch::default(), max_bytes, missed: 0 };
-    (writer, Reader { shared, batch: Vec::new().into_iter() })
+    (writer, Reader { shared, batch: VecDeque::new() })
 }
 
 /// The writing end, which never waits.
@@ -81,16 +98,13 @@ impl<T> Writer<T> {
     /// false if the reader was dropped.
     pub(crate) fn push(&mut self, item: T, bytes: usize) -> bool {
         let bytes = self.batch.bytes + bytes + ENTRY;
-        let (queued, has_reader) = {
-            let queue = self.shared.queue();
-            (queue.bytes, queue.has_reader)
-        };
-        if queued + bytes > self.max_bytes {
+        // The reader only makes it smaller, so the bound holds.
+        if self.shared.bytes.load(Ordering::Relaxed) + bytes > self.max_bytes {
             self.missed += 1;
-            return has_reader;
+            return self.shared.has_reader();
         }
         self.push_missed();
-        self.batch.items.push(Next::Item(item));
+        self.batch.items.push_back(Next::Item(item));
         self.batch.bytes = bytes;
         self.batch.items.len() < BATCH || self.flush()
     }
@@ -98,7 +112,7 @@ impl<T> Writer<T> {
     /// Adds an item beyond the bound, and flushes. For rare items only.
     pub(crate) fn push_always(&mut self, item: T) -> bool {
         self.push_missed();
-        self.batch.items.push(Next::Item(item));
+        self.batch.items.push_back(Next::Item(item));
         self.flush()
     }
 
@@ -106,16 +120,20 @@ impl<T> Writer<T> {
     pub(crate) fn flush(&mut self) -> bool {
         self.push_missed();
         if self.batch.items.is_empty() {
-            return self.shared.queue().has_reader;
+            return self.shared.has_reader();
         }
         let batch = std::mem::take(&mut self.batch);
+        // After a full batch comes another one.
+        let capacity = if batch.items.len() < BATCH { 0 } else { BATCH };
         let has_reader = {
-            let mut queue = self.shared.queue();
-            if queue.has_reader {
-                queue.bytes += batch.bytes;
-                queue.batches.push_back(batch);
+            let mut batches = self.shared.batches();
+            let has_reader = self.shared.has_reader();
+            if has_reader {
+                self.shared.bytes.fetch_add(batch.bytes, Ordering::Relaxed);
+                batches.queued.push_back(batch);
+                self.batch.items = batches.spare.pop().unwrap_or_else(|| VecDeque::with_capacity(capacity));
             }
-            queue.has_reader
+            has_reader
         };
         self.shared.reader.wake();
         has_reader
@@ -124,7 +142,7 @@ impl<T> Writer<T> {
     fn push_missed(&mut self) {
         match std::mem::take(&mut self.missed) {
             0 => {}
-            missed => self.batch.items.push(Next::Missed(missed)),
+            missed => self.batch.items.push_back(Next::Missed(missed)),
         }
     }
 }
@@ -132,7 +150,8 @@ impl<T> Writer<T> {
 impl<T> Drop for Writer<T> {
     fn drop(&mut self) {
         self.flush();
-        self.shared.queue().has_writer = false;
+        // A reader that sees this also sees the last batch.
+        self.shared.has_writer.store(false, Ordering::Release);
         self.shared.reader.wake();
     }
 }
@@ -141,7 +160,7 @@ impl<T> Drop for Writer<T> {
 pub(crate) struct Reader<T> {
     shared: Arc<Shared<T>>,
     /// The rest of the last batch.
-    batch: vec::IntoIter<Next<T>>,
+    batch: VecDeque<Next<T>>,
 }
 
 impl<T> Reader<T> {
@@ -160,7 +179,7 @@ impl<T> Reader<T> {
         }
         self.shared.reader.register(context.waker());
         // The writer may have been faster than the registration.
-        let has_writer = self.shared.queue().has_writer;
+        let has_writer = self.shared.has_writer.load(Ordering::Acquire);
         match self.try_next() {
             Some(next) => Poll::Ready(Some(next)),
             None if has_writer => Poll::Pending,
@@ -171,25 +190,28 @@ impl<T> Reader<T> {
     /// The next item, without waiting.
     pub(crate) fn try_next(&mut self) -> Option<Next<T>> {
         loop {
-            if let Some(next) = self.batch.next() {
+            if let Some(next) = self.batch.pop_front() {
                 return Some(next);
             }
-            let mut queue = self.shared.queue();
-            let batch = queue.batches.pop_front()?;
-            queue.bytes -= batch.bytes;
-            drop(queue);
-            self.batch = batch.items.into_iter();
+            let mut batches = self.shared.batches();
+            let Batch { items, bytes } = batches.queued.pop_front()?;
+            self.shared.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            let emptied = std::mem::replace(&mut self.batch, items);
+            if emptied.capacity() > 0 && batches.spare.len() < SPARES {
+                batches.spare.push(emptied);
+            }
         }
     }
 }
 
 impl<T> Drop for Reader<T> {
     fn drop(&mut self) {
-        let mut queue = self.shared.queue();
-        queue.has_reader = false;
-        let unread = std::mem::take(&mut queue.batches);
-        queue.bytes = 0;
-        drop(queue);
+        let unread = {
+            let mut batches = self.shared.batches();
+            self.shared.has_reader.store(false, Ordering::Relaxed);
+            self.shared.bytes.store(0, Ordering::Relaxed);
+            std::mem::take(&mut batches.queued)
+        };
         drop(unread);
     }
 }
@@ -221,6 +243,24 @@ mod tests {
             rest.push(next);
         }
         assert_eq!(rest, [Next::Missed(4), Next::Item(10), Next::Item(11)]);
+    }
+
+    #[tokio::test]
+    async fn full_batches_leave_no_bytes_behind() {
+        let (mut writer, mut reader) = lossy_queue(BATCH * ENTRY * 8);
+        for round in 0..20 {
+            for n in 0..BATCH * 8 {
+                assert!(writer.push((round, n), 0));
+            }
+            // One more than the queue has room for.
+            assert!(writer.push((round, usize::MAX), 0) && writer.flush());
+            for n in 0..BATCH * 8 {
+                assert_eq!(reader.next().await, Some(Next::Item((round, n))));
+            }
+            assert_eq!(reader.next().await, Some(Next::Missed(1)));
+            assert_eq!(reader.try_next(), None);
+        }
+        assert!(reader.shared.batches().spare.len() <= SPARES);
     }
 
     #[tokio::test]
