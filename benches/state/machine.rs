@@ -46,8 +46,15 @@ fn machine(requests: usize) -> (ClusterState, Instant) {
     let interest = Box::new(|header: Option<&pgio::protocol::Header>| {
         header.is_some_and(|header| header.kind == MessageKind::Broadcast)
     });
-    machine
-        .handle(now, Input::Subscribe { id: SubscriptionId(1), channels: vec![channel.clone()], interest });
+    machine.handle(
+        now,
+        Input::Subscribe {
+            id: SubscriptionId(1),
+            channels: vec![channel.clone()],
+            interest,
+            wants_text: false,
+        },
+    );
     drain(&mut machine, now);
     machine.handle(now, Input::StatementDone(Ok(None)));
     notify(&mut machine, now, r#"{"type":2,"uid":"peer","nsp":"/"}"#);

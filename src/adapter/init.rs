@@ -189,7 +189,7 @@ async fn subscribe(node: &Arc<Node>) -> Result<Subscription> {
         Some(header) => header.uid != own && is_for_servers(header.kind),
         None => true,
     };
-    node.cluster.subscribe([&node.nsp], wants).await
+    node.cluster.subscribe_without_text(&node.nsp, wants).await
 }
 
 impl<E: SocketEmitter> PostgresAdapter<E> {

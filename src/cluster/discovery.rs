@@ -60,7 +60,7 @@ impl Cluster {
         let wants = |header: Option<&Header>| {
             header.is_some_and(|header| header.uid.is_emitter() && kinds.contains(&header.kind))
         };
-        self.subscribe_to(vec![channel], wants).await
+        self.subscribe_to(vec![channel], wants, true).await
     }
 
     async fn publish_discovery(&self, body: Body) -> Result<()> {

@@ -7,7 +7,7 @@
 mod handles;
 mod jobs;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -50,6 +50,7 @@ pub(super) enum Command {
         id: SubscriptionId,
         channels: Vec<Channel>,
         interest: Interest,
+        wants_text: bool,
         events: Writer<Event>,
         confirmation: oneshot::Sender<Result<()>>,
     },
@@ -148,8 +149,8 @@ impl DriverHandle {
             options: options.clone(),
             reaper: reaper.clone(),
             status: status.clone(),
-            subscribers: HashMap::new(),
-            unflushed: HashSet::new(),
+            subscribers: BTreeMap::new(),
+            unflushed: Vec::new(),
             requesters: HashMap::new(),
             jobs: FuturesUnordered::new(),
         };
@@ -164,6 +165,8 @@ impl DriverHandle {
 
 struct Subscriber {
     events: Writer<Event>,
+    /// Whether it is among the unflushed subscribers.
+    is_unflushed: bool,
     confirmation: Option<oneshot::Sender<Result<()>>>,
 }
 
@@ -178,9 +181,9 @@ struct Driver {
     options: AdapterOptions,
     reaper: Reaper,
     status: Arc<Status>,
-    subscribers: HashMap<SubscriptionId, Subscriber>,
+    subscribers: BTreeMap<SubscriptionId, Subscriber>,
     /// The subscribers with events that are not flushed yet.
-    unflushed: HashSet<SubscriptionId>,
+    unflushed: Vec<SubscriptionId>,
     requesters: HashMap<RequestId, Writer<ResponsePart>>,
     /// Look-ups and publications in progress.
     jobs: FuturesUnordered<BoxFuture<'static, Input>>,
@@ -265,10 +268,11 @@ impl Driver {
         match command {
             // The handle may already be dropped, and the reaper may have reported that before this command.
             Command::Subscribe { confirmation, .. } if confirmation.is_closed() => {}
-            Command::Subscribe { id, channels, interest, events, confirmation } => {
-                self.subscribers.insert(id, Subscriber { events, confirmation: Some(confirmation) });
+            Command::Subscribe { id, channels, interest, wants_text, events, confirmation } => {
+                let confirmation = Some(confirmation);
+                self.subscribers.insert(id, Subscriber { events, is_unflushed: false, confirmation });
                 let interest = catch_filter_panic(interest, self.options.clone());
-                self.state.handle(now, Input::Subscribe { id, channels, interest });
+                self.state.handle(now, Input::Subscribe { id, channels, interest, wants_text });
             }
             Command::Request { request, mut parts } => {
                 if !parts.flush() {
@@ -354,7 +358,9 @@ impl Driver {
                         Event::Message(_) => subscriber.events.push(event, bytes),
                         rare_event => subscriber.events.push_always(rare_event),
                     };
-                    self.unflushed.insert(subscription);
+                    if !std::mem::replace(&mut subscriber.is_unflushed, true) {
+                        self.unflushed.push(subscription);
+                    }
                 }
                 Output::Answer { request, node, reply } => {
                     if let Some(parts) = self.requesters.get_mut(&request) {
@@ -377,8 +383,9 @@ impl Driver {
                 }
             }
         }
-        for id in self.unflushed.drain() {
+        for id in self.unflushed.drain(..) {
             if let Some(subscriber) = self.subscribers.get_mut(&id) {
+                subscriber.is_unflushed = false;
                 // A failed flush needs no action: the subscriber drops its subscription.
                 subscriber.events.flush();
             }

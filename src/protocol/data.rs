@@ -20,6 +20,20 @@ pub(super) struct BroadcastData<E> {
 }
 
 impl<E> BroadcastData<E> {
+    /// A broadcast that requests no acknowledgements.
+    pub(super) fn new(opts: BroadcastOptions, event: E) -> Self {
+        Self { opts, packet: PacketData { data: event }, request_id: None }
+    }
+
+    pub(super) fn opts(&self) -> &BroadcastOptions {
+        &self.opts
+    }
+
+    /// The event, if the broadcast requests no acknowledgements.
+    pub(super) fn event_without_request(&self) -> Option<&E> {
+        self.request_id.is_none().then_some(&self.packet.data)
+    }
+
     pub(super) fn request_id(&self) -> Option<&RequestId> {
         self.request_id.as_ref()
     }

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::de::IntoDeserializer;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::envelope_cache::EnvelopeCache;
 use super::envelope_text::{DataText, Envelope};
 use super::{Body, EventArgs, Message, MessageKind, Namespace, Uid, Value, data, json};
 use crate::{Error, Result};
@@ -71,7 +72,7 @@ pub struct Notification<'a> {
     pub attachment: Option<AttachmentId>,
     /// Whether the text contains the namespace, as with adapter 0.4 and later.
     pub has_nsp: bool,
-    data: Option<DataText<'a>>,
+    pub(super) data: Option<DataText<'a>>,
 }
 
 impl<'a> Notification<'a> {
@@ -86,6 +87,20 @@ impl<'a> Notification<'a> {
         let nsp = envelope.nsp.map_or_else(|| channel.clone(), |name| same_or_new(channel, &name));
         let header = Header { uid: (&*envelope.uid).into(), nsp, kind };
         Ok(Self { header, attachment: envelope.attachment_id, has_nsp, data: envelope.data })
+    }
+
+    /// The same, faster if the text has the envelope of the cache. Always with the same result.
+    pub(crate) fn parse_cached(
+        text: &'a str,
+        channel: &Namespace,
+        cache: &mut EnvelopeCache,
+    ) -> Result<Self> {
+        if let Some(notification) = cache.get(text) {
+            return Ok(notification);
+        }
+        let notification = Self::parse(text, channel)?;
+        cache.record(text, &notification);
+        Ok(notification)
     }
 
     /// The id of the request that a message makes or answers. The rest of the data is not decoded. `None` if the id is

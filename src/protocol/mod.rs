@@ -9,6 +9,7 @@ mod channel;
 mod data;
 pub(crate) mod durable;
 mod envelope;
+mod envelope_cache;
 mod envelope_text;
 mod event;
 mod instance;
@@ -37,6 +38,7 @@ pub(crate) use channel::PROBES;
 pub(crate) use channel::is_internal;
 pub use channel::{Channel, MAX_CHANNEL_BYTES, Namespace};
 pub use envelope::{AttachmentId, Header, Notification};
+pub(crate) use envelope_cache::EnvelopeCache;
 pub use event::EventArgs;
 #[cfg(feature = "adapter")]
 pub(crate) use event::PLACEHOLDER;

@@ -324,9 +324,11 @@ impl World {
             machine.session.filter(|s| machine.link != Link::Down && self.postgres.sessions[*s].is_alive);
         let is_there = machine.executing.is_none()
             && session.is_some_and(|session| channels.iter().all(|c| self.postgres.listens(session, *c)));
+        let wants_text = !id.is_multiple_of(3);
         let sub = Sub {
             channels: channels.clone(),
             taste,
+            wants_text,
             is_confirmed: false,
             is_lost: false,
             given: Default::default(),
@@ -344,7 +346,7 @@ impl World {
         machine.subs.insert(id, sub);
         let channels = channels.into_iter().map(channel).collect();
         let interest = Box::new(move |header: Option<&_>| taste.wants_header(header));
-        self.give(m, Input::Subscribe { id: SubscriptionId(id), channels, interest })?;
+        self.give(m, Input::Subscribe { id: SubscriptionId(id), channels, interest, wants_text })?;
         let machine = &self.machines[m];
         ensure!(
             !is_there || (machine.subs[&id].is_confirmed && machine.executing.is_none()),

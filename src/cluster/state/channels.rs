@@ -16,7 +16,7 @@ use super::peers::Peers;
 use super::replay::DeliveredIds;
 use super::{Statement, SubscriptionId};
 use crate::Error;
-use crate::protocol::{Channel, Namespace, RequestId, Uid};
+use crate::protocol::{Channel, EnvelopeCache, Namespace, RequestId, Uid};
 
 /// The maximum number of channels in one statement.
 const MAX_CHANNELS_PER_STATEMENT: usize = 256;
@@ -35,6 +35,8 @@ pub(super) struct ChannelState {
     pub(super) members: Vec<Member>,
     pub(super) queue: Queue,
     pub(super) delivered: DeliveredIds,
+    /// The envelope of the last broadcast.
+    pub(super) envelopes: EnvelopeCache,
     /// The generation number that tells this state from an earlier one of the same channel.
     pub(super) epoch: u64,
 }
@@ -149,6 +151,7 @@ impl Channels {
                 members: Vec::new(),
                 queue: Queue::default(),
                 delivered: DeliveredIds::new(now, is_confirmed),
+                envelopes: EnvelopeCache::default(),
                 epoch: *epoch,
             }
         })

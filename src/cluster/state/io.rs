@@ -110,6 +110,8 @@ pub enum Input {
         channels: Vec<Channel>,
         /// The filter of their messages.
         interest: Interest,
+        /// Whether it reads the text of the notifications. A message without a reader of its text is delivered without it.
+        wants_text: bool,
     },
     /// A handle was dropped.
     Unsubscribe {

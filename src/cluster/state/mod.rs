@@ -120,7 +120,9 @@ impl ClusterState {
     /// Handles an input. Read the outputs with [`poll_output`](Self::poll_output).
     pub fn handle(&mut self, now: Instant, input: Input) {
         match input {
-            Input::Subscribe { id, channels, interest } => self.subscribe(now, id, channels, interest),
+            Input::Subscribe { id, channels, interest, wants_text } => {
+                self.subscribe(now, id, channels, interest, wants_text);
+            }
             Input::Unsubscribe { id } => self.unsubscribe(now, id),
             Input::Request(request) => self.start_request(now, request),
             Input::Cancel { request } => self.end_request(&request),

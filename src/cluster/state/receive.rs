@@ -21,14 +21,15 @@ impl ClusterState {
     /// Handles a notification. Decodes as much of it as the subscriptions need.
     pub(super) fn notification(&mut self, now: Instant, name: &str, text: String, arrival: Arrival) {
         self.has_received = true;
-        let Some(state) = self.channels.get_by_name(name) else { return };
+        let keep = self.retention();
+        let Some(mut state) = self.channels.get_by_name(name) else { return };
         let channel = state.channel.clone();
         // A notification proves that the session listens to the channel again, before the response to LISTEN arrives.
         if state.delivered.on_listening(now) {
             self.replay(now, &channel);
+            let Some(again) = self.channels.get_by_name(name) else { return };
+            state = again;
         }
-        let keep = self.retention();
-        let Some(state) = self.channels.get_mut(&channel) else { return };
         let mut recipients = std::mem::take(&mut self.recipients);
         recipients.clear();
         let mut interested = |header: Option<&Header>| {
@@ -38,7 +39,7 @@ impl ClusterState {
                 }
             }
         };
-        let notification = match Notification::parse(&text, &state.namespace) {
+        let notification = match Notification::parse_cached(&text, &state.namespace, &mut state.envelopes) {
             Ok(notification) => notification,
             Err(error) => {
                 interested(None);
@@ -174,12 +175,21 @@ impl ClusterState {
         &mut self,
         now: Instant,
         channel: &Channel,
-        received: Received,
+        mut received: Received,
         mut recipients: Vec<SubscriptionId>,
     ) -> Vec<SubscriptionId> {
         self.answer(now, channel, &received.content);
         let bytes = received.memory();
-        recipients.retain(|id| self.subscriptions.contains_key(id));
+        let mut is_text_wanted = false;
+        recipients.retain(|id| {
+            let subscription = self.subscriptions.get(id);
+            is_text_wanted |= subscription.is_some_and(|subscription| subscription.wants_text);
+            subscription.is_some()
+        });
+        if !is_text_wanted {
+            // Its bytes still count: the content is about as large.
+            received.text = String::new();
+        }
         if let Some(last) = recipients.pop() {
             let received = std::sync::Arc::new(received);
             for id in recipients.drain(..) {

@@ -19,6 +19,7 @@ use crate::protocol::Channel;
 pub(super) struct Subscription {
     pub(super) channels: Vec<Channel>,
     pub(super) interest: Interest,
+    pub(super) wants_text: bool,
     /// The channels that the server has not confirmed; empty while it is [`SubscriptionState::Subscribed`].
     pub(super) unconfirmed: HashSet<Channel>,
     pub(super) state: SubscriptionState,
@@ -44,6 +45,7 @@ impl ClusterState {
         id: SubscriptionId,
         channels: Vec<Channel>,
         interest: Interest,
+        wants_text: bool,
     ) {
         let mut unconfirmed = HashSet::new();
         for channel in &channels {
@@ -65,7 +67,7 @@ impl ClusterState {
         };
         let is_subscribed = state == SubscriptionState::Subscribed;
         let start = is_subscribed.then_some(SubscriptionStart { at: now, snapshot: None });
-        let subscription = Subscription { channels, interest, unconfirmed, state, start };
+        let subscription = Subscription { channels, interest, wants_text, unconfirmed, state, start };
         self.subscriptions.insert(id, subscription);
     }
 
