@@ -140,8 +140,11 @@ impl Fetches {
 
     /// Waits until an answer is published, or has failed.
     pub(super) async fn answered(&mut self) {
-        if let Some(bytes) = self.answering.next().await {
+        let mut next = self.answering.next().await;
+        while let Some(bytes) = next {
             self.answer_bytes -= bytes;
+            // Those that have ended too no longer count.
+            next = self.answering.next().now_or_never().flatten();
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use socketioxide_core::adapter::SocketEmitter;
 use socketioxide_core::packet::Packet;
-use tokio::task::{JoinSet, yield_now};
+use tokio::task::{JoinError, JoinSet, yield_now};
 
 use super::fetches::Fetches;
 use super::node::Node;
@@ -43,10 +43,26 @@ impl Answers {
         }
     }
 
+    /// Removes the answers that have ended, which count until then.
+    fn remove_ended(&mut self, node: &Node) {
+        while let Some(ended) = self.tasks.try_join_next() {
+            report_panic(node, ended);
+        }
+    }
+
     fn fetch(&mut self, node: &Node, from: Uid, request_id: RequestId, opts: BroadcastOptions) {
         if !self.fetches.push(from, request_id, opts) {
             refuse(node);
         }
+    }
+}
+
+fn report_panic(node: &Node, ended: Result<(), JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        let (what, message) = ("an answer to another server".into(), error.to_string());
+        node.report(&Error::Panicked { what, message }, "request dropped");
     }
 }
 
@@ -73,17 +89,16 @@ pub(super) async fn serve<E: SocketEmitter>(
                 let (Some(event), Some(adapter)) = (event, adapter.upgrade()) else { return };
                 let count = adapter.handle_batch(event, &mut subscription, &mut answers);
                 drop(adapter);
-                handled = if count < MAX_BATCH { 0 } else { handled + count };
+                answers.remove_ended(&node);
+                handled += count;
                 if handled >= EVENTS_PER_TURN {
                     handled = 0;
                     yield_now().await;
                 }
             }
             Some(ended) = answers.tasks.join_next(), if !answers.tasks.is_empty() => {
-                if let Err(error) = ended && error.is_panic() {
-                    let (what, message) = ("an answer to another server".into(), error.to_string());
-                    node.report(&Error::Panicked { what, message }, "request dropped");
-                }
+                report_panic(&node, ended);
+                answers.remove_ended(&node);
             }
             () = answers.fetches.answered(), if answers.fetches.is_answering() => {}
         }
@@ -106,8 +121,8 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         (0..answers.fetches.start(&self.node, describe)).for_each(|_| refuse(&self.node));
     }
 
-    /// Handles an event, and those that are queued behind it. Returns their number: at
-    /// [`MAX_BATCH`], more may be queued.
+    /// Handles an event, and those that are queued behind it. Returns their number, at
+    /// most [`MAX_BATCH`].
     ///
     /// The end of one event is the start of the next, since reading the clock costs about as much as finding the clients.
     fn handle_batch(

@@ -30,7 +30,7 @@ pub struct Received {
     pub backend: Option<i32>,
     /// The channel of the notification.
     pub channel: Channel,
-    /// The payload of the notification; empty in a subscription that does not read it.
+    /// The payload of the notification.
     pub text: String,
     /// The row that holds the message, if the message is not in the notification.
     pub attachment: Option<Attached>,

@@ -123,15 +123,18 @@ impl<T> Writer<T> {
             return self.shared.has_reader();
         }
         let batch = std::mem::take(&mut self.batch);
-        // After a full batch comes another one.
-        let capacity = if batch.items.len() < BATCH { 0 } else { BATCH };
+        let was_full = batch.items.len() >= BATCH;
         let has_reader = {
             let mut batches = self.shared.batches();
             let has_reader = self.shared.has_reader();
             if has_reader {
                 self.shared.bytes.fetch_add(batch.bytes, Ordering::Relaxed);
                 batches.queued.push_back(batch);
-                self.batch.items = batches.spare.pop().unwrap_or_else(|| VecDeque::with_capacity(capacity));
+                if was_full {
+                    // Another full one follows. A small one must not take more memory than it counts.
+                    let spare = batches.spare.pop();
+                    self.batch.items = spare.unwrap_or_else(|| VecDeque::with_capacity(BATCH));
+                }
             }
             has_reader
         };

@@ -50,7 +50,9 @@ impl EnvelopeCache {
         let Some(range) = data.event_without_request().and_then(|event| range_in(text, event.get())) else {
             return;
         };
-        if self.event_of(text).is_some_and(|event| event.len() == range.len()) {
+        if range.start == self.before_event.len()
+            && self.event_of(text).is_some_and(|event| event.len() == range.len())
+        {
             let (header, opts) = (header.clone(), data.opts().clone());
             self.decoded = Some(Decoded { header, has_nsp: *has_nsp, opts });
             return;

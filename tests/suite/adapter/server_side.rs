@@ -1,12 +1,18 @@
 //! Events between servers, both ways.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
 
 use super::Three;
+use crate::support::attachments::{create_attachment_table, execute};
 use crate::support::node::AdapterVersion::{V03, V04, V05};
 use crate::support::node::{binary, event};
+use crate::support::pgio_node::PgioNode;
+use crate::support::pgio_serve::until;
+use crate::support::postgres::postgres;
 
 #[tokio::test]
 async fn servers_and_the_node_ask_each_other() {
@@ -82,4 +88,25 @@ async fn servers_do_not_wait_for_a_node_that_leaves_and_time_out_on_a_silent_one
 async fn a_node_without_the_namespace_cannot_speak_there() {
     let three = Three::start([V05, V05]).await;
     assert!(three.node.adapter.server_side_emit("/nowhere", "e", ()).await.is_err());
+}
+
+/// More events than handlers may run at the same time. Those that have ended no longer count.
+#[tokio::test]
+async fn a_burst_of_events_reaches_the_handler_whole() {
+    const EVENTS: usize = 20_000;
+    let postgres = postgres().await;
+    create_attachment_table(postgres.url()).await;
+    let node = PgioNode::start(postgres.url()).await;
+    let handled = Arc::new(AtomicUsize::new(0));
+    let counter = handled.clone();
+    node.adapter.on_server_side("/", "tick", move |_| {
+        counter.fetch_add(1, Ordering::Relaxed);
+        std::future::ready(None)
+    });
+    let burst = format!(
+        r#"SELECT count(pg_notify('socket.io#/', '{{"uid":"x","type":9,"nsp":"/","data":{{"packet":["tick",' || n || ']}}}}'))
+           FROM generate_series(1, {EVENTS}) n"#
+    );
+    execute(postgres.url(), &burst).await;
+    until("all events are handled", async || handled.load(Ordering::Relaxed) == EVENTS).await;
 }
