@@ -96,10 +96,7 @@ pub(super) async fn serve<E: SocketEmitter>(
                     yield_now().await;
                 }
             }
-            Some(ended) = answers.tasks.join_next(), if !answers.tasks.is_empty() => {
-                report_panic(&node, ended);
-                answers.remove_ended(&node);
-            }
+            Some(ended) = answers.tasks.join_next(), if !answers.tasks.is_empty() => report_panic(&node, ended),
             () = answers.fetches.answered(), if answers.fetches.is_answering() => {}
         }
     }
@@ -121,36 +118,36 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         (0..answers.fetches.start(&self.node, describe)).for_each(|_| refuse(&self.node));
     }
 
-    /// Handles an event, and those that are queued behind it. Returns their number, at
-    /// most [`MAX_BATCH`].
-    ///
-    /// The end of one event is the start of the next, since reading the clock costs about as much as finding the clients.
+    /// Handles an event and the events that are queued behind it, at most [`MAX_BATCH`] in all. Returns their number.
     fn handle_batch(
         self: &Arc<Self>,
         first: Event,
         subscription: &mut Subscription,
         answers: &mut Answers,
     ) -> usize {
-        let (mut event, mut start) = (first, Instant::now());
-        for count in 1..MAX_BATCH {
-            start = self.handle_event(event, start, answers);
+        let (mut next, mut start, mut count) = (Some(first), Instant::now(), 0);
+        while let Some(event) = next {
+            count += 1;
+            let is_delivered = self.handle_event(event, answers);
+            // The end of one event is the start of the next: reading the clock costs as much as finding the clients.
+            let end = Instant::now();
+            if is_delivered {
+                self.node.meters.delivery().record(end - start);
+            }
+            start = end;
             if answers.fetches.can_start() {
                 self.start_fetches(answers);
                 start = Instant::now();
             }
-            match subscription.try_next() {
-                Some(next) => event = next,
-                None => return count,
-            }
+            next = if count < MAX_BATCH { subscription.try_next() } else { None };
         }
-        self.handle_event(event, start, answers);
-        MAX_BATCH
+        count
     }
 
-    /// Handles an event. `start` is now; returns the time at its end.
-    fn handle_event(self: &Arc<Self>, event: Event, start: Instant, answers: &mut Answers) -> Instant {
+    /// Handles an event. Returns whether it was a message, and was delivered.
+    fn handle_event(self: &Arc<Self>, event: Event, answers: &mut Answers) -> bool {
         match event {
-            Event::Message(received) => return self.handle_received(received, start, answers),
+            Event::Message(received) => return self.handle_received(received, answers),
             Event::Missed(count) => {
                 metrics::counter!("pgio_messages_missed_total").increment(count);
                 tracing::error!(count, nsp = %self.node.nsp, "messages of other servers were dropped: the receive queue is full");
@@ -165,22 +162,16 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
                 tracing::info!(?away, nsp = %self.node.nsp, "reconnected to Postgres");
             }
         }
-        Instant::now()
+        false
     }
 
-    fn handle_received(
-        self: &Arc<Self>,
-        received: Arc<Received>,
-        start: Instant,
-        answers: &mut Answers,
-    ) -> Instant {
+    /// Handles a message. Returns false if it has no content to deliver.
+    fn handle_received(self: &Arc<Self>, received: Arc<Received>, answers: &mut Answers) -> bool {
         match received.into_content() {
             Content::Message(message) => {
                 self.node.meters.received(message.kind()).increment(1);
                 self.handle_message(message, answers);
-                let end = Instant::now();
-                self.node.meters.delivery().record(end - start);
-                return end;
+                return true;
             }
             Content::Missing(header) => {
                 metrics::counter!("pgio_attachments_missing_total").increment(1);
@@ -192,7 +183,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
                 self.node.report(&error, "skipped");
             }
         }
-        Instant::now()
+        false
     }
 
     fn handle_message(self: &Arc<Self>, Message { uid, nsp, body }: Message, answers: &mut Answers) {

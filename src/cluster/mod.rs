@@ -25,7 +25,7 @@ mod subscription;
 
 #[cfg(feature = "adapter")]
 use std::sync::atomic::AtomicU32;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -50,29 +50,23 @@ pub use received::{Attached, Content, Event, Received};
 pub(crate) use request::PendingRequest;
 pub use request::{Answer, Collected};
 pub(crate) use request::{client_ack, server_response, socket_list};
-#[cfg(feature = "adapter")]
-pub(crate) use state::Reply;
 pub use state::{LiveNode, Liveness, NspSupport};
+#[cfg(feature = "adapter")]
+pub(crate) use state::{Reply, SubscriptionId};
 pub use subscription::Subscription;
 
 #[cfg(feature = "server")]
 use crate::postgres::failure;
-use crate::postgres::lossy_queue::lossy_queue;
 use crate::postgres::{
     AttachmentTable, CheckedTable, GroupReceipt, Listener, MessageGroup, OnLoss, Presence, Publisher,
     Receipt, SameServer, Session, Settings, delete_older, server_identity,
 };
 #[cfg(feature = "cli")]
 use crate::postgres::{Backend, backends};
-use crate::protocol::{Body, Channel, Encoded, Header, Message, MessageKind, Namespace, Uid};
+use crate::protocol::{Body, Channel, Encoded, Message, MessageKind, Namespace, Uid};
 use crate::{Error, Result};
 use driver::{Command, DriverHandle};
 use early_listener::EarlyListener;
-pub(crate) use state::SubscriptionId;
-use subscription::SubscriptionGuard;
-
-/// The bound of the queue of one subscriber, in bytes.
-const SUBSCRIBER_BYTES: usize = 256 << 20;
 
 /// The timeout of a query to the driver's task or to the server.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
@@ -240,61 +234,6 @@ impl Cluster {
     /// Publishes as an emitter, which no node counts as a peer.
     pub(crate) async fn publish_as_emitter(&self, nsp: &Namespace, body: Body) -> Result<()> {
         self.publish(&Message { uid: Uid::emitter(), nsp: nsp.clone(), body }).await
-    }
-
-    /// Subscribes to namespaces. Returns when Postgres has confirmed it, also if Postgres is unreachable at first. After
-    /// that no message is missed without [`Event::Lost`] or [`Event::Missed`]. Durable events that were sent between `Lost`
-    /// and [`Event::Restored`] are replayed before live messages, once each and in the order of their ids.
-    ///
-    /// `wants` is a filter on the header of each message (`None` if the header is not readable). It runs before the rest of
-    /// the message is decoded, and attachments that no filter accepts are not looked up. It runs on the driver's task, so
-    /// it must not block.
-    ///
-    /// # Errors
-    /// [`Error::Connect`] if the first listening connection cannot be opened; [`Error::Namespace`];
-    /// [`Error::TableShape`] if the attachment table is another table; [`Error::Database`] if the server refuses LISTEN, as
-    /// a standby does.
-    pub async fn subscribe<N: Into<Namespace>>(
-        &self,
-        namespaces: impl IntoIterator<Item = N>,
-        wants: impl Fn(Option<&Header>) -> bool + Send + Sync + 'static,
-    ) -> Result<Subscription> {
-        let prefix = &self.0.options.channel_prefix;
-        let channels = namespaces.into_iter().map(|nsp| nsp.into().channel(prefix)).collect::<Result<_>>()?;
-        self.subscribe_to(channels, wants, true).await
-    }
-
-    /// The same for one namespace, without the text of the notifications: in a queue it takes half of the memory.
-    #[cfg(feature = "adapter")]
-    pub(crate) async fn subscribe_without_text(
-        &self,
-        nsp: &Namespace,
-        wants: impl Fn(Option<&Header>) -> bool + Send + Sync + 'static,
-    ) -> Result<Subscription> {
-        let channel = nsp.channel(&self.0.options.channel_prefix)?;
-        self.subscribe_to(vec![channel], wants, false).await
-    }
-
-    /// The same for channels, also for those without a namespace.
-    async fn subscribe_to(
-        &self,
-        channels: Vec<Channel>,
-        wants: impl Fn(Option<&Header>) -> bool + Send + Sync + 'static,
-        wants_text: bool,
-    ) -> Result<Subscription> {
-        let driver = self.driver().await?;
-        let id = SubscriptionId(self.0.next_subscription.fetch_add(1, Ordering::Relaxed));
-        let (writer, events) = lossy_queue(SUBSCRIBER_BYTES);
-        let guard = SubscriptionGuard { id, reaper: driver.reaper.clone() };
-        // Declared after the guard, and so dropped before it: the driver ignores a subscription whose caller has stopped
-        // waiting.
-        let (confirmation, confirmed) = oneshot::channel();
-        let interest = Box::new(wants);
-        let subscribe =
-            Command::Subscribe { id, channels, interest, wants_text, events: writer, confirmation };
-        driver.send(subscribe).await?;
-        confirmed.await.unwrap_or(Err(Error::Closed))?;
-        Ok(Subscription { events, _guard: guard })
     }
 
     /// Whether the listening connection answers, and listens to every channel that it listened to before. False while

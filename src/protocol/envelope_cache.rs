@@ -17,7 +17,8 @@ const MAX_CACHED: usize = 1024;
 pub(crate) struct EnvelopeCache {
     before_event: String,
     after_event: String,
-    /// Present once two broadcasts in a row had this text around their events, so that alternating ones cost no copy.
+    /// Present once two broadcasts in a row had this text around their events. If envelopes
+    /// alternate, their rooms are not copied.
     decoded: Option<Decoded>,
 }
 
