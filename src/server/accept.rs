@@ -29,7 +29,7 @@ use tower_service::Service;
 use super::addresses::AddressKey;
 use super::client_stream::{ClientStream, ClientStreams, ConnectionHandle, ConnectionPermit};
 use super::connection_slots::{ConnectionSlot, ConnectionSlots};
-use super::descriptors::{Availability, Descriptors};
+use super::descriptors::Descriptors;
 use super::first_bytes::{self, FirstRequest, INSPECTION_PATHS};
 use super::front::{Front, Link};
 use super::tls::TlsAcceptor;
@@ -64,8 +64,8 @@ pub(super) struct Acceptor {
 pub(super) async fn serve(listener: TcpListener, acceptor: Arc<Acceptor>) {
     let closing = acceptor.closing.clone();
     let serve_one = |stream: TcpStream, peer| {
-        let descriptors = acceptor.descriptors.availability(&stream);
-        serve_client(stream, peer, descriptors, acceptor.clone())
+        let entry = acceptor.entry(&stream, peer);
+        serve_client(stream, peer, entry, acceptor.clone())
     };
     accept_all(listener, closing, serve_one).await;
 }
@@ -74,8 +74,8 @@ pub(super) async fn serve(listener: TcpListener, acceptor: Arc<Acceptor>) {
 pub(super) async fn serve_admin(listener: TcpListener, app: Router, closing: CancellationToken) {
     let slots = ConnectionSlots::default();
     let inspector = Arc::new(Inspector { app, closing: closing.clone() });
-    let serve_one = |stream, peer| {
-        let (inspector, slot) = (inspector.clone(), slots.acquire());
+    let serve_one = |stream, peer: SocketAddr| {
+        let (inspector, slot) = (inspector.clone(), slots.acquire(peer.ip()));
         async move { inspector.serve(stream, peer, slot, || StatusCode::NOT_FOUND).await }
     };
     accept_all(listener, closing, serve_one).await;
@@ -116,6 +116,16 @@ async fn pause_after(error: &io::Error) {
     }
 }
 
+/// What a connection may request, as far as that is known when it is accepted.
+enum Entry {
+    /// Any request: file descriptors are left.
+    Any,
+    /// Only requests for the pages of operators: the rest of the file descriptors is reserved.
+    Inspect(ConnectionSlot),
+    /// No request, since another address serves the pages for operators.
+    None,
+}
+
 /// The permission of a new connection.
 enum Admission {
     /// Any request.
@@ -126,26 +136,22 @@ enum Admission {
     None,
 }
 
-async fn serve_client(
-    stream: TcpStream,
-    peer: SocketAddr,
-    descriptors: Availability,
-    acceptor: Arc<Acceptor>,
-) {
+async fn serve_client(stream: TcpStream, peer: SocketAddr, entry: Entry, acceptor: Arc<Acceptor>) {
     let address = acceptor.front.quotas.address(AddressKey::of(peer.ip()));
     let is_proxy = acceptor.front.proxies.contains(peer.ip());
     let _count = match acceptor.front.quotas.connection(&address) {
         Ok(count) => Some(count),
-        Err(_) if is_proxy || descriptors != Availability::Enough => None,
+        Err(_) if is_proxy || !matches!(entry, Entry::Any) => None,
         Err(refused) => return acceptor.front.count_refusal(refused, peer),
     };
     let admission = async {
-        if descriptors != Availability::Enough {
-            if acceptor.inspection.is_some() {
-                return Admission::Inspect(acceptor.slots.acquire());
+        match entry {
+            Entry::Any => {}
+            Entry::Inspect(slot) => return Admission::Inspect(slot),
+            Entry::None => {
+                acceptor.refuse_descriptors(peer);
+                return Admission::None;
             }
-            acceptor.refuse_descriptors(peer);
-            return Admission::None;
         }
         let first = match acceptor.tls {
             None => match timeout(HANDSHAKE_TIMEOUT, first_bytes::peek(&stream)).await {
@@ -156,7 +162,7 @@ async fn serve_client(
         };
         let claim = match first {
             FirstRequest::Inspection if acceptor.inspection.is_some() => {
-                return Admission::Inspect(acceptor.slots.acquire());
+                return Admission::Inspect(acceptor.slots.acquire(peer.ip()));
             }
             FirstRequest::Session(sid) => {
                 acceptor.front.sessions.get(sid).and_then(|session| session.claim())
@@ -210,6 +216,7 @@ async fn inspect_tls(stream: TcpStream, peer: SocketAddr, slot: ConnectionSlot, 
         None => inspector.serve(stream, peer, slot, refuse).await,
         Some(tls) => {
             let stream = tokio::select! {
+                biased;
                 stream = accept_tls(tls, stream, peer) => stream,
                 () = slot.evicted() => None,
             };
@@ -266,6 +273,8 @@ impl Inspector {
         let mut is_closing = false;
         loop {
             tokio::select! {
+                // A request that has arrived is answered even if the connection was evicted before this task ran.
+                biased;
                 outcome = connection.as_mut() => {
                     if let Err(error) = outcome {
                         tracing::debug!(%error, %peer, "connection failed");
@@ -324,6 +333,14 @@ async fn serve_connection<S>(
 }
 
 impl Acceptor {
+    fn entry(&self, stream: &TcpStream, peer: SocketAddr) -> Entry {
+        match (self.descriptors.are_scarce(stream), &self.inspection) {
+            (false, _) => Entry::Any,
+            (true, Some(_)) => Entry::Inspect(self.slots.acquire(peer.ip())),
+            (true, None) => Entry::None,
+        }
+    }
+
     fn refuse_descriptors(&self, peer: SocketAddr) {
         metrics::counter!("pgio_connections_refused_total", "reason" => "no_descriptors").increment(1);
         let message = "refusing new clients: too few file descriptors are left";

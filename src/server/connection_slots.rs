@@ -1,15 +1,20 @@
 //! Reserved connections for requests of operators, such as health checks, independent of the number of clients.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
+use super::addresses::AddressKey;
+
 /// The maximum number of concurrent connections. A health check takes a millisecond.
 const MAX_CONNECTIONS: usize = 16;
 
-/// A pool of connection slots. When all are in use, a new connection evicts the oldest one, so idle connections cannot
-/// block a health check.
+/// A pool of connection slots. When all are in use, a new connection evicts the oldest one of the address that has
+/// most, so idle connections cannot block a health check, and those of one address cannot evict that of another.
+///
+/// A slot is acquired where the connection is accepted: the order in which tasks run says nothing about its age.
 #[derive(Clone)]
 pub(super) struct ConnectionSlots {
     state: Arc<Mutex<Slots>>,
@@ -25,7 +30,14 @@ impl Default for ConnectionSlots {
 #[derive(Default)]
 struct Slots {
     next: u64,
-    taken: VecDeque<(u64, CancellationToken)>,
+    /// From the oldest to the newest.
+    taken: VecDeque<Taken>,
+}
+
+struct Taken {
+    number: u64,
+    address: AddressKey,
+    evicted: CancellationToken,
 }
 
 /// A slot of the pool, released on drop.
@@ -41,19 +53,34 @@ impl ConnectionSlots {
         Self { state: Arc::default(), size }
     }
 
-    /// Acquires a slot, and evicts the oldest connection if none is free.
-    pub(super) fn acquire(&self) -> ConnectionSlot {
+    /// Acquires a slot for a connection from this address, and evicts another connection if none is free.
+    pub(super) fn acquire(&self, address: IpAddr) -> ConnectionSlot {
+        let address = AddressKey::of(address);
         let evicted = CancellationToken::new();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let number = state.next;
         state.next += 1;
-        let oldest = if state.taken.len() >= self.size { state.taken.pop_front() } else { None };
-        state.taken.push_back((number, evicted.clone()));
+        state.taken.push_back(Taken { number, address, evicted: evicted.clone() });
+        let excess = if state.taken.len() > self.size { state.evict() } else { None };
         drop(state);
-        if let Some((_, evicted)) = oldest {
-            evicted.cancel();
+        if let Some(excess) = excess {
+            excess.cancel();
         }
         ConnectionSlot { slots: self.clone(), number, evicted }
+    }
+}
+
+impl Slots {
+    /// Removes the oldest connection of the address that has most, but never the newest connection of all.
+    fn evict(&mut self) -> Option<CancellationToken> {
+        let mut counts: HashMap<AddressKey, usize> = HashMap::new();
+        for taken in &self.taken {
+            *counts.entry(taken.address).or_default() += 1;
+        }
+        let most = counts.values().copied().max()?;
+        let older = self.taken.len().saturating_sub(1);
+        let index = self.taken.iter().take(older).position(|taken| counts.get(&taken.address) == Some(&most));
+        self.taken.remove(index.unwrap_or_default()).map(|taken| taken.evicted)
     }
 }
 
@@ -67,7 +94,7 @@ impl ConnectionSlot {
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         let mut state = self.slots.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.taken.retain(|(number, _)| *number != self.number);
+        state.taken.retain(|taken| taken.number != self.number);
     }
 }
 
@@ -77,15 +104,34 @@ mod tests {
 
     use super::*;
 
+    fn is_evicted(slot: &ConnectionSlot) -> bool {
+        slot.evicted().now_or_never().is_some()
+    }
+
     #[test]
     fn the_newest_takes_the_place_of_the_oldest() {
+        let address = IpAddr::from([10, 0, 0, 1]);
         let slots = ConnectionSlots::default();
-        let state: Vec<_> = (0..MAX_CONNECTIONS).map(|_| slots.acquire()).collect();
-        assert!(state[0].evicted().now_or_never().is_none());
-        let newest = slots.acquire();
-        assert!(state[0].evicted().now_or_never().is_some());
-        assert!(state[1].evicted().now_or_never().is_none() && newest.evicted().now_or_never().is_none());
+        let state: Vec<_> = (0..MAX_CONNECTIONS).map(|_| slots.acquire(address)).collect();
+        assert!(!is_evicted(&state[0]));
+        let newest = slots.acquire(address);
+        assert!(is_evicted(&state[0]));
+        assert!(!is_evicted(&state[1]) && !is_evicted(&newest));
         drop(state);
         assert_eq!(slots.state.lock().unwrap().taken.len(), 1);
+    }
+
+    #[test]
+    fn the_connections_of_one_address_evict_each_other() {
+        let slots = ConnectionSlots::new(4);
+        let acquire = |last: u8| slots.acquire(IpAddr::from([10, 0, 0, last]));
+        let check = acquire(1);
+        let flood: Vec<_> = (0..100).map(|_| acquire(2)).collect();
+        assert!(!is_evicted(&check));
+        assert_eq!(flood.iter().filter(|slot| !is_evicted(slot)).count(), 3);
+        // A new address finds room, and is not evicted at once.
+        let others: Vec<_> = (3..6).map(acquire).collect();
+        assert!(!others.iter().any(is_evicted));
+        assert_eq!(slots.state.lock().unwrap().taken.len(), 4);
     }
 }

@@ -5,17 +5,6 @@ use tokio::net::TcpStream;
 /// The number of descriptors that are reserved for everything but clients, if the limit allows it.
 const RESERVE: u64 = 64;
 
-/// Whether file descriptors are left for a new connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Availability {
-    /// Enough for every connection.
-    Enough,
-    /// Enough for requests of operators, such as health checks, but not for a new client.
-    Scarce,
-    /// None: the connection is closed.
-    None,
-}
-
 /// The limit of this process.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Descriptors {
@@ -28,20 +17,14 @@ impl Descriptors {
         Self { limit: raised_limit().unwrap_or(u64::MAX) }
     }
 
-    /// Whether descriptors are left. The system gives each new descriptor the lowest free number, so the number shows
-    /// how many are in use.
-    pub(super) fn availability(self, stream: &TcpStream) -> Availability {
-        self.availability_from(number(stream))
+    /// Whether too few descriptors are left for a new client. The system gives each new descriptor the lowest free
+    /// number, so the number shows how many are in use.
+    pub(super) fn are_scarce(self, stream: &TcpStream) -> bool {
+        self.are_scarce_at(number(stream))
     }
 
-    fn availability_from(self, number: u64) -> Availability {
-        let left = self.limit.saturating_sub(number);
-        let reserve = RESERVE.min(self.limit / 4);
-        match left {
-            _ if left <= reserve / 2 => Availability::None,
-            _ if left <= reserve => Availability::Scarce,
-            _ => Availability::Enough,
-        }
+    fn are_scarce_at(self, number: u64) -> bool {
+        self.limit.saturating_sub(number) <= RESERVE.min(self.limit / 4)
     }
 }
 
@@ -83,14 +66,9 @@ mod tests {
 
     #[test]
     fn the_last_descriptors_are_kept() {
-        let of = |limit, number| Descriptors { limit }.availability_from(number);
-        assert_eq!(of(1024, 959), Availability::Enough);
-        assert_eq!((of(1024, 960), of(1024, 991)), (Availability::Scarce, Availability::Scarce));
-        assert_eq!((of(1024, 992), of(1024, 1023)), (Availability::None, Availability::None));
-        assert_eq!(
-            (of(200, 149), of(200, 150), of(200, 175)),
-            (Availability::Enough, Availability::Scarce, Availability::None)
-        );
-        assert_eq!(of(u64::MAX, 1 << 20), Availability::Enough);
+        let scarce = |limit, number| Descriptors { limit }.are_scarce_at(number);
+        assert!(!scarce(1024, 959) && scarce(1024, 960) && scarce(1024, 1023));
+        assert!(!scarce(200, 149) && scarce(200, 150));
+        assert!(!scarce(u64::MAX, 1 << 20));
     }
 }

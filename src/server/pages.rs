@@ -28,8 +28,9 @@ const LAST_RESPONSE: Duration = Duration::from_secs(2);
 /// Serves a router on a separate address, without TLS. Ends soon after `closing` is cancelled.
 pub(crate) async fn serve_pages(listener: TcpListener, app: Router, closing: CancellationToken) {
     let slots = ConnectionSlots::new(CONNECTIONS);
-    let serve_one =
-        |stream, peer| serve_page_connection(stream, peer, app.clone(), slots.acquire(), closing.clone());
+    let serve_one = |stream, peer: SocketAddr| {
+        serve_page_connection(stream, peer, app.clone(), slots.acquire(peer.ip()), closing.clone())
+    };
     accept_all(listener, closing.clone(), serve_one).await;
 }
 
@@ -52,6 +53,8 @@ async fn serve_page_connection(
     http.header_read_timeout(INSPECTION_TIMEOUT);
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
+        // A request that has arrived is answered first.
+        biased;
         outcome = connection.as_mut() => Some(outcome),
         // A newer connection has evicted this one.
         () = slot.evicted() => return,

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -175,4 +176,39 @@ async fn health_checks_are_answered_without_file_descriptors() {
         }
     }
     assert!(clients.len() > 100, "{} clients", clients.len());
+}
+
+#[tokio::test]
+async fn of_connections_that_arrive_together_the_oldest_are_closed() {
+    let postgres = postgres().await;
+    let (serve, _clients) = full_of_clients(postgres.url(), 200).await;
+    for round in 0..20 {
+        // All of them wait in the kernel, and the server accepts them in one go.
+        serve.signal(Signal::SIGSTOP);
+        let mut idle = Vec::new();
+        for _ in 0..24 {
+            idle.push(Raw::connect(&serve).await);
+        }
+        let mut check = Raw::connect(&serve).await;
+        serve.signal(Signal::SIGCONT);
+        for raw in &mut idle[..9] {
+            raw.ended().await;
+        }
+        check.write(b"GET /healthz HTTP/1.1\r\nhost: pgio\r\n\r\n").await;
+        assert_eq!(check.status().await, 200, "round {round}");
+    }
+}
+
+#[tokio::test]
+async fn idle_connections_of_one_address_leave_the_health_checks_of_others_alone() {
+    let postgres = postgres().await;
+    let (serve, _clients) = full_of_clients(postgres.url(), 200).await;
+    let mut check = Raw::connect(&serve).await;
+    let mut idle = Vec::new();
+    for _ in 0..20 {
+        idle.push(Raw::connect_from([127, 0, 0, 2], &serve).await);
+    }
+    idle[0].ended().await;
+    check.write(b"GET /readyz HTTP/1.1\r\nhost: pgio\r\n\r\n").await;
+    assert_eq!(check.status().await, 200);
 }

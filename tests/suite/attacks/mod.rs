@@ -18,7 +18,7 @@ mod tokens;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
 use crate::support::pgio_serve::PgioServe;
@@ -51,6 +51,13 @@ impl Raw {
         Raw(TcpStream::connect(serve.address()).await.unwrap())
     }
 
+    /// Connects from another loopback address.
+    async fn connect_from(address: [u8; 4], serve: &PgioServe) -> Raw {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((address, 0).into()).unwrap();
+        Raw(socket.connect(serve.address().parse().unwrap()).await.unwrap())
+    }
+
     /// Writes as much as the server reads within the timeout. Returns whether that is all.
     async fn write(&mut self, bytes: &[u8]) -> bool {
         timeout(Duration::from_secs(2), self.0.write_all(bytes)).await.is_ok_and(|written| written.is_ok())
@@ -66,6 +73,12 @@ impl Raw {
             }
         }
         String::from_utf8(head).unwrap()
+    }
+
+    /// Waits until the server closes the connection without a response.
+    async fn ended(&mut self) {
+        let read = timeout(PATIENCE, self.0.read_u8()).await.expect("the server closes the connection");
+        assert_eq!(read.unwrap_err().kind(), std::io::ErrorKind::UnexpectedEof);
     }
 
     /// The status of the next response; 0 if the server closes the connection.
