@@ -59,6 +59,15 @@ pub(super) struct ClientBuffer {
     all: Weak<ClientBuffers>,
 }
 
+/// Counts what is written to one client.
+pub(super) struct Written(Arc<AtomicU64>);
+
+impl Written {
+    pub(super) fn add(&self, bytes: u64) {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
 /// The places in the queue of a client whose buffer has this limit.
 pub(super) fn queue_places(limit: usize) -> usize {
     (limit + limit / LOOKS) / PACKET_BYTES + UNCOUNTED_PACKETS
@@ -151,9 +160,9 @@ impl ClientBuffer {
         self.all.upgrade().is_some_and(|all| !all.queue(nsp, &[self.sid], content_bytes).is_empty())
     }
 
-    /// Counts packets as written to the client's websocket, with the size that [`SentFrames`] returns.
-    pub(super) fn wrote(&self, bytes: u64) {
-        self.written.fetch_add(bytes, Ordering::Relaxed);
+    /// The count of what was written to the client's websocket, with the sizes that [`SentFrames`] returns.
+    pub(super) fn written(&self) -> Written {
+        Written(self.written.clone())
     }
 }
 
@@ -181,7 +190,7 @@ mod tests {
         assert_eq!(buffers.queue("/", &[one, other, Sid::new()], 5000), []);
         buffers.polled(other, &[b"42".as_slice(), &[b'x'; 5000]].concat());
         assert_eq!(buffers.queue("/", &[one, other], 10), [one]);
-        first.wrote(50_000);
+        first.written().add(50_000);
         assert_eq!(buffers.queue("/", &[one, other], 10), [one]);
         assert!(Arc::ptr_eq(&buffers.of(one), &first) && first.queue("/", 1));
         drop(first);
@@ -207,7 +216,7 @@ mod tests {
         const LIMIT: usize = 1 << 20;
         let buffers = ClientBuffers::new(LIMIT, Parser::Default);
         let buffer = buffers.of(Sid::new());
-        buffer.wrote(100 << 20);
+        buffer.written().add(100 << 20);
         let bytes = (0..).position(|_| buffer.queue("/", 744)).unwrap() * (744 + PACKET_BYTES);
         assert!((LIMIT..LIMIT + LIMIT / LOOKS + 2000).contains(&bytes), "{bytes}");
     }
@@ -217,7 +226,7 @@ mod tests {
         let limit = 1 << 16;
         let buffers = ClientBuffers::new(limit, Parser::Default);
         let buffer = buffers.of(Sid::new());
-        buffer.wrote(100 << 20);
+        buffer.written().add(100 << 20);
         let packets = (0..).position(|_| buffer.queue("/", 1)).unwrap();
         assert!(packets + UNCOUNTED_PACKETS / 2 < queue_places(limit), "{packets}");
     }

@@ -6,6 +6,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
@@ -36,7 +37,10 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// A handle to a connection, with which the server can abort it.
 pub(super) struct ConnectionHandle {
     pub(super) peer: SocketAddr,
-    pub(super) abort: CancellationToken,
+    /// Wakes the tasks that wait for the client when the connection is aborted.
+    abort: CancellationToken,
+    /// Whether an abort is known. Every write to the client looks at it, so it is not the lock of the token.
+    is_aborted: AtomicBool,
     /// The session that upgraded from polling to this connection.
     pub(super) session: OnceLock<Sid>,
     /// The namespaces that wait for the decision on the clients of this connection.
@@ -63,12 +67,24 @@ impl ConnectionHandle {
         Self {
             peer,
             abort,
+            is_aborted: AtomicBool::new(false),
             session: OnceLock::new(),
             pending_namespaces: PendingNamespaces::default(),
             opened: OnceLock::new(),
             polling: Mutex::default(),
             permit: Mutex::new(permit),
         }
+    }
+
+    /// Ends the connection: from now on its reads and writes fail.
+    pub(super) fn abort(&self) {
+        self.is_aborted.store(true, Ordering::Release);
+        self.abort.cancel();
+    }
+
+    /// Fails once the connection is aborted. A read or write that has to wait also needs its [`AbortWaker`].
+    fn check_abort(&self) -> io::Result<()> {
+        if self.is_aborted.load(Ordering::Acquire) { Err(aborted()) } else { Ok(()) }
     }
 
     /// The connection becomes the websocket of a session, and stays it.
@@ -183,10 +199,14 @@ impl Backpressure {
 struct AbortWaker(Option<Pin<Box<WaitForCancellationFutureOwned>>>);
 
 impl AbortWaker {
-    /// Registers the task. Fails if the connection is aborted already.
-    fn register(&mut self, abort: &CancellationToken, context: &mut Context<'_>) -> io::Result<()> {
-        let wait = self.0.get_or_insert_with(|| Box::pin(abort.clone().cancelled_owned()));
-        if wait.as_mut().poll(context).is_ready() { Err(aborted()) } else { Ok(()) }
+    /// Registers the task. Fails if the connection is aborted already, by itself or with all the others of the server.
+    fn register(&mut self, handle: &ConnectionHandle, context: &mut Context<'_>) -> io::Result<()> {
+        let wait = self.0.get_or_insert_with(|| Box::pin(handle.abort.clone().cancelled_owned()));
+        if wait.as_mut().poll(context).is_pending() {
+            return Ok(());
+        }
+        handle.is_aborted.store(true, Ordering::Release);
+        Err(aborted())
     }
 }
 
@@ -239,7 +259,7 @@ impl<S> ClientStream<S> {
         }
         self.backpressure.stalled = None;
         metrics::counter!("pgio_clients_cut_off_total", "reason" => "too_slow").increment(1);
-        self.handle.abort.cancel();
+        self.handle.abort();
         Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read"))
     }
 
@@ -252,7 +272,7 @@ impl<S> ClientStream<S> {
         self.backpressure.on_write(&outcome);
         if outcome.is_pending() {
             self.poll_stalled(context)?;
-            self.write_abort.register(&self.handle.abort, context)?;
+            self.write_abort.register(&self.handle, context)?;
         }
         outcome
     }
@@ -274,11 +294,6 @@ impl<S> ClientStream<S> {
         Ok(())
     }
 
-    /// Fails once the connection is aborted. A read or write that has to wait also needs its [`AbortWaker`].
-    fn check_abort(&self) -> io::Result<()> {
-        if self.handle.abort.is_cancelled() { Err(aborted()) } else { Ok(()) }
-    }
-
     /// Records the task that reads: first the task that serves HTTP, then the task of the websocket.
     fn record_reader(&mut self) {
         let task = task::try_id();
@@ -297,7 +312,7 @@ impl<S> ClientStream<S> {
     where
         S: Unpin,
     {
-        self.check_abort()?;
+        self.handle.check_abort()?;
         let outcome = write(Pin::new(&mut self.stream), context);
         let written = ready!(self.on_write(context, outcome))?;
         self.wires.traffic.sent(written);
@@ -321,7 +336,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for ClientStream<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        this.check_abort()?;
+        this.handle.check_abort()?;
         this.record_reader();
         this.poll_stalled(context)?;
         let before = buffer.filled().len();
@@ -330,7 +345,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for ClientStream<S> {
             Poll::Pending => Poll::Pending,
         };
         if outcome.is_pending() {
-            this.read_abort.register(&this.handle.abort, context)?;
+            this.read_abort.register(&this.handle, context)?;
             return Poll::Pending;
         }
         Poll::Ready(this.count_received(buffer.filled().len() - before))
@@ -360,7 +375,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        this.check_abort()?;
+        this.handle.check_abort()?;
         match Pin::new(&mut this.stream).poll_flush(context) {
             Poll::Pending => this.on_write(context, Poll::Pending),
             flushed => flushed,
@@ -369,7 +384,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        this.check_abort()?;
+        this.handle.check_abort()?;
         let outcome = Pin::new(&mut this.stream).poll_shutdown(context);
         this.on_write(context, outcome)
     }
@@ -386,15 +401,14 @@ mod tests {
     #[tokio::test]
     async fn nothing_is_read_or_written_after_an_abort() {
         let (client, mut server) = duplex(1 << 10);
-        let abort = CancellationToken::new();
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-        let handle = Arc::new(ConnectionHandle::new(peer, abort.child_token(), ConnectionPermit::None));
+        let handle = Arc::new(ConnectionHandle::new(peer, CancellationToken::new(), ConnectionPermit::None));
         let wires =
             ClientStreams { upgraded: Arc::default(), readers: Arc::default(), traffic: Arc::default() };
-        let mut stream = ClientStream::new(client, handle, wires, TaskTracker::new().token());
+        let mut stream = ClientStream::new(client, handle.clone(), wires, TaskTracker::new().token());
         stream.write_all(b"before").await.unwrap();
         server.write_all(b"x").await.unwrap();
-        abort.cancel();
+        handle.abort();
         assert!(stream.write(b"after").await.is_err());
         assert!(stream.flush().await.is_err());
         assert!(stream.read_u8().await.is_err());
@@ -402,5 +416,26 @@ mod tests {
         let mut written = String::new();
         server.read_to_string(&mut written).await.unwrap();
         assert_eq!(written, "before");
+    }
+
+    /// The end of a shutdown aborts all connections with one token.
+    #[tokio::test]
+    async fn a_task_that_waits_for_the_client_learns_that_all_connections_are_aborted() {
+        let (client, mut server) = duplex(1 << 10);
+        let all = CancellationToken::new();
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let handle = Arc::new(ConnectionHandle::new(peer, all.child_token(), ConnectionPermit::None));
+        let wires =
+            ClientStreams { upgraded: Arc::default(), readers: Arc::default(), traffic: Arc::default() };
+        let mut stream = ClientStream::new(client, handle, wires, TaskTracker::new().token());
+        let read = tokio::select! {
+            biased;
+            read = stream.read_u8() => Some(read),
+            () = async { all.cancel(); std::future::pending().await } => None,
+        };
+        assert!(read.is_some_and(|read| read.is_err()));
+        assert!(stream.write(b"after").await.is_err());
+        drop(stream);
+        assert_eq!(server.read_u8().await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 }

@@ -146,11 +146,11 @@ impl Disconnector {
             "disconnecting a client"
         );
         let upgraded = self.upgraded.get(socket.id);
-        upgraded.iter().for_each(|handle| handle.abort.cancel());
+        upgraded.iter().for_each(|handle| handle.abort());
         match transport {
             _ if !upgraded.is_empty() => {}
             TransportType::Websocket => {
-                first.inspect(|handle| handle.abort.cancel());
+                first.inspect(|handle| handle.abort());
             }
             TransportType::Polling => {
                 let is_queued = self.queue(PollingSession { sid: socket.id, orphaned });
@@ -167,7 +167,7 @@ impl Disconnector {
     pub(super) fn disconnect_session(&self, sid: Sid, peer: SocketAddr, reason: Reason) {
         metrics::counter!("pgio_clients_cut_off_total", "reason" => reason.label()).increment(1);
         tracing::warn!(%sid, address = %peer.ip(), reason = reason.label(), "disconnecting a client");
-        self.upgraded.get(sid).iter().for_each(|handle| handle.abort.cancel());
+        self.upgraded.get(sid).iter().for_each(|handle| handle.abort());
         self.close_polling(sid);
     }
 
@@ -177,7 +177,7 @@ impl Disconnector {
         tracing::debug!(address = %handle.peer.ip(), reason = reason.label(), "disconnecting a client");
         match handle.polling() {
             Some(sid) if !handle.is_websocket() => drop(self.close_polling(sid)),
-            _ => handle.abort.cancel(),
+            _ => handle.abort(),
         }
     }
 

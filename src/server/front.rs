@@ -1,6 +1,7 @@
 //! The front controller: checks each HTTP request before it reaches socketioxide. It enforces the limits of connections,
 //! sessions and memory.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -12,14 +13,13 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::upgrade::Upgraded;
-use hyper_util::rt::TokioIo;
 use tokio::time::{sleep, timeout};
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use tower_service::Service;
 
 use super::addresses::{AddressKey, TrustedProxies};
 use super::client_buffers::ClientBuffers;
+use super::client_connection::{self, ClientConnection};
 use super::client_stream::{ConnectionHandle, UNADMITTED_BYTES};
 use super::compact_head;
 use super::disconnect::{Disconnector, Reason, UpgradedConnections};
@@ -63,7 +63,7 @@ pub(super) struct Front {
 
 /// Takes the stream of a websocket and the head of its request. The stream is in a box, since the task that engineioxide
 /// starts for a websocket has room for several streams.
-pub(super) type Websockets = Arc<dyn Fn(Box<Websocket<TokioIo<Upgraded>>>, Request<()>) + Send + Sync>;
+pub(super) type Websockets = Arc<dyn Fn(Box<Websocket<ClientConnection>>, Request<()>) + Send + Sync>;
 
 /// The connection of a request.
 #[derive(Clone)]
@@ -275,10 +275,9 @@ impl Front {
             })
         });
         self.open.spawn(async move {
-            match upgraded.await {
-                Ok(upgraded) => {
-                    let stream =
-                        Websocket::new(TokioIo::new(upgraded), quotas, address, sent, session, at_end);
+            match upgraded.await.map_err(io::Error::other).and_then(client_connection::of_upgraded) {
+                Ok((connection, early)) => {
+                    let stream = Websocket::new(connection, early, quotas, address, sent, session, at_end);
                     websockets(Box::new(stream), head);
                 }
                 Err(error) => tracing::debug!(%error, "websocket upgrade failed"),

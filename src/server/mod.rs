@@ -8,6 +8,7 @@ mod admission;
 mod answers;
 mod auth;
 mod client_buffers;
+mod client_connection;
 mod client_events;
 mod client_stream;
 mod client_usage;

@@ -11,9 +11,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
+use super::client_buffers::Written;
 use super::incoming_event::{IncomingEvent, START_BYTES};
 use super::posted_event::FREE_BYTES;
 use super::quotas::{Address, Incomplete, Quotas};
@@ -29,8 +31,12 @@ const MAX_HEAD: usize = 14;
 /// The stream of a websocket.
 pub(super) struct Websocket<S> {
     stream: S,
+    /// The first bytes of the client: they were read with its request.
+    early: Bytes,
     frames: Frames,
     sent: SentFrames,
+    /// Counts what was sent, once the client has a buffer.
+    written: Option<Written>,
     quota: MessageQuota,
     /// The session of the client. The rest of an event that it has posted in part may arrive here.
     session: Arc<Session>,
@@ -54,6 +60,7 @@ struct MessageQuota {
 impl<S> Websocket<S> {
     pub(super) fn new(
         stream: S,
+        early: Bytes,
         quotas: Arc<Quotas>,
         address: Arc<Address>,
         sent: SentFrames,
@@ -69,16 +76,20 @@ impl<S> Websocket<S> {
             waiting_for: 0,
             deadline: None,
         };
-        Self { stream, frames: Frames::default(), sent, quota, session, at_end }
+        Self { stream, early, frames: Frames::default(), sent, written: None, quota, session, at_end }
     }
 
     /// Counts the next bytes that were written, for the buffer of the client.
     fn count_sent(&mut self, bytes: &[u8]) {
         let freed = self.sent.written(bytes);
-        if freed > 0
-            && let Some(buffer) = self.session.buffer()
-        {
-            buffer.wrote(freed);
+        if freed == 0 {
+            return;
+        }
+        if self.written.is_none() {
+            self.written = self.session.buffer().map(|buffer| buffer.written());
+        }
+        if let Some(written) = &self.written {
+            written.add(freed);
         }
     }
 }
@@ -133,7 +144,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Websocket<S> {
         let this = &mut *self;
         ready!(this.quota.poll_for(this.frames.held(), context))?;
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
+        if this.early.is_empty() {
+            ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
+        } else {
+            let count = this.early.len().min(buffer.remaining());
+            buffer.put_slice(&this.early.split_to(count));
+            if this.early.is_empty() {
+                this.early = Bytes::new();
+            }
+        }
         let posted = || this.session.posted_event().map(|mut event| event.take());
         this.frames.read(buffer.filled().get(before..).unwrap_or_default(), posted);
         Poll::Ready(Ok(()))
