@@ -4,11 +4,11 @@
 use std::io;
 use std::time::{Duration, Instant};
 
-use super::bare_write::Work;
 use super::listener::Listener;
 use super::programs::Programs;
 use super::publisher::Publisher;
 use super::server::Server;
+use super::work::Work;
 
 /// The name of the role.
 pub const ROLE: &str = "bare-listen";

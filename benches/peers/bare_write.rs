@@ -6,10 +6,10 @@
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::server::Server;
-use super::{clients, load};
+use super::work::{self, Work};
 
 /// The name of the role.
 pub const ROLE: &str = "bare-write";
@@ -57,25 +57,11 @@ fn frame(text: &str) -> Vec<u8> {
     [&[0x81, text.len() as u8], text.as_bytes()].concat()
 }
 
-/// Deliveries of the bare server, and what they cost.
-pub struct Work {
-    /// Deliveries a second.
-    pub rate: f64,
-    /// Processor time for each, in microseconds.
-    pub processor: f64,
-}
-
 /// Runs the process with so many clients; a pace of 0 is a flood.
 pub async fn measure(count: usize, events: usize, pace: u32) -> io::Result<Work> {
     let pause = 1_000_000_u32.checked_div(pace).unwrap_or(0);
     let mut command = super::own_role(ROLE)?;
     command.args([count.to_string(), events.to_string(), pause.to_string()]).stdin(Stdio::piped());
     let mut server = Server::start(&mut command)?;
-    let clients = clients::connect(&server.address, count).await?;
-    let before = server.processor_time()?;
-    let receiving = tokio::spawn(clients::receive(clients, events));
-    let start = Instant::now();
-    server.go()?;
-    let rate = load::rate(count, events, start, &receiving.await??)?;
-    Ok(Work { rate, processor: server.per_delivery(before, count * events)? })
+    work::measure(&mut server, count, events, "").await
 }

@@ -7,7 +7,7 @@ use super::peers::Peer;
 use super::programs::Programs;
 use super::report::{self, Row};
 use super::server::Server;
-use super::{clients, load};
+use super::{alone, clients, load};
 
 const ROUNDS: usize = 2;
 const IDLE: [usize; 2] = [1_000, 10_000];
@@ -21,8 +21,11 @@ pub async fn run(programs: &Programs) -> io::Result<()> {
     for count in IDLE {
         let mut rows = rows(Peer::command);
         for (peer, row) in Peer::ALL.into_iter().zip(&mut rows) {
-            row.values.push(memory_a_client(programs, peer, count).await?);
+            row.values.push(memory_a_client(&peer.start(programs)?, count).await?);
         }
+        let of_alone = memory_a_client(&alone::start(programs)?, count).await?;
+        let mut rows = Vec::from(rows);
+        rows.push(Row::new(alone::NAME, vec![of_alone], alone::COMMAND));
         report::heading(&format!("{count} idle clients: memory for each"));
         compare("KiB", &mut rows);
     }
@@ -73,8 +76,7 @@ fn compare(unit: &str, rows: &mut [Row]) {
 }
 
 /// In KiB, beyond the memory of the server itself.
-async fn memory_a_client(programs: &Programs, peer: Peer, count: usize) -> io::Result<f64> {
-    let server = peer.start(programs)?;
+async fn memory_a_client(server: &Server, count: usize) -> io::Result<f64> {
     // What the first client brings is the server's.
     let first = clients::connect(&server.address, 1).await?;
     let before = server.memory()?;

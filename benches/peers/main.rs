@@ -7,6 +7,7 @@
 //! that a machine that becomes slower or faster during the run affects all contenders. The figures are medians.
 
 mod acks;
+mod alone;
 mod asker;
 mod bare_listen;
 mod bare_write;
@@ -38,6 +39,7 @@ mod start;
 #[path = "../state/machine.rs"]
 mod state_machine;
 mod tail;
+mod work;
 
 use std::io;
 use std::process::{Command, ExitCode};

@@ -30,10 +30,10 @@ impl Server {
         Ok(line)
     }
 
-    /// Sends it an empty line, where its stdin is a pipe.
-    pub fn go(&mut self) -> io::Result<()> {
+    /// Sends it a line, where its stdin is a pipe.
+    pub fn order(&mut self, line: &str) -> io::Result<()> {
         let stdin = self.process.stdin.as_mut().ok_or_else(|| io::Error::other("no pipe to the server"))?;
-        stdin.write_all(b"\n")
+        writeln!(stdin, "{line}")
     }
 
     /// The processor time that it has taken so far.

@@ -1,13 +1,15 @@
 //! The servers side by side: how many events a second get through them, and what their clients cost. Beside them the
-//! least that it can cost: a bare LISTEN, and a bare `write`.
+//! least that it can cost: a bare LISTEN, socketioxide without Postgres, and a bare `write`.
 
 use std::io;
 
-use super::bare_write::Work;
 use super::peers::Peer;
 use super::programs::Programs;
+use super::publisher::Publisher;
 use super::report::{self, Row};
-use super::{bare_listen, bare_write, clients, load};
+use super::server::Server;
+use super::work::Work;
+use super::{alone, bare_listen, bare_write, clients, load};
 
 const ROUNDS: usize = 3;
 const IDLE: usize = 1_000;
@@ -22,14 +24,13 @@ const PACED: [(usize, usize, u32); 2] = [(100, 1_000, 200), (5_000, 40, 10)];
 const LISTENED: usize = 300_000;
 
 const BARE_WRITE: &str = "one write(2) a frame and client";
+const ONE_WORKER: &str = "TOKIO_WORKER_THREADS=1 pgio serve";
 const BARE_LISTEN: &str = "LISTEN \"socket.io#/\"";
 
 /// What one server did in one round.
 struct Round {
-    floods: Vec<Work>,
-    /// Processor time a delivery.
-    paced: Vec<f64>,
-    /// Bytes of memory with idle clients.
+    deliveries: Deliveries,
+    /// MiB of memory with idle clients.
     memory: f64,
 }
 
@@ -39,11 +40,20 @@ struct Bare {
     lost: usize,
     floods: Vec<Work>,
     paced: Vec<f64>,
+    alone: Deliveries,
+}
+
+/// What a server did for its clients in one round.
+struct Deliveries {
+    floods: Vec<Work>,
+    /// Processor time a delivery.
+    paced: Vec<f64>,
 }
 
 pub async fn run(programs: &Programs) -> io::Result<()> {
     let count = programs.rounds(ROUNDS);
     let mut rounds = Vec::new();
+    let mut one_worker = Vec::new();
     let mut bare = Vec::new();
     for _ in 0..count {
         let mut round = Vec::new();
@@ -52,6 +62,7 @@ pub async fn run(programs: &Programs) -> io::Result<()> {
             round.push(outcome.map_err(|error| io::Error::other(format!("{}: {error}", peer.name())))?);
         }
         rounds.push(round);
+        one_worker.push(with_one_worker(programs).await?);
         bare.push(bare_round(programs).await?);
     }
     let of = |value: &dyn Fn(&Round) -> f64| {
@@ -65,14 +76,20 @@ pub async fn run(programs: &Programs) -> io::Result<()> {
         Row::new(name, bare.iter().map(value).collect(), command)
     };
 
+    let of_one_worker = |value: &dyn Fn(&Deliveries) -> f64| {
+        Row::new("pgio, one worker thread", one_worker.iter().map(value).collect(), ONE_WORKER)
+    };
+
     for (index, (clients, events)) in FLOODS.into_iter().enumerate() {
         let clients = if clients == 1 { "one client".into() } else { format!("{clients} clients") };
         report::heading(&format!("{events} small events at full speed to {clients}: deliveries"));
         report::draw("");
-        let mut rows = of(&|round| round.floods[index].rate);
+        let mut rows = of(&|round| round.deliveries.floods[index].rate);
+        rows.push(of_one_worker(&|work| work.floods[index].rate));
         if index == 0 {
             rows.push(of_bare("bare LISTEN, no clients", &|bare| bare.listen.rate, BARE_LISTEN));
         }
+        rows.push(of_bare(alone::NAME, &|bare| bare.alone.floods[index].rate, alone::COMMAND));
         rows.push(of_bare("bare write, no Postgres", &|bare| bare.floods[index].rate, BARE_WRITE));
         let [node, socketioxide, pgio] = report::rows("events/s", &mut rows);
         report::ratio("pgio : Node", pgio / node);
@@ -85,10 +102,12 @@ pub async fn run(programs: &Programs) -> io::Result<()> {
         report::heading(&format!(
             "{events} small events at full speed to {clients}: processor time a delivery"
         ));
-        let mut rows = of(&|round| round.floods[index].processor);
+        let mut rows = of(&|round| round.deliveries.floods[index].processor);
+        rows.push(of_one_worker(&|work| work.floods[index].processor));
         if index == 0 {
             rows.push(of_bare("bare LISTEN, no clients", &|bare| bare.listen.processor, BARE_LISTEN));
         }
+        rows.push(of_bare(alone::NAME, &|bare| bare.alone.floods[index].processor, alone::COMMAND));
         rows.push(of_bare("bare write, no Postgres", &|bare| bare.floods[index].processor, BARE_WRITE));
         processor(&mut rows);
     }
@@ -97,11 +116,15 @@ pub async fn run(programs: &Programs) -> io::Result<()> {
             "{pace} small events a second to {clients} clients: processor time a delivery"
         ));
         report::draw("");
-        let mut rows = of(&|round| round.paced[index]);
+        let mut rows = of(&|round| round.deliveries.paced[index]);
+        rows.push(of_one_worker(&|work| work.paced[index]));
+        rows.push(of_bare(alone::NAME, &|bare| bare.alone.paced[index], alone::COMMAND));
         rows.push(of_bare("bare write, no Postgres", &|bare| bare.paced[index], BARE_WRITE));
         processor(&mut rows);
-        let [pgio, write] = [&rows[2], &rows[3]].map(|row| report::median(&mut row.values.clone()));
+        let [pgio, alone, write] =
+            [&rows[2], &rows[4], &rows[5]].map(|row| report::median(&mut row.values.clone()));
         report::ratio("pgio : bare write", pgio / write);
+        report::ratio("socketioxide, no Postgres : bare write", alone / write);
     }
 
     report::heading(&format!("Resident memory with {IDLE} idle clients"));
@@ -126,25 +149,34 @@ async fn serve(programs: &Programs, peer: Peer) -> io::Result<Round> {
     let idle = clients::connect(&server.address, IDLE).await?;
     let memory = server.memory()? as f64 / f64::from(1 << 20);
     drop(idle);
+    Ok(Round { deliveries: deliver(&publisher, &server).await?, memory })
+}
 
+async fn with_one_worker(programs: &Programs) -> io::Result<Deliveries> {
+    let mut command = Peer::Pgio.server(programs, &["/".into()]);
+    let server = Server::start(command.env("TOKIO_WORKER_THREADS", "1"))?;
+    deliver(&Peer::Pgio.publisher(programs).await?, &server).await
+}
+
+async fn deliver(publisher: &Publisher, server: &Server) -> io::Result<Deliveries> {
     // Of a server that has warmed up.
-    clients::until_reached(&publisher, &server.address).await?;
-    load::flood(&publisher, clients::connect(&server.address, 1).await?, FLOODS[0].1 / 10).await?;
+    clients::until_reached(publisher, &server.address).await?;
+    load::flood(publisher, clients::connect(&server.address, 1).await?, FLOODS[0].1 / 10).await?;
     let mut floods = Vec::new();
     for (count, events) in FLOODS {
         let clients = clients::connect(&server.address, count).await?;
         let before = server.processor_time()?;
-        let rate = load::flood(&publisher, clients, events).await?;
+        let rate = load::flood(publisher, clients, events).await?;
         floods.push(Work { rate, processor: server.per_delivery(before, count * events)? });
     }
     let mut paced = Vec::new();
     for (count, events, pace) in PACED {
         let clients = clients::connect(&server.address, count).await?;
         let before = server.processor_time()?;
-        load::paced(&publisher, clients, events, pace).await?;
+        load::paced(publisher, clients, events, pace).await?;
         paced.push(server.per_delivery(before, count * events)?);
     }
-    Ok(Round { floods, paced, memory })
+    Ok(Deliveries { floods, paced })
 }
 
 async fn bare_round(programs: &Programs) -> io::Result<Bare> {
@@ -158,5 +190,19 @@ async fn bare_round(programs: &Programs) -> io::Result<Bare> {
     for (count, events, pace) in PACED {
         paced.push(bare_write::measure(count, events, pace).await?.processor);
     }
-    Ok(Bare { listen, lost, floods, paced })
+    let alone = alone_round(programs).await?;
+    Ok(Bare { listen, lost, floods, paced, alone })
+}
+
+async fn alone_round(programs: &Programs) -> io::Result<Deliveries> {
+    let mut server = alone::start(programs)?;
+    alone::measure(&mut server, 1, FLOODS[0].1 / 10, 0).await?;
+    let (mut floods, mut paced) = (Vec::new(), Vec::new());
+    for (count, events) in FLOODS {
+        floods.push(alone::measure(&mut server, count, events, 0).await?);
+    }
+    for (count, events, pace) in PACED {
+        paced.push(alone::measure(&mut server, count, events, pace).await?.processor);
+    }
+    Ok(Deliveries { floods, paced })
 }

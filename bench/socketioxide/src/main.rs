@@ -2,8 +2,10 @@
 //!
 //! `socketioxide-peer serve [NAMESPACE...]` hosts the main namespace and the given ones, and prints its address.
 //! `socketioxide-peer format` prints the channel of an event `["tick",N]`, and its notification before and after N.
+//! `socketioxide-peer alone` is a server without Postgres, see `alone`.
 //! The database is that of DATABASE_URL. With SOCKETIOXIDE_DEFAULTS the server has its default limits.
 
+mod alone;
 mod format;
 mod routes;
 
@@ -27,7 +29,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     match arguments.next().as_deref() {
         Some("serve") => serve(arguments.collect()).await,
         Some("format") => format::print().await,
-        _ => Err("usage: socketioxide-peer serve [NAMESPACE...] | format".into()),
+        Some("alone") => alone::serve().await,
+        _ => Err("usage: socketioxide-peer serve [NAMESPACE...] | format | alone".into()),
     }
 }
 
