@@ -10,7 +10,7 @@ use super::Acknowledgements;
 #[cfg(feature = "cli")]
 use super::prepared::PreparedBroadcast;
 use crate::cluster::{Cluster, Collected, client_ack, socket_list};
-use crate::postgres::MessageGroup;
+use crate::postgres::{GroupOutcome, MessageGroup};
 #[cfg(feature = "cli")]
 use crate::protocol::BroadcastTemplate;
 use crate::protocol::{
@@ -254,6 +254,6 @@ impl BroadcastOperator {
 }
 
 /// Fails with the first failure of a group.
-fn all_committed(failures: Vec<(usize, Error)>) -> Result<()> {
-    failures.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
+fn all_committed(outcome: GroupOutcome) -> Result<()> {
+    outcome.failures.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))
 }

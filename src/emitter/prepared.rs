@@ -13,14 +13,14 @@ pub(crate) struct PreparedBroadcast {
 }
 
 impl PreparedBroadcast {
-    /// Encodes an event, for its channel.
+    /// Encodes an event, for its channel. Its text may use the memory of `spare`.
     ///
     /// # Errors
     /// Those of [`BroadcastOperator::enqueue`].
-    pub(crate) fn encode(&self, event: EventArgs) -> Result<(Channel, Encoded)> {
+    pub(crate) fn encode(&self, event: EventArgs, spare: String) -> Result<(Channel, Encoded)> {
         let threshold = self.operator.cluster.options().payload_threshold;
         let text = self.template.as_ref().zip(event.as_json());
-        match text.and_then(|(template, event)| template.inline(event, threshold)) {
+        match text.and_then(|(template, event)| template.inline(event, threshold, spare)) {
             Some(encoded) => {
                 check_client_event(&event.event()?)?;
                 Ok((self.channel.clone(), encoded))

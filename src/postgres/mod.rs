@@ -41,7 +41,9 @@ pub(crate) use durable_rows::list_durable;
 pub(crate) use failure::failure;
 pub(crate) use listener::{Command, Listener, ListenerEvent, ListeningConnection};
 pub(crate) use presence::Presence;
-pub(crate) use publisher::{GroupReceipt, MessageGroup, OnLoss, PublishFault, Publisher, Publishing};
+pub(crate) use publisher::{
+    GroupOutcome, GroupReceipt, MessageGroup, OnLoss, PublishFault, Publisher, Publishing,
+};
 pub(crate) use same_server::SameServer;
 pub(crate) use server_identity::server_identity;
 pub(crate) use session::Session;

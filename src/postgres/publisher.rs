@@ -4,6 +4,7 @@
 //! transaction. So a lone message is not delayed, and a flood shares commits. Messages for a locked attachment table are
 //! held, with those behind them on the same channel. Messages on other channels are not.
 
+mod committed;
 mod group;
 mod held;
 mod intake;
@@ -21,7 +22,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{CheckedTable, Session};
 use crate::protocol::{Channel, Encoded, durable};
 use crate::{Error, Result};
-pub(crate) use group::{GroupReceipt, MessageGroup};
+pub(crate) use group::{GroupOutcome, GroupReceipt, MessageGroup};
 use intake::Intake;
 use sender::Sender;
 
@@ -130,7 +131,7 @@ impl Job {
         match self.done {
             // A caller that dropped the receipt does not need the outcome.
             Completion::Receipt { sender, .. } => drop(sender.send(outcome)),
-            Completion::Member(member) => member.finish(outcome),
+            Completion::Member(member) => member.finish(outcome, self.encoded),
         }
     }
 }

@@ -26,14 +26,15 @@ impl BroadcastTemplate {
     }
 
     /// The message with the text of an event, as [`encode`](Message::encode) would return it. `None` if it has
-    /// `threshold` bytes or more.
-    pub(crate) fn inline(&self, event: &str, threshold: usize) -> Option<Encoded> {
+    /// `threshold` bytes or more. It is written into the memory of `text`.
+    pub(crate) fn inline(&self, event: &str, threshold: usize, mut text: String) -> Option<Encoded> {
         let bytes = self.before.len() + event.len() + self.after.len();
         if bytes >= threshold.min(MAX_INLINE_BYTES) {
             return None;
         }
         // White space for identical notifications of one transaction takes a few more characters.
-        let mut text = String::with_capacity(bytes + 2);
+        text.clear();
+        text.reserve_exact(bytes + 2);
         text.push_str(&self.before);
         text.push_str(event);
         text.push_str(&self.after);
@@ -58,9 +59,9 @@ mod tests {
             let text = r#"["e", 1, {"a": "<>"}]"#;
             let whole = message(EventArgs::from_json(text.into()).unwrap()).encode(8000).unwrap();
             let Encoded::Inline(inline) = &whole else { panic!("{whole:?}") };
-            assert_eq!(template.inline(text, 8000).as_ref(), Some(&whole));
-            assert_eq!(template.inline(text, inline.len()), None);
-            assert!(template.inline(text, inline.len() + 1).is_some());
+            assert_eq!(template.inline(text, 8000, "spare".into()).as_ref(), Some(&whole));
+            assert_eq!(template.inline(text, inline.len(), String::new()), None);
+            assert!(template.inline(text, inline.len() + 1, String::new()).is_some());
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::cli::exit::Failure;
 use crate::cli::output::{lines::Lines, progress};
 use crate::cli::signals::Signals;
 use crate::emitter::PreparedBroadcast;
-use crate::postgres::{GroupReceipt, MessageGroup};
+use crate::postgres::{GroupOutcome, GroupReceipt, MessageGroup};
 use crate::protocol::{Channel, Encoded, EventArgs, Flags};
 use crate::{BroadcastOperator, Cluster, Emitter, Error, Namespace};
 
@@ -85,6 +85,8 @@ struct Replay<'a> {
     in_flight: VecDeque<InFlight>,
     /// The number of events in these groups.
     events_in_flight: usize,
+    /// The memory of events that have ended, for the next ones.
+    spares: Vec<String>,
     progress: ProgressBar,
     start: Instant,
     lines: u64,
@@ -135,19 +137,16 @@ struct Group {
 /// A group of events in flight.
 struct InFlight {
     receipt: GroupReceipt,
-    /// The events that failed, once all have ended.
-    failures: Option<Failures>,
+    /// Known once all have ended.
+    outcome: Option<GroupOutcome>,
     lines: Vec<u64>,
 }
-
-/// Failed events, by their index in the group.
-type Failures = Vec<(usize, Error)>;
 
 impl InFlight {
     /// Waits for the outcome, and keeps it.
     async fn wait(&mut self) {
-        if self.failures.is_none() {
-            self.failures = Some((&mut self.receipt).await);
+        if self.outcome.is_none() {
+            self.outcome = Some((&mut self.receipt).await);
         }
     }
 }
@@ -167,6 +166,7 @@ impl<'a> Replay<'a> {
             next: Group::default(),
             in_flight: VecDeque::new(),
             events_in_flight: 0,
+            spares: Vec::new(),
             progress,
             start: Instant::now(),
             lines: 0,
@@ -246,9 +246,11 @@ impl<'a> Replay<'a> {
         let targets = self.targets.clone();
         if let (true, Some((last, others))) = (wanted.is_bare(), targets.prepared.split_last()) {
             for prepared in others {
-                self.add(prepared.encode(wanted.event.clone())).await?;
+                let spare = self.spares.pop().unwrap_or_default();
+                self.add(prepared.encode(wanted.event.clone(), spare)).await?;
             }
-            self.add(last.encode(wanted.event)).await
+            let spare = self.spares.pop().unwrap_or_default();
+            self.add(last.encode(wanted.event, spare)).await
         } else {
             for nsp in self.emit.namespaces_of(&wanted, &targets.namespaces) {
                 let operator = operator(self.emit, &self.cluster, nsp, &wanted);
@@ -278,7 +280,7 @@ impl<'a> Replay<'a> {
         let Group { messages, lines } = std::mem::take(&mut self.next);
         let receipt = self.cluster.enqueue_group(messages).await?;
         self.events_in_flight += lines.len();
-        self.in_flight.push_back(InFlight { receipt, failures: None, lines });
+        self.in_flight.push_back(InFlight { receipt, outcome: None, lines });
         match self.events_in_flight > MAX_IN_FLIGHT {
             true => self.await_receipts(MAX_IN_FLIGHT - AT_ONCE).await,
             false => Ok(()),
@@ -312,7 +314,9 @@ impl<'a> Replay<'a> {
 
     /// Counts the events of a group that has ended. Returns the first failure.
     fn finish(&mut self, group: InFlight) -> Result<(), Failure> {
-        let failures = group.failures.unwrap_or_default();
+        let GroupOutcome { failures, texts } = group.outcome.unwrap_or_default();
+        self.spares.extend(texts);
+        self.spares.truncate(MAX_IN_FLIGHT);
         self.sent += (group.lines.len() - failures.len()) as u64;
         let mut outcome = Ok(());
         for (index, error) in failures {

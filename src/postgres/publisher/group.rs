@@ -17,6 +17,9 @@ const MAX_MESSAGES: usize = 250;
 /// A group ends with the message that reaches this size, a quarter of a batch.
 const MAX_BYTES: usize = 256 << 10;
 
+/// The largest text that returns to the caller, in bytes. Larger ones would take memory until it looks at the receipt.
+const MAX_RETURNED: usize = 256;
+
 /// Encoded messages that will be queued together.
 pub(crate) struct MessageGroup {
     pub(super) jobs: Vec<Job>,
@@ -25,9 +28,19 @@ pub(crate) struct MessageGroup {
     receipt: GroupReceipt,
 }
 
-/// The receipt of a group. It resolves to the failures when every message of the group is committed or has failed.
+/// The receipt of a group. It resolves when every message of the group is committed or has failed.
 #[must_use = "messages may still fail: await the receipt to know"]
-pub(crate) struct GroupReceipt(oneshot::Receiver<Vec<(usize, Error)>>);
+pub(crate) struct GroupReceipt(oneshot::Receiver<GroupOutcome>);
+
+/// What became of a group.
+#[derive(Debug, Default)]
+pub(crate) struct GroupOutcome {
+    /// The messages that failed, by their index in the group.
+    pub(crate) failures: Vec<(usize, Error)>,
+    /// Short texts of the messages, in any order. The caller can use their memory again; if the publisher freed it, the two
+    /// threads would wait for the allocator's lock in turns.
+    pub(crate) texts: Vec<String>,
+}
 
 /// The messages of a group share it. It resolves the receipt when the last of them is done.
 #[derive(Default)]
@@ -35,8 +48,8 @@ struct Shared(Mutex<State>);
 
 #[derive(Default)]
 struct State {
-    failures: Vec<(usize, Error)>,
-    receipt: Option<oneshot::Sender<Vec<(usize, Error)>>>,
+    outcome: GroupOutcome,
+    receipt: Option<oneshot::Sender<GroupOutcome>>,
     /// Its share of the queue's bytes.
     capacity: Option<OwnedSemaphorePermit>,
 }
@@ -76,7 +89,10 @@ impl MessageGroup {
 
     /// The messages, which hold the capacity until all of them are done, and their receipt.
     pub(super) fn into_jobs(self, capacity: OwnedSemaphorePermit) -> (Vec<Job>, GroupReceipt) {
-        self.shared.state(|state| state.capacity = Some(capacity));
+        self.shared.state(|state| {
+            state.capacity = Some(capacity);
+            state.outcome.texts.reserve_exact(self.jobs.len());
+        });
         (self.jobs, self.receipt)
     }
 }
@@ -88,11 +104,18 @@ impl Shared {
 }
 
 impl Member {
-    pub(super) fn finish(mut self, outcome: Result<()>) {
+    pub(super) fn finish(mut self, outcome: Result<()>, encoded: Encoded) {
         self.is_done = true;
-        if let Err(error) = outcome {
-            self.shared.state(|state| state.failures.push((self.index, error)));
-        }
+        self.shared.state(|state| {
+            if let Err(error) = outcome {
+                state.outcome.failures.push((self.index, error));
+            }
+            if let Encoded::Inline(text) = encoded
+                && text.capacity() <= MAX_RETURNED
+            {
+                state.outcome.texts.push(text);
+            }
+        });
     }
 }
 
@@ -100,7 +123,7 @@ impl Drop for Member {
     /// A message is dropped only when the publisher ends.
     fn drop(&mut self) {
         if !self.is_done {
-            self.shared.state(|state| state.failures.push((self.index, Error::Closed)));
+            self.shared.state(|state| state.outcome.failures.push((self.index, Error::Closed)));
         }
     }
 }
@@ -108,18 +131,17 @@ impl Drop for Member {
 impl Drop for Shared {
     fn drop(&mut self) {
         let state = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
-        let mut failures = std::mem::take(&mut state.failures);
-        failures.sort_unstable_by_key(|(index, _)| *index);
+        let mut outcome = std::mem::take(&mut state.outcome);
+        outcome.failures.sort_unstable_by_key(|(index, _)| *index);
         if let Some(receipt) = state.receipt.take() {
             // A caller that dropped the receipt does not need the outcome.
-            receipt.send(failures).ok();
+            receipt.send(outcome).ok();
         }
     }
 }
 
 impl Future for GroupReceipt {
-    /// The messages that failed, by their index in the group.
-    type Output = Vec<(usize, Error)>;
+    type Output = GroupOutcome;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         // The sender sends before it is dropped.
@@ -140,7 +162,8 @@ mod tests {
         let channel = Namespace::default().channel("x").unwrap();
         let mut group = MessageGroup::default();
         assert!(group.is_empty());
-        for text in ["a", "b", "c", "d"] {
+        let long = "d".repeat(MAX_RETURNED + 1);
+        for text in ["a", "b", "c", &long] {
             group.push(channel.clone(), Encoded::Inline(text.into()));
         }
         assert!(!group.is_full());
@@ -156,7 +179,9 @@ mod tests {
         drop(b);
         assert!((&mut receipt).now_or_never().is_none() && capacity.available_permits() == 0);
         c.finish(Ok(()));
-        let failures = receipt.now_or_never().unwrap();
+        let GroupOutcome { failures, mut texts } = receipt.now_or_never().unwrap();
+        texts.sort();
+        assert_eq!(texts, ["a", "c"]);
         assert!(matches!(*failures, [(1, Error::Closed), (3, Error::NoDatabase)]), "{failures:?}");
         assert_eq!(capacity.available_permits(), 4);
     }

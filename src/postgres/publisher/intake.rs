@@ -11,8 +11,10 @@ use std::task::Poll;
 
 use futures_util::poll;
 use tokio::sync::mpsc;
+use tokio::task::yield_now;
 
-use super::sender::{Sender, finish_all};
+use super::committed::Committed;
+use super::sender::Sender;
 use super::{Job, Queued};
 use crate::postgres::batch::Batch;
 
@@ -35,14 +37,14 @@ impl Intake {
     pub(super) async fn run(mut self, mut sender: Sender) {
         // Committed messages with unresolved receipts. They are resolved before the task waits for anything but the next
         // batch.
-        let mut committed = Vec::new();
+        let mut committed = Committed::default();
         loop {
             if self.batch.is_empty() {
                 self.batch.begin();
             }
             self.fill();
             if self.batch.is_empty() {
-                finish_all(std::mem::take(&mut committed), &Ok(()));
+                drop(std::mem::take(&mut committed));
                 tokio::select! {
                     biased;
                     Some(jobs) = self.announced.recv() => announce(&mut sender, jobs).await,
@@ -56,7 +58,7 @@ impl Intake {
             }
             // An announcement must not be published after later messages: a goodbye is the last message of a node.
             if let Ok(jobs) = self.announced.try_recv() {
-                finish_all(std::mem::take(&mut committed), &Ok(()));
+                drop(std::mem::take(&mut committed));
                 announce(&mut sender, jobs).await;
             }
             let is_flood = self.batch.room() == 0 && self.batch.is_inline() && sender.holds_nothing();
@@ -68,17 +70,25 @@ impl Intake {
                 }
             };
             if sender.held_is_overdue() {
-                finish_all(std::mem::take(&mut committed), &Ok(()));
+                drop(std::mem::take(&mut committed));
                 sender.try_held().await;
             }
         }
     }
 
-    /// Collects the next batch while the current one is in flight. Returns the committed messages.
-    async fn fill_during(&mut self, sending: impl Future<Output = Vec<Job>>, before: Vec<Job>) -> Vec<Job> {
+    /// Collects the next batch while the current one is in flight.
+    async fn fill_during(
+        &mut self,
+        sending: impl Future<Output = Committed>,
+        before: Committed,
+    ) -> Committed {
         let mut sending = pin!(sending);
         let first_poll = poll!(&mut sending);
-        finish_all(before, &Ok(()));
+        if !before.is_empty() {
+            // The task of the connection writes first: it often waits for a turn on this thread.
+            yield_now().await;
+            drop(before);
+        }
         if let Poll::Ready(committed) = first_poll {
             return committed;
         }

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, sleep_until, timeout};
 use tokio_postgres::error::SqlState;
 
+use super::committed::Committed;
 use super::held::{Held, HoldOutcome};
 use super::queue_relief::QueueRelief;
 use super::stream::Transaction;
@@ -136,8 +137,7 @@ impl Sender {
             }
             outcome => {
                 let mut rest = self.held.take_all();
-                let sent = self.settle(vec![first], outcome).await;
-                finish_all(sent, &Ok(()));
+                drop(self.settle(vec![first], outcome).await);
                 let mut batch = Batch::default();
                 while let Some(job) = rest.pop_front() {
                     // The table may be locked again.
@@ -152,12 +152,10 @@ impl Sender {
         }
     }
 
-    /// Sends the messages of a batch. It reports failures to their callers, and holds messages for a locked table. Returns
-    /// the committed messages, whose receipts still have to be resolved.
-    #[must_use = "their receipts have to be resolved"]
-    pub(super) async fn send(&mut self, jobs: Vec<Job>) -> Vec<Job> {
+    /// Sends the messages of a batch. It reports failures to their callers, and holds messages for a locked table.
+    pub(super) async fn send(&mut self, jobs: Vec<Job>) -> Committed {
         if jobs.is_empty() {
-            return jobs;
+            return Committed::default();
         }
         let outcome = self.attempt(&jobs, LockTimeout::Long).await;
         self.settle(jobs, outcome).await
@@ -165,12 +163,11 @@ impl Sender {
 
     /// Sends the messages of a batch, and resolves all receipts.
     pub(super) async fn send_and_finish(&mut self, jobs: Vec<Job>) {
-        let committed = self.send(jobs).await;
-        finish_all(committed, &Ok(()));
+        drop(self.send(jobs).await);
     }
 
-    /// Retries a failed batch, as far as the failure allows. Returns the committed messages.
-    pub(super) async fn settle(&mut self, mut jobs: Vec<Job>, mut outcome: Result<(), Failed>) -> Vec<Job> {
+    /// Retries a failed batch, as far as the failure allows.
+    pub(super) async fn settle(&mut self, mut jobs: Vec<Job>, mut outcome: Result<(), Failed>) -> Committed {
         let start = Instant::now();
         let (mut pause, longest) = BACKOFF;
         let mut first_attempt_reached_server = true;
@@ -178,7 +175,7 @@ impl Sender {
             let failed = match outcome {
                 Ok(()) => {
                     self.clear_fault();
-                    return jobs;
+                    return jobs.into();
                 }
                 Err(failed) => failed,
             };
@@ -189,13 +186,13 @@ impl Sender {
                         1 => finish_all(jobs, &Err(error)),
                         _ => self.send_each(jobs).await,
                     }
-                    return Vec::new();
+                    return Committed::default();
                 }
                 Failed::Locked => {
                     self.clear_fault();
                     jobs = self.held.hold(Instant::now(), jobs);
                     if jobs.is_empty() {
-                        return jobs;
+                        return Committed::default();
                     }
                 }
                 Failed::QueueFull(error) => {
@@ -235,7 +232,7 @@ impl Sender {
                     match arrived {
                         Some(true) => {
                             self.clear_fault();
-                            return jobs;
+                            return jobs.into();
                         }
                         Some(false) => {}
                         // A durable event must not be duplicated, so an unknown outcome counts as a failure.
@@ -408,7 +405,7 @@ impl Sender {
         self.health.send_modify(|health| health.fault = Some(fault));
     }
 
-    fn clear_fault(&self) {
+    pub(super) fn clear_fault(&self) {
         self.health.send_if_modified(|health| health.fault.take().is_some());
     }
 }
@@ -420,12 +417,12 @@ pub(super) fn answer_timeout<'a>(jobs: impl IntoIterator<Item = &'a Job>) -> Dur
 }
 
 /// Resolves all receipts with the same outcome.
-pub(super) fn finish_all(jobs: Vec<Job>, outcome: &Result<()>) {
+fn finish_all(jobs: Vec<Job>, outcome: &Result<()>) {
     jobs.into_iter().for_each(|job| job.finish(outcome.clone()));
 }
 
-/// Resolves all receipts with an error. Returns an empty list: no message is committed.
-fn fail_all(jobs: Vec<Job>, error: &Error) -> Vec<Job> {
+/// Resolves all receipts with an error: no message is committed.
+fn fail_all(jobs: Vec<Job>, error: &Error) -> Committed {
     finish_all(jobs, &Err(error.clone()));
-    Vec::new()
+    Committed::default()
 }

@@ -12,11 +12,13 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::poll;
 use futures_util::stream::{FuturesOrdered, StreamExt};
+use tokio::task::yield_now;
 use tokio_postgres::Error as PgError;
 
 use super::Job;
+use super::committed::Committed;
 use super::intake::Intake;
-use super::sender::{Failed, Sender, answer_timeout, finish_all};
+use super::sender::{Failed, Sender, answer_timeout};
 use crate::Error;
 use crate::postgres::batch;
 use crate::postgres::session::Live;
@@ -57,7 +59,8 @@ impl Transaction {
         !self.is_ending && self.error.is_none() && self.batches.len() < MAX_BATCHES
     }
 
-    /// Sends a batch of inline messages.
+    /// Sends a batch of inline messages, and lets the task of the connection write it: that task often waits for a turn on
+    /// this thread, while the server is idle.
     async fn send(&mut self, jobs: Vec<Job>) {
         let (client, jobs) = (self.live.client.clone(), Arc::new(jobs));
         self.batches.push(jobs.clone());
@@ -66,6 +69,7 @@ impl Transaction {
             self.push_commit();
         }
         self.start().await;
+        yield_now().await;
     }
 
     /// Commits, or rolls back after an error: the server treats COMMIT as ROLLBACK then.
@@ -105,42 +109,46 @@ impl Transaction {
         }
     }
 
-    /// The messages in their order.
-    fn into_jobs(self) -> Vec<Job> {
-        // The statements share the batches.
+    /// The batches in their order.
+    fn into_batches(self) -> Vec<Vec<Job>> {
+        // The statements share them.
         drop(self.answers);
-        self.batches.into_iter().filter_map(Arc::into_inner).flatten().collect()
+        self.batches.into_iter().filter_map(Arc::into_inner).collect()
     }
 }
 
 impl Intake {
-    /// Sends the full batch, and those that fill up meanwhile. Returns the committed messages.
-    pub(super) async fn stream(&mut self, sender: &mut Sender, before: Vec<Job>) -> Vec<Job> {
+    /// Sends the full batch, and those that fill up meanwhile.
+    pub(super) async fn stream(&mut self, sender: &mut Sender, before: Committed) -> Committed {
         let first = self.batch.take_first();
         let (begun, before) = {
             let mut beginning = pin!(sender.begin());
             match poll!(&mut beginning) {
                 Poll::Ready(begun) => (begun, before),
                 Poll::Pending => {
-                    finish_all(before, &Ok(()));
-                    (beginning.await, Vec::new())
+                    drop(before);
+                    (beginning.await, Committed::default())
                 }
             }
         };
         let mut transaction = match begun {
             Ok(transaction) => transaction,
             Err(failed) => {
-                finish_all(before, &Ok(()));
+                drop(before);
                 return sender.settle(first, Err(failed)).await;
             }
         };
         let lost = self.fill_transaction(sender, &mut transaction, first, before).await;
-        let outcome = match (lost, transaction.error.take()) {
-            (Some(lost), _) => Err(Failed::unknown(lost, transaction.id.take(), &transaction.live)),
-            (None, Some(error)) => Err(sender.failed(&error, transaction.id.take(), &transaction.live)),
-            (None, None) => Ok(()),
+        let failed = match (lost, transaction.error.take()) {
+            (Some(lost), _) => Failed::unknown(lost, transaction.id.take(), &transaction.live),
+            (None, Some(error)) => sender.failed(&error, transaction.id.take(), &transaction.live),
+            (None, None) => {
+                sender.clear_fault();
+                return transaction.into_batches().into();
+            }
         };
-        sender.settle(transaction.into_jobs(), outcome).await
+        let jobs = transaction.into_batches().into_iter().flatten().collect();
+        sender.settle(jobs, Err(failed)).await
     }
 
     /// Sends batches until the transaction has ended. Returns the error if its connection was lost before.
@@ -149,17 +157,20 @@ impl Intake {
         sender: &Sender,
         transaction: &mut Transaction,
         first: Vec<Job>,
-        before: Vec<Job>,
+        mut before: Committed,
     ) -> Option<Error> {
         let live = transaction.live.clone();
         transaction.send(first).await;
-        finish_all(before, &Ok(()));
         let mut lost = pin!(sender.lost(&live, transaction.answer_timeout()));
         loop {
             self.fill();
             if transaction.takes_another() && self.batch.room() == 0 && self.may_join() {
                 transaction.send(self.batch.take_next()).await;
                 lost.set(sender.lost(&live, transaction.answer_timeout()));
+                continue;
+            }
+            if !before.is_empty() {
+                drop(std::mem::take(&mut before));
                 continue;
             }
             tokio::select! {
