@@ -54,7 +54,7 @@ pub(super) struct Acceptor {
     pub(super) descriptors: Descriptors,
     /// Cancelled at the start of a shutdown: no new connection is accepted, and no new request on the open ones.
     pub(super) closing: CancellationToken,
-    /// Cancelled at the end of a shutdown: every connection is closed.
+    /// Cancelled at the end of a shutdown: every connection is closed, at its next read or write that has to wait.
     pub(super) abort_all: CancellationToken,
     /// Tracks the open connections, upgraded ones included.
     pub(super) open: TaskTracker,

@@ -4,7 +4,6 @@
 
 use std::io;
 
-use bytes::Bytes;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -16,15 +15,13 @@ use super::tls::TlsStream;
 /// With or without TLS.
 pub(super) type ClientConnection = Either<ClientStream<TcpStream>, ClientStream<TlsStream>>;
 
-/// Returns the connection as well as the bytes that the client has sent after its request.
-pub(super) fn of_upgraded(upgraded: Upgraded) -> io::Result<(ClientConnection, Bytes)> {
-    let (connection, bytes) = match upgraded.downcast::<TokioIo<ClientStream<TcpStream>>>() {
-        Ok(parts) => (Either::Left(parts.io.into_inner()), parts.read_buf),
+/// The connection, with the bytes that the client has sent after its request.
+pub(super) fn of_upgraded(upgraded: Upgraded) -> io::Result<ClientConnection> {
+    match upgraded.downcast::<TokioIo<ClientStream<TcpStream>>>() {
+        Ok(parts) => Ok(Either::Left(parts.io.into_inner().unread(&parts.read_buf))),
         Err(upgraded) => match upgraded.downcast::<TokioIo<ClientStream<TlsStream>>>() {
-            Ok(parts) => (Either::Right(parts.io.into_inner()), parts.read_buf),
-            Err(_) => return Err(io::Error::other("a connection of an unknown type")),
+            Ok(parts) => Ok(Either::Right(parts.io.into_inner().unread(&parts.read_buf))),
+            Err(_) => Err(io::Error::other("a connection of an unknown type")),
         },
-    };
-    // A copy, since even no bytes would keep the read buffer of the request in memory.
-    Ok((connection, Bytes::copy_from_slice(&bytes)))
+    }
 }

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task;
 use tokio::time::{Sleep, sleep};
@@ -39,7 +40,8 @@ pub(super) struct ConnectionHandle {
     pub(super) peer: SocketAddr,
     /// Wakes the tasks that wait for the client when the connection is aborted.
     abort: CancellationToken,
-    /// Whether an abort is known. Every write to the client looks at it, so it is not the lock of the token.
+    /// Set by an abort of this connection. Every write to the client looks at it, so it is not the lock of the token. An
+    /// abort of all connections is noticed by the next read or write that has to wait.
     is_aborted: AtomicBool,
     /// The session that upgraded from polling to this connection.
     pub(super) session: OnceLock<Sid>,
@@ -218,6 +220,8 @@ fn aborted() -> io::Error {
 /// packets but goes on writing, so no later write may succeed.
 pub(super) struct ClientStream<S> {
     stream: S,
+    /// The first bytes of a websocket: they were read with its request.
+    early: Bytes,
     handle: Arc<ConnectionHandle>,
     wires: ClientStreams,
     /// The task that reads.
@@ -241,6 +245,7 @@ impl<S> ClientStream<S> {
     ) -> Self {
         Self {
             stream,
+            early: Bytes::new(),
             read_abort: AbortWaker::default(),
             write_abort: AbortWaker::default(),
             handle,
@@ -250,6 +255,12 @@ impl<S> ClientStream<S> {
             backpressure: Backpressure::default(),
             _token: token,
         }
+    }
+
+    /// The next reads return these bytes, which were read and counted before.
+    pub(super) fn unread(mut self, bytes: &[u8]) -> Self {
+        self.early = Bytes::copy_from_slice(bytes);
+        self
     }
 
     /// Aborts the connection when its client has read nothing for too long.
@@ -339,6 +350,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for ClientStream<S> {
         this.handle.check_abort()?;
         this.record_reader();
         this.poll_stalled(context)?;
+        if !this.early.is_empty() {
+            let count = this.early.len().min(buffer.remaining());
+            buffer.put_slice(&this.early.split_to(count));
+            if this.early.is_empty() {
+                // Releases the memory.
+                this.early = Bytes::new();
+            }
+            return Poll::Ready(Ok(()));
+        }
         let before = buffer.filled().len();
         let outcome = match this.backpressure.may_read(context) {
             Poll::Ready(()) => Pin::new(&mut this.stream).poll_read(context, buffer)?,

@@ -11,8 +11,9 @@ use super::addresses::AddressKey;
 /// The maximum number of concurrent connections. A health check takes a millisecond.
 const MAX_CONNECTIONS: usize = 16;
 
-/// A pool of connection slots. When all are in use, a new connection evicts the oldest one of the address that has
-/// most, so idle connections cannot block a health check, and those of one address cannot evict that of another.
+/// A pool of connection slots. When all are in use, a new connection evicts the oldest one of all, so idle connections
+/// cannot block a health check. If an address has more than its share, its own oldest connection is evicted, so a flood
+/// from a few addresses leaves the checks of others alone.
 ///
 /// A slot is acquired where the connection is accepted: the order in which tasks run says nothing about its age.
 #[derive(Clone)]
@@ -40,6 +41,9 @@ struct Taken {
     evicted: CancellationToken,
 }
 
+/// The part of the slots that an address may have before its own connections are evicted first: a fourth.
+const SHARE: usize = 4;
+
 /// A slot of the pool, released on drop.
 pub(super) struct ConnectionSlot {
     slots: ConnectionSlots,
@@ -61,7 +65,7 @@ impl ConnectionSlots {
         let number = state.next;
         state.next += 1;
         state.taken.push_back(Taken { number, address, evicted: evicted.clone() });
-        let excess = if state.taken.len() > self.size { state.evict() } else { None };
+        let excess = if state.taken.len() > self.size { state.evict(self.size / SHARE) } else { None };
         drop(state);
         if let Some(excess) = excess {
             excess.cancel();
@@ -71,15 +75,17 @@ impl ConnectionSlots {
 }
 
 impl Slots {
-    /// Removes the oldest connection of the address that has most, but never the newest connection of all.
-    fn evict(&mut self) -> Option<CancellationToken> {
+    /// Removes the oldest connection of the address that has most, if that is more than its share, and the oldest one of
+    /// all otherwise. Never the newest one.
+    fn evict(&mut self, share: usize) -> Option<CancellationToken> {
         let mut counts: HashMap<AddressKey, usize> = HashMap::new();
         for taken in &self.taken {
             *counts.entry(taken.address).or_default() += 1;
         }
-        let most = counts.values().copied().max()?;
+        let most = counts.values().copied().max().filter(|most| *most > share);
         let older = self.taken.len().saturating_sub(1);
-        let index = self.taken.iter().take(older).position(|taken| counts.get(&taken.address) == Some(&most));
+        let index =
+            self.taken.iter().take(older).position(|taken| most == counts.get(&taken.address).copied());
         self.taken.remove(index.unwrap_or_default()).map(|taken| taken.evicted)
     }
 }
@@ -133,5 +139,16 @@ mod tests {
         let others: Vec<_> = (3..6).map(acquire).collect();
         assert!(!others.iter().any(is_evicted));
         assert_eq!(slots.state.lock().unwrap().taken.len(), 4);
+    }
+
+    #[test]
+    fn an_address_with_two_connections_is_not_the_first_to_lose_one() {
+        let slots = ConnectionSlots::default();
+        let acquire = |last: u8| slots.acquire(IpAddr::from([10, 0, 0, last]));
+        let idle: Vec<_> = (2..16).map(acquire).collect();
+        let checks = [acquire(1), acquire(1)];
+        let newest = acquire(16);
+        assert!(is_evicted(&idle[0]) && !is_evicted(&idle[1]));
+        assert!(!checks.iter().any(is_evicted) && !is_evicted(&newest));
     }
 }

@@ -276,8 +276,8 @@ impl Front {
         });
         self.open.spawn(async move {
             match upgraded.await.map_err(io::Error::other).and_then(client_connection::of_upgraded) {
-                Ok((connection, early)) => {
-                    let stream = Websocket::new(connection, early, quotas, address, sent, session, at_end);
+                Ok(connection) => {
+                    let stream = Websocket::new(connection, quotas, address, sent, session, at_end);
                     websockets(Box::new(stream), head);
                 }
                 Err(error) => tracing::debug!(%error, "websocket upgrade failed"),

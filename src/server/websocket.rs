@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
@@ -31,8 +30,6 @@ const MAX_HEAD: usize = 14;
 /// The stream of a websocket.
 pub(super) struct Websocket<S> {
     stream: S,
-    /// The first bytes of the client: they were read with its request.
-    early: Bytes,
     frames: Frames,
     sent: SentFrames,
     /// Counts what was sent, once the client has a buffer.
@@ -60,7 +57,6 @@ struct MessageQuota {
 impl<S> Websocket<S> {
     pub(super) fn new(
         stream: S,
-        early: Bytes,
         quotas: Arc<Quotas>,
         address: Arc<Address>,
         sent: SentFrames,
@@ -76,7 +72,7 @@ impl<S> Websocket<S> {
             waiting_for: 0,
             deadline: None,
         };
-        Self { stream, early, frames: Frames::default(), sent, written: None, quota, session, at_end }
+        Self { stream, frames: Frames::default(), sent, written: None, quota, session, at_end }
     }
 
     /// Counts the next bytes that were written, for the buffer of the client.
@@ -144,15 +140,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Websocket<S> {
         let this = &mut *self;
         ready!(this.quota.poll_for(this.frames.held(), context))?;
         let before = buffer.filled().len();
-        if this.early.is_empty() {
-            ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
-        } else {
-            let count = this.early.len().min(buffer.remaining());
-            buffer.put_slice(&this.early.split_to(count));
-            if this.early.is_empty() {
-                this.early = Bytes::new();
-            }
-        }
+        ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
         let posted = || this.session.posted_event().map(|mut event| event.take());
         this.frames.read(buffer.filled().get(before..).unwrap_or_default(), posted);
         Poll::Ready(Ok(()))

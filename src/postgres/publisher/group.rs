@@ -17,7 +17,8 @@ const MAX_MESSAGES: usize = 250;
 /// A group ends with the message that reaches this size, a quarter of a batch.
 const MAX_BYTES: usize = 256 << 10;
 
-/// The largest text that returns to the caller, in bytes. Larger ones would take memory until it looks at the receipt.
+/// The largest text that returns to the caller, in bytes. It bounds the memory of a receipt that nobody has looked at yet:
+/// 64 KiB.
 const MAX_RETURNED: usize = 256;
 
 /// Encoded messages that will be queued together.
@@ -120,7 +121,7 @@ impl Member {
 }
 
 impl Drop for Member {
-    /// A message is dropped only when the publisher ends.
+    /// A message is dropped only when the publisher ends, or before it is queued.
     fn drop(&mut self) {
         if !self.is_done {
             self.shared.state(|state| state.outcome.failures.push((self.index, Error::Closed)));

@@ -36,7 +36,7 @@ impl Intake {
     /// Sends messages until the queue is closed and empty.
     pub(super) async fn run(mut self, mut sender: Sender) {
         // Committed messages with unresolved receipts. They are resolved before the task waits for anything but the next
-        // batch.
+        // batch, and a turn of the connection's task.
         let mut committed = Committed::default();
         loop {
             if self.batch.is_empty() {

@@ -113,6 +113,7 @@ impl Transaction {
     fn into_batches(self) -> Vec<Vec<Job>> {
         // The statements share them.
         drop(self.answers);
+        debug_assert!(self.batches.iter().all(|batch| Arc::strong_count(batch) == 1));
         self.batches.into_iter().filter_map(Arc::into_inner).collect()
     }
 }

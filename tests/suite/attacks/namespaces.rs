@@ -109,6 +109,18 @@ async fn refused_clients_do_not_disturb_the_clients_of_a_namespace() {
     assert!(guest.hears("[\"e\",1]").await);
 }
 
+/// The packet is in the server's buffer of the request when the connection becomes a websocket.
+#[tokio::test]
+async fn a_connect_packet_that_comes_with_the_handshake_belongs_to_its_client() {
+    let postgres = postgres().await;
+    let serve = guarded(&postgres).await;
+    let connect = format!("40/org/1,{{\"token\":\"{}\"}}", token());
+    let mut guest = RawWebsocket::open_with_text(serve.address(), &connect).await;
+    assert!(guest.hears("40/org/1,{\"sid\"").await);
+    let mut stranger = RawWebsocket::open_with_text(serve.address(), "40/org/2,").await;
+    assert!(stranger.hears("44/org/2,{\"message\":\"unauthorized: a token is needed").await);
+}
+
 #[tokio::test]
 async fn the_namespaces_of_one_client_and_of_all_are_bounded() {
     let flags = ["-n", "/org/{id}", "--max-namespaces", "4", "--max-namespaces-per-client", "3"];

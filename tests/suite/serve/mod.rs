@@ -11,4 +11,5 @@ mod namespaces;
 mod private;
 mod rules;
 mod shutdown;
+mod threads;
 mod transports;

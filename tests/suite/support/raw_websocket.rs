@@ -40,9 +40,9 @@ impl RawWebsocket {
     pub async fn open_after_refusal(address: &str, sid: &str) -> RawWebsocket {
         let mut socket = RawWebsocket(TcpStream::connect(address).await.unwrap());
         let refused = format!("&sid={sid}");
-        assert!(!socket.request(&refused, "host: pgio\r\n").await.unwrap());
+        assert!(!socket.request(&refused, "host: pgio\r\n", &[]).await.unwrap());
         let key = format!("host: {address}\r\n{KEY}");
-        assert!(socket.request("", &key).await.unwrap(), "the connection goes on");
+        assert!(socket.request("", &key, &[]).await.unwrap(), "the connection goes on");
         socket
     }
 
@@ -53,16 +53,24 @@ impl RawWebsocket {
 
     async fn try_request_on(stream: TcpStream, query: &str, headers: &str) -> Option<RawWebsocket> {
         let mut socket = RawWebsocket(stream);
-        socket.request(query, &format!("{headers}{KEY}")).await?.then_some(socket)
+        socket.request(query, &format!("{headers}{KEY}"), &[]).await?.then_some(socket)
     }
 
-    /// Requests a websocket. Returns whether it is open, or `None` if the server closes the connection.
-    async fn request(&mut self, query: &str, headers: &str) -> Option<bool> {
+    /// Opens a websocket, and sends a text with the request, before the response.
+    pub async fn open_with_text(address: &str, text: &str) -> RawWebsocket {
+        let mut socket = RawWebsocket(TcpStream::connect(address).await.unwrap());
+        let (headers, text) = (format!("host: {address}\r\n{KEY}"), frame(1, text.as_bytes()));
+        assert!(socket.request("", &headers, &text).await.unwrap());
+        socket
+    }
+
+    /// Requests a websocket, and sends bytes with the request. Returns whether it is open, or `None` if the server closes the connection.
+    async fn request(&mut self, query: &str, headers: &str, early: &[u8]) -> Option<bool> {
         let request = format!(
             "GET /socket.io/?EIO=4&transport=websocket{query} HTTP/1.1\r\n{headers}connection: Upgrade\r\n\
              upgrade: websocket\r\nsec-websocket-version: 13\r\n\r\n"
         );
-        self.0.write_all(request.as_bytes()).await.ok()?;
+        self.0.write_all(&[request.as_bytes(), early].concat()).await.ok()?;
         let status = self.status_line().await;
         let head = self.read_through_head().await?;
         let length = head.to_lowercase().split("content-length: ").nth(1).map(str::to_owned);
@@ -178,24 +186,8 @@ impl RawWebsocket {
     }
 
     async fn send_frame(&mut self, opcode: u8, content: &[u8]) {
-        let length = content.len();
-        let mut frame = vec![0x80 | opcode];
-        match u16::try_from(length) {
-            Ok(length) if length < 126 => frame.push(0x80 | length as u8),
-            Ok(length) => {
-                frame.push(0x80 | 126);
-                frame.extend(length.to_be_bytes());
-            }
-            Err(_) => {
-                frame.push(0x80 | 127);
-                frame.extend((length as u64).to_be_bytes());
-            }
-        }
-        // A mask of zeros.
-        frame.extend([0; 4]);
-        frame.extend(content);
         // The server may close the connection during the write.
-        self.0.write_all(&frame).await.ok();
+        self.0.write_all(&frame(opcode, content)).await.ok();
     }
 
     /// Reads until a text comes. Returns false if the server closes the connection before.
@@ -230,4 +222,24 @@ impl RawWebsocket {
             }
         }
     }
+}
+
+fn frame(opcode: u8, content: &[u8]) -> Vec<u8> {
+    let length = content.len();
+    let mut frame = vec![0x80 | opcode];
+    match u16::try_from(length) {
+        Ok(length) if length < 126 => frame.push(0x80 | length as u8),
+        Ok(length) => {
+            frame.push(0x80 | 126);
+            frame.extend(length.to_be_bytes());
+        }
+        Err(_) => {
+            frame.push(0x80 | 127);
+            frame.extend((length as u64).to_be_bytes());
+        }
+    }
+    // A mask of zeros.
+    frame.extend([0; 4]);
+    frame.extend(content);
+    frame
 }
