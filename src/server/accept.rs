@@ -27,7 +27,8 @@ use tokio_util::task::TaskTracker;
 use tower_service::Service;
 
 use super::addresses::AddressKey;
-use super::client_stream::{ClientStream, ClientStreams, ConnectionHandle, ConnectionPermit};
+use super::client_stream::{ClientStream, ClientStreams};
+use super::connection_handle::{ConnectionHandle, ConnectionPermit};
 use super::connection_slots::{ConnectionSlot, ConnectionSlots};
 use super::descriptors::Descriptors;
 use super::first_bytes::{self, FirstRequest, INSPECTION_PATHS};

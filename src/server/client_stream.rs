@@ -4,10 +4,8 @@
 //! and disconnects it after a timeout. It also disconnects a client that sends too much before it is admitted.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -15,16 +13,13 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task;
 use tokio::time::{Sleep, sleep};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use super::connection_handle::ConnectionHandle;
 use super::disconnect::UpgradedConnections;
-use super::pending_namespaces::PendingNamespaces;
-use super::quotas::Handshake;
 use super::readers::Readers;
-use super::sessions::{Session, SessionConnection};
 use super::traffic::Traffic;
-use crate::adapter::Sid;
 
 /// The maximum bytes that a client may send on a websocket before it is admitted to a namespace.
 pub(super) const UNADMITTED_BYTES: usize = 64 << 10;
@@ -34,112 +29,6 @@ const UNANSWERED_BYTES: usize = 256 << 10;
 
 /// The timeout of a blocked write.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// A handle to a connection, with which the server can abort it.
-pub(super) struct ConnectionHandle {
-    pub(super) peer: SocketAddr,
-    /// Wakes the tasks that wait for the client when the connection is aborted.
-    abort: CancellationToken,
-    /// Set by an abort of this connection. Every write to the client looks at it, so it is not the lock of the token. An
-    /// abort of all connections is noticed by the next read or write that has to wait.
-    is_aborted: AtomicBool,
-    /// The session that upgraded from polling to this connection.
-    pub(super) session: OnceLock<Sid>,
-    /// The namespaces that wait for the decision on the clients of this connection.
-    pub(super) pending_namespaces: PendingNamespaces,
-    /// The session of the websocket, once the connection is one.
-    opened: OnceLock<Arc<Session>>,
-    /// The polling session of the last request.
-    polling: Mutex<Option<Sid>>,
-    permit: Mutex<ConnectionPermit>,
-}
-
-/// The permit that keeps a connection open.
-pub(super) enum ConnectionPermit {
-    /// It has not sent a request of a session yet, and counts as a handshake.
-    Handshake(Handshake),
-    /// It is one of the few connections of a session.
-    SessionConnection { _claim: SessionConnection },
-    /// None: the permit moved to the session that it has opened, or the connection comes from a trusted proxy.
-    None,
-}
-
-impl ConnectionHandle {
-    pub(super) fn new(peer: SocketAddr, abort: CancellationToken, permit: ConnectionPermit) -> Self {
-        Self {
-            peer,
-            abort,
-            is_aborted: AtomicBool::new(false),
-            session: OnceLock::new(),
-            pending_namespaces: PendingNamespaces::default(),
-            opened: OnceLock::new(),
-            polling: Mutex::default(),
-            permit: Mutex::new(permit),
-        }
-    }
-
-    /// Ends the connection: from now on its reads and writes fail.
-    pub(super) fn abort(&self) {
-        self.is_aborted.store(true, Ordering::Release);
-        self.abort.cancel();
-    }
-
-    /// Fails once the connection is aborted. A read or write that has to wait also needs its [`AbortWaker`].
-    fn check_abort(&self) -> io::Result<()> {
-        if self.is_aborted.load(Ordering::Acquire) { Err(aborted()) } else { Ok(()) }
-    }
-
-    /// The connection becomes the websocket of a session, and stays it.
-    pub(super) fn upgrade(&self, session: &Arc<Session>) {
-        self.opened.get_or_init(|| session.clone());
-    }
-
-    /// Takes the handshake, for the session that the connection opens.
-    pub(super) fn take_handshake(&self) -> Option<Handshake> {
-        let mut permit = self.permit();
-        match std::mem::replace(&mut *permit, ConnectionPermit::None) {
-            ConnectionPermit::Handshake(handshake) => Some(handshake),
-            other => {
-                *permit = other;
-                None
-            }
-        }
-    }
-
-    /// The connection has sent a request of a session. It no longer counts as a handshake, unless the session has too
-    /// many connections.
-    pub(super) fn belong_to(&self, session: &Session) {
-        let mut permit = self.permit();
-        if matches!(*permit, ConnectionPermit::Handshake(_))
-            && let Some(claim) = session.claim()
-        {
-            *permit = ConnectionPermit::SessionConnection { _claim: claim };
-        }
-    }
-
-    fn permit(&self) -> MutexGuard<'_, ConnectionPermit> {
-        self.permit.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether the client of a websocket is not admitted yet.
-    fn is_unadmitted(&self) -> bool {
-        self.opened.get().is_some_and(|session| !session.is_admitted())
-    }
-
-    pub(super) fn is_websocket(&self) -> bool {
-        self.opened.get().is_some()
-    }
-
-    /// The next request on this connection is for this polling session.
-    pub(super) fn set_polling(&self, sid: Option<Sid>) {
-        self.pending_namespaces.restart();
-        *self.polling.lock().unwrap_or_else(PoisonError::into_inner) = sid;
-    }
-
-    pub(super) fn polling(&self) -> Option<Sid> {
-        *self.polling.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// The state that all streams of a server share.
 #[derive(Clone)]
@@ -203,17 +92,12 @@ struct AbortWaker(Option<Pin<Box<WaitForCancellationFutureOwned>>>);
 impl AbortWaker {
     /// Registers the task. Fails if the connection is aborted already, by itself or with all the others of the server.
     fn register(&mut self, handle: &ConnectionHandle, context: &mut Context<'_>) -> io::Result<()> {
-        let wait = self.0.get_or_insert_with(|| Box::pin(handle.abort.clone().cancelled_owned()));
+        let wait = self.0.get_or_insert_with(|| Box::pin(handle.aborted()));
         if wait.as_mut().poll(context).is_pending() {
             return Ok(());
         }
-        handle.is_aborted.store(true, Ordering::Release);
-        Err(aborted())
+        Err(handle.learn_abort())
     }
-}
-
-fn aborted() -> io::Error {
-    io::Error::new(io::ErrorKind::ConnectionAborted, "aborted by the server")
 }
 
 /// A stream whose reads and writes fail once its handle is aborted. After the first write that fails, engineioxide drops
@@ -415,20 +299,30 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
     use tokio_util::task::TaskTracker;
 
+    use std::net::SocketAddr;
+
+    use tokio::io::DuplexStream;
+    use tokio_util::sync::CancellationToken;
+
+    use super::super::connection_handle::ConnectionPermit;
     use super::*;
+
+    fn stream_of(client: DuplexStream, all: &CancellationToken) -> ClientStream<DuplexStream> {
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let handle = Arc::new(ConnectionHandle::new(peer, all.child_token(), ConnectionPermit::None));
+        let wires =
+            ClientStreams { upgraded: Arc::default(), readers: Arc::default(), traffic: Arc::default() };
+        ClientStream::new(client, handle, wires, TaskTracker::new().token())
+    }
 
     /// The other end has room, so no write would have to wait.
     #[tokio::test]
     async fn nothing_is_read_or_written_after_an_abort() {
         let (client, mut server) = duplex(1 << 10);
-        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-        let handle = Arc::new(ConnectionHandle::new(peer, CancellationToken::new(), ConnectionPermit::None));
-        let wires =
-            ClientStreams { upgraded: Arc::default(), readers: Arc::default(), traffic: Arc::default() };
-        let mut stream = ClientStream::new(client, handle.clone(), wires, TaskTracker::new().token());
+        let mut stream = stream_of(client, &CancellationToken::new());
         stream.write_all(b"before").await.unwrap();
         server.write_all(b"x").await.unwrap();
-        handle.abort();
+        stream.handle.abort();
         assert!(stream.write(b"after").await.is_err());
         assert!(stream.flush().await.is_err());
         assert!(stream.read_u8().await.is_err());
@@ -443,11 +337,7 @@ mod tests {
     async fn a_task_that_waits_for_the_client_learns_that_all_connections_are_aborted() {
         let (client, mut server) = duplex(1 << 10);
         let all = CancellationToken::new();
-        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
-        let handle = Arc::new(ConnectionHandle::new(peer, all.child_token(), ConnectionPermit::None));
-        let wires =
-            ClientStreams { upgraded: Arc::default(), readers: Arc::default(), traffic: Arc::default() };
-        let mut stream = ClientStream::new(client, handle, wires, TaskTracker::new().token());
+        let mut stream = stream_of(client, &all);
         let read = tokio::select! {
             biased;
             read = stream.read_u8() => Some(read),

@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 use tower_service::Service;
 
-use super::client_stream::ConnectionHandle;
+use super::connection_handle::ConnectionHandle;
 use super::front::Client;
 use super::{ClusterIo, ClusterSocket};
 use crate::adapter::Sid;

@@ -13,6 +13,7 @@ mod client_events;
 mod client_stream;
 mod client_usage;
 mod compact_head;
+mod connection_handle;
 mod connection_slots;
 mod descriptors;
 mod disconnect;

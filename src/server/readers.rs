@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::task;
 
-use super::client_stream::ConnectionHandle;
+use super::connection_handle::ConnectionHandle;
 
 /// The connections by the task that reads them.
 #[derive(Default)]

@@ -127,7 +127,7 @@ impl Sender {
         let now = Instant::now();
         if self.held.gives_up(now) {
             let error = self.table_locked();
-            return self.held.take_all().into_iter().for_each(|job| job.finish(Err(error.clone())));
+            return fail_all(self.held.take_all(), &error);
         }
         let Some(first) = self.held.pop() else { return drop(self.held.take_all()) };
         match self.attempt(std::slice::from_ref(&first), LockTimeout::Short).await {
@@ -183,7 +183,7 @@ impl Sender {
                 Failed::Refused(error) => {
                     self.clear_fault();
                     match jobs.len() {
-                        1 => finish_all(jobs, &Err(error)),
+                        1 => fail_all(jobs, &error),
                         _ => self.send_each(jobs).await,
                     }
                     return Committed::default();
@@ -198,7 +198,7 @@ impl Sender {
                 Failed::QueueFull(error) => {
                     self.set_fault(PublishFault::QueueFull);
                     if start.elapsed() >= QUEUE_FULL_TIMEOUT {
-                        return fail_all(jobs, &error);
+                        return none_committed(jobs, &error);
                     }
                     self.queue_relief.start(&self.session);
                     sleep(pause).await;
@@ -208,13 +208,13 @@ impl Sender {
                     if self.on_loss == OnLoss::Fail =>
                 {
                     self.set_fault(PublishFault::Disconnected(error.clone()));
-                    return fail_all(jobs, &error);
+                    return none_committed(jobs, &error);
                 }
                 Failed::NotSent(error) => {
                     first_attempt_reached_server = false;
                     self.set_fault(PublishFault::Disconnected(error.clone()));
                     if self.gives_up(start, &error) {
-                        return fail_all(jobs, &error);
+                        return none_committed(jobs, &error);
                     }
                     sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
                     pause = longest.min(pause * 2);
@@ -222,7 +222,7 @@ impl Sender {
                 Failed::UnknownOutcome(error, unknown) => {
                     self.set_fault(PublishFault::Disconnected(error.clone()));
                     if self.gives_up(start, &error) {
-                        return fail_all(jobs, &error);
+                        return none_committed(jobs, &error);
                     }
                     let identity = jobs.iter().find_map(Job::identity).map(<[u8]>::to_vec);
                     let arrived = match &identity {
@@ -236,7 +236,7 @@ impl Sender {
                         }
                         Some(false) => {}
                         // A durable event must not be duplicated, so an unknown outcome counts as a failure.
-                        None if identity.is_some() => return fail_all(jobs, &error),
+                        None if identity.is_some() => return none_committed(jobs, &error),
                         None => {
                             let count = jobs.len() as u64;
                             self.health.send_modify(|health| health.possible_duplicates += count);
@@ -260,13 +260,13 @@ impl Sender {
     async fn send_each(&mut self, jobs: Vec<Job>) {
         let live = match self.session.live().await {
             Ok(live) => live,
-            Err(error) => return finish_all(jobs, &Err(error)),
+            Err(error) => return fail_all(jobs, &error),
         };
         let jobs = match self.check_table(&live, &jobs).await {
             Ok(()) => jobs,
             Err(error) => {
                 let (attachments, others) = jobs.into_iter().partition::<Vec<_>, _>(Job::is_attachment);
-                finish_all(attachments, &Err(error));
+                fail_all(attachments, &error);
                 others
             }
         };
@@ -277,7 +277,7 @@ impl Sender {
                     job.finish(outcome.map_err(|error| table_failure(&error, self.table.unchecked())));
                 }
             }
-            Err(error) => finish_all(jobs, &Err(error)),
+            Err(error) => fail_all(jobs, &error),
         }
     }
 
@@ -416,13 +416,13 @@ pub(super) fn answer_timeout<'a>(jobs: impl IntoIterator<Item = &'a Job>) -> Dur
     ANSWER_TIMEOUT + Duration::from_secs((bytes / MIN_SPEED) as u64)
 }
 
-/// Resolves all receipts with the same outcome.
-fn finish_all(jobs: Vec<Job>, outcome: &Result<()>) {
-    jobs.into_iter().for_each(|job| job.finish(outcome.clone()));
+/// Resolves all receipts with an error.
+fn fail_all(jobs: impl IntoIterator<Item = Job>, error: &Error) {
+    jobs.into_iter().for_each(|job| job.finish(Err(error.clone())));
 }
 
-/// Resolves all receipts with an error: no message is committed.
-fn fail_all(jobs: Vec<Job>, error: &Error) -> Committed {
-    finish_all(jobs, &Err(error.clone()));
+/// The same where committed messages are returned.
+fn none_committed(jobs: Vec<Job>, error: &Error) -> Committed {
+    fail_all(jobs, error);
     Committed::default()
 }

@@ -170,10 +170,7 @@ impl Intake {
                 lost.set(sender.lost(&live, transaction.answer_timeout()));
                 continue;
             }
-            if !before.is_empty() {
-                drop(std::mem::take(&mut before));
-                continue;
-            }
+            drop(std::mem::take(&mut before));
             tokio::select! {
                 biased;
                 () = transaction.answered() => {
