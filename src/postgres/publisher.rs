@@ -4,6 +4,7 @@
 //! transaction. So a lone message is not delayed, and a flood shares commits. Messages for a locked attachment table are
 //! held, with those behind them on the same channel. Messages on other channels are not.
 
+mod commit_order;
 mod committed;
 mod group;
 mod held;
@@ -11,6 +12,7 @@ mod intake;
 mod queue_relief;
 mod sender;
 mod stream;
+mod transaction;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

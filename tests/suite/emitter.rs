@@ -5,7 +5,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use pgio::cluster::{Content, Event as Heard};
-use pgio::protocol::{Body, Encoded, EventArgs, Header, Message, MessageKind, Uid};
+use pgio::protocol::{Header, MessageKind};
 use pgio::{AdapterOptions, Cluster, Emitter, Error, Namespace, Settings, Value};
 use serde_bytes::ByteBuf;
 use serde_json::json;
@@ -15,7 +15,6 @@ use crate::support::mixed::{mixed, mixed_with};
 use crate::support::node::{Event, binary, event};
 use crate::support::postgres::{own_server, postgres};
 use crate::support::sql::query_text;
-use crate::support::stopped::Stopped;
 
 async fn emitter(url: &str) -> Emitter {
     Emitter::connect(url).await.unwrap()
@@ -350,73 +349,6 @@ async fn one_bad_message_of_a_batch_fails_alone() {
     assert!(matches!(failed.as_slice(), [(50, Error::MissingTable { .. })]), "{failed:?}");
     for _ in 0..99 {
         assert!(matches!(heard.next().await, Some(Heard::Message(_))));
-    }
-}
-
-#[tokio::test]
-async fn bad_messages_of_a_flood_fail_alone_and_the_others_keep_their_order() {
-    const COUNT: i32 = 8000;
-    let server = own_server().await;
-    execute(
-        &server.url(),
-        "CREATE DATABASE latin1 TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'",
-    )
-    .await;
-    let url = format!("{}?dbname=latin1&application_name=flooding", server.url());
-    let emitter = emitter(&url).await;
-    emitter.emit("before", ()).await.unwrap();
-    let mut heard = emitter.cluster().subscribe(["/"], |h| h.is_some()).await.unwrap();
-    // LATIN1 has no euro sign, so the server refuses the statement with this message.
-    let is_bad = |n| n % 1500 == 700;
-    // All messages wait when the server goes on, so each transaction takes several batches.
-    let stopped = Stopped::all_sessions(&server.url(), "flooding").await;
-    let mut receipts = Vec::new();
-    for n in 0..COUNT {
-        let args = if is_bad(n) { Value::from("€") } else { Value::from(n) };
-        receipts.push(emitter.enqueue("n", args).await.unwrap());
-    }
-    drop(stopped);
-    for (n, receipt) in (0..).zip(receipts) {
-        let outcome = receipt.await;
-        let refused =
-            matches!(&outcome, Err(Error::Database { sqlstate: Some(code), .. }) if code == "22P05");
-        assert_eq!(refused, is_bad(n), "{n}: {outcome:?}");
-        assert!(refused || outcome.is_ok(), "{n}: {outcome:?}");
-    }
-    for n in (0..COUNT).filter(|n| !is_bad(*n)) {
-        let Some(Heard::Message(received)) = heard.next().await else { panic!("a gap") };
-        let Content::Message(message) = &received.content else { panic!("{received:?}") };
-        let pgio::protocol::Body::Broadcast { event, .. } = &message.body else { panic!("{message:?}") };
-        assert_eq!(event.clone().into_parts().unwrap().1[0].as_i64(), Some(n.into()));
-    }
-}
-
-#[tokio::test]
-async fn equal_messages_without_room_for_white_space_are_sent_in_a_flood() {
-    let server = own_server().await;
-    let url = format!("{}?application_name=flooding", server.url());
-    let emitter = emitter(&url).await;
-    emitter.emit("before", ()).await.unwrap();
-    let text = |size| {
-        let event = EventArgs::new("n", [Value::from("x".repeat(size))]);
-        let body = Body::Broadcast { opts: Default::default(), event, request_id: None };
-        match Message::new(Uid::emitter(), "/", body).encode(8000).unwrap() {
-            Encoded::Inline(text) => text.len(),
-            Encoded::Attachment { .. } => panic!("too large"),
-        }
-    };
-    let largest = 7999 - text(0);
-    assert_eq!(text(largest), 7999);
-    let equal = Value::from("x".repeat(largest));
-    let stopped = Stopped::all_sessions(&server.url(), "flooding").await;
-    let mut receipts = Vec::new();
-    for n in 0..4000 {
-        let args = if n % 1200 == 600 { equal.clone() } else { Value::from(n) };
-        receipts.push(emitter.enqueue("n", args).await.unwrap());
-    }
-    drop(stopped);
-    for receipt in receipts {
-        tokio::time::timeout(Duration::from_secs(20), receipt).await.expect("in time").unwrap();
     }
 }
 

@@ -7,6 +7,7 @@ mod cli;
 mod cluster;
 mod durable;
 mod emitter;
+mod floods;
 mod fuzz_corpus;
 mod interop_harness;
 mod private;

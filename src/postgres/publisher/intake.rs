@@ -1,7 +1,7 @@
 //! Collects each batch while the previous one is in flight (pipelining).
 //!
 //! A transaction is sent only when the outcome of the previous one is known, since a failed batch may have to be retried
-//! before later messages. In a flood, a transaction takes several batches. Other work happens while Postgres is busy: the
+//! before later messages. A flood ([`stream`](super::stream)) keeps that order in another way. Other work happens while Postgres is busy: the
 //! next batch is collected, and the receipts of the previous one are resolved.
 
 use std::collections::VecDeque;
@@ -13,6 +13,7 @@ use futures_util::poll;
 use tokio::sync::mpsc;
 use tokio::task::yield_now;
 
+use super::commit_order::CommitOrder;
 use super::committed::Committed;
 use super::sender::Sender;
 use super::{Job, Queued};
@@ -26,11 +27,18 @@ pub(super) struct Intake {
     pub(super) batch: Batch,
     /// Messages that have arrived and do not fit into the batch.
     rest: VecDeque<Job>,
+    pub(super) order: CommitOrder,
 }
 
 impl Intake {
     pub(super) fn new(queue: mpsc::Receiver<Queued>, announced: mpsc::Receiver<Vec<Job>>) -> Self {
-        Self { queue, announced, batch: Batch::default(), rest: VecDeque::new() }
+        Self {
+            queue,
+            announced,
+            batch: Batch::default(),
+            rest: VecDeque::new(),
+            order: CommitOrder::default(),
+        }
     }
 
     /// Sends messages until the queue is closed and empty.

@@ -9,10 +9,11 @@ use tokio::sync::watch;
 use tokio::time::{sleep, sleep_until, timeout};
 use tokio_postgres::error::SqlState;
 
+use super::commit_order::Number;
 use super::committed::Committed;
 use super::held::{Held, HoldOutcome};
 use super::queue_relief::QueueRelief;
-use super::stream::Transaction;
+use super::transaction::Transaction;
 use super::{Job, OnLoss, PublishFault, Publishing};
 use crate::postgres::CheckedTable;
 use crate::postgres::attachments::table_failure;
@@ -248,6 +249,11 @@ impl Sender {
         }
     }
 
+    /// Whether messages fail with their connection. Others are retried, so their transactions need an id.
+    pub(super) fn fails_on_loss(&self) -> bool {
+        self.on_loss == OnLoss::Fail
+    }
+
     /// Whether to stop retrying.
     fn gives_up(&self, since: Instant, error: &Error) -> bool {
         match self.on_loss {
@@ -301,10 +307,10 @@ impl Sender {
     }
 
     /// Prepares a transaction for several batches without attachments.
-    pub(super) async fn begin(&self) -> Result<Transaction, Failed> {
+    pub(super) async fn begin(&self, number: Number) -> Result<Transaction, Failed> {
         let live = self.session.live().await.map_err(Failed::NotSent)?;
         let id = self.begin_with_id(&live).await?;
-        Ok(Transaction::new(live, id))
+        Ok(Transaction::new(live, id, number))
     }
 
     /// Begins a transaction if its messages are retried after a loss. Returns its id.

@@ -1,129 +1,44 @@
-//! Sends several batches in one transaction while many messages wait (pipelining).
+//! Keeps the server busy while many messages wait (pipelining).
 //!
-//! A transaction with one batch leaves the server idle from its commit until the next batch arrives. Here the next batch
-//! is sent while the server works on the one before. All are in one transaction, so a failure does not change their order:
-//! the server rolls all of them back, and they are retried together.
+//! A transaction with one batch leaves the server idle from its commit until the next batch arrives. Here a transaction
+//! takes several batches, and each is sent while the server works on the one before. The first batches of the next
+//! transaction are sent before the commit is answered. A failure does not change the order: the server rolls back all
+//! batches of its transaction and rejects the next transaction ([`CommitOrder`](super::commit_order::CommitOrder)), and
+//! both are sent again, in order.
 
 use std::pin::pin;
-use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use futures_util::poll;
-use futures_util::stream::{FuturesOrdered, StreamExt};
-use tokio::task::yield_now;
-use tokio_postgres::Error as PgError;
 
 use super::Job;
 use super::committed::Committed;
 use super::intake::Intake;
-use super::sender::{Failed, Sender, answer_timeout};
+use super::sender::{Failed, Sender};
+use super::transaction::Transaction;
 use crate::Error;
-use crate::postgres::batch;
-use crate::postgres::session::Live;
 
-/// The maximum number of batches in a transaction. Their messages are committed, and delivered, together.
-const MAX_BATCHES: usize = 4;
-
-/// A transaction in progress.
-pub(super) struct Transaction {
-    live: Live,
-    /// Its id, if the outcome has to be asked for after a loss.
-    id: Option<String>,
-    batches: Vec<Arc<Vec<Job>>>,
-    /// The statements in flight, in order.
-    answers: FuturesOrdered<BoxFuture<'static, Result<(), PgError>>>,
-    /// The first error. After it, the server rejects all later statements of the transaction.
-    error: Option<PgError>,
-    is_ending: bool,
+/// The transactions in flight.
+struct Flight {
+    first: Transaction,
+    /// The transaction that was sent before the first one has ended.
+    ahead: Option<Transaction>,
 }
 
-impl Transaction {
-    /// A transaction that has begun if it has an id, and that begins with the first batch otherwise.
-    pub(super) fn new(live: Live, id: Option<String>) -> Self {
-        let answers = FuturesOrdered::new();
-        let mut transaction = Self { live, id, batches: Vec::new(), answers, error: None, is_ending: false };
-        if transaction.id.is_none() {
-            transaction.push("BEGIN");
-        }
-        transaction
-    }
-
-    fn push(&mut self, sql: &'static str) {
-        let client = self.live.client.clone();
-        self.answers.push_back(Box::pin(async move { client.batch_execute(sql).await }));
-    }
-
-    fn takes_another(&self) -> bool {
-        !self.is_ending && self.error.is_none() && self.batches.len() < MAX_BATCHES
-    }
-
-    /// Sends a batch of inline messages, and lets the task of the connection write it: that task often waits for a turn on
-    /// this thread, while the server is idle.
-    async fn send(&mut self, jobs: Vec<Job>) {
-        let (client, jobs) = (self.live.client.clone(), Arc::new(jobs));
-        self.batches.push(jobs.clone());
-        self.answers.push_back(Box::pin(async move { batch::notify(&client, &jobs).await }));
-        if self.batches.len() == MAX_BATCHES {
-            self.push_commit();
-        }
-        self.start().await;
-        yield_now().await;
-    }
-
-    /// Commits, or rolls back after an error: the server treats COMMIT as ROLLBACK then.
-    async fn end(&mut self) {
-        self.push_commit();
-        self.start().await;
-    }
-
-    fn push_commit(&mut self) {
-        self.push(batch::CHECK_NOT_ABORTED);
-        self.push("COMMIT");
-        self.is_ending = true;
-    }
-
-    /// The timeout of its answers, for all of its batches: they may all be in flight.
-    fn answer_timeout(&self) -> Duration {
-        answer_timeout(self.batches.iter().flat_map(|jobs| jobs.iter()))
-    }
-
-    /// Polls all statements, since the first poll sends a statement.
-    async fn start(&mut self) {
-        while let Poll::Ready(Some(answer)) = poll!(self.answers.next()) {
-            self.record(answer);
-        }
-    }
-
-    /// Waits for the answers to all statements.
-    async fn answered(&mut self) {
-        while let Some(answer) = self.answers.next().await {
-            self.record(answer);
-        }
-    }
-
-    fn record(&mut self, answer: Result<(), PgError>) {
-        if let Err(error) = answer {
-            self.error.get_or_insert(error);
-        }
-    }
-
-    /// The batches in their order.
-    fn into_batches(self) -> Vec<Vec<Job>> {
-        // The statements share them.
-        drop(self.answers);
-        debug_assert!(self.batches.iter().all(|batch| Arc::strong_count(batch) == 1));
-        self.batches.into_iter().filter_map(Arc::into_inner).collect()
+impl Flight {
+    /// The transaction that later batches may join.
+    fn last(&mut self) -> &mut Transaction {
+        self.ahead.as_mut().unwrap_or(&mut self.first)
     }
 }
 
 impl Intake {
-    /// Sends the full batch, and those that fill up meanwhile.
+    /// Sends the full batch, and those that fill up meanwhile. Returns once a transaction has ended and no other is in
+    /// flight.
     pub(super) async fn stream(&mut self, sender: &mut Sender, before: Committed) -> Committed {
-        let first = self.batch.take_first();
+        let jobs = self.batch.take_first();
         let (begun, before) = {
-            let mut beginning = pin!(sender.begin());
+            let mut beginning = pin!(sender.begin(self.order.next()));
             match poll!(&mut beginning) {
                 Poll::Ready(begun) => (begun, before),
                 Poll::Pending => {
@@ -132,67 +47,124 @@ impl Intake {
                 }
             }
         };
-        let mut transaction = match begun {
+        let first = match begun {
             Ok(transaction) => transaction,
             Err(failed) => {
                 drop(before);
-                return sender.settle(first, Err(failed)).await;
+                return sender.settle(jobs, Err(failed)).await;
             }
         };
-        let lost = self.fill_transaction(sender, &mut transaction, first, before).await;
-        let failed = match (lost, transaction.error.take()) {
-            (Some(lost), _) => Failed::unknown(lost, transaction.id.take(), &transaction.live),
-            (None, Some(error)) => sender.failed(&error, transaction.id.take(), &transaction.live),
-            (None, None) => {
-                sender.clear_fault();
-                return transaction.into_batches().into();
-            }
-        };
-        let jobs = transaction.into_batches().into_iter().flatten().collect();
-        sender.settle(jobs, Err(failed)).await
+        let mut flight = Flight { first, ahead: None };
+        let ended = self.send_transactions(sender, &mut flight, jobs, before).await;
+        self.settle_flight(sender, flight, ended).await
     }
 
-    /// Sends batches until the transaction has ended. Returns the error if its connection was lost before.
-    async fn fill_transaction(
+    /// Sends batches until a transaction has ended and no other is in flight, or has failed. Fails if the
+    /// connection was lost.
+    async fn send_transactions(
         &mut self,
         sender: &Sender,
-        transaction: &mut Transaction,
-        first: Vec<Job>,
+        flight: &mut Flight,
+        jobs: Vec<Job>,
         mut before: Committed,
-    ) -> Option<Error> {
-        let live = transaction.live.clone();
-        transaction.send(first).await;
-        let mut lost = pin!(sender.lost(&live, transaction.answer_timeout()));
+    ) -> Result<(), Error> {
+        let live = flight.first.live.clone();
+        flight.first.send(jobs).await;
+        let mut lost = pin!(sender.lost(&live, flight.first.answer_timeout()));
         loop {
             self.fill();
-            if transaction.takes_another() && self.batch.room() == 0 && self.may_join() {
-                transaction.send(self.batch.take_next()).await;
-                lost.set(sender.lost(&live, transaction.answer_timeout()));
-                continue;
+            if self.batch.room() == 0 && self.may_join() {
+                if flight.last().takes_another() {
+                    flight.last().send(self.batch.take_next()).await;
+                    if flight.ahead.is_none() {
+                        lost.set(sender.lost(&live, flight.first.answer_timeout()));
+                    }
+                    continue;
+                }
+                if flight.ahead.is_none() && flight.first.is_committing() && self.may_send_ahead(sender) {
+                    let ahead = flight.ahead.insert(flight.first.followed_by(self.order.next()));
+                    ahead.send(self.batch.take_first()).await;
+                    continue;
+                }
             }
             drop(std::mem::take(&mut before));
             tokio::select! {
                 biased;
-                () = transaction.answered() => {
-                    if transaction.is_ending {
-                        return None;
+                () = flight.first.answered() => {
+                    let first = &mut flight.first;
+                    if first.is_ending() {
+                        if first.error.is_some() {
+                            return Ok(());
+                        }
+                        let Some(ahead) = flight.ahead.take() else { return Ok(()) };
+                        sender.clear_fault();
+                        before = std::mem::replace(first, ahead).into_batches().into();
+                    } else {
+                        // Fewer messages arrive than the server commits, so it ends with those that wait.
+                        if first.takes_another() && !self.batch.is_empty() && self.may_join() {
+                            first.send(self.batch.take_next()).await;
+                        }
+                        if !first.is_ending() {
+                            first.end().await;
+                        }
                     }
-                    // Fewer messages arrive than the server commits, so this transaction ends with those that wait.
-                    if transaction.takes_another() && !self.batch.is_empty() && self.may_join() {
-                        transaction.send(self.batch.take_next()).await;
-                    }
-                    if !transaction.is_ending {
-                        transaction.end().await;
-                    }
-                    lost.set(sender.lost(&live, transaction.answer_timeout()));
+                    lost.set(sender.lost(&live, flight.first.answer_timeout()));
                 }
-                error = &mut lost => return Some(error),
+                error = &mut lost => return Err(error),
                 () = self.receive_next() => {}
             }
         }
     }
 
-    /// Whether the batch may be sent in a transaction that is open. Announcements come before it.
+    /// Reports the outcome of the transactions, and sends failed ones again as far as the failure allows.
+    async fn settle_flight(
+        &mut self,
+        sender: &mut Sender,
+        flight: Flight,
+        ended: Result<(), Error>,
+    ) -> Committed {
+        let Flight { mut first, mut ahead } = flight;
+        let is_out_of_order = ended.is_ok() && first.is_out_of_order();
+        let id = first.id.take();
+        let failed = match (ended, first.error.take()) {
+            (Err(lost), _) => Failed::unknown(lost, id, &first.live),
+            (Ok(()), Some(error)) => sender.failed(&error, id, &first.live),
+            (Ok(()), None) => {
+                sender.clear_fault();
+                return first.into_batches().into();
+            }
+        };
+        let unknown = match &failed {
+            Failed::UnknownOutcome(error, _) => Some(error.clone()),
+            _ => None,
+        };
+        if let (Some(ahead), None) = (&mut ahead, &unknown) {
+            ahead.roll_back().await;
+        }
+        let committed = match is_out_of_order {
+            true => {
+                self.order.is_not_checked_by_server();
+                sender.send(first.into_jobs()).await
+            }
+            false => sender.settle(first.into_jobs(), Err(failed)).await,
+        };
+        let Some(ahead) = ahead else { return committed };
+        // Its receipts resolve after those of the first one.
+        drop(committed);
+        match unknown {
+            Some(error) => {
+                let failed = Failed::unknown(error, None, &ahead.live);
+                sender.settle(ahead.into_jobs(), Err(failed)).await
+            }
+            None => sender.send(ahead.into_jobs()).await,
+        }
+    }
+
+    fn may_send_ahead(&self, sender: &Sender) -> bool {
+        self.order.is_checked_by_server() && sender.fails_on_loss()
+    }
+
+    /// Whether the batch may be sent in a transaction that is open, or ahead. Announcements come before it.
     fn may_join(&self) -> bool {
         self.batch.is_inline() && self.announced.is_empty()
     }

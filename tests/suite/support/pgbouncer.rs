@@ -23,6 +23,20 @@ pub struct PgBouncer {
 impl PgBouncer {
     /// Starts a PgBouncer for the database of that URL; `pool_mode` is `transaction` or `session`.
     pub async fn start(url: &str, pool_mode: &str) -> PgBouncer {
+        Self::with_settings(url, &format!("pool_mode = {pool_mode}\n")).await
+    }
+
+    /// A pooler in transaction mode with one session, whose settings it resets after each transaction. So it stands for a
+    /// pooler that changes the session with each transaction. The session has the application name `name`.
+    pub async fn resetting(url: &str, name: &str) -> PgBouncer {
+        let settings = format!(
+            "pool_mode = transaction\ndefault_pool_size = 1\nserver_reset_query_always = 1\n\
+             server_reset_query = RESET ALL; SET application_name = '{name}'\n"
+        );
+        Self::with_settings(url, &settings).await
+    }
+
+    async fn with_settings(url: &str, more: &str) -> PgBouncer {
         let (account, place) = url.strip_prefix("postgres://").and_then(|rest| rest.split_once('@')).unwrap();
         let (user, password) = account.split_once(':').unwrap();
         let (address, database) = place.split_once('/').unwrap();
@@ -37,7 +51,7 @@ impl PgBouncer {
              {database} = host={host} port={server_port} user={user} password={password}\n\
              [pgbouncer]\n\
              listen_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
-             auth_type = any\npool_mode = {pool_mode}\n"
+             auth_type = any\n{more}"
         );
         fs::write(&settings, text).unwrap();
         let mut command = Command::new(if fs::exists(PROGRAM).unwrap() { PROGRAM } else { "pgbouncer" });
