@@ -171,13 +171,18 @@ pub fn main() -> ExitCode {
 }
 
 impl Command {
-    /// The runtime of a command. A server uses all processors; other commands mostly wait for the network.
+    /// The runtime of a command. A server uses all processors. `emit` is limited by the server process of its session, so
+    /// a second thread would only take its time. Other commands mostly wait for the network.
     fn runtime(&self) -> Builder {
-        let mut builder = Builder::new_multi_thread();
-        if !matches!(self, Self::Serve(_)) {
-            builder.worker_threads(2);
+        match self {
+            Self::Serve(_) => Builder::new_multi_thread(),
+            Self::Emit(_) => Builder::new_current_thread(),
+            _ => {
+                let mut builder = Builder::new_multi_thread();
+                builder.worker_threads(2);
+                builder
+            }
         }
-        builder
     }
 
     fn uses_a_database(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use super::BroadcastOperator;
 use crate::Result;
-use crate::protocol::{BroadcastTemplate, Channel, Encoded, EventArgs, check_client_event};
+use crate::protocol::{BroadcastTemplate, Channel, Encoded, EventArgs, EventText, check_client_event};
 
 /// A broadcast to fixed sockets, for many events. The common part of the messages is encoded once.
 pub(crate) struct PreparedBroadcast {
@@ -17,15 +17,23 @@ impl PreparedBroadcast {
     ///
     /// # Errors
     /// Those of [`BroadcastOperator::enqueue`].
-    pub(crate) fn encode(&self, event: EventArgs, spare: String) -> Result<(Channel, Encoded)> {
+    pub(crate) fn encode_text(&self, event: EventText<'_>, spare: String) -> Result<(Channel, Encoded)> {
         let threshold = self.operator.cluster.options().payload_threshold;
-        let text = self.template.as_ref().zip(event.as_json());
-        match text.and_then(|(template, event)| template.inline(event, threshold, spare)) {
+        let template = self.template.as_ref();
+        match template.and_then(|template| template.inline(event, threshold, spare)) {
             Some(encoded) => {
-                check_client_event(&event.event()?)?;
+                check_client_event(event.name)?;
                 Ok((self.channel.clone(), encoded))
             }
-            None => self.operator.encode(event),
+            None => self.encode(event.to_args()?),
         }
+    }
+
+    /// The same for an event that is not text.
+    ///
+    /// # Errors
+    /// Those of [`BroadcastOperator::enqueue`].
+    pub(crate) fn encode(&self, event: EventArgs) -> Result<(Channel, Encoded)> {
+        self.operator.encode(event)
     }
 }

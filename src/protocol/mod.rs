@@ -55,6 +55,6 @@ pub(crate) use reserved::{check_client_event, client_event, server_event};
 pub use rooms::Rooms;
 pub use summary::Summary;
 #[cfg(feature = "cli")]
-pub(crate) use template::BroadcastTemplate;
+pub(crate) use template::{BroadcastTemplate, EventText};
 pub use value::{Date, Object, Value};
 pub use wire::{Document, Encoded, MAX_DOCUMENT_BYTES, MAX_INLINE_BYTES};

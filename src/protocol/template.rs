@@ -1,7 +1,44 @@
 //! A template for broadcasts that differ only in the event.
 
-use super::{Encoded, MAX_INLINE_BYTES, Message, json};
+use super::{Encoded, EventArgs, MAX_INLINE_BYTES, Message, json};
 use crate::{Error, Result};
+
+/// The text of an event, in two parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct EventText<'a> {
+    /// The name, whose JSON text has no escapes.
+    pub(crate) name: &'a str,
+    /// The JSON text of the arguments, without the brackets of the list.
+    pub(crate) args: &'a str,
+}
+
+impl EventText<'_> {
+    /// The event on its own.
+    ///
+    /// # Errors
+    /// [`Error::Decode`] if the text is not JSON.
+    pub(crate) fn to_args(self) -> Result<EventArgs> {
+        let mut text = String::with_capacity(self.bytes());
+        self.write_to(&mut text);
+        EventArgs::from_json(text)
+    }
+
+    fn bytes(&self) -> usize {
+        let args = if self.args.is_empty() { 0 } else { ",".len() + self.args.len() };
+        r#"[""]"#.len() + self.name.len() + args
+    }
+
+    fn write_to(&self, text: &mut String) {
+        text.push_str("[\"");
+        text.push_str(self.name);
+        text.push('"');
+        if !self.args.is_empty() {
+            text.push(',');
+            text.push_str(self.args);
+        }
+        text.push(']');
+    }
+}
 
 /// A broadcast without its event.
 pub(crate) struct BroadcastTemplate {
@@ -27,8 +64,8 @@ impl BroadcastTemplate {
 
     /// The message with the text of an event, as [`encode`](Message::encode) would return it. `None` if it has
     /// `threshold` bytes or more. It is written into the memory of `text`.
-    pub(crate) fn inline(&self, event: &str, threshold: usize, mut text: String) -> Option<Encoded> {
-        let bytes = self.before.len() + event.len() + self.after.len();
+    pub(crate) fn inline(&self, event: EventText<'_>, threshold: usize, mut text: String) -> Option<Encoded> {
+        let bytes = self.before.len() + event.bytes() + self.after.len();
         if bytes >= threshold.min(MAX_INLINE_BYTES) {
             return None;
         }
@@ -36,7 +73,7 @@ impl BroadcastTemplate {
         text.clear();
         text.reserve_exact(bytes + 2);
         text.push_str(&self.before);
-        text.push_str(event);
+        event.write_to(&mut text);
         text.push_str(&self.after);
         Some(Encoded::Inline(text))
     }
@@ -56,12 +93,14 @@ mod tests {
                 Message::new(Uid::emitter(), r#"/"data":[""]"#, body)
             };
             let template = BroadcastTemplate::of(&message(EventArgs::new("", []))).unwrap();
-            let text = r#"["e", 1, {"a": "<>"}]"#;
-            let whole = message(EventArgs::from_json(text.into()).unwrap()).encode(8000).unwrap();
-            let Encoded::Inline(inline) = &whole else { panic!("{whole:?}") };
-            assert_eq!(template.inline(text, 8000, "spare".into()).as_ref(), Some(&whole));
-            assert_eq!(template.inline(text, inline.len(), String::new()), None);
-            assert!(template.inline(text, inline.len() + 1, String::new()).is_some());
+            for args in ["", r#"1, {"a": "<>"}"#] {
+                let text = EventText { name: "e", args };
+                let whole = message(text.to_args().unwrap()).encode(8000).unwrap();
+                let Encoded::Inline(inline) = &whole else { panic!("{whole:?}") };
+                assert_eq!(template.inline(text, 8000, "spare".into()).as_ref(), Some(&whole));
+                assert_eq!(template.inline(text, inline.len(), String::new()), None);
+                assert!(template.inline(text, inline.len() + 1, String::new()).is_some());
+            }
         }
     }
 }

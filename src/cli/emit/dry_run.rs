@@ -8,7 +8,7 @@ use super::source::{Source, line};
 use super::{Emit, room_map};
 use crate::Namespace;
 use crate::cli::arguments::{Format, Global};
-use crate::cli::event_line::{Line, Wanted};
+use crate::cli::event_line::{Line, LineTargets};
 use crate::cli::exit::Failure;
 use crate::cli::output::lines::Lines;
 use crate::cli::output::{progress, safe};
@@ -27,7 +27,7 @@ pub(super) async fn run(emit: &Emit, global: &Global, mut source: Source) -> Res
             Ok(None) => {}
             Ok(Some(Line::Other(_))) => counts.skipped += 1,
             Ok(Some(Line::Event(wanted))) => {
-                counts.add(emit, global, &wanted).map_err(|failure| failure.at(&at))?
+                counts.add(emit, global, wanted.targets()).map_err(|failure| failure.at(&at))?
             }
             Err(reason) if emit.keep_going => {
                 counts.bad += 1;
@@ -48,11 +48,11 @@ struct Counts {
 }
 
 impl Counts {
-    fn add(&mut self, emit: &Emit, global: &Global, wanted: &Wanted) -> Result<(), Failure> {
-        for nsp in emit.namespaces_of(wanted, &emit.namespaces.list()) {
+    fn add(&mut self, emit: &Emit, global: &Global, own: &LineTargets) -> Result<(), Failure> {
+        for nsp in emit.namespaces_of(own, &emit.namespaces.list()) {
             nsp.channel(&global.options.channel_prefix)?;
             self.events += 1;
-            *self.targets.entry(target(emit, wanted, nsp)).or_default() += 1;
+            *self.targets.entry(target(emit, own, nsp)).or_default() += 1;
         }
         Ok(())
     }
@@ -89,9 +89,9 @@ impl Counts {
 }
 
 /// `r1 of /`, `all sockets of / except staff`.
-fn target(emit: &Emit, wanted: &Wanted, nsp: &Namespace) -> String {
-    let rooms = room_map::apply(&emit.room_map, wanted.rooms.as_deref().unwrap_or(&emit.rooms));
-    let except = room_map::apply(&emit.room_map, wanted.except.as_deref().unwrap_or(&emit.except));
+fn target(emit: &Emit, own: &LineTargets, nsp: &Namespace) -> String {
+    let rooms = room_map::apply(&emit.room_map, own.rooms.as_deref().unwrap_or(&emit.rooms));
+    let except = room_map::apply(&emit.room_map, own.except.as_deref().unwrap_or(&emit.except));
     let mut target = match rooms.as_ref() {
         [] => format!("all sockets of {nsp}"),
         rooms => format!("{} of {nsp}", rooms.join(", ")),

@@ -17,7 +17,7 @@ use tokio::time::sleep;
 
 use super::arguments::{Format, Global, TargetNamespaces};
 use super::connection::{Deadline, RetryBudget};
-use super::event_line::Wanted;
+use super::event_line::LineTargets;
 use super::exit::{self, Failure};
 use super::expect::Expectation;
 use super::output::lines::Lines;
@@ -186,8 +186,8 @@ impl Emit {
 
     /// The namespaces for a line of `--from`: those of `-n`, else the one of the line, else `/`. `listed` has those of
     /// `-n`, or `/`.
-    fn namespaces_of<'a>(&self, wanted: &'a Wanted, listed: &'a [Namespace]) -> &'a [Namespace] {
-        match &wanted.namespace {
+    fn namespaces_of<'a>(&self, own: &'a LineTargets, listed: &'a [Namespace]) -> &'a [Namespace] {
+        match &own.namespace {
             Some(nsp) if !self.namespaces.is_given() => slice::from_ref(nsp),
             _ => listed,
         }

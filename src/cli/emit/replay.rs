@@ -9,18 +9,19 @@ use std::time::{Duration, Instant};
 use futures_util::poll;
 use indicatif::ProgressBar;
 use serde_json::json;
+use tokio::task::yield_now;
 use tokio::time::{sleep, sleep_until};
 
 use super::source::{Pace, Source, line};
 use super::{Emit, room_map};
 use crate::cli::arguments::{Format, Global};
-use crate::cli::event_line::{Line, Wanted};
+use crate::cli::event_line::{Line, LineEvent, LineTargets, Wanted};
 use crate::cli::exit::Failure;
 use crate::cli::output::{lines::Lines, progress};
 use crate::cli::signals::Signals;
 use crate::emitter::PreparedBroadcast;
 use crate::postgres::{GroupOutcome, GroupReceipt, MessageGroup};
-use crate::protocol::{Channel, Encoded, EventArgs, Flags};
+use crate::protocol::{Channel, Encoded, Flags};
 use crate::{BroadcastOperator, Cluster, Emitter, Error, Namespace};
 
 /// The maximum number of events in flight.
@@ -108,20 +109,19 @@ struct Targets {
 impl Targets {
     fn new(emit: &Emit, cluster: &Cluster) -> crate::Result<Self> {
         let namespaces = emit.namespaces.list();
-        let bare = Wanted::only(EventArgs::new("", []));
-        let prepare = |nsp| operator(emit, cluster, nsp, &bare).prepare();
+        let prepare = |nsp| operator(emit, cluster, nsp, LineTargets::NONE).prepare();
         let prepared = namespaces.iter().map(prepare).collect::<Result<_, _>>()?;
         Ok(Self { namespaces, prepared })
     }
 }
 
 /// The operator of a line, with the rooms and flags of the command line as defaults.
-fn operator(emit: &Emit, cluster: &Cluster, nsp: &Namespace, wanted: &Wanted) -> BroadcastOperator {
+fn operator(emit: &Emit, cluster: &Cluster, nsp: &Namespace, own: &LineTargets) -> BroadcastOperator {
     let rename = |rooms| room_map::apply(&emit.room_map, rooms);
-    let rooms = rename(wanted.rooms.as_deref().unwrap_or(&emit.rooms));
-    let except = rename(wanted.except.as_deref().unwrap_or(&emit.except));
+    let rooms = rename(own.rooms.as_deref().unwrap_or(&emit.rooms));
+    let except = rename(own.except.as_deref().unwrap_or(&emit.except));
     let operator = Emitter::new(cluster.clone()).of(nsp.clone()).to(&*rooms).except(&*except);
-    match &wanted.flags {
+    match &own.flags {
         Some(flags) => emit.with_flags(operator, flags),
         None => emit.with_flags(operator, &Flags::default()),
     }
@@ -187,13 +187,12 @@ impl<'a> Replay<'a> {
     async fn lines(&mut self, source: &mut Source) -> Result<(), Failure> {
         let mut pace = Pace::new(self.emit.rate, self.emit.speed);
         loop {
-            let number = self.lines + 1;
-            let next = match source.is_drained() {
-                true => self.settle_during(source.next_event(number)).await?,
-                false => source.next_event(number).await,
+            let next = match source.buffered_event() {
+                Some(next) => Some(next),
+                None => self.settle_during(source.next_event(self.lines + 1)).await??,
             };
-            let Some((parsed, bytes)) = next? else { return Ok(()) };
-            self.lines = number;
+            let Some((parsed, bytes)) = next else { return Ok(()) };
+            self.lines += 1;
             match parsed {
                 Ok(None) => {}
                 Ok(Some(Line::Other(_))) => self.other += 1,
@@ -201,7 +200,7 @@ impl<'a> Replay<'a> {
                     if let Some(due) = pace.due_later(wanted.time) {
                         self.settle_during(sleep_until(due.into())).await?;
                     }
-                    self.send(wanted).await?;
+                    self.send(&wanted).await?;
                 }
                 Err(reason) => self.on_bad_line(Failure::Other(reason).at(&line(self.lines)))?,
             }
@@ -241,23 +240,27 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    async fn send(&mut self, wanted: Wanted) -> Result<(), Failure> {
-        self.ignored_rooms += u64::from(wanted.rooms.is_some() && !self.emit.rooms.is_empty());
+    async fn send(&mut self, wanted: &Wanted<'_>) -> Result<(), Failure> {
         let targets = self.targets.clone();
-        if let (true, Some((last, others))) = (wanted.is_bare(), targets.prepared.split_last()) {
-            for prepared in others {
-                let spare = self.spares.pop().unwrap_or_default();
-                self.add(prepared.encode(wanted.event.clone(), spare)).await?;
+        if wanted.is_bare() {
+            for prepared in &targets.prepared {
+                let encoded = match &wanted.event {
+                    LineEvent::Text(text) => {
+                        prepared.encode_text(*text, self.spares.pop().unwrap_or_default())
+                    }
+                    LineEvent::Args(args) => prepared.encode(args.clone()),
+                };
+                self.add(encoded).await?;
             }
-            let spare = self.spares.pop().unwrap_or_default();
-            self.add(last.encode(wanted.event, spare)).await
-        } else {
-            for nsp in self.emit.namespaces_of(&wanted, &targets.namespaces) {
-                let operator = operator(self.emit, &self.cluster, nsp, &wanted);
-                self.add(operator.encode(wanted.event.clone())).await?;
-            }
-            Ok(())
+            return Ok(());
         }
+        let own = wanted.targets();
+        self.ignored_rooms += u64::from(own.rooms.is_some() && !self.emit.rooms.is_empty());
+        for nsp in self.emit.namespaces_of(own, &targets.namespaces) {
+            let operator = operator(self.emit, &self.cluster, nsp, own);
+            self.add(wanted.event.to_args().and_then(|args| operator.encode(args))).await?;
+        }
+        Ok(())
     }
 
     /// Adds an event of the current line to the group, and queues the group if it is full.
@@ -281,6 +284,8 @@ impl<'a> Replay<'a> {
         let receipt = self.cluster.enqueue_group(messages).await?;
         self.events_in_flight += lines.len();
         self.in_flight.push_back(InFlight { receipt, outcome: None, lines });
+        // The publisher and the connection have the same thread.
+        yield_now().await;
         match self.events_in_flight > MAX_IN_FLIGHT {
             true => self.await_receipts(MAX_IN_FLIGHT - AT_ONCE).await,
             false => Ok(()),

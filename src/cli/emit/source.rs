@@ -1,8 +1,10 @@
 //! The input of `emit --from`, and its rate limit.
 
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use memchr::memchr;
 use tokio::fs::File;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 
@@ -10,7 +12,7 @@ use crate::cli::event_line::{self, Line};
 use crate::cli::exit::Failure;
 
 /// A parsed line: `None` for an empty line, the reason for an invalid line.
-pub(super) type ParsedLine = Result<Option<Line>, String>;
+pub(super) type ParsedLine<'a> = Result<Option<Line<'a>>, String>;
 
 /// The place of an error: `line 3`.
 pub(super) fn line(number: u64) -> String {
@@ -44,25 +46,28 @@ impl Source {
     }
 
     /// The next line, parsed, and its size in bytes, or `None` at the end. An empty line has no event.
-    pub(super) async fn next_event(&mut self, number: u64) -> Result<Option<(ParsedLine, u64)>, Failure> {
-        let next = self.next().await.map_err(|error| Failure::file(line(number), &error))?;
-        Ok(next.map(|(text, bytes)| match text.trim().is_empty() {
-            true => (Ok(None), bytes),
-            false => (event_line::parse(text).map(Some), bytes),
-        }))
-    }
-
-    /// The next line without its line break, and its size in bytes, or `None` at the end.
-    async fn next(&mut self) -> std::io::Result<Option<(&str, u64)>> {
+    pub(super) async fn next_event(&mut self, number: u64) -> Result<Option<(ParsedLine<'_>, u64)>, Failure> {
         self.line.clear();
-        let bytes = self.reader.read_line(&mut self.line).await?;
-        Ok((bytes > 0).then(|| (self.line.trim_end_matches(['\n', '\r']), bytes as u64)))
+        let read = self.reader.read_line(&mut self.line).await;
+        let bytes = read.map_err(|error| Failure::file(line(number), &error))?;
+        Ok((bytes > 0).then(|| (parse(&self.line), bytes as u64)))
     }
 
-    /// Whether the buffer has no complete line, so that the next line may take long.
-    pub(super) fn is_drained(&self) -> bool {
-        !self.reader.buffer().contains(&b'\n')
+    /// The same without waiting: `None` if the buffer has no complete line of valid text.
+    pub(super) fn buffered_event(&mut self) -> Option<(ParsedLine<'_>, u64)> {
+        let buffer = self.reader.buffer();
+        let bytes = memchr(b'\n', buffer)? + 1;
+        self.line.clear();
+        self.line.push_str(std::str::from_utf8(&buffer[..bytes]).ok()?);
+        Pin::new(&mut self.reader).consume(bytes);
+        Some((parse(&self.line), bytes as u64))
     }
+}
+
+/// Parses a line with or without its line break.
+fn parse(line: &str) -> ParsedLine<'_> {
+    let text = line.trim_end_matches(['\n', '\r']);
+    if text.trim().is_empty() { Ok(None) } else { event_line::parse(text).map(Some) }
 }
 
 /// Parses `100/s`, `30/m`, `5/h`, `100` as events per second.

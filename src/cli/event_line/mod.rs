@@ -6,7 +6,7 @@ mod verbatim;
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
-pub(super) use read::{Line, Wanted, parse};
+pub(super) use read::{Line, LineEvent, LineTargets, Wanted, parse};
 
 use super::binary_json::{self, BinaryJson};
 use super::timestamp;

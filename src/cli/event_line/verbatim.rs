@@ -7,34 +7,33 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use crate::cli::binary_json::BINARY;
-use crate::protocol::EventArgs;
+use crate::protocol::EventText;
 
 /// The event of a line `["event", ...args]`, or `None` if the line has to be parsed as a value.
-pub(super) fn array(line: &str) -> Option<EventArgs> {
+pub(super) fn array(line: &str) -> Option<EventText<'_>> {
     let line = line.trim_ascii();
-    if !line.starts_with('[') || !is_plain(line, Items { first_is_a_name: true }) {
+    let items = line.strip_prefix('[')?.strip_suffix(']')?;
+    if !is_plain(line, Items { first_is_a_name: true }) {
         return None;
     }
-    EventArgs::from_json(line.to_owned()).ok()
-}
-
-/// The event with this name and these arguments.
-pub(super) fn with_args(event: &str, args: PlainArgs<'_>) -> Result<EventArgs, String> {
-    let mut text = serde_json::to_string(&[event]).map_err(|e| e.to_string())?;
-    let args = args.0.map_or("", |args| args.get().trim_ascii());
-    let items = args.strip_prefix('[').and_then(|args| args.strip_suffix(']')).unwrap_or_default();
-    if !items.trim_ascii().is_empty() {
-        text.pop();
-        text.push(',');
-        text.push_str(items);
-        text.push(']');
-    }
-    EventArgs::from_json(text).map_err(|e| e.to_string())
+    let mut names = serde_json::Deserializer::from_str(items).into_iter();
+    let name = names.next()?.ok()?;
+    let args = items[names.byte_offset()..].trim_ascii_start();
+    Some(EventText { name, args: args.strip_prefix(',').unwrap_or(args) })
 }
 
 /// The text of a list of arguments without bytes.
 #[derive(Default)]
 pub(super) struct PlainArgs<'a>(Option<&'a RawValue>);
+
+impl<'a> PlainArgs<'a> {
+    /// The text without the brackets.
+    pub(super) fn items(&self) -> &'a str {
+        let list = self.0.map_or("", |args| args.get().trim_ascii());
+        let items = list.strip_prefix('[').and_then(|list| list.strip_suffix(']'));
+        items.unwrap_or_default().trim_ascii()
+    }
+}
 
 impl<'de: 'a, 'a> Deserialize<'de> for PlainArgs<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
