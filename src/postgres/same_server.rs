@@ -118,11 +118,13 @@ impl SameServer {
         self.0.borrow().clone()
     }
 
-    /// Waits until the agreed state differs from `known`.
-    pub(super) async fn changed_from(&self, known: &Agreed) {
+    /// Waits until the sessions have to be on another server than `known`, or have to be replaced.
+    pub(super) async fn moved_from(&self, known: &Agreed) {
         let mut changes = self.0.subscribe();
+        let is_another = |agreed: &Agreed| known.server.is_some() && agreed.server != known.server;
         // `self` holds the sender, so waiting cannot fail.
-        let outcome = changes.wait_for(|agreed| agreed != known).await;
+        let outcome =
+            changes.wait_for(|agreed| agreed.generation != known.generation || is_another(agreed)).await;
         drop(outcome);
     }
 

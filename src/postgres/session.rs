@@ -162,8 +162,14 @@ impl Session {
     }
 
     /// Waits until a connection must not be used any more: the listening session has moved, or all sessions are replaced.
+    /// The first listening session is no move. The next caller finds out whether this connection is on its server.
     pub(super) async fn on_moved(&self, live: &Live) {
-        self.same_server.changed_from(&live.agreed).await;
+        self.same_server.moved_from(&live.agreed).await;
+    }
+
+    /// Whether nothing has changed since a connection was handed out.
+    pub(super) fn is_current(&self, live: &Live) -> bool {
+        !live.client.is_closed() && live.agreed == self.same_server.agreed()
     }
 
     /// Drops a connection that has stopped answering, so the next caller gets a new one.

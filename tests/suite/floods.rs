@@ -129,13 +129,26 @@ async fn a_flood_keeps_its_order_when_a_commit_fails() {
 
 #[tokio::test]
 async fn a_flood_whose_connection_is_lost_loses_one_range_of_messages() {
+    let statement = "PERFORM pg_sleep(0.3), pg_terminate_backend(pg_backend_pid())";
+    one_range_is_lost(COUNT, statement).await;
+}
+
+#[tokio::test]
+async fn a_session_that_reports_a_lost_connection_is_given_up() {
+    // The transaction that is sent ahead has two batches, and its commit is not sent yet.
+    let statement = "PERFORM pg_sleep(0.3); RAISE 'a server behind this one' USING ERRCODE = '08006'";
+    one_range_is_lost(6500, statement).await;
+}
+
+/// Sends a flood in which one event executes this statement, which fails like a lost connection.
+async fn one_range_is_lost(count: i64, statement: &str) {
     const MARKED: i64 = 2500;
     let server = own_server().await;
     execute(&server.url(), "CREATE SCHEMA flood").await;
-    at_marked_events(&server.url(), "PERFORM pg_sleep(0.3), pg_terminate_backend(pg_backend_pid())").await;
+    at_marked_events(&server.url(), statement).await;
     let emitter = emitter(&format!("{}?application_name={NAME}", server.url())).await;
     let (_listener, mut heard) = subscription(&server.url()).await;
-    let args = (0..COUNT).map(|n| if n == MARKED { "marked".into() } else { n.into() });
+    let args = (0..count).map(|n| if n == MARKED { "marked".into() } else { n.into() });
     let receipts = flood(&emitter, &server.url(), args).await;
     let mut sent = Vec::new();
     for (n, receipt) in (0..).zip(receipts) {
@@ -145,10 +158,25 @@ async fn a_flood_whose_connection_is_lost_loses_one_range_of_messages() {
         }
     }
     // The transaction with the marked event is lost, and the one that was sent ahead in the meantime.
-    let lost: Vec<_> = (0..COUNT).filter(|n| !sent.contains(n)).collect();
+    let lost: Vec<_> = (0..count).filter(|n| !sent.contains(n)).collect();
     let (first, last) = (lost[0], lost[lost.len() - 1]);
     assert!(first <= MARKED && last >= MARKED && (first..=last).eq(lost), "{first} to {last}");
     numbers_arrive(&mut heard, sent.into_iter()).await;
+}
+
+#[tokio::test]
+async fn a_flood_goes_on_when_the_first_subscription_begins() {
+    let server = own_server().await;
+    execute(&server.url(), "CREATE SCHEMA flood").await;
+    at_marked_events(&server.url(), "PERFORM pg_sleep(1)").await;
+    let emitter = emitter(&format!("{}?application_name={NAME}", server.url())).await;
+    let args = (0..COUNT).map(|n| if n == 100 { "marked".into() } else { n.into() });
+    let receipts = flood(&emitter, &server.url(), args).await;
+    let _heard = emitter.cluster().subscribe(["/"], |h| h.is_some()).await.unwrap();
+    for (n, receipt) in (0..).zip(receipts) {
+        let outcome = receipt.await;
+        assert!(outcome.is_ok(), "{n}: {outcome:?}");
+    }
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ mod replay;
 mod room_map;
 mod schedule;
 mod source;
+mod warnings;
 
 use std::slice;
 use std::time::Duration;

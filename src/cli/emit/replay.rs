@@ -13,6 +13,7 @@ use tokio::task::yield_now;
 use tokio::time::{sleep, sleep_until};
 
 use super::source::{Pace, Source, line};
+use super::warnings::Warnings;
 use super::{Emit, room_map};
 use crate::cli::arguments::{Format, Global};
 use crate::cli::event_line::{Line, LineEvent, LineTargets, Wanted};
@@ -63,6 +64,7 @@ pub(super) async fn run(
             () = note_long_wait(global) => {}
         }
     }
+    replay.warnings.print().await;
     replay.progress.finish_and_clear();
     emit.warn_of_duplicates(global, replay.cluster.possible_duplicates());
     outcome.map_err(|failure| failure.after(replay.summary()))?;
@@ -89,6 +91,7 @@ struct Replay<'a> {
     /// The memory of events that have ended, for the next ones.
     spares: Vec<String>,
     progress: ProgressBar,
+    warnings: Warnings,
     start: Instant,
     lines: u64,
     sent: u64,
@@ -167,6 +170,7 @@ impl<'a> Replay<'a> {
             in_flight: VecDeque::new(),
             events_in_flight: 0,
             spares: Vec::new(),
+            warnings: Warnings::new(progress.clone()),
             progress,
             start: Instant::now(),
             lines: 0,
@@ -204,6 +208,7 @@ impl<'a> Replay<'a> {
                 }
                 Err(reason) => self.on_bad_line(Failure::Other(reason).at(&line(self.lines)))?,
             }
+            self.warnings.print().await;
             if self.progress.is_hidden() {
                 continue;
             }
@@ -236,7 +241,7 @@ impl<'a> Replay<'a> {
             return Err(failure);
         }
         self.bad += 1;
-        self.progress.suspend(|| self.global.warn(&failure.to_string()));
+        self.warnings.push(failure.to_string());
         Ok(())
     }
 
@@ -314,6 +319,7 @@ impl<'a> Replay<'a> {
             self.events_in_flight -= group.lines.len();
             self.finish(group)?;
         }
+        self.warnings.print().await;
         Ok(())
     }
 

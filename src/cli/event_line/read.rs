@@ -113,6 +113,10 @@ pub(super) fn as_text(line: &str) -> Option<Line<'_>> {
     if let Some(event) = verbatim::array(line) {
         return Some(Line::Event(Wanted::only(LineEvent::Text(event))));
     }
+    // A list would be read as the fields, in their order.
+    if !line.trim_ascii_start().starts_with('{') {
+        return None;
+    }
     // A name with escapes cannot be borrowed.
     let fields = serde_json::from_str::<Fields<&str, PlainArgs<'_>>>(line).ok()?;
     line_of(fields, |name, args| Ok(LineEvent::Text(EventText { name, args: args.items() }))).ok()

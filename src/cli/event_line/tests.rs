@@ -74,6 +74,18 @@ fn text_without_bytes_is_kept_as_it_is() {
 }
 
 #[test]
+fn a_list_is_never_read_as_the_fields_of_a_line() {
+    for line in [
+        r#"["\u0062roadcast","x",[],null,null,null,null,null,null,null,null]"#,
+        r#"["\u0068eartbeat","x",[],null,null,null,null,null,null,null,null]"#,
+        r#"["broadcast","e",[],null,null,null,null,null,{"$binary":"AQ=="},null,null]"#,
+    ] {
+        let (event, args) = event(line).event.to_args().unwrap().into_parts().unwrap();
+        assert!(["broadcast", "heartbeat"].contains(&&*event) && args.len() == 10, "{line}");
+    }
+}
+
+#[test]
 fn other_kinds_and_nonsense_are_told_apart() {
     assert_eq!(parse(r#"{"type":"heartbeat","uid":"u"}"#), Ok(Line::Other(MessageKind::Heartbeat)));
     for (bad, reason) in [

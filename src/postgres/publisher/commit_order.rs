@@ -16,7 +16,7 @@ use tokio_postgres::error::SqlState;
 pub(super) struct CommitOrder {
     publisher: u64,
     last: u64,
-    is_checked_by_server: bool,
+    may_send_ahead: bool,
 }
 
 /// The number of a transaction, unique among all publishers: several may share a session of a pooler.
@@ -28,7 +28,7 @@ pub(super) struct Number {
 
 impl Default for CommitOrder {
     fn default() -> Self {
-        Self { publisher: fastrand::u64(..), last: 0, is_checked_by_server: true }
+        Self { publisher: fastrand::u64(..), last: 0, may_send_ahead: true }
     }
 }
 
@@ -40,14 +40,14 @@ impl CommitOrder {
     }
 
     /// Whether a transaction may be sent ahead.
-    pub(super) fn is_checked_by_server(&self) -> bool {
-        self.is_checked_by_server
+    pub(super) fn may_send_ahead(&self) -> bool {
+        self.may_send_ahead
     }
 
-    /// The server rejected a transaction though the one before was committed.
-    pub(super) fn is_not_checked_by_server(&mut self) {
+    /// The server rejected a transaction though the one before was committed: they do not share a session.
+    pub(super) fn stop_sending_ahead(&mut self) {
         tracing::debug!("transactions do not share a session, so none is sent ahead any more");
-        self.is_checked_by_server = false;
+        self.may_send_ahead = false;
     }
 }
 
@@ -74,7 +74,7 @@ impl Number {
     }
 }
 
-/// Whether this error, the first of a transaction, is that of [`Number::begin_after`].
+/// Whether this error is that of [`Number::begin_after`]. Only for the answer to that statement.
 pub(super) fn is_out_of_order(error: &PgError) -> bool {
     error.code() == Some(&SqlState::INVALID_TEXT_REPRESENTATION)
 }

@@ -38,8 +38,7 @@ pub(crate) struct GroupReceipt(oneshot::Receiver<GroupOutcome>);
 pub(crate) struct GroupOutcome {
     /// The messages that failed, by their index in the group.
     pub(crate) failures: Vec<(usize, Error)>,
-    /// Short texts of the messages, in any order. The caller can use their memory again; if the publisher freed it, the two
-    /// threads would wait for the allocator's lock in turns.
+    /// Short texts of the messages, in any order. The caller can use their memory again, which saves the allocator's work.
     pub(crate) texts: Vec<String>,
 }
 

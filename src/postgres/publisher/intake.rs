@@ -1,8 +1,8 @@
 //! Collects each batch while the previous one is in flight (pipelining).
 //!
 //! A transaction is sent only when the outcome of the previous one is known, since a failed batch may have to be retried
-//! before later messages. A flood ([`stream`](super::stream)) keeps that order in another way. Other work happens while Postgres is busy: the
-//! next batch is collected, and the receipts of the previous one are resolved.
+//! before later messages. Only a flood sends the next one before ([`stream`](super::stream)). Other work happens while
+//! Postgres is busy: the next batch is collected, and the receipts of the previous one are resolved.
 
 use std::collections::VecDeque;
 use std::future::pending;

@@ -254,6 +254,16 @@ impl Sender {
         self.on_loss == OnLoss::Fail
     }
 
+    /// Whether a later message would be sent on this connection too.
+    pub(super) fn is_current(&self, live: &Live) -> bool {
+        self.session.is_current(live)
+    }
+
+    /// Gives up a connection.
+    pub(super) async fn abandon(&self, live: &Live) {
+        self.session.abandon(&live.client).await;
+    }
+
     /// Whether to stop retrying.
     fn gives_up(&self, since: Instant, error: &Error) -> bool {
         match self.on_loss {

@@ -81,7 +81,7 @@ impl Intake {
                     }
                     continue;
                 }
-                if flight.ahead.is_none() && flight.first.is_committing() && self.may_send_ahead(sender) {
+                if flight.ahead.is_none() && self.may_send_ahead(sender, &flight.first) {
                     let ahead = flight.ahead.insert(flight.first.followed_by(self.order.next()));
                     ahead.send(self.batch.take_first()).await;
                     continue;
@@ -138,12 +138,15 @@ impl Intake {
             Failed::UnknownOutcome(error, _) => Some(error.clone()),
             _ => None,
         };
-        if let (Some(ahead), None) = (&mut ahead, &unknown) {
-            ahead.roll_back().await;
+        match (&mut ahead, &unknown) {
+            (Some(ahead), None) => ahead.roll_back().await,
+            // The transaction must not stay open if the session lives.
+            (Some(ahead), Some(_)) => sender.abandon(&ahead.live).await,
+            (None, _) => {}
         }
         let committed = match is_out_of_order {
             true => {
-                self.order.is_not_checked_by_server();
+                self.order.stop_sending_ahead();
                 sender.send(first.into_jobs()).await
             }
             false => sender.settle(first.into_jobs(), Err(failed)).await,
@@ -160,8 +163,12 @@ impl Intake {
         }
     }
 
-    fn may_send_ahead(&self, sender: &Sender) -> bool {
-        self.order.is_checked_by_server() && sender.fails_on_loss()
+    /// Whether the next transaction may be sent before this one has ended.
+    fn may_send_ahead(&self, sender: &Sender, first: &Transaction) -> bool {
+        self.order.may_send_ahead()
+            && first.is_committing()
+            && sender.fails_on_loss()
+            && sender.is_current(&first.live)
     }
 
     /// Whether the batch may be sent in a transaction that is open, or ahead. Announcements come before it.

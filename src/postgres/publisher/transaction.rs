@@ -1,5 +1,6 @@
 //! A transaction of several batches, which are sent while the server works on those before (pipelining).
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -28,9 +29,12 @@ pub(super) struct Transaction {
     batches: Vec<Arc<Vec<Job>>>,
     /// The statements in flight, in order.
     answers: FuturesOrdered<BoxFuture<'static, Result<(), PgError>>>,
-    /// The first error. After it, the server rejects all later statements of the transaction.
+    /// The number of answers so far.
+    answered: usize,
+    /// The first error. After an error of the server, the server rejects all later statements of the transaction.
     pub(super) error: Option<PgError>,
     is_sent_ahead: bool,
+    is_out_of_order: bool,
     is_ending: bool,
 }
 
@@ -55,8 +59,10 @@ impl Transaction {
             number,
             batches: Vec::new(),
             answers: FuturesOrdered::new(),
+            answered: 0,
             error: None,
             is_sent_ahead: false,
+            is_out_of_order: false,
             is_ending: false,
         };
         if let Some(begin) = begin {
@@ -85,7 +91,7 @@ impl Transaction {
 
     /// Whether the server rejected it because the one before was not committed, or not in the same session.
     pub(super) fn is_out_of_order(&self) -> bool {
-        self.is_sent_ahead && self.error.as_ref().is_some_and(is_out_of_order)
+        self.is_out_of_order
     }
 
     /// Sends a batch of inline messages, and lets the task of the connection write it: that task often waits for a turn on
@@ -110,9 +116,10 @@ impl Transaction {
     /// Ends it if its commit was not sent yet. The server has rejected it, or will reject it.
     pub(super) async fn roll_back(&mut self) {
         if !self.is_ending {
-            self.push("ROLLBACK".into());
             self.is_ending = true;
-            self.start().await;
+            // The first poll sends it, and nothing depends on the answer: the connection keeps the order.
+            let rolled_back = poll!(pin!(self.live.client.batch_execute("ROLLBACK")));
+            debug_assert!(rolled_back.is_pending() || self.live.client.is_closed());
         }
     }
 
@@ -143,8 +150,10 @@ impl Transaction {
 
     fn record(&mut self, answer: Result<(), PgError>) {
         if let Err(error) = answer {
+            self.is_out_of_order |= self.is_sent_ahead && self.answered == 0 && is_out_of_order(&error);
             self.error.get_or_insert(error);
         }
+        self.answered += 1;
     }
 
     /// The batches in their order.
