@@ -169,7 +169,7 @@ pub(super) async fn transaction_status(client: &Client, number: &str) -> Result<
 /// Fails in a transaction that an error has aborted. The server answers COMMIT without an error there, though it rolls back,
 /// and the error may be that of another task's statement on the same session. So this comes before the COMMIT of a
 /// transaction that was not sent at once.
-pub(super) const CHECK_NOT_ABORTED: &str = "SELECT 1";
+const CHECK_NOT_ABORTED: &str = "SELECT 1";
 
 /// Sends messages in one transaction, which the caller has begun, or which begins here.
 pub(super) async fn send(

@@ -61,7 +61,8 @@ async fn numbers_arrive(heard: &mut Subscription, numbers: impl Iterator<Item = 
 /// Executes a statement when an event with the text `marked` is published.
 async fn at_marked_events(url: &str, statement: &str) {
     let sql = format!(
-        "CREATE FUNCTION flood.pg_notify(channel text, payload text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
+        "CREATE SCHEMA IF NOT EXISTS flood;
+         CREATE FUNCTION flood.pg_notify(channel text, payload text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
              IF payload LIKE '%marked%' THEN {statement}; END IF;
              PERFORM pg_catalog.pg_notify(channel, payload); END $$;
          ALTER ROLE ALL SET search_path = flood, pg_catalog"
@@ -144,7 +145,6 @@ async fn a_session_that_reports_a_lost_connection_is_given_up() {
 async fn one_range_is_lost(count: i64, statement: &str) {
     const MARKED: i64 = 2500;
     let server = own_server().await;
-    execute(&server.url(), "CREATE SCHEMA flood").await;
     at_marked_events(&server.url(), statement).await;
     let emitter = emitter(&format!("{}?application_name={NAME}", server.url())).await;
     let (_listener, mut heard) = subscription(&server.url()).await;
@@ -167,7 +167,6 @@ async fn one_range_is_lost(count: i64, statement: &str) {
 #[tokio::test]
 async fn a_flood_goes_on_when_the_first_subscription_begins() {
     let server = own_server().await;
-    execute(&server.url(), "CREATE SCHEMA flood").await;
     at_marked_events(&server.url(), "PERFORM pg_sleep(1)").await;
     let emitter = emitter(&format!("{}?application_name={NAME}", server.url())).await;
     let args = (0..COUNT).map(|n| if n == 100 { "marked".into() } else { n.into() });

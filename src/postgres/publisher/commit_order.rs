@@ -21,7 +21,7 @@ pub(super) struct CommitOrder {
 
 /// The number of a transaction, unique among all publishers: several may share a session of a pooler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Number {
+pub(super) struct TransactionNumber {
     publisher: u64,
     transaction: u64,
 }
@@ -34,9 +34,9 @@ impl Default for CommitOrder {
 
 impl CommitOrder {
     /// The number of the next transaction.
-    pub(super) fn next(&mut self) -> Number {
+    pub(super) fn next(&mut self) -> TransactionNumber {
         self.last += 1;
-        Number { publisher: self.publisher, transaction: self.last }
+        TransactionNumber { publisher: self.publisher, transaction: self.last }
     }
 
     /// Whether a transaction may be sent ahead.
@@ -51,13 +51,13 @@ impl CommitOrder {
     }
 }
 
-impl Display for Number {
+impl Display for TransactionNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:x}.{}", self.publisher, self.transaction)
     }
 }
 
-impl Number {
+impl TransactionNumber {
     /// Begins a transaction that the server rejects unless this one is committed. The text of the error is for the
     /// server's log.
     pub(super) fn begin_after(self) -> String {
@@ -74,7 +74,7 @@ impl Number {
     }
 }
 
-/// Whether this error is that of [`Number::begin_after`]. Only for the answer to that statement.
+/// Whether this error is that of [`TransactionNumber::begin_after`]. Only for the answer to that statement.
 pub(super) fn is_out_of_order(error: &PgError) -> bool {
     error.code() == Some(&SqlState::INVALID_TEXT_REPRESENTATION)
 }

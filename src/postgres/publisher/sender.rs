@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::{sleep, sleep_until, timeout};
 use tokio_postgres::error::SqlState;
 
-use super::commit_order::Number;
+use super::commit_order::TransactionNumber;
 use super::committed::Committed;
 use super::held::{Held, HoldOutcome};
 use super::queue_relief::QueueRelief;
@@ -317,7 +317,7 @@ impl Sender {
     }
 
     /// Prepares a transaction for several batches without attachments.
-    pub(super) async fn begin(&self, number: Number) -> Result<Transaction, Failed> {
+    pub(super) async fn begin(&self, number: TransactionNumber) -> Result<Transaction, Failed> {
         let live = self.session.live().await.map_err(Failed::NotSent)?;
         let id = self.begin_with_id(&live).await?;
         Ok(Transaction::new(live, id, number))
@@ -333,7 +333,7 @@ impl Sender {
                     Ok(id) => Ok(Some(id)),
                     Err(error) => {
                         // The session may be in an aborted transaction now.
-                        self.session.abandon(&live.client).await;
+                        self.abandon(live).await;
                         Err(Failed::NotSent(failure(&error)))
                     }
                 }
@@ -384,7 +384,7 @@ impl Sender {
     pub(super) async fn lost(&self, live: &Live, answer_timeout: Duration) -> Error {
         tokio::select! {
             () = self.session.on_moved(live) => {
-                self.session.abandon(&live.client).await;
+                self.abandon(live).await;
                 Error::ConnectionLost("moving all sessions to another server".into())
             }
             () = self.replace_unresponsive(live, answer_timeout) => {
@@ -413,7 +413,7 @@ impl Sender {
             }
         };
         if timeout(REPLACE_TIMEOUT, replaced).await.is_err() {
-            self.session.abandon(&live.client).await;
+            self.abandon(live).await;
         }
     }
 

@@ -12,7 +12,7 @@ use tokio::task::yield_now;
 use tokio_postgres::Error as PgError;
 
 use super::Job;
-use super::commit_order::{Number, is_out_of_order};
+use super::commit_order::{TransactionNumber, is_out_of_order};
 use super::sender::answer_timeout;
 use crate::postgres::batch;
 use crate::postgres::session::Live;
@@ -25,44 +25,42 @@ pub(super) struct Transaction {
     pub(super) live: Live,
     /// Its id, if the outcome has to be asked for after a loss.
     pub(super) id: Option<String>,
-    number: Number,
+    number: TransactionNumber,
     batches: Vec<Arc<Vec<Job>>>,
     /// The statements in flight, in order.
     answers: FuturesOrdered<BoxFuture<'static, Result<(), PgError>>>,
-    /// The number of answers so far.
-    answered: usize,
+    /// Whether the next answer is that to the check of the order.
+    is_order_unchecked: bool,
+    is_out_of_order: bool,
     /// The first error. After an error of the server, the server rejects all later statements of the transaction.
     pub(super) error: Option<PgError>,
-    is_sent_ahead: bool,
-    is_out_of_order: bool,
     is_ending: bool,
 }
 
 impl Transaction {
     /// A transaction that has begun if it has an id, and that begins with the first batch otherwise.
-    pub(super) fn new(live: Live, id: Option<String>, number: Number) -> Self {
+    pub(super) fn new(live: Live, id: Option<String>, number: TransactionNumber) -> Self {
         let begin = id.is_none().then(|| "BEGIN".into());
         Self::beginning(live, id, number, begin)
     }
 
     /// A transaction that is sent before this one has ended. The server rejects it unless this one is committed.
-    pub(super) fn followed_by(&self, number: Number) -> Self {
+    pub(super) fn followed_by(&self, number: TransactionNumber) -> Self {
         let mut next = Self::beginning(self.live.clone(), None, number, Some(self.number.begin_after()));
-        next.is_sent_ahead = true;
+        next.is_order_unchecked = true;
         next
     }
 
-    fn beginning(live: Live, id: Option<String>, number: Number, begin: Option<String>) -> Self {
+    fn beginning(live: Live, id: Option<String>, number: TransactionNumber, begin: Option<String>) -> Self {
         let mut transaction = Self {
             live,
             id,
             number,
             batches: Vec::new(),
             answers: FuturesOrdered::new(),
-            answered: 0,
-            error: None,
-            is_sent_ahead: false,
+            is_order_unchecked: false,
             is_out_of_order: false,
+            error: None,
             is_ending: false,
         };
         if let Some(begin) = begin {
@@ -149,11 +147,11 @@ impl Transaction {
     }
 
     fn record(&mut self, answer: Result<(), PgError>) {
+        let is_check = std::mem::take(&mut self.is_order_unchecked);
         if let Err(error) = answer {
-            self.is_out_of_order |= self.is_sent_ahead && self.answered == 0 && is_out_of_order(&error);
+            self.is_out_of_order |= is_check && is_out_of_order(&error);
             self.error.get_or_insert(error);
         }
-        self.answered += 1;
     }
 
     /// The batches in their order.
