@@ -70,6 +70,19 @@ async fn at_marked_events(url: &str, statement: &str) {
     execute(url, &sql).await;
 }
 
+/// Executes a statement when a transaction with such an event is committed.
+async fn at_commits_of_marked_events(url: &str, statement: &str) {
+    at_marked_events(url, "INSERT INTO flood.marks VALUES (1)").await;
+    let sql = format!(
+        "CREATE TABLE flood.marks (n int);
+         CREATE FUNCTION flood.commit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             {statement}; RETURN NULL; END $$;
+         CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON flood.marks DEFERRABLE INITIALLY DEFERRED
+             FOR EACH ROW EXECUTE FUNCTION flood.commit()"
+    );
+    execute(url, &sql).await;
+}
+
 #[tokio::test]
 async fn bad_messages_of_a_flood_fail_alone_and_the_others_keep_their_order() {
     let server = own_server().await;
@@ -101,17 +114,10 @@ async fn a_flood_keeps_its_order_when_a_commit_fails() {
     const MARKED: [i64; 2] = [2500, 4500];
     let server = own_server().await;
     // Every other commit of a marked event fails.
-    execute(
-        &server.url(),
-        "CREATE SCHEMA flood; CREATE TABLE flood.marks (n int); CREATE SEQUENCE flood.commits;
-         CREATE FUNCTION flood.commit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-             PERFORM pg_sleep(0.3);
-             IF nextval('flood.commits') % 2 = 1 THEN RAISE 'not now'; END IF; RETURN NULL; END $$;
-         CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON flood.marks DEFERRABLE INITIALLY DEFERRED
-             FOR EACH ROW EXECUTE FUNCTION flood.commit()",
-    )
-    .await;
-    at_marked_events(&server.url(), "INSERT INTO flood.marks VALUES (1)").await;
+    execute(&server.url(), "CREATE SEQUENCE public.commits").await;
+    let statement =
+        "PERFORM pg_sleep(0.3); IF nextval('public.commits') % 2 = 1 THEN RAISE 'not now'; END IF";
+    at_commits_of_marked_events(&server.url(), statement).await;
     let emitter = emitter(&format!("{}?application_name={NAME}", server.url())).await;
     let (_listener, mut heard) = subscription(&server.url()).await;
     let args = (0..COUNT).map(|n| if MARKED.contains(&n) { "marked".into() } else { n.into() });
@@ -124,7 +130,7 @@ async fn a_flood_keeps_its_order_when_a_commit_fails() {
         let expected = if MARKED.contains(&n) { None } else { Some(n) };
         assert_eq!(next_number(&mut heard).await, expected, "{n}");
     }
-    let commits = query_text(&server.url(), "SELECT last_value::text FROM flood.commits").await;
+    let commits = query_text(&server.url(), "SELECT last_value::text FROM public.commits").await;
     assert_eq!(commits, "4", "each marked event failed once");
 }
 
@@ -175,6 +181,24 @@ async fn a_flood_goes_on_when_the_first_subscription_begins() {
     for (n, receipt) in (0..).zip(receipts) {
         let outcome = receipt.await;
         assert!(outcome.is_ok(), "{n}: {outcome:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_flood_whose_order_cannot_be_checked_is_sent_again() {
+    const MARKED: i64 = 2500;
+    let server = own_server().await;
+    // The commit succeeds, and the next transaction does not find its number, as in another session of a pooler.
+    let statement = "PERFORM pg_sleep(0.3), set_config('pgio.committed', '', false)";
+    at_commits_of_marked_events(&server.url(), statement).await;
+    let emitter = emitter(&format!("{}?application_name={NAME}", server.url())).await;
+    let (_listener, mut heard) = subscription(&server.url()).await;
+    let args = (0..COUNT).map(|n| if n == MARKED { "marked".into() } else { n.into() });
+    for receipt in flood(&emitter, &server.url(), args).await {
+        receipt.await.unwrap();
+    }
+    for n in 0..COUNT {
+        assert_eq!(next_number(&mut heard).await, (n != MARKED).then_some(n), "{n}");
     }
 }
 

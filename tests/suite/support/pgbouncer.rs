@@ -26,8 +26,8 @@ impl PgBouncer {
         Self::with_settings(url, &format!("pool_mode = {pool_mode}\n")).await
     }
 
-    /// A pooler in transaction mode with one session, whose settings it resets after each transaction. So it stands for a
-    /// pooler that changes the session with each transaction. The session has the application name `name`.
+    /// A pooler in transaction mode with one session, with the application name `name`. It resets the session's settings
+    /// after a transaction, unless the next one has arrived by then.
     pub async fn resetting(url: &str, name: &str) -> PgBouncer {
         let settings = format!(
             "pool_mode = transaction\ndefault_pool_size = 1\nserver_reset_query_always = 1\n\
