@@ -9,6 +9,7 @@ use socketioxide_core::adapter::SocketEmitter;
 use socketioxide_core::packet::Packet;
 use tokio::task::{JoinError, JoinSet, yield_now};
 
+use super::delivery::{Delivery, DeliveryChoice};
 use super::fetches::Fetches;
 use super::node::Node;
 use super::server_side::ServerSideEvent;
@@ -78,6 +79,7 @@ pub(super) async fn serve<E: SocketEmitter>(
     mut subscription: Subscription,
 ) {
     let mut answers = Answers::default();
+    let mut choice = DeliveryChoice::default();
     let mut handled = 0;
     loop {
         if answers.fetches.can_start() {
@@ -87,7 +89,7 @@ pub(super) async fn serve<E: SocketEmitter>(
         tokio::select! {
             event = subscription.next() => {
                 let (Some(event), Some(adapter)) = (event, adapter.upgrade()) else { return };
-                let count = adapter.handle_batch(event, &mut subscription, &mut answers);
+                let count = adapter.handle_batch(event, &mut subscription, &mut answers, &mut choice);
                 drop(adapter);
                 answers.remove_ended(&node);
                 handled += count;
@@ -124,13 +126,18 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         first: Event,
         subscription: &mut Subscription,
         answers: &mut Answers,
+        choice: &mut DeliveryChoice,
     ) -> usize {
         let (mut next, mut start, mut count) = (Some(first), Instant::now(), 0);
         while let Some(event) = next {
             count += 1;
-            let is_delivered = self.handle_event(event, answers);
+            // An event that stays in the subscription is seen at the start of the next batch.
+            next = if count < MAX_BATCH { subscription.try_next() } else { None };
+            let delivery = choice.of_event(start, next.is_none() && count < MAX_BATCH);
+            let is_delivered = self.handle_event(event, answers, delivery);
             // The end of one event is the start of the next: reading the clock costs as much as finding the clients.
             let end = Instant::now();
+            choice.delivered(delivery, start, end);
             if is_delivered {
                 self.node.meters.delivery().record(end - start);
             }
@@ -139,15 +146,14 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
                 self.start_fetches(answers);
                 start = Instant::now();
             }
-            next = if count < MAX_BATCH { subscription.try_next() } else { None };
         }
         count
     }
 
     /// Handles an event. Returns whether it was a message, and was delivered.
-    fn handle_event(self: &Arc<Self>, event: Event, answers: &mut Answers) -> bool {
+    fn handle_event(self: &Arc<Self>, event: Event, answers: &mut Answers, delivery: Delivery) -> bool {
         match event {
-            Event::Message(received) => return self.handle_received(received, answers),
+            Event::Message(received) => return self.handle_received(received, answers, delivery),
             Event::Missed(count) => {
                 metrics::counter!("pgio_messages_missed_total").increment(count);
                 tracing::error!(count, nsp = %self.node.nsp, "messages of other servers were dropped: the receive queue is full");
@@ -166,11 +172,16 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
     }
 
     /// Handles a message. Returns false if it has no content to deliver.
-    fn handle_received(self: &Arc<Self>, received: Arc<Received>, answers: &mut Answers) -> bool {
+    fn handle_received(
+        self: &Arc<Self>,
+        received: Arc<Received>,
+        answers: &mut Answers,
+        delivery: Delivery,
+    ) -> bool {
         match received.into_content() {
             Content::Message(message) => {
                 self.node.meters.received(message.kind()).increment(1);
-                self.handle_message(message, answers);
+                self.handle_message(message, answers, delivery);
                 return true;
             }
             Content::Missing(header) => {
@@ -186,7 +197,12 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         false
     }
 
-    fn handle_message(self: &Arc<Self>, Message { uid, nsp, body }: Message, answers: &mut Answers) {
+    fn handle_message(
+        self: &Arc<Self>,
+        Message { uid, nsp, body }: Message,
+        answers: &mut Answers,
+        delivery: Delivery,
+    ) {
         // As in Node, a message for another namespace than that of its channel is dropped.
         if nsp != self.node.nsp {
             tracing::debug!(%nsp, channel = %self.node.nsp, "not for this namespace");
@@ -195,7 +211,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         match body {
             Body::Broadcast { opts, event, request_id: None } => {
                 if let Some(packet) = self.packet(event) {
-                    self.send_to_local(packet, target::from_wire(opts));
+                    self.send_to_local(packet, target::from_wire(opts), delivery);
                 }
             }
             Body::Broadcast { opts, event, request_id: Some(id) } => {
@@ -247,7 +263,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
     ) {
         if answers.tasks.len() >= MAX_ANSWERS {
             refuse(&self.node);
-            return self.send_to_local(packet, target::from_wire(opts));
+            return self.send_to_local(packet, target::from_wire(opts), Delivery::Queued);
         }
         let timeout = opts.flags.timeout.map(Duration::from_millis);
         let opts = target::from_wire(opts);

@@ -8,12 +8,13 @@ use socketioxide_core::adapter::errors::SocketError;
 use socketioxide_core::adapter::{BroadcastFlags, BroadcastOptions as CoreOptions, Room, SocketEmitter};
 use socketioxide_core::packet::{Packet, PacketData};
 
+use super::delivery::Delivery;
 use super::io_handle::IoHandle;
 use super::{PostgresAdapter, Sid, describe, target};
 use crate::protocol::RemoteSocket;
 
-/// From this size on, a packet is encoded once for all clients, even if a full queue cannot be excluded.
-const SHARED_ENCODING_FROM: usize = 16 << 10;
+/// From this size on, a packet is encoded once for all clients.
+pub(super) const SHARED_ENCODING_FROM: usize = 16 << 10;
 
 /// A namespace without clients: clients ignore its packets.
 const PROBE_NAMESPACE: &str = "/pgio/nowhere";
@@ -27,43 +28,60 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         timeout: Option<Duration>,
     ) -> (E::AckStream, u32) {
         self.ensure_sid_rooms(&opts);
-        let full = self.full_buffers(|| self.local.sockets(opts.clone()), size(&packet));
-        self.exclude(&full.unwrap_or_default(), &mut opts);
-        self.local.broadcast_with_ack(packet, opts, timeout)
+        let sids = self.local.sockets(opts.clone());
+        let full = self.full_buffers(self.node.nsp.as_str(), &sids, size(&packet));
+        let counted = opts.clone();
+        self.exclude(&full, &mut opts);
+        let answers = self.local.broadcast_with_ack(packet, opts, timeout);
+        self.check_recipients(&counted, &sids);
+        answers
     }
 
     /// Sends a packet to clients of this server.
     ///
-    /// socketioxide does not say which client's queue was full for a broadcast. In a server that counts the bytes of each
-    /// buffer, no queue is full, so the packet is encoded once and shared. Without that, a small packet is sent to one
-    /// client at a time, which shows the slow clients; after a large one, a probe finds them.
-    pub(super) fn send_to_local(&self, packet: Packet, mut opts: CoreOptions) {
+    /// socketioxide does not say which client's queue was full for a broadcast. So without a server that counts what is
+    /// queued, a small packet is sent to one client at a time, which shows the slow clients; after a large one, a probe
+    /// finds them.
+    pub(super) fn send_to_local(&self, packet: Packet, opts: CoreOptions, delivery: Delivery) {
         self.ensure_sid_rooms(&opts);
+        let sids = self.local.sockets(opts.clone());
+        if sids.is_empty() || self.send_counted(&packet, &opts, &sids, delivery) {
+            return;
+        }
         if opts.has_flag(BroadcastFlags::Volatile) {
             // A volatile packet may be lost.
             let _ = self.local.broadcast(packet, opts);
             return;
         }
-        let sids = self.local.sockets(opts.clone());
         self.node.meters.events_sent().increment(sids.len() as u64);
-        let full = self.full_buffers(|| &sids, size(&packet));
-        if full.is_none() && size(&packet) < SHARED_ENCODING_FROM {
+        if size(&packet) < SHARED_ENCODING_FROM {
             for (sid, packet) in sids.iter().copied().zip(std::iter::repeat_n(packet, sids.len())) {
                 if is_full(self.local.broadcast(packet, target::one(sid))) {
                     self.report_slow_client(sid);
                 }
             }
-            return;
+        } else if let Err(errors) = self.local.broadcast(packet, opts) {
+            self.report_missed(&sids, &errors);
         }
-        if full.as_ref().is_some_and(|full| full.len() == sids.len()) {
-            return;
-        }
-        self.exclude(&full.unwrap_or_default(), &mut opts);
-        let Err(errors) = self.local.broadcast(packet, opts) else { return };
+    }
+
+    #[cfg(not(feature = "server"))]
+    fn send_counted(&self, _: &Packet, _: &CoreOptions, _: &[Sid], _: Delivery) -> bool {
+        false
+    }
+
+    #[cfg(not(feature = "server"))]
+    fn check_recipients(&self, _: &CoreOptions, _: &[Sid]) {}
+
+    /// Finds the clients that have missed a packet because their queues were full.
+    pub(super) fn report_missed(&self, sids: &[Sid], errors: &[SocketError]) {
         let missed = errors.iter().filter(|error| matches!(error, SocketError::InternalChannelFull)).count();
         let mut found = 0;
+        if missed > 0 {
+            self.lose_count(sids);
+        }
         for sid in sids {
-            if missed > 0 && self.probe_backpressure(sid) {
+            if missed > 0 && self.probe_backpressure(*sid) {
                 found += 1;
             }
         }
@@ -73,22 +91,34 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         }
     }
 
-    /// Counts a packet with this content for the buffers of clients. Returns the clients with full buffers, or `None`
-    /// without a server that bounds the buffers in bytes.
+    /// Counts a packet of a namespace with this content for the buffers of clients. Returns the clients with full buffers: none without
+    /// a server that counts.
     #[cfg(feature = "server")]
-    fn full_buffers<S: AsRef<[Sid]>>(&self, sids: impl FnOnce() -> S, bytes: usize) -> Option<Vec<Sid>> {
-        self.ctr.0.hooks.queued(self.node.nsp.as_str(), sids, bytes)
+    fn full_buffers(&self, nsp: &str, sids: &[Sid], bytes: usize) -> Vec<Sid> {
+        let Some(queues) = self.ctr.0.hooks.client_queues() else { return Vec::new() };
+        queues.queue(nsp, sids, bytes)
     }
 
     #[cfg(not(feature = "server"))]
-    fn full_buffers<S>(&self, _: impl FnOnce() -> S, _: usize) -> Option<Vec<Sid>> {
-        None
+    fn full_buffers(&self, _: &str, _: &[Sid], _: usize) -> Vec<Sid> {
+        Vec::new()
     }
 
-    /// Excludes clients with full buffers, which are being disconnected.
-    fn exclude(&self, full: &[Sid], opts: &mut CoreOptions) {
-        if !full.is_empty() {
-            opts.except.extend(full.iter().map(|sid| Room::from(sid.to_string())));
+    /// Gives up the count of what is queued for clients.
+    #[cfg(feature = "server")]
+    fn lose_count(&self, sids: &[Sid]) {
+        if let Some(queues) = self.ctr.0.hooks.client_queues() {
+            queues.lose_count(sids);
+        }
+    }
+
+    #[cfg(not(feature = "server"))]
+    fn lose_count(&self, _: &[Sid]) {}
+
+    /// Excludes clients.
+    pub(super) fn exclude(&self, sids: &[Sid], opts: &mut CoreOptions) {
+        if !sids.is_empty() {
+            opts.except.extend(sids.iter().map(|sid| Room::from(sid.to_string())));
             self.ensure_sid_rooms(opts);
         }
     }
@@ -96,6 +126,13 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
     /// Checks whether the buffer of a client is full (backpressure), with a packet that clients ignore.
     pub(super) fn probe_backpressure(&self, sid: Sid) -> bool {
         let probe = Packet::event(PROBE_NAMESPACE, CoreValue::Str("[\"\"]".into(), None));
+        if !self.is_local(sid) {
+            return false;
+        }
+        if !self.full_buffers(PROBE_NAMESPACE, &[sid], size(&probe)).is_empty() {
+            // It is being disconnected.
+            return true;
+        }
         let is_slow = is_full(self.local.broadcast(probe, target::one(sid)));
         if is_slow {
             self.report_slow_client(sid);
@@ -118,7 +155,10 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
     pub(super) fn disconnect_local(&self, opts: CoreOptions, close: bool) {
         self.ensure_sid_rooms(&opts);
         let io = self.io().filter(|_| close);
-        for sid in self.local.sockets(opts) {
+        let sids = self.local.sockets(opts);
+        // No event may overtake a disconnect packet, which is not counted.
+        self.lose_count(&sids);
+        for sid in sids {
             if let Some(io) = &io {
                 io.disconnect_other_namespaces(self.node.nsp.as_str(), sid);
             }
@@ -157,7 +197,7 @@ fn is_full(outcome: Result<(), Vec<SocketError>>) -> bool {
 }
 
 /// The size of a packet's content, a lower bound of its size on the wire.
-fn size(packet: &Packet) -> usize {
+pub(super) fn size(packet: &Packet) -> usize {
     match &packet.inner {
         PacketData::Event(value, _) | PacketData::BinaryEvent(value, _) => match value {
             CoreValue::Str(text, binaries) => {

@@ -12,6 +12,8 @@ pub(super) struct Meters {
     received: OfKind,
     published: OfKind,
     events_sent: OnceLock<Counter>,
+    #[cfg(feature = "server")]
+    written_directly: OnceLock<Counter>,
     delivery: OnceLock<Histogram>,
     publishing: OnceLock<Histogram>,
 }
@@ -39,7 +41,13 @@ impl Meters {
         self.events_sent.get_or_init(|| metrics::counter!("pgio_events_sent_total"))
     }
 
-    /// The time of the delivery of a message to the clients' buffers, in seconds.
+    /// Events that were written to clients without their queues.
+    #[cfg(feature = "server")]
+    pub(super) fn written_directly(&self) -> &Counter {
+        self.written_directly.get_or_init(|| metrics::counter!("pgio_events_written_directly_total"))
+    }
+
+    /// The time of the delivery of a message to the clients' sockets and queues, in seconds.
     pub(super) fn delivery(&self) -> &Histogram {
         self.delivery.get_or_init(|| metrics::histogram!("pgio_delivery_seconds"))
     }

@@ -29,9 +29,12 @@ mod acks;
 mod admin_data;
 mod admission;
 mod application;
+#[cfg(feature = "server")]
+mod client_queues;
 mod cluster_socket;
 pub(crate) mod convert;
 mod core_adapter;
+mod delivery;
 mod describe;
 mod discovery;
 mod fetches;
@@ -58,6 +61,8 @@ pub use acks::Acks;
 pub(crate) use admin_data::{client_id, transport_name};
 #[cfg(feature = "server")]
 pub(crate) use admission::{AdmissionGuard, DormantPermit};
+#[cfg(feature = "server")]
+pub(crate) use client_queues::ClientQueues;
 pub use cluster_socket::ClusterSocket;
 pub use core_adapter::PostgresAdapter;
 pub use describe::{Connection, SocketData};

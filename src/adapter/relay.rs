@@ -8,6 +8,8 @@ use socketioxide_core::Value as CoreValue;
 use socketioxide_core::adapter::{BroadcastFlags, BroadcastOptions as CoreOptions, Room, SocketEmitter};
 use socketioxide_core::packet::Packet;
 
+use super::client_queues::ClientQueues;
+use super::delivery::Delivery;
 use super::relayable::Relayable;
 use super::{AdmissionGuard, DormantPermit, PostgresAdapter, PostgresAdapterCtr, Sid, convert, target};
 use crate::protocol::{Body, EventArgs, Uid, Value};
@@ -19,7 +21,6 @@ pub(crate) type Enqueuing = BoxFuture<'static, Result<Receipt>>;
 
 type ConnectDropped = Box<dyn Fn() + Send + Sync>;
 type Creating = Box<dyn Fn(&str) -> Result<DormantPermit, Refused> + Send + Sync>;
-type Queued = Box<dyn Fn(&str, &[Sid], usize) -> Vec<Sid> + Send + Sync>;
 
 /// A namespace may not be created for a client.
 pub(crate) struct Refused;
@@ -29,7 +30,7 @@ pub(crate) struct Refused;
 pub(super) struct Hooks {
     creating: OnceLock<Creating>,
     connect_dropped: OnceLock<ConnectDropped>,
-    queued: OnceLock<Queued>,
+    client_queues: OnceLock<Box<dyn ClientQueues>>,
 }
 
 impl Hooks {
@@ -45,15 +46,9 @@ impl Hooks {
         }
     }
 
-    /// Reports the size of a packet's content, before the packet is queued for each of these clients. Returns the clients
-    /// that are being disconnected because their buffers are full, or `None` if nothing bounds the buffers in bytes.
-    pub(super) fn queued<S: AsRef<[Sid]>>(
-        &self,
-        nsp: &str,
-        sids: impl FnOnce() -> S,
-        bytes: usize,
-    ) -> Option<Vec<Sid>> {
-        self.queued.get().map(|hook| hook(nsp, sids().as_ref(), bytes))
+    /// The queues of the clients, if the server counts what it queues.
+    pub(super) fn client_queues(&self) -> Option<&dyn ClientQueues> {
+        self.client_queues.get().map(|queues| &**queues)
     }
 }
 
@@ -62,7 +57,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         let Relayable { value, event } = event;
         let packet = Packet::event(self.local.path().clone(), value);
         let body = Body::Broadcast { opts: target::to_wire(&opts), event, request_id: None };
-        self.send_to_local(packet, opts);
+        self.send_to_local(packet, opts, Delivery::Queued);
         let node = self.node.clone();
         async move { node.enqueue(body).await }.boxed()
     }
@@ -107,14 +102,9 @@ impl PostgresAdapterCtr {
         self.0.hooks.connect_dropped.get_or_init(|| Box::new(handler));
     }
 
-    /// Calls the handler before a packet is queued for clients: with the namespace, the clients, and the size of the
-    /// packet's content. The handler disconnects the clients whose buffers are full, and returns them. All other clients
-    /// must have room in socketioxide's queue. Only the first call has an effect.
-    pub(crate) fn on_queued(
-        &self,
-        handler: impl Fn(&str, &[Sid], usize) -> Vec<Sid> + Send + Sync + 'static,
-    ) {
-        self.0.hooks.queued.get_or_init(|| Box::new(handler));
+    /// Sends packets to clients with these queues. Only the first call has an effect.
+    pub(crate) fn set_client_queues(&self, queues: impl ClientQueues + 'static) {
+        self.0.hooks.client_queues.get_or_init(|| Box::new(queues));
     }
 
     /// Answers every server-side event without a handler: with the result of `answer` for this server's uid in the

@@ -36,6 +36,20 @@ pub(super) fn one(sid: Sid) -> CoreOptions {
     CoreOptions::new(sid)
 }
 
+/// The same sockets, for a packet that is not volatile.
+#[cfg(feature = "server")]
+pub(super) fn not_volatile(opts: &CoreOptions) -> CoreOptions {
+    let mut same = CoreOptions::default();
+    (same.rooms, same.except) = (opts.rooms.clone(), opts.except.clone());
+    (same.sid, same.server_id) = (opts.sid, opts.server_id);
+    for flag in [BroadcastFlags::Broadcast, BroadcastFlags::Local] {
+        if opts.has_flag(flag) {
+            same.add_flag(flag);
+        }
+    }
+    same
+}
+
 /// The names of rooms in the protocol.
 pub(super) fn names(rooms: impl IntoIterator<Item = Room>) -> Vec<String> {
     rooms.into_iter().map(Room::into_owned).collect()

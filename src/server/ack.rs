@@ -63,6 +63,9 @@ impl AckSender<ClusterAdapter> {
             return Ok(());
         }
         let outcome = self.sender.send(answer);
+        if outcome.is_err() {
+            account.buffer.lose_count();
+        }
         if let Err(SendError::Socket(socketioxide::SocketError::InternalChannelFull)) = &outcome {
             account.disconnector.disconnect_socket(&socket, Reason::TooSlow);
         }

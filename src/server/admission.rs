@@ -58,6 +58,9 @@ pub(super) fn handler(
     let on_connect = move |socket: ClusterSocket, io: ClusterIo| {
         metrics::counter!("pgio_connections_total").increment(1);
         tracing::debug!(sid = %socket.id, nsp = socket.ns(), "client connected");
+        if let Some(account) = socket.extensions.get::<Account>() {
+            account.buffer.connected();
+        }
         if socket.connected() {
             control.check_connected(socket, &io);
         }
@@ -181,7 +184,7 @@ impl AdmissionControl {
         );
     }
 
-    /// Counts the queued bytes of the client while it has a socket.
+    /// Counts what is queued for the client while it has a socket.
     fn account(&self, socket: &ClusterSocket, slot: NamespaceSlot) {
         let buffer = match client_of(socket) {
             Some(client) => {
@@ -190,6 +193,7 @@ impl AdmissionControl {
             }
             None => self.buffers.of(socket.id),
         };
+        buffer.connecting();
         let disconnector = self.disconnector.clone();
         let parser = self.buffers.parser();
         socket.extensions.insert(Account { buffer, parser, disconnector, _slot: Arc::new(slot) });
@@ -215,6 +219,10 @@ fn on_disconnect(
     let label = format!("{reason:?}");
     tracing::debug!(sid = %socket.id, nsp = socket.ns(), reason = label, "client disconnected");
     metrics::counter!("pgio_disconnections_total", "reason" => label).increment(1);
+    // The socket is removed from the namespace after this. A packet that is counted between may not be sent.
+    if let Some(account) = socket.extensions.get::<Account>() {
+        account.buffer.lose_count();
+    }
     // socketioxide sends no packet to the clients of a namespace that is deleted.
     if reason == DisconnectReason::ServerNSDisconnect && is_deleted(socket, io) {
         disconnector.disconnect_socket(socket, Reason::NamespaceGone);

@@ -2,15 +2,20 @@
 //!
 //! socketioxide bounds the packets of a client's queue, not their bytes. So the size of each event and acknowledgement is
 //! added here before the packet is queued, and compared with the size of what was written to the client's connection
-//! (`sent_packets`). The type of a packet, its acknowledgement id and volatile events are only written, not added. So the
-//! count is never too high. It is too low by a few bytes in 256 of each queued packet, and by one part in [`LOOKS`] of the
-//! limit.
+//! (`sent_packets`). The type of a packet and its acknowledgement id are only written, not added. So the count is too
+//! low by a few bytes in 256 of each queued packet, and by one part in [`LOOKS`] of the limit. It is too high only by packets for
+//! a room or namespace that the client leaves at that moment.
 //!
 //! Each packet counts [`PACKET_BYTES`] more than its content, and the queue has more places than the limit has such
 //! packets. So a client reaches the limit before its queue is full, and a broadcast can be encoded once for all clients.
 //!
 //! A broadcast touches each client here, while other threads write to the clients. So the two sides count separately, and a
 //! broadcast looks at what was written only after it has added enough.
+//!
+//! Packets are counted as well: if as many were written as were queued, none waits, and the next one can be written at once,
+//! without the queue (`direct_write`). An event that is written directly is counted on neither side. So this count must be
+//! exact. Where it may not be, it is given up for that client ([`QueuedPackets::Unknown`]), who gets everything through the
+//! queue from then on.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,8 +23,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use foldhash::fast::RandomState;
 
+use super::direct_write::DirectWrite;
 use super::options::Parser;
-use super::sent_packets::{self, SentFrames};
+use super::sent_packets::{self, Sent, SentFrames};
 use crate::adapter::Sid;
 
 /// The bytes that a packet counts more than its content, since it takes memory besides.
@@ -28,7 +34,10 @@ pub(super) const PACKET_BYTES: usize = 256;
 /// How often a broadcast looks at what was written: each time it has added this part of the limit.
 const LOOKS: usize = 16;
 
-/// Places in a client's queue for packets that do not count: pings, responses to connect requests, and the events that
+/// A client for which more bytes wait gets no volatile events.
+const BUSY_BYTES: u64 = 64 << 10;
+
+/// Places in a client's queue for packets whose bytes do not count: pings, responses to connect requests, and the events that
 /// are queued until a client over its limit is disconnected.
 const UNCOUNTED_PACKETS: usize = 1024;
 
@@ -47,24 +56,44 @@ struct Entry {
     seen: u64,
     /// The client was over its limit once, and is being disconnected. It gets nothing more.
     is_full: bool,
-    written: Arc<AtomicU64>,
+    packets: QueuedPackets,
+    written: Arc<Written>,
+    /// The websocket of the client, once socketioxide has sent a packet on it.
+    websocket: Option<Weak<dyn DirectWrite>>,
     buffer: Weak<ClientBuffer>,
+}
+
+/// The number of packets that were queued for a client.
+#[derive(Debug, Clone, Copy)]
+enum QueuedPackets {
+    Known {
+        packets: u64,
+        /// The namespaces to which the client is connecting. socketioxide may not deliver a packet for them yet.
+        connecting: u32,
+    },
+    /// The count was given up: a packet may have been dropped, or not been counted. With msgpack nothing is counted.
+    Unknown,
 }
 
 /// The buffer of one client, which its sockets and its connection share.
 pub(super) struct ClientBuffer {
     sid: Sid,
-    /// All bytes that were written.
-    written: Arc<AtomicU64>,
+    written: Arc<Written>,
     all: Weak<ClientBuffers>,
 }
 
-/// Counts what is written to one client.
-pub(super) struct Written(Arc<AtomicU64>);
+/// All that was written to one client.
+#[derive(Default)]
+pub(super) struct Written {
+    bytes: AtomicU64,
+    packets: AtomicU64,
+}
 
 impl Written {
-    pub(super) fn add(&self, bytes: u64) {
-        self.0.fetch_add(bytes, Ordering::Relaxed);
+    /// Adds what is now in the socket's buffer, where no other packet can overtake it.
+    pub(super) fn add(&self, sent: Sent) {
+        self.bytes.fetch_add(sent.freed, Ordering::Relaxed);
+        self.packets.fetch_add(sent.packets, Ordering::Release);
     }
 }
 
@@ -96,12 +125,23 @@ impl ClientBuffers {
         if let Some(buffer) = clients.get(&sid).and_then(|entry| entry.buffer.upgrade()) {
             return buffer;
         }
-        let written = Arc::new(AtomicU64::new(0));
+        let written = Arc::<Written>::default();
         let buffer = Arc::new(ClientBuffer { sid, written: written.clone(), all: Arc::downgrade(self) });
-        clients.insert(
-            sid,
-            Entry { queued: 0, seen: 0, is_full: false, written, buffer: Arc::downgrade(&buffer) },
-        );
+        let packets = match self.parser {
+            Parser::Default => QueuedPackets::Known { packets: 0, connecting: 0 },
+            // The packets that are written are not counted.
+            Parser::Msgpack => QueuedPackets::Unknown,
+        };
+        let entry = Entry {
+            queued: 0,
+            seen: 0,
+            is_full: false,
+            packets,
+            written,
+            websocket: None,
+            buffer: Arc::downgrade(&buffer),
+        };
+        clients.insert(sid, entry);
         buffer
     }
 
@@ -115,11 +155,40 @@ impl ClientBuffers {
         sids.iter().filter(|sid| is_over(sid)).copied().collect()
     }
 
+    /// The websocket of each client for which no packet waits.
+    pub(super) fn idle_websockets(&self, sids: &[Sid]) -> Vec<Option<Arc<dyn DirectWrite>>> {
+        let clients = self.clients();
+        sids.iter().map(|sid| clients.get(sid).and_then(Entry::idle_websocket)).collect()
+    }
+
+    /// The clients that do not keep up, and get no volatile events.
+    pub(super) fn busy(&self, sids: &[Sid]) -> Vec<Sid> {
+        let clients: Vec<_> = {
+            let mut clients = self.clients();
+            let mut client = |sid| clients.get_mut(sid).map(|entry| (entry.is_busy(), entry.websocket()));
+            sids.iter().map(|sid| client(sid).unwrap_or_default()).collect()
+        };
+        let is_busy = |(is_busy, websocket): &(bool, Option<Arc<dyn DirectWrite>>)| {
+            *is_busy || websocket.as_ref().is_some_and(|websocket| websocket.has_rest())
+        };
+        sids.iter().zip(&clients).filter(|(_, client)| is_busy(client)).map(|(sid, _)| *sid).collect()
+    }
+
+    /// Gives up the count of packets for these clients.
+    pub(super) fn lose_count(&self, sids: &[Sid]) {
+        let mut clients = self.clients();
+        for sid in sids {
+            if let Some(entry) = clients.get_mut(sid) {
+                entry.packets = QueuedPackets::Unknown;
+            }
+        }
+    }
+
     /// Counts the packets in the response to a client's poll as written.
     pub(super) fn polled(&self, sid: Sid, response: &[u8]) {
-        let written = sent_packets::freed_by_poll(self.parser, response);
+        let sent = sent_packets::sent_by_poll(self.parser, response);
         if let Some(entry) = self.clients().get(&sid) {
-            entry.written.fetch_add(written, Ordering::Relaxed);
+            entry.written.add(sent);
         }
     }
 
@@ -144,13 +213,60 @@ impl Entry {
             return true;
         }
         if self.queued - self.seen > (limit / LOOKS) as u64 {
-            self.seen = self.written.load(Ordering::Relaxed);
-            // More may be written than was added.
-            self.queued = self.queued.max(self.seen);
+            self.look();
         }
         self.is_full = self.queued - self.seen > limit as u64;
         self.queued += bytes;
+        self.packets = match self.packets {
+            QueuedPackets::Known { packets, connecting: 0 } if !self.is_full => {
+                QueuedPackets::Known { packets: packets + 1, connecting: 0 }
+            }
+            _ => QueuedPackets::Unknown,
+        };
         self.is_full
+    }
+
+    /// Looks at what was written.
+    fn look(&mut self) {
+        self.seen = self.written.bytes.load(Ordering::Relaxed);
+        // More may be written than was added.
+        self.queued = self.queued.max(self.seen);
+    }
+
+    /// The websocket, if no packet waits for the client.
+    fn idle_websocket(&self) -> Option<Arc<dyn DirectWrite>> {
+        let QueuedPackets::Known { packets, .. } = self.packets else { return None };
+        if packets != self.written.packets.load(Ordering::Acquire) {
+            return None;
+        }
+        self.websocket()
+    }
+
+    fn websocket(&self) -> Option<Arc<dyn DirectWrite>> {
+        self.websocket.as_ref()?.upgrade()
+    }
+
+    /// Whether many bytes wait in the queue of the client.
+    fn is_busy(&mut self) -> bool {
+        self.look();
+        self.queued - self.seen > BUSY_BYTES
+    }
+}
+
+impl QueuedPackets {
+    /// Counts a response to a connect request, before it is queued.
+    fn connecting(&mut self) {
+        if let Self::Known { packets, connecting } = self {
+            *packets += 1;
+            *connecting += 1;
+        }
+    }
+
+    /// The response is queued.
+    fn connected(&mut self) {
+        if let Self::Known { connecting, .. } = self {
+            *connecting = connecting.saturating_sub(1);
+        }
     }
 }
 
@@ -160,9 +276,40 @@ impl ClientBuffer {
         self.all.upgrade().is_some_and(|all| !all.queue(nsp, &[self.sid], content_bytes).is_empty())
     }
 
-    /// The count of what was written to the client's websocket, with the sizes that [`SentFrames`] returns.
-    pub(super) fn written(&self) -> Written {
-        Written(self.written.clone())
+    /// The client is admitted to a namespace, and will get a response to its connect request.
+    pub(super) fn connecting(&self) {
+        self.change(|entry| entry.packets.connecting());
+    }
+
+    /// The response to the connect request is queued.
+    pub(super) fn connected(&self) {
+        self.change(|entry| entry.packets.connected());
+    }
+
+    /// Gives up the count of packets.
+    pub(super) fn lose_count(&self) {
+        self.change(|entry| entry.packets = QueuedPackets::Unknown);
+    }
+
+    /// socketioxide has sent a packet on this websocket, so the next ones may be written to it directly.
+    pub(super) fn use_websocket(&self, websocket: Weak<dyn DirectWrite>) {
+        self.change(|entry| entry.websocket = Some(websocket));
+    }
+
+    /// The count of what was written to the client.
+    pub(super) fn written(&self) -> Arc<Written> {
+        self.written.clone()
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Entry)) {
+        let Some(all) = self.all.upgrade() else { return };
+        let mut clients = all.clients();
+        // The client may already have a new buffer.
+        if let Some(entry) =
+            clients.get_mut(&self.sid).filter(|entry| Arc::ptr_eq(&entry.written, &self.written))
+        {
+            change(entry);
+        }
     }
 }
 
@@ -190,12 +337,83 @@ mod tests {
         assert_eq!(buffers.queue("/", &[one, other, Sid::new()], 5000), []);
         buffers.polled(other, &[b"42".as_slice(), &[b'x'; 5000]].concat());
         assert_eq!(buffers.queue("/", &[one, other], 10), [one]);
-        first.written().add(50_000);
+        first.written().add(Sent { freed: 50_000, packets: 0 });
         assert_eq!(buffers.queue("/", &[one, other], 10), [one]);
         assert!(Arc::ptr_eq(&buffers.of(one), &first) && first.queue("/", 1));
         drop(first);
         assert_eq!(buffers.queue("/", &[one], 1000), []);
         assert_eq!(buffers.clients().len(), 1);
+    }
+
+    struct Websocket;
+
+    impl DirectWrite for Websocket {
+        fn write(&self, _: &bytes::Bytes) -> bool {
+            true
+        }
+
+        fn has_rest(&self) -> bool {
+            false
+        }
+    }
+
+    fn sent(packets: u64) -> Sent {
+        Sent { freed: 0, packets }
+    }
+
+    #[test]
+    fn a_client_is_idle_when_all_its_packets_are_written() {
+        let buffers = ClientBuffers::new(1 << 20, Parser::Default);
+        let sid = Sid::new();
+        let is_idle = || buffers.idle_websockets(&[sid])[0].is_some();
+        let buffer = buffers.of(sid);
+        buffer.connecting();
+        buffer.connected();
+        assert!(!is_idle());
+        let websocket: Arc<dyn DirectWrite> = Arc::new(Websocket);
+        buffer.use_websocket(Arc::downgrade(&websocket));
+        assert!(!is_idle());
+        buffer.written().add(sent(1));
+        assert!(is_idle());
+        assert!(!buffer.queue("/", 10) && buffers.queue("/", &[sid], 10).is_empty());
+        assert!(!is_idle());
+        buffer.written().add(sent(1));
+        assert!(!is_idle());
+        buffer.written().add(sent(1));
+        assert!(is_idle());
+        drop(websocket);
+        assert!(!is_idle());
+    }
+
+    #[test]
+    fn a_client_is_busy_while_many_bytes_wait() {
+        let buffers = ClientBuffers::new(1 << 20, Parser::Default);
+        let sid = Sid::new();
+        let buffer = buffers.of(sid);
+        let is_busy = || buffers.busy(&[sid, Sid::new()]) == [sid];
+        buffers.queue("/", &[sid], 65_000);
+        assert!(!is_busy());
+        buffers.queue("/", &[sid], 1000);
+        assert!(is_busy());
+        buffer.written().add(Sent { freed: 1000, packets: 1 });
+        assert!(!is_busy());
+    }
+
+    /// socketioxide drops an event for a namespace to which the client is not connected yet.
+    #[test]
+    fn a_client_is_not_idle_after_a_packet_that_may_have_been_dropped() {
+        let buffers = ClientBuffers::new(1 << 20, Parser::Default);
+        let sid = Sid::new();
+        let buffer = buffers.of(sid);
+        let websocket: Arc<dyn DirectWrite> = Arc::new(Websocket);
+        buffer.use_websocket(Arc::downgrade(&websocket));
+        buffer.connecting();
+        buffers.queue("/", &[sid], 10);
+        buffer.connected();
+        for _ in 0..3 {
+            assert!(buffers.idle_websockets(&[sid])[0].is_none());
+            buffer.written().add(sent(1));
+        }
     }
 
     #[test]
@@ -216,7 +434,7 @@ mod tests {
         const LIMIT: usize = 1 << 20;
         let buffers = ClientBuffers::new(LIMIT, Parser::Default);
         let buffer = buffers.of(Sid::new());
-        buffer.written().add(100 << 20);
+        buffer.written().add(Sent { freed: 100 << 20, packets: 0 });
         let bytes = (0..).position(|_| buffer.queue("/", 744)).unwrap() * (744 + PACKET_BYTES);
         assert!((LIMIT..LIMIT + LIMIT / LOOKS + 2000).contains(&bytes), "{bytes}");
     }
@@ -226,7 +444,7 @@ mod tests {
         let limit = 1 << 16;
         let buffers = ClientBuffers::new(limit, Parser::Default);
         let buffer = buffers.of(Sid::new());
-        buffer.written().add(100 << 20);
+        buffer.written().add(Sent { freed: 100 << 20, packets: 0 });
         let packets = (0..).position(|_| buffer.queue("/", 1)).unwrap();
         assert!(packets + UNCOUNTED_PACKETS / 2 < queue_places(limit), "{packets}");
     }

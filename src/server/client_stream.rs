@@ -28,7 +28,7 @@ pub(super) const UNADMITTED_BYTES: usize = 64 << 10;
 const UNANSWERED_BYTES: usize = 256 << 10;
 
 /// The timeout of a blocked write.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The state that all streams of a server share.
 #[derive(Clone)]
@@ -36,6 +36,8 @@ pub(super) struct ClientStreams {
     pub(super) upgraded: Arc<UpgradedConnections>,
     pub(super) readers: Arc<Readers>,
     pub(super) traffic: Arc<Traffic>,
+    /// The timeout of a blocked write.
+    pub(super) write_timeout: Duration,
 }
 
 /// Detects whether the client reads.
@@ -51,9 +53,9 @@ struct Backpressure {
 
 impl Backpressure {
     /// Records whether a write had to wait.
-    fn on_write<T>(&mut self, outcome: &Poll<T>) {
+    fn on_write<T>(&mut self, outcome: &Poll<T>, timeout: Duration) {
         if outcome.is_pending() {
-            self.stalled.get_or_insert_with(|| Box::pin(sleep(WRITE_TIMEOUT)));
+            self.stalled.get_or_insert_with(|| Box::pin(sleep(timeout)));
             return;
         }
         self.stalled = None;
@@ -110,7 +112,8 @@ pub(super) struct ClientStream<S> {
     wires: ClientStreams,
     /// The task that reads.
     reader: Option<task::Id>,
-    // One for each direction, since different tasks poll them.
+    // One for each direction, since different tasks poll them. The task that reads writes as well if a part of an event is
+    // left (`direct_write`); then it wakes the other one.
     read_abort: AbortWaker,
     write_abort: AbortWaker,
     /// The bytes that were read on a websocket before its client was admitted.
@@ -164,7 +167,7 @@ impl<S> ClientStream<S> {
         context: &mut Context<'_>,
         outcome: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        self.backpressure.on_write(&outcome);
+        self.backpressure.on_write(&outcome, self.wires.write_timeout);
         if outcome.is_pending() {
             self.poll_stalled(context)?;
             self.write_abort.register(&self.handle, context)?;
@@ -295,7 +298,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
     use tokio_util::task::TaskTracker;
 
@@ -307,11 +310,18 @@ mod tests {
     use super::super::connection_handle::ConnectionPermit;
     use super::*;
 
-    fn stream_of(client: DuplexStream, all: &CancellationToken) -> ClientStream<DuplexStream> {
+    pub(in super::super) fn stream_of(
+        client: DuplexStream,
+        all: &CancellationToken,
+    ) -> ClientStream<DuplexStream> {
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
         let handle = Arc::new(ConnectionHandle::new(peer, all.child_token(), ConnectionPermit::None));
-        let wires =
-            ClientStreams { upgraded: Arc::default(), readers: Arc::default(), traffic: Arc::default() };
+        let wires = ClientStreams {
+            upgraded: Arc::default(),
+            readers: Arc::default(),
+            traffic: Arc::default(),
+            write_timeout: Duration::from_millis(50),
+        };
         ClientStream::new(client, handle, wires, TaskTracker::new().token())
     }
 

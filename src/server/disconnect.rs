@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 use tower_service::Service;
 
+use super::ack::Account;
 use super::connection_handle::ConnectionHandle;
 use super::front::Client;
 use super::{ClusterIo, ClusterSocket};
@@ -113,6 +114,10 @@ impl Disconnector {
         let label = reason.label();
         metrics::counter!("pgio_clients_cut_off_total", "reason" => label).increment(1);
         tracing::info!(sid = %socket.id, nsp = socket.ns(), reason = label, "disconnecting a client whose token is no longer valid");
+        // No event may overtake the disconnect packet, which is not counted.
+        if let Some(account) = socket.extensions.get::<Account>() {
+            account.buffer.lose_count();
+        }
         if socket.clone().disconnect().is_err() {
             // Its buffer is full.
             self.disconnect_socket(&socket, Reason::TooSlow);

@@ -2,18 +2,47 @@
 
 use std::sync::Arc;
 
+use socketioxide_core::Value as CoreValue;
+
 use super::client_buffers::ClientBuffers;
+use super::direct_write;
 use super::disconnect::{Disconnector, Reason};
 use super::pending_namespaces::TooMany;
 use super::readers::Readers;
 use super::shared_io::SharedIo;
-use crate::adapter::{PostgresAdapterCtr, Refused};
+use crate::adapter::{ClientQueues, PostgresAdapterCtr, Refused, Sid};
 
 /// The maximum length of a namespace's name in a request. A request with a longer name gets no answer.
 const MAX_NAMESPACE_BYTES: usize = 256;
 
-/// Disconnects slow clients (backpressure).
-pub(super) fn disconnect_slow_clients(
+/// The queues of the clients. A slow client is disconnected (backpressure).
+struct Queues<D> {
+    buffers: Arc<ClientBuffers>,
+    disconnect: D,
+}
+
+impl<D: Fn(&str, Sid) + Send + Sync> ClientQueues for Queues<D> {
+    fn write_to_idle(&self, sids: &[Sid], encode: &dyn Fn() -> CoreValue) -> Vec<Sid> {
+        direct_write::write_to_idle(&self.buffers, sids, encode)
+    }
+
+    fn queue(&self, nsp: &str, sids: &[Sid], content_bytes: usize) -> Vec<Sid> {
+        let full = self.buffers.queue(nsp, sids, content_bytes);
+        full.iter().for_each(|sid| (self.disconnect)(nsp, *sid));
+        full
+    }
+
+    fn busy(&self, sids: &[Sid]) -> Vec<Sid> {
+        self.buffers.busy(sids)
+    }
+
+    fn lose_count(&self, sids: &[Sid]) {
+        self.buffers.lose_count(sids);
+    }
+}
+
+/// Counts what is queued for the clients, and disconnects slow clients (backpressure).
+pub(super) fn count_queued(
     adapter: &PostgresAdapterCtr,
     io: &SharedIo,
     buffers: &Arc<ClientBuffers>,
@@ -28,12 +57,7 @@ pub(super) fn disconnect_slow_clients(
         }
     };
     adapter.on_slow_client(disconnect.clone());
-    let buffers = buffers.clone();
-    adapter.on_queued(move |nsp, sids, bytes| {
-        let full = buffers.queue(nsp, sids, bytes);
-        full.iter().for_each(|sid| disconnect(nsp, *sid));
-        full
-    });
+    adapter.set_client_queues(Queues { buffers: buffers.clone(), disconnect });
 }
 
 /// Disconnects clients whose connect request was dropped, so that they reconnect at once.

@@ -41,7 +41,7 @@ impl IncomingEvent {
 }
 
 /// The number of binary messages that follow a text: `451-["e",...]` has one.
-fn attachments(start: &[u8]) -> u64 {
+pub(super) fn attachments(start: &[u8]) -> u64 {
     let Some(digits) = start.strip_prefix(b"45").or_else(|| start.strip_prefix(b"46")) else { return 0 };
     let digits =
         digits.split(|byte| *byte == b'-').next().and_then(|digits| std::str::from_utf8(digits).ok());

@@ -13,7 +13,7 @@ const SECONDS: [f64; 14] =
     [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0];
 
 /// Every counter. Each is exported at zero from the start, so that Prometheus sees the first increment.
-const COUNTERS: [(&str, &str); 21] = [
+const COUNTERS: [(&str, &str); 23] = [
     ("pgio_connections_total", "Clients that connected to a namespace."),
     ("pgio_connections_refused_total", "Clients that were refused, by reason."),
     ("pgio_disconnections_total", "Clients that left a namespace, by reason."),
@@ -26,6 +26,11 @@ const COUNTERS: [(&str, &str); 21] = [
     ("pgio_events_received_total", "Events received from clients."),
     ("pgio_events_refused_total", "Events of clients that were refused: not allowed, or malformed."),
     ("pgio_events_sent_total", "Events sent to clients, one for each client."),
+    (
+        "pgio_events_written_directly_total",
+        "Events written to the sockets of idle clients without a queue; a part of pgio_events_sent_total.",
+    ),
+    ("pgio_volatile_dropped_total", "Volatile events that were dropped for clients that did not keep up."),
     ("pgio_relay_errors_total", "Events of clients that could not be relayed to other servers."),
     ("pgio_bytes_received_total", "Bytes received from clients, HTTP included, TLS excluded."),
     ("pgio_bytes_sent_total", "Bytes sent to clients, HTTP included, TLS excluded."),
@@ -127,7 +132,7 @@ fn describe() {
     metrics::describe_histogram!("pgio_publish_seconds", "Time from a message to its commit.");
     metrics::describe_histogram!(
         "pgio_delivery_seconds",
-        "Time from a message of another server to the buffers of the clients."
+        "Time to hand a message of another server to the sockets of idle clients and to the queues of the others."
     );
     let version = env!("CARGO_PKG_VERSION");
     metrics::gauge!("pgio_build_info", "version" => version).set(1.0);

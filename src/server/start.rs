@@ -21,14 +21,14 @@ use super::auth::Authentication;
 use super::auth::refusal_delay::RefusalDelay;
 use super::client_buffers::{self, ClientBuffers};
 use super::client_events::ClientEvents;
-use super::client_stream::ClientStreams;
+use super::client_stream::{self, ClientStreams};
 use super::connection_slots::ConnectionSlots;
 use super::descriptors::Descriptors;
 use super::disconnect::{self, SessionCloser, UpgradedConnections};
 use super::expiry::Expiries;
 use super::first_bytes::INSPECTION_PATHS;
 use super::front::Front;
-use super::hooks::{disconnect_dropped_connects, disconnect_slow_clients, limit_pending_namespaces};
+use super::hooks::{count_queued, disconnect_dropped_connects, limit_pending_namespaces};
 use super::inspection::{self, Inspection};
 use super::loopback::{self, LoopbackHealth};
 use super::metrics::Metrics;
@@ -108,10 +108,11 @@ impl Server {
             upgraded: Arc::new(UpgradedConnections::default()),
             readers: Arc::new(Readers::default()),
             traffic: traffic.clone(),
+            write_timeout: client_stream::WRITE_TIMEOUT,
         };
         let buffers = ClientBuffers::new(client_buffer, options.parser);
         let (disconnector, polling_disconnector) = disconnect::disconnector(wires.upgraded.clone());
-        disconnect_slow_clients(&adapter, &shared_io, &buffers, &disconnector);
+        count_queued(&adapter, &shared_io, &buffers, &disconnector);
         disconnect_dropped_connects(&adapter, wires.readers.clone(), disconnector.clone());
         adapter.start_namespaces_on_admission(options.max_namespaces);
         let max_per_client = options.max_namespaces_per_client;

@@ -15,10 +15,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 use super::client_buffers::Written;
+use super::direct_write::{DirectWrite, SharedStream};
 use super::incoming_event::{IncomingEvent, START_BYTES};
 use super::posted_event::FREE_BYTES;
 use super::quotas::{Address, Incomplete, Quotas};
-use super::sent_packets::SentFrames;
+use super::sent_packets::{Sent, SentFrames};
 use super::sessions::Session;
 
 /// The timeout of a message that needs quota.
@@ -29,11 +30,10 @@ const MAX_HEAD: usize = 14;
 
 /// The stream of a websocket.
 pub(super) struct Websocket<S> {
-    stream: S,
+    stream: Arc<SharedStream<S>>,
     frames: Frames,
-    sent: SentFrames,
-    /// Counts what was sent, once the client has a buffer.
-    written: Option<Written>,
+    /// Counts what was sent, from the first counted packet on.
+    written: Option<Arc<Written>>,
     quota: MessageQuota,
     /// The session of the client. The rest of an event that it has posted in part may arrive here.
     session: Arc<Session>,
@@ -72,20 +72,28 @@ impl<S> Websocket<S> {
             waiting_for: 0,
             deadline: None,
         };
-        Self { stream, frames: Frames::default(), sent, written: None, quota, session, at_end }
+        let stream = Arc::new(SharedStream::new(stream, sent));
+        Self { stream, frames: Frames::default(), written: None, quota, session, at_end }
     }
 
-    /// Counts the next bytes that were written, for the buffer of the client.
-    fn count_sent(&mut self, bytes: &[u8]) {
-        let freed = self.sent.written(bytes);
-        if freed == 0 {
+    /// Counts what was written, for the buffer of the client.
+    fn count_sent(&mut self, sent: Sent)
+    where
+        SharedStream<S>: DirectWrite + 'static,
+    {
+        if sent == Sent::default() {
             return;
         }
-        if self.written.is_none() {
-            self.written = self.session.buffer().map(|buffer| buffer.written());
+        if self.written.is_none()
+            && let Some(buffer) = self.session.buffer()
+        {
+            self.written = Some(buffer.written());
+            // An upgrade from polling is complete, since engineioxide sends packets on the websocket.
+            let stream: Arc<dyn DirectWrite> = self.stream.clone();
+            buffer.use_websocket(Arc::downgrade(&stream));
         }
         if let Some(written) = &self.written {
-            written.add(freed);
+            written.add(sent);
         }
     }
 }
@@ -131,58 +139,39 @@ fn close_connection(reason: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::QuotaExceeded, reason)
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Websocket<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Websocket<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        ready!(this.quota.poll_for(this.frames.held(), context))?;
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
+        let (quota, held) = (&mut this.quota, this.frames.held());
+        ready!(this.stream.poll_read(context, buffer, |context| quota.poll_for(held, context)))?;
         let posted = || this.session.posted_event().map(|mut event| event.take());
         this.frames.read(buffer.filled().get(before..).unwrap_or_default(), posted);
         Poll::Ready(Ok(()))
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Websocket<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> AsyncWrite for Websocket<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write(context, bytes))?;
-        self.count_sent(bytes.get(..written).unwrap_or_default());
+        let (written, sent) = ready!(self.stream.poll_write(context, bytes))?;
+        self.count_sent(sent);
         Poll::Ready(Ok(written))
     }
 
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, slices))?;
-        let mut left = written;
-        for slice in slices {
-            let taken = slice.len().min(left);
-            self.count_sent(slice.get(..taken).unwrap_or_default());
-            left -= taken;
-        }
-        Poll::Ready(Ok(written))
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.poll_flush(context)
     }
 
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.poll_shutdown(context)
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod access;
 mod answers;
+mod direct;
 mod dropped;
 mod flags;
 mod inspection;

@@ -154,7 +154,8 @@ impl PgioServe {
 
     /// A metric, with its labels as they are printed. 0 if it does not exist yet.
     pub async fn metric(&self, name: &str) -> f64 {
-        let (_, text) = self.get("/metrics").await;
+        let address = self.announced["adminAddress"].as_str().unwrap_or(self.address());
+        let (_, text) = self.request_at(address, "GET /metrics HTTP/1.0\r\nhost: pgio\r\n\r\n").await;
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.map_or(0.0, |value| value.parse().unwrap())
     }
