@@ -1,4 +1,5 @@
-//! Sends packets to the clients of a server that counts what it queues for each of them.
+//! Sends packets to the clients of a server that counts what it queues for each of them. A `pgio` server does; a server of
+//! another program, which only uses the adapter, does not.
 
 use std::collections::HashSet;
 
@@ -34,16 +35,23 @@ pub(crate) trait ClientQueues: Send + Sync {
 }
 
 impl<E: SocketEmitter> PostgresAdapter<E> {
-    /// Sends a packet to the clients `sids`, to which `opts` leads. Returns false if no server counts what is queued
-    /// ([`set_client_queues`](super::PostgresAdapterCtr::set_client_queues)).
+    /// The queues of the clients, if the server counts what it queues.
+    pub(super) fn client_queues(&self) -> Option<&dyn ClientQueues> {
+        #[cfg(feature = "server")]
+        return self.ctr.0.hooks.client_queues();
+        #[cfg(not(feature = "server"))]
+        None
+    }
+
+    /// Sends a packet to the clients `sids`, to which `opts` leads.
     pub(super) fn send_counted(
         &self,
+        queues: &dyn ClientQueues,
         packet: &Packet,
         opts: &CoreOptions,
         sids: &[Sid],
         delivery: Delivery,
-    ) -> bool {
-        let Some(queues) = self.ctr.0.hooks.client_queues() else { return false };
+    ) {
         let mut others = match delivery {
             Delivery::Direct if may_be_direct(size(packet), sids.len()) => {
                 queues.write_to_idle(sids, &|| self.local.parser().encode(packet.clone()))
@@ -62,12 +70,18 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
             let full = queues.queue(self.node.nsp.as_str(), &others, size(packet));
             remove(&mut others, &full);
         }
-        self.queue_for(packet, opts, sids, &others);
-        true
+        self.queue_for(queues, packet, opts, sids, &others);
     }
 
     /// Queues a packet for some of the clients `all`, to which `opts` leads.
-    fn queue_for(&self, packet: &Packet, opts: &CoreOptions, all: &[Sid], sids: &[Sid]) {
+    fn queue_for(
+        &self,
+        queues: &dyn ClientQueues,
+        packet: &Packet,
+        opts: &CoreOptions,
+        all: &[Sid],
+        sids: &[Sid],
+    ) {
         if sids.is_empty() {
             return;
         }
@@ -88,7 +102,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
             self.exclude(&excluded, &mut same);
         }
         let outcome = self.local.broadcast(packet.clone(), same);
-        self.check_recipients(opts, all);
+        self.check_recipients(queues, opts, all);
         if let Err(errors) = outcome {
             self.report_missed(sids, &errors);
         }
@@ -98,8 +112,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
     /// have joined meanwhile have got a packet that was not counted, and some that have left have missed it.
     ///
     /// A client that does both while one packet is queued is not noticed.
-    pub(super) fn check_recipients(&self, opts: &CoreOptions, counted: &[Sid]) {
-        let Some(queues) = self.ctr.0.hooks.client_queues() else { return };
+    pub(super) fn check_recipients(&self, queues: &dyn ClientQueues, opts: &CoreOptions, counted: &[Sid]) {
         let now = self.local.sockets(opts.clone());
         if now != counted {
             let (before, now): (HashSet<_>, HashSet<_>) = (counted.iter().collect(), now.iter().collect());

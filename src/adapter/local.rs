@@ -24,16 +24,19 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
     pub(super) fn send_to_local_with_ack(
         &self,
         packet: Packet,
-        mut opts: CoreOptions,
+        opts: CoreOptions,
         timeout: Option<Duration>,
     ) -> (E::AckStream, u32) {
         self.ensure_sid_rooms(&opts);
+        let Some(queues) = self.client_queues() else {
+            return self.local.broadcast_with_ack(packet, opts, timeout);
+        };
         let sids = self.local.sockets(opts.clone());
-        let full = self.full_buffers(self.node.nsp.as_str(), &sids, size(&packet));
-        let counted = opts.clone();
-        self.exclude(&full, &mut opts);
-        let answers = self.local.broadcast_with_ack(packet, opts, timeout);
-        self.check_recipients(&counted, &sids);
+        let full = queues.queue(self.node.nsp.as_str(), &sids, size(&packet));
+        let mut others = opts.clone();
+        self.exclude(&full, &mut others);
+        let answers = self.local.broadcast_with_ack(packet, others, timeout);
+        self.check_recipients(queues, &opts, &sids);
         answers
     }
 
@@ -45,8 +48,8 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
     pub(super) fn send_to_local(&self, packet: Packet, opts: CoreOptions, delivery: Delivery) {
         self.ensure_sid_rooms(&opts);
         let sids = self.local.sockets(opts.clone());
-        if sids.is_empty() || self.send_counted(&packet, &opts, &sids, delivery) {
-            return;
+        if let Some(queues) = self.client_queues() {
+            return self.send_counted(queues, &packet, &opts, &sids, delivery);
         }
         if opts.has_flag(BroadcastFlags::Volatile) {
             // A volatile packet may be lost.
@@ -65,55 +68,21 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         }
     }
 
-    #[cfg(not(feature = "server"))]
-    fn send_counted(&self, _: &Packet, _: &CoreOptions, _: &[Sid], _: Delivery) -> bool {
-        false
-    }
-
-    #[cfg(not(feature = "server"))]
-    fn check_recipients(&self, _: &CoreOptions, _: &[Sid]) {}
-
     /// Finds the clients that have missed a packet because their queues were full.
     pub(super) fn report_missed(&self, sids: &[Sid], errors: &[SocketError]) {
         let missed = errors.iter().filter(|error| matches!(error, SocketError::InternalChannelFull)).count();
-        let mut found = 0;
-        if missed > 0 {
-            self.lose_count(sids);
+        if missed == 0 {
+            return;
         }
-        for sid in sids {
-            if missed > 0 && self.probe_backpressure(*sid) {
-                found += 1;
-            }
+        if let Some(queues) = self.client_queues() {
+            queues.lose_count(sids);
         }
+        let found = sids.iter().filter(|sid| self.probe_backpressure(**sid)).count();
         if found < missed {
             metrics::counter!("pgio_packets_lost_total").increment((missed - found) as u64);
             tracing::error!(clients = missed - found, nsp = %self.node.nsp, "backpressure: a packet was dropped for slow clients");
         }
     }
-
-    /// Counts a packet of a namespace with this content for the buffers of clients. Returns the clients with full buffers: none without
-    /// a server that counts.
-    #[cfg(feature = "server")]
-    fn full_buffers(&self, nsp: &str, sids: &[Sid], bytes: usize) -> Vec<Sid> {
-        let Some(queues) = self.ctr.0.hooks.client_queues() else { return Vec::new() };
-        queues.queue(nsp, sids, bytes)
-    }
-
-    #[cfg(not(feature = "server"))]
-    fn full_buffers(&self, _: &str, _: &[Sid], _: usize) -> Vec<Sid> {
-        Vec::new()
-    }
-
-    /// Gives up the count of what is queued for clients.
-    #[cfg(feature = "server")]
-    fn lose_count(&self, sids: &[Sid]) {
-        if let Some(queues) = self.ctr.0.hooks.client_queues() {
-            queues.lose_count(sids);
-        }
-    }
-
-    #[cfg(not(feature = "server"))]
-    fn lose_count(&self, _: &[Sid]) {}
 
     /// Excludes clients.
     pub(super) fn exclude(&self, sids: &[Sid], opts: &mut CoreOptions) {
@@ -125,11 +94,13 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
 
     /// Checks whether the buffer of a client is full (backpressure), with a packet that clients ignore.
     pub(super) fn probe_backpressure(&self, sid: Sid) -> bool {
-        let probe = Packet::event(PROBE_NAMESPACE, CoreValue::Str("[\"\"]".into(), None));
         if !self.is_local(sid) {
             return false;
         }
-        if !self.full_buffers(PROBE_NAMESPACE, &[sid], size(&probe)).is_empty() {
+        let probe = Packet::event(PROBE_NAMESPACE, CoreValue::Str("[\"\"]".into(), None));
+        if let Some(queues) = self.client_queues()
+            && !queues.queue(PROBE_NAMESPACE, &[sid], size(&probe)).is_empty()
+        {
             // It is being disconnected.
             return true;
         }
@@ -156,8 +127,10 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         self.ensure_sid_rooms(&opts);
         let io = self.io().filter(|_| close);
         let sids = self.local.sockets(opts);
-        // No event may overtake a disconnect packet, which is not counted.
-        self.lose_count(&sids);
+        if let Some(queues) = self.client_queues() {
+            // No event may overtake a disconnect packet, which is not counted.
+            queues.lose_count(&sids);
+        }
         for sid in sids {
             if let Some(io) = &io {
                 io.disconnect_other_namespaces(self.node.nsp.as_str(), sid);

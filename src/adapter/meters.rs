@@ -12,7 +12,6 @@ pub(super) struct Meters {
     received: OfKind,
     published: OfKind,
     events_sent: OnceLock<Counter>,
-    #[cfg(feature = "server")]
     written_directly: OnceLock<Counter>,
     delivery: OnceLock<Histogram>,
     publishing: OnceLock<Histogram>,
@@ -42,7 +41,6 @@ impl Meters {
     }
 
     /// Events that were written to clients without their queues.
-    #[cfg(feature = "server")]
     pub(super) fn written_directly(&self) -> &Counter {
         self.written_directly.get_or_init(|| metrics::counter!("pgio_events_written_directly_total"))
     }

@@ -29,7 +29,6 @@ mod acks;
 mod admin_data;
 mod admission;
 mod application;
-#[cfg(feature = "server")]
 mod client_queues;
 mod cluster_socket;
 pub(crate) mod convert;

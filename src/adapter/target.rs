@@ -36,8 +36,7 @@ pub(super) fn one(sid: Sid) -> CoreOptions {
     CoreOptions::new(sid)
 }
 
-/// The same sockets, for a packet that is not volatile.
-#[cfg(feature = "server")]
+/// The same sockets, for a packet that is not volatile. A flag cannot be removed, so the options are made anew.
 pub(super) fn not_volatile(opts: &CoreOptions) -> CoreOptions {
     let mut same = CoreOptions::default();
     (same.rooms, same.except) = (opts.rooms.clone(), opts.except.clone());

@@ -28,6 +28,13 @@ pub(super) struct Account {
     pub(super) _slot: Arc<NamespaceSlot>,
 }
 
+impl Account {
+    /// The account of a socket, once its client is admitted.
+    pub(super) fn of(socket: &ClusterSocket) -> Option<Self> {
+        socket.extensions.get()
+    }
+}
+
 /// Acknowledges one event.
 pub(super) struct AckSender<A: Adapter> {
     sender: Sender<A>,

@@ -58,7 +58,7 @@ pub(super) fn handler(
     let on_connect = move |socket: ClusterSocket, io: ClusterIo| {
         metrics::counter!("pgio_connections_total").increment(1);
         tracing::debug!(sid = %socket.id, nsp = socket.ns(), "client connected");
-        if let Some(account) = socket.extensions.get::<Account>() {
+        if let Some(account) = Account::of(&socket) {
             account.buffer.connected();
         }
         if socket.connected() {
@@ -220,7 +220,7 @@ fn on_disconnect(
     tracing::debug!(sid = %socket.id, nsp = socket.ns(), reason = label, "client disconnected");
     metrics::counter!("pgio_disconnections_total", "reason" => label).increment(1);
     // The socket is removed from the namespace after this. A packet that is counted between may not be sent.
-    if let Some(account) = socket.extensions.get::<Account>() {
+    if let Some(account) = Account::of(socket) {
         account.buffer.lose_count();
     }
     // socketioxide sends no packet to the clients of a namespace that is deleted.

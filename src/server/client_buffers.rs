@@ -14,8 +14,8 @@
 //!
 //! Packets are counted as well: if as many were written as were queued, none waits, and the next one can be written at once,
 //! without the queue (`direct_write`). An event that is written directly is counted on neither side. So this count must be
-//! exact. Where it may not be, it is given up for that client ([`QueuedPackets::Unknown`]), who gets everything through the
-//! queue from then on.
+//! exact. If it may be wrong for a client, the server gives it up ([`QueuedPackets::Unknown`]), and queues everything for that
+//! client from then on.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,6 +25,7 @@ use foldhash::fast::RandomState;
 
 use super::direct_write::DirectWrite;
 use super::options::Parser;
+use super::queued_packets::QueuedPackets;
 use super::sent_packets::{self, Sent, SentFrames};
 use crate::adapter::Sid;
 
@@ -61,18 +62,6 @@ struct Entry {
     /// The websocket of the client, once socketioxide has sent a packet on it.
     websocket: Option<Weak<dyn DirectWrite>>,
     buffer: Weak<ClientBuffer>,
-}
-
-/// The number of packets that were queued for a client.
-#[derive(Debug, Clone, Copy)]
-enum QueuedPackets {
-    Known {
-        packets: u64,
-        /// The namespaces to which the client is connecting. socketioxide may not deliver a packet for them yet.
-        connecting: u32,
-    },
-    /// The count was given up: a packet may have been dropped, or not been counted. With msgpack nothing is counted.
-    Unknown,
 }
 
 /// The buffer of one client, which its sockets and its connection share.
@@ -128,7 +117,7 @@ impl ClientBuffers {
         let written = Arc::<Written>::default();
         let buffer = Arc::new(ClientBuffer { sid, written: written.clone(), all: Arc::downgrade(self) });
         let packets = match self.parser {
-            Parser::Default => QueuedPackets::Known { packets: 0, connecting: 0 },
+            Parser::Default => QueuedPackets::NONE,
             // The packets that are written are not counted.
             Parser::Msgpack => QueuedPackets::Unknown,
         };
@@ -163,14 +152,16 @@ impl ClientBuffers {
 
     /// The clients that do not keep up, and get no volatile events.
     pub(super) fn busy(&self, sids: &[Sid]) -> Vec<Sid> {
-        let clients: Vec<_> = {
+        // The websockets are used and dropped without the lock: the end of a client takes it.
+        let clients: Vec<(bool, Option<Arc<dyn DirectWrite>>)> = {
             let mut clients = self.clients();
             let mut client = |sid| clients.get_mut(sid).map(|entry| (entry.is_busy(), entry.websocket()));
             sids.iter().map(|sid| client(sid).unwrap_or_default()).collect()
         };
-        let is_busy = |(is_busy, websocket): &(bool, Option<Arc<dyn DirectWrite>>)| {
-            *is_busy || websocket.as_ref().is_some_and(|websocket| websocket.has_rest())
+        let has_rest = |websocket: &Option<Arc<dyn DirectWrite>>| {
+            websocket.as_ref().is_some_and(|websocket| websocket.has_rest())
         };
+        let is_busy = |(is_busy, websocket): &(bool, _)| *is_busy || has_rest(websocket);
         sids.iter().zip(&clients).filter(|(_, client)| is_busy(client)).map(|(sid, _)| *sid).collect()
     }
 
@@ -217,12 +208,11 @@ impl Entry {
         }
         self.is_full = self.queued - self.seen > limit as u64;
         self.queued += bytes;
-        self.packets = match self.packets {
-            QueuedPackets::Known { packets, connecting: 0 } if !self.is_full => {
-                QueuedPackets::Known { packets: packets + 1, connecting: 0 }
-            }
-            _ => QueuedPackets::Unknown,
-        };
+        if self.is_full {
+            self.packets = QueuedPackets::Unknown;
+        } else {
+            self.packets.add();
+        }
         self.is_full
     }
 
@@ -235,11 +225,8 @@ impl Entry {
 
     /// The websocket, if no packet waits for the client.
     fn idle_websocket(&self) -> Option<Arc<dyn DirectWrite>> {
-        let QueuedPackets::Known { packets, .. } = self.packets else { return None };
-        if packets != self.written.packets.load(Ordering::Acquire) {
-            return None;
-        }
-        self.websocket()
+        let written = self.written.packets.load(Ordering::Acquire);
+        if self.packets.are_written(written) { self.websocket() } else { None }
     }
 
     fn websocket(&self) -> Option<Arc<dyn DirectWrite>> {
@@ -250,23 +237,6 @@ impl Entry {
     fn is_busy(&mut self) -> bool {
         self.look();
         self.queued - self.seen > BUSY_BYTES
-    }
-}
-
-impl QueuedPackets {
-    /// Counts a response to a connect request, before it is queued.
-    fn connecting(&mut self) {
-        if let Self::Known { packets, connecting } = self {
-            *packets += 1;
-            *connecting += 1;
-        }
-    }
-
-    /// The response is queued.
-    fn connected(&mut self) {
-        if let Self::Known { connecting, .. } = self {
-            *connecting = connecting.saturating_sub(1);
-        }
     }
 }
 
@@ -304,12 +274,14 @@ impl ClientBuffer {
     fn change(&self, change: impl FnOnce(&mut Entry)) {
         let Some(all) = self.all.upgrade() else { return };
         let mut clients = all.clients();
-        // The client may already have a new buffer.
-        if let Some(entry) =
-            clients.get_mut(&self.sid).filter(|entry| Arc::ptr_eq(&entry.written, &self.written))
-        {
+        if let Some(entry) = clients.get_mut(&self.sid).filter(|entry| self.is_of(entry)) {
             change(entry);
         }
+    }
+
+    /// Whether an entry is that of this buffer: the client may already have a new one.
+    fn is_of(&self, entry: &Entry) -> bool {
+        Arc::ptr_eq(&entry.written, &self.written)
     }
 }
 
@@ -317,8 +289,7 @@ impl Drop for ClientBuffer {
     fn drop(&mut self) {
         let Some(all) = self.all.upgrade() else { return };
         let mut clients = all.clients();
-        // The client may already have a new buffer.
-        if clients.get(&self.sid).is_some_and(|entry| Arc::ptr_eq(&entry.written, &self.written)) {
+        if clients.get(&self.sid).is_some_and(|entry| self.is_of(entry)) {
             clients.remove(&self.sid);
         }
     }

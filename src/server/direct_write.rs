@@ -58,8 +58,8 @@ pub(super) fn write_to_idle(
             }
         }
     };
-    // Without it, tokio's budget for the current task would end the writes after some 100 clients. It takes a future, which
-    // never waits here.
+    // tokio's budget for the current task would end the writes after some 100 clients. Only `unconstrained` lifts it, and that
+    // takes a future. This one never waits.
     unconstrained(write).now_or_never();
     others
 }
@@ -224,7 +224,6 @@ mod tests {
     use std::sync::Arc;
 
     use tokio::io::{AsyncReadExt, DuplexStream, duplex};
-
     use tokio_util::sync::CancellationToken;
 
     use super::super::client_stream;

@@ -115,7 +115,7 @@ impl Disconnector {
         metrics::counter!("pgio_clients_cut_off_total", "reason" => label).increment(1);
         tracing::info!(sid = %socket.id, nsp = socket.ns(), reason = label, "disconnecting a client whose token is no longer valid");
         // No event may overtake the disconnect packet, which is not counted.
-        if let Some(account) = socket.extensions.get::<Account>() {
+        if let Some(account) = Account::of(&socket) {
             account.buffer.lose_count();
         }
         if socket.clone().disconnect().is_err() {

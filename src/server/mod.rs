@@ -39,6 +39,7 @@ mod patterns;
 mod pending_namespaces;
 mod poll_response;
 mod posted_event;
+mod queued_packets;
 mod quotas;
 mod rate;
 mod readers;

@@ -1,4 +1,4 @@
-//! Events that are written to the sockets of idle clients directly, and how they mix with those that are queued.
+//! The server writes single events directly to the sockets of idle clients, and queues all others. The order stays.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
