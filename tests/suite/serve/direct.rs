@@ -26,6 +26,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 const DIRECT: &str = "pgio_events_written_directly_total";
 
+/// Counted for each event after `DIRECT`, and like it after the clients have got the event.
+const SENT: &str = "pgio_events_sent_total";
+
 /// Emits numbered events one at a time: each is received by the clients before the next one.
 async fn emit_singly(emitter: &Emitter, numbers: std::ops::Range<u64>, padding: usize, clients: &[&Client]) {
     for n in numbers {
@@ -58,16 +61,17 @@ async fn single_events_are_written_directly() {
     let emitter = Emitter::connect(postgres.url()).await.unwrap();
     // The first packet on a websocket shows that the upgrade is complete.
     emit_singly(&emitter, 0..1, 0, &[&websocket, &polling, &upgraded]).await;
+    serve.wait_for_metric(SENT, 3.0).await;
     let before = serve.metric(DIRECT).await;
     emit_singly(&emitter, 1..COUNT, 0, &[&websocket, &polling, &upgraded]).await;
     for client in [&websocket, &polling, &upgraded] {
         assert_eq!(client.wait_for_tally("n", COUNT, PATIENCE).await.first_break, None);
     }
+    serve.wait_for_metric(SENT, 3.0 * COUNT as f64).await;
     // A heartbeat may come at the same time as an event, which is queued then.
     let direct = serve.metric(DIRECT).await - before;
     let all = 2.0 * (COUNT - 1) as f64;
     assert!((all - 4.0..=all).contains(&direct), "{direct} of {all}");
-    assert_eq!(serve.metric("pgio_events_sent_total").await, 3.0 * COUNT as f64);
 }
 
 #[tokio::test]
@@ -109,18 +113,26 @@ async fn single_events_and_bursts_keep_their_order() {
 /// Emits events to a client that pauses, and reads them then. `good` receives them at once.
 async fn pause(url: &str, serve: &PgioServe, good: &Client, slow: &mut RawWebsocket) {
     const PADDING: usize = 8000;
+    const ROUND: u64 = 40;
     good.count().await;
     let emitter = Emitter::connect(url).await.unwrap();
-    // More than the buffers of the kernel hold.
-    let count = 200;
-    emit_singly(&emitter, 0..count, PADDING, &[good]).await;
-    let direct = serve.metric(DIRECT).await;
-    assert!(direct < 2.0 * count as f64, "the buffers were never full");
+    // Until the buffers of the kernel are full, and a whole round waits for `slow`: none of it was written directly.
+    let (mut count, mut direct) = (0, 0.0);
+    loop {
+        emit_singly(&emitter, count..count + ROUND, PADDING, &[good]).await;
+        count += ROUND;
+        serve.wait_for_metric(SENT, 2.0 * count as f64).await;
+        let before = std::mem::replace(&mut direct, serve.metric(DIRECT).await);
+        if direct - before <= ROUND as f64 {
+            break;
+        }
+        assert!(count < 1000, "the buffers were never full");
+    }
 
     // A volatile event is dropped for a client for which others wait.
     emitter.volatile().emit("volatile", 0).await.unwrap();
     good.wait_for_tally("volatile", 1, PATIENCE).await;
-    assert_eq!(serve.metric("pgio_volatile_dropped_total").await, 1.0);
+    serve.wait_for_metric("pgio_volatile_dropped_total", 1.0).await;
 
     for n in 0..count {
         let text = slow.read_text().await;

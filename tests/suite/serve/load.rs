@@ -47,7 +47,7 @@ async fn five_hundred_clients_get_a_thousand_events_each() {
     for tally in join_all(clients.iter().map(|client| client.wait_for_tally("n", COUNT, PATIENCE))).await {
         assert_eq!((tally.count, tally.first_break), (COUNT, None));
     }
-    assert_eq!(serve.metric("pgio_events_sent_total").await, (CLIENTS as u64 * COUNT) as f64);
+    serve.wait_for_metric("pgio_events_sent_total", (CLIENTS as u64 * COUNT) as f64).await;
 }
 
 #[tokio::test]
