@@ -6,22 +6,15 @@ use std::collections::HashSet;
 use socketioxide_core::Value as CoreValue;
 use socketioxide_core::adapter::{BroadcastFlags, BroadcastOptions as CoreOptions, SocketEmitter};
 use socketioxide_core::packet::Packet;
-use socketioxide_core::parser::Parse;
 
-use super::delivery::Delivery;
 use super::local::{SHARED_ENCODING_FROM, size};
 use super::{PostgresAdapter, Sid, target};
 
-// The limits of an event that is written directly: one task writes it to all clients, and does nothing else meanwhile.
-const MAX_DIRECT_CLIENTS: usize = 512;
-const MAX_DIRECT_BYTES: usize = SHARED_ENCODING_FROM - 1;
-const MAX_DIRECT_BYTES_OF_ALL: usize = 1 << 20;
-
 /// The queues of a server's clients.
 pub(crate) trait ClientQueues: Send + Sync {
-    /// Writes a packet at once to each client for which nothing waits, encoded by `encode`. Returns the other clients, in
-    /// the same order.
-    fn write_to_idle(&self, sids: &[Sid], encode: &dyn Fn() -> CoreValue) -> Vec<Sid>;
+    /// Writes packets at once to each client for which nothing waits, with one write. `encode` encodes them. Returns the
+    /// other clients, in the same order.
+    fn write_to_idle(&self, sids: &[Sid], encode: &dyn Fn() -> Vec<CoreValue>) -> Vec<Sid>;
 
     /// Counts a packet with this content before it is queued for clients of a namespace. Disconnects the clients whose
     /// buffers are full, and returns them. All other clients must have room in socketioxide's queue.
@@ -34,6 +27,63 @@ pub(crate) trait ClientQueues: Send + Sync {
     fn lose_count(&self, sids: &[Sid]);
 }
 
+/// The clients to which the options of a broadcast lead, and those of them that get its packets through their queues.
+pub(super) struct Recipients {
+    opts: CoreOptions,
+    /// All clients, at the last look-up.
+    all: Vec<Sid>,
+    /// They get nothing through their queues: they have got the packets already, or must not get them.
+    excluded: HashSet<Sid>,
+    /// The others.
+    queued: Vec<Sid>,
+    route: Option<Route>,
+}
+
+/// How socketioxide finds some of the clients.
+#[derive(Clone)]
+enum Route {
+    /// By the id of each.
+    Each,
+    /// By options that lead to all of them.
+    Broadcast(Box<CoreOptions>),
+}
+
+impl Recipients {
+    pub(super) fn new(opts: CoreOptions, all: Vec<Sid>) -> Self {
+        let queued = all.clone();
+        Self { opts, all, excluded: HashSet::new(), queued, route: None }
+    }
+
+    /// Those of the clients that get packets through their queues.
+    pub(super) fn queued(&self) -> &[Sid] {
+        &self.queued
+    }
+
+    /// Excludes clients, which have the same order.
+    pub(super) fn exclude(&mut self, sids: &[Sid]) {
+        if !sids.is_empty() {
+            self.excluded.extend(sids);
+            remove(&mut self.queued, sids);
+            self.route = None;
+        }
+    }
+
+    /// Excludes all but these clients, which have the same order.
+    pub(super) fn retain(&mut self, sids: Vec<Sid>) {
+        let mut excluded = std::mem::replace(&mut self.queued, sids);
+        remove(&mut excluded, &self.queued);
+        self.excluded.extend(excluded);
+        self.route = None;
+    }
+
+    /// Takes the clients of another look-up.
+    fn replace(&mut self, all: Vec<Sid>) {
+        self.queued = all.iter().filter(|sid| !self.excluded.contains(sid)).copied().collect();
+        self.all = all;
+        self.route = None;
+    }
+}
+
 impl<E: SocketEmitter> PostgresAdapter<E> {
     /// The queues of the clients, if the server counts what it queues.
     pub(super) fn client_queues(&self) -> Option<&dyn ClientQueues> {
@@ -43,100 +93,109 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         None
     }
 
-    /// Sends a packet to the clients `sids`, to which `opts` leads.
-    pub(super) fn send_counted(
-        &self,
-        queues: &dyn ClientQueues,
-        packet: &Packet,
-        opts: &CoreOptions,
-        sids: &[Sid],
-        delivery: Delivery,
-    ) {
-        let mut others = match delivery {
-            Delivery::Direct if may_be_direct(size(packet), sids.len()) => {
-                queues.write_to_idle(sids, &|| self.local.parser().encode(packet.clone()))
-            }
-            _ => sids.to_vec(),
-        };
-        self.node.meters.written_directly().increment((sids.len() - others.len()) as u64);
-        let mut dropped = 0;
-        if opts.has_flag(BroadcastFlags::Volatile) && !others.is_empty() {
-            let busy = queues.busy(&others);
-            dropped = remove(&mut others, &busy);
-            metrics::counter!("pgio_volatile_dropped_total").increment(dropped as u64);
-        }
-        self.node.meters.events_sent().increment((sids.len() - dropped) as u64);
-        if !others.is_empty() {
-            let full = queues.queue(self.node.nsp.as_str(), &others, size(packet));
-            remove(&mut others, &full);
-        }
-        self.queue_for(queues, packet, opts, sids, &others);
+    /// Looks up the clients again. Call this if other tasks may have run since the last time.
+    pub(super) fn look_up(&self, recipients: &mut Recipients) {
+        recipients.replace(self.local.sockets(recipients.opts.clone()));
     }
 
-    /// Queues a packet for some of the clients `all`, to which `opts` leads.
-    fn queue_for(
+    /// Drops volatile packets for clients that do not keep up.
+    pub(super) fn drop_volatile(
+        &self,
+        queues: &dyn ClientQueues,
+        packets: usize,
+        recipients: &mut Recipients,
+    ) {
+        if recipients.opts.has_flag(BroadcastFlags::Volatile) && !recipients.queued.is_empty() {
+            let busy = queues.busy(&recipients.queued);
+            recipients.exclude(&busy);
+            metrics::counter!("pgio_volatile_dropped_total").increment((busy.len() * packets) as u64);
+        }
+    }
+
+    /// Queues a packet.
+    pub(super) fn queue_packet(
         &self,
         queues: &dyn ClientQueues,
         packet: &Packet,
-        opts: &CoreOptions,
-        all: &[Sid],
-        sids: &[Sid],
+        recipients: &mut Recipients,
     ) {
-        if sids.is_empty() {
+        if recipients.queued.is_empty() {
             return;
         }
-        let are_few = sids.len() <= all.len() / 2;
-        if are_few && size(packet) < SHARED_ENCODING_FROM {
-            for sid in sids {
-                if let Err(errors) = self.local.broadcast(packet.clone(), target::one(*sid)) {
-                    self.report_missed(&[*sid], &errors);
+        let full = queues.queue(self.node.nsp.as_str(), &recipients.queued, size(packet));
+        recipients.exclude(&full);
+        self.node.meters.events_sent().increment(recipients.queued.len() as u64);
+        if recipients.queued.is_empty() {
+            return;
+        }
+        let route = match recipients.route.take() {
+            Some(route) => route,
+            None => self.route_to(recipients, packet),
+        };
+        match &route {
+            Route::Each => {
+                for sid in &recipients.queued {
+                    if let Err(errors) = self.local.broadcast(packet.clone(), target::one(*sid)) {
+                        self.report_missed(&[*sid], &errors);
+                    }
                 }
             }
-            return;
+            Route::Broadcast(opts) => {
+                if let Err(errors) = self.local.broadcast(packet.clone(), CoreOptions::clone(opts)) {
+                    self.report_missed(&recipients.queued, &errors);
+                }
+                if let Some(now) = self.check_recipients(queues, &recipients.opts, &recipients.all) {
+                    recipients.replace(now);
+                    return;
+                }
+            }
+        }
+        recipients.route = Some(route);
+    }
+
+    fn route_to(&self, recipients: &Recipients, packet: &Packet) -> Route {
+        let Recipients { opts, all, queued, .. } = recipients;
+        if queued.len() <= all.len() / 2 && size(packet) < SHARED_ENCODING_FROM {
+            return Route::Each;
         }
         // socketioxide keeps only the last volatile packet of a client, and it may overtake others.
         let mut same = target::not_volatile(opts);
-        if sids.len() < all.len() {
-            let mut excluded = all.to_vec();
-            remove(&mut excluded, sids);
+        if queued.len() < all.len() {
+            let mut excluded = all.clone();
+            remove(&mut excluded, queued);
             self.exclude(&excluded, &mut same);
         }
-        let outcome = self.local.broadcast(packet.clone(), same);
-        self.check_recipients(queues, opts, all);
-        if let Err(errors) = outcome {
-            self.report_missed(sids, &errors);
-        }
+        Route::Broadcast(Box::new(same))
     }
 
     /// Call this after a packet was queued for the clients `counted`. socketioxide looks up the clients again, so some that
-    /// have joined meanwhile have got a packet that was not counted, and some that have left have missed it.
+    /// have joined meanwhile have got a packet that was not counted, and some that have left have missed it. Returns the
+    /// clients now if there are others.
     ///
-    /// A client that does both while one packet is queued is not noticed.
-    pub(super) fn check_recipients(&self, queues: &dyn ClientQueues, opts: &CoreOptions, counted: &[Sid]) {
-        let now = self.local.sockets(opts.clone());
-        if now != counted {
-            let (before, now): (HashSet<_>, HashSet<_>) = (counted.iter().collect(), now.iter().collect());
-            let changed: Vec<_> = before.symmetric_difference(&now).map(|sid| **sid).collect();
-            queues.lose_count(&changed);
+    /// A client that joins and leaves while one packet is queued is not noticed.
+    pub(super) fn check_recipients(
+        &self,
+        queues: &dyn ClientQueues,
+        opts: &CoreOptions,
+        counted: &[Sid],
+    ) -> Option<Vec<Sid>> {
+        let all = self.local.sockets(opts.clone());
+        if all == counted {
+            return None;
         }
+        let (before, now): (HashSet<_>, HashSet<_>) = (counted.iter().collect(), all.iter().collect());
+        let changed: Vec<_> = before.symmetric_difference(&now).map(|sid| **sid).collect();
+        queues.lose_count(&changed);
+        Some(all)
     }
 }
 
-/// Whether an event of this size may be written directly to so many clients.
-fn may_be_direct(bytes: usize, clients: usize) -> bool {
-    clients <= MAX_DIRECT_CLIENTS
-        && bytes <= MAX_DIRECT_BYTES
-        && bytes.saturating_mul(clients) <= MAX_DIRECT_BYTES_OF_ALL
-}
-
-/// Removes `dropped` from the clients, which has the same order. Returns their number.
-fn remove(sids: &mut Vec<Sid>, dropped: &[Sid]) -> usize {
-    let before = sids.len();
-    let mut dropped = dropped.iter().peekable();
-    if dropped.peek().is_some() {
-        sids.retain(|sid| dropped.next_if_eq(&sid).is_none());
+/// Removes `removed` from the clients, which has the same order.
+fn remove(sids: &mut Vec<Sid>, removed: &[Sid]) {
+    let mut removed = removed.iter().peekable();
+    if removed.peek().is_some() {
+        sids.retain(|sid| removed.next_if_eq(&sid).is_none());
     }
-    before - sids.len()
 }
 
 #[cfg(test)]
@@ -144,31 +203,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_event_is_written_directly_if_it_is_small_and_has_few_clients() {
-        for (bytes, clients, expected) in [
-            (0, 512, true),
-            (0, 513, false),
-            (16_383, 1, true),
-            (16_384, 1, false),
-            (16_383, 64, true),
-            (16_383, 65, false),
-            (2048, 512, true),
-            (2049, 512, false),
-        ] {
-            assert_eq!(may_be_direct(bytes, clients), expected, "{bytes} {clients}");
+    fn some_clients_are_removed_in_order() {
+        let sids: [Sid; 4] = std::array::from_fn(|_| Sid::new());
+        let [a, b, c, d] = sids;
+        for (removed, expected) in
+            [(&[][..], &sids[..]), (&[b, d], &[a, c]), (&sids, &[]), (&[a], &[b, c, d])]
+        {
+            let mut left = sids.to_vec();
+            remove(&mut left, removed);
+            assert_eq!(left, expected);
         }
     }
 
     #[test]
-    fn some_clients_are_removed_in_order() {
-        let sids: [Sid; 4] = std::array::from_fn(|_| Sid::new());
-        let [a, b, c, d] = sids;
-        for (dropped, expected) in
-            [(&[][..], &sids[..]), (&[b, d], &[a, c]), (&sids, &[]), (&[a], &[b, c, d])]
-        {
-            let mut left = sids.to_vec();
-            assert_eq!(remove(&mut left, dropped), dropped.len());
-            assert_eq!(left, expected);
-        }
+    fn the_excluded_clients_stay_excluded_when_they_are_looked_up_again() {
+        let sids: [Sid; 5] = std::array::from_fn(|_| Sid::new());
+        let [a, b, c, d, e] = sids;
+        let mut recipients = Recipients::new(CoreOptions::default(), vec![a, b, c, d]);
+        recipients.retain(vec![b, c, d]);
+        assert_eq!(recipients.queued(), [b, c, d]);
+        recipients.exclude(&[c]);
+        assert_eq!(recipients.queued(), [b, d]);
+        // `b` has left, and `e` has joined.
+        recipients.replace(vec![e, a, d, c]);
+        assert_eq!((recipients.queued(), &*recipients.all), (&[e, d][..], &[e, a, d, c][..]));
     }
 }

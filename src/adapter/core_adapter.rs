@@ -14,7 +14,6 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::acks::RemoteBroadcast;
 use super::convert::{self, Format};
-use super::delivery::Delivery;
 use super::node::Node;
 use super::{Acks, Init, PostgresAdapterCtr, Sid, target};
 use crate::cluster::socket_list;
@@ -81,7 +80,7 @@ impl<E: SocketEmitter> CoreAdapter<E> for PostgresAdapter<E> {
             true => None,
             false => Some((convert::event_of(&packet)?, target::to_wire(&opts))),
         };
-        self.send_to_local(packet, opts, Delivery::Queued);
+        self.send_to_local(packet, opts);
         if let Some((event, opts)) = publish {
             let body = Body::Broadcast { opts, event, request_id: None };
             self.node.publish(body).await.map_err(AdapterError::from)?;

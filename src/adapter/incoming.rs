@@ -9,6 +9,7 @@ use socketioxide_core::adapter::SocketEmitter;
 use socketioxide_core::packet::Packet;
 use tokio::task::{JoinError, JoinSet, yield_now};
 
+use super::burst::Burst;
 use super::delivery::{Delivery, DeliveryChoice};
 use super::fetches::Fetches;
 use super::node::Node;
@@ -22,11 +23,17 @@ use crate::{Error, Receipt};
 /// requesting server reports that this one did not answer.
 const MAX_ANSWERS: usize = 16_384;
 
-/// The maximum number of events that are handled before running answers make progress.
-const MAX_BATCH: usize = 32;
+/// The maximum number of messages that are handled before answers in progress go on and other tasks run.
+const MAX_BATCH: usize = 128;
 
-/// The number of events after which other tasks run. The events of one turn reach a client with one write.
-const EVENTS_PER_TURN: usize = 128;
+/// What arrived from another server.
+enum Incoming {
+    /// An event for clients.
+    Event(BroadcastOptions, Packet),
+    Other(Message),
+    /// It has no content to deliver.
+    Nothing,
+}
 
 /// The running answers of one namespace. They end with the task that owns them.
 #[derive(Default)]
@@ -89,11 +96,10 @@ pub(super) async fn serve<E: SocketEmitter>(
         tokio::select! {
             event = subscription.next() => {
                 let (Some(event), Some(adapter)) = (event, adapter.upgrade()) else { return };
-                let count = adapter.handle_batch(event, &mut subscription, &mut answers, &mut choice);
+                handled += adapter.handle_batch(event, &mut subscription, &mut answers, &mut choice).await;
                 drop(adapter);
                 answers.remove_ended(&node);
-                handled += count;
-                if handled >= EVENTS_PER_TURN {
+                if handled >= MAX_BATCH {
                     handled = 0;
                     yield_now().await;
                 }
@@ -120,69 +126,79 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         (0..answers.fetches.start(&self.node, describe)).for_each(|_| refuse(&self.node));
     }
 
-    /// Handles an event and the events that are queued behind it, at most [`MAX_BATCH`] in all. Returns their number.
-    fn handle_batch(
+    /// Handles a message and those that are queued behind it, at most [`MAX_BATCH`] in all. Returns their number.
+    async fn handle_batch(
         self: &Arc<Self>,
         first: Event,
         subscription: &mut Subscription,
         answers: &mut Answers,
         choice: &mut DeliveryChoice,
     ) -> usize {
-        let (mut next, mut start, mut count) = (Some(first), Instant::now(), 0);
+        let (mut next, mut burst, mut count) = (Some(first), None, 0);
         while let Some(event) = next {
             count += 1;
+            let ended = match self.read(event) {
+                Incoming::Event(opts, packet) => Burst::add(&mut burst, opts, packet),
+                Incoming::Other(message) => {
+                    if let Some(burst) = burst.take() {
+                        self.deliver(burst, false, choice).await;
+                    }
+                    self.handle_other(message, answers, choice);
+                    None
+                }
+                Incoming::Nothing => None,
+            };
+            if let Some(burst) = ended {
+                self.deliver(burst, false, choice).await;
+            }
             // An event that stays in the subscription is seen at the start of the next batch.
             next = if count < MAX_BATCH { subscription.try_next() } else { None };
-            let delivery = choice.of_event(start, next.is_none() && count < MAX_BATCH);
-            let is_delivered = self.handle_event(event, answers, delivery);
-            // The end of one event is the start of the next: reading the clock costs as much as finding the clients.
-            let end = Instant::now();
-            choice.delivered(delivery, start, end);
-            if is_delivered {
-                self.node.meters.delivery().record(end - start);
-            }
-            start = end;
-            if answers.fetches.can_start() {
-                self.start_fetches(answers);
-                start = Instant::now();
-            }
+        }
+        if let Some(burst) = burst {
+            self.deliver(burst, count < MAX_BATCH, choice).await;
         }
         count
     }
 
-    /// Handles an event. Returns whether it was a message, and was delivered.
-    fn handle_event(self: &Arc<Self>, event: Event, answers: &mut Answers, delivery: Delivery) -> bool {
-        match event {
-            Event::Message(received) => return self.handle_received(received, answers, delivery),
+    fn read(&self, event: Event) -> Incoming {
+        let message = match event {
+            Event::Message(received) => self.content(received),
             Event::Missed(count) => {
                 metrics::counter!("pgio_messages_missed_total").increment(count);
                 tracing::error!(count, nsp = %self.node.nsp, "messages of other servers were dropped: the receive queue is full");
                 self.node.cluster.options().report(&Error::Missed(count));
+                None
             }
             Event::Lost(error) => {
                 metrics::gauge!("pgio_listener_up").set(0);
                 self.node.report(&error, "lost the listening connection; reconnecting");
+                None
             }
             Event::Restored(away) => {
                 metrics::gauge!("pgio_listener_up").set(1);
                 tracing::info!(?away, nsp = %self.node.nsp, "reconnected to Postgres");
+                None
             }
+        };
+        match message {
+            Some(Message { body: Body::Broadcast { opts, event, request_id: None }, .. }) => {
+                self.packet(event).map_or(Incoming::Nothing, |packet| Incoming::Event(opts, packet))
+            }
+            Some(message) => Incoming::Other(message),
+            None => Incoming::Nothing,
         }
-        false
     }
 
-    /// Handles a message. Returns false if it has no content to deliver.
-    fn handle_received(
-        self: &Arc<Self>,
-        received: Arc<Received>,
-        answers: &mut Answers,
-        delivery: Delivery,
-    ) -> bool {
+    /// The message, if its content arrived and is for this namespace.
+    fn content(&self, received: Arc<Received>) -> Option<Message> {
         match received.into_content() {
             Content::Message(message) => {
                 self.node.meters.received(message.kind()).increment(1);
-                self.handle_message(message, answers, delivery);
-                return true;
+                // As in Node, a message for another namespace than that of its channel is dropped.
+                if message.nsp == self.node.nsp {
+                    return Some(message);
+                }
+                tracing::debug!(nsp = %message.nsp, channel = %self.node.nsp, "not for this namespace");
             }
             Content::Missing(header) => {
                 metrics::counter!("pgio_attachments_missing_total").increment(1);
@@ -194,26 +210,23 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
                 self.node.report(&error, "skipped");
             }
         }
-        false
+        None
     }
 
-    fn handle_message(
-        self: &Arc<Self>,
-        Message { uid, nsp, body }: Message,
-        answers: &mut Answers,
-        delivery: Delivery,
-    ) {
-        // As in Node, a message for another namespace than that of its channel is dropped.
-        if nsp != self.node.nsp {
-            tracing::debug!(%nsp, channel = %self.node.nsp, "not for this namespace");
-            return;
+    /// Handles a message that is not an event, or is one with an acknowledgement.
+    fn handle_other(self: &Arc<Self>, message: Message, answers: &mut Answers, choice: &mut DeliveryChoice) {
+        let start = Instant::now();
+        self.handle_message(message, answers);
+        let end = Instant::now();
+        choice.delivered(Delivery::Queued, start, end);
+        self.node.meters.delivery().record(end - start);
+        if answers.fetches.can_start() {
+            self.start_fetches(answers);
         }
+    }
+
+    fn handle_message(self: &Arc<Self>, Message { uid, body, .. }: Message, answers: &mut Answers) {
         match body {
-            Body::Broadcast { opts, event, request_id: None } => {
-                if let Some(packet) = self.packet(event) {
-                    self.send_to_local(packet, target::from_wire(opts), delivery);
-                }
-            }
             Body::Broadcast { opts, event, request_id: Some(id) } => {
                 if let Some(packet) = self.packet(event) {
                     self.send_with_ack(packet, opts, id, answers);
@@ -263,7 +276,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
     ) {
         if answers.tasks.len() >= MAX_ANSWERS {
             refuse(&self.node);
-            return self.send_to_local(packet, target::from_wire(opts), Delivery::Queued);
+            return self.send_to_local(packet, target::from_wire(opts));
         }
         let timeout = opts.flags.timeout.map(Duration::from_millis);
         let opts = target::from_wire(opts);

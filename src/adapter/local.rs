@@ -8,7 +8,7 @@ use socketioxide_core::adapter::errors::SocketError;
 use socketioxide_core::adapter::{BroadcastFlags, BroadcastOptions as CoreOptions, Room, SocketEmitter};
 use socketioxide_core::packet::{Packet, PacketData};
 
-use super::delivery::Delivery;
+use super::client_queues::Recipients;
 use super::io_handle::IoHandle;
 use super::{PostgresAdapter, Sid, describe, target};
 use crate::protocol::RemoteSocket;
@@ -45,11 +45,14 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
     /// socketioxide does not say which client's queue was full for a broadcast. So without a server that counts what is
     /// queued, a small packet is sent to one client at a time, which shows the slow clients; after a large one, a probe
     /// finds them.
-    pub(super) fn send_to_local(&self, packet: Packet, opts: CoreOptions, delivery: Delivery) {
+    pub(super) fn send_to_local(&self, packet: Packet, opts: CoreOptions) {
         self.ensure_sid_rooms(&opts);
         let sids = self.local.sockets(opts.clone());
         if let Some(queues) = self.client_queues() {
-            return self.send_counted(queues, &packet, &opts, &sids, delivery);
+            let mut recipients = Recipients::new(opts, sids);
+            self.drop_volatile(queues, 1, &mut recipients);
+            self.queue_packet(queues, &packet, &mut recipients);
+            return;
         }
         if opts.has_flag(BroadcastFlags::Volatile) {
             // A volatile packet may be lost.
@@ -112,7 +115,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
     }
 
     /// Handles a slow client, which has missed a packet: it must not stay connected as if nothing was lost.
-    fn report_slow_client(&self, sid: Sid) {
+    pub(super) fn report_slow_client(&self, sid: Sid) {
         metrics::counter!("pgio_slow_clients_total").increment(1);
         if !self.ctr.0.notify_slow_client(&self.node, sid) {
             tracing::warn!(%sid, nsp = %self.node.nsp, "backpressure: the buffer of a client is full");

@@ -9,7 +9,6 @@ use socketioxide_core::adapter::{BroadcastFlags, BroadcastOptions as CoreOptions
 use socketioxide_core::packet::Packet;
 
 use super::client_queues::ClientQueues;
-use super::delivery::Delivery;
 use super::relayable::Relayable;
 use super::{AdmissionGuard, DormantPermit, PostgresAdapter, PostgresAdapterCtr, Sid, convert, target};
 use crate::protocol::{Body, EventArgs, Uid, Value};
@@ -57,7 +56,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         let Relayable { value, event } = event;
         let packet = Packet::event(self.local.path().clone(), value);
         let body = Body::Broadcast { opts: target::to_wire(&opts), event, request_id: None };
-        self.send_to_local(packet, opts, Delivery::Queued);
+        self.send_to_local(packet, opts);
         let node = self.node.clone();
         async move { node.enqueue(body).await }.boxed()
     }

@@ -8,7 +8,6 @@ use futures_util::future::BoxFuture;
 use socketioxide_core::adapter::SocketEmitter;
 use socketioxide_core::packet::Packet;
 
-use super::delivery::Delivery;
 use super::{PostgresAdapter, Sid, target};
 use crate::protocol::{Body, BroadcastOptions, EventArgs, Namespace, RemoteSocket};
 use crate::{Error, Result};
@@ -115,7 +114,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         match action {
             Action::Emit(event) => {
                 let packet = Packet::event(self.local.path().clone(), self.format.value_of(event)?);
-                self.send_to_local(packet, opts, Delivery::Queued);
+                self.send_to_local(packet, opts);
             }
             Action::Join(rooms) => self.local.add_sockets(opts, rooms),
             Action::Leave(rooms) => self.local.del_sockets(opts, rooms),

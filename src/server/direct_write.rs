@@ -1,11 +1,10 @@
 //! Writes events to websockets directly, without engineioxide's queue and without waking the task of the client.
 //!
-//! A queue with its task costs as much as the write itself. So if nothing waits for a client, an event goes from the
-//! broadcast to the client's socket. The rest of an event that does not fit into the socket's buffer is written by the
-//! task that reads from the client.
+//! A queue with its task costs as much as the write itself. So if nothing waits for a client, events go from the broadcast to
+//! the client's socket. What does not fit into the socket's buffer is written by the task that reads from the client.
 //!
-//! The order stays that of the queue: an event is written directly only if every packet that was queued before it is
-//! written (`client_buffers`), and only between two packets (`sent_packets`).
+//! The order stays that of the queue: events are written directly only if every packet that was queued before them is written
+//! (`client_buffers`), and only between two packets (`sent_packets`).
 
 use std::io;
 use std::pin::Pin;
@@ -26,20 +25,19 @@ use crate::adapter::Sid;
 
 /// A websocket to which events can be written directly.
 pub(super) trait DirectWrite: Send + Sync {
-    /// Writes the frames of an event, or keeps what does not fit into the socket's buffer. Returns false if the event has to
+    /// Writes the frames of events, or keeps what does not fit into the socket's buffer. Returns false if the events have to
     /// be queued.
     fn write(&self, frames: &Bytes) -> bool;
 
-    /// Whether a part of an event is kept, unless the connection is busy at the moment.
+    /// Whether a part of the events is kept, unless the connection is busy at the moment.
     fn has_rest(&self) -> bool;
 }
 
-/// Writes an event to each of the clients for which nothing waits, encoded by `encode`. Returns the others, in the same
-/// order.
+/// Writes events to each of the clients for which nothing waits, encoded by `encode`. Returns the others, in the same order.
 pub(super) fn write_to_idle(
     buffers: &ClientBuffers,
     sids: &[Sid],
-    encode: impl Fn() -> CoreValue,
+    encode: impl Fn() -> Vec<CoreValue>,
 ) -> Vec<Sid> {
     // A write that has to wait needs a timer.
     if Handle::try_current().is_err() {
@@ -231,7 +229,7 @@ mod tests {
     use super::*;
 
     fn event(text: &str) -> Bytes {
-        event_frames::frames(&CoreValue::Str(text.to_owned().into(), None))
+        event_frames::frames(&[CoreValue::Str(text.to_owned().into(), None)])
     }
 
     fn shared(capacity: usize) -> (Arc<SharedStream<DuplexStream>>, DuplexStream) {

@@ -1,4 +1,4 @@
-//! The websocket frames of a packet (RFC 6455), as tungstenite writes them for engineioxide.
+//! The websocket frames of packets (RFC 6455), as tungstenite writes them for engineioxide.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use socketioxide_core::Value as CoreValue;
@@ -12,22 +12,30 @@ const MESSAGE: &[u8] = b"4";
 const TEXT: u8 = 1;
 const BINARY: u8 = 2;
 
-/// The frames of a packet that is encoded for clients: its text and its attachments, or the packet in msgpack.
-pub(super) fn frames(packet: &CoreValue) -> Bytes {
-    let (text, binaries) = match packet {
-        CoreValue::Str(text, binaries) => (Some(text), binaries.iter().flatten().collect::<Vec<_>>()),
-        CoreValue::Bytes(packet) => (None, vec![packet]),
-    };
-    let content: usize = binaries.iter().map(|bytes| MAX_HEAD + bytes.len()).sum();
-    let text_bytes = text.map_or(0, |text| MAX_HEAD + MESSAGE.len() + text.len());
-    let mut frames = BytesMut::with_capacity(text_bytes + content);
-    if let Some(text) = text {
-        put_frame(&mut frames, TEXT, [MESSAGE, text.as_bytes()]);
-    }
-    for bytes in binaries {
-        put_frame(&mut frames, BINARY, [bytes]);
+/// The frames of packets that are encoded for clients: of each one its text and its attachments, or the packet in msgpack.
+pub(super) fn frames(packets: &[CoreValue]) -> Bytes {
+    let mut frames = BytesMut::with_capacity(packets.iter().map(max_bytes).sum());
+    for packet in packets {
+        match packet {
+            CoreValue::Str(text, binaries) => {
+                put_frame(&mut frames, TEXT, [MESSAGE, text.as_bytes()]);
+                binaries.iter().flatten().for_each(|bytes| put_frame(&mut frames, BINARY, [bytes]));
+            }
+            CoreValue::Bytes(bytes) => put_frame(&mut frames, BINARY, [bytes]),
+        }
     }
     frames.freeze()
+}
+
+/// The maximum size of a packet's frames.
+fn max_bytes(packet: &CoreValue) -> usize {
+    match packet {
+        CoreValue::Str(text, binaries) => {
+            let binaries: usize = binaries.iter().flatten().map(|bytes| MAX_HEAD + bytes.len()).sum();
+            MAX_HEAD + MESSAGE.len() + text.len() + binaries
+        }
+        CoreValue::Bytes(bytes) => MAX_HEAD + bytes.len(),
+    }
 }
 
 /// Adds a frame that is a whole message. Frames of a server have no mask.
@@ -81,15 +89,17 @@ mod tests {
             let text = format!("2{}", "x".repeat(length));
             let bytes = Bytes::from(vec![7; length]);
             let texts = vec![Message::text(format!("4{text}"))];
-            assert_eq!(frames(&CoreValue::Str(text.into(), None)), of_tungstenite(texts).await, "{length}");
+            assert_eq!(frames(&[CoreValue::Str(text.into(), None)]), of_tungstenite(texts).await, "{length}");
             let binary = vec![Message::Binary(Binary::from(bytes.to_vec()))];
-            assert_eq!(frames(&CoreValue::Bytes(bytes)), of_tungstenite(binary).await, "{length}");
+            assert_eq!(frames(&[CoreValue::Bytes(bytes)]), of_tungstenite(binary).await, "{length}");
         }
         let attachments = [Bytes::from_static(b"one"), Bytes::new(), Bytes::from(vec![1; 300])];
         let messages = [Message::text("453-[\"e\"]")].into_iter();
         let messages = messages.chain(attachments.iter().map(|bytes| Message::Binary(bytes.to_vec().into())));
         let packet = CoreValue::Str("53-[\"e\"]".into(), Some(VecDeque::from(attachments.clone())));
-        assert_eq!(frames(&packet), of_tungstenite(messages.collect()).await);
+        let next = CoreValue::Str("2[]".into(), None);
+        let messages = messages.chain([Message::text("42[]")]);
+        assert_eq!(frames(&[packet, next]), of_tungstenite(messages.collect()).await);
     }
 
     #[tokio::test]
@@ -98,7 +108,7 @@ mod tests {
             CoreValue::Str("51-[\"é\"]".into(), Some(VecDeque::from([Bytes::from_static(&[0, 255])])));
         let (mut server, client) = duplex(1 << 10);
         let mut websocket = WebSocketStream::from_raw_socket(client, Role::Client, None).await;
-        tokio::io::AsyncWriteExt::write_all(&mut server, &frames(&packet)).await.unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut server, &frames(&[packet])).await.unwrap();
         assert_eq!(websocket.next().await.unwrap().unwrap(), Message::text("451-[\"é\"]"));
         assert_eq!(websocket.next().await.unwrap().unwrap(), Message::binary(vec![0, 255]));
     }

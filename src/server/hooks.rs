@@ -22,7 +22,7 @@ struct Queues<D> {
 }
 
 impl<D: Fn(&str, Sid) + Send + Sync> ClientQueues for Queues<D> {
-    fn write_to_idle(&self, sids: &[Sid], encode: &dyn Fn() -> CoreValue) -> Vec<Sid> {
+    fn write_to_idle(&self, sids: &[Sid], encode: &dyn Fn() -> Vec<CoreValue>) -> Vec<Sid> {
         direct_write::write_to_idle(&self.buffers, sids, encode)
     }
 

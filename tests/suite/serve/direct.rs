@@ -1,4 +1,4 @@
-//! The server writes single events directly to the sockets of idle clients, and queues all others. The order stays.
+//! The server writes events directly to the sockets of idle clients, and queues them for all others. The order stays.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -111,6 +111,63 @@ async fn single_events_and_bursts_keep_their_order() {
     }
     let direct = serve.metric(DIRECT).await;
     assert!(direct > 100.0 && direct < 3.0 * next as f64, "{direct} of {next}");
+}
+
+/// One task writes to 128 clients at most.
+#[tokio::test]
+async fn a_burst_is_written_directly_to_many_clients() {
+    const CLIENTS: usize = 300;
+    const COUNT: u64 = 400;
+    let postgres = postgres().await;
+    let serve = PgioServe::start(postgres.url(), &[]).await;
+    let mut clients = join_all((0..CLIENTS).map(|_| RawWebsocket::connect(serve.address()))).await;
+    let emitter = Emitter::connect(postgres.url()).await.unwrap();
+    for start in [0, COUNT] {
+        emitter.emit_all((start..start + COUNT).map(|n| ("n", n))).await.unwrap();
+        for client in &mut clients {
+            for n in start..start + COUNT {
+                assert_eq!(number(&client.read_text().await, NUMBERED), Some(n));
+            }
+        }
+    }
+    let all = (2 * COUNT * CLIENTS as u64) as f64;
+    serve.wait_for_metric(SENT, all).await;
+    // Those that come with fewer than 16 others right after a burst are queued.
+    let direct = serve.metric(DIRECT).await;
+    assert!((0.8 * all..=all).contains(&direct), "{direct} of {all}");
+}
+
+#[tokio::test]
+async fn a_client_that_pauses_gets_whole_bursts_in_order() {
+    const BURST: u64 = 100;
+    let postgres = postgres().await;
+    let serve = PgioServe::start(postgres.url(), &PINGS).await;
+    let mut slow = RawWebsocket::connect_with_small_buffers(serve.address()).await;
+    let emitter = Emitter::connect(postgres.url()).await.unwrap();
+    let (mut count, mut direct) = (0, 0.0);
+    let mut emit_burst = async || {
+        emitter.emit_all((count..count + BURST).map(|n| ("n", (n, "x".repeat(100))))).await.unwrap();
+        count += BURST;
+        serve.wait_for_metric(SENT, count as f64).await;
+        let before = std::mem::replace(&mut direct, serve.metric(DIRECT).await);
+        (count, direct - before)
+    };
+    let mut queued = 0;
+    while queued < 3 {
+        let (count, direct) = emit_burst().await;
+        assert!(count < 100_000, "the buffers were never full");
+        queued = if direct == 0.0 { queued + 1 } else { 0 };
+    }
+    let mut next = 0;
+    for _ in 0..3 {
+        let (count, _) = emit_burst().await;
+        while next < count {
+            assert_eq!(number(&slow.read_text().await, NUMBERED), Some(next));
+            next += 1;
+        }
+    }
+    let (_, direct) = emit_burst().await;
+    assert!(direct > 0.0, "the last burst waited for nothing");
 }
 
 /// Emits events to a client that pauses, and reads them then. `good` receives them at once.

@@ -1,0 +1,143 @@
+//! Delivers events of other servers to the clients of this server: directly to the sockets of idle clients, or to their queues.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use socketioxide_core::adapter::SocketEmitter;
+use socketioxide_core::packet::Packet;
+use socketioxide_core::parser::Parse;
+use tokio::task::{JoinError, yield_now};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::burst::Burst;
+use super::client_queues::Recipients;
+use super::delivery::{Delivery, DeliveryChoice};
+use super::local::SHARED_ENCODING_FROM;
+use super::{PostgresAdapter, Sid, target};
+use crate::Error;
+
+// The limits of one task that writes to clients, since it does nothing else meanwhile.
+const MAX_CLIENTS: usize = 128;
+const MAX_BYTES: usize = 1 << 20;
+
+/// The number of packets that are queued, one for each client, before other tasks run.
+const PACKETS_PER_TURN: usize = 16_384;
+
+impl<E: SocketEmitter> PostgresAdapter<E> {
+    /// Delivers events. `is_last` says that no other message waits.
+    pub(super) async fn deliver(self: &Arc<Self>, burst: Burst, is_last: bool, choice: &mut DeliveryChoice) {
+        let start = Instant::now();
+        let count = burst.packets.len();
+        let delivery = match burst.bytes < SHARED_ENCODING_FROM {
+            true => choice.of_events(start, count, is_last),
+            false => Delivery::Queued,
+        };
+        self.send_burst(burst, delivery).await;
+        let end = Instant::now();
+        choice.delivered(delivery, start, end);
+        self.node.meters.delivery().record_many(end - start, count);
+    }
+
+    async fn send_burst(self: &Arc<Self>, burst: Burst, delivery: Delivery) {
+        let opts = target::from_wire(burst.opts);
+        let Some(queues) = self.client_queues() else {
+            burst.packets.into_iter().for_each(|packet| self.send_to_local(packet, opts.clone()));
+            return;
+        };
+        self.ensure_sid_rooms(&opts);
+        let sids = self.local.sockets(opts.clone());
+        let packets: Arc<[Packet]> = burst.packets.into();
+        let mut recipients = Recipients::new(opts, sids.clone());
+        if delivery == Delivery::Direct {
+            let others = self.write_directly(&packets, &sids, burst.bytes).await;
+            let written = ((sids.len() - others.len()) * packets.len()) as u64;
+            self.node.meters.written_directly().increment(written);
+            self.node.meters.events_sent().increment(written);
+            if others.is_empty() {
+                return;
+            }
+            recipients.retain(others);
+            self.look_up(&mut recipients);
+        }
+        self.drop_volatile(queues, packets.len(), &mut recipients);
+        let mut queued = 0;
+        for packet in packets.iter() {
+            if queued > PACKETS_PER_TURN {
+                queued = 0;
+                yield_now().await;
+                self.look_up(&mut recipients);
+            }
+            self.queue_packet(queues, packet, &mut recipients);
+            queued += recipients.queued().len();
+        }
+    }
+
+    /// Writes packets to the idle ones of the clients, with several tasks if there are many. Returns the others, in the same
+    /// order.
+    async fn write_directly(
+        self: &Arc<Self>,
+        packets: &Arc<[Packet]>,
+        sids: &[Sid],
+        bytes: usize,
+    ) -> Vec<Sid> {
+        let size = clients_of_one_task(sids.len(), bytes);
+        if sids.len() <= size {
+            return self.write_to_idle(packets, sids);
+        }
+        let spawn = |part: &[Sid]| {
+            let (adapter, packets, part) = (self.clone(), packets.clone(), part.to_vec());
+            AbortOnDropHandle::new(tokio::spawn(async move { adapter.write_to_idle(&packets, &part) }))
+        };
+        let tasks: Vec<_> = sids.chunks(size).map(spawn).collect();
+        let mut others = Vec::new();
+        for (task, part) in tasks.into_iter().zip(sids.chunks(size)) {
+            match task.await {
+                Ok(rest) => others.extend(rest),
+                Err(error) => self.report_panic(part, &error),
+            }
+        }
+        others
+    }
+
+    /// These clients may have missed events, so they must not stay connected.
+    fn report_panic(&self, sids: &[Sid], error: &JoinError) {
+        if error.is_panic() {
+            let (what, message) = ("a write to clients".into(), error.to_string());
+            self.node.report(&Error::Panicked { what, message }, "disconnecting the clients");
+            sids.iter().for_each(|sid| self.report_slow_client(*sid));
+        }
+    }
+
+    fn write_to_idle(&self, packets: &[Packet], sids: &[Sid]) -> Vec<Sid> {
+        let Some(queues) = self.client_queues() else { return sids.to_vec() };
+        let encode = || packets.iter().map(|packet| self.local.parser().encode(packet.clone())).collect();
+        queues.write_to_idle(sids, &encode)
+    }
+}
+
+/// The number of clients to which one task writes, of `clients` in all. All tasks have the same share.
+fn clients_of_one_task(clients: usize, bytes: usize) -> usize {
+    let most = (MAX_BYTES / bytes.max(1)).clamp(1, MAX_CLIENTS);
+    clients.div_ceil(clients.div_ceil(most).max(1)).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_tasks_write_to_the_same_number_of_clients() {
+        for (clients, bytes, expected) in [
+            (0, 0, 1),
+            (1, 16_383, 1),
+            (128, 100, 128),
+            (129, 100, 65),
+            (5000, 100, 125),
+            (64, 16_383, 64),
+            (65, 16_383, 33),
+            (1000, 10 << 20, 1),
+        ] {
+            assert_eq!(clients_of_one_task(clients, bytes), expected, "{clients} {bytes}");
+        }
+    }
+}
