@@ -8,17 +8,17 @@ use crate::protocol::BroadcastOptions;
 /// The maximum number of events in a burst.
 const MAX_EVENTS: usize = 128;
 
-/// The maximum size of a burst of several events, in bytes.
+/// The maximum size of a burst of several events on the wire, in bytes.
 const MAX_BYTES: usize = SHARED_ENCODING_FROM - 1;
 
-/// The bytes of an event on the wire besides its content and its namespace, at most: the head of a frame and of a packet.
+/// The bytes of an event on the wire besides its content and its namespace: the heads of its frames and of its packet.
 const HEAD_BYTES: usize = 16;
 
 /// At least one event, and those that follow it.
 pub(super) struct Burst {
     pub(super) opts: BroadcastOptions,
     pub(super) packets: Vec<Packet>,
-    /// An upper bound of the size on the wire.
+    /// The size on the wire, about.
     pub(super) bytes: usize,
 }
 

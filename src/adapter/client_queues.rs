@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 
+use foldhash::fast::RandomState;
 use socketioxide_core::Value as CoreValue;
 use socketioxide_core::adapter::{BroadcastFlags, BroadcastOptions as CoreOptions, SocketEmitter};
 use socketioxide_core::packet::Packet;
@@ -33,13 +34,13 @@ pub(super) struct Recipients {
     /// All clients, at the last look-up.
     all: Vec<Sid>,
     /// They get nothing through their queues: they have got the packets already, or must not get them.
-    excluded: HashSet<Sid>,
+    excluded: HashSet<Sid, RandomState>,
     /// The others.
     queued: Vec<Sid>,
     route: Option<Route>,
 }
 
-/// How socketioxide finds some of the clients.
+/// How a packet gets to the queued clients.
 #[derive(Clone)]
 enum Route {
     /// By the id of each.
@@ -51,7 +52,7 @@ enum Route {
 impl Recipients {
     pub(super) fn new(opts: CoreOptions, all: Vec<Sid>) -> Self {
         let queued = all.clone();
-        Self { opts, all, excluded: HashSet::new(), queued, route: None }
+        Self { opts, all, excluded: HashSet::default(), queued, route: None }
     }
 
     /// Those of the clients that get packets through their queues.
@@ -78,6 +79,9 @@ impl Recipients {
 
     /// Takes the clients of another look-up.
     fn replace(&mut self, all: Vec<Sid>) {
+        if all == self.all {
+            return;
+        }
         self.queued = all.iter().filter(|sid| !self.excluded.contains(sid)).copied().collect();
         self.all = all;
         self.route = None;
@@ -95,6 +99,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
 
     /// Looks up the clients again. Call this if other tasks may have run since the last time.
     pub(super) fn look_up(&self, recipients: &mut Recipients) {
+        self.ensure_sid_rooms(&recipients.opts);
         recipients.replace(self.local.sockets(recipients.opts.clone()));
     }
 
@@ -112,7 +117,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         }
     }
 
-    /// Queues a packet.
+    /// Counts and queues a packet for the queued clients. Looks up the clients again if they have changed.
     pub(super) fn queue_packet(
         &self,
         queues: &dyn ClientQueues,
@@ -144,8 +149,8 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
                 if let Err(errors) = self.local.broadcast(packet.clone(), CoreOptions::clone(opts)) {
                     self.report_missed(&recipients.queued, &errors);
                 }
-                if let Some(now) = self.check_recipients(queues, &recipients.opts, &recipients.all) {
-                    recipients.replace(now);
+                if self.check_recipients(queues, opts, &recipients.queued) {
+                    self.look_up(recipients);
                     return;
                 }
             }
@@ -163,30 +168,30 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         if queued.len() < all.len() {
             let mut excluded = all.clone();
             remove(&mut excluded, queued);
-            self.exclude(&excluded, &mut same);
+            self.add_to_except(&excluded, &mut same);
         }
         Route::Broadcast(Box::new(same))
     }
 
     /// Call this after a packet was queued for the clients `counted`. socketioxide looks up the clients again, so some that
-    /// have joined meanwhile have got a packet that was not counted, and some that have left have missed it. Returns the
-    /// clients now if there are others.
+    /// have joined meanwhile have got a packet that was not counted, and some that have left have missed it. Returns whether
+    /// they have changed.
     ///
-    /// A client that joins and leaves while one packet is queued is not noticed.
+    /// A client that joins and leaves, or leaves and joins, while one packet is queued is not noticed.
     pub(super) fn check_recipients(
         &self,
         queues: &dyn ClientQueues,
         opts: &CoreOptions,
         counted: &[Sid],
-    ) -> Option<Vec<Sid>> {
-        let all = self.local.sockets(opts.clone());
-        if all == counted {
-            return None;
+    ) -> bool {
+        let now = self.local.sockets(opts.clone());
+        if now == counted {
+            return false;
         }
-        let (before, now): (HashSet<_>, HashSet<_>) = (counted.iter().collect(), all.iter().collect());
+        let (before, now): (HashSet<_>, HashSet<_>) = (counted.iter().collect(), now.iter().collect());
         let changed: Vec<_> = before.symmetric_difference(&now).map(|sid| **sid).collect();
         queues.lose_count(&changed);
-        Some(all)
+        true
     }
 }
 
@@ -196,6 +201,7 @@ fn remove(sids: &mut Vec<Sid>, removed: &[Sid]) {
     if removed.peek().is_some() {
         sids.retain(|sid| removed.next_if_eq(&sid).is_none());
     }
+    debug_assert!(removed.next().is_none());
 }
 
 #[cfg(test)]

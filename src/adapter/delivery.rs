@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// The minimum time between two deliveries of a few events that are written directly.
+/// The minimum time between a delivery and another one of few events that is direct.
 const MIN_QUIET: Duration = Duration::from_micros(50);
 
 /// This part of the duration of a direct delivery is the minimum pause before the next one.

@@ -20,25 +20,33 @@ use crate::Error;
 const MAX_CLIENTS: usize = 128;
 const MAX_BYTES: usize = 1 << 20;
 
-/// The number of packets that are queued, one for each client, before other tasks run.
+/// The number of packets that are queued before other tasks run. A packet counts once for each client.
 const PACKETS_PER_TURN: usize = 16_384;
+
+/// The deliveries of one namespace.
+#[derive(Default)]
+pub(super) struct Deliveries {
+    pub(super) choice: DeliveryChoice,
+    /// The packets that were queued since other tasks have run.
+    queued: usize,
+}
 
 impl<E: SocketEmitter> PostgresAdapter<E> {
     /// Delivers events. `is_last` says that no other message waits.
-    pub(super) async fn deliver(self: &Arc<Self>, burst: Burst, is_last: bool, choice: &mut DeliveryChoice) {
+    pub(super) async fn deliver(self: &Arc<Self>, burst: Burst, is_last: bool, deliveries: &mut Deliveries) {
         let start = Instant::now();
         let count = burst.packets.len();
         let delivery = match burst.bytes < SHARED_ENCODING_FROM {
-            true => choice.of_events(start, count, is_last),
+            true => deliveries.choice.of_events(start, count, is_last),
             false => Delivery::Queued,
         };
-        self.send_burst(burst, delivery).await;
+        self.send_burst(burst, delivery, &mut deliveries.queued).await;
         let end = Instant::now();
-        choice.delivered(delivery, start, end);
+        deliveries.choice.delivered(delivery, start, end);
         self.node.meters.delivery().record_many(end - start, count);
     }
 
-    async fn send_burst(self: &Arc<Self>, burst: Burst, delivery: Delivery) {
+    async fn send_burst(self: &Arc<Self>, burst: Burst, delivery: Delivery, queued: &mut usize) {
         let opts = target::from_wire(burst.opts);
         let Some(queues) = self.client_queues() else {
             burst.packets.into_iter().for_each(|packet| self.send_to_local(packet, opts.clone()));
@@ -47,56 +55,65 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         self.ensure_sid_rooms(&opts);
         let sids = self.local.sockets(opts.clone());
         let packets: Arc<[Packet]> = burst.packets.into();
-        let mut recipients = Recipients::new(opts, sids.clone());
-        if delivery == Delivery::Direct {
-            let others = self.write_directly(&packets, &sids, burst.bytes).await;
-            let written = ((sids.len() - others.len()) * packets.len()) as u64;
-            self.node.meters.written_directly().increment(written);
-            self.node.meters.events_sent().increment(written);
-            if others.is_empty() {
-                return;
+        let mut recipients = match delivery {
+            Delivery::Direct => {
+                let (written, others) = self.write_directly(&packets, &sids, burst.bytes).await;
+                let written = (written * packets.len()) as u64;
+                self.node.meters.written_directly().increment(written);
+                self.node.meters.events_sent().increment(written);
+                if others.is_empty() {
+                    return;
+                }
+                let mut recipients = Recipients::new(opts, sids);
+                recipients.retain(others);
+                self.look_up(&mut recipients);
+                recipients
             }
-            recipients.retain(others);
-            self.look_up(&mut recipients);
-        }
+            Delivery::Queued => Recipients::new(opts, sids),
+        };
         self.drop_volatile(queues, packets.len(), &mut recipients);
-        let mut queued = 0;
         for packet in packets.iter() {
-            if queued > PACKETS_PER_TURN {
-                queued = 0;
+            if *queued > PACKETS_PER_TURN {
+                *queued = 0;
                 yield_now().await;
                 self.look_up(&mut recipients);
             }
             self.queue_packet(queues, packet, &mut recipients);
-            queued += recipients.queued().len();
+            *queued += recipients.queued().len();
         }
     }
 
-    /// Writes packets to the idle ones of the clients, with several tasks if there are many. Returns the others, in the same
-    /// order.
+    /// Writes packets to the idle ones of the clients, with several tasks if there are many. Returns their number, and the
+    /// others in the same order.
+    ///
+    /// A client that leaves before its task runs gets the packets all the same.
     async fn write_directly(
         self: &Arc<Self>,
         packets: &Arc<[Packet]>,
         sids: &[Sid],
         bytes: usize,
-    ) -> Vec<Sid> {
+    ) -> (usize, Vec<Sid>) {
         let size = clients_of_one_task(sids.len(), bytes);
         if sids.len() <= size {
-            return self.write_to_idle(packets, sids);
+            let others = self.write_to_idle(packets, sids);
+            return (sids.len() - others.len(), others);
         }
         let spawn = |part: &[Sid]| {
             let (adapter, packets, part) = (self.clone(), packets.clone(), part.to_vec());
             AbortOnDropHandle::new(tokio::spawn(async move { adapter.write_to_idle(&packets, &part) }))
         };
         let tasks: Vec<_> = sids.chunks(size).map(spawn).collect();
-        let mut others = Vec::new();
+        let (mut written, mut others) = (0, Vec::new());
         for (task, part) in tasks.into_iter().zip(sids.chunks(size)) {
             match task.await {
-                Ok(rest) => others.extend(rest),
+                Ok(rest) => {
+                    written += part.len() - rest.len();
+                    others.extend(rest);
+                }
                 Err(error) => self.report_panic(part, &error),
             }
         }
-        others
+        (written, others)
     }
 
     /// These clients may have missed events, so they must not stay connected.

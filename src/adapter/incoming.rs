@@ -10,7 +10,8 @@ use socketioxide_core::packet::Packet;
 use tokio::task::{JoinError, JoinSet, yield_now};
 
 use super::burst::Burst;
-use super::delivery::{Delivery, DeliveryChoice};
+use super::delivery::Delivery;
+use super::direct::Deliveries;
 use super::fetches::Fetches;
 use super::node::Node;
 use super::server_side::ServerSideEvent;
@@ -86,7 +87,7 @@ pub(super) async fn serve<E: SocketEmitter>(
     mut subscription: Subscription,
 ) {
     let mut answers = Answers::default();
-    let mut choice = DeliveryChoice::default();
+    let mut deliveries = Deliveries::default();
     let mut handled = 0;
     loop {
         if answers.fetches.can_start() {
@@ -96,7 +97,7 @@ pub(super) async fn serve<E: SocketEmitter>(
         tokio::select! {
             event = subscription.next() => {
                 let (Some(event), Some(adapter)) = (event, adapter.upgrade()) else { return };
-                handled += adapter.handle_batch(event, &mut subscription, &mut answers, &mut choice).await;
+                handled += adapter.handle_batch(event, &mut subscription, &mut answers, &mut deliveries).await;
                 drop(adapter);
                 answers.remove_ended(&node);
                 if handled >= MAX_BATCH {
@@ -132,7 +133,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         first: Event,
         subscription: &mut Subscription,
         answers: &mut Answers,
-        choice: &mut DeliveryChoice,
+        deliveries: &mut Deliveries,
     ) -> usize {
         let (mut next, mut burst, mut count) = (Some(first), None, 0);
         while let Some(event) = next {
@@ -141,21 +142,21 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
                 Incoming::Event(opts, packet) => Burst::add(&mut burst, opts, packet),
                 Incoming::Other(message) => {
                     if let Some(burst) = burst.take() {
-                        self.deliver(burst, false, choice).await;
+                        self.deliver(burst, false, deliveries).await;
                     }
-                    self.handle_other(message, answers, choice);
+                    self.handle_other(message, answers, deliveries);
                     None
                 }
                 Incoming::Nothing => None,
             };
             if let Some(burst) = ended {
-                self.deliver(burst, false, choice).await;
+                self.deliver(burst, false, deliveries).await;
             }
             // An event that stays in the subscription is seen at the start of the next batch.
             next = if count < MAX_BATCH { subscription.try_next() } else { None };
         }
         if let Some(burst) = burst {
-            self.deliver(burst, count < MAX_BATCH, choice).await;
+            self.deliver(burst, count < MAX_BATCH, deliveries).await;
         }
         count
     }
@@ -214,11 +215,11 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
     }
 
     /// Handles a message that is not an event, or is one with an acknowledgement.
-    fn handle_other(self: &Arc<Self>, message: Message, answers: &mut Answers, choice: &mut DeliveryChoice) {
+    fn handle_other(self: &Arc<Self>, message: Message, answers: &mut Answers, deliveries: &mut Deliveries) {
         let start = Instant::now();
         self.handle_message(message, answers);
         let end = Instant::now();
-        choice.delivered(Delivery::Queued, start, end);
+        deliveries.choice.delivered(Delivery::Queued, start, end);
         self.node.meters.delivery().record(end - start);
         if answers.fetches.can_start() {
             self.start_fetches(answers);

@@ -34,7 +34,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         let sids = self.local.sockets(opts.clone());
         let full = queues.queue(self.node.nsp.as_str(), &sids, size(&packet));
         let mut others = opts.clone();
-        self.exclude(&full, &mut others);
+        self.add_to_except(&full, &mut others);
         let answers = self.local.broadcast_with_ack(packet, others, timeout);
         self.check_recipients(queues, &opts, &sids);
         answers
@@ -88,7 +88,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
     }
 
     /// Excludes clients.
-    pub(super) fn exclude(&self, sids: &[Sid], opts: &mut CoreOptions) {
+    pub(super) fn add_to_except(&self, sids: &[Sid], opts: &mut CoreOptions) {
         if !sids.is_empty() {
             opts.except.extend(sids.iter().map(|sid| Room::from(sid.to_string())));
             self.ensure_sid_rooms(opts);

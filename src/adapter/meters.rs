@@ -45,7 +45,7 @@ impl Meters {
         self.written_directly.get_or_init(|| metrics::counter!("pgio_events_written_directly_total"))
     }
 
-    /// The time of the delivery of a message to the clients' sockets and queues, in seconds.
+    /// The time of the delivery of a message to the clients' sockets and queues, with those in its burst, in seconds.
     pub(super) fn delivery(&self) -> &Histogram {
         self.delivery.get_or_init(|| metrics::histogram!("pgio_delivery_seconds"))
     }

@@ -132,7 +132,7 @@ async fn a_burst_is_written_directly_to_many_clients() {
     }
     let all = (2 * COUNT * CLIENTS as u64) as f64;
     serve.wait_for_metric(SENT, all).await;
-    // Those that come with fewer than 16 others right after a burst are queued.
+    // Fewer than 16 events right after a burst are queued.
     let direct = serve.metric(DIRECT).await;
     assert!((0.8 * all..=all).contains(&direct), "{direct} of {all}");
 }
