@@ -121,6 +121,11 @@ async fn a_burst_is_written_directly_to_many_clients() {
     let postgres = postgres().await;
     let serve = PgioServe::start(postgres.url(), &[]).await;
     let mut clients = join_all((0..CLIENTS).map(|_| RawWebsocket::connect(serve.address()))).await;
+    // These get them through their queues.
+    let peer = NodePeer::start().await;
+    let polling = || peer.client(ClientOptions::new(&serve.url()).transports(&["polling"]));
+    let others = join_all((0..5).map(|_| polling())).await;
+    join_all(others.iter().map(Client::count)).await;
     let emitter = Emitter::connect(postgres.url()).await.unwrap();
     for start in [0, COUNT] {
         emitter.emit_all((start..start + COUNT).map(|n| ("n", n))).await.unwrap();
@@ -129,9 +134,13 @@ async fn a_burst_is_written_directly_to_many_clients() {
                 assert_eq!(number(&client.read_text().await, NUMBERED), Some(n));
             }
         }
+        for client in &others {
+            let tally = client.wait_for_tally("n", start + COUNT, PATIENCE).await;
+            assert_eq!((tally.count, tally.first_break), (start + COUNT, None));
+        }
     }
     let all = (2 * COUNT * CLIENTS as u64) as f64;
-    serve.wait_for_metric(SENT, all).await;
+    serve.wait_for_metric(SENT, all + (2 * COUNT) as f64 * others.len() as f64).await;
     // Fewer than 16 events right after a burst are queued.
     let direct = serve.metric(DIRECT).await;
     assert!((0.8 * all..=all).contains(&direct), "{direct} of {all}");
