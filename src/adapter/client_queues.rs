@@ -41,7 +41,6 @@ pub(super) struct Recipients {
 }
 
 /// How a packet gets to the queued clients.
-#[derive(Clone)]
 enum Route {
     /// By the id of each.
     Each,
@@ -50,9 +49,11 @@ enum Route {
 }
 
 impl Recipients {
-    pub(super) fn new(opts: CoreOptions, all: Vec<Sid>) -> Self {
-        let queued = all.clone();
-        Self { opts, all, excluded: HashSet::default(), queued, route: None }
+    /// `all` are the clients to which `opts` lead. Those in `queued`, in the same order, get the packets through their queues.
+    pub(super) fn new(opts: CoreOptions, all: Vec<Sid>, queued: Vec<Sid>) -> Self {
+        let mut excluded = all.clone();
+        remove(&mut excluded, &queued);
+        Self { opts, all, excluded: excluded.into_iter().collect(), queued, route: None }
     }
 
     /// Those of the clients that get packets through their queues.
@@ -67,14 +68,6 @@ impl Recipients {
             remove(&mut self.queued, sids);
             self.route = None;
         }
-    }
-
-    /// Excludes all but these clients, which have the same order.
-    pub(super) fn retain(&mut self, sids: Vec<Sid>) {
-        let mut excluded = std::mem::replace(&mut self.queued, sids);
-        remove(&mut excluded, &self.queued);
-        self.excluded.extend(excluded);
-        self.route = None;
     }
 
     /// Takes the clients of another look-up.
@@ -99,8 +92,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
 
     /// Looks up the clients again. Call this if other tasks may have run since the last time.
     pub(super) fn look_up(&self, recipients: &mut Recipients) {
-        self.ensure_sid_rooms(&recipients.opts);
-        recipients.replace(self.local.sockets(recipients.opts.clone()));
+        recipients.replace(self.sids_of(&recipients.opts));
     }
 
     /// Drops volatile packets for clients that do not keep up.
@@ -225,8 +217,7 @@ mod tests {
     fn the_excluded_clients_stay_excluded_when_they_are_looked_up_again() {
         let sids: [Sid; 5] = std::array::from_fn(|_| Sid::new());
         let [a, b, c, d, e] = sids;
-        let mut recipients = Recipients::new(CoreOptions::default(), vec![a, b, c, d]);
-        recipients.retain(vec![b, c, d]);
+        let mut recipients = Recipients::new(CoreOptions::default(), vec![a, b, c, d], vec![b, c, d]);
         assert_eq!(recipients.queued(), [b, c, d]);
         recipients.exclude(&[c]);
         assert_eq!(recipients.queued(), [b, d]);

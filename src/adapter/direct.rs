@@ -6,7 +6,7 @@ use std::time::Instant;
 use socketioxide_core::adapter::SocketEmitter;
 use socketioxide_core::packet::Packet;
 use socketioxide_core::parser::Parse;
-use tokio::task::{JoinError, yield_now};
+use tokio::task::yield_now;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::burst::Burst;
@@ -14,7 +14,6 @@ use super::client_queues::Recipients;
 use super::delivery::{Delivery, DeliveryChoice};
 use super::local::SHARED_ENCODING_FROM;
 use super::{PostgresAdapter, Sid, target};
-use crate::Error;
 
 // The limits of one task that writes to clients, since it does nothing else meanwhile.
 const MAX_CLIENTS: usize = 128;
@@ -52,8 +51,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
             burst.packets.into_iter().for_each(|packet| self.send_to_local(packet, opts.clone()));
             return;
         };
-        self.ensure_sid_rooms(&opts);
-        let sids = self.local.sockets(opts.clone());
+        let sids = self.sids_of(&opts);
         let packets: Arc<[Packet]> = burst.packets.into();
         let mut recipients = match delivery {
             Delivery::Direct => {
@@ -64,12 +62,11 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
                 if others.is_empty() {
                     return;
                 }
-                let mut recipients = Recipients::new(opts, sids);
-                recipients.retain(others);
+                let mut recipients = Recipients::new(opts, sids, others);
                 self.look_up(&mut recipients);
                 recipients
             }
-            Delivery::Queued => Recipients::new(opts, sids),
+            Delivery::Queued => Recipients::new(opts, sids.clone(), sids),
         };
         self.drop_volatile(queues, packets.len(), &mut recipients);
         for packet in packets.iter() {
@@ -110,19 +107,15 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
                     written += part.len() - rest.len();
                     others.extend(rest);
                 }
-                Err(error) => self.report_panic(part, &error),
+                Err(error) => {
+                    // They may have missed events, so they must not stay connected.
+                    if self.node.report_panic("a write to clients", &error, "disconnecting the clients") {
+                        part.iter().for_each(|sid| self.report_slow_client(*sid));
+                    }
+                }
             }
         }
         (written, others)
-    }
-
-    /// These clients may have missed events, so they must not stay connected.
-    fn report_panic(&self, sids: &[Sid], error: &JoinError) {
-        if error.is_panic() {
-            let (what, message) = ("a write to clients".into(), error.to_string());
-            self.node.report(&Error::Panicked { what, message }, "disconnecting the clients");
-            sids.iter().for_each(|sid| self.report_slow_client(*sid));
-        }
     }
 
     fn write_to_idle(&self, packets: &[Packet], sids: &[Sid]) -> Vec<Sid> {

@@ -67,11 +67,8 @@ impl Answers {
 }
 
 fn report_panic(node: &Node, ended: Result<(), JoinError>) {
-    if let Err(error) = ended
-        && error.is_panic()
-    {
-        let (what, message) = ("an answer to another server".into(), error.to_string());
-        node.report(&Error::Panicked { what, message }, "request dropped");
+    if let Err(error) = ended {
+        node.report_panic("an answer to another server", &error, "request dropped");
     }
 }
 
@@ -127,7 +124,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         (0..answers.fetches.start(&self.node, describe)).for_each(|_| refuse(&self.node));
     }
 
-    /// Handles a message and those that are queued behind it, at most [`MAX_BATCH`] in all. Returns their number.
+    /// Handles a message and the messages behind it in the queue, at most [`MAX_BATCH`] in all. Returns the number of messages.
     async fn handle_batch(
         self: &Arc<Self>,
         first: Event,
@@ -138,19 +135,16 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         let (mut next, mut burst, mut count) = (Some(first), None, 0);
         while let Some(event) = next {
             count += 1;
-            let ended = match self.read(event) {
-                Incoming::Event(opts, packet) => Burst::add(&mut burst, opts, packet),
-                Incoming::Other(message) => {
-                    if let Some(burst) = burst.take() {
-                        self.deliver(burst, false, deliveries).await;
-                    }
-                    self.handle_other(message, answers, deliveries);
-                    None
-                }
-                Incoming::Nothing => None,
+            let (ended, other) = match self.read(event) {
+                Incoming::Event(opts, packet) => (Burst::add(&mut burst, opts, packet), None),
+                Incoming::Other(message) => (burst.take(), Some(message)),
+                Incoming::Nothing => (None, None),
             };
             if let Some(burst) = ended {
                 self.deliver(burst, false, deliveries).await;
+            }
+            if let Some(message) = other {
+                self.handle_other(message, answers, deliveries);
             }
             // An event that stays in the subscription is seen at the start of the next batch.
             next = if count < MAX_BATCH { subscription.try_next() } else { None };

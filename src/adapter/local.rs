@@ -27,11 +27,11 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         opts: CoreOptions,
         timeout: Option<Duration>,
     ) -> (E::AckStream, u32) {
-        self.ensure_sid_rooms(&opts);
         let Some(queues) = self.client_queues() else {
+            self.ensure_sid_rooms(&opts);
             return self.local.broadcast_with_ack(packet, opts, timeout);
         };
-        let sids = self.local.sockets(opts.clone());
+        let sids = self.sids_of(&opts);
         let full = queues.queue(self.node.nsp.as_str(), &sids, size(&packet));
         let mut others = opts.clone();
         self.add_to_except(&full, &mut others);
@@ -46,10 +46,9 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
     /// queued, a small packet is sent to one client at a time, which shows the slow clients; after a large one, a probe
     /// finds them.
     pub(super) fn send_to_local(&self, packet: Packet, opts: CoreOptions) {
-        self.ensure_sid_rooms(&opts);
-        let sids = self.local.sockets(opts.clone());
+        let sids = self.sids_of(&opts);
         if let Some(queues) = self.client_queues() {
-            let mut recipients = Recipients::new(opts, sids);
+            let mut recipients = Recipients::new(opts, sids.clone(), sids);
             self.drop_volatile(queues, 1, &mut recipients);
             self.queue_packet(queues, &packet, &mut recipients);
             return;
@@ -127,9 +126,8 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
     /// Disconnects sockets of this server. With `close` it disconnects them from all their namespaces, and then the client
     /// closes its connection.
     pub(super) fn disconnect_local(&self, opts: CoreOptions, close: bool) {
-        self.ensure_sid_rooms(&opts);
         let io = self.io().filter(|_| close);
-        let sids = self.local.sockets(opts);
+        let sids = self.sids_of(&opts);
         if let Some(queues) = self.client_queues() {
             // No event may overtake a disconnect packet, which is not counted.
             queues.lose_count(&sids);
@@ -146,7 +144,6 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
 
     /// The sockets of this server for a response to another server.
     pub(super) fn describe_sockets(&self, opts: CoreOptions) -> Vec<RemoteSocket> {
-        self.ensure_sid_rooms(&opts);
         let io = self.io();
         let describe = |sid: Sid| {
             let own = sid.to_string();
@@ -158,7 +155,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
             let (handshake, data) = known.unwrap_or_else(describe::unknown_socket);
             RemoteSocket { id: own, handshake, rooms, data }
         };
-        self.local.sockets(opts).into_iter().map(describe).collect()
+        self.sids_of(&opts).into_iter().map(describe).collect()
     }
 }
 

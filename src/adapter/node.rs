@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio::task::JoinError;
+
 use super::admission::Dormancy;
 use super::meters::Meters;
 use super::readiness::Readiness;
@@ -64,6 +66,14 @@ impl Node {
     pub(super) fn report(&self, error: &Error, what: &str) {
         tracing::warn!(%error, nsp = %self.nsp, "{what}");
         self.cluster.options().report(error);
+    }
+
+    /// Reports the panic of a task, if it ended with one. Returns whether it did.
+    pub(super) fn report_panic(&self, task: &str, error: &JoinError, what: &str) -> bool {
+        if error.is_panic() {
+            self.report(&Error::Panicked { what: task.into(), message: error.to_string() }, what);
+        }
+        error.is_panic()
     }
 
     /// Queues a message. The receipt resolves when it is committed. After the goodbye it fails.

@@ -64,6 +64,12 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         opts.has_flag(BroadcastFlags::Local) || is_own_socket()
     }
 
+    /// The sockets of this server to which the options lead.
+    pub(super) fn sids_of(&self, opts: &CoreOptions) -> Vec<Sid> {
+        self.ensure_sid_rooms(opts);
+        self.local.sockets(opts.clone())
+    }
+
     pub(super) fn is_local(&self, sid: Sid) -> bool {
         !self.local.fetch_sockets(one(sid)).is_empty()
     }
