@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::envelope_cache::EnvelopeCache;
 use super::envelope_text::{DataText, Envelope};
-use super::{Body, EventArgs, Message, MessageKind, Namespace, Uid, Value, data, json};
+use super::{Body, EventArgs, Message, MessageKind, Namespace, Uid, Value, data, json, socket_list};
 use crate::{Error, Result};
 
 /// The `id` of a row in the attachment table.
@@ -158,7 +158,11 @@ pub(super) fn message_from_document(document: Value, channel: &Namespace) -> Res
 }
 
 fn from_value(kind: MessageKind, data: Value) -> Result<Body> {
-    data::read(kind, data.into_deserializer(), EventArgs::from_values).map_err(|error| match error {
+    let body = match kind {
+        MessageKind::FetchSocketsResponse => socket_list::read(data),
+        _ => data::read(kind, data.into_deserializer(), EventArgs::from_values),
+    };
+    body.map_err(|error| match error {
         Error::Decode(reason) => malformed(kind, reason),
         other => other,
     })

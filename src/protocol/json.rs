@@ -1,6 +1,7 @@
 //! JSON text, as JavaScript writes it.
 
 use std::borrow::Cow;
+use std::io;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +16,36 @@ pub(super) fn write(value: &impl Serialize) -> Result<String> {
     let mut text = Vec::with_capacity(TEXT_BYTES);
     serde_json::to_writer(&mut text, value).map_err(|e| Error::Encode(e.to_string()))?;
     String::from_utf8(text).map_err(|e| Error::Encode(e.to_string()))
+}
+
+/// The same, if the text has less than `limit` bytes.
+pub(super) fn write_shorter(value: &impl Serialize, limit: usize) -> Result<Option<String>> {
+    let mut writer = LimitedWriter { text: Vec::with_capacity(TEXT_BYTES), limit };
+    match serde_json::to_writer(&mut writer, value) {
+        Ok(()) => String::from_utf8(writer.text).map(Some).map_err(|e| Error::Encode(e.to_string())),
+        Err(error) if error.is_io() => Ok(None),
+        Err(error) => Err(Error::Encode(error.to_string())),
+    }
+}
+
+/// Fails when the text reaches the limit, so that nothing writes the rest of a large message.
+struct LimitedWriter {
+    text: Vec<u8>,
+    limit: usize,
+}
+
+impl io::Write for LimitedWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.text.len() + bytes.len() >= self.limit {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.text.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Parses any JSON text that `JSON.parse` takes, up to the depth that a [`Value`] may have.

@@ -23,6 +23,7 @@ mod options;
 mod placeholders;
 mod reserved;
 mod rooms;
+mod socket_list;
 mod summary;
 #[cfg(feature = "cli")]
 mod template;

@@ -59,11 +59,10 @@ impl Message {
     /// # Errors
     /// [`Error::TooLarge`] beyond [`MAX_DOCUMENT_BYTES`].
     pub fn encode(&self, threshold: usize) -> Result<Encoded> {
-        if !self.body.has_binary() {
-            let text = json::write(&self.document())?;
-            if text.len() < threshold.min(MAX_INLINE_BYTES) {
-                return Ok(Encoded::Inline(text));
-            }
+        if !self.body.has_binary()
+            && let Some(text) = json::write_shorter(&self.document(), threshold.min(MAX_INLINE_BYTES))?
+        {
+            return Ok(Encoded::Inline(text));
         }
         let document = msgpack::write(&self.document())?;
         if document.len() > MAX_DOCUMENT_BYTES {

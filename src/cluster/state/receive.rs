@@ -1,6 +1,7 @@
 //! The path of a notification to the subscriptions and requests. It is decoded as far as a subscription needs it, queued
 //! behind messages that wait for their rows, and delivered in order.
 
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use super::channels::ChannelState;
@@ -12,7 +13,7 @@ use super::requests::{Departure, Requests};
 use super::{ClusterState, LookUpId, NspSupport, Output, Row, SubscriptionId};
 use crate::Error;
 use crate::cluster::{Content, Event, Received};
-use crate::protocol::{AttachmentId, Channel, Header, Message, MessageKind, Notification};
+use crate::protocol::{AttachmentId, Body, Channel, Header, Message, MessageKind, Notification, Uid};
 
 /// How long before the report of an overflow the dropped notifications may have arrived.
 const OVERFLOW_WINDOW: Duration = Duration::from_secs(10);
@@ -178,7 +179,11 @@ impl ClusterState {
         mut received: Received,
         mut recipients: Vec<SubscriptionId>,
     ) -> Vec<SubscriptionId> {
-        self.answer(now, channel, &received.content);
+        if recipients.is_empty() {
+            self.answer(now, channel, Cow::Owned(received.content));
+            return recipients;
+        }
+        self.answer(now, channel, Cow::Borrowed(&received.content));
         let bytes = received.memory();
         let mut is_text_wanted = false;
         recipients.retain(|id| {
@@ -202,17 +207,16 @@ impl ClusterState {
         recipients
     }
 
-    pub(super) fn answer(&mut self, now: Instant, channel: &Channel, content: &Content) {
-        match content {
+    fn answer(&mut self, now: Instant, channel: &Channel, content: Cow<'_, Content>) {
+        let content = match content {
+            Cow::Owned(Content::Message(Message { uid, body, .. })) if is_response(body.kind()) => {
+                return self.response(now, channel, &uid, Cow::Owned(body));
+            }
+            other => other,
+        };
+        match &*content {
             Content::Message(Message { uid, body, .. }) if is_response(body.kind()) => {
-                let Some(request) = body.request_id().cloned() else { return };
-                if let Some((reply, step)) = self.requests.on_answer(now, channel, &request, uid, body) {
-                    if let Some(reply) = reply {
-                        let output = Output::Answer { request: request.clone(), node: uid.clone(), reply };
-                        self.outputs.push_back(output);
-                    }
-                    self.apply_step(request, step);
-                }
+                self.response(now, channel, uid, Cow::Borrowed(body));
             }
             Content::Message(Message { uid, body, .. }) if is_request(body.kind()) => {
                 let Some(request) = body.request_id() else { return };
@@ -237,6 +241,18 @@ impl ClusterState {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Hands a response to its request. Only a response that subscriptions also get is copied.
+    fn response(&mut self, now: Instant, channel: &Channel, uid: &Uid, body: Cow<'_, Body>) {
+        let Some(request) = body.request_id().cloned() else { return };
+        if let Some((reply, step)) = self.requests.on_answer(now, channel, &request, uid, body) {
+            if let Some(reply) = reply {
+                let output = Output::Answer { request: request.clone(), node: uid.clone(), reply };
+                self.outputs.push_back(output);
+            }
+            self.apply_step(request, step);
         }
     }
 

@@ -6,6 +6,7 @@
 
 mod pending;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
@@ -266,32 +267,36 @@ impl Requests {
         channel: &Channel,
         id: &RequestId,
         uid: &Uid,
-        body: &Body,
+        body: Cow<'_, Body>,
     ) -> Option<(Option<Reply>, RequestStep)> {
         let pending = self.pending.get_mut(id).filter(|pending| pending.channel == *channel)?;
-        let wants = pending.wants;
+        let is_single = pending.wants != MessageKind::BroadcastAck;
+        if !pending.is_answered_by(body.kind()) {
+            return None;
+        }
         let progress = pending.progress(uid)?;
         let was_complete = progress.is_complete();
-        let reply = match (wants, body) {
-            (MessageKind::BroadcastAck, Body::BroadcastClientCount { client_count, .. }) => {
-                progress.promised = Some(*client_count);
+        if is_single && was_complete {
+            return None;
+        }
+        let is_prompt =
+            matches!(*body, Body::BroadcastClientCount { .. } | Body::FetchSocketsResponse { .. });
+        let reply = match body.into_owned() {
+            Body::BroadcastClientCount { client_count, .. } => {
+                progress.promised = Some(client_count);
                 None
             }
-            (MessageKind::BroadcastAck, Body::BroadcastAck { answer, .. }) => {
+            Body::BroadcastAck { answer, .. } => {
                 progress.received += 1;
-                Some(Reply::Ack(answer.clone()))
+                Some(Reply::Ack(answer))
             }
-            (MessageKind::FetchSocketsResponse, Body::FetchSocketsResponse { sockets, .. })
-                if !was_complete =>
-            {
+            Body::FetchSocketsResponse { sockets, .. } => {
                 (progress.promised, progress.received) = (Some(1), 1);
-                Some(Reply::Sockets(sockets.clone()))
+                Some(Reply::Sockets(sockets))
             }
-            (MessageKind::ServerSideEmitResponse, Body::ServerSideEmitResponse { answer, .. })
-                if !was_complete =>
-            {
+            Body::ServerSideEmitResponse { answer, .. } => {
                 (progress.promised, progress.received) = (Some(1), 1);
-                Some(Reply::Answer(answer.clone()))
+                Some(Reply::Answer(answer))
             }
             _ => return None,
         };
@@ -307,7 +312,6 @@ impl Requests {
             }
             _ => {}
         }
-        let is_prompt = matches!(body, Body::BroadcastClientCount { .. } | Body::FetchSocketsResponse { .. });
         if is_prompt && !std::mem::replace(&mut pending.had_prompt_response, true) {
             self.extend_discovery(now, id);
         }
@@ -316,10 +320,7 @@ impl Requests {
 
     /// Whether an answer of that kind may be for this request.
     pub(super) fn may_be_answered_by(&self, id: &RequestId, kind: MessageKind) -> bool {
-        self.pending.get(id).is_some_and(|pending| {
-            pending.wants == kind
-                || (pending.wants == MessageKind::BroadcastAck && kind == MessageKind::BroadcastClientCount)
-        })
+        self.pending.get(id).is_some_and(|pending| pending.is_answered_by(kind))
     }
 
     /// Messages may have been lost, and the loss may be detected late. From now on a silent peer is not known to have left,

@@ -12,6 +12,9 @@ use super::{Date, KEY_BYTES, Object, Value};
 /// The maximum depth of arrays and objects. It suffices for any event, and is safe on a thread's stack.
 pub(crate) const MAX_DEPTH: usize = 256;
 
+/// The maximum number of entries for which memory is allocated before they are read.
+const MAX_FIRST_CAPACITY: usize = 32;
+
 impl<'de> Deserialize<'de> for Value {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Nested { left: MAX_DEPTH, memory: &Cell::new(usize::MAX) }.deserialize(deserializer)
@@ -147,7 +150,7 @@ impl<'de> Visitor<'de> for Nested<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
         let item = self.deeper()?;
-        let mut items = Vec::new();
+        let mut items = Vec::with_capacity(first_capacity(seq.size_hint()));
         while let Some(value) = seq.next_element_seed(item)? {
             items.push(value);
         }
@@ -156,13 +159,18 @@ impl<'de> Visitor<'de> for Nested<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let item = self.deeper()?;
-        let mut entries = Object::new();
+        let mut entries = Object::with_capacity(first_capacity(map.size_hint()));
         while let Some(Key(key)) = map.next_key()? {
             self.take(KEY_BYTES + key.len())?;
             entries.insert(key, map.next_value_seed(item)?);
         }
         Ok(Value::Object(entries))
     }
+}
+
+/// The capacity for a list or an object whose encoding begins with its length. A hostile length must not take memory.
+fn first_capacity(length: Option<usize>) -> usize {
+    length.unwrap_or(0).min(MAX_FIRST_CAPACITY)
 }
 
 /// The key of an entry. Msgpack allows a key of any type, and JavaScript turns numbers into strings.

@@ -74,6 +74,12 @@ impl Pending {
         Some(self.peers.entry(uid.clone()).or_default())
     }
 
+    /// Whether a message of that kind may be an answer to it.
+    pub(super) fn is_answered_by(&self, kind: MessageKind) -> bool {
+        self.wants == kind
+            || (self.wants == MessageKind::BroadcastAck && kind == MessageKind::BroadcastClientCount)
+    }
+
     pub(super) fn is_over(&self) -> bool {
         self.stage == Stage::Waiting
             && self.loopback_delivered

@@ -28,7 +28,8 @@ fn a_slow_answer_extends_the_discovery_for_other_slow_peers() {
         RequestStep::Wait => None,
     };
     let answered = |requests: &mut Requests, uid: &str, seconds| {
-        let (_, step) = requests.on_answer(at(seconds), &channel, &id, &uid.into(), &answer).unwrap();
+        let (_, step) =
+            requests.on_answer(at(seconds), &channel, &id, &uid.into(), Cow::Borrowed(&answer)).unwrap();
         ends(step)
     };
     assert!(ends(requests.on_published(&id, Ok(()))).is_none());
