@@ -10,8 +10,8 @@ use socketioxide_core::packet::Packet;
 use tokio::task::{JoinError, JoinSet, yield_now};
 
 use super::burst::Burst;
-use super::delivery::Delivery;
-use super::direct::Deliveries;
+use super::deliver::Deliveries;
+use super::delivery_choice::Delivery;
 use super::fetches::Fetches;
 use super::node::Node;
 use super::server_side::ServerSideEvent;

@@ -11,7 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::burst::Burst;
 use super::client_queues::Recipients;
-use super::delivery::{Delivery, DeliveryChoice};
+use super::delivery_choice::{Delivery, DeliveryChoice};
 use super::local::SHARED_ENCODING_FROM;
 use super::{PostgresAdapter, Sid, target};
 
