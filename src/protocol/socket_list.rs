@@ -4,10 +4,12 @@ use super::value::Object;
 use super::{Body, RemoteSocket, Value};
 use crate::{Error, Result};
 
-/// Reads the `data` of a response with sockets as serde does, but moves the handshakes and the data of the sockets: a list
-/// can have thousands.
+/// Reads the `data` of a response with sockets. Serde would copy the handshakes and the data of the sockets, and a list can
+/// have thousands; here they are moved.
+///
+/// Data and sockets must be objects, as all peers write them: serde also takes arrays of their fields.
 pub(super) fn read(data: Value) -> Result<Body> {
-    let mut data = Fields::of(data)?;
+    let mut data = Fields::of(data, "the data")?;
     let request_id = data.take("requestId")?.into_rust()?;
     let Value::Array(sockets) = data.take("sockets")? else {
         return Err(Error::Decode("`sockets` is not an array".into()));
@@ -17,7 +19,7 @@ pub(super) fn read(data: Value) -> Result<Body> {
 }
 
 fn socket(socket: Value) -> Result<RemoteSocket> {
-    let mut fields = Fields::of(socket)?;
+    let mut fields = Fields::of(socket, "a socket")?;
     Ok(RemoteSocket {
         id: fields.take("id")?.into_rust()?,
         handshake: fields.take_if_present("handshake").unwrap_or_default(),
@@ -30,10 +32,11 @@ fn socket(socket: Value) -> Result<RemoteSocket> {
 struct Fields(Object);
 
 impl Fields {
-    fn of(value: Value) -> Result<Self> {
+    /// The error does not show the value, which can be large or secret.
+    fn of(value: Value, what: &str) -> Result<Self> {
         match value {
             Value::Object(entries) => Ok(Self(entries)),
-            other => Err(Error::Decode(format!("{other} where an object was expected"))),
+            _ => Err(Error::Decode(format!("{what} is not an object"))),
         }
     }
 
@@ -92,7 +95,8 @@ mod tests {
     fn an_error_names_the_field() {
         let error = |json: &str| read(Value::from_json(json).unwrap()).unwrap_err().to_string();
         assert!(error(r#"{"requestId":"r","sockets":[{}]}"#).contains("missing field `id`"));
-        assert!(error(r#"{"requestId":"r","sockets":[7]}"#).contains("7 where an object was expected"));
+        assert!(error(r#"{"requestId":"r","sockets":[["secret"]]}"#).ends_with("a socket is not an object"));
+        assert!(error(r#"["secret"]"#).ends_with("the data is not an object"));
         assert!(error(r#"{"requestId":"r","sockets":{}}"#).contains("`sockets` is not an array"));
     }
 }

@@ -12,7 +12,8 @@ use super::{Date, KEY_BYTES, Object, Value};
 /// The maximum depth of arrays and objects. It suffices for any event, and is safe on a thread's stack.
 pub(crate) const MAX_DEPTH: usize = 256;
 
-/// The maximum number of entries for which memory is allocated before they are read.
+/// The maximum number of entries for which memory is allocated before they are counted. A document that ends within
+/// [`MAX_DEPTH`] nested lists or objects has taken up to 1 MB for them.
 const MAX_FIRST_CAPACITY: usize = 32;
 
 impl<'de> Deserialize<'de> for Value {
