@@ -17,9 +17,9 @@ use crate::protocol::{Body, Channel, Message, MessageKind, RequestId, Uid};
 use pending::{Pending, Progress, Stage};
 
 /// How long a request waits for unknown peers to answer an initial heartbeat, which they do at once. If one peer needs more
-/// than half of this time, as on an overloaded machine, the others get twice the time that it needed. The same holds if the
-/// first answer to the request takes longer: a Node server that collects ten thousand sockets sends its heartbeat after
-/// that.
+/// than half of this time, as on an overloaded machine, the others get twice the time that it needed. The same holds for
+/// an answer to the request that takes longer: a Node server that collects ten thousand sockets sends its heartbeat after
+/// that, and a fast server among slow ones must not end the wait.
 pub const DISCOVERY: Duration = Duration::from_millis(500);
 
 /// The next step of a request.
@@ -70,7 +70,6 @@ impl Requests {
             loopback_delivered: false,
             discovery_until: None,
             discovery_started_at: None,
-            had_prompt_response: false,
             knew_peers: false,
             knew_peers_before: false,
             was_interrupted: false,
@@ -312,7 +311,7 @@ impl Requests {
             }
             _ => {}
         }
-        if is_prompt && !std::mem::replace(&mut pending.had_prompt_response, true) {
+        if is_prompt {
             self.extend_discovery(now, id);
         }
         Some((reply, self.step(id)))

@@ -52,8 +52,6 @@ pub(super) struct Pending {
     pub(super) discovery_until: Option<(Instant, u64)>,
     /// When the discovery started: the arrival of the loopback.
     pub(super) discovery_started_at: Option<Instant>,
-    /// Whether a server has sent an answer that waits for no client and no handler.
-    pub(super) had_prompt_response: bool,
     pub(super) knew_peers: bool,
     /// Whether its peers were known when it was sent, before its initial heartbeat.
     pub(super) knew_peers_before: bool,

@@ -36,12 +36,14 @@ fn a_slow_answer_extends_the_discovery_for_other_slow_peers() {
     assert!(ends(requests.on_loopback(at(0.0), &id, None)).is_none());
     requests.on_peer_found(at(0.01), &id, &"quick".into(), Change::Found);
     assert_eq!(requests.next_deadline(), Some(at(0.0) + DISCOVERY));
+    assert!(requests.take_due(at(0.0) + DISCOVERY).contains(&id));
     assert!(ends(requests.on_timeout(at(0.0) + DISCOVERY, &id)).is_none(), "its answer is to come");
     assert!(answered(&mut requests, "quick", 3.0).is_none());
     requests.on_peer_found(at(4.0), &id, &"slow".into(), Change::Found);
     assert!(answered(&mut requests, "slow", 5.0).is_none());
-    let due = requests.take_due(at(8.0));
+    assert!(requests.take_due(at(9.0)).is_empty(), "others may need twice the time of the slowest answer");
+    let due = requests.take_due(at(10.0));
     assert!(due.contains(&id) && requests.take_due(at(19.0)).is_empty());
-    let summary = ends(requests.on_timeout(at(8.0), &id)).unwrap();
+    let summary = ends(requests.on_timeout(at(10.0), &id)).unwrap();
     assert!(summary.is_complete() && summary.nodes == 2, "{summary:?}");
 }
