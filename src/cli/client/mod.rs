@@ -8,7 +8,7 @@ use clap::Args;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::arguments::Global;
-use super::exit::Failure;
+use super::exit::{self, Failure};
 use super::socket::{Incoming, Socket, Target, Transport, Trouble};
 use super::{duration, values};
 use crate::{Namespace, Value};
@@ -141,32 +141,46 @@ impl Client {
         let printer = Printer::new(global, nsp.clone(), self.wide);
         let mut run =
             Run { client: &self, target, nsp, printer, to_send, answer_until: None, reply, events: 0 };
-        // If the end of the time overflows the clock, there is no deadline.
-        match self.for_.and_then(|time| Instant::now().checked_add(time)) {
-            None => run.until_done(global, auth.as_ref()).await,
-            Some(deadline) => match timeout_at(deadline, run.until_done(global, auth.as_ref())).await {
-                Ok(outcome) => outcome,
-                Err(_) => run.when_time_is_over(),
-            },
+        let mut open = None;
+        let work = async {
+            // If the end of the time overflows the clock, there is no deadline.
+            match self.for_.and_then(|time| Instant::now().checked_add(time)) {
+                None => run.until_done(global, auth.as_ref(), &mut open).await,
+                Some(deadline) => {
+                    let done = run.until_done(global, auth.as_ref(), &mut open);
+                    match timeout_at(deadline, done).await {
+                        Ok(outcome) => outcome,
+                        Err(_) => run.when_time_is_over(),
+                    }
+                }
+            }
+        };
+        let outcome = exit::unless_interrupted(work).await;
+        if let Some(socket) = open {
+            // A server would keep a socket that polls until its ping timeout.
+            socket.close().await;
         }
+        outcome
     }
 }
 
 impl Run<'_> {
-    /// Reconnects after each lost connection until the command is done.
-    async fn until_done(&mut self, global: &Global, auth: Option<&Value>) -> Result<(), Failure> {
-        let mut socket = self.connect(auth).await.map_err(|trouble| self.failure(trouble))?;
+    /// Reconnects after each lost connection until the command is done. Leaves the last socket in `open`.
+    async fn until_done(
+        &mut self,
+        global: &Global,
+        auth: Option<&Value>,
+        open: &mut Option<Socket>,
+    ) -> Result<(), Failure> {
+        let mut socket = open.insert(self.connect(auth).await.map_err(|trouble| self.failure(trouble))?);
         loop {
             global.note(&format!("connected to {} as {}", self.target, socket.id()));
-            match self.stay(&mut socket).await? {
-                None => {
-                    socket.close().await;
-                    return Ok(());
-                }
+            match self.stay(socket).await? {
+                None => return Ok(()),
                 Some(trouble) if trouble.is_passing() && self.answer_until.is_none() => {
                     global.warn(&format!("{}: {trouble}; connecting again", self.target));
-                    drop(socket);
-                    socket = self.connect_again(global, auth).await?;
+                    *open = None;
+                    socket = open.insert(self.connect_again(global, auth).await?);
                 }
                 Some(trouble) => return Err(self.failure(trouble)),
             }

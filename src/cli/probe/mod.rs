@@ -12,12 +12,12 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::arguments::{Format, Global, OutputFlag};
 use super::client::Access;
 use super::duration;
-use super::exit::Failure;
+use super::exit::{self, Failure};
 use super::output::lines::Lines;
 use super::socket::Target;
 use crate::Namespace;
 use outcome::{Limits, Measured, Status};
-use path::Path;
+use path::{Open, Path};
 
 /// Check that an event arrives from Postgres at a client of a server, and measure its latency
 ///
@@ -25,7 +25,7 @@ use path::Path;
 /// (end-to-end check). The first event after a connection is not measured. The probe works with every server of the
 /// cluster, Node or pgio, and needs no change there. No server counts the probe as a server, and it leaves nothing
 /// behind. The exit status is that of monitoring plugins: 0 ok, 1 warning, 2 critical, 3 unknown (Postgres or the server
-/// is unreachable, or refuses the connection).
+/// is unreachable, or refuses the connection, or a file cannot be read). An invalid command line exits with 2.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -69,7 +69,6 @@ impl Probe {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
         let target = Target::parse(&self.url).map_err(Failure::Usage)?;
         let limits = Limits::new(self.warn, self.critical)?;
-        let auth = self.access.auth()?;
         let is_prometheus = self.output == Some(OutputFlag::Prometheus);
         if is_prometheus && self.every.is_some() {
             return Err(Failure::Usage(
@@ -78,25 +77,45 @@ impl Probe {
             .with_hint("run it from cron or a timer"));
         }
         let nsp = Namespace::new(&self.namespace);
-        let path = Path { access: &self.access, target: &target, nsp: &nsp, auth: auth.as_ref(), limits };
         let print = |measured: &Measured| {
             let mut lines = Lines::stdout();
             match global.output {
-                _ if is_prometheus => lines.raw(measured.prometheus(&target, &nsp).trim_end())?,
+                _ if is_prometheus => {
+                    if measured.has_reason() {
+                        global.warn(&measured.text());
+                    }
+                    lines.raw(measured.prometheus(&target, &nsp).trim_end())?;
+                }
                 Format::Json => lines.json(measured)?,
                 Format::Text => lines.text(&measured.text())?,
             }
             lines.flush()
         };
-        let worst = match self.every {
-            None => {
-                let measured = path.measure(global, &mut None).await;
-                print(&measured)?;
-                measured.status
+        let auth = match self.access.auth() {
+            // A missing file is no reason for a warning or an alarm.
+            Err(Failure::Other(reason)) => {
+                print(&Measured::unknown(reason))?;
+                return Err(Failure::Told(Status::Unknown.code()));
             }
-            Some(every) => self.repeat(global, &path, every, print).await?,
+            auth => auth?,
         };
-        match worst {
+        let path = Path { access: &self.access, target: &target, nsp: &nsp, auth: auth.as_ref(), limits };
+        let mut open = None;
+        let work = async {
+            match self.every {
+                None => {
+                    let measured = path.measure(global, &mut open).await;
+                    print(&measured)?;
+                    Ok(measured.status)
+                }
+                Some(every) => self.repeat(global, &path, every, &mut open, print).await,
+            }
+        };
+        let worst = exit::unless_interrupted(work).await;
+        if let Some(open) = open {
+            open.close().await;
+        }
+        match worst? {
             Status::Ok => Ok(()),
             worst => Err(Failure::Told(worst.code())),
         }
@@ -108,16 +127,16 @@ impl Probe {
         global: &Global,
         path: &Path<'_>,
         every: Duration,
+        open: &mut Option<Open>,
         print: impl Fn(&Measured) -> Result<(), Failure>,
     ) -> Result<Status, Failure> {
         let mut worst = Status::Ok;
-        let mut open = None;
         let mut ticks = interval(every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut checks = 0;
         loop {
-            path.idle_until(&mut open, ticks.tick()).await;
-            let measured = path.measure(global, &mut open).await;
+            path.idle_until(open, ticks.tick()).await;
+            let measured = path.measure(global, open).await;
             print(&measured)?;
             worst = worst.max(measured.status);
             checks += 1;

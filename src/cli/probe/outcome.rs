@@ -89,6 +89,11 @@ impl Measured {
         Self { time: SystemTime::now(), status: Status::Unknown, latency: None, reason: Some(reason) }
     }
 
+    /// Whether the text has the reason why there is no latency.
+    pub(super) fn has_reason(&self) -> bool {
+        self.reason.is_some()
+    }
+
     /// Formats the result: `ok 3.2 ms`, `unknown: ...`.
     pub(super) fn text(&self) -> String {
         let word = self.status.word();

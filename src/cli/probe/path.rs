@@ -17,6 +17,13 @@ pub(super) struct Open {
     socket: Socket,
 }
 
+impl Open {
+    /// Disconnects from the server. It would keep a socket that polls until its ping timeout.
+    pub(super) async fn close(self) {
+        self.socket.close().await;
+    }
+}
+
 /// The path to measure.
 pub(super) struct Path<'a> {
     pub(super) access: &'a Access,
@@ -54,7 +61,9 @@ impl Path<'_> {
         match outcome {
             Ok(latency) => Measured::delivered(latency, self.limits),
             Err(lost) => {
-                *open = None;
+                if let Some(ends) = open.take() {
+                    ends.close().await;
+                }
                 match lost {
                     Lost::NotDelivered => Measured::not_delivered(self.limits),
                     Lost::Unknown(reason) => Measured::unknown(reason),

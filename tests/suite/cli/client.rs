@@ -16,7 +16,7 @@ use crate::support::certificates::Certified;
 use crate::support::freeze::Frozen;
 use crate::support::node::{AdapterVersion, NodePeer, Operator, PATIENCE, Server, ServerOptions, binary};
 use crate::support::pgio::{Outcome, Running, bare, pgio, run, run_with_input};
-use crate::support::pgio_serve::{PgioServe, command};
+use crate::support::pgio_serve::{PgioServe, command, no_socket_is_left};
 use crate::support::postgres::{Postgres, postgres};
 
 const TRANSPORTS: [&str; 2] = ["websocket", "polling"];
@@ -301,6 +301,21 @@ async fn pings_are_answered_and_a_server_that_stands_still_is_noticed() {
         client.wait_for_notes("connected to ", 2).await;
         client.signal(Signal::SIGINT);
         assert_eq!(client.end().await.status, 130);
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_polls_leaves_no_socket() {
+    let (postgres, node) = node(|options| options).await;
+    let serve = PgioServe::start(postgres.url(), &[]).await;
+    for url in [node.url(), &serve.url()] {
+        let polling = [url, "--transport", "polling"];
+        client(&[&polling[..], &["--for", "300ms"]].concat()).await.succeeded();
+        no_socket_is_left(postgres.url()).await;
+        let (client, _) = connected(&polling).await;
+        client.signal(Signal::SIGINT);
+        assert_eq!(client.end().await.status, 130);
+        no_socket_is_left(postgres.url()).await;
     }
 }
 

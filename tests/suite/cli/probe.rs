@@ -11,7 +11,7 @@ use crate::support::attachments::create_attachment_table;
 use crate::support::mixed::mixed_with;
 use crate::support::node::{AdapterVersion, NodePeer, ServerOptions};
 use crate::support::pgio::{Outcome, Running, pgio, run};
-use crate::support::pgio_serve::PgioServe;
+use crate::support::pgio_serve::{PgioServe, no_socket_is_left};
 use crate::support::postgres::postgres;
 use crate::support::proxy::{Mode, Proxy};
 
@@ -125,7 +125,11 @@ async fn where_nothing_can_be_measured_the_status_is_unknown() {
             let unknown = probe(database, &[arguments, &["-o", output]].concat()).await;
             assert_eq!(unknown.status, 3, "{unknown:?}");
             assert!(!unknown.stdout.contains("s3cret") && !unknown.stdout.contains("n0"), "{unknown:?}");
-            assert_eq!(unknown.stderr, "");
+            match output {
+                // The metrics do not say why.
+                "prometheus" => assert!(unknown.stderr.contains(reason), "{unknown:?}"),
+                _ => assert_eq!(unknown.stderr, ""),
+            }
             let is_said = match output {
                 "json" => {
                     let line = &unknown.json()[0];
@@ -232,4 +236,36 @@ async fn with_a_count_the_worst_status_is_the_exit_status() {
     assert_eq!(good.stdout.lines().filter(|line| line.starts_with("ok ")).count(), 3, "{good:?}");
     let slow = probe(postgres.url(), &[&arguments[..], &["--warn", "0", "--critical", "30s"]].concat()).await;
     assert_eq!((slow.status, slow.stdout.lines().count()), (1, 3), "{slow:?}");
+}
+
+#[tokio::test]
+async fn a_probe_that_polls_leaves_no_socket() {
+    let postgres = postgres().await;
+    create_attachment_table(postgres.url()).await;
+    let node = NodePeer::start().await.server(ServerOptions::new(AdapterVersion::V05, postgres.url())).await;
+    let serve = PgioServe::start(postgres.url(), &[]).await;
+    for url in [node.url(), &serve.url()] {
+        let polling = [&[url, "--transport", "polling"][..], &PATIENT].concat();
+        probe(postgres.url(), &polling).await.succeeded();
+        no_socket_is_left(postgres.url()).await;
+        let repeated = [&polling[..], &["--every", "20ms", "--count", "2"]].concat();
+        probe(postgres.url(), &repeated).await.succeeded();
+        no_socket_is_left(postgres.url()).await;
+        let arguments = [&["probe"], &polling[..], &["--every", "20ms", "-o", "json"]].concat();
+        let mut running = Running::start(&mut pgio(postgres.url(), &arguments));
+        latency(&running.json().await);
+        running.signal(Signal::SIGINT);
+        assert_eq!(running.end().await.status, 130);
+        no_socket_is_left(postgres.url()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_missing_file_is_neither_a_warning_nor_critical() {
+    let unknown = probe("postgres://127.0.0.1:1/db", &["http://127.0.0.1:1", "--auth", "@missing"]).await;
+    assert_eq!(
+        (unknown.status, unknown.stdout.as_str()),
+        (3, "unknown: missing: No such file or directory\n"),
+        "{unknown:?}"
+    );
 }

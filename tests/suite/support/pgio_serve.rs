@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::node::{Client, ClientOptions, NodePeer};
+use super::pgio::{pgio, run};
 use super::schema;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -190,4 +191,12 @@ pub async fn until(what: &str, is_so: impl AsyncFn() -> bool) {
         assert!(start.elapsed() < PATIENCE, "still not: {what}");
         sleep(Duration::from_millis(10)).await;
     }
+}
+
+/// Waits until the servers of a database have no sockets, for less than the ping timeout of a socket.
+pub async fn no_socket_is_left(database: &str) {
+    until("no socket is left", async || {
+        run(&mut pgio(database, &["sockets", "--count"])).await.succeeded().stdout == "0\n"
+    })
+    .await;
 }
