@@ -45,6 +45,12 @@ pub(super) fn without_flags() -> Result<Settings> {
 /// The named database, else that of libpq's variables, else the configured one, else the running private server.
 fn first_settings(named: Option<&str>, configured: Option<String>) -> Result<Settings> {
     let settings = match named {
+        // An unset variable of a script must not lead to another database.
+        Some(url) if url.trim().is_empty() => {
+            let (setting, reason) =
+                ("--database-url".into(), "the URL is empty (or that in DATABASE_URL)".into());
+            return Err(Error::Setting { setting, reason });
+        }
         Some(url) => Some(Settings::parse(url)?),
         None => match Settings::from_env()? {
             Some(settings) => Some(settings),

@@ -117,7 +117,7 @@ impl Failure {
     fn hint(&self, global: &Global) -> Option<String> {
         match self {
             Self::Library(Error::NoDatabase) => {
-                Some("set --database-url, DATABASE_URL, or libpq's variables (PGHOST, PGSERVICE, ...)".into())
+                Some("set --database-url, DATABASE_URL, or libpq's variables (PGHOST, PGSERVICE, ...), or start pgio serve, which runs a Postgres".into())
             }
             Self::Library(Error::Refused { reason, .. })
                 if reason.contains("server does not support TLS") =>

@@ -46,13 +46,10 @@ impl Expectation {
         if count >= expected {
             return Ok(());
         }
-        let sockets = if count == 1 {
-            "1 socket is".to_owned()
-        } else {
-            format!("{} sockets are", progress::count(count))
-        };
+        let sockets = if count == 1 { "socket" } else { "sockets" };
+        let (count, expected) = (progress::count(count), progress::count_is(expected));
         let mut reason =
-            format!("{sockets} in {which}, and {} are expected; nothing was sent", progress::count(expected));
+            format!("found {count} {sockets}, and {expected} expected: {which}; nothing was sent");
         // The servers without an answer may have the missing sockets.
         for ((nsp, _), list) in targets.iter().zip(&lists) {
             if let Some(missing) = socket_inventory::missing(nsp, list, TIMEOUT) {
@@ -72,7 +69,7 @@ pub(super) async fn warn_of_nobody(global: &Global, targets: &[(Namespace, Broad
     let operators: Vec<_> = targets.iter().map(|(_, operator)| operator.clone().timeout(GLANCE)).collect();
     match try_join_all(operators.iter().map(BroadcastOperator::fetch_sockets)).await {
         Ok(lists) if lists.iter().all(|list| list.answers.is_empty() && list.is_complete()) => {
-            global.warn(&format!("no socket matches {which}"));
+            global.warn(&format!("no socket matches: {which}"));
         }
         Ok(_) => {}
         Err(error) => tracing::debug!(%error, "which sockets match is not known"),

@@ -1,6 +1,7 @@
 //! `pgio join`: makes sockets join rooms.
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 
 use super::arguments::Global;
 use super::exit::Failure;
@@ -19,7 +20,7 @@ Examples:
   pgio join a b --room r1 --except a     into two rooms")]
 pub(super) struct Join {
     /// The rooms to join
-    #[arg(required = true, value_name = "ROOM")]
+    #[arg(required = true, value_name = "ROOM", value_parser = NonEmptyStringValueParser::new())]
     into: Vec<String>,
     #[command(flatten)]
     request: Request,

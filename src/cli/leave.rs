@@ -1,6 +1,7 @@
 //! `pgio leave`: makes sockets leave rooms.
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 
 use super::arguments::Global;
 use super::exit::Failure;
@@ -19,7 +20,7 @@ Examples:
   pgio leave r1 -n / -n admin --yes      all sockets of two namespaces")]
 pub(super) struct Leave {
     /// The rooms to leave
-    #[arg(required = true, value_name = "ROOM")]
+    #[arg(required = true, value_name = "ROOM", value_parser = NonEmptyStringValueParser::new())]
     out_of: Vec<String>,
     #[command(flatten)]
     request: Request,

@@ -87,9 +87,10 @@ impl ListNamespaces {
         self.listing.tell_total(global, rows.len(), "namespace");
         match self.listing.min.filter(|min| rows.len() < *min) {
             Some(min) => Err(Failure::TooFew(format!(
-                "{} namespaces, and {} are required",
+                "{} {}, and {} required",
                 progress::count(rows.len() as u64),
-                progress::count(min as u64)
+                if rows.len() == 1 { "namespace" } else { "namespaces" },
+                progress::count_is(min as u64)
             ))),
             None => Ok(()),
         }

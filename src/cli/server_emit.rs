@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use futures_util::future::try_join_all;
 use serde_json::json;
 
@@ -30,6 +31,7 @@ Examples:
   pgio server-emit -n admin --ack ready --timeout 1s && echo ready")]
 pub(super) struct ServerEmit {
     /// The name of the event
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     event: String,
     /// The arguments of the event: JSON, text, or @FILE
     #[arg(allow_negative_numbers = true)]

@@ -75,7 +75,7 @@ impl SocketInventory {
         let mut reasons = self.missing;
         if let Some(min) = min.filter(|min| found < *min) {
             let found = progress::count(found as u64);
-            reasons.insert(0, format!("{found} {what}, and {} are required", progress::count(min as u64)));
+            reasons.insert(0, format!("{found} {what}, and {} required", progress::count_is(min as u64)));
         }
         match reasons.is_empty() {
             true => Ok(()),

@@ -11,13 +11,13 @@ use crate::{BroadcastOperator, Cluster, Emitter, Namespace};
 #[derive(Args)]
 pub(super) struct Target {
     /// Select only sockets in this room, or with this id. May be repeated
-    #[arg(short, long = "room", alias = "to", value_name = "ROOM", allow_hyphen_values = true)]
+    #[arg(short, long = "room", alias = "to", value_name = "ROOM", value_parser = NonEmptyStringValueParser::new(), allow_hyphen_values = true)]
     rooms: Vec<String>,
     /// Select only the socket with this id; the first characters are enough if they are unique. May be repeated
     #[arg(long = "socket", value_name = "ID", value_parser = NonEmptyStringValueParser::new(), allow_hyphen_values = true)]
     sockets: Vec<String>,
     /// Exclude sockets in this room, or with this id. May be repeated
-    #[arg(short = 'x', long, value_name = "ROOM", allow_hyphen_values = true)]
+    #[arg(short = 'x', long, value_name = "ROOM", value_parser = NonEmptyStringValueParser::new(), allow_hyphen_values = true)]
     except: Vec<String>,
 }
 

@@ -70,8 +70,8 @@ impl Cleanup {
         }
         let expired = exit::unless_interrupted(async { Ok(table.expired(age_limit).await?) }).await?;
         let described = format!(
-            "{} rows ({}) older than {} from {}",
-            count(expired.rows),
+            "{} ({}) older than {} from {}",
+            progress::rows(expired.rows),
             size(expired.bytes),
             age(age_limit),
             table.name()
@@ -97,8 +97,8 @@ impl Cleanup {
         let outcome = self.delete(table, expired, &bar, &mut deleted).await;
         bar.finish_and_clear();
         let done = format!(
-            "deleted {} rows ({}) in {}",
-            count(deleted.rows),
+            "deleted {} ({}) in {}",
+            progress::rows(deleted.rows),
             size(deleted.bytes),
             age(start.elapsed())
         );

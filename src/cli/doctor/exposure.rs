@@ -29,7 +29,7 @@ pub(super) struct Url {
 /// Parses `http://host:port`, with the path of the Socket.IO endpoint if it is not `/socket.io`.
 pub(super) fn parse_url(text: &str) -> Result<Url, String> {
     let wrong = || "not an address such as http://127.0.0.1:3000".to_owned();
-    let (scheme, rest) = text.split_once("://").ok_or_else(wrong)?;
+    let (scheme, rest) = text.split_once("://").unwrap_or(("http", text));
     let is_secure = match scheme {
         "http" | "ws" => false,
         "https" | "wss" => true,
@@ -234,15 +234,14 @@ mod tests {
     fn addresses() {
         for (text, url, path) in [
             ("http://localhost:3000", "http://localhost:3000", "/socket.io/"),
+            ("localhost:3000", "http://localhost:3000", "/socket.io/"),
             ("https://example.com/", "https://example.com:443", "/socket.io/"),
             ("ws://[::1]:3000/chat", "http://[::1]:3000", "/chat/"),
         ] {
             let parsed = parse_url(text).unwrap();
             assert_eq!((parsed.to_string().as_str(), parsed.path.as_str()), (url, path));
         }
-        for text in
-            ["", "localhost:3000", "ftp://a", "http://", "http://a b", "http://a/b\r\nc", "http://u@a"]
-        {
+        for text in ["", "local host", "ftp://a", "http://", "http://a b", "http://a/b\r\nc", "http://u@a"] {
             assert!(parse_url(text).is_err(), "{text}");
         }
     }

@@ -95,7 +95,10 @@ fn judge(nsp: &Namespace, nodes: &[LiveNode]) -> Finding {
     let old = nodes.iter().filter(|node| node.nsp_support == NspSupport::WithoutNsp);
     let old: Vec<_> = old.map(|node| node.uid.as_str()).collect();
     let live = match nodes.len() {
-        0 => return Finding::ok("servers", format!("none is live in {nsp}")),
+        0 => {
+            let advice = "start one, or check -n: pgio namespaces lists those with servers";
+            return Finding::warn("servers", format!("none is live in {nsp}"), advice);
+        }
         1 => format!("1 is live in {nsp}"),
         live => format!("{live} are live in {nsp}"),
     };

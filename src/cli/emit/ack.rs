@@ -81,11 +81,16 @@ impl Tally {
                     1 => "1 client".to_owned(),
                     n => format!("{} clients", progress::count(n)),
                 };
-                let required = progress::count(min);
-                let within = self.timeout;
-                return Err(Failure::TooFew(format!(
-                    "{came} acknowledged within {within:?}, and {required} are required"
-                )));
+                let required = progress::count_is(min);
+                let reason = match self.expected == 0 && self.missing.is_empty() {
+                    true => format!(
+                        "no client received the event, and {required} required: no socket matches {target}"
+                    ),
+                    false => {
+                        format!("{came} acknowledged within {:?}, and {required} required", self.timeout)
+                    }
+                };
+                return Err(Failure::TooFew(reason));
             }
             None if !self.missing.is_empty() => return Err(Failure::TooFew(self.missing.join("; "))),
             _ => {}

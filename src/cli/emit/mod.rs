@@ -50,6 +50,7 @@ Examples:
   pgio emit --require-nodes 2 --retry-for 30s up   for a crontab")]
 pub(super) struct Emit {
     /// The name of the event
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     event: Option<String>,
     /// The arguments of the event: JSON, text, or @FILE
     #[arg(allow_negative_numbers = true, requires = "event")]
@@ -57,13 +58,13 @@ pub(super) struct Emit {
     #[command(flatten)]
     namespaces: TargetNamespaces,
     /// Select only sockets in this room, or with this id. May be repeated
-    #[arg(short, long = "room", alias = "to", value_name = "ROOM", allow_hyphen_values = true)]
+    #[arg(short, long = "room", alias = "to", value_name = "ROOM", value_parser = NonEmptyStringValueParser::new(), allow_hyphen_values = true)]
     rooms: Vec<String>,
     /// Select only the socket with this id; the first characters are enough if they are unique. May be repeated
     #[arg(long = "socket", value_name = "ID", value_parser = NonEmptyStringValueParser::new(), allow_hyphen_values = true, conflicts_with = "from")]
     sockets: Vec<String>,
     /// Exclude sockets in this room, or with this id. May be repeated
-    #[arg(short = 'x', long, value_name = "ROOM", allow_hyphen_values = true)]
+    #[arg(short = 'x', long, value_name = "ROOM", value_parser = NonEmptyStringValueParser::new(), allow_hyphen_values = true)]
     except: Vec<String>,
     /// Let servers drop the event for clients that are not ready to receive (volatile)
     #[arg(long)]
@@ -229,7 +230,8 @@ impl Emit {
                 if live < required {
                     let verb = if live == 1 { "server is" } else { "servers are" };
                     return Err(Failure::TooFew(format!(
-                        "{live} {verb} live in {nsp}, and {required} are required"
+                        "{live} {verb} live in {nsp}, and {} required",
+                        progress::count_is(required as u64)
                     )));
                 }
             }

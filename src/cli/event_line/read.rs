@@ -124,7 +124,11 @@ pub(super) fn as_text(line: &str) -> Option<Line<'_>> {
 
 /// Parses any line.
 pub(super) fn as_values(line: &str) -> Result<Line<'static>, String> {
-    let value = Value::from_json(line).map_err(|e| e.to_string().replace("cannot decode: ", "not JSON: "))?;
+    // The caller names the line of the file.
+    let not_json = |e: crate::Error| {
+        e.to_string().replace("cannot decode: ", "not JSON: ").replace(" at line 1 column ", " at column ")
+    };
+    let value = Value::from_json(line).map_err(not_json)?;
     match value {
         Value::Array(items) => array(items),
         Value::Object(_) => {

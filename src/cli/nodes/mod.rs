@@ -15,6 +15,7 @@ use super::duration;
 use super::exit::Failure;
 use super::namespaces::{Observed, ObservedNamespaces};
 use super::output::lines::Lines;
+use super::output::progress;
 use crate::cluster::NodeMonitor;
 use crate::{Cluster, Namespace};
 use node_table::{Change, NodeTable};
@@ -110,7 +111,7 @@ impl Nodes {
     ) -> Result<(), Failure> {
         let mut too_few = Vec::new();
         if let Some(min) = self.min.filter(|min| *min > 0 && observed.list.is_empty()) {
-            too_few.push(format!("no server was found, and {min} are required"));
+            too_few.push(format!("no server was found, and {} required", progress::count_is(min as u64)));
         }
         for nsp in &observed.list {
             match (live(nsp), self.min) {
@@ -119,7 +120,8 @@ impl Nodes {
                 (0, None | Some(0)) => global.note(&format!("no server is live in {nsp}")),
                 (live, Some(min)) if live < min => {
                     let verb = if live == 1 { "server is" } else { "servers are" };
-                    too_few.push(format!("{live} {verb} live in {nsp}, and {min} are required"));
+                    let required = progress::count_is(min as u64);
+                    too_few.push(format!("{live} {verb} live in {nsp}, and {required} required"));
                 }
                 _ => {}
             }

@@ -240,7 +240,10 @@ impl<'a> Line<'a> {
                 let what = if *what == "sockets" { "has" } else { what };
                 format!("{colour}{what}\x1b[0m {} in {}{why}{sockets}", safe::line(node.uid()), node.nsp())
             }
-            What::Lost(error) => format!("\x1b[31mlost\x1b[0m {}", safe::line(&error.to_string())),
+            What::Lost(error) => {
+                let error = error.to_string();
+                format!("\x1b[31mlost\x1b[0m {}", safe::line(error.strip_prefix("lost ").unwrap_or(&error)))
+            }
             What::Restored(away) => format!("\x1b[32mrestored\x1b[0m after {away:.1?}"),
         };
         format!("\x1b[2m{time}\x1b[0m {what}")

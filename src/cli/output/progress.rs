@@ -31,6 +31,16 @@ pub(in crate::cli) fn count(number: u64) -> String {
     indicatif::HumanCount(number).to_string()
 }
 
+/// Formats a number with its verb: `1 is`, `1,234 are`.
+pub(in crate::cli) fn count_is(number: u64) -> String {
+    format!("{} {}", count(number), if number == 1 { "is" } else { "are" })
+}
+
+/// Formats a number of rows: `1 row`, `1,234 rows`.
+pub(in crate::cli) fn rows(number: u64) -> String {
+    format!("{} {}", count(number), if number == 1 { "row" } else { "rows" })
+}
+
 /// Formats a size: `8.8 KiB`.
 pub(in crate::cli) fn size(bytes: u64) -> String {
     indicatif::HumanBytes(bytes).to_string()

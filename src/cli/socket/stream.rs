@@ -22,6 +22,12 @@ pub(super) async fn connect(target: &Target) -> Result<Box<dyn Stream>, Trouble>
     }
     let connector = native_tls::TlsConnector::new().map_err(|error| away(&error))?;
     let connector = tokio_native_tls::TlsConnector::from(connector);
-    let stream = connector.connect(target.host(), stream).await;
-    Ok(Box::new(stream.map_err(|error| Trouble::Away(format!("TLS: {}", without_os_code(&error))))?))
+    match connector.connect(target.host(), stream).await {
+        Ok(stream) => Ok(Box::new(stream)),
+        // OpenSSL's error for an answer that is not TLS.
+        Err(error) if error.to_string().contains("wrong version number") => {
+            Err(Trouble::Away("the server does not speak TLS on this port; use http://".into()))
+        }
+        Err(error) => Err(Trouble::Away(format!("TLS: {}", without_os_code(&error)))),
+    }
 }

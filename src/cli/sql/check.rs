@@ -55,7 +55,7 @@ impl Check {
         match (installed, found.len()) {
             (None, _) => {
                 let failure = format!("the functions are not installed in schema {schema}");
-                Err(Failure::Other(failure).with_hint("pgio sql install"))
+                Err(Failure::Other(failure).with_hint(self.schema.with_flag("pgio sql install")))
             }
             (Some(_), 0) => Ok(()),
             (Some(_), count) => {
@@ -63,7 +63,10 @@ impl Check {
                     1 => format!("1 difference in schema {schema}"),
                     _ => format!("{count} differences in schema {schema}"),
                 });
-                Err(failure.with_hint("pgio sql install restores the functions"))
+                Err(failure.with_hint(format!(
+                    "{} restores the functions",
+                    self.schema.with_flag("pgio sql install")
+                )))
             }
         }
     }

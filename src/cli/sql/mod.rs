@@ -74,4 +74,12 @@ impl Schema {
         let schema = self.schema.clone();
         Ok(SqlEmitter::new(schema, options.channel_prefix, options.table_name, options.payload_threshold)?)
     }
+
+    /// The command for this schema, as a hint.
+    fn with_flag(&self, command: &str) -> String {
+        match self.schema.as_str() {
+            "socket_io" => command.to_owned(),
+            schema => format!("{command} --schema '{schema}'"),
+        }
+    }
 }

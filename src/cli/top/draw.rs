@@ -35,7 +35,7 @@ const KEYS: &[(&str, &str)] = &[
     ("Tab, 1 2 3", "rank by event, room or sender"),
     ("s", "sort by rate, bytes, count or name"),
     ("r", "reverse the order"),
-    ("/", "filter by name or namespace; Enter keeps it, Esc clears it"),
+    ("/", "filter by name or namespace (Enter keeps, Esc clears)"),
     ("space", "pause the display; counting continues"),
     ("↑ ↓ PgUp PgDn", "scroll"),
     ("?", "this help"),
@@ -329,7 +329,7 @@ fn help(frame: &mut Frame, area: Rect, theme: Theme) {
         .collect();
     lines.push(Line::default());
     lines.push(Line::styled(
-        "Commits are of this database, WAL is of the whole server; - means unknown.",
+        "Commits are of this database, WAL of the whole server; - means unknown.",
         theme.dim(),
     ));
     let block =

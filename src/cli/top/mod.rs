@@ -157,6 +157,7 @@ impl Top {
             lines.text(&text::titles())?;
         }
         let mut since = 0;
+        let mut lost = None;
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
@@ -165,6 +166,13 @@ impl Top {
             // Even a late tick leaves out no second.
             let picture = Picture::take(&observer.shared, self.by, Window::Since(since));
             since = picture.second;
+            if global.output == Format::Text && picture.link.lost != lost {
+                match &picture.link.lost {
+                    Some(error) => global.warn(&format!("{error}; reconnecting")),
+                    None => global.note("connected to Postgres again"),
+                }
+                lost.clone_from(&picture.link.lost);
+            }
             match global.output {
                 Format::Json => lines.json(&picture.object(self.sort, self.limit))?,
                 Format::Text => lines.text(&text::line(&picture))?,

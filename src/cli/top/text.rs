@@ -95,14 +95,16 @@ pub(super) fn titles() -> String {
 /// Formats the sums as one line.
 pub(super) fn line(picture: &Picture) -> String {
     let database = &picture.database;
+    let if_connected = |text: String| if picture.link.lost.is_none() { text } else { UNKNOWN.to_owned() };
+    let sockets = picture.sockets.map_or(UNKNOWN.to_owned(), |count| count.to_string());
     format!(
         "{}  {:>8}  {:>10}  {:>6}  {:>5}  {:>7}  {:>4}  {:>5}  {:>9}  {:>10}",
         picture.time.to_zoned(TimeZone::system()).strftime("%H:%M:%S"),
-        rate(picture.per_second(picture.recent.events())),
-        bytes(picture.per_second(picture.recent.bytes())),
-        rate(picture.per_second(picture.recent.acks())),
-        picture.nodes.len(),
-        picture.sockets.map_or(UNKNOWN.to_owned(), |count| count.to_string()),
+        if_connected(rate(picture.per_second(picture.recent.events()))),
+        if_connected(bytes(picture.per_second(picture.recent.bytes()))),
+        if_connected(rate(picture.per_second(picture.recent.acks()))),
+        if_connected(picture.nodes.len().to_string()),
+        if_connected(sockets),
         database.table.map_or(UNKNOWN.to_owned(), |table| table.rows.to_string()),
         queue(picture),
         or_unknown(database.commits_per_second, rate),

@@ -46,6 +46,7 @@ async fn databases_that_cannot_be_had() {
         (format!("{url}?sslmode=verify-ca&sslrootcert=/no/such.crt"), 2, "/no/such.crt: No such file"),
         (format!("{url}?colour=red"), 2, "colour: no such setting"),
         ("postgres://u:s3cret/x@h/d".to_owned(), 2, "must be percent-encoded"),
+        (String::new(), 2, "the URL is empty"),
         ("nonsense".to_owned(), 2, "neither a postgres:// URL nor keyword=value pairs"),
     ];
     for (url, status, expected) in cases {
@@ -98,6 +99,8 @@ async fn events_that_cannot_be() {
         (&["--from", "/no/such/file"], 1, "/no/such/file: No such file"),
         (&["--from", files.path().to_str().unwrap()], 1, "is a directory"),
         (&[], 2, "required arguments were not provided"),
+        (&[""], 2, "[EVENT]"),
+        (&["x", "--room", ""], 2, "--room"),
         (&["x", "--from", "-"], 2, "--from"),
         (&["--from", "-", "--ack"], 2, "--ack"),
         (&["x", "--rate", "5/s"], 2, "--rate"),

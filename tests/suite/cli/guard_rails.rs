@@ -18,19 +18,19 @@ async fn nothing_is_sent_to_fewer_sockets_than_expected() {
     for (arguments, found) in [
         (
             &["emit", "-r", "r1", "--expect", "3", "lost"][..],
-            "2 sockets are in room r1 of /, and 3 are expected",
+            "found 2 sockets, and 3 are expected: room r1 of /",
         ),
         (
             &["emit", "-r", "nosuch", "--expect", "1", "x"],
-            "0 sockets are in room nosuch of /, and 1 are expected",
+            "found 0 sockets, and 1 is expected: room nosuch of /",
         ),
         (
             &["join", "r2", "-r", "r1", "--expect", "3"],
-            "2 sockets are in the sockets in r1 of /, and 3 are expected",
+            "found 2 sockets, and 3 are expected: the sockets in r1 of /",
         ),
         (
             &["disconnect", "-r", "r1", "--expect", "3"],
-            "2 sockets are in the sockets in r1 of /, and 3 are expected",
+            "found 2 sockets, and 3 are expected: the sockets in r1 of /",
         ),
     ] {
         let outcome = cluster.run(arguments).await;
@@ -65,7 +65,9 @@ async fn fewer_acknowledgements_may_be_required() {
     let nobody = cluster.run(&["emit", "--ack", "-r", "nosuch", "q"]).await.succeeded();
     assert_eq!(nobody.stderr, "warning: no client received the event: no socket matches room nosuch of /\n");
     let nobody = cluster.run(&["emit", "--ack", "-r", "nosuch", "--min-acks", "1", "q"]).await;
-    assert_eq!(nobody.status, 4, "{nobody:?}");
+    let expected =
+        "error: no client received the event, and 1 is required: no socket matches room nosuch of /\n";
+    assert_eq!((nobody.status, nobody.stderr.as_str()), (4, expected));
 }
 
 #[tokio::test]
@@ -102,7 +104,7 @@ async fn wide_lines_are_whole_on_a_terminal() {
 async fn a_request_without_target_sockets_warns_on_a_terminal() {
     let cluster = whole().await;
     cluster.join(0, &["lobby"]).await;
-    let nobody = "warning: no socket matches the sockets in NOSUCH of /";
+    let nobody = "warning: no socket matches: the sockets in NOSUCH of /";
     for command in [&["disconnect"][..], &["join", "a"], &["leave", "lobby"]] {
         let screen = async |room| {
             let arguments = [command, &["--room", room]].concat();

@@ -86,7 +86,7 @@ async fn a_glob_without_a_match_is_noted() {
     let lines = run(&["namespaces", "-o", "json"]).await.succeeded().json();
     assert_eq!(listed(&lines), [("/", 1, vec!["nodes"]), ("/chat", 1, vec!["sessions", "nodes"])]);
     let few = run(&["nodes", "-n", "/org/*", "--min", "1", "-q"]).await;
-    assert_eq!((few.status, few.stderr.as_str()), (4, "error: no server was found, and 1 are required\n"));
+    assert_eq!((few.status, few.stderr.as_str()), (4, "error: no server was found, and 1 is required\n"));
     // Commands that move sockets or reach clients take names only.
     for arguments in [&["disconnect", "-n", "*", "--yes"][..], &["emit", "-n", "/org/*", "x"]] {
         let refused = run(arguments).await;

@@ -109,7 +109,7 @@ async fn an_empty_cluster() {
     let probe = run(&mut pgio(postgres.url(), &["nodes", "--wait", "100ms", "--min", "1"])).await;
     assert_eq!(
         (probe.status, probe.stderr.as_str()),
-        (4, "error: 0 servers are live in /, and 1 are required\n")
+        (4, "error: 0 servers are live in /, and 1 is required\n")
     );
 }
 

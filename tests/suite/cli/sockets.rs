@@ -148,5 +148,5 @@ async fn without_a_server_there_is_nothing_to_ask() {
     assert_eq!((outcome.status, outcome.stdout.as_str()), (0, ""));
     assert_eq!(outcome.stderr, "no server is live in /\n");
     let outcome = run(&mut pgio(postgres.url(), &["sockets", "-q", "--min", "1"])).await;
-    assert_eq!((outcome.status, outcome.stderr.as_str()), (4, "error: 0 sockets, and 1 are required\n"));
+    assert_eq!((outcome.status, outcome.stderr.as_str()), (4, "error: 0 sockets, and 1 is required\n"));
 }

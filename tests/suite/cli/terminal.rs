@@ -125,7 +125,7 @@ async fn changes_are_printed_for_people() {
         (&["leave", "r2", "-r", "r1"], "requested that the sockets in r1 of / leave r2\n"),
         (
             &["disconnect", "-r", "r\u{1b}7"],
-            "warning: no socket matches the sockets in r\\u{1b}7 of /\n\
+            "warning: no socket matches: the sockets in r\\u{1b}7 of /\n\
              requested that the sockets in r\\u{1b}7 of / be disconnected\n",
         ),
         (&["server-emit", "reload"], "sent reload to all servers of /\n"),

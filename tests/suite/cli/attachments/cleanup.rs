@@ -167,8 +167,9 @@ async fn an_interrupted_cleanup_prints_its_progress() {
     let outcome = running.end().await;
     assert_eq!(outcome.status, 130, "{outcome:?}");
     let deleted = 20_000 - rows(&postgres).await;
+    let rows = if deleted == 1 { "row" } else { "rows" };
     assert!(
-        outcome.stderr.starts_with(&format!("error: interrupted (deleted {deleted} rows (")),
+        outcome.stderr.starts_with(&format!("error: interrupted (deleted {deleted} {rows} (")),
         "{outcome:?}"
     );
 }

@@ -35,7 +35,7 @@ async fn protected_and_unprotected_servers_are_told_apart() {
         "cannot reach http://127.0.0.1:1: Connection refused",
         "start the server",
     );
-    let wrong = run(&mut pgio(postgres.url(), &["doctor", "--server", "localhost"])).await;
+    let wrong = run(&mut pgio(postgres.url(), &["doctor", "--server", "ftp://localhost"])).await;
     assert_eq!(wrong.status, 2, "{wrong:?}");
 }
 

@@ -9,6 +9,7 @@ mod traffic;
 use serde_json::{Value, json};
 
 use crate::support::pgio::{bare, pgio, run};
+use crate::support::pgio_serve::PgioServe;
 use crate::support::postgres::own_server;
 
 /// The result of a run.
@@ -58,7 +59,7 @@ async fn doctor(url: &str, arguments: &[&str]) -> Diagnosis {
 #[tokio::test]
 async fn all_is_well() {
     let server = own_server().await;
-    run(&mut pgio(&server.url(), &["attachments", "init"])).await.succeeded();
+    let _serve = PgioServe::start(&server.url(), &["-n", "/", "-n", "admin"]).await;
     let diagnosis = doctor(&server.url(), &["-n", "admin", "-n", "/"]).await;
     for finding in &diagnosis.findings {
         assert_eq!((&finding["status"], &finding["advice"]), (&json!("ok"), &Value::Null), "{finding}");

@@ -25,7 +25,7 @@ async fn a_server_of_0_3_among_newer_ones() {
         (&found["status"], &found["advice"]),
         (&"warn".into(), &"upgrade @socket.io/postgres-adapter there".into())
     );
-    diagnosis.check("servers", "ok", "none is live in /nowhere", "");
+    diagnosis.check("servers", "warn", "none is live in /nowhere", "pgio namespaces");
 
     cluster.mixed.servers[0].clone().stop().await;
     doctor(cluster.url(), &[]).await.check("servers", "ok", "3 are live in /", "");

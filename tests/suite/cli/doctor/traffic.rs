@@ -44,7 +44,7 @@ async fn the_table_can_be_looked_after_through_a_pooler() {
     assert!(attachments(&["list"]).await.contains(" x\n"));
     assert!(attachments(&["show", "1"]).await.contains(" x <1 byte 01>"));
     assert!(attachments(&["stats"]).await.contains("rows       1 "));
-    assert!(attachments(&["cleanup", "--yes", "--older-than", "0"]).await.starts_with("deleted 1 rows"));
+    assert!(attachments(&["cleanup", "--yes", "--older-than", "0"]).await.starts_with("deleted 1 row ("));
     // The session goes back to the pool without locks.
     let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = \
         (SELECT oid FROM pg_database WHERE datname = current_database())";
