@@ -61,6 +61,15 @@ pub(super) fn parse_command_line() -> Result<Cli, ExitCode> {
     Ok(cli)
 }
 
+/// Checks a value for a key of the file, as the flag with that name does.
+pub(super) fn check_value(key: &str, value: &str) -> Result<(), String> {
+    let line = ["pgio", "nodes", &format!("--{key}={value}")];
+    match complete_command_line().try_get_matches_from(line) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(exit::in_short(&error)),
+    }
+}
+
 /// The contexts of the configuration file, for completion.
 pub(super) fn contexts() -> Vec<CompletionCandidate> {
     let path = std::env::var_os("PGIO_CONFIG").map(PathBuf::from).or_else(usual_path);

@@ -242,11 +242,20 @@ pub(super) fn misconfigured(text: &str) -> ExitCode {
     ExitCode::from(2)
 }
 
+/// Plain words for the errors of Rust's parsers of numbers.
+const PLAIN: [(&str, &str); 4] = [
+    ("invalid digit found in string", "not a whole number"),
+    ("cannot parse integer from empty string", "not a whole number"),
+    ("number too large to fit in target type", "the number is too large"),
+    ("number too small to fit in target type", "the number is too small"),
+];
+
 /// The first paragraph of clap's text on one line, and its tip.
 fn error_and_tip(text: &str) -> (String, Option<String>) {
     let mut paragraphs = text.split("\n\n");
     let one_line = |paragraph: &str| paragraph.split_whitespace().collect::<Vec<_>>().join(" ");
     let error = one_line(paragraphs.next().unwrap_or_default().trim_start_matches("error:"));
+    let error = PLAIN.iter().fold(error, |error, (of_rust, plain)| error.replace(of_rust, plain));
     let tip = paragraphs.find_map(|paragraph| paragraph.trim_start().strip_prefix("tip:"));
     (error, tip.map(|tip| one_line(tip.split("\n  tip:").next().unwrap_or(tip))))
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 use toml_edit::{DocumentMut, Item, Table, value};
 
-use crate::cli::config::{CONTEXT, DEFAULT_CONTEXT, KEYS};
+use crate::cli::config::{self, CONTEXT, DEFAULT_CONTEXT, KEYS};
 use crate::cli::exit::Failure;
 use crate::postgres::Settings;
 
@@ -181,11 +181,11 @@ pub(super) fn parse_name(name: &str) -> Result<String, String> {
     }
 }
 
-/// Parses `key=value`. The key must be one of the keys of the file.
+/// Parses `key=value`. The key must be one of the keys of the file, with a value that its flag accepts.
 pub(super) fn parse_setting(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("write it as KEY=VALUE")?;
     match KEYS.contains(&key) {
-        true => Ok((key.to_owned(), value.to_owned())),
+        true => config::check_value(key, value).map(|()| (key.to_owned(), value.to_owned())),
         false => Err(format!("unknown key {key}; the keys are {}", KEYS.join(", "))),
     }
 }

@@ -85,6 +85,7 @@ async fn slips_change_nothing() {
         (&["add", "b"], "error: context b: a URL or --set KEY=VALUE is missing\n"),
         (&["add", "b", "nonsense"], "neither a postgres:// URL nor keyword=value pairs"),
         (&["add", "b", "--set", "colour=red"], "unknown key colour; the keys are "),
+        (&["add", "b", "--set", "cleanup-interval=xx"], "invalid value 'xx' for '--cleanup-interval"),
         (&["add", "b", "--set", "output"], "write it as KEY=VALUE"),
         (&["add", "a b", "postgres://u@h/d"], "a name has letters, digits, -, _ and ."),
         (&["use"], "required"),

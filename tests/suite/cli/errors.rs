@@ -112,6 +112,7 @@ async fn events_that_cannot_be() {
         (&["x", "--cron", "61 * * * *"], 2, "'61 * * * *' for '--cron"),
         (&["x", "--cron", "* * * * *", "--tz", "Europe/Atlantis"], 2, "'Europe/Atlantis'"),
         (&["x", "--count", "3"], 2, "required"),
+        (&["x", "--expect", "many"], 2, "'many' for '--expect <N>': not a whole number"),
         (&["x", "--compress", "maybe"], 2, "'maybe'"),
         (&["x", "--payload-threshold", "9000"], 2, "9000"),
         (&["x", "--payload-threshold", "many"], 2, "many"),
