@@ -169,7 +169,7 @@ impl Top {
             if global.output == Format::Text && picture.link.lost != lost {
                 match &picture.link.lost {
                     Some(error) => global.warn(&format!("{error}; reconnecting")),
-                    None => global.note("connected to Postgres again"),
+                    None => global.warn("reconnected to Postgres"),
                 }
                 lost.clone_from(&picture.link.lost);
             }

@@ -342,6 +342,11 @@ async fn tls_trusts_the_authorities_of_the_system() {
         assert!(stranger.stderr.starts_with(&format!("error: {url}: TLS: ")), "{stranger:?}");
         assert_eq!(stranger.stderr.lines().count(), 1, "{stranger:?}");
     }
+    let plain = PgioServe::start(postgres.url(), &[]).await;
+    let url = plain.url().replace("http://", "https://");
+    let wrong = client(&[&url]).await;
+    let expected = format!("error: {url}: the server does not speak TLS on this port; use http://\n");
+    assert_eq!((wrong.status, wrong.stderr), (1, expected));
 }
 
 /// A server that sends the same answer on every connection, and then bytes without end.

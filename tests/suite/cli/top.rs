@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use pgio::postgres::private::Shutdown;
 use serde_json::Value;
 
-use crate::support::attachments::execute;
+use crate::support::attachments::{create_attachment_table, execute};
 use crate::support::pgio::{Running, pgio, run};
-use crate::support::postgres::postgres;
+use crate::support::postgres::{own_server, postgres};
 use crate::support::terminal::Terminal;
 use crate::support::whole::whole;
 
@@ -200,4 +201,20 @@ async fn an_interval_has_its_limits() {
     let outcome = tokio::time::timeout(Duration::from_secs(20), run(&mut pgio(postgres.url(), &short))).await;
     let outcome = outcome.expect("it ends by itself").succeeded();
     assert!(outcome.stdout.contains("servers      0\n"), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn an_outage_of_postgres_is_reported_beside_the_lines() {
+    let mut server = own_server().await;
+    create_attachment_table(&server.url()).await;
+    let mut top = Running::start(&mut pgio(&server.url(), &["top", "--interval", "200ms"]));
+    while !top.line().await.contains(':') {}
+    server.take_down(Shutdown::Immediate).await.unwrap();
+    top.wait_for_note("warning: lost the connection to Postgres").await;
+    // The time, and then unknown events, bytes, acknowledgements, servers and sockets.
+    while !top.line().await.contains("         -           -       -      -        -") {}
+    server.start_again().await.unwrap();
+    top.wait_for_note("warning: reconnected to Postgres").await;
+    top.signal(Signal::SIGTERM);
+    assert_eq!(top.end().await.status, 130);
 }
