@@ -67,6 +67,21 @@ impl Tally {
         Ok(())
     }
 
+    /// Why there are fewer acknowledgements than required.
+    fn too_few(&self, target: &str, min: u64) -> String {
+        let required = progress::count_is(min);
+        if self.expected > 0 || !self.silent.is_empty() {
+            let clients = if self.acks == 1 { "client" } else { "clients" };
+            let (came, within) = (progress::count(self.acks), self.timeout);
+            return format!("{came} {clients} acknowledged within {within:?}, and {required} required");
+        }
+        let why = match self.missing.is_empty() {
+            true => format!("no socket matches {target}"),
+            false => self.missing.join("; "),
+        };
+        format!("no client received the event, and {required} required: {why}")
+    }
+
     /// Checks the number of acknowledgements: all clients have to acknowledge, or at least `min`. `target` names the
     /// sockets of the event.
     pub(super) fn finish(self, global: &Global, target: &str, min: Option<u64>) -> Result<(), Failure> {
@@ -76,22 +91,7 @@ impl Tally {
             lines.flush()?;
         }
         match min {
-            Some(min) if self.acks < min => {
-                let came = match self.acks {
-                    1 => "1 client".to_owned(),
-                    n => format!("{} clients", progress::count(n)),
-                };
-                let required = progress::count_is(min);
-                let reason = match self.expected == 0 && self.missing.is_empty() {
-                    true => format!(
-                        "no client received the event, and {required} required: no socket matches {target}"
-                    ),
-                    false => {
-                        format!("{came} acknowledged within {:?}, and {required} required", self.timeout)
-                    }
-                };
-                return Err(Failure::TooFew(reason));
-            }
+            Some(min) if self.acks < min => return Err(Failure::TooFew(self.too_few(target, min))),
             None if !self.missing.is_empty() => return Err(Failure::TooFew(self.missing.join("; "))),
             _ => {}
         }

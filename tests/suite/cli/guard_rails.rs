@@ -68,6 +68,9 @@ async fn fewer_acknowledgements_may_be_required() {
     let expected =
         "error: no client received the event, and 1 is required: no socket matches room nosuch of /\n";
     assert_eq!((nobody.status, nobody.stderr.as_str()), (4, expected));
+    let nobody = cluster.run(&["emit", "--ack", "-n", "nosuch", "--min-acks", "1", "q"]).await;
+    let expected = "error: no client received the event, and 1 is required: no server is live in /nosuch\n";
+    assert_eq!((nobody.status, nobody.stderr.as_str()), (4, expected));
 }
 
 #[tokio::test]
