@@ -51,9 +51,8 @@ enum Route {
 impl Recipients {
     /// `all` are the clients to which `opts` lead. Those in `queued`, in the same order, get the packets through their queues.
     pub(super) fn new(opts: CoreOptions, all: Vec<Sid>, queued: Vec<Sid>) -> Self {
-        let mut excluded = all.clone();
-        remove(&mut excluded, &queued);
-        Self { opts, all, excluded: excluded.into_iter().collect(), queued, route: None }
+        let excluded = without(&all, &queued).into_iter().collect();
+        Self { opts, all, excluded, queued, route: None }
     }
 
     /// Those of the clients that get packets through their queues.
@@ -157,11 +156,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         }
         // socketioxide keeps only the last volatile packet of a client, and it may overtake others.
         let mut same = target::not_volatile(opts);
-        if queued.len() < all.len() {
-            let mut excluded = all.clone();
-            remove(&mut excluded, queued);
-            self.add_to_except(&excluded, &mut same);
-        }
+        self.add_to_except(&without(all, queued), &mut same);
         Route::Broadcast(Box::new(same))
     }
 
@@ -187,6 +182,17 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
     }
 }
 
+/// The clients that are not among `removed`, which has the same order.
+fn without(sids: &[Sid], removed: &[Sid]) -> Vec<Sid> {
+    // Mostly all clients are queued, and nothing has to be copied.
+    if removed.len() == sids.len() {
+        return Vec::new();
+    }
+    let mut left = sids.to_vec();
+    remove(&mut left, removed);
+    left
+}
+
 /// Removes `removed` from the clients, which has the same order.
 fn remove(sids: &mut Vec<Sid>, removed: &[Sid]) {
     let mut removed = removed.iter().peekable();
@@ -210,6 +216,7 @@ mod tests {
             let mut left = sids.to_vec();
             remove(&mut left, removed);
             assert_eq!(left, expected);
+            assert_eq!(without(&sids, removed), expected);
         }
     }
 

@@ -46,10 +46,8 @@ impl Expectation {
         if count >= expected {
             return Ok(());
         }
-        let sockets = if count == 1 { "socket" } else { "sockets" };
-        let (count, expected) = (progress::count(count), progress::count_is(expected));
-        let mut reason =
-            format!("found {count} {sockets}, and {expected} expected: {which}; nothing was sent");
+        let (found, expected) = (progress::counted(count, "socket"), progress::count_is(expected));
+        let mut reason = format!("found {found}, and {expected} expected: {which}; nothing was sent");
         // The servers without an answer may have the missing sockets.
         for ((nsp, _), list) in targets.iter().zip(&lists) {
             if let Some(missing) = socket_inventory::missing(nsp, list, TIMEOUT) {

@@ -87,9 +87,8 @@ impl ListNamespaces {
         self.listing.tell_total(global, rows.len(), "namespace");
         match self.listing.min.filter(|min| rows.len() < *min) {
             Some(min) => Err(Failure::TooFew(format!(
-                "{} {}, and {} required",
-                progress::count(rows.len() as u64),
-                if rows.len() == 1 { "namespace" } else { "namespaces" },
+                "{}, and {} required",
+                progress::counted(rows.len() as u64, "namespace"),
                 progress::count_is(min as u64)
             ))),
             None => Ok(()),

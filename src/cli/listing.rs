@@ -38,8 +38,7 @@ impl Listing {
     pub(super) fn tell_total(&self, global: &Global, total: usize, noun: &str) {
         let counted = |count: usize, adjective: &str| match count {
             0 => format!("no {adjective}{noun}s"),
-            1 => format!("1 {adjective}{noun}"),
-            n => format!("{} {adjective}{noun}s", progress::count(n as u64)),
+            n => progress::counted(n as u64, &format!("{adjective}{noun}")),
         };
         match total - self.limit.unwrap_or(total).min(total) {
             0 => global.note_on_terminal(&counted(total, "")),

@@ -11,14 +11,6 @@ use crate::{Error, Result};
 /// The capacity for the message of a short event, with its envelope.
 const TEXT_BYTES: usize = 256;
 
-/// Writes JSON text.
-#[cfg(feature = "cli")]
-pub(super) fn write(value: &impl Serialize) -> Result<String> {
-    let mut text = Vec::with_capacity(TEXT_BYTES);
-    serde_json::to_writer(&mut text, value).map_err(|e| Error::Encode(e.to_string()))?;
-    String::from_utf8(text).map_err(|e| Error::Encode(e.to_string()))
-}
-
 /// Writes JSON text, if it has less than `limit` bytes.
 pub(super) fn write_shorter(value: &impl Serialize, limit: usize) -> Result<Option<String>> {
     let mut writer = LimitedWriter { text: Vec::with_capacity(TEXT_BYTES), limit };

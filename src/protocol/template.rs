@@ -1,6 +1,6 @@
 //! A template for broadcasts that differ only in the event.
 
-use super::{Encoded, EventArgs, MAX_INLINE_BYTES, Message, json};
+use super::{Encoded, EventArgs, MAX_INLINE_BYTES, Message};
 use crate::{Error, Result};
 
 /// The text of an event, in two parts.
@@ -56,7 +56,7 @@ impl BroadcastTemplate {
     /// # Errors
     /// [`Error::Encode`] for any other message.
     pub(crate) fn of(message: &Message) -> Result<Self> {
-        let text = json::write(&message.document())?;
+        let text = serde_json::to_string(&message.document()).map_err(|e| Error::Encode(e.to_string()))?;
         let place = text.find(PLACE).ok_or_else(|| Error::Encode("no place for an event".into()))?;
         let (before, after) = (place + r#""data":"#.len(), place + PLACE.len());
         Ok(Self { before: text[..before].into(), after: text[after..].into() })

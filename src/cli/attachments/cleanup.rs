@@ -71,7 +71,7 @@ impl Cleanup {
         let expired = exit::unless_interrupted(async { Ok(table.expired(age_limit).await?) }).await?;
         let described = format!(
             "{} ({}) older than {} from {}",
-            progress::rows(expired.rows),
+            progress::counted(expired.rows, "row"),
             size(expired.bytes),
             age(age_limit),
             table.name()
@@ -98,7 +98,7 @@ impl Cleanup {
         bar.finish_and_clear();
         let done = format!(
             "deleted {} ({}) in {}",
-            progress::rows(deleted.rows),
+            progress::counted(deleted.rows, "row"),
             size(deleted.bytes),
             age(start.elapsed())
         );

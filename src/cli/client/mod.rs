@@ -144,15 +144,12 @@ impl Client {
         let mut open = None;
         let work = async {
             // If the end of the time overflows the clock, there is no deadline.
-            match self.for_.and_then(|time| Instant::now().checked_add(time)) {
-                None => run.until_done(global, auth.as_ref(), &mut open).await,
-                Some(deadline) => {
-                    let done = run.until_done(global, auth.as_ref(), &mut open);
-                    match timeout_at(deadline, done).await {
-                        Ok(outcome) => outcome,
-                        Err(_) => run.when_time_is_over(),
-                    }
-                }
+            let deadline = self.for_.and_then(|time| Instant::now().checked_add(time));
+            let done = run.until_done(global, auth.as_ref(), &mut open);
+            let Some(deadline) = deadline else { return done.await };
+            match timeout_at(deadline, done).await {
+                Ok(outcome) => outcome,
+                Err(_) => run.when_time_is_over(),
             }
         };
         let outcome = exit::unless_interrupted(work).await;

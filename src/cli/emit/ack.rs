@@ -71,9 +71,8 @@ impl Tally {
     fn too_few(&self, target: &str, min: u64) -> String {
         let required = progress::count_is(min);
         if self.expected > 0 || !self.silent.is_empty() {
-            let clients = if self.acks == 1 { "client" } else { "clients" };
-            let (came, within) = (progress::count(self.acks), self.timeout);
-            return format!("{came} {clients} acknowledged within {within:?}, and {required} required");
+            let (clients, within) = (progress::counted(self.acks, "client"), self.timeout);
+            return format!("{clients} acknowledged within {within:?}, and {required} required");
         }
         let why = match self.missing.is_empty() {
             true => format!("no socket matches {target}"),

@@ -21,6 +21,7 @@ use super::connection::{Deadline, RetryBudget};
 use super::event_line::LineTargets;
 use super::exit::{self, Failure};
 use super::expect::Expectation;
+use super::nodes::too_few_live;
 use super::output::lines::Lines;
 use super::output::progress;
 use super::values::Spread;
@@ -228,11 +229,7 @@ impl Emit {
             for nsp in self.namespaces.list() {
                 let live = cluster.nodes(&nsp, NODES_WAIT, required).await?.len();
                 if live < required {
-                    let verb = if live == 1 { "server is" } else { "servers are" };
-                    return Err(Failure::TooFew(format!(
-                        "{live} {verb} live in {nsp}, and {} required",
-                        progress::count_is(required as u64)
-                    )));
+                    return Err(Failure::TooFew(too_few_live(live, &nsp, required)));
                 }
             }
         }

@@ -119,9 +119,7 @@ impl Nodes {
                 (0, _) if !observed.is_named(nsp) => {}
                 (0, None | Some(0)) => global.note(&format!("no server is live in {nsp}")),
                 (live, Some(min)) if live < min => {
-                    let verb = if live == 1 { "server is" } else { "servers are" };
-                    let required = progress::count_is(min as u64);
-                    too_few.push(format!("{live} {verb} live in {nsp}, and {required} required"));
+                    too_few.push(too_few_live(live, nsp, min));
                 }
                 _ => {}
             }
@@ -131,4 +129,10 @@ impl Nodes {
             false => Err(Failure::TooFew(too_few.join("; "))),
         }
     }
+}
+
+/// A sentence about a namespace with fewer live servers than required.
+pub(super) fn too_few_live(live: usize, nsp: &Namespace, required: usize) -> String {
+    let verb = if live == 1 { "server is" } else { "servers are" };
+    format!("{live} {verb} live in {nsp}, and {} required", progress::count_is(required as u64))
 }

@@ -36,9 +36,9 @@ pub(in crate::cli) fn count_is(number: u64) -> String {
     format!("{} {}", count(number), if number == 1 { "is" } else { "are" })
 }
 
-/// Formats a number of rows: `1 row`, `1,234 rows`.
-pub(in crate::cli) fn rows(number: u64) -> String {
-    format!("{} {}", count(number), if number == 1 { "row" } else { "rows" })
+/// Formats a number with a noun: `1 row`, `1,234 rows`.
+pub(in crate::cli) fn counted(number: u64, noun: &str) -> String {
+    format!("{} {noun}{}", count(number), if number == 1 { "" } else { "s" })
 }
 
 /// Formats a size: `8.8 KiB`.

@@ -269,10 +269,10 @@ impl Requests {
         body: Cow<'_, Body>,
     ) -> Option<(Option<Reply>, RequestStep)> {
         let pending = self.pending.get_mut(id).filter(|pending| pending.channel == *channel)?;
-        let is_single = pending.wants != MessageKind::BroadcastAck;
         if !pending.is_answered_by(body.kind()) {
             return None;
         }
+        let is_single = pending.wants != MessageKind::BroadcastAck;
         let progress = pending.progress(uid)?;
         let was_complete = progress.is_complete();
         if is_single && was_complete {

@@ -125,6 +125,7 @@ async fn where_nothing_can_be_measured_the_status_is_unknown() {
             let unknown = probe(database, &[arguments, &["-o", output]].concat()).await;
             assert_eq!(unknown.status, 3, "{unknown:?}");
             assert!(!unknown.stdout.contains("s3cret") && !unknown.stdout.contains("n0"), "{unknown:?}");
+            assert!(!unknown.stderr.contains("s3cret") && !unknown.stderr.contains("n0"), "{unknown:?}");
             match output {
                 // The metrics do not say why.
                 "prometheus" => assert!(unknown.stderr.contains(reason), "{unknown:?}"),
