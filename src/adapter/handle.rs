@@ -285,14 +285,22 @@ impl PostgresAdapterCtr {
         let own_uid = self.0.node(&nsp)?.uid.clone();
         let own = self.0.adapters.get(&nsp)?.sockets(opts.clone());
         let own = own.into_iter().map(|value| Answer { node: own_uid.clone(), value });
-        let Collected { answers, expected, silent, nodes, knew_nodes, unread } =
+        let Collected { answers, expected, silent, nodes, knew_nodes, unread, unheard } =
             self.fetch_remote_sockets(&nsp, opts, timeout).await?;
         let of_handle = |Answer { node, value }: Answer<RemoteSocket>| {
             let value = ClusterSocket::new(value, node.clone(), nsp.clone(), self.detached());
             Answer { node, value }
         };
         let answers = own.chain(answers).map(of_handle).collect();
-        Ok(Collected { answers, expected: expected + 1, silent, nodes: nodes + 1, knew_nodes, unread })
+        Ok(Collected {
+            answers,
+            expected: expected + 1,
+            silent,
+            nodes: nodes + 1,
+            knew_nodes,
+            unread,
+            unheard,
+        })
     }
 
     /// Drops the io and all handlers, and publishes a goodbye in every namespace, so that other servers do not wait for

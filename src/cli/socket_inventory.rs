@@ -10,9 +10,12 @@ use super::exit::Failure;
 use super::namespaces::ObservedNamespaces;
 use super::output::progress;
 use super::target::Target;
-use crate::cluster::{Answer, Collected};
+use crate::cluster::{Answer, Collected, Unheard};
 use crate::protocol::Uid;
 use crate::{Namespace, RemoteSocket};
+
+/// The maximum number of sessions in a message.
+const SHOWN_SESSIONS: usize = 5;
 
 /// A socket with its namespace and node.
 pub(super) struct Located {
@@ -86,23 +89,41 @@ impl SocketInventory {
 
 /// A sentence about the missing answers of servers, or `None` if the answers are complete.
 pub(super) fn missing<T>(nsp: &Namespace, collected: &Collected<T>, timeout: Duration) -> Option<String> {
-    let servers = collected.nodes + collected.silent.len();
+    let Collected { silent, unheard, nodes, unread, .. } = collected;
+    let without_answer = silent.len() + unheard.servers;
+    let servers = nodes + without_answer;
     if servers == 0 {
         return Some(format!("no server is live in {nsp}"));
     }
     if collected.is_complete() {
         return None;
     }
-    if collected.silent.is_empty() {
+    if without_answer == 0 {
         return Some(format!("the connection was interrupted: there may be more servers in {nsp}"));
     }
-    let silent: Vec<_> = collected.silent.iter().map(Uid::as_str).collect();
-    let of = if servers == 1 { "1 server".to_owned() } else { format!("{servers} servers") };
-    let mut missing =
-        format!("{} of {of} of {nsp} did not answer within {timeout:?}: {}", silent.len(), silent.join(", "));
+    let (of, names) = (progress::counted(servers as u64, "server"), names(silent, unheard));
+    let mut missing = format!("{without_answer} of {of} of {nsp} did not answer within {timeout:?}: {names}");
     // The first reason is enough, since it usually applies to all.
-    if let Some(Answer { node, value: why }) = collected.unread.first() {
+    if let Some(Answer { node, value: why }) = unread.first() {
         missing += &format!("; cannot decode the answer of {node}: {why}");
     }
     Some(missing)
+}
+
+/// The servers without an answer: their uids. For those whose uid is not known, the sessions on which Node servers listen.
+pub(super) fn names(silent: &[Uid], unheard: &Unheard) -> String {
+    let mut names: Vec<_> = silent.iter().map(|uid| uid.as_str().to_owned()).collect();
+    let Unheard { servers, sessions, .. } = unheard;
+    let mut listed: Vec<_> = sessions.iter().take(SHOWN_SESSIONS).map(ToString::to_string).collect();
+    if let Some(more @ 1..) = sessions.len().checked_sub(SHOWN_SESSIONS) {
+        listed.push(format!("{more} more"));
+    }
+    let listed = listed.join(", ");
+    match servers {
+        0 => {}
+        1 if sessions.len() == 1 => names.push(format!("the Node server that listens as {listed}")),
+        all if *all == sessions.len() => names.push(format!("the Node servers that listen as {listed}")),
+        some => names.push(format!("{some} of the Node servers that listen as {listed}")),
+    }
+    names.join(", ")
 }

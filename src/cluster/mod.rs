@@ -48,12 +48,14 @@ pub use options::{AdapterOptions, ErrorHandler, Heartbeats};
 pub use received::{Attached, Content, Event, Received};
 #[cfg(feature = "adapter")]
 pub(crate) use request::PendingRequest;
-pub use request::{Answer, Collected};
+pub use request::{Answer, Collected, Unheard};
 pub(crate) use request::{client_ack, server_response, socket_list};
 pub use state::{LiveNode, Liveness, NspSupport};
 #[cfg(feature = "adapter")]
 pub(crate) use state::{Reply, SubscriptionId};
 pub use subscription::Subscription;
+
+pub use crate::postgres::ListeningSession;
 
 #[cfg(feature = "server")]
 use crate::postgres::failure;

@@ -5,14 +5,18 @@ use std::time::{Duration, Instant};
 use tokio::time::timeout_at;
 
 use super::driver::{Command, Dropped, Reaper, ResponsePart};
-use super::state::{DISCOVERY, NewRequest, Reply, Summary};
+use super::state::{DISCOVERY, ListeningServers, NewRequest, Reply, Summary};
 use super::{Cluster, LiveNode};
 use crate::postgres::lossy_queue::{Next, Reader, lossy_queue};
+use crate::postgres::{ListeningSession, NodeServers, node_servers};
 use crate::protocol::{Body, Namespace, RemoteSocket, RequestId, Uid, Value};
 use crate::{Error, Result};
 
 /// The bound of the queue of answers, in bytes.
 const ANSWER_BYTES: usize = 256 << 20;
+
+/// The timeout for reading which servers listen.
+const LISTENING_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// One peer's answer.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,12 +45,29 @@ pub struct Collected<T> {
     /// Answers that could not be read, and why: for example a deleted row of the attachment table, or a missing privilege.
     /// They may belong to another request.
     pub unread: Vec<Answer<String>>,
+    /// Node servers that listen, as Postgres shows, and sent no message in time.
+    pub unheard: Unheard,
+}
+
+/// Node servers that listen and sent no message before the timeout of a request: their event loop stands still, or they
+/// have vanished and Postgres has not noticed yet. `pg_terminate_backend` ends the session of a vanished server.
+///
+/// Their uids are not known, only the sessions of Postgres on which Node servers listen. Sessions of other roles are shown
+/// only to members of `pg_read_all_stats`. A request of a node always has none, since a node knows the servers by their
+/// heartbeats.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Unheard {
+    /// The number of these servers.
+    pub servers: usize,
+    /// The sessions of all Node servers of the namespace, with these servers among them. Empty if `servers` is 0.
+    pub sessions: Vec<ListeningSession>,
 }
 
 impl<T> Collected<T> {
     /// Whether all live nodes have answered in full.
     pub fn is_complete(&self) -> bool {
-        self.knew_nodes && self.silent.is_empty()
+        self.knew_nodes && self.silent.is_empty() && self.unheard.servers == 0
     }
 
     /// The answers alone.
@@ -58,12 +79,12 @@ impl<T> Collected<T> {
 impl Collected<Vec<RemoteSocket>> {
     /// The sockets of all nodes, each with its node.
     pub(crate) fn flatten(self) -> Collected<RemoteSocket> {
-        let Self { answers, expected, silent, nodes, knew_nodes, unread } = self;
+        let Self { answers, expected, silent, nodes, knew_nodes, unread, unheard } = self;
         let of_node = |Answer { node, value: sockets }: Answer<Vec<RemoteSocket>>| {
             sockets.into_iter().map(move |value| Answer { node: node.clone(), value })
         };
         let answers = answers.into_iter().flat_map(of_node).collect();
-        Collected { answers, expected, silent, nodes, knew_nodes, unread }
+        Collected { answers, expected, silent, nodes, knew_nodes, unread, unheard }
     }
 }
 
@@ -96,7 +117,7 @@ impl Cluster {
         }
     }
 
-    /// Sends a request as an emitter, which first has to discover the nodes.
+    /// Sends a request as an emitter, which first has to discover the nodes. It waits for as many Node servers as listen.
     pub(crate) async fn request_as_emitter<T>(
         &self,
         nsp: &Namespace,
@@ -104,9 +125,58 @@ impl Cluster {
         body: impl FnOnce(RequestId) -> Body,
         read: fn(Reply) -> Option<T>,
     ) -> Result<Collected<T>> {
-        let collected = self.request(Uid::emitter(), nsp, wait, body, read).await?.collect().await?;
+        let deadline = Instant::now() + wait;
+        let before = self.node_servers(nsp, deadline).await;
+        let (mut sessions, listening) = match before {
+            Some(NodeServers { sessions, pgio }) => {
+                let node_servers = sessions.len();
+                (sessions, ListeningServers { node_servers, pgio })
+            }
+            None => Default::default(),
+        };
+        let mut collected =
+            self.send_request(Uid::emitter(), nsp, deadline, body, listening, read).await?.collect().await?;
         self.ensure_loopback(wait)?;
+        if collected.unheard.servers > 0 {
+            // Some may have stopped meanwhile.
+            let now = self.node_servers(nsp, Instant::now() + LISTENING_TIMEOUT).await;
+            let before = sessions.len();
+            if let Some(NodeServers { sessions: now, .. }) = now {
+                sessions.retain(|session| now.contains(session));
+            }
+            let ended = before - sessions.len();
+            collected.unheard.servers = collected.unheard.servers.saturating_sub(ended);
+            if collected.unheard.servers > 0 {
+                collected.unheard.sessions = sessions;
+            }
+        }
         Ok(collected)
+    }
+
+    /// The Node servers that listen, as Postgres shows them, without those that are known to be live.
+    #[cfg(feature = "cli")]
+    pub(crate) async fn unheard(&self, nsp: &Namespace, live: impl Iterator<Item = &Uid>) -> Unheard {
+        let servers = self.node_servers(nsp, Instant::now() + LISTENING_TIMEOUT).await;
+        let Some(NodeServers { sessions, pgio }) = servers else { return Unheard::default() };
+        let servers = ListeningServers { node_servers: sessions.len(), pgio }.unheard(live);
+        Unheard { servers, sessions: if servers == 0 { Vec::new() } else { sessions } }
+    }
+
+    /// The Node servers that listen, as Postgres shows them. `None` if they cannot be read: a request then waits for the
+    /// servers that it finds.
+    async fn node_servers(&self, nsp: &Namespace, deadline: Instant) -> Option<NodeServers> {
+        let read = async {
+            // It has opened the session that the query uses. The request reports the errors.
+            timeout_at(deadline.into(), self.driver()).await.map_err(|_| Error::Closed)??;
+            let channel = self.channel(nsp)?;
+            let until = deadline.min(Instant::now() + LISTENING_TIMEOUT);
+            timeout_at(until.into(), node_servers(&self.0.rows, nsp, &channel))
+                .await
+                .map_err(|_| Error::Closed)?
+        };
+        read.await
+            .inspect_err(|error| tracing::debug!(%error, "the Node servers that listen are not known"))
+            .ok()
     }
 
     /// Checks that the sender has received at least its own request (loopback), if there was time for it.
@@ -119,6 +189,7 @@ impl Cluster {
 
     /// Sends a request, and streams the answers. The timeout `wait` covers everything: connecting, listening, the discovery
     /// of the nodes, and their answers.
+    #[cfg(feature = "adapter")]
     pub(crate) async fn request<T>(
         &self,
         uid: Uid,
@@ -128,6 +199,18 @@ impl Cluster {
         read: fn(Reply) -> Option<T>,
     ) -> Result<PendingRequest<T>> {
         let deadline = Instant::now() + wait;
+        self.send_request(uid, nsp, deadline, body, ListeningServers::default(), read).await
+    }
+
+    async fn send_request<T>(
+        &self,
+        uid: Uid,
+        nsp: &Namespace,
+        deadline: Instant,
+        body: impl FnOnce(RequestId) -> Body,
+        listening: ListeningServers,
+        read: fn(Reply) -> Option<T>,
+    ) -> Result<PendingRequest<T>> {
         let id = RequestId::random();
         let (writer, parts) = lossy_queue(ANSWER_BYTES);
         let request = NewRequest {
@@ -137,6 +220,7 @@ impl Cluster {
             sender: uid,
             body: body(id.clone()),
             deadline,
+            listening,
         };
         let reaper = timeout_at(deadline.into(), async {
             let driver = self.driver().await?;
@@ -238,7 +322,8 @@ impl<T> PendingRequest<T> {
         while let Some(answer) = self.next().await? {
             answers.push(answer);
         }
-        let Summary { expected, nodes, silent, knew_peers, .. } = self.summary.take().unwrap_or_default();
+        let Summary { expected, nodes, silent, knew_peers, unheard, .. } =
+            self.summary.take().unwrap_or_default();
         let knew_nodes = knew_peers && !self.overflowed;
         tracing::trace!(request = %self.guard.id, expected, nodes, "a request has ended");
         Ok(Collected {
@@ -248,6 +333,7 @@ impl<T> PendingRequest<T> {
             nodes,
             knew_nodes,
             unread: std::mem::take(&mut self.unread),
+            unheard: Unheard { servers: unheard, sessions: Vec::new() },
         })
     }
 }

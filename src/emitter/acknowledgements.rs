@@ -1,6 +1,6 @@
 //! The acknowledgements of a broadcast.
 
-use crate::cluster::{Answer, Collected};
+use crate::cluster::{Answer, Collected, Unheard};
 use crate::protocol::{Uid, Value};
 use crate::{Error, Result};
 
@@ -16,24 +16,28 @@ pub struct Acknowledgements<A> {
     pub silent: Vec<Uid>,
     /// The number of nodes that answered in full.
     pub nodes: usize,
+    /// Whether the request knew all live nodes, as in [`Collected`].
+    pub knew_nodes: bool,
+    /// Node servers that listen, as Postgres shows, and sent no message in time.
+    pub unheard: Unheard,
 }
 
 impl<A> Acknowledgements<A> {
     /// Whether every client of every live node acknowledged in time.
     pub fn is_complete(&self) -> bool {
-        self.silent.is_empty()
+        self.knew_nodes && self.silent.is_empty() && self.unheard.servers == 0
     }
 
     pub(super) fn read(collected: Collected<Value>) -> Result<Self>
     where
         A: serde::de::DeserializeOwned,
     {
-        let Collected { answers, expected, silent, nodes, .. } = collected;
+        let Collected { answers, expected, silent, nodes, knew_nodes, unheard, .. } = collected;
         let answers = answers
             .into_iter()
             .map(|Answer { value, .. }| value.into_rust())
             .collect::<Result<_, Error>>()?;
-        Ok(Self { answers, expected, silent, nodes })
+        Ok(Self { answers, expected, silent, nodes, knew_nodes, unheard })
     }
 }
 

@@ -74,15 +74,7 @@ impl Presence {
     /// The statements of the next ping of a session that holds the lock `held`. Without `may_hold` it holds no lock
     /// afterwards.
     pub(super) fn ping(&self, held: Option<LivenessLock>, may_hold: bool) -> Ping {
-        let (first, last) = LivenessLock::KEYS;
-        // `classid` and `objid` are the halves of a key of 64 bits, which `objsubid` tells from two keys of 32 bits.
-        let mut sql = format!(
-            "SELECT (classid::int8 << 32) | objid::int8 FROM pg_catalog.pg_locks WHERE locktype = 'advisory' \
-             AND objsubid = 1 AND granted AND classid::int8 BETWEEN {} AND {} AND database = \
-             (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())",
-            first >> 32,
-            last >> 32
-        );
+        let mut sql = locks_sql();
         let next_lock = (may_hold && self.is_shown()).then(|| self.next_lock());
         if let Some(lock) = next_lock {
             // A shared lock never conflicts with the same lock of another session.
@@ -97,6 +89,19 @@ impl Presence {
         }
         Ping { sql, next_lock }
     }
+}
+
+/// The statement that reads the keys of all liveness locks of this database.
+pub(super) fn locks_sql() -> String {
+    let (first, last) = LivenessLock::KEYS;
+    // `classid` and `objid` are the halves of a key of 64 bits, which `objsubid` tells from two keys of 32 bits.
+    format!(
+        "SELECT (classid::int8 << 32) | objid::int8 FROM pg_catalog.pg_locks WHERE locktype = 'advisory' \
+         AND objsubid = 1 AND granted AND classid::int8 BETWEEN {} AND {} AND database = \
+         (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())",
+        first >> 32,
+        last >> 32
+    )
 }
 
 /// A ping, and the lock that it takes.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use pgio::cluster::state::{Input, NewRequest, SubscriptionId};
+use pgio::cluster::state::{Input, ListeningServers, NewRequest, SubscriptionId};
 use pgio::protocol::{Body, BroadcastOptions, EventArgs, RequestId, Uid, Value};
 
 use crate::machine::{Checked, Link, Machine, Req, Sub, Taste, ensure};
@@ -410,6 +410,17 @@ impl World {
             was_lossy: false,
         };
         self.machines[m].requests.insert(id, req);
+        // What Postgres shows of the servers that listen, if this role may see it.
+        let of_channel =
+            || self.peers.iter().filter(|peer| peer.channel == number && peer.life == Life::Live);
+        let node_servers = of_channel().filter(|peer| peer.version != Version::Pgio).count();
+        let pgio = of_channel().filter(|peer| peer.version == Version::Pgio);
+        let pgio = pgio.filter_map(|peer| Uid::from(peer.uid.as_str()).instance()).collect();
+        let listening = match self.rng.u8(0..4) {
+            0 => ListeningServers { node_servers, pgio },
+            1 => ListeningServers { node_servers: node_servers + 1, pgio },
+            _ => ListeningServers::default(),
+        };
         let question = NewRequest {
             id: request,
             channel: channel(number),
@@ -417,6 +428,7 @@ impl World {
             sender,
             body,
             deadline: self.instant(deadline),
+            listening,
         };
         self.give(m, Input::Request(question))
     }

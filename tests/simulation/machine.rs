@@ -751,6 +751,12 @@ impl Machine {
                 "{id} waited until its deadline though everyone had answered"
             );
         }
+        ensure!(
+            summary.unheard == 0 || now >= request.deadline,
+            "request-ends-by-deadline",
+            "{id} did not wait for {} servers that listen",
+            summary.unheard
+        );
         let may_give_up = self.disturbed_at >= sent || self.is_tight() || now >= request.deadline;
         ensure!(
             summary.is_complete() || may_give_up,

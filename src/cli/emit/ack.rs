@@ -9,6 +9,7 @@ use crate::cli::arguments::{Format, Global};
 use crate::cli::binary_json::{self, BinaryJson};
 use crate::cli::exit::Failure;
 use crate::cli::output::{lines::Lines, progress, safe};
+use crate::cli::socket_inventory;
 use crate::cli::values::Spread;
 use crate::emitter::Acknowledgements;
 use crate::protocol::Uid;
@@ -49,16 +50,15 @@ impl Tally {
         lines.flush()?;
 
         let came = acks.answers.len() as u64;
-        if acks.nodes == 0 && acks.silent.is_empty() {
+        if acks.nodes == 0 && acks.silent.is_empty() && acks.unheard.servers == 0 {
             self.missing.push(format!("no server is live in {nsp}"));
         } else if !acks.is_complete() {
-            let silent: Vec<_> = acks.silent.iter().map(ToString::to_string).collect();
-            self.missing.push(format!(
-                "{came} of {} clients acknowledged within {:?}; not complete: server {}",
-                acks.expected,
-                self.timeout,
-                silent.join(", ")
-            ));
+            let why = match socket_inventory::names(&acks.silent, &acks.unheard) {
+                names if names.is_empty() => "the connection was interrupted".to_owned(),
+                names => format!("no complete answer of {names}"),
+            };
+            let (expected, within) = (acks.expected, self.timeout);
+            self.missing.push(format!("{came} of {expected} clients acknowledged within {within:?}: {why}"));
         }
         self.acks += came;
         self.expected += acks.expected;

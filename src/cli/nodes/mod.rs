@@ -16,6 +16,7 @@ use super::exit::Failure;
 use super::namespaces::{Observed, ObservedNamespaces};
 use super::output::lines::Lines;
 use super::output::progress;
+use super::socket_inventory;
 use crate::cluster::NodeMonitor;
 use crate::{Cluster, Namespace};
 use node_table::{Change, NodeTable};
@@ -99,6 +100,14 @@ impl Nodes {
             Format::Text => table::of(&live, table::Kind::Once).print(&mut lines)?,
         }
         lines.flush()?;
+        for nsp in &observed.list {
+            let of_nsp = live.iter().map(|node| node.name()).filter(|name| name.nsp == *nsp);
+            let unheard = cluster.unheard(nsp, of_nsp.map(|name| &name.uid)).await;
+            if unheard.servers > 0 {
+                let (names, wait) = (socket_inventory::names(&[], &unheard), self.wait);
+                global.warn(&format!("not in the list, no answer in {nsp} within {wait:?}: {names}"));
+            }
+        }
         self.judge(global, observed, |nsp| live.iter().filter(|node| node.nsp() == nsp).count())
     }
 

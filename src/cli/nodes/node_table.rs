@@ -51,6 +51,10 @@ impl Node {
         self.gone.is_none()
     }
 
+    pub(super) fn name(&self) -> &NodeName {
+        &self.name
+    }
+
     pub(super) fn nsp(&self) -> &Namespace {
         &self.name.nsp
     }

@@ -222,6 +222,7 @@ mod tests {
             nodes: 2,
             knew_nodes: true,
             unread: Vec::new(),
+            unheard: Default::default(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The inputs and outputs of the state machine.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -10,8 +10,8 @@ use bytes::Bytes;
 use super::{ListenSnapshot, RowOrigin};
 use crate::cluster::Event;
 use crate::protocol::{
-    AttachmentId, Body, Channel, Header, LockSnapshot, Message, Namespace, RemoteSocket, RequestId, Uid,
-    Value,
+    AttachmentId, Body, Channel, Header, Instance, LockSnapshot, Message, Namespace, RemoteSocket, RequestId,
+    Uid, Value,
 };
 use crate::{Error, Result};
 
@@ -89,6 +89,29 @@ pub struct NewRequest {
     pub body: Body,
     /// When the request ends at the latest.
     pub deadline: Instant,
+    /// The servers that must show themselves, unless the peers are known.
+    pub listening: ListeningServers,
+}
+
+/// The Node servers that listen to the channel of a request, as Postgres shows them. While fewer have shown themselves, one
+/// of them stands still.
+#[derive(Debug, Clone, Default)]
+pub struct ListeningServers {
+    /// The number of Node servers.
+    pub node_servers: usize,
+    /// The processes of pgio, which are not among them.
+    pub pgio: HashSet<Instance>,
+}
+
+impl ListeningServers {
+    /// The number of Node servers that are not among the peers that have shown themselves.
+    pub(crate) fn unheard<'a>(&self, heard: impl Iterator<Item = &'a Uid>) -> usize {
+        if self.node_servers == 0 {
+            return 0;
+        }
+        let is_pgio = |uid: &Uid| uid.instance().is_some_and(|instance| self.pgio.contains(&instance));
+        self.node_servers.saturating_sub(heard.filter(|uid| !is_pgio(uid)).count())
+    }
 }
 
 /// When a notification arrived, and its sender.
@@ -236,7 +259,9 @@ pub struct Summary {
     pub nodes: usize,
     /// The live peers that have not answered in full.
     pub silent: Vec<Uid>,
-    /// Whether the peers of the request are known to be all live peers.
+    /// The number of Node servers that listen, and have not shown themselves.
+    pub unheard: usize,
+    /// Whether the peers of the request are known to be all live peers, except those.
     pub knew_peers: bool,
 }
 
@@ -359,6 +384,6 @@ impl fmt::Debug for Output {
 impl Summary {
     /// Whether all live peers have answered in full.
     pub fn is_complete(&self) -> bool {
-        self.knew_peers && self.silent.is_empty()
+        self.knew_peers && self.silent.is_empty() && self.unheard == 0
     }
 }

@@ -47,8 +47,8 @@ use requests::{Departure, RequestStep, Requests};
 use subscriptions::{Subscription, SubscriptionState};
 
 pub use io::{
-    Arrival, Config, DurableRow, DurableRows, Input, Interest, LookUpId, NewRequest, Output, Reply, Row,
-    Rows, Statement, SubscriptionId, Summary,
+    Arrival, Config, DurableRow, DurableRows, Input, Interest, ListeningServers, LookUpId, NewRequest,
+    Output, Reply, Row, Rows, Statement, SubscriptionId, Summary,
 };
 pub use look_ups::LOOK_UP_DEADLINE;
 pub use peers::{LiveNode, Liveness, NspSupport};

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use super::peers::{Change, Peers};
-use super::{NewRequest, Reply, Summary};
+use super::{ListeningServers, NewRequest, Reply, Summary};
 use crate::Error;
 use crate::protocol::{Body, Channel, Message, MessageKind, RequestId, Uid};
 use pending::{Pending, Progress, Stage};
@@ -52,7 +52,7 @@ impl Requests {
     }
 
     pub(super) fn insert(&mut self, request: NewRequest) {
-        let NewRequest { id, channel, namespace, sender, body, deadline } = request;
+        let NewRequest { id, channel, namespace, sender, body, deadline, listening } = request;
         let wants = match body.kind() {
             MessageKind::FetchSockets => MessageKind::FetchSocketsResponse,
             MessageKind::ServerSideEmit => MessageKind::ServerSideEmitResponse,
@@ -75,6 +75,7 @@ impl Requests {
             was_interrupted: false,
             peers: HashMap::new(),
             awaited: 0,
+            listening,
         };
         self.pending.insert(id, pending);
     }
@@ -125,7 +126,9 @@ impl Requests {
                 }
             }
         }
-        if !pending.knew_peers_before {
+        if pending.knew_peers_before {
+            pending.listening = ListeningServers::default();
+        } else {
             // Every version answers the emitter's heartbeat, and no version counts the emitter.
             let nsp = request.nsp.clone();
             messages.push(Message { uid: Uid::emitter(), nsp, body: Body::InitialHeartbeat });

@@ -3,15 +3,20 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
+use crate::support::freeze::Frozen;
 use crate::support::node::{AdapterVersion, NodePeer, ServerOptions};
 use crate::support::pgio::{pgio, run};
 use crate::support::pgio_serve::until;
 use crate::support::whole::{Whole, whole};
+
+/// How long a server stands still at most.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn list(cluster: &Whole, arguments: &[&str]) -> Vec<Value> {
     cluster.run(&[&["rooms", "-o", "json"], arguments].concat()).await.succeeded().json()
@@ -107,6 +112,40 @@ async fn servers_without_an_answer_are_named_and_the_others_shown() {
         partial.stderr.starts_with("error: 1 of 5 servers of / did not answer within 1s: "),
         "{partial:?}"
     );
+}
+
+/// Its heartbeat does not come in time, so only its session in Postgres shows that there is such a server.
+#[tokio::test]
+async fn a_node_server_that_stands_still_is_named_or_awaited() {
+    let cluster = whole().await;
+    cluster.join(3, &["r1"]).await;
+    let peer = NodePeer::start().await;
+    let server = peer.server(ServerOptions::new(AdapterVersion::V04, cluster.url())).await;
+    server.wait_for_server_count("/", 5).await;
+    server.client("/").await.join(&["r1"]).await;
+    let pids = [peer.pid().await.expect("it runs")];
+    let room = |sockets: u32| json!({"room": "r1", "sockets": sockets, "nodes": sockets});
+
+    let frozen = Frozen::processes(&pids, PATIENCE);
+    let partial = run(&mut pgio(cluster.url(), &["rooms", "-o", "json", "--timeout", "2s"])).await;
+    assert_eq!((partial.status, partial.json()), (4, vec![room(1)]), "{partial:?}");
+    let beginning =
+        "error: 1 of 5 servers of / did not answer within 2s: 1 of the Node servers that listen as pid ";
+    assert!(partial.stderr.starts_with(beginning), "{partial:?}");
+    let nodes = run(&mut pgio(cluster.url(), &["nodes", "--wait", "1s", "-o", "json"])).await.succeeded();
+    assert_eq!(nodes.json().len(), 4, "{nodes:?}");
+    let beginning =
+        "warning: not in the list, no answer in / within 1s: 1 of the Node servers that listen as pid ";
+    assert!(nodes.stderr.starts_with(beginning), "{nodes:?}");
+
+    let mut command = pgio(cluster.url(), &["rooms", "-o", "json", "--timeout", "30s"]);
+    let goes_on = async {
+        // Longer than unknown servers have time.
+        sleep(Duration::from_secs(2)).await;
+        drop(frozen);
+    };
+    let (whole, ()) = join(run(&mut command), goes_on).await;
+    assert_eq!(whole.succeeded().json(), [room(2)]);
 }
 
 /// The processor time of the ended child processes.

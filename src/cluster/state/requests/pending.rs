@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use crate::cluster::state::{Summary, peers};
+use crate::cluster::state::{ListeningServers, Summary, peers};
 use crate::protocol::{Channel, Message, MessageKind, Uid};
 
 /// The maximum number of peers of a request.
@@ -60,6 +60,8 @@ pub(super) struct Pending {
     pub(super) peers: HashMap<Uid, Progress>,
     /// The number of peers that the request still waits for.
     pub(super) awaited: usize,
+    /// The servers that must show themselves.
+    pub(super) listening: ListeningServers,
 }
 
 impl Pending {
@@ -83,6 +85,12 @@ impl Pending {
             && self.loopback_delivered
             && self.awaited == 0
             && self.discovery_until.is_none()
+            && self.unheard() == 0
+    }
+
+    /// The number of Node servers that listen, and have not shown themselves.
+    fn unheard(&self) -> usize {
+        self.listening.unheard(self.peers.keys())
     }
 
     pub(super) fn summary(&self) -> Summary {
@@ -106,6 +114,7 @@ impl Pending {
                 .sum(),
             nodes: self.peers.values().filter(|progress| progress.is_complete()).count(),
             silent,
+            unheard: self.unheard(),
             knew_peers: self.knew_peers && self.loopback_delivered && self.discovery_until.is_none(),
         }
     }
