@@ -35,10 +35,15 @@ impl Deref for Cause {
 
 /// The errors of this library.
 ///
-/// The text of each error is one line, names the input that caused it and never holds a password. Text from a client,
-/// another server or Postgres is quoted without control characters, and cut after 100 or 300 bytes. If Postgres or the
-/// network caused the error, [`source`](std::error::Error::source) is a `tokio_postgres::Error` or a
-/// `tokio_postgres::error::DbError`.
+/// The text of each error is one line and never holds a password. If the variant has a field for it, the text names the
+/// setting, file, host, table, namespace, event or row. [`Encode`](Self::Encode), [`Decode`](Self::Decode) and
+/// [`NotDurable`](Self::NotDurable) give the reason without the input. Text from a client or another server is quoted
+/// without control characters, and cut after 100 or 300 bytes.
+///
+/// Only [`Connect`](Self::Connect), [`Refused`](Self::Refused) and [`Database`](Self::Database) have a
+/// [`source`](std::error::Error::source), if the driver reported the error: a `tokio_postgres::Error` for the first two, a
+/// `tokio_postgres::error::DbError` for the third. The others hold the reason as text, also if Postgres or the network is the
+/// cause.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
