@@ -38,6 +38,17 @@ use crate::{Receipt, Result};
 /// All methods that publish return when Postgres has committed. They fail with
 /// [`Error::ConnectionLost`](crate::Error::ConnectionLost) or [`Error::Connect`](crate::Error::Connect) while Postgres is
 /// unreachable; the next call reconnects. The methods have the names of Node, in Rust's style.
+///
+/// Events that hold binary, events of 8000 bytes or more, and durable events go through the attachment table. Without it they
+/// fail with [`Error::MissingTable`](crate::Error::MissingTable). `pgio serve` creates it at its start, and
+/// [`create_attachment_table`](Cluster::create_attachment_table) creates it if it does not exist:
+///
+/// ```no_run
+/// # async fn example(emitter: pgio::Emitter) -> pgio::Result<()> {
+/// emitter.cluster().create_attachment_table().await?;
+/// emitter.to("r1").emit("photo", serde_bytes::Bytes::new(&[0xca, 0xfe])).await?;
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
 pub struct Emitter {
     cluster: Cluster,
@@ -45,9 +56,12 @@ pub struct Emitter {
 }
 
 impl Emitter {
-    /// Connects with the default options. `url` is a `postgres://` URL or a string of libpq's `keyword=value` pairs.
+    /// Connects with the default options. `url` is a `postgres://` URL or a string of libpq's `keyword=value` pairs. Missing
+    /// settings come from libpq's variables (`PGHOST`, ...) and defaults, so an empty `url` connects like `psql` without
+    /// arguments.
     ///
     /// # Errors
+    /// It does not retry: it fails if Postgres is down at the start.
     /// [`Error::Setting`](crate::Error::Setting) if the URL is malformed,
     /// [`Error::Connect`](crate::Error::Connect) if the server is unreachable, and
     /// [`Error::Refused`](crate::Error::Refused) if it refuses the connection.
@@ -80,7 +94,8 @@ impl Emitter {
         BroadcastOperator::new(self.cluster.clone(), self.nsp.clone())
     }
 
-    /// Selects the sockets in one of these rooms. A room may be a socket's id.
+    /// Selects the sockets in one of these rooms. A room may be a socket's id. An empty list selects all sockets of the
+    /// namespace: see [`BroadcastOperator::to`].
     #[doc(alias = "in")]
     pub fn to(&self, rooms: impl Rooms) -> BroadcastOperator {
         self.all().to(rooms)

@@ -40,6 +40,9 @@ impl BroadcastOperator {
     }
 
     /// Adds the sockets in these rooms. A room may be a socket's id.
+    ///
+    /// An empty list adds no room, and without any room all sockets of the namespace are selected, as in Node. So check a
+    /// list that may be empty before [`disconnect`](Self::disconnect), [`join`](Self::join) or an event that is not for all.
     pub fn to(mut self, rooms: impl Rooms) -> Self {
         self.opts = self.opts.to(rooms);
         self
@@ -87,8 +90,9 @@ impl BroadcastOperator {
         self
     }
 
-    /// Sends an event to the clients. A tuple stands for several arguments, `()` for none. Structs become objects,
-    /// `Bytes` and `serde_bytes` become binary. Returns when Postgres has committed the event.
+    /// Sends an event to the clients. A tuple stands for several arguments, `()` for none. Structs become objects.
+    /// `bytes::Bytes` (its feature `serde`) and `serde_bytes::Bytes` become binary; a `Vec<u8>` becomes a list of numbers.
+    /// Returns when Postgres has committed the event.
     ///
     /// # Errors
     /// [`Error::ReservedEvent`](crate::Error::ReservedEvent), [`Error::Encode`](crate::Error::Encode),
@@ -100,6 +104,10 @@ impl BroadcastOperator {
     /// Queues an event. Waits only while the queue is full (backpressure). The receipt resolves when Postgres has committed
     /// it. Events are published in the order of the queue, many in one transaction (group commit), so this is the fastest
     /// way.
+    ///
+    /// A queued event can be lost if the process ends, or drops the last handle of its [`Cluster`], before the receipt resolves.
+    /// Await every receipt: an event can fail alone, so the receipt of a later event does not show that this one is
+    /// committed.
     ///
     /// # Errors
     /// Those of [`emit`](Self::emit). The receipt returns the errors of the database.
@@ -210,7 +218,8 @@ impl BroadcastOperator {
     }
 
     /// Disconnects the sockets from the namespace. `close` also closes their connections, and so disconnects their
-    /// other namespaces.
+    /// other namespaces. Without a room it disconnects **all** sockets of the namespace, also after
+    /// [`to`](Self::to) with an empty list.
     ///
     /// # Errors
     /// Those of [`Cluster::publish`].

@@ -25,7 +25,8 @@ pub struct BroadcastOptions {
 }
 
 impl BroadcastOptions {
-    /// Adds the sockets in these rooms. A room may be a socket's id.
+    /// Adds the sockets in these rooms. A room may be a socket's id. An empty list adds none; without any room, all sockets
+    /// of the namespace are selected.
     ///
     /// ```
     /// let opts = pgio::protocol::BroadcastOptions::default().to(["r1", "r2"]).except("r3");

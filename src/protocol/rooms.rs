@@ -1,6 +1,9 @@
 //! The names of rooms, in the forms that applications use.
 
 /// One room or several: `"r1"`, `["r1", "r2"]`, a `Vec<String>`.
+///
+/// An empty list is no room. As a target (`to`, `within`) without any room, an operation applies to all sockets of the
+/// namespace, as in Node.
 pub trait Rooms {
     /// The names.
     fn into_rooms(self) -> Vec<String>;
