@@ -3,7 +3,7 @@
 //! `DATABASE_URL=postgres://… cargo run --example chat --features adapter`
 //!
 //! Clients connect with a name: `io("http://127.0.0.1:3000", { auth: { name: "ada" } })`. They emit `join` with a room and
-//! `message` with a room and a text; all clients in that room receive `message`, those of the other servers too.
+//! `message` with a room and a text; all other clients in that room receive `message`, on every server.
 
 use axum::serve::ListenerExt;
 use pgio::adapter::SocketData;
@@ -12,6 +12,7 @@ use socketioxide::SocketIo;
 use socketioxide::adapter::Emitter;
 use socketioxide::extract::{AckSender, Data, SocketRef};
 use socketioxide::handler::ConnectHandler;
+use tokio::signal::unix::{SignalKind, signal};
 
 type Adapter = PostgresAdapter<Emitter>;
 type Socket = SocketRef<Adapter>;
@@ -41,11 +42,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     });
     let app = axum::Router::new().layer(layer);
+    // Systemd and Kubernetes send SIGTERM.
+    let mut terminate = signal(SignalKind::terminate())?;
     tokio::select! {
         served = axum::serve(listener, app) => served?,
         _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
     }
-    // Otherwise the other servers count this one until its heartbeats are overdue.
+    // Otherwise the other servers count this one until they detect that its process has ended.
     adapter.close().await?;
     Ok(())
 }

@@ -307,7 +307,10 @@ impl PostgresAdapterCtr {
     /// this one.
     ///
     /// # Errors
-    /// Those of [`Cluster::publish`], the first of them.
+    /// Those of [`Cluster::publish`], the first of them: during an outage of Postgres,
+    /// [`Error::Connect`](crate::Error::Connect) or [`Error::ConnectionLost`](crate::Error::ConnectionLost). The goodbye is
+    /// then retried as long as the process runs. If the process ends, its advisory lock ends with its session, and Node
+    /// servers count it until their heartbeat timeout.
     pub async fn close(&self) -> Result<()> {
         // First, since the goodbyes wait for Postgres.
         self.0.drop_application();

@@ -25,7 +25,8 @@ pub struct AdapterOptions {
     pub channel_prefix: String,
     /// The table for messages that hold binary or are too large. Default: `socket_io_attachments`.
     pub table_name: TableName,
-    /// The size in bytes from which a message goes through the table; at most 8000, the limit of Postgres. Default: 8000.
+    /// The size in bytes from which a message goes through the table. A value above 8000, the limit of Postgres, counts as
+    /// 8000. Default: 8000.
     pub payload_threshold: usize,
     /// The interval of the cleanup, and the age of the rows that it deletes. Durable events are kept for this time.
     /// Default: 30 s.
@@ -67,8 +68,14 @@ pub enum Heartbeats {
     Always,
 }
 
-/// The handler of errors of an adapter that no caller gets: an answer or a heartbeat that was not published, a message that
-/// cannot be read or whose attachment was deleted, a lost connection, old attachments that cannot be deleted.
+/// The handler of errors of an adapter that no caller gets:
+///
+/// - the listening connection is lost, or a dynamic namespace cannot listen on its channel or be announced;
+/// - a heartbeat, an acknowledgement or another answer, or a request for acknowledgements is not published;
+/// - messages of other servers are dropped, since the receive queue is full or too many requests are in progress;
+/// - a message cannot be decoded, or its attachment is missing, too large or not readable in time;
+/// - old attachments cannot be deleted, or missed durable events cannot be replayed;
+/// - a handler of the application panics.
 ///
 /// It is called on the adapter's task, so it must not block. Two handlers are equal only if one is a clone of the other.
 ///
