@@ -105,8 +105,11 @@
 //! | `private` | `postgres::private`: private Postgres servers from the binaries on the machine, for tests |
 //! | `vendored` | OpenSSL built from source and linked statically, for a program that runs on every distribution |
 //!
-//! No feature is on by default: `cargo add pgio` brings the emitter and subscriptions, and none of those dependencies.
-//! `cargo install pgio --features cli` installs the program.
+//! No feature is on by default: the crate alone brings the emitter and subscriptions, and none of those dependencies.
+//!
+//! pgio is not published yet. In a clone of its repository, `cargo install --locked --path . --features cli` installs the
+//! program, and another crate depends on it with `cargo add --path`. After the publication the commands will be
+//! `cargo install pgio --features cli` and `cargo add pgio`.
 
 #![warn(missing_docs)]
 
@@ -140,3 +143,8 @@ pub use protocol::{Args, Date, Namespace, RemoteSocket, Value};
 #[cfg(all(doctest, feature = "adapter"))]
 #[doc = include_str!("../docs/adapter.md")]
 struct AdapterGuide;
+
+/// Compiles the example of a server in a program.
+#[cfg(all(doctest, feature = "server"))]
+#[doc = include_str!("../docs/serve.md")]
+struct ServeGuide;

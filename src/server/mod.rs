@@ -95,6 +95,22 @@ type ClusterSocket = SocketRef<ClusterAdapter>;
 
 /// A running server. Dropping it ends it at once; [`shut_down`](Self::shut_down) tells the clients and the other
 /// servers first.
+///
+/// ```no_run
+/// use pgio::server::{Metrics, Server, ServerOptions};
+/// use pgio::{AdapterOptions, Cluster, Settings};
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let settings = Settings::parse("postgres://user:secret@localhost/app")?;
+/// let cluster = Cluster::connect(settings, AdapterOptions::default()).await?;
+/// cluster.create_attachment_table().await?;
+/// let options = ServerOptions::default().listen("127.0.0.1:3000");
+/// let server = Server::start(cluster, options, Metrics::install()?).await?;
+/// println!("listening on {}", server.url());
+/// tokio::signal::ctrl_c().await?;
+/// server.shut_down().await;
+/// # Ok(()) }
+/// ```
 pub struct Server {
     address: SocketAddr,
     admin_address: Option<SocketAddr>,
