@@ -44,11 +44,16 @@ version=$("$here/bin/pgio" --version) || {
   echo "error: this binary does not run on this machine; it needs Linux on x86-64 with glibc 2.28 or later" >&2
   exit 1
 }
+umask 022
 files | while IFS= read -r file; do
   mkdir -p "$into/$(dirname "$file")"
+  # Root must not install a program that the user who unpacked the tarball still owns, so the owner is not copied.
+  mode=644
+  [ ! -x "$here/$file" ] || mode=755
   # A running program cannot be written to, but it can be replaced.
-  rm -f "$into/$file"
-  cp -p "$here/$file" "$into/$file"
+  cp "$here/$file" "$into/$file.new"
+  chmod "$mode" "$into/$file.new"
+  mv -f "$into/$file.new" "$into/$file"
 done
 echo "installed $version into $into/bin"
 case :$PATH: in

@@ -20,6 +20,8 @@ round_trip "$work/project/node_modules/.bin/pgio"
 status=0
 "$work/project/node_modules/.bin/pgio" emit 2>/dev/null || status=$?
 ((status == 2)) || { echo "error: usage has status 2, and the launcher said $status" >&2; exit 1; }
+# A pipe that is empty at first: if the launcher made it non-blocking, reading would fail.
+(sleep 1 && echo '["from-a-pipe"]') | "$work/project/node_modules/.bin/pgio" emit --from -
 # Before the background job, which may open the file later than `await` reads it.
 : >"$work/tail"
 "$work/project/node_modules/.bin/pgio" tail >"$work/tail" 2>&1 &

@@ -14,6 +14,12 @@ for file in bin/pgio share/man/man1/pgio-emit.1 share/bash-completion/completion
   [[ -s $work/prefix/$file ]] || { echo "error: the installer did not write $file" >&2; exit 1; }
 done
 round_trip "$work/prefix/bin/pgio"
+# As root: the files belong to root, whoever unpacked the tarball, and every user can run the program.
+if [[ $(id -u) == 0 ]]; then
+  chown -R 65534:65534 "$(dirname "$installer")"
+  (umask 077 && "$installer" --prefix "$work/prefix" >/dev/null)
+  [[ $(stat -c '%u %a' "$work/prefix/bin/pgio") == "0 755" ]] || { echo "error: $(stat -c '%u %a' "$work/prefix/bin/pgio") is the owner and mode of the program" >&2; exit 1; }
+fi
 # Again, over a program that runs.
 "$work/prefix/bin/pgio" tail >/dev/null 2>&1 &
 "$installer" --prefix "$work/prefix" >/dev/null

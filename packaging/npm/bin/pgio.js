@@ -3,11 +3,13 @@
 "use strict";
 const { spawn } = require("node:child_process");
 const { constants } = require("node:os");
+const { isatty } = require("node:tty");
 
 const child = spawn(binary(), process.argv.slice(2), { stdio: "inherit" });
 
 // A terminal sends Ctrl+C to the child as well, so it is not passed on then: a second one would end the child at once.
-const atTerminal = process.stdin.isTTY || process.stdout.isTTY || process.stderr.isTTY;
+// `process.stdin` and `process.stdout` must not be used: Node makes their pipes non-blocking, and the child shares them.
+const atTerminal = [0, 1, 2].some((descriptor) => isatty(descriptor));
 process.on("SIGINT", () => atTerminal || child.kill("SIGINT"));
 for (const signal of ["SIGTERM", "SIGHUP"]) {
   process.on(signal, () => child.kill(signal));
