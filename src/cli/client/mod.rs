@@ -211,11 +211,11 @@ impl Run<'_> {
     /// Sends the event, prints incoming events and replies to them. Returns the trouble if the connection ends before
     /// the command is done, else `None`.
     async fn stay(&mut self, socket: &mut Socket) -> Result<Option<Trouble>, Failure> {
-        if let Some((event, args)) = self.to_send.take() {
+        if let Some((event, args)) = &self.to_send {
             let ack = self.client.ack.then_some(ACK);
-            if let Err(trouble) = socket.emit(&event, &args, ack).await {
-                return Ok(Some(trouble));
-            }
+            // The server may have got it: a second attempt could send it twice.
+            socket.emit(event, args, ack).await.map_err(|trouble| self.failure(trouble))?;
+            self.to_send = None;
             self.answer_until = ack.and_then(|_| Instant::now().checked_add(self.client.access.timeout));
         }
         while !self.is_done() {
@@ -260,8 +260,9 @@ impl Run<'_> {
         if self.answer_until.is_some() {
             return Err(self.no_answer());
         }
-        if self.to_send.is_some() {
-            return Err(Failure::Other(format!("{}: no connection in the time of --for", self.target)));
+        if let Some((event, _)) = &self.to_send {
+            let target = &self.target;
+            return Err(Failure::Other(format!("{target}: {event} could not be sent in the time of --for")));
         }
         match self.client.count {
             Some(count) if self.events < count => {

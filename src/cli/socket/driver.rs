@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -15,11 +15,17 @@ pub(super) const OUTGOING: usize = 16;
 /// The deadline for the server to accept a packet.
 const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A message to send, and who waits until the transport has sent it.
+struct ToSend {
+    message: Outgoing,
+    sent: oneshot::Sender<()>,
+}
+
 /// A running connection. Dropping it ends the connection.
 pub(super) struct Driver {
     incoming: mpsc::Receiver<Packet>,
     /// `None` once there is nothing more to send.
-    outgoing: Option<mpsc::Sender<Outgoing>>,
+    outgoing: Option<mpsc::Sender<ToSend>>,
     task: AbortOnDropHandle<Result<(), Trouble>>,
     end: Option<Trouble>,
 }
@@ -40,16 +46,17 @@ impl Driver {
         }
     }
 
-    /// Queues a message.
+    /// Sends a message: returns once the transport has written it, and with polling once the server has taken it.
     pub(super) async fn send(&mut self, message: Outgoing) -> Result<(), Trouble> {
-        let is_queued = match &self.outgoing {
-            Some(outgoing) => outgoing.send(message).await.is_ok(),
+        let (sent, is_sent) = oneshot::channel();
+        let is_sent = match &self.outgoing {
+            Some(outgoing) => outgoing.send(ToSend { message, sent }).await.is_ok() && is_sent.await.is_ok(),
             None => false,
         };
-        if is_queued { Ok(()) } else { Err(self.why().await) }
+        if is_sent { Ok(()) } else { Err(self.why().await) }
     }
 
-    /// Waits until all queued messages are sent, and the session is closed.
+    /// Waits until the session is closed.
     pub(super) async fn finish(&mut self) {
         self.outgoing = None;
         // Discards messages that still arrive.
@@ -75,7 +82,7 @@ impl Driver {
 async fn drive(
     mut transport: impl EngineTransport,
     received: mpsc::Sender<Packet>,
-    mut to_send: mpsc::Receiver<Outgoing>,
+    mut to_send: mpsc::Receiver<ToSend>,
 ) -> Result<(), Trouble> {
     let patience = transport.session().patience();
     // The server sets this time. If its end overflows the clock, there is no deadline.
@@ -85,9 +92,11 @@ async fn drive(
     loop {
         tokio::select! {
             message = to_send.recv() => match message {
-                Some(message) => {
+                Some(ToSend { message, sent }) => {
                     transport.session().check(&message)?;
                     in_time(transport.send(message)).await?;
+                    // A sender that has stopped waiting does not need to know.
+                    sent.send(()).ok();
                 }
                 None => {
                     transport.close().await;

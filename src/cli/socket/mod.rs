@@ -109,7 +109,7 @@ impl Socket {
         }
     }
 
-    /// Sends an event. An id requests an acknowledgement.
+    /// Sends an event, and returns once it is sent. An id requests an acknowledgement.
     pub(super) async fn emit(
         &mut self,
         event: &str,
@@ -126,7 +126,7 @@ impl Socket {
         self.driver.send(packets).await
     }
 
-    /// Sends all queued messages, and disconnects. If the server does not answer in time, closes the connection anyway.
+    /// Disconnects. If the server does not answer in time, closes the connection anyway.
     pub(super) async fn close(mut self) {
         let leave = async {
             // A connection that has ended needs no disconnect packet.

@@ -215,6 +215,9 @@ async fn a_missing_acknowledgement_is_status_4_and_too_much_is_not_sent() {
         assert_eq!(large.status, 1, "{large:?}");
         let error = "the event has 5000 bytes, and the server takes at most 1000";
         assert!(large.stderr.contains(error), "{large:?}");
+        let at_once = ["--transport", transport, "--emit", "photo", &photo, "--count", "0"];
+        let large = client(&[&[serve.url().as_str()], &at_once[..]].concat()).await;
+        assert!(large.status == 1 && large.stderr.contains(error), "{large:?}");
     }
 }
 
@@ -228,7 +231,10 @@ async fn a_client_is_back_after_a_restart_of_its_server() {
     };
     for transport in TRANSPORTS {
         let server = start().await;
-        let (mut client, _) = connected(&[server.url(), "--transport", transport, "--emit", "once"]).await;
+        // The event is sent once, not again after a reconnect.
+        let emit = ["--transport", transport, "--emit", "ask", "1", "--ack", "--count", "9"];
+        let (mut client, _) = connected(&[&[server.url()], &emit[..]].concat()).await;
+        assert_eq!(client.json().await["type"], "ack");
         server.peer().kill().await;
         client.wait_for_note("connecting again").await;
         client.wait_for_note("Connection refused; trying again").await;
