@@ -36,7 +36,11 @@ pub(super) const DEFAULT_CONTEXT: &str = "default-context";
 pub(super) fn parse_command_line() -> Result<Cli, ExitCode> {
     let usage = |error: clap::Error| exit::usage(&error, complete_command_line);
     let matches = Cli::command().try_get_matches().map_err(usage)?;
-    let read = Configuration::read(&matches).map_err(|wrong| exit::misconfigured(&wrong.to_string()))?;
+    // `pgio context` creates and mends the file, and needs no defaults from it.
+    let read = match matches.subcommand_name() {
+        Some(CONTEXT) => None,
+        _ => Configuration::read(&matches).map_err(|wrong| exit::misconfigured(&wrong.to_string()))?,
+    };
     let Some(configuration) = read else {
         return Cli::from_arg_matches(&matches).map_err(usage);
     };

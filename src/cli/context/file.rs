@@ -57,11 +57,16 @@ impl ConfigFile {
                     None => item.to_string().trim().to_owned(),
                 };
                 let others = context.iter().filter(|(key, _)| *key != DATABASE);
+                // A misspelt key may hold the URL with its password.
+                let shown = |key: &str, item: &Item| match KEYS.contains(&key) {
+                    true => text(item),
+                    false => "(unknown key)".to_owned(),
+                };
                 Some(Context {
                     name,
                     is_default: default == Some(name),
                     database: context.get(DATABASE).and_then(Item::as_str).map(describe),
-                    settings: others.map(|(key, item)| (key, text(item))).collect(),
+                    settings: others.map(|(key, item)| (key, shown(key, item))).collect(),
                 })
             })
             .collect()

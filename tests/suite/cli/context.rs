@@ -52,6 +52,31 @@ async fn contexts_are_added_used_and_removed() {
     assert!(!text(&home).contains("default-context"), "{}", text(&home));
 }
 
+/// The command that mends the file must not need a file without errors.
+#[tokio::test]
+async fn a_missing_or_wrong_file_is_no_obstacle() {
+    let home = TempDir::new().unwrap();
+    let url = "postgres://app:s3cret@db.invalid/app";
+    let file = home.path().join("new.toml");
+    let mut add = bare(&["context", "add", "prod", url, "--config", file.to_str().unwrap()]);
+    run(&mut add).await.succeeded();
+    let mut add = bare(&["context", "add", "prod", url]);
+    run(add.env("XDG_CONFIG_HOME", home.path()).env("PGIO_CONTEXT", "prod")).await.succeeded();
+
+    let path = home.path().join("pgio/config.toml");
+    let wrong = format!("default-context = 'gone'\nx = 1\n\n[context.a]\ndatabase_url = '{url}'\n");
+    fs::write(&path, wrong).unwrap();
+    for words in [&["show", "a"][..], &["list"], &["show", "a", "-o", "json"]] {
+        let shown = context(&home, words).await.succeeded().stdout;
+        assert!(shown.contains('a') && !shown.contains("s3cret"), "{shown}");
+    }
+    let shown = context(&home, &["show", "a"]).await.succeeded().stdout;
+    assert!(shown.contains("database_url: (unknown key)"), "{shown}");
+    context(&home, &["use", "a"]).await.succeeded();
+    assert!(text(&home).contains("default-context = \"a\""), "{}", text(&home));
+    context(&home, &["use", "--none"]).await.succeeded();
+}
+
 #[tokio::test]
 async fn other_content_of_the_file_stays() {
     let home = TempDir::new().unwrap();
