@@ -135,10 +135,13 @@ impl Cleanup {
                 let mut next = pin!(cleanup.next());
                 tokio::select! {
                     batch = &mut next => batch,
-                    // Waits for the batch in progress, so that the total includes its rows.
+                    // Waits for the batch in progress, so that the total includes its rows. A second signal ends that.
                     () = signals.next_on_terminal() => {
                         is_interrupted = true;
-                        next.await
+                        tokio::select! {
+                            batch = &mut next => batch,
+                            () = signals.next_on_terminal() => return Err(Failure::Interrupted),
+                        }
                     }
                 }
             };

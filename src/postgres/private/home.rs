@@ -1,8 +1,8 @@
 //! The directories of a private server: temporary or persistent.
 
-use std::fs::{DirBuilder, File, TryLockError};
+use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -39,12 +39,7 @@ impl Home {
         let directory = std::path::absolute(directory).map_err(|error| Error::file(directory, &error))?;
         let cluster = directory.join("cluster");
         let account = Account::choose(&cluster)?;
-        // The server's user needs to traverse it, but not to read it.
-        let mode = if account.is_other() { 0o711 } else { 0o700 };
-        DirBuilder::new()
-            .recursive(true)
-            .mode(mode)
-            .create(&directory)
+        create_traversable(&directory, account.is_other())
             .map_err(|error| Error::file(&directory, &error))?;
         let lock = lock(&directory).await?;
         match DirBuilder::new().mode(0o700).create(&cluster) {
@@ -98,6 +93,25 @@ impl Home {
             }
         }
     }
+}
+
+/// Creates a directory and its missing parents. If the server runs as another user, that user needs to traverse them, but
+/// not to read them, whatever the umask is. A directory that exists is changed only if it is this user's.
+fn create_traversable(directory: &Path, for_other: bool) -> io::Result<()> {
+    let missing: Vec<_> = directory.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
+    DirBuilder::new().recursive(true).mode(if for_other { 0o711 } else { 0o700 }).create(directory)?;
+    if !for_other {
+        return Ok(());
+    }
+    for created in missing {
+        fs::set_permissions(created, Permissions::from_mode(0o711))?;
+    }
+    let metadata = fs::metadata(directory)?;
+    let mode = metadata.permissions().mode();
+    if mode & 0o001 == 0 && metadata.uid() == nix::unistd::Uid::effective().as_raw() {
+        fs::set_permissions(directory, Permissions::from_mode(mode | 0o001))?;
+    }
+    Ok(())
 }
 
 /// Takes the lock. Waits for a server without an owner, since its watchdog is stopping it.
