@@ -15,6 +15,7 @@ use tokio::time::sleep;
 
 use crate::server::{Credential, Tokens};
 
+/// The beginning of the cookie's name. Browsers send a cookie to all ports of a host, so the port follows.
 const COOKIE: &str = "pgio_monitor";
 
 /// The lifetime of a session.
@@ -123,7 +124,8 @@ pub(super) fn cookie(id: Option<&str>, headers: &HeaderMap) -> String {
     let is_secure = headers.get("x-forwarded-proto").is_some_and(|proto| proto.as_bytes() == b"https");
     let secure = if is_secure { "; Secure" } else { "" };
     let (id, age) = id.map_or(("", 0), |id| (id, LASTS.as_secs()));
-    format!("{COOKIE}={id}; Path=/; Max-Age={age}; HttpOnly; SameSite=Strict{secure}")
+    let name = cookie_name(headers);
+    format!("{name}={id}; Path=/; Max-Age={age}; HttpOnly; SameSite=Strict{secure}")
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
@@ -135,7 +137,20 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let lines = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.filter(|(name, _)| *name == COOKIE).map(|(_, value)| value)
+    let own_name = cookie_name(headers);
+    pairs.filter(move |(name, _)| *name == own_name).map(|(_, value)| value)
+}
+
+/// The name of the cookie for the host of a request: two monitors on one machine do not replace each other's sessions.
+fn cookie_name(headers: &HeaderMap) -> String {
+    match host(headers).and_then(|authority| authority.port_u16()) {
+        Some(port) => format!("{COOKIE}_{port}"),
+        None => COOKIE.to_owned(),
+    }
+}
+
+fn host(headers: &HeaderMap) -> Option<http::uri::Authority> {
+    headers.get(header::HOST)?.to_str().ok()?.parse().ok()
 }
 
 /// Whether the host is an address or localhost. Another name may belong to another site that resolves it to this
@@ -176,6 +191,18 @@ mod tests {
         for host in ["evil.example:9464", "127.0.0.1.evil.example", "localhost.evil.example", "a b"] {
             assert!(!access.allows(&headers(&[("host", host)])), "{host}");
         }
+    }
+
+    #[test]
+    fn monitors_on_different_ports_have_their_own_cookies() {
+        let at = |host| cookie(Some("id"), &headers(&[("host", host)]));
+        assert!(at("127.0.0.1:9464").starts_with("pgio_monitor_9464=id; "));
+        assert!(at("[::1]:9465").starts_with("pgio_monitor_9465=id; "));
+        assert!(at("pgio.example.com").starts_with("pgio_monitor=id; "));
+        let both = "pgio_monitor_9464=first; pgio_monitor_9465=second; pgio_monitor=third";
+        let sent =
+            |host| cookies(&headers(&[("host", host), ("cookie", both)])).collect::<Vec<_>>().join(" ");
+        assert_eq!([sent("a:9464"), sent("a:9465"), sent("a")], ["first", "second", "third"]);
     }
 
     #[tokio::test]
