@@ -297,13 +297,15 @@ impl Error {
         Self::Panicked { what: what.into(), message: text.unwrap_or("without a message").to_owned() }
     }
 
-    /// Whether a retry of the same statement may succeed (transient error).
-    pub(crate) fn is_transient(&self) -> bool {
+    /// Whether the same call may succeed later (transient error): Postgres is unreachable, or the attachment table is
+    /// locked. After [`ConnectionLost`](Self::ConnectionLost) it is not known whether a message was published, so a retry
+    /// may publish it twice.
+    pub fn is_transient(&self) -> bool {
         self.is_disconnected() || matches!(self, Self::TableLocked { .. })
     }
 
-    /// Whether Postgres is unreachable, so a retry may succeed after the reconnect.
-    pub(crate) fn is_disconnected(&self) -> bool {
+    /// Whether Postgres is unreachable, or the connection was lost.
+    pub fn is_disconnected(&self) -> bool {
         matches!(self, Self::Connect { .. } | Self::ConnectionLost(_))
     }
 }

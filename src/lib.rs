@@ -133,6 +133,8 @@ mod setters;
 
 #[cfg(feature = "adapter")]
 pub use adapter::{PostgresAdapter, PostgresAdapterCtr};
+/// The bytes of a binary value.
+pub use bytes::Bytes;
 pub use cluster::{AdapterOptions, Cluster};
 pub use emitter::{BroadcastOperator, Emitter};
 pub use error::{Cause, Error, Result};

@@ -72,12 +72,31 @@ impl Queue {
     }
 }
 
+/// A node whose goodbye is not committed. If its task is dropped, the cluster handle publishes the goodbye.
+struct Unannounced(Option<Arc<Node>>);
+
+impl Unannounced {
+    /// The goodbye is committed, handed over, or given up.
+    fn end(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unannounced {
+    fn drop(&mut self) {
+        if let Some(node) = &self.0 {
+            node.queue_goodbye_on_drop();
+        }
+    }
+}
+
 async fn run(queue: Arc<Queue>) {
     // Receipts are awaited together, so that many goodbyes share a commit.
     let mut commits = tokio::task::JoinSet::new();
     loop {
-        let next = queue.waiting().pop_front();
-        let Some((node, outcome)) = next else {
+        // It stays in the queue meanwhile, so that it is handed over if this task ends here.
+        let next = queue.waiting().front().map(|(node, _)| node.clone());
+        let Some(node) = next else {
             tokio::select! {
                 () = queue.added.notified() => {}
                 Some(_) = commits.join_next() => {}
@@ -85,6 +104,8 @@ async fn run(queue: Arc<Queue>) {
             continue;
         };
         let queued = node.enqueue_goodbye().await;
+        let Some((node, outcome)) = queue.waiting().pop_front() else { continue };
+        let unannounced = Unannounced(Some(node.clone()));
         commits.spawn(async move {
             let result = match queued {
                 Ok(receipt) => receipt.await,
@@ -96,6 +117,7 @@ async fn run(queue: Arc<Queue>) {
                     tracing::debug!(%error, nsp = %node.nsp, "giving up the announcement of a departure");
                 }
             }
+            unannounced.end();
             // The caller may not wait for the outcome.
             outcome.send(result).ok();
         });

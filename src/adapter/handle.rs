@@ -331,6 +331,10 @@ impl PostgresAdapterCtr {
                     tokio::time::sleep(cluster.options().cleanup_interval).await;
                     match cluster.clean_up_attachments().await {
                         Ok(rows) => metrics::counter!("pgio_attachments_deleted_total").increment(rows),
+                        // The loss of the connection is reported already.
+                        Err(error) if error.is_disconnected() => {
+                            tracing::debug!(%error, "cannot delete old attachments");
+                        }
                         Err(error) => {
                             tracing::warn!(%error, "cannot delete old attachments");
                             cluster.options().report(&error);

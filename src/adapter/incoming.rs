@@ -166,12 +166,13 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
             }
             Event::Lost(error) => {
                 metrics::gauge!("pgio_listener_up").set(0);
-                self.node.report(&error, "lost the listening connection; reconnecting");
+                // The connection serves all namespaces, and its owners log and report the loss once.
+                tracing::debug!(%error, nsp = %self.node.nsp, "messages of other servers do not arrive");
                 None
             }
             Event::Restored(away) => {
                 metrics::gauge!("pgio_listener_up").set(1);
-                tracing::info!(?away, nsp = %self.node.nsp, "reconnected to Postgres");
+                tracing::debug!(?away, nsp = %self.node.nsp, "messages of other servers arrive again");
                 None
             }
         };

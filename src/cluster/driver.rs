@@ -153,6 +153,7 @@ impl DriverHandle {
             unflushed: Vec::new(),
             requesters: HashMap::new(),
             jobs: FuturesUnordered::new(),
+            heartbeats_fail: Arc::default(),
         };
         let task = AbortOnDropHandle::new(tokio::spawn(driver.run(events, receiver)));
         Self { commands, reaper, status, _task: task }
@@ -187,6 +188,8 @@ struct Driver {
     requesters: HashMap<RequestId, Writer<ResponsePart>>,
     /// Look-ups and publications in progress.
     jobs: FuturesUnordered<BoxFuture<'static, Input>>,
+    /// Whether the last heartbeats could not be published.
+    heartbeats_fail: Arc<AtomicBool>,
 }
 
 impl Driver {
@@ -248,7 +251,13 @@ impl Driver {
                 Next::Item(ListenerEvent::Stalled) => Some(Input::Stalled),
                 Next::Item(ListenerEvent::Resumed) => Some(Input::Resumed),
                 Next::Item(ListenerEvent::Locks(snapshot)) => Some(Input::Locks(snapshot)),
-                Next::Item(ListenerEvent::Lost(error)) => Some(Input::Disconnected(error)),
+                Next::Item(ListenerEvent::Lost(error)) => {
+                    // A subscriber gets the error as an event. A node has no caller that gets it.
+                    if self.state.has_members() {
+                        self.options.report(&error);
+                    }
+                    Some(Input::Disconnected(error))
+                }
                 Next::Item(ListenerEvent::Executed { connection, outcome }) => {
                     (connection == self.connection).then_some(Input::StatementDone(outcome))
                 }
@@ -395,7 +404,7 @@ impl Driver {
 
     /// Queues heartbeats before it returns; the returned future resolves when they are committed.
     fn announce(&self, messages: Vec<Message>) -> impl Future<Output = Result<()>> + Send + use<> {
-        let options = self.options.clone();
+        let (options, heartbeats_fail) = (self.options.clone(), self.heartbeats_fail.clone());
         let queued = messages
             .iter()
             .map(|message| {
@@ -408,9 +417,16 @@ impl Driver {
             let committed = async { futures_util::future::try_join_all(queued?).await.map(drop) };
             let outcome = committed.await;
             match &outcome {
-                Ok(()) => count_announced(&messages),
+                Ok(()) => {
+                    heartbeats_fail.store(false, Ordering::Relaxed);
+                    count_announced(&messages);
+                }
+                // They are retried every second.
+                Err(error) if heartbeats_fail.swap(true, Ordering::Relaxed) => {
+                    tracing::debug!(%error, messages = messages.len(), "still cannot publish heartbeats");
+                }
                 Err(error) => {
-                    tracing::warn!(%error, messages = messages.len(), "cannot publish heartbeats");
+                    tracing::warn!(%error, messages = messages.len(), "cannot publish heartbeats; retrying");
                     options.report(error);
                 }
             }

@@ -112,7 +112,8 @@ impl Cluster {
     /// Connects.
     ///
     /// # Errors
-    /// [`Error::Connect`] if the server is unreachable, and [`Error::Refused`] if it refuses the connection.
+    /// [`Error::Setting`] and [`Error::Namespace`] for options that cannot be used, [`Error::Connect`] if the server is
+    /// unreachable, and [`Error::Refused`] if it refuses the connection.
     pub async fn connect(settings: Settings, options: AdapterOptions) -> Result<Self> {
         Self::connect_with(settings, options, OnLoss::Fail).await
     }
@@ -139,6 +140,7 @@ impl Cluster {
         options: AdapterOptions,
         on_loss: OnLoss,
     ) -> Result<Self> {
+        options.check()?;
         let same_server = SameServer::default();
         let publishing = Arc::new(Session::open_with(settings.clone(), same_server.clone()).await?);
         let table = Arc::new(CheckedTable::new(options.table_name.clone()));
@@ -189,6 +191,15 @@ impl Cluster {
         let (channel, encoded) = self.encode(message)?;
         let is_heartbeat = message.kind() == MessageKind::Heartbeat;
         self.0.publisher.enqueue(channel, encoded, is_heartbeat).await
+    }
+
+    /// Waits until every message that was queued before is committed, or has failed. Await it before the end of the
+    /// program, as queued messages end with the last handle of the cluster. The receipts of the messages have the errors.
+    ///
+    /// # Errors
+    /// [`Error::Closed`] if the publisher has ended.
+    pub async fn flush(&self) -> Result<()> {
+        self.0.publisher.flush().await
     }
 
     /// The same for a durable event: it goes through the attachment table. Nodes, tails and subscriptions of pgio that did

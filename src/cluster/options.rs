@@ -5,9 +5,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::Error;
 use crate::postgres::TableName;
 use crate::setters::setters;
+use crate::{Error, Namespace, Result};
+
+/// The shortest interval of regular work: with less, an idle node would keep Postgres busy.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The options of the Node adapter, with its names and defaults, and further options of pgio.
 ///
@@ -125,6 +128,23 @@ setters!(AdapterOptions {
 });
 
 impl AdapterOptions {
+    /// Checks the values, before anything uses them.
+    pub(crate) fn check(&self) -> Result<()> {
+        let intervals = [
+            ("cleanup_interval", self.cleanup_interval),
+            ("heartbeat_interval", self.heartbeat_interval),
+            ("heartbeat_timeout", self.heartbeat_timeout),
+        ];
+        for (setting, interval) in intervals {
+            if interval < SHORTEST_INTERVAL {
+                let reason = format!("{interval:?} is less than {SHORTEST_INTERVAL:?}");
+                return Err(Error::Setting { setting: setting.into(), reason });
+            }
+        }
+        // A prefix that is too long for the shortest channel is too long for all.
+        Namespace::default().channel(&self.channel_prefix).map(drop)
+    }
+
     /// Calls the error handler, if there is one. A panic in it is logged, and ends nothing else.
     pub(crate) fn report(&self, error: &Error) {
         if let Some(ErrorHandler(handler)) = &self.error_handler

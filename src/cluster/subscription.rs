@@ -26,6 +26,12 @@ pub struct Subscription {
     pub(super) _guard: SubscriptionGuard,
 }
 
+impl std::fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Subscription").finish_non_exhaustive()
+    }
+}
+
 impl Cluster {
     /// Subscribes to namespaces. Returns when Postgres has confirmed it, also if Postgres is unreachable at first. After
     /// that no message is missed without [`Event::Lost`] or [`Event::Missed`]. Durable events that were sent between `Lost`

@@ -49,3 +49,12 @@ impl<A> IntoIterator for Acknowledgements<A> {
         self.answers.into_iter()
     }
 }
+
+impl<'a, A> IntoIterator for &'a Acknowledgements<A> {
+    type Item = &'a A;
+    type IntoIter = std::slice::Iter<'a, A>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.answers.iter()
+    }
+}

@@ -184,6 +184,14 @@ impl Emitter {
         self.all().fetch_sockets().await
     }
 
+    /// Waits until every event that was queued before is committed, or has failed: see [`Cluster::flush`].
+    ///
+    /// # Errors
+    /// Those of [`Cluster::flush`].
+    pub async fn flush(&self) -> Result<()> {
+        self.cluster.flush().await
+    }
+
     /// Sends an event to every server of the namespace, not to clients.
     ///
     /// # Errors

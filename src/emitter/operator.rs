@@ -91,7 +91,7 @@ impl BroadcastOperator {
     }
 
     /// Sends an event to the clients. A tuple stands for several arguments, `()` for none. Structs become objects.
-    /// `bytes::Bytes` (its feature `serde`) and `serde_bytes::Bytes` become binary; a `Vec<u8>` becomes a list of numbers.
+    /// [`Bytes`](crate::Bytes) and `serde_bytes::Bytes` become binary; a `Vec<u8>` becomes a list of numbers.
     /// Returns when Postgres has committed the event.
     ///
     /// # Errors
@@ -107,7 +107,7 @@ impl BroadcastOperator {
     ///
     /// A queued event can be lost if the process ends, or drops the last handle of its [`Cluster`], before the receipt resolves.
     /// Await every receipt: an event can fail alone, so the receipt of a later event does not show that this one is
-    /// committed.
+    /// committed. [`flush`](Cluster::flush) awaits all of them, without their errors.
     ///
     /// # Errors
     /// Those of [`emit`](Self::emit). The receipt returns the errors of the database.

@@ -202,6 +202,12 @@ impl Publisher {
         Ok(receipt)
     }
 
+    /// Waits until all messages that were queued before have an outcome. Each holds its share of the queue's bytes until
+    /// then.
+    pub(crate) async fn flush(&self) -> Result<()> {
+        self.acquire(QUEUE_BYTES).await.map(drop)
+    }
+
     /// Waits for room in the queue. Messages that are larger than the queue take all of it.
     async fn acquire(&self, bytes: usize) -> Result<OwnedSemaphorePermit> {
         let bytes = u32::try_from(bytes.min(QUEUE_BYTES)).unwrap_or(u32::MAX);

@@ -138,6 +138,15 @@ pub struct Server {
     _watching: Vec<AbortOnDropHandle<()>>,
 }
 
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server")
+            .field("address", &self.address)
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Server {
     /// The address that it listens on, with the port that the system chose for port 0.
     pub fn address(&self) -> SocketAddr {

@@ -30,6 +30,26 @@ fn base64(bytes: &[u8]) -> serde_json::Value {
     binary(&STANDARD.encode(bytes))
 }
 
+/// A program that drops its receipts and ends would lose what is queued.
+#[tokio::test]
+async fn after_a_flush_every_queued_event_is_published() {
+    const EVENTS: usize = 3000;
+    let postgres = postgres().await;
+    let reader = Cluster::connect(Settings::parse(postgres.url()).unwrap(), AdapterOptions::default()).await;
+    let reader = reader.unwrap();
+    let mut subscription = reader.subscribe(["/"], |_| true).await.unwrap();
+    let emitter = emitter(postgres.url()).await;
+    for number in 0..EVENTS {
+        drop(emitter.enqueue("n", number).await.unwrap());
+    }
+    emitter.flush().await.unwrap();
+    drop(emitter);
+    for number in 0..EVENTS {
+        let event = subscription.next().await.unwrap();
+        assert!(matches!(event, Heard::Message(_)), "{number}: {event:?}");
+    }
+}
+
 #[tokio::test]
 async fn every_kind_of_value_arrives_unchanged_and_once_at_all_versions() {
     let cluster = mixed().await;

@@ -329,6 +329,11 @@ impl Channels {
         states.flat_map(|state| &mut state.members)
     }
 
+    /// Whether this process has nodes.
+    pub(super) fn has_members(&self) -> bool {
+        self.wanted.values().any(|state| !state.members.is_empty())
+    }
+
     /// All nodes of this process.
     pub(super) fn members(&mut self) -> impl Iterator<Item = &mut Member> {
         self.wanted.values_mut().flat_map(|state| &mut state.members)

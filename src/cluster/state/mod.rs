@@ -238,6 +238,11 @@ impl ClusterState {
         self.has_received
     }
 
+    /// Whether this process has nodes.
+    pub fn has_members(&self) -> bool {
+        self.channels.has_members()
+    }
+
     /// The number of channels that the server has confirmed.
     pub fn confirmed_channels(&self) -> usize {
         self.channels.confirmed()

@@ -86,6 +86,15 @@ pub(super) struct Keepalives {
     pub(super) count: u32,
 }
 
+impl std::str::FromStr for Settings {
+    type Err = Error;
+
+    /// The same as [`parse`](Self::parse).
+    fn from_str(text: &str) -> Result<Self> {
+        Self::parse(text)
+    }
+}
+
 impl Settings {
     /// Reads a URL (`postgres://user:password@host:port/database?sslmode=...`) or keywords (`host=... dbname=...`).
     ///

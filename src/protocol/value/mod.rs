@@ -150,6 +150,28 @@ impl Value {
         }
     }
 
+    /// The number, if the value is one. A large integer is rounded, as in JavaScript.
+    pub fn as_f64(&self) -> Option<f64> {
+        match self {
+            Self::Int(n) => Some(*n as f64),
+            Self::Float(n) => Some(*n),
+            _ => None,
+        }
+    }
+
+    /// The bytes, if the value is binary.
+    pub fn as_bytes(&self) -> Option<&[u8]> {
+        match self {
+            Self::Binary(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+
+    /// Whether the value is `null`.
+    pub fn is_null(&self) -> bool {
+        matches!(self, Self::Null)
+    }
+
     /// The boolean, if the value is one.
     pub fn as_bool(&self) -> Option<bool> {
         match self {

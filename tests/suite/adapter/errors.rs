@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use pgio::cluster::ErrorHandler;
 use pgio::postgres::private::Shutdown;
-use pgio::{AdapterOptions, Error};
+use pgio::{AdapterOptions, Cluster, Error, Settings};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::support::attachments::{create_attachment_table, execute};
 use crate::support::node::Parser;
 use crate::support::pgio_node::PgioNode;
-use crate::support::postgres::own_server;
+use crate::support::postgres::{own_server, postgres};
 
 /// Waits for an error that matches. Other errors may come before it.
 async fn wait_for(errors: &mut UnboundedReceiver<Error>, is_right: impl Fn(&Error) -> bool) {
@@ -55,4 +55,36 @@ async fn the_error_handler_gets_errors_without_a_caller() {
 
     server.take_down(Shutdown::Immediate).await.unwrap();
     wait_for(&mut errors, |error| matches!(error, Error::ConnectionLost(_))).await;
+    // Heartbeats are retried every second, and the loss concerns every namespace: each is reported once.
+    sleep(Duration::from_millis(3500)).await;
+    let mut others = Vec::new();
+    while let Ok(error) = errors.try_recv() {
+        others.push(error);
+    }
+    others.retain(|error| error.is_disconnected());
+    assert!(others.len() <= 1, "{others:?}");
+}
+
+#[tokio::test]
+async fn intervals_without_a_pause_are_refused() {
+    let server = postgres().await;
+    let connect = async |options| Cluster::connect(Settings::parse(server.url()).unwrap(), options).await;
+    for (options, error) in [
+        (
+            AdapterOptions::default().heartbeat_interval(Duration::ZERO),
+            "heartbeat_interval: 0ns is less than 1ms",
+        ),
+        (
+            AdapterOptions::default().heartbeat_timeout(Duration::ZERO),
+            "heartbeat_timeout: 0ns is less than 1ms",
+        ),
+        (
+            AdapterOptions::default().cleanup_interval(Duration::ZERO),
+            "cleanup_interval: 0ns is less than 1ms",
+        ),
+        (AdapterOptions::default().channel_prefix("p".repeat(70)), "pppp"),
+    ] {
+        let refused = connect(options).await.map(drop).unwrap_err().to_string();
+        assert!(refused.contains(error), "{refused}");
+    }
 }

@@ -79,7 +79,7 @@ async fn a_node_and_a_tail_replay_durable_events_after_a_reconnect() {
     )
     .await;
     proxy.set(Mode::Forward);
-    away.wait_for_log("reconnected to Postgres").await;
+    away.wait_for_log("reconnected and listening").await;
     tail.wait_for_note("reconnected after").await;
     emitter.emit("last", ()).await.unwrap();
     reader.wait_for_event("last").await;
