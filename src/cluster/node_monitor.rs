@@ -144,6 +144,11 @@ impl NodeMonitor {
         }
     }
 
+    /// Whether Postgres answers on the listening connection.
+    pub(crate) fn is_listening(&self) -> bool {
+        self.cluster.is_listening()
+    }
+
     /// The clients of the sessions that have published answers.
     ///
     /// # Errors

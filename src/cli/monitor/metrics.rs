@@ -132,6 +132,12 @@ fn render(shared: &Shared) -> String {
         let shown = namespaces.iter().take(NAMESPACES);
         shown.map(|nsp| (label("namespace", nsp.as_str()), count(nsp))).collect()
     };
+    // While Postgres is unreachable it is not known which servers are live. Zero would look as if all of them had failed.
+    let (nodes, inventory) = if link.lost.is_none() { (nodes, inventory) } else { (Vec::new(), None) };
+    let by_namespace = |count: &dyn Fn(&crate::Namespace) -> f64| match link.lost {
+        None => by_namespace(count),
+        Some(_) => Vec::new(),
+    };
     let servers = by_namespace(&|nsp| nodes.iter().filter(|node| node.name.nsp == *nsp).count() as f64);
     text.metric("pgio_cluster_nodes", "gauge", "Servers that are live, by namespace.", &servers);
     if let Some(inventory) = &inventory {

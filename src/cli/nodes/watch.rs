@@ -1,7 +1,7 @@
 //! `pgio nodes --watch`: shows nodes that join, leave or change.
 
 use std::io::IsTerminal;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
@@ -15,9 +15,10 @@ use crate::cli::arguments::{Format, Global};
 use crate::cli::duration::short;
 use crate::cli::exit::{self, Failure};
 use crate::cli::namespaces::Newcomers;
+use crate::cli::observer::STALLED;
 use crate::cli::output::{lines::Lines, safe};
 use crate::cli::screen::{Input, Screen, Size};
-use crate::cluster::NodeMonitor;
+use crate::cluster::{NodeEvent, NodeMonitor};
 
 /// The interval of the liveness check, and the maximum age of the figures on the screen.
 const LOOK: Duration = Duration::from_secs(1);
@@ -50,13 +51,22 @@ async fn watch(
     let options = global.adapter_options();
     let mut known = NodeTable::new(&options);
     let mut view = View::open(global, options.heartbeat_interval.min(flags.every))?;
+    // Since when Postgres keeps the connection open and does not answer.
+    let mut stalled_since: Option<Instant> = None;
     let (mut asking, mut looking) = (interval(flags.every), interval(LOOK));
     asking.set_missed_tick_behavior(MissedTickBehavior::Delay);
     looking.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let changes = tokio::select! {
             word = call.next() => match word {
-                Some(word) => vec![known.apply(word)],
+                // The stall was shown already.
+                Some(NodeEvent::Lost(_)) if stalled_since.is_some() => continue,
+                Some(word) => {
+                    if matches!(word, NodeEvent::Restored(_)) {
+                        stalled_since = None;
+                    }
+                    vec![known.apply(word)]
+                }
                 None => return Ok(()),
             },
             _ = asking.tick() => {
@@ -65,13 +75,25 @@ async fn watch(
                 }
                 continue;
             }
-            _ = looking.tick() => {
+            _ = looking.tick() => match (call.is_listening(), stalled_since) {
+                (false, None) if known.is_listening() => {
+                    stalled_since = Some(Instant::now());
+                    vec![known.apply(NodeEvent::Lost(Error::ConnectionLost(STALLED.into())))]
+                }
+                (true, Some(since)) => {
+                    stalled_since = None;
+                    vec![known.apply(NodeEvent::Restored(since.elapsed()))]
+                }
+                // Without Postgres nothing is known of the servers.
+                _ if !known.is_listening() => vec![Change::Refreshed],
+                _ => {
                 let mut changes = known.update(call.live_nodes().await?);
                 know_backends(&call, &mut known).await?;
                 known.forget(REMEMBERED);
                 changes.push(Change::Refreshed);
                 changes
-            }
+                }
+            },
             found = newcomers.next() => {
                 match call.add(&found).await {
                     Ok(new) if new.is_empty() => {}

@@ -194,7 +194,8 @@ async fn ask(
     let emitter = Emitter::new(cluster.clone());
     let mut answers = Vec::new();
     for nsp in namespaces {
-        let collected = emitter.of(nsp.as_str()).timeout(PATIENCE).fetch_sockets().await?;
+        let collected =
+            emitter.of(nsp.as_str()).timeout(PATIENCE).await_those_found().fetch_sockets().await?;
         answers.push((nsp.clone(), collected));
     }
     Ok(answers)

@@ -55,11 +55,16 @@ pub(super) struct Gauges {
     pub(super) wal_bytes: f32,
 }
 
+/// The reason while Postgres keeps the connection open and does not answer.
+pub(super) const STALLED: &str = "Postgres does not answer";
+
 /// The state of the connection to Postgres.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Link {
     /// The reason for the loss of the connection, while it is lost.
     pub(super) lost: Option<String>,
+    /// Whether the connection is there, and Postgres does not answer on it.
+    is_stalled: bool,
     /// The number of times that the connection was lost.
     pub(super) interruptions: u64,
     /// The error of the last request to the servers, if it failed.
@@ -240,7 +245,16 @@ impl Shared {
     }
 
     pub(super) fn link(&self) -> Link {
-        lock(&self.link).clone()
+        let mut link = lock(&self.link).clone();
+        if link.is_stalled && link.lost.is_none() {
+            link.lost = Some(STALLED.to_owned());
+        }
+        link
+    }
+
+    /// Records whether Postgres answers on the listening connection.
+    fn note_stall(&self, is_stalled: bool) {
+        lock(&self.link).is_stalled = is_stalled;
     }
 
     /// The servers, sorted by namespace and uid.

@@ -173,8 +173,12 @@ impl NodePoller {
                     }
                 }
                 _ = looking.tick() => {
-                    look(&monitor, &shared).await;
-                    know_sessions(&monitor, &shared).await;
+                    shared.note_stall(!monitor.is_listening());
+                    // Without Postgres nothing is known of the servers, so those that were live stay.
+                    if shared.link().lost.is_none() {
+                        look(&monitor, &shared).await;
+                        know_sessions(&monitor, &shared).await;
+                    }
                     shared.measure();
                 }
             }

@@ -17,7 +17,9 @@ use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::support::frozen::freeze_server;
 use crate::support::pgio::{Running, pgio, run, run_with_input};
+use crate::support::pgio_node::PgioNode;
 use crate::support::pgio_serve::{PgioServe, until};
 use crate::support::postgres::{own_server, postgres};
 use crate::support::whole::whole;
@@ -338,6 +340,26 @@ async fn a_monitor_outlives_a_restart_of_postgres() {
 }
 
 /// Runs promtool if it is installed.
+/// Servers of which nothing is heard because Postgres stands still are not reported as failed.
+#[tokio::test]
+async fn a_postgres_that_stands_still_is_told_from_servers_that_do() {
+    let postgres = own_server().await;
+    let _node = PgioNode::start(&postgres.url()).await;
+    let monitor = Monitor::start(&postgres.url(), &[]).await;
+    monitor.wait_for("/api/overview", |overview| overview["nodes"] == 1).await;
+    let metrics = async || monitor.get("/metrics").await.1;
+    assert!(metrics().await.contains("pgio_cluster_nodes{namespace=\"/\"} 1"));
+    let frozen = freeze_server(&postgres);
+    let overview = monitor.wait_for("/api/overview", |overview| overview["connected"] == false).await;
+    assert_eq!((&overview["lost"], &overview["nodes"]), (&json!("Postgres does not answer"), &json!(1)));
+    let text = metrics().await;
+    assert!(text.contains("pgio_cluster_listener_up 0"), "{text}");
+    assert!(!text.contains("pgio_cluster_nodes{") && !text.contains("pgio_cluster_sockets{"), "{text}");
+    drop(frozen);
+    monitor.wait_for("/api/overview", |overview| overview["connected"] == true).await;
+    assert!(metrics().await.contains("pgio_cluster_listener_up 1"));
+}
+
 async fn promtool(arguments: &[&str], input: &str) {
     let mut command = Command::new("promtool");
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

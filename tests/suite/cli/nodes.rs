@@ -9,6 +9,7 @@ use pgio::postgres::private::Shutdown;
 use serde_json::{Value, json};
 
 use crate::support::attachments::{create_attachment_table, execute};
+use crate::support::frozen::freeze_server;
 use crate::support::node::{AdapterVersion, NodePeer, ServerOptions};
 use crate::support::pgio::{Running, pgio, run};
 use crate::support::pgio_node::PgioNode;
@@ -231,6 +232,25 @@ async fn a_watch_outlives_a_restart_of_postgres() {
     client.disconnect().await;
     watch.signal(Signal::SIGTERM);
     assert_eq!(watch.end().await.status, 130);
+}
+
+/// Nothing is heard of the servers then, and they have not left.
+#[tokio::test]
+async fn a_watch_tells_that_postgres_stands_still() {
+    let server = own_server().await;
+    let _node = PgioNode::start(&server.url()).await;
+    let mut watch = watch(&server.url(), &["-o", "json", "--every", "200ms"]);
+    next(&mut watch, "joined").await;
+    let frozen = freeze_server(&server);
+    let lost = next(&mut watch, "lost").await;
+    assert!(lost["error"].as_str().unwrap().contains("Postgres does not answer"), "{lost}");
+    drop(frozen);
+    loop {
+        match watch.json().await {
+            line if line["change"] == "restored" => break,
+            line => assert_ne!(line["change"], "left", "{line}"),
+        }
+    }
 }
 
 #[tokio::test]
