@@ -80,7 +80,7 @@ main() {
 
   recipe silent-room
   run 'pgio doctor -q --room lobbi'
-  run 'pgio doctor -q --room lobby && echo fine'
+  run 'pgio doctor -q --room lobby'
 
   start org1 pgio client "$ours" -n /org/1
   start org2 pgio client "$ours" -n /org/2

@@ -157,7 +157,7 @@ pub enum Error {
         table: String,
         /// The reason.
         reason: String,
-        /// The statements that repair it, or `choose another table_name`.
+        /// The statements that repair it, or the advice to use another table.
         remedy: String,
     },
 

@@ -4,9 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use pgio::Namespace;
-use pgio::cluster::state::{
-    Arrival, ClusterState, Config, Input, ListeningServers, NewRequest, Output, SubscriptionId,
-};
+use pgio::cluster::state::{Arrival, ClusterState, Config, Input, NewRequest, Output, SubscriptionId};
 use pgio::protocol::{Body, BroadcastOptions, EventArgs, MessageKind, RequestId, Uid};
 
 /// How many requests may be under way at most.
@@ -69,15 +67,7 @@ fn machine(requests: usize) -> (ClusterState, Instant) {
         };
         let deadline = now + Duration::from_secs(3600);
         let (channel, namespace, sender) = (channel.clone(), namespace.clone(), Uid::emitter());
-        let request = NewRequest {
-            id: id.clone(),
-            channel,
-            namespace,
-            sender,
-            body,
-            deadline,
-            listening: ListeningServers::default(),
-        };
+        let request = NewRequest { id: id.clone(), channel, namespace, sender, body, deadline };
         machine.handle(now, Input::Request(request));
         drain(&mut machine, now);
         machine.handle(now, Input::Published { request: id, outcome: Ok(()) });

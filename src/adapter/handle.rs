@@ -331,8 +331,8 @@ impl PostgresAdapterCtr {
                     tokio::time::sleep(cluster.options().cleanup_interval).await;
                     match cluster.clean_up_attachments().await {
                         Ok(rows) => metrics::counter!("pgio_attachments_deleted_total").increment(rows),
-                        // The loss of the connection is reported already.
-                        Err(error) if error.is_disconnected() => {
+                        // An outage is reported already.
+                        Err(error) if error.is_disconnected() && !cluster.is_listening() => {
                             tracing::debug!(%error, "cannot delete old attachments");
                         }
                         Err(error) => {

@@ -199,11 +199,11 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
             Content::Missing(header) => {
                 metrics::counter!("pgio_attachments_missing_total").increment(1);
                 let error = Error::MissingAttachment { kind: header.kind, uid: header.uid };
-                self.node.report(&error, "skipped");
+                self.node.report(&error, "a message of another server is skipped");
             }
             Content::Unreadable(_, error) => {
                 metrics::counter!("pgio_messages_malformed_total").increment(1);
-                self.node.report(&error, "skipped");
+                self.node.report(&error, "a message of another server is skipped");
             }
         }
         None

@@ -117,6 +117,9 @@ impl Configuration {
             _ => return Ok(None),
         };
         let wrong = |reason: String| Wrong { path: path.clone(), reason };
+        if let Some(name) = wanted.filter(|_| !path.exists()) {
+            return Err(wrong(format!("no context {name:?}, since this file does not exist")));
+        }
         let table = read_table(&path).map_err(wrong)?;
         let known =
             |key: &String| KEYS.contains(&key.as_str()) || [CONTEXT, DEFAULT_CONTEXT].contains(&key.as_str());

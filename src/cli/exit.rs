@@ -174,7 +174,11 @@ pub(super) fn create_table(table: &str) -> String {
 
 /// The remedy for the attachment table. Names the flag instead of the option of the library.
 pub(super) fn table_remedy(remedy: &str) -> &str {
-    if remedy == OTHER_TABLE { "choose another --table-name" } else { remedy }
+    if remedy == OTHER_TABLE {
+        "undo that if it is the table of the servers, else choose another --table-name for all of them"
+    } else {
+        remedy
+    }
 }
 
 fn status(error: &Error) -> u8 {

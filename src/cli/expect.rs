@@ -10,7 +10,8 @@ use super::arguments::Global;
 use super::exit::Failure;
 use super::output::progress;
 use super::socket_inventory;
-use crate::{BroadcastOperator, Namespace};
+use crate::cluster::Collected;
+use crate::{BroadcastOperator, Namespace, RemoteSocket};
 
 /// The timeout for the lists of sockets of the servers.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -39,10 +40,19 @@ impl Expectation {
         which: &str,
     ) -> Result<(), Failure> {
         let Some(expected) = self.expect else { return Ok(()) };
-        let operators: Vec<_> =
-            targets.iter().map(|(_, operator)| operator.clone().timeout(TIMEOUT)).collect();
-        let lists = try_join_all(operators.iter().map(BroadcastOperator::fetch_sockets)).await?;
-        let count: u64 = lists.iter().map(|list| list.answers.len() as u64).sum();
+        let operators = targets.iter().map(|(_, operator)| operator.clone().timeout(TIMEOUT));
+        let count_of = |lists: &[Collected<RemoteSocket>]| -> u64 {
+            lists.iter().map(|list| list.answers.len() as u64).sum()
+        };
+        let quick: Vec<_> = operators.clone().map(BroadcastOperator::await_those_found).collect();
+        let lists = try_join_all(quick.iter().map(BroadcastOperator::fetch_sockets)).await?;
+        if count_of(&lists) >= expected {
+            return Ok(());
+        }
+        // A server that stands still may have the missing sockets.
+        let patient: Vec<_> = operators.collect();
+        let lists = try_join_all(patient.iter().map(BroadcastOperator::fetch_sockets)).await?;
+        let count = count_of(&lists);
         if count >= expected {
             return Ok(());
         }
@@ -64,7 +74,8 @@ pub(super) async fn warn_of_nobody(global: &Global, targets: &[(Namespace, Broad
     if global.quiet || !std::io::stderr().is_terminal() {
         return;
     }
-    let operators: Vec<_> = targets.iter().map(|(_, operator)| operator.clone().timeout(GLANCE)).collect();
+    let operators: Vec<_> =
+        targets.iter().map(|(_, operator)| operator.clone().timeout(GLANCE).await_those_found()).collect();
     match try_join_all(operators.iter().map(BroadcastOperator::fetch_sockets)).await {
         Ok(lists) if lists.iter().all(|list| list.answers.is_empty() && list.is_complete()) => {
             global.warn(&format!("no socket matches: {which}"));

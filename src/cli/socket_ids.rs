@@ -7,7 +7,8 @@ use futures_util::future::try_join_all;
 
 use super::exit::Failure;
 use super::socket_inventory::missing;
-use crate::{Cluster, Emitter, Namespace};
+use crate::cluster::Collected;
+use crate::{BroadcastOperator, Cluster, Emitter, Namespace, RemoteSocket};
 
 /// The timeout for the lists of sockets of the servers.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -28,23 +29,36 @@ pub(super) async fn complete(
         return Ok(Vec::new());
     }
     let emitter = Emitter::new(cluster.clone());
-    let operators: Vec<_> =
-        namespaces.iter().map(|nsp| emitter.of(nsp.as_str()).timeout(ANSWER_WITHIN)).collect();
-    let lists = try_join_all(operators.iter().map(|operator| operator.fetch_sockets())).await?;
-    let ids: BTreeSet<&str> =
-        lists.iter().flat_map(|list| &list.answers).map(|answer| answer.value.id.as_str()).collect();
-    let place: Vec<_> = namespaces.iter().map(Namespace::as_str).collect();
-    let found: Result<Vec<_>, _> =
-        given.iter().map(|text| that_begins_with(text, &ids, &place.join(" and "))).collect();
-    found.map_err(|mut reason| {
-        // A server without an answer may have the socket.
-        for missing in
-            namespaces.iter().zip(&lists).filter_map(|(nsp, list)| missing(nsp, list, ANSWER_WITHIN))
-        {
-            reason += &format!("; {missing}");
+    let operators = namespaces.iter().map(|nsp| emitter.of(nsp.as_str()).timeout(ANSWER_WITHIN));
+    let quick: Vec<_> = operators.clone().map(BroadcastOperator::await_those_found).collect();
+    let lists = try_join_all(quick.iter().map(BroadcastOperator::fetch_sockets)).await?;
+    if let Ok(ids) = select(&lists, namespaces, given) {
+        return Ok(ids);
+    }
+    // A server that stands still may have the socket.
+    let patient: Vec<_> = operators.collect();
+    let lists = try_join_all(patient.iter().map(BroadcastOperator::fetch_sockets)).await?;
+    select(&lists, namespaces, given).map_err(|mut reason| {
+        for (nsp, list) in namespaces.iter().zip(&lists) {
+            if let Some(missing) = missing(nsp, list, ANSWER_WITHIN) {
+                reason += &format!("; {missing}");
+            }
         }
         Failure::Other(reason)
     })
+}
+
+/// The ids of listed sockets that begin with the given texts, or the reason why one is unknown or ambiguous.
+fn select(
+    lists: &[Collected<RemoteSocket>],
+    namespaces: &[Namespace],
+    given: &[String],
+) -> Result<Vec<String>, String> {
+    let ids: BTreeSet<&str> =
+        lists.iter().flat_map(|list| &list.answers).map(|answer| answer.value.id.as_str()).collect();
+    let place: Vec<_> = namespaces.iter().map(Namespace::as_str).collect();
+    let place = place.join(" and ");
+    given.iter().map(|text| that_begins_with(text, &ids, &place)).collect()
 }
 
 /// The only id that begins with the text. A whole id is unique, even if other ids begin with it.

@@ -90,7 +90,7 @@ impl SocketInventory {
 /// A sentence about the missing answers of servers, or `None` if the answers are complete.
 pub(super) fn missing<T>(nsp: &Namespace, collected: &Collected<T>, timeout: Duration) -> Option<String> {
     let Collected { silent, unheard, nodes, unread, .. } = collected;
-    let without_answer = silent.len() + unheard.servers;
+    let without_answer = silent.len() + unheard.servers();
     let servers = nodes + without_answer;
     if servers == 0 {
         return Some(format!("no server is live in {nsp}"));
@@ -110,19 +110,20 @@ pub(super) fn missing<T>(nsp: &Namespace, collected: &Collected<T>, timeout: Dur
     Some(missing)
 }
 
-/// The servers without an answer: their uids. For those whose uid is not known, the sessions on which Node servers listen.
+/// The servers without an answer: their uids. For those whose uid is not known, the sessions on which they listen.
 pub(super) fn names(silent: &[Uid], unheard: &Unheard) -> String {
     let mut names: Vec<_> = silent.iter().map(|uid| uid.as_str().to_owned()).collect();
-    let Unheard { servers, sessions, .. } = unheard;
-    let mut listed: Vec<_> = sessions.iter().take(SHOWN_SESSIONS).map(ToString::to_string).collect();
-    if let Some(more @ 1..) = sessions.len().checked_sub(SHOWN_SESSIONS) {
+    let Unheard { node_servers, node_sessions, pgio, .. } = unheard;
+    names.extend(pgio.iter().map(|session| format!("the pgio server that listens as {session}")));
+    let mut listed: Vec<_> = node_sessions.iter().take(SHOWN_SESSIONS).map(ToString::to_string).collect();
+    if let Some(more @ 1..) = node_sessions.len().checked_sub(SHOWN_SESSIONS) {
         listed.push(format!("{more} more"));
     }
     let listed = listed.join(", ");
-    match servers {
+    match node_servers {
         0 => {}
-        1 if sessions.len() == 1 => names.push(format!("the Node server that listens as {listed}")),
-        all if *all == sessions.len() => names.push(format!("the Node servers that listen as {listed}")),
+        1 if node_sessions.len() == 1 => names.push(format!("the Node server that listens as {listed}")),
+        all if *all == node_sessions.len() => names.push(format!("the Node servers that listen as {listed}")),
         some => names.push(format!("{some} of the Node servers that listen as {listed}")),
     }
     names.join(", ")

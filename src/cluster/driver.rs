@@ -8,9 +8,10 @@ mod handles;
 mod jobs;
 
 use std::collections::{BTreeMap, HashMap};
+use std::mem::{Discriminant, discriminant};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use futures_util::future::{BoxFuture, FutureExt};
@@ -20,14 +21,15 @@ use tokio::time::sleep_until;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::state::{
-    Arrival, ClusterState, Config, Input, Interest, LiveNode, NewRequest, Output, Statement, SubscriptionId,
+    Arrival, ClusterState, Config, Input, Interest, ListeningServers, LiveNode, NewRequest, Output,
+    Statement, SubscriptionId,
 };
 use super::{AdapterOptions, Event, Heartbeats};
 use crate::postgres::lossy_queue::{Next, Reader, Writer};
-use crate::postgres::{self, CheckedTable, Listener, ListenerEvent, Publisher, Session};
+use crate::postgres::{self, CheckedTable, Listener, ListenerEvent, Presence, Publisher, Session};
 #[cfg(feature = "adapter")]
 use crate::protocol::Uid;
-use crate::protocol::{Channel, Header, Message, RequestId};
+use crate::protocol::{Channel, Header, Message, Namespace, RequestId};
 use crate::{Error, Result};
 
 #[cfg(feature = "adapter")]
@@ -57,6 +59,10 @@ pub(super) enum Command {
     Request {
         request: NewRequest,
         parts: Writer<ResponsePart>,
+    },
+    Listening {
+        request: RequestId,
+        listening: ListeningServers,
     },
     #[cfg(feature = "adapter")]
     Join {
@@ -127,6 +133,7 @@ impl DriverHandle {
         publisher: Publisher,
         rows: Arc<Session>,
         table: Arc<CheckedTable>,
+        presence: Presence,
     ) -> Self {
         let (commands, receiver) = mpsc::channel(COMMAND_QUEUE);
         let (reaper, status) = (Reaper::default(), Arc::new(Status::default()));
@@ -146,6 +153,8 @@ impl DriverHandle {
             publisher,
             rows,
             table,
+            presence,
+            main_channel: Namespace::default().channel(&options.channel_prefix).ok(),
             options: options.clone(),
             reaper: reaper.clone(),
             status: status.clone(),
@@ -179,6 +188,9 @@ struct Driver {
     publisher: Publisher,
     rows: Arc<Session>,
     table: Arc<CheckedTable>,
+    presence: Presence,
+    /// The channel of the main namespace.
+    main_channel: Option<Channel>,
     options: AdapterOptions,
     reaper: Reaper,
     status: Arc<Status>,
@@ -188,8 +200,8 @@ struct Driver {
     requesters: HashMap<RequestId, Writer<ResponsePart>>,
     /// Look-ups and publications in progress.
     jobs: FuturesUnordered<BoxFuture<'static, Input>>,
-    /// Whether the last heartbeats could not be published.
-    heartbeats_fail: Arc<AtomicBool>,
+    /// The kind of the error of the last heartbeats, if they could not be published.
+    heartbeats_fail: Arc<Mutex<Option<Discriminant<Error>>>>,
 }
 
 impl Driver {
@@ -282,6 +294,9 @@ impl Driver {
                 self.subscribers.insert(id, Subscriber { events, is_unflushed: false, confirmation });
                 let interest = catch_filter_panic(interest, self.options.clone());
                 self.state.handle(now, Input::Subscribe { id, channels, interest, wants_text });
+            }
+            Command::Listening { request, listening } => {
+                self.state.handle(now, Input::Listening { request, listening });
             }
             Command::Request { request, mut parts } => {
                 if !parts.flush() {
@@ -416,13 +431,16 @@ impl Driver {
         async move {
             let committed = async { futures_util::future::try_join_all(queued?).await.map(drop) };
             let outcome = committed.await;
+            let last_failure = |kind| {
+                std::mem::replace(&mut *heartbeats_fail.lock().unwrap_or_else(PoisonError::into_inner), kind)
+            };
             match &outcome {
                 Ok(()) => {
-                    heartbeats_fail.store(false, Ordering::Relaxed);
+                    last_failure(None);
                     count_announced(&messages);
                 }
                 // They are retried every second.
-                Err(error) if heartbeats_fail.swap(true, Ordering::Relaxed) => {
+                Err(error) if last_failure(Some(discriminant(error))) == Some(discriminant(error)) => {
                     tracing::debug!(%error, messages = messages.len(), "still cannot publish heartbeats");
                 }
                 Err(error) => {
@@ -438,6 +456,9 @@ impl Driver {
         self.status.is_listening.store(self.state.is_listening(), Ordering::Relaxed);
         self.status.has_received.store(self.state.has_received(), Ordering::Relaxed);
         self.status.channels.store(self.state.confirmed_channels(), Ordering::Relaxed);
+        self.presence.set_serves_main(
+            self.main_channel.as_ref().is_some_and(|channel| self.state.has_member_on(channel)),
+        );
     }
 
     fn execute(&mut self, now: Instant, Statement { listen, unlisten }: Statement) {

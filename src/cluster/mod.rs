@@ -46,6 +46,7 @@ pub(crate) use loopback_probe::{LoopbackProbe, ProbeOutcome};
 pub(crate) use node_monitor::{NodeEvent, NodeMonitor, NodeName};
 pub use options::{AdapterOptions, ErrorHandler, Heartbeats};
 pub use received::{Attached, Content, Event, Received};
+pub(crate) use request::Awaited;
 #[cfg(feature = "adapter")]
 pub(crate) use request::PendingRequest;
 pub use request::{Answer, Collected, Unheard};
@@ -82,7 +83,8 @@ const LOOK_UP_SESSION_SETUP: &str = "SET lock_timeout = '4s'";
 /// A connection to the cluster that communicates over one database. It is a handle that is cheap to clone.
 ///
 /// It keeps up to three sessions, all on one server. The first publishes. The second listens; the first subscription or
-/// request opens it. The third looks up and deletes attachments; the first attachment opens it.
+/// request opens it. The third looks up and deletes attachments, and reads
+/// which servers listen; its first use opens it.
 #[derive(Clone)]
 pub struct Cluster(Arc<Inner>);
 
@@ -379,7 +381,14 @@ impl Cluster {
                 outcome => outcome?,
             }
             let listener = Listener::start(listening?, settings, same_server.clone(), presence.clone());
-            Ok(DriverHandle::start(listener, options, publisher.clone(), rows.clone(), table.clone()))
+            Ok(DriverHandle::start(
+                listener,
+                options,
+                publisher.clone(),
+                rows.clone(),
+                table.clone(),
+                presence.clone(),
+            ))
         };
         driver.get_or_try_init(start).await
     }

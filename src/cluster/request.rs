@@ -1,22 +1,35 @@
 //! Requests: send a request to all peers of a namespace, and collect their answers.
 
+use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
-use tokio::time::timeout_at;
+use tokio::time::{sleep, timeout, timeout_at};
 
 use super::driver::{Command, Dropped, Reaper, ResponsePart};
-use super::state::{DISCOVERY, ListeningServers, NewRequest, Reply, Summary};
+use super::state::{DISCOVERY, NewRequest, Reply, Summary, UnheardServers};
 use super::{Cluster, LiveNode};
 use crate::postgres::lossy_queue::{Next, Reader, lossy_queue};
-use crate::postgres::{ListeningSession, NodeServers, node_servers};
+use crate::postgres::{ListeningSession, ListeningSessions, listening_sessions};
 use crate::protocol::{Body, Namespace, RemoteSocket, RequestId, Uid, Value};
 use crate::{Error, Result};
 
 /// The bound of the queue of answers, in bytes.
 const ANSWER_BYTES: usize = 256 << 20;
 
-/// The timeout for reading which servers listen.
+/// The timeout for reading which servers listen, and the interval between two readings.
 const LISTENING_TIMEOUT: Duration = Duration::from_secs(2);
+const LISTENING_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The servers whose answers an emitter's request awaits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Awaited {
+    /// Those that show themselves within the discovery, and in the main namespace as many as listen, as Postgres shows.
+    #[default]
+    AllThatListen,
+    /// Those that show themselves within the discovery.
+    #[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "the command line asks for it"))]
+    ThoseFound,
+}
 
 /// One peer's answer.
 #[derive(Debug, Clone, PartialEq)]
@@ -45,29 +58,45 @@ pub struct Collected<T> {
     /// Answers that could not be read, and why: for example a deleted row of the attachment table, or a missing privilege.
     /// They may belong to another request.
     pub unread: Vec<Answer<String>>,
-    /// Node servers that listen, as Postgres shows, and sent no message in time.
+    /// Servers that listen, as Postgres shows, and sent no message in time.
     pub unheard: Unheard,
 }
 
-/// Node servers that listen and sent no message before the timeout of a request: their event loop stands still, or they
-/// have vanished and Postgres has not noticed yet. `pg_terminate_backend` ends the session of a vanished server.
+/// Servers that listen and sent no message before the timeout of a request: their process stands still, or they have
+/// vanished and Postgres has not noticed yet. `pg_terminate_backend` ends the session of a vanished server.
 ///
-/// Their uids are not known, only the sessions of Postgres on which Node servers listen. Sessions of other roles are shown
-/// only to members of `pg_read_all_stats`. A request of a node always has none, since a node knows the servers by their
-/// heartbeats.
+/// Their uids are not known, only the sessions of Postgres on which they listen. Sessions of other roles are shown only to
+/// members of `pg_read_all_stats`. Another program that only listens looks like a Node server, unless its `application_name`
+/// begins with `pgio`. Only requests of an [`Emitter`](crate::Emitter) in the main namespace have any: which sessions serve
+/// another namespace is not known, and a node knows the servers by their heartbeats and locks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Unheard {
-    /// The number of these servers.
-    pub servers: usize,
-    /// The sessions of all Node servers of the namespace, with these servers among them. Empty if `servers` is 0.
-    pub sessions: Vec<ListeningSession>,
+    /// The number of Node servers.
+    pub node_servers: usize,
+    /// The sessions of all Node servers, with these servers among them. Empty if `node_servers` is 0.
+    pub node_sessions: Vec<ListeningSession>,
+    /// The sessions of processes of pgio.
+    pub pgio: Vec<ListeningSession>,
+}
+
+impl Unheard {
+    /// The number of servers.
+    pub fn servers(&self) -> usize {
+        self.node_servers + self.pgio.len()
+    }
+
+    fn new(servers: &UnheardServers, sessions: &ListeningSessions) -> Self {
+        let pgio = servers.pgio.iter().filter_map(|instance| sessions.pgio.get(instance).cloned());
+        let node_sessions = if servers.node_servers > 0 { sessions.node.clone() } else { Vec::new() };
+        Self { node_servers: servers.node_servers, node_sessions, pgio: pgio.collect() }
+    }
 }
 
 impl<T> Collected<T> {
     /// Whether all live nodes have answered in full.
     pub fn is_complete(&self) -> bool {
-        self.knew_nodes && self.silent.is_empty() && self.unheard.servers == 0
+        self.knew_nodes && self.silent.is_empty() && self.unheard.servers() == 0
     }
 
     /// The answers alone.
@@ -117,66 +146,80 @@ impl Cluster {
         }
     }
 
-    /// Sends a request as an emitter, which first has to discover the nodes. It waits for as many Node servers as listen.
+    /// Sends a request as an emitter, which first has to discover the nodes.
     pub(crate) async fn request_as_emitter<T>(
         &self,
         nsp: &Namespace,
         wait: Duration,
+        awaited: Awaited,
         body: impl FnOnce(RequestId) -> Body,
         read: fn(Reply) -> Option<T>,
     ) -> Result<Collected<T>> {
-        let deadline = Instant::now() + wait;
-        let before = self.node_servers(nsp, deadline).await;
-        let (mut sessions, listening) = match before {
-            Some(NodeServers { sessions, pgio }) => {
-                let node_servers = sessions.len();
-                (sessions, ListeningServers { node_servers, pgio })
+        let request = self.request(Uid::emitter(), nsp, wait, body, read).await?;
+        let collected = match awaited {
+            // Of another namespace it is not known which sessions serve it.
+            Awaited::AllThatListen if *nsp == Namespace::default() => {
+                let id = request.guard.id.clone();
+                let mut sessions = None;
+                let (unheard, mut collected) = tokio::select! {
+                    collected = request.collect_with_unheard() => collected?,
+                    never = self.watch_listening(&id, &mut sessions) => match never {},
+                };
+                collected.unheard = Unheard::new(&unheard, &sessions.unwrap_or_default());
+                collected
             }
-            None => Default::default(),
+            _ => request.collect().await?,
         };
-        let mut collected =
-            self.send_request(Uid::emitter(), nsp, deadline, body, listening, read).await?.collect().await?;
         self.ensure_loopback(wait)?;
-        if collected.unheard.servers > 0 {
-            // Some may have stopped meanwhile.
-            let now = self.node_servers(nsp, Instant::now() + LISTENING_TIMEOUT).await;
-            let before = sessions.len();
-            if let Some(NodeServers { sessions: now, .. }) = now {
-                sessions.retain(|session| now.contains(session));
-            }
-            let ended = before - sessions.len();
-            collected.unheard.servers = collected.unheard.servers.saturating_sub(ended);
-            if collected.unheard.servers > 0 {
-                collected.unheard.sessions = sessions;
-            }
-        }
         Ok(collected)
     }
 
-    /// The Node servers that listen, as Postgres shows them, without those that are known to be live.
-    #[cfg(feature = "cli")]
-    pub(crate) async fn unheard(&self, nsp: &Namespace, live: impl Iterator<Item = &Uid>) -> Unheard {
-        let servers = self.node_servers(nsp, Instant::now() + LISTENING_TIMEOUT).await;
-        let Some(NodeServers { sessions, pgio }) = servers else { return Unheard::default() };
-        let servers = ListeningServers { node_servers: sessions.len(), pgio }.unheard(live);
-        Unheard { servers, sessions: if servers == 0 { Vec::new() } else { sessions } }
+    /// Tells the driver which servers listen, as Postgres shows them: those of the start, without those that have ended
+    /// since.
+    async fn watch_listening(&self, id: &RequestId, first: &mut Option<ListeningSessions>) -> Infallible {
+        loop {
+            if let Some(now) = self.listening_sessions().await
+                && let Ok(driver) = self.driver().await
+            {
+                let sessions = match first {
+                    Some(first) => {
+                        first.node.retain(|session| now.node.contains(session));
+                        first.pgio.retain(|instance, _| now.pgio.contains_key(instance));
+                        first
+                    }
+                    None => first.insert(now),
+                };
+                // Without a driver the request ends.
+                let listening = sessions.servers();
+                driver.send(Command::Listening { request: id.clone(), listening }).await.ok();
+            }
+            sleep(LISTENING_INTERVAL).await;
+        }
     }
 
-    /// The Node servers that listen, as Postgres shows them. `None` if they cannot be read: a request then waits for the
-    /// servers that it finds.
-    async fn node_servers(&self, nsp: &Namespace, deadline: Instant) -> Option<NodeServers> {
-        let read = async {
-            // It has opened the session that the query uses. The request reports the errors.
-            timeout_at(deadline.into(), self.driver()).await.map_err(|_| Error::Closed)??;
-            let channel = self.channel(nsp)?;
-            let until = deadline.min(Instant::now() + LISTENING_TIMEOUT);
-            timeout_at(until.into(), node_servers(&self.0.rows, nsp, &channel))
-                .await
-                .map_err(|_| Error::Closed)?
-        };
-        read.await
-            .inspect_err(|error| tracing::debug!(%error, "the Node servers that listen are not known"))
-            .ok()
+    /// The servers that listen, as Postgres shows them, without those that are known to be live.
+    #[cfg(feature = "cli")]
+    pub(crate) async fn unheard(&self, nsp: &Namespace, live: impl Iterator<Item = &Uid>) -> Unheard {
+        let sessions = if *nsp == Namespace::default() { self.listening_sessions().await } else { None };
+        let sessions = sessions.unwrap_or_default();
+        Unheard::new(&sessions.servers().unheard(live), &sessions)
+    }
+
+    /// The servers that listen, as Postgres shows them. `None` if they cannot be read: a request then waits for the servers
+    /// that it finds.
+    async fn listening_sessions(&self) -> Option<ListeningSessions> {
+        let read = listening_sessions(&self.0.rows, &self.options().channel_prefix);
+        match timeout(LISTENING_TIMEOUT, read).await {
+            Ok(Ok(sessions)) => Some(sessions),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "the servers that listen are not known");
+                None
+            }
+            Err(_) => {
+                tracing::debug!("the servers that listen are not known in time");
+                None
+            }
+        }
     }
 
     /// Checks that the sender has received at least its own request (loopback), if there was time for it.
@@ -189,7 +232,6 @@ impl Cluster {
 
     /// Sends a request, and streams the answers. The timeout `wait` covers everything: connecting, listening, the discovery
     /// of the nodes, and their answers.
-    #[cfg(feature = "adapter")]
     pub(crate) async fn request<T>(
         &self,
         uid: Uid,
@@ -199,18 +241,6 @@ impl Cluster {
         read: fn(Reply) -> Option<T>,
     ) -> Result<PendingRequest<T>> {
         let deadline = Instant::now() + wait;
-        self.send_request(uid, nsp, deadline, body, ListeningServers::default(), read).await
-    }
-
-    async fn send_request<T>(
-        &self,
-        uid: Uid,
-        nsp: &Namespace,
-        deadline: Instant,
-        body: impl FnOnce(RequestId) -> Body,
-        listening: ListeningServers,
-        read: fn(Reply) -> Option<T>,
-    ) -> Result<PendingRequest<T>> {
         let id = RequestId::random();
         let (writer, parts) = lossy_queue(ANSWER_BYTES);
         let request = NewRequest {
@@ -220,7 +250,6 @@ impl Cluster {
             sender: uid,
             body: body(id.clone()),
             deadline,
-            listening,
         };
         let reaper = timeout_at(deadline.into(), async {
             let driver = self.driver().await?;
@@ -317,7 +346,12 @@ impl<T> PendingRequest<T> {
     }
 
     /// Waits for all answers.
-    pub(crate) async fn collect(mut self) -> Result<Collected<T>> {
+    pub(crate) async fn collect(self) -> Result<Collected<T>> {
+        self.collect_with_unheard().await.map(|(_, collected)| collected)
+    }
+
+    /// Waits for all answers. Returns also the servers that listen and sent nothing.
+    async fn collect_with_unheard(mut self) -> Result<(UnheardServers, Collected<T>)> {
         let mut answers = Vec::new();
         while let Some(answer) = self.next().await? {
             answers.push(answer);
@@ -326,14 +360,9 @@ impl<T> PendingRequest<T> {
             self.summary.take().unwrap_or_default();
         let knew_nodes = knew_peers && !self.overflowed;
         tracing::trace!(request = %self.guard.id, expected, nodes, "a request has ended");
-        Ok(Collected {
-            answers,
-            expected,
-            silent,
-            nodes,
-            knew_nodes,
-            unread: std::mem::take(&mut self.unread),
-            unheard: Unheard { servers: unheard, sessions: Vec::new() },
-        })
+        let unread = std::mem::take(&mut self.unread);
+        let collected =
+            Collected { answers, expected, silent, nodes, knew_nodes, unread, unheard: Unheard::default() };
+        Ok((unheard, collected))
     }
 }

@@ -18,14 +18,14 @@ pub struct Acknowledgements<A> {
     pub nodes: usize,
     /// Whether the request knew all live nodes, as in [`Collected`].
     pub knew_nodes: bool,
-    /// Node servers that listen, as Postgres shows, and sent no message in time.
+    /// Servers that listen, as Postgres shows, and sent no message in time.
     pub unheard: Unheard,
 }
 
 impl<A> Acknowledgements<A> {
     /// Whether every client of every live node acknowledged in time.
     pub fn is_complete(&self) -> bool {
-        self.knew_nodes && self.silent.is_empty() && self.unheard.servers == 0
+        self.knew_nodes && self.silent.is_empty() && self.unheard.servers() == 0
     }
 
     pub(super) fn read(collected: Collected<Value>) -> Result<Self>

@@ -14,7 +14,7 @@ pub use operator::BroadcastOperator;
 #[cfg(feature = "cli")]
 pub(crate) use prepared::PreparedBroadcast;
 
-use crate::cluster::{AdapterOptions, Cluster, Collected, server_response};
+use crate::cluster::{AdapterOptions, Awaited, Cluster, Collected, server_response};
 use crate::postgres::Settings;
 pub use crate::protocol::Rooms;
 use crate::protocol::{Body, EventArgs, Namespace, Value, server_event};
@@ -219,6 +219,7 @@ impl Emitter {
             .request_as_emitter(
                 &self.nsp,
                 timeout,
+                Awaited::default(),
                 |id| Body::ServerSideEmit { event, request_id: Some(id) },
                 server_response,
             )

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use super::Acknowledgements;
 #[cfg(feature = "cli")]
 use super::prepared::PreparedBroadcast;
-use crate::cluster::{Cluster, Collected, client_ack, socket_list};
+use crate::cluster::{Awaited, Cluster, Collected, client_ack, socket_list};
 use crate::postgres::{GroupOutcome, MessageGroup};
 #[cfg(feature = "cli")]
 use crate::protocol::BroadcastTemplate;
@@ -32,11 +32,19 @@ pub struct BroadcastOperator {
     opts: BroadcastOptions,
     timeout: Option<Duration>,
     is_durable: bool,
+    awaited: Awaited,
 }
 
 impl BroadcastOperator {
     pub(super) fn new(cluster: Cluster, nsp: Namespace) -> Self {
-        Self { cluster, nsp, opts: BroadcastOptions::default(), timeout: None, is_durable: false }
+        Self {
+            cluster,
+            nsp,
+            opts: BroadcastOptions::default(),
+            timeout: None,
+            is_durable: false,
+            awaited: Awaited::default(),
+        }
     }
 
     /// Adds the sockets in these rooms. A room may be a socket's id.
@@ -87,6 +95,13 @@ impl BroadcastOperator {
     /// The timeout for acknowledgements and answers. Default: [`request_timeout`](crate::AdapterOptions::request_timeout).
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
+        self
+    }
+
+    /// A request awaits only the servers that show themselves within half a second.
+    #[cfg(feature = "cli")]
+    pub(crate) fn await_those_found(mut self) -> Self {
+        self.awaited = Awaited::ThoseFound;
         self
     }
 
@@ -181,7 +196,8 @@ impl BroadcastOperator {
     /// Sends an event with an acknowledgement request, and collects the acknowledgements. Returns when every client of
     /// every live node has acknowledged, or after the [`timeout`](Self::timeout) with the acknowledgements until then.
     ///
-    /// The first request in a namespace takes half a second to find the live servers; later ones know them.
+    /// A request takes half a second to find the live servers, unless a [`Subscription`](crate::cluster::Subscription) to the
+    /// namespace knows them already.
     ///
     /// # Errors
     /// Those of [`emit`](Self::emit) and [`Cluster::subscribe`]; [`Error::Decode`](crate::Error::Decode) if an answer
@@ -196,7 +212,9 @@ impl BroadcastOperator {
         let (wait, mut opts) = (self.wait(), self.opts.clone());
         opts.flags.timeout = Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
         let ask = |id| Body::Broadcast { opts, event, request_id: Some(id) };
-        Acknowledgements::read(self.cluster.request_as_emitter(&self.nsp, wait, ask, client_ack).await?)
+        Acknowledgements::read(
+            self.cluster.request_as_emitter(&self.nsp, wait, self.awaited, ask, client_ack).await?,
+        )
     }
 
     /// Makes the sockets join rooms.
@@ -237,7 +255,11 @@ impl BroadcastOperator {
         self.check_not_durable("a request")?;
         let opts = self.opts.clone();
         let ask = |request_id| Body::FetchSockets { opts, request_id };
-        Ok(self.cluster.request_as_emitter(&self.nsp, self.wait(), ask, socket_list).await?.flatten())
+        Ok(self
+            .cluster
+            .request_as_emitter(&self.nsp, self.wait(), self.awaited, ask, socket_list)
+            .await?
+            .flatten())
     }
 
     fn wait(&self) -> Duration {

@@ -1,19 +1,26 @@
-//! The sessions on which Node servers listen, as `pg_stat_activity` shows them.
+//! The sessions on which the servers of the main namespace listen, as `pg_stat_activity` shows them.
 //!
-//! A Node server listens on a session of its own, and its last statement is `LISTEN "channel"` of its latest namespace. The
-//! statements of pgio go on after the `LISTEN`, so the two can be told apart. Sessions are missing if this role may not see
-//! their statements. The session of a server that has vanished without closing it stays until Postgres notices.
+//! A Node server listens on a session of its own, and its last statement is `LISTEN "channel"` of its latest namespace. Every
+//! Node server serves the main namespace. Another program that only listens looks like a Node server, unless its
+//! application_name begins with `pgio`.
+//!
+//! A process of pgio holds an advisory lock on its session, and each ping says whether it has a node in the main namespace.
+//!
+//! Sessions are missing if this role may not see their statements. The session of a server that has vanished without closing
+//! it stays until Postgres notices.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
+use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
-use super::presence::locks_sql;
+use super::presence::{SERVES_MAIN, liveness_locks};
 use super::{Session, failure};
 use crate::Result;
-use crate::protocol::{Channel, Instance, LivenessLock, Namespace};
+use crate::cluster::state::ListeningServers;
+use crate::protocol::{Instance, LivenessLock};
 
-/// A session of Postgres on which a Node server listens.
+/// A session of Postgres on which a server listens.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct ListeningSession {
@@ -32,50 +39,66 @@ impl std::fmt::Display for ListeningSession {
     }
 }
 
-/// The sessions of the Node servers of a namespace, and the processes of pgio, which hold advisory locks.
-pub(crate) struct NodeServers {
-    pub(crate) sessions: Vec<ListeningSession>,
-    pub(crate) pgio: HashSet<Instance>,
+/// The sessions of the servers of the main namespace.
+#[derive(Debug, Default)]
+pub(crate) struct ListeningSessions {
+    /// Those of Node servers.
+    pub(crate) node: Vec<ListeningSession>,
+    /// Those of pgio.
+    pub(crate) pgio: HashMap<Instance, ListeningSession>,
+    /// All processes of pgio that host nodes, in whatever namespaces.
+    pub(crate) instances: HashSet<Instance>,
 }
 
-/// The sessions of the Node servers that serve a namespace. Every Node server serves `/`. Of another namespace those
-/// are found whose latest it is.
+/// Reads the sessions of the servers with this prefix.
 ///
 /// # Errors
 /// Those of the connection, and if this role may not read `pg_locks`.
-pub(crate) async fn node_servers(
-    session: &Session,
-    nsp: &Namespace,
-    channel: &Channel,
-) -> Result<NodeServers> {
+pub(crate) async fn listening_sessions(session: &Session, channel_prefix: &str) -> Result<ListeningSessions> {
     let client = session.client().await?;
-    let mut beginning = format!("LISTEN \"{}", channel.as_str());
-    if *nsp != Namespace::default() {
-        beginning.push('"');
-    }
+    let beginning = format!("LISTEN \"{channel_prefix}#/");
+    let locks = liveness_locks();
     // A session that this role may not see has no port. One on a Unix-domain socket has the port -1.
-    let sql = "SELECT pid, CASE WHEN client_port = -1 THEN 'local' \
-        ELSE pg_catalog.host(client_addr) || ':' || client_port END FROM pg_catalog.pg_stat_activity \
-        WHERE datname = pg_catalog.current_database() AND pid <> pg_catalog.pg_backend_pid() \
-        AND pg_catalog.left(query, pg_catalog.length($1)) = $1 AND query ~ '^LISTEN \"[^\"]*\"$' ORDER BY pid";
-    let parameters = [(&beginning as &(dyn ToSql + Sync), Type::TEXT)];
-    let locks_sql = locks_sql();
-    let (sessions, locks) =
-        tokio::join!(client.query_typed(sql, &parameters), client.query_typed(&locks_sql, &[]));
-    let read = || {
-        let session = |row: &tokio_postgres::Row| {
-            Ok::<_, tokio_postgres::Error>(ListeningSession {
-                pid: row.try_get(0)?,
-                address: row.try_get(1)?,
-            })
-        };
-        let instance = |row: &tokio_postgres::Row| {
-            Ok::<_, tokio_postgres::Error>(LivenessLock::of_key(row.try_get(0)?).map(|lock| lock.instance))
-        };
-        Ok(NodeServers {
-            sessions: sessions?.iter().map(session).collect::<Result<_, _>>()?,
-            pgio: locks?.iter().filter_map(|row| instance(row).transpose()).collect::<Result<_, _>>()?,
-        })
-    };
-    read().map_err(|error: tokio_postgres::Error| failure(&error))
+    let sql = format!(
+        "SELECT activity.pid, CASE WHEN client_port = -1 THEN 'local' \
+         ELSE pg_catalog.host(client_addr) || ':' || client_port END, key, \
+         coalesce(pg_catalog.left(query, pg_catalog.length($1)) = $1, false), \
+         coalesce(query ~ '^LISTEN \"[^\"]*\"$' AND application_name NOT LIKE 'pgio%', false), \
+         coalesce(pg_catalog.strpos(query, $2) > 0, false) \
+         FROM pg_catalog.pg_stat_activity AS activity LEFT JOIN ({locks}) AS liveness USING (pid) \
+         WHERE datname = pg_catalog.current_database() AND (key IS NOT NULL OR query LIKE 'LISTEN %') ORDER BY pid"
+    );
+    let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&beginning, Type::TEXT), (&SERVES_MAIN, Type::TEXT)];
+    let rows = client.query_typed(&sql, &parameters).await.map_err(|error| failure(&error))?;
+    let mut sessions = ListeningSessions::default();
+    for row in &rows {
+        sessions.add(row).map_err(|error| failure(&error))?;
+    }
+    Ok(sessions)
+}
+
+impl ListeningSessions {
+    /// The servers, for the state machine.
+    pub(crate) fn servers(&self) -> ListeningServers {
+        ListeningServers {
+            node_servers: self.node.len(),
+            pgio: self.pgio.keys().copied().collect(),
+            instances: self.instances.clone(),
+        }
+    }
+
+    fn add(&mut self, row: &Row) -> std::result::Result<(), tokio_postgres::Error> {
+        let session = ListeningSession { pid: row.try_get(0)?, address: row.try_get(1)? };
+        let instance =
+            row.try_get::<_, Option<i64>>(2)?.and_then(LivenessLock::of_key).map(|lock| lock.instance);
+        let (is_of_cluster, only_listens, serves_main): (bool, bool, bool) =
+            (row.try_get(3)?, row.try_get(4)?, row.try_get(5)?);
+        self.instances.extend(instance);
+        match instance {
+            Some(instance) if is_of_cluster && serves_main => drop(self.pgio.insert(instance, session)),
+            None if is_of_cluster && only_listens => self.node.push(session),
+            _ => {}
+        }
+        Ok(())
+    }
 }

@@ -11,8 +11,8 @@ mod failure;
 #[cfg(feature = "cli")]
 pub(crate) mod health;
 mod listener;
+mod listening_servers;
 pub(crate) mod lossy_queue;
-mod node_servers;
 mod presence;
 #[cfg(all(unix, feature = "private"))]
 pub mod private;
@@ -28,7 +28,7 @@ mod table;
 mod tls;
 
 pub use attachment_table::{AttachmentTable, Change, Storage};
-pub use node_servers::ListeningSession;
+pub use listening_servers::ListeningSession;
 pub use publisher::Receipt;
 pub use settings::{Environment, Settings};
 pub use table::TableName;
@@ -42,7 +42,7 @@ pub(crate) use backends::{Backend, backends};
 pub(crate) use durable_rows::list_durable;
 pub(crate) use failure::failure;
 pub(crate) use listener::{Command, Listener, ListenerEvent, ListeningConnection};
-pub(crate) use node_servers::{NodeServers, node_servers};
+pub(crate) use listening_servers::{ListeningSessions, listening_sessions};
 pub(crate) use presence::Presence;
 pub(crate) use publisher::{
     GroupOutcome, GroupReceipt, MessageGroup, OnLoss, PublishFault, Publisher, Publishing,

@@ -18,6 +18,9 @@ const INTERVAL: (Duration, Duration) = (Duration::from_secs(2), Duration::from_m
 /// The minimum number of lock snapshots within a heartbeat timeout.
 const SNAPSHOTS_IN_TIMEOUT: u32 = 4;
 
+/// The comment in the statement of a ping, which `pg_stat_activity` shows: the process has a node in the main namespace.
+pub(super) const SERVES_MAIN: &str = "/* serves / */ ";
+
 /// The text in the response that shows that the lock was taken.
 const HOLDS: &str = "holds";
 
@@ -29,6 +32,7 @@ pub(crate) struct Presence(Arc<Inner>);
 struct Inner {
     instance: Instance,
     is_shown: AtomicBool,
+    serves_main: AtomicBool,
     next_number: AtomicU8,
     interval: Duration,
 }
@@ -40,6 +44,7 @@ impl Presence {
         Self(Arc::new(Inner {
             instance: Instance::random(),
             is_shown: AtomicBool::new(false),
+            serves_main: AtomicBool::new(false),
             next_number: AtomicU8::new(0),
             interval: (heartbeat_timeout / SNAPSHOTS_IN_TIMEOUT).clamp(shortest, longest),
         }))
@@ -55,6 +60,11 @@ impl Presence {
     #[cfg(feature = "adapter")]
     pub(crate) fn show(&self) {
         self.0.is_shown.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether this process has a node in the main namespace. The next ping shows it.
+    pub(crate) fn set_serves_main(&self, serves_main: bool) {
+        self.0.serves_main.store(serves_main, Ordering::Relaxed);
     }
 
     pub(super) fn is_shown(&self) -> bool {
@@ -74,7 +84,9 @@ impl Presence {
     /// The statements of the next ping of a session that holds the lock `held`. Without `may_hold` it holds no lock
     /// afterwards.
     pub(super) fn ping(&self, held: Option<LivenessLock>, may_hold: bool) -> Ping {
-        let mut sql = locks_sql();
+        let mut sql =
+            if self.0.serves_main.load(Ordering::Relaxed) { SERVES_MAIN.to_owned() } else { String::new() };
+        sql += &liveness_locks();
         let next_lock = (may_hold && self.is_shown()).then(|| self.next_lock());
         if let Some(lock) = next_lock {
             // A shared lock never conflicts with the same lock of another session.
@@ -91,14 +103,14 @@ impl Presence {
     }
 }
 
-/// The statement that reads the keys of all liveness locks of this database.
-pub(super) fn locks_sql() -> String {
+/// The query for the liveness locks of this database: the key of each, and the pid of its session.
+pub(super) fn liveness_locks() -> String {
     let (first, last) = LivenessLock::KEYS;
     // `classid` and `objid` are the halves of a key of 64 bits, which `objsubid` tells from two keys of 32 bits.
     format!(
-        "SELECT (classid::int8 << 32) | objid::int8 FROM pg_catalog.pg_locks WHERE locktype = 'advisory' \
-         AND objsubid = 1 AND granted AND classid::int8 BETWEEN {} AND {} AND database = \
-         (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())",
+        "SELECT (classid::int8 << 32) | objid::int8 AS key, pid FROM pg_catalog.pg_locks \
+         WHERE locktype = 'advisory' AND objsubid = 1 AND granted AND classid::int8 BETWEEN {} AND {} \
+         AND database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())",
         first >> 32,
         last >> 32
     )

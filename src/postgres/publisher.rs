@@ -13,6 +13,7 @@ mod queue_relief;
 mod sender;
 mod stream;
 mod transaction;
+mod unfinished;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,6 +28,7 @@ use crate::{Error, Result};
 pub(crate) use group::{GroupOutcome, GroupReceipt, MessageGroup};
 use intake::Intake;
 use sender::Sender;
+use unfinished::{Token, Unfinished};
 
 /// The bound of the queue in bytes. Beyond it, producers wait (backpressure).
 const QUEUE_BYTES: usize = 32 << 20;
@@ -46,6 +48,7 @@ pub(crate) struct Publisher {
     capacity: Arc<Semaphore>,
     /// The number of messages that were queued since the start.
     queued: Arc<AtomicU64>,
+    unfinished: Arc<Unfinished>,
     health: watch::Receiver<Publishing>,
     _task: Arc<AbortOnDropHandle<()>>,
 }
@@ -99,7 +102,11 @@ enum Queued {
 /// How the caller learns the outcome of a message.
 enum Completion {
     /// By a receipt of its own. `capacity` is its share of the queue's bytes; `None` for an announcement.
-    Receipt { sender: oneshot::Sender<Result<()>>, _capacity: Option<OwnedSemaphorePermit> },
+    Receipt {
+        sender: oneshot::Sender<Result<()>>,
+        _capacity: Option<OwnedSemaphorePermit>,
+        _token: Option<Token>,
+    },
     /// By the receipt of its group.
     Member(group::Member),
 }
@@ -113,7 +120,7 @@ impl Job {
     #[cfg(test)]
     pub(super) fn inline(text: &str) -> Self {
         let channel = crate::Namespace::default().channel("socket.io").expect("a valid channel");
-        let done = Completion::Receipt { sender: oneshot::channel().0, _capacity: None };
+        let done = Completion::Receipt { sender: oneshot::channel().0, _capacity: None, _token: None };
         Self { channel, encoded: Encoded::Inline(text.to_owned()), is_heartbeat: false, done }
     }
 
@@ -174,7 +181,8 @@ impl Publisher {
         let sender = Sender::new(session, table, on_loss, health_sender);
         let task = AbortOnDropHandle::new(tokio::spawn(Intake::new(queue, announced).run(sender)));
         let capacity = Arc::new(Semaphore::new(QUEUE_BYTES));
-        Self { jobs, announcements, capacity, queued: Arc::default(), health, _task: task.into() }
+        let (queued, unfinished) = Default::default();
+        Self { jobs, announcements, capacity, queued, unfinished, health, _task: task.into() }
     }
 
     /// Queues a message. Waits only while the queue is full.
@@ -187,7 +195,7 @@ impl Publisher {
         let (sender, receipt) = oneshot::channel();
         let capacity = Some(self.acquire(queued_bytes(&encoded)).await?);
         self.queued.fetch_add(1, Ordering::Relaxed);
-        let done = Completion::Receipt { sender, _capacity: capacity };
+        let done = Completion::Receipt { sender, _capacity: capacity, _token: Some(self.unfinished.token()) };
         let job = Job { channel, encoded, is_heartbeat, done };
         self.jobs.send(Queued::One(job)).await.map_err(|_| Error::Closed)?;
         Ok(Receipt(receipt))
@@ -196,16 +204,16 @@ impl Publisher {
     /// Queues the messages of a group, in their order. Waits only while the queue is full.
     pub(crate) async fn enqueue_group(&self, group: MessageGroup) -> Result<GroupReceipt> {
         let capacity = self.acquire(group.bytes).await?;
-        let (jobs, receipt) = group.into_jobs(capacity);
+        let (jobs, receipt) = group.into_jobs(capacity, self.unfinished.token());
         self.queued.fetch_add(jobs.len() as u64, Ordering::Relaxed);
         self.jobs.send(Queued::Group(jobs)).await.map_err(|_| Error::Closed)?;
         Ok(receipt)
     }
 
-    /// Waits until all messages that were queued before have an outcome. Each holds its share of the queue's bytes until
-    /// then.
+    /// Waits until all messages that were queued before have an outcome.
     pub(crate) async fn flush(&self) -> Result<()> {
-        self.acquire(QUEUE_BYTES).await.map(drop)
+        self.unfinished.wait().await;
+        if self.jobs.is_closed() { Err(Error::Closed) } else { Ok(()) }
     }
 
     /// Waits for room in the queue. Messages that are larger than the queue take all of it.
@@ -225,7 +233,7 @@ impl Publisher {
             .into_iter()
             .map(|(channel, encoded)| {
                 let (sender, receipt) = oneshot::channel();
-                let done = Completion::Receipt { sender, _capacity: None };
+                let done = Completion::Receipt { sender, _capacity: None, _token: None };
                 (Job { channel, encoded, is_heartbeat: true, done }, Receipt(receipt))
             })
             .unzip();

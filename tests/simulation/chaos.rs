@@ -1,6 +1,6 @@
 //! What happens in a world: the life of the peers, the commands of the users, and the faults.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use pgio::cluster::state::{Input, ListeningServers, NewRequest, SubscriptionId};
 use pgio::protocol::{Body, BroadcastOptions, EventArgs, RequestId, Uid, Value};
@@ -410,17 +410,6 @@ impl World {
             was_lossy: false,
         };
         self.machines[m].requests.insert(id, req);
-        // What Postgres shows of the servers that listen, if this role may see it.
-        let of_channel =
-            || self.peers.iter().filter(|peer| peer.channel == number && peer.life == Life::Live);
-        let node_servers = of_channel().filter(|peer| peer.version != Version::Pgio).count();
-        let pgio = of_channel().filter(|peer| peer.version == Version::Pgio);
-        let pgio = pgio.filter_map(|peer| Uid::from(peer.uid.as_str()).instance()).collect();
-        let listening = match self.rng.u8(0..4) {
-            0 => ListeningServers { node_servers, pgio },
-            1 => ListeningServers { node_servers: node_servers + 1, pgio },
-            _ => ListeningServers::default(),
-        };
         let question = NewRequest {
             id: request,
             channel: channel(number),
@@ -428,9 +417,22 @@ impl World {
             sender,
             body,
             deadline: self.instant(deadline),
-            listening,
         };
-        self.give(m, Input::Request(question))
+        let request = question.id.clone();
+        self.give(m, Input::Request(question))?;
+        // What Postgres shows of the servers that listen, if this role may see it.
+        let of_channel =
+            || self.peers.iter().filter(|peer| peer.channel == number && peer.life == Life::Live);
+        let node_servers = of_channel().filter(|peer| peer.version != Version::Pgio).count();
+        let pgio = of_channel().filter(|peer| peer.version == Version::Pgio);
+        let pgio: HashSet<_> = pgio.filter_map(|peer| Uid::from(peer.uid.as_str()).instance()).collect();
+        let instances = pgio.clone();
+        let listening = match self.rng.u8(0..4) {
+            0 => ListeningServers { node_servers, pgio, instances },
+            1 => ListeningServers { node_servers: node_servers + 1, pgio, instances },
+            _ => ListeningServers::default(),
+        };
+        self.give(m, Input::Listening { request, listening })
     }
 
     fn cancel(&mut self, m: usize) -> Checked {

@@ -752,9 +752,9 @@ impl Machine {
             );
         }
         ensure!(
-            summary.unheard == 0 || now >= request.deadline,
+            summary.unheard.is_empty() || now >= request.deadline,
             "request-ends-by-deadline",
-            "{id} did not wait for {} servers that listen",
+            "{id} did not wait for {:?}, which listen",
             summary.unheard
         );
         let may_give_up = self.disturbed_at >= sent || self.is_tight() || now >= request.deadline;

@@ -39,7 +39,7 @@ fn judge(nsp: &Namespace, room: &str, sockets: &Collected<RemoteSocket>) -> Find
     let answers = &sockets.answers;
     let inside: Vec<&Answer<RemoteSocket>> =
         answers.iter().filter(|answer| answer.value.rooms.iter().any(|name| name == room)).collect();
-    let silent = match sockets.silent.len() + sockets.unheard.servers {
+    let silent = match sockets.silent.len() + sockets.unheard.servers() {
         0 => String::new(),
         count => format!("; {} did not answer", counted(count, "server")),
     };

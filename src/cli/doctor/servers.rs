@@ -8,7 +8,9 @@ use futures_util::future::try_join_all;
 
 use super::emitters;
 use super::finding::Finding;
-use crate::cluster::{Cluster, LiveNode, Liveness, NspSupport};
+use crate::cli::output::progress::counted;
+use crate::cli::socket_inventory::names;
+use crate::cluster::{Cluster, LiveNode, Liveness, NspSupport, Unheard};
 use crate::postgres::health::Examiner;
 use crate::{Namespace, Result};
 
@@ -30,23 +32,30 @@ pub(super) async fn check(
     let (nodes, without_nsp) = tokio::join!(try_join_all(asked), watch.end(listen, examiner));
     let nodes = nodes?;
     let emitters = emitters::judge(&without_nsp, &nodes);
-    let mut findings: Vec<_> = nodes.iter().map(|(nsp, nodes)| judge(nsp, nodes)).collect();
+    let mut findings = Vec::new();
+    let mut all_answered = true;
+    for (nsp, nodes) in &nodes {
+        let unheard = cluster.unheard(nsp, nodes.iter().map(|node| &node.uid)).await;
+        all_answered &= unheard.servers() == 0;
+        findings.push(judge(nsp, nodes, &unheard));
+    }
     let nodes: Vec<_> = nodes.into_iter().map(|(_, nodes)| nodes).collect();
-    findings.push(judge_heartbeats(&nodes, cluster.options().heartbeat_interval));
+    findings.push(judge_heartbeats(&nodes, all_answered, cluster.options().heartbeat_interval));
     findings.extend(emitters);
     Ok(findings)
 }
 
 /// Judges the cost of the heartbeats, and names the servers that make them necessary. `namespaces` has the servers of
 /// each namespace.
-fn judge_heartbeats(namespaces: &[Vec<LiveNode>], interval: Duration) -> Finding {
+fn judge_heartbeats(namespaces: &[Vec<LiveNode>], all_answered: bool, interval: Duration) -> Finding {
     let sends_heartbeats = |node: &&LiveNode| node.liveness == Liveness::Heartbeats;
     let loud: Vec<_> =
         namespaces.iter().flatten().filter(sends_heartbeats).map(|node| node.uid.as_str()).collect();
     if loud.is_empty() {
         let detail = match namespaces.iter().all(Vec::is_empty) {
             true => "none, since no server is live",
-            false => "none needed: all servers hold an advisory lock",
+            false if all_answered => "none needed: all servers hold an advisory lock",
+            false => "none needed by the servers that answered: all of them hold an advisory lock",
         };
         return Finding::ok("heartbeats", detail);
     }
@@ -91,9 +100,17 @@ fn thousands(number: f64) -> String {
     text
 }
 
-fn judge(nsp: &Namespace, nodes: &[LiveNode]) -> Finding {
+fn judge(nsp: &Namespace, nodes: &[LiveNode], unheard: &Unheard) -> Finding {
     let old = nodes.iter().filter(|node| node.nsp_support == NspSupport::WithoutNsp);
     let old: Vec<_> = old.map(|node| node.uid.as_str()).collect();
+    if unheard.servers() > 0 {
+        let (live, names) = (counted(nodes.len() as u64, "server"), names(&[], unheard));
+        return Finding::warn(
+            "servers",
+            format!("{live} answered in {nsp}, and not {names}"),
+            "look at that process: it stands still, or is gone and SELECT pg_terminate_backend(PID) ends its session",
+        );
+    }
     let live = match nodes.len() {
         0 => {
             let advice = "start one, or check -n: pgio namespaces lists those with servers";
@@ -135,14 +152,14 @@ mod tests {
         let [one, two] = [1, 2].map(Instance::from);
         let quiet = |instance: Instance, number| node(instance.uid(number), Liveness::Lock);
         let interval = Duration::from_secs(5);
-        let none = judge_heartbeats(&[vec![], vec![]], interval);
+        let none = judge_heartbeats(&[vec![], vec![]], true, interval);
         assert_eq!(none.status, Status::Ok);
-        let quiet_cluster = judge_heartbeats(&[vec![quiet(one, 1), quiet(two, 1)]], interval);
+        let quiet_cluster = judge_heartbeats(&[vec![quiet(one, 1), quiet(two, 1)]], true, interval);
         assert_eq!(quiet_cluster.status, Status::Ok);
         let old = node("old".into(), Liveness::Heartbeats);
         let namespaces =
             [vec![quiet(one, 1), old.clone()], vec![quiet(one, 2), quiet(two, 1), old], vec![quiet(two, 2)]];
-        let mixed = judge_heartbeats(&namespaces, interval);
+        let mixed = judge_heartbeats(&namespaces, true, interval);
         assert_eq!(mixed.status, Status::Warn);
         // The old server sends heartbeats in two namespaces. Each of the two processes that answer it adds one commit.
         let text = mixed.object()["detail"].to_string();

@@ -22,13 +22,23 @@ pub(super) struct Tally {
     expected: u64,
     servers: usize,
     silent: Vec<Uid>,
+    /// The number of servers that listen and sent nothing.
+    unheard: usize,
     /// The missing acknowledgements, one sentence for each namespace.
     missing: Vec<String>,
 }
 
 impl Tally {
     pub(super) fn new(timeout: Duration) -> Self {
-        Self { timeout, acks: 0, expected: 0, servers: 0, silent: Vec::new(), missing: Vec::new() }
+        Self {
+            timeout,
+            acks: 0,
+            expected: 0,
+            servers: 0,
+            silent: Vec::new(),
+            unheard: 0,
+            missing: Vec::new(),
+        }
     }
 
     /// Sends the event to a namespace, prints the answers, and counts them.
@@ -50,27 +60,30 @@ impl Tally {
         lines.flush()?;
 
         let came = acks.answers.len() as u64;
-        if acks.nodes == 0 && acks.silent.is_empty() && acks.unheard.servers == 0 {
+        if acks.nodes == 0 && acks.silent.is_empty() && acks.unheard.servers() == 0 {
             self.missing.push(format!("no server is live in {nsp}"));
         } else if !acks.is_complete() {
             let why = match socket_inventory::names(&acks.silent, &acks.unheard) {
                 names if names.is_empty() => "the connection was interrupted".to_owned(),
                 names => format!("no complete answer of {names}"),
             };
-            let (expected, within) = (acks.expected, self.timeout);
-            self.missing.push(format!("{came} of {expected} clients acknowledged within {within:?}: {why}"));
+            // The clients of a server without an answer are not counted.
+            let of = if came < acks.expected { format!(" of {}", acks.expected) } else { String::new() };
+            let within = self.timeout;
+            self.missing.push(format!("{came}{of} clients acknowledged within {within:?}: {why}"));
         }
         self.acks += came;
         self.expected += acks.expected;
         self.servers += acks.nodes;
         self.silent.extend(acks.silent);
+        self.unheard += acks.unheard.servers();
         Ok(())
     }
 
     /// Why there are fewer acknowledgements than required.
     fn too_few(&self, target: &str, min: u64) -> String {
         let required = progress::count_is(min);
-        if self.expected > 0 || !self.silent.is_empty() {
+        if self.expected > 0 || !self.silent.is_empty() || self.unheard > 0 {
             let (clients, within) = (progress::counted(self.acks, "client"), self.timeout);
             return format!("{clients} acknowledged within {within:?}, and {required} required");
         }
@@ -86,7 +99,12 @@ impl Tally {
     pub(super) fn finish(self, global: &Global, target: &str, min: Option<u64>) -> Result<(), Failure> {
         if let (Some(_), Format::Json) = (min, global.output) {
             let mut lines = Lines::stdout();
-            lines.json(&json!({ "acks": self.acks, "expected": self.expected, "silent": self.silent }))?;
+            lines.json(&json!({
+                "acks": self.acks,
+                "expected": self.expected,
+                "silent": self.silent,
+                "unheard": self.unheard,
+            }))?;
             lines.flush()?;
         }
         match min {

@@ -103,7 +103,7 @@ impl Nodes {
         for nsp in &observed.list {
             let of_nsp = live.iter().map(|node| node.name()).filter(|name| name.nsp == *nsp);
             let unheard = cluster.unheard(nsp, of_nsp.map(|name| &name.uid)).await;
-            if unheard.servers > 0 {
+            if unheard.servers() > 0 {
                 let (names, wait) = (socket_inventory::names(&[], &unheard), self.wait);
                 global.warn(&format!("not in the list, no answer in {nsp} within {wait:?}: {names}"));
             }

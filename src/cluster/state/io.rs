@@ -89,28 +89,51 @@ pub struct NewRequest {
     pub body: Body,
     /// When the request ends at the latest.
     pub deadline: Instant,
-    /// The servers that must show themselves, unless the peers are known.
-    pub listening: ListeningServers,
 }
 
-/// The Node servers that listen to the channel of a request, as Postgres shows them. While fewer have shown themselves, one
-/// of them stands still.
+/// The servers that listen to the channel of a request, as Postgres shows them.
 #[derive(Debug, Clone, Default)]
 pub struct ListeningServers {
+    /// The number of Node servers. While fewer have shown themselves, one of them stands still.
+    pub node_servers: usize,
+    /// The processes of pgio that serve the namespace.
+    pub pgio: HashSet<Instance>,
+    /// All processes of pgio, whose nodes are no Node servers.
+    pub instances: HashSet<Instance>,
+}
+
+/// The servers that listen and have not shown themselves.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UnheardServers {
     /// The number of Node servers.
     pub node_servers: usize,
-    /// The processes of pgio, which are not among them.
-    pub pgio: HashSet<Instance>,
+    /// The processes of pgio, sorted.
+    pub pgio: Vec<Instance>,
 }
 
 impl ListeningServers {
-    /// The number of Node servers that are not among the peers that have shown themselves.
-    pub(crate) fn unheard<'a>(&self, heard: impl Iterator<Item = &'a Uid>) -> usize {
-        if self.node_servers == 0 {
-            return 0;
+    /// The servers that are not among the peers that have shown themselves.
+    pub(crate) fn unheard<'a>(&self, heard: impl Iterator<Item = &'a Uid>) -> UnheardServers {
+        if self.node_servers == 0 && self.pgio.is_empty() {
+            return UnheardServers::default();
         }
-        let is_pgio = |uid: &Uid| uid.instance().is_some_and(|instance| self.pgio.contains(&instance));
-        self.node_servers.saturating_sub(heard.filter(|uid| !is_pgio(uid)).count())
+        let (mut node_servers, mut pgio) = (self.node_servers, self.pgio.clone());
+        for uid in heard {
+            match uid.instance().filter(|instance| self.instances.contains(instance)) {
+                Some(instance) => drop(pgio.remove(&instance)),
+                None => node_servers = node_servers.saturating_sub(1),
+            }
+        }
+        let mut pgio: Vec<_> = pgio.into_iter().collect();
+        pgio.sort_unstable();
+        UnheardServers { node_servers, pgio }
+    }
+}
+
+impl UnheardServers {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.node_servers == 0 && self.pgio.is_empty()
     }
 }
 
@@ -143,6 +166,13 @@ pub enum Input {
     },
     /// A handle sends a request to all peers. [`Output::Finished`] follows, by the deadline.
     Request(NewRequest),
+    /// The servers that listen to the channel of a request. The request waits for as many.
+    Listening {
+        /// The request.
+        request: RequestId,
+        /// The servers.
+        listening: ListeningServers,
+    },
     /// The caller no longer waits. Nothing follows.
     Cancel {
         /// The request.
@@ -259,8 +289,8 @@ pub struct Summary {
     pub nodes: usize,
     /// The live peers that have not answered in full.
     pub silent: Vec<Uid>,
-    /// The number of Node servers that listen, and have not shown themselves.
-    pub unheard: usize,
+    /// The servers that listen, and have not shown themselves.
+    pub unheard: UnheardServers,
     /// Whether the peers of the request are known to be all live peers, except those.
     pub knew_peers: bool,
 }
@@ -342,6 +372,7 @@ impl fmt::Debug for Input {
             Self::Subscribe { id, channels, .. } => write!(f, "Subscribe {id:?} {channels:?}"),
             Self::Unsubscribe { id } => write!(f, "Unsubscribe {id:?}"),
             Self::Request(request) => write!(f, "Request {} on {}", request.id, request.channel),
+            Self::Listening { request, listening } => write!(f, "Listening {request} {listening:?}"),
             Self::Cancel { request } => write!(f, "Cancel {request}"),
             Self::Connected { listening, .. } => write!(f, "Connected {listening:?}"),
             Self::Stalled => f.write_str("Stalled"),
@@ -384,6 +415,6 @@ impl fmt::Debug for Output {
 impl Summary {
     /// Whether all live peers have answered in full.
     pub fn is_complete(&self) -> bool {
-        self.knew_peers && self.silent.is_empty() && self.unheard == 0
+        self.knew_peers && self.silent.is_empty() && self.unheard.is_empty()
     }
 }

@@ -48,7 +48,7 @@ use subscriptions::{Subscription, SubscriptionState};
 
 pub use io::{
     Arrival, Config, DurableRow, DurableRows, Input, Interest, ListeningServers, LookUpId, NewRequest,
-    Output, Reply, Row, Rows, Statement, SubscriptionId, Summary,
+    Output, Reply, Row, Rows, Statement, SubscriptionId, Summary, UnheardServers,
 };
 pub use look_ups::LOOK_UP_DEADLINE;
 pub use peers::{LiveNode, Liveness, NspSupport};
@@ -125,6 +125,10 @@ impl ClusterState {
             }
             Input::Unsubscribe { id } => self.unsubscribe(now, id),
             Input::Request(request) => self.start_request(now, request),
+            Input::Listening { request, listening } => {
+                let step = self.requests.on_listening(&request, listening);
+                self.apply_step(request, step);
+            }
             Input::Cancel { request } => self.end_request(&request),
             Input::Connected { listening, snapshot } => self.connected(now, listening, snapshot),
             Input::Stalled => self.on_stalled(now),
@@ -236,6 +240,11 @@ impl ClusterState {
     /// Whether any notification was ever received.
     pub fn has_received(&self) -> bool {
         self.has_received
+    }
+
+    /// Whether this process has a node on a channel.
+    pub fn has_member_on(&self, channel: &Channel) -> bool {
+        self.channels.get(channel).is_some_and(|state| !state.members.is_empty())
     }
 
     /// Whether this process has nodes.

@@ -52,7 +52,7 @@ impl Requests {
     }
 
     pub(super) fn insert(&mut self, request: NewRequest) {
-        let NewRequest { id, channel, namespace, sender, body, deadline, listening } = request;
+        let NewRequest { id, channel, namespace, sender, body, deadline } = request;
         let wants = match body.kind() {
             MessageKind::FetchSockets => MessageKind::FetchSocketsResponse,
             MessageKind::ServerSideEmit => MessageKind::ServerSideEmitResponse,
@@ -75,7 +75,7 @@ impl Requests {
             was_interrupted: false,
             peers: HashMap::new(),
             awaited: 0,
-            listening,
+            listening: ListeningServers::default(),
         };
         self.pending.insert(id, pending);
     }
@@ -126,15 +126,21 @@ impl Requests {
                 }
             }
         }
-        if pending.knew_peers_before {
-            pending.listening = ListeningServers::default();
-        } else {
+        if !pending.knew_peers_before {
             // Every version answers the emitter's heartbeat, and no version counts the emitter.
             let nsp = request.nsp.clone();
             messages.push(Message { uid: Uid::emitter(), nsp, body: Body::InitialHeartbeat });
         }
         messages.push(request);
         Some(messages)
+    }
+
+    /// Postgres shows the servers that listen. The request waits for as many, or no longer for those that have ended.
+    pub(super) fn on_listening(&mut self, id: &RequestId, listening: ListeningServers) -> RequestStep {
+        if let Some(pending) = self.pending.get_mut(id) {
+            pending.listening = listening;
+        }
+        self.step(id)
     }
 
     pub(super) fn on_published(&mut self, id: &RequestId, outcome: Result<(), Error>) -> RequestStep {

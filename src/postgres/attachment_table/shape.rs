@@ -85,7 +85,8 @@ struct Index {
 }
 
 /// The remedy if the name belongs to a view, to another object that is no table, or to a table with other data.
-pub(crate) const OTHER_TABLE: &str = "choose another table_name";
+pub(crate) const OTHER_TABLE: &str =
+    "undo that if it is the table of the servers, else choose another table_name for all of them";
 
 /// Something that makes a table useless for attachments.
 #[derive(Debug, Clone, PartialEq, Eq)]

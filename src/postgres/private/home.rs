@@ -2,7 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -96,7 +96,7 @@ impl Home {
 }
 
 /// Creates a directory and its missing parents. If the server runs as another user, that user needs to traverse them, but
-/// not to read them, whatever the umask is. A directory that exists is changed only if it is this user's.
+/// not to read them, whatever the umask is. A directory that exists is changed only if it holds an earlier private server.
 fn create_traversable(directory: &Path, for_other: bool) -> io::Result<()> {
     let missing: Vec<_> = directory.ancestors().take_while(|ancestor| !ancestor.exists()).collect();
     DirBuilder::new().recursive(true).mode(if for_other { 0o711 } else { 0o700 }).create(directory)?;
@@ -106,9 +106,8 @@ fn create_traversable(directory: &Path, for_other: bool) -> io::Result<()> {
     for created in missing {
         fs::set_permissions(created, Permissions::from_mode(0o711))?;
     }
-    let metadata = fs::metadata(directory)?;
-    let mode = metadata.permissions().mode();
-    if mode & 0o001 == 0 && metadata.uid() == nix::unistd::Uid::effective().as_raw() {
+    let mode = fs::metadata(directory)?.permissions().mode();
+    if mode & 0o001 == 0 && directory.join("cluster").exists() {
         fs::set_permissions(directory, Permissions::from_mode(mode | 0o001))?;
     }
     Ok(())

@@ -38,6 +38,7 @@ mod tests {
     use futures_util::FutureExt;
     use tokio::sync::Semaphore;
 
+    use super::super::unfinished::Unfinished;
     use super::*;
     use crate::postgres::MessageGroup;
     use crate::protocol::{Encoded, Namespace};
@@ -49,7 +50,7 @@ mod tests {
         group.push(channel.clone(), Encoded::Inline("a".into()));
         group.push(channel, Encoded::Inline("b".into()));
         let permit = Arc::new(Semaphore::new(2)).try_acquire_many_owned(2).unwrap();
-        let (mut jobs, receipt) = group.into_jobs(permit);
+        let (mut jobs, receipt) = group.into_jobs(permit, Unfinished::default().token());
         let second = jobs.split_off(1);
         drop(Committed::from(vec![jobs, second]));
         let outcome = receipt.now_or_never().unwrap();

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use super::unfinished::Token;
 use super::{Completion, Job, queued_bytes};
 use crate::protocol::{Channel, Encoded};
 use crate::{Error, Result};
@@ -50,8 +51,8 @@ struct Shared(Mutex<State>);
 struct State {
     outcome: GroupOutcome,
     receipt: Option<oneshot::Sender<GroupOutcome>>,
-    /// Its share of the queue's bytes.
-    capacity: Option<OwnedSemaphorePermit>,
+    /// Its share of the queue's bytes, and the token for a flush.
+    queued: Option<(OwnedSemaphorePermit, Token)>,
 }
 
 /// The place of one message in its group.
@@ -88,9 +89,9 @@ impl MessageGroup {
     }
 
     /// The messages, which hold the capacity until all of them are done, and their receipt.
-    pub(super) fn into_jobs(self, capacity: OwnedSemaphorePermit) -> (Vec<Job>, GroupReceipt) {
+    pub(super) fn into_jobs(self, capacity: OwnedSemaphorePermit, token: Token) -> (Vec<Job>, GroupReceipt) {
         self.shared.state(|state| {
-            state.capacity = Some(capacity);
+            state.queued = Some((capacity, token));
             state.outcome.texts.reserve_exact(self.jobs.len());
         });
         (self.jobs, self.receipt)
@@ -154,6 +155,7 @@ mod tests {
     use futures_util::FutureExt;
     use tokio::sync::Semaphore;
 
+    use super::super::unfinished::Unfinished;
     use super::*;
     use crate::protocol::Namespace;
 
@@ -169,7 +171,7 @@ mod tests {
         assert!(!group.is_full());
         let capacity = Arc::new(Semaphore::new(4));
         let permit = capacity.clone().try_acquire_many_owned(4).unwrap();
-        let (jobs, mut receipt) = group.into_jobs(permit);
+        let (jobs, mut receipt) = group.into_jobs(permit, Unfinished::default().token());
         let mut jobs = jobs.into_iter();
         let mut next = || jobs.next().unwrap();
         let (a, b, c, d) = (next(), next(), next(), next());

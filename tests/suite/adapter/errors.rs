@@ -62,7 +62,8 @@ async fn the_error_handler_gets_errors_without_a_caller() {
         others.push(error);
     }
     others.retain(|error| error.is_disconnected());
-    assert!(others.len() <= 1, "{others:?}");
+    // The first cleanup may come before the loss is noticed.
+    assert!(others.len() <= 2, "{others:?}");
 }
 
 #[tokio::test]

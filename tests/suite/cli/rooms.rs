@@ -12,7 +12,7 @@ use tokio::time::sleep;
 use crate::support::freeze::Frozen;
 use crate::support::node::{AdapterVersion, NodePeer, ServerOptions};
 use crate::support::pgio::{pgio, run};
-use crate::support::pgio_serve::until;
+use crate::support::pgio_serve::{PgioServe, until};
 use crate::support::whole::{Whole, whole};
 
 /// How long a server stands still at most.
@@ -137,6 +137,9 @@ async fn a_node_server_that_stands_still_is_named_or_awaited() {
     let beginning =
         "warning: not in the list, no answer in / within 1s: 1 of the Node servers that listen as pid ";
     assert!(nodes.stderr.starts_with(beginning), "{nodes:?}");
+    let doctor = run(&mut pgio(cluster.url(), &["doctor", "-o", "json"])).await.succeeded().json();
+    let servers = doctor.iter().find(|line| line["check"] == "servers").expect("it is checked");
+    assert_eq!(servers["status"], "warn", "{servers}");
 
     let mut command = pgio(cluster.url(), &["rooms", "-o", "json", "--timeout", "30s"]);
     let goes_on = async {
@@ -146,6 +149,25 @@ async fn a_node_server_that_stands_still_is_named_or_awaited() {
     };
     let (whole, ()) = join(run(&mut command), goes_on).await;
     assert_eq!(whole.succeeded().json(), [room(2)]);
+}
+
+/// Its advisory lock and its session show that it serves the main namespace.
+#[tokio::test]
+async fn a_pgio_server_that_stands_still_is_named() {
+    let cluster = whole().await;
+    cluster.join(3, &["r1"]).await;
+    let serve = PgioServe::start(cluster.url(), &[]).await;
+    // A process that serves another namespace, and one that only observes, are not missed.
+    let other = PgioServe::start(cluster.url(), &["-n", "/other"]).await;
+    let all = run(&mut pgio(cluster.url(), &["sockets", "--count", "--timeout", "5s"])).await.succeeded();
+    assert_eq!(all.stdout, "4\n");
+    let frozen = Frozen::processes(&[serve.pid(), other.pid()], PATIENCE);
+    let partial = run(&mut pgio(cluster.url(), &["sockets", "--count", "--timeout", "2s"])).await;
+    let beginning =
+        "error: 1 of 5 servers of / did not answer within 2s: the pgio server that listens as pid ";
+    assert!(partial.status == 4 && partial.stderr.starts_with(beginning), "{partial:?}");
+    drop(frozen);
+    run(&mut pgio(cluster.url(), &["sockets", "--count"])).await.succeeded();
 }
 
 /// The processor time of the ended child processes.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use crate::cluster::state::{ListeningServers, Summary, peers};
+use crate::cluster::state::{ListeningServers, Summary, UnheardServers, peers};
 use crate::protocol::{Channel, Message, MessageKind, Uid};
 
 /// The maximum number of peers of a request.
@@ -85,11 +85,11 @@ impl Pending {
             && self.loopback_delivered
             && self.awaited == 0
             && self.discovery_until.is_none()
-            && self.unheard() == 0
+            && self.unheard().is_empty()
     }
 
-    /// The number of Node servers that listen, and have not shown themselves.
-    fn unheard(&self) -> usize {
+    /// The servers that listen, and have not shown themselves.
+    fn unheard(&self) -> UnheardServers {
         self.listening.unheard(self.peers.keys())
     }
 

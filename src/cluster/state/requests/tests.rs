@@ -11,8 +11,10 @@ fn a_request_waits_for_as_many_node_servers_as_listen() {
     let (id, channel) = (RequestId::from("1"), Namespace::default().channel("socket.io").unwrap());
     let pgio = Instance::from(7);
     let answer = Body::FetchSocketsResponse { request_id: id.clone(), sockets: Vec::new() };
-    // After a late server, others have as much time again.
-    for (late, ends, unheard) in [(Some(4.0), 8.0, 0), (None, 20.0, 1)] {
+    // After a late server, others have as much time again. A session that has ended is not awaited.
+    for (late, gone, ends, unheard) in
+        [(Some(4.0), None, 8.0, 0), (None, Some(4.0), 4.0, 0), (None, None, 20.0, 1)]
+    {
         let mut requests = Requests::default();
         requests.insert(NewRequest {
             id: id.clone(),
@@ -21,8 +23,9 @@ fn a_request_waits_for_as_many_node_servers_as_listen() {
             sender: Uid::emitter(),
             body: Body::FetchSockets { opts: BroadcastOptions::default(), request_id: id.clone() },
             deadline: at(20.0),
-            listening: ListeningServers { node_servers: 2, pgio: [pgio].into() },
         });
+        let listening = ListeningServers { node_servers: 2, pgio: [pgio].into(), instances: [pgio].into() };
+        requests.on_listening(&id, listening.clone());
         requests.send(start, &id, Duration::from_secs(10), |_| None).unwrap();
         requests.on_published(&id, Ok(()));
         requests.on_loopback(start, &id, None);
@@ -38,10 +41,20 @@ fn a_request_waits_for_as_many_node_servers_as_listen() {
         if let Some(seconds) = late {
             assert!(matches!(answered(&mut requests, "late".into(), seconds), RequestStep::Wait));
         }
-        assert!(requests.take_due(at(ends - 0.1)).is_empty() && requests.take_due(at(ends)).contains(&id));
-        let step = requests.on_timeout(at(ends), &id);
+        assert!(requests.take_due(at(ends - 0.1)).is_empty());
+        let step = match gone {
+            Some(_) => requests.on_listening(&id, ListeningServers { node_servers: 1, ..listening }),
+            None => {
+                assert!(requests.take_due(at(ends)).contains(&id));
+                requests.on_timeout(at(ends), &id)
+            }
+        };
         let RequestStep::Finish(Ok(summary)) = step else { panic!("it waits after {ends} s") };
-        assert_eq!((summary.unheard, summary.is_complete()), (unheard, unheard == 0), "{summary:?}");
+        assert_eq!(
+            (summary.unheard.node_servers, summary.is_complete()),
+            (unheard, unheard == 0),
+            "{summary:?}"
+        );
         assert!(summary.knew_peers && summary.silent.is_empty(), "{summary:?}");
     }
 }
@@ -61,7 +74,6 @@ fn a_slow_answer_extends_the_discovery_for_other_slow_peers() {
         sender: Uid::emitter(),
         body,
         deadline: at(20.0),
-        listening: ListeningServers::default(),
     });
     let sent = requests.send(start, &id, Duration::from_secs(10), |_| None).unwrap();
     assert_eq!(sent.len(), 2, "with an initial heartbeat");

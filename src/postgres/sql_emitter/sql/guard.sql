@@ -21,7 +21,8 @@ BEGIN
     LIMIT 1;
   IF taken IS NOT NULL THEN
     RAISE EXCEPTION '% is there already, and is not of pgio: choose another schema', taken
-      USING ERRCODE = 'duplicate_object';
+      USING ERRCODE = 'duplicate_object',
+        HINT = 'A dump that was restored without comments lacks the marks of pgio: drop the schema first.';
   END IF;
   PERFORM pg_catalog.set_config('search_path', caller_path, true);
 END

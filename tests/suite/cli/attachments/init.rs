@@ -218,9 +218,13 @@ async fn tables_that_are_something_else() {
         (
             "CREATE TABLE t (id bigserial, created_at timestamptz DEFAULT now(), payload bytea, \"the owner\" text NOT NULL)",
             "it has a column \"the owner\", which no attachment table has",
-            "hint: choose another --table-name\n",
+            "hint: undo that if it is the table of the servers, else choose another --table-name for all of them\n",
         ),
-        ("CREATE VIEW t AS SELECT 1 AS id", "it is not a table", "hint: choose another --table-name\n"),
+        (
+            "CREATE VIEW t AS SELECT 1 AS id",
+            "it is not a table",
+            "hint: undo that if it is the table of the servers, else choose another --table-name for all of them\n",
+        ),
     ];
     for (create, reason, remedy) in cases {
         execute(postgres.url(), create).await;
