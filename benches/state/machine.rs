@@ -67,7 +67,15 @@ fn machine(requests: usize) -> (ClusterState, Instant) {
         };
         let deadline = now + Duration::from_secs(3600);
         let (channel, namespace, sender) = (channel.clone(), namespace.clone(), Uid::emitter());
-        let request = NewRequest { id: id.clone(), channel, namespace, sender, body, deadline };
+        let request = NewRequest {
+            id: id.clone(),
+            channel,
+            namespace,
+            sender,
+            body,
+            deadline,
+            awaits_listening: false,
+        };
         machine.handle(now, Input::Request(request));
         drain(&mut machine, now);
         machine.handle(now, Input::Published { request: id, outcome: Ok(()) });

@@ -32,10 +32,11 @@ pub(super) async fn complete(
     let operators = namespaces.iter().map(|nsp| emitter.of(nsp.as_str()).timeout(ANSWER_WITHIN));
     let quick: Vec<_> = operators.clone().map(BroadcastOperator::await_those_found).collect();
     let lists = try_join_all(quick.iter().map(BroadcastOperator::fetch_sockets)).await?;
-    if let Ok(ids) = select(&lists, namespaces, given) {
-        return Ok(ids);
+    let ids: BTreeSet<&str> = listed_ids(&lists).collect();
+    if given.iter().all(|text| ids.contains(text.as_str())) {
+        return Ok(given.to_vec());
     }
-    // A server that stands still may have the socket.
+    // A server that stands still may have the socket, or another one whose id begins with the text.
     let patient: Vec<_> = operators.collect();
     let lists = try_join_all(patient.iter().map(BroadcastOperator::fetch_sockets)).await?;
     select(&lists, namespaces, given).map_err(|mut reason| {
@@ -54,11 +55,14 @@ fn select(
     namespaces: &[Namespace],
     given: &[String],
 ) -> Result<Vec<String>, String> {
-    let ids: BTreeSet<&str> =
-        lists.iter().flat_map(|list| &list.answers).map(|answer| answer.value.id.as_str()).collect();
+    let ids: BTreeSet<&str> = listed_ids(lists).collect();
     let place: Vec<_> = namespaces.iter().map(Namespace::as_str).collect();
     let place = place.join(" and ");
     given.iter().map(|text| that_begins_with(text, &ids, &place)).collect()
+}
+
+fn listed_ids(lists: &[Collected<RemoteSocket>]) -> impl Iterator<Item = &str> {
+    lists.iter().flat_map(|list| &list.answers).map(|answer| answer.value.id.as_str())
 }
 
 /// The only id that begins with the text. A whole id is unique, even if other ids begin with it.

@@ -21,8 +21,7 @@ use tokio::time::sleep_until;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::state::{
-    Arrival, ClusterState, Config, Input, Interest, ListeningServers, LiveNode, NewRequest, Output,
-    Statement, SubscriptionId,
+    Arrival, ClusterState, Config, Input, Interest, LiveNode, NewRequest, Output, Statement, SubscriptionId,
 };
 use super::{AdapterOptions, Event, Heartbeats};
 use crate::postgres::lossy_queue::{Next, Reader, Writer};
@@ -35,6 +34,7 @@ use crate::{Error, Result};
 #[cfg(feature = "adapter")]
 pub(crate) use handles::size_of_sockets;
 pub(super) use handles::{Dropped, Reaper, ResponsePart};
+pub(in crate::cluster) use jobs::listening;
 use jobs::{count_announced, list, publish_all, rows};
 
 /// The maximum number of notifications that are handled before the outputs are executed.
@@ -59,10 +59,6 @@ pub(super) enum Command {
     Request {
         request: NewRequest,
         parts: Writer<ResponsePart>,
-    },
-    Listening {
-        request: RequestId,
-        listening: ListeningServers,
     },
     #[cfg(feature = "adapter")]
     Join {
@@ -92,6 +88,7 @@ pub(super) enum Command {
 #[derive(Default)]
 pub(super) struct Status {
     is_listening: AtomicBool,
+    is_stalled: AtomicBool,
     has_received: AtomicBool,
     channels: AtomicUsize,
     /// How often the listening connection was lost or stalled, or dropped notifications.
@@ -106,6 +103,11 @@ impl Status {
 
     pub(super) fn is_listening(&self) -> bool {
         self.is_listening.load(Ordering::Relaxed)
+    }
+
+    #[cfg(feature = "cli")]
+    pub(super) fn is_stalled(&self) -> bool {
+        self.is_stalled.load(Ordering::Relaxed)
     }
 
     pub(super) fn has_received(&self) -> bool {
@@ -295,9 +297,6 @@ impl Driver {
                 let interest = catch_filter_panic(interest, self.options.clone());
                 self.state.handle(now, Input::Subscribe { id, channels, interest, wants_text });
             }
-            Command::Listening { request, listening } => {
-                self.state.handle(now, Input::Listening { request, listening });
-            }
             Command::Request { request, mut parts } => {
                 if !parts.flush() {
                     return;
@@ -358,6 +357,10 @@ impl Driver {
                 Output::List { channels, max_age } => {
                     let (session, table) = (self.rows.clone(), self.table.clone());
                     self.jobs.push(list(session, table, channels, max_age, self.options.clone()).boxed());
+                }
+                Output::ReadListening => {
+                    let (session, prefix) = (self.rows.clone(), self.options.channel_prefix.clone());
+                    self.jobs.push(listening(session, prefix).map(Input::Listening).boxed());
                 }
                 Output::Publish { request, messages } => {
                     let (publisher, options) = (self.publisher.clone(), self.options.clone());
@@ -454,6 +457,7 @@ impl Driver {
 
     fn publish_status(&self) {
         self.status.is_listening.store(self.state.is_listening(), Ordering::Relaxed);
+        self.status.is_stalled.store(self.state.is_stalled(), Ordering::Relaxed);
         self.status.has_received.store(self.state.has_received(), Ordering::Relaxed);
         self.status.channels.store(self.state.confirmed_channels(), Ordering::Relaxed);
         self.presence.set_serves_main(

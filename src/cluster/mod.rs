@@ -49,14 +49,12 @@ pub use received::{Attached, Content, Event, Received};
 pub(crate) use request::Awaited;
 #[cfg(feature = "adapter")]
 pub(crate) use request::PendingRequest;
-pub use request::{Answer, Collected, Unheard};
+pub use request::{Answer, Collected};
 pub(crate) use request::{client_ack, server_response, socket_list};
-pub use state::{LiveNode, Liveness, NspSupport};
+pub use state::{ListeningSession, LiveNode, Liveness, NspSupport, Unheard};
 #[cfg(feature = "adapter")]
 pub(crate) use state::{Reply, SubscriptionId};
 pub use subscription::Subscription;
-
-pub use crate::postgres::ListeningSession;
 
 #[cfg(feature = "server")]
 use crate::postgres::failure;
@@ -83,8 +81,8 @@ const LOOK_UP_SESSION_SETUP: &str = "SET lock_timeout = '4s'";
 /// A connection to the cluster that communicates over one database. It is a handle that is cheap to clone.
 ///
 /// It keeps up to three sessions, all on one server. The first publishes. The second listens; the first subscription or
-/// request opens it. The third looks up and deletes attachments, and reads
-/// which servers listen; its first use opens it.
+/// request opens it. The third looks up and deletes attachments, and reads which servers listen; its first use
+/// opens it.
 #[derive(Clone)]
 pub struct Cluster(Arc<Inner>);
 
@@ -255,6 +253,12 @@ impl Cluster {
     /// Postgres is unreachable, and before the first subscription.
     pub fn is_listening(&self) -> bool {
         self.0.driver.get().is_some_and(|driver| driver.status.is_listening())
+    }
+
+    /// Whether the listening connection is there, and Postgres does not answer on it.
+    #[cfg(feature = "cli")]
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.0.driver.get().is_some_and(|driver| driver.status.is_stalled())
     }
 
     /// The number of channels that the server has confirmed on the listening session.

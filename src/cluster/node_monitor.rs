@@ -144,9 +144,9 @@ impl NodeMonitor {
         }
     }
 
-    /// Whether Postgres answers on the listening connection.
-    pub(crate) fn is_listening(&self) -> bool {
-        self.cluster.is_listening()
+    /// Whether the listening connection is there, and Postgres does not answer on it.
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.cluster.is_stalled()
     }
 
     /// The clients of the sessions that have published answers.

@@ -1,24 +1,20 @@
 //! Requests: send a request to all peers of a namespace, and collect their answers.
 
-use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
-use tokio::time::{sleep, timeout, timeout_at};
+use tokio::time::timeout_at;
 
+#[cfg(feature = "cli")]
+use super::driver::listening;
 use super::driver::{Command, Dropped, Reaper, ResponsePart};
-use super::state::{DISCOVERY, NewRequest, Reply, Summary, UnheardServers};
+use super::state::{DISCOVERY, NewRequest, Reply, Summary, Unheard};
 use super::{Cluster, LiveNode};
 use crate::postgres::lossy_queue::{Next, Reader, lossy_queue};
-use crate::postgres::{ListeningSession, ListeningSessions, listening_sessions};
 use crate::protocol::{Body, Namespace, RemoteSocket, RequestId, Uid, Value};
 use crate::{Error, Result};
 
 /// The bound of the queue of answers, in bytes.
 const ANSWER_BYTES: usize = 256 << 20;
-
-/// The timeout for reading which servers listen, and the interval between two readings.
-const LISTENING_TIMEOUT: Duration = Duration::from_secs(2);
-const LISTENING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The servers whose answers an emitter's request awaits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -60,37 +56,6 @@ pub struct Collected<T> {
     pub unread: Vec<Answer<String>>,
     /// Servers that listen, as Postgres shows, and sent no message in time.
     pub unheard: Unheard,
-}
-
-/// Servers that listen and sent no message before the timeout of a request: their process stands still, or they have
-/// vanished and Postgres has not noticed yet. `pg_terminate_backend` ends the session of a vanished server.
-///
-/// Their uids are not known, only the sessions of Postgres on which they listen. Sessions of other roles are shown only to
-/// members of `pg_read_all_stats`. Another program that only listens looks like a Node server, unless its `application_name`
-/// begins with `pgio`. Only requests of an [`Emitter`](crate::Emitter) in the main namespace have any: which sessions serve
-/// another namespace is not known, and a node knows the servers by their heartbeats and locks.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Unheard {
-    /// The number of Node servers.
-    pub node_servers: usize,
-    /// The sessions of all Node servers, with these servers among them. Empty if `node_servers` is 0.
-    pub node_sessions: Vec<ListeningSession>,
-    /// The sessions of processes of pgio.
-    pub pgio: Vec<ListeningSession>,
-}
-
-impl Unheard {
-    /// The number of servers.
-    pub fn servers(&self) -> usize {
-        self.node_servers + self.pgio.len()
-    }
-
-    fn new(servers: &UnheardServers, sessions: &ListeningSessions) -> Self {
-        let pgio = servers.pgio.iter().filter_map(|instance| sessions.pgio.get(instance).cloned());
-        let node_sessions = if servers.node_servers > 0 { sessions.node.clone() } else { Vec::new() };
-        Self { node_servers: servers.node_servers, node_sessions, pgio: pgio.collect() }
-    }
 }
 
 impl<T> Collected<T> {
@@ -155,71 +120,22 @@ impl Cluster {
         body: impl FnOnce(RequestId) -> Body,
         read: fn(Reply) -> Option<T>,
     ) -> Result<Collected<T>> {
-        let request = self.request(Uid::emitter(), nsp, wait, body, read).await?;
-        let collected = match awaited {
-            // Of another namespace it is not known which sessions serve it.
-            Awaited::AllThatListen if *nsp == Namespace::default() => {
-                let id = request.guard.id.clone();
-                let mut sessions = None;
-                let (unheard, mut collected) = tokio::select! {
-                    collected = request.collect_with_unheard() => collected?,
-                    never = self.watch_listening(&id, &mut sessions) => match never {},
-                };
-                collected.unheard = Unheard::new(&unheard, &sessions.unwrap_or_default());
-                collected
-            }
-            _ => request.collect().await?,
-        };
+        // Of another namespace it is not known which sessions serve it.
+        let awaits_listening = awaited == Awaited::AllThatListen && *nsp == Namespace::default();
+        let request = self.start_request(Uid::emitter(), nsp, wait, awaits_listening, body, read).await?;
+        let collected = request.collect().await?;
         self.ensure_loopback(wait)?;
         Ok(collected)
-    }
-
-    /// Tells the driver which servers listen, as Postgres shows them: those of the start, without those that have ended
-    /// since.
-    async fn watch_listening(&self, id: &RequestId, first: &mut Option<ListeningSessions>) -> Infallible {
-        loop {
-            if let Some(now) = self.listening_sessions().await
-                && let Ok(driver) = self.driver().await
-            {
-                let sessions = match first {
-                    Some(first) => {
-                        first.node.retain(|session| now.node.contains(session));
-                        first.pgio.retain(|instance, _| now.pgio.contains_key(instance));
-                        first
-                    }
-                    None => first.insert(now),
-                };
-                // Without a driver the request ends.
-                let listening = sessions.servers();
-                driver.send(Command::Listening { request: id.clone(), listening }).await.ok();
-            }
-            sleep(LISTENING_INTERVAL).await;
-        }
     }
 
     /// The servers that listen, as Postgres shows them, without those that are known to be live.
     #[cfg(feature = "cli")]
     pub(crate) async fn unheard(&self, nsp: &Namespace, live: impl Iterator<Item = &Uid>) -> Unheard {
-        let sessions = if *nsp == Namespace::default() { self.listening_sessions().await } else { None };
-        let sessions = sessions.unwrap_or_default();
-        Unheard::new(&sessions.servers().unheard(live), &sessions)
-    }
-
-    /// The servers that listen, as Postgres shows them. `None` if they cannot be read: a request then waits for the servers
-    /// that it finds.
-    async fn listening_sessions(&self) -> Option<ListeningSessions> {
-        let read = listening_sessions(&self.0.rows, &self.options().channel_prefix);
-        match timeout(LISTENING_TIMEOUT, read).await {
-            Ok(Ok(sessions)) => Some(sessions),
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "the servers that listen are not known");
-                None
-            }
-            Err(_) => {
-                tracing::debug!("the servers that listen are not known in time");
-                None
-            }
+        if *nsp != Namespace::default() {
+            return Unheard::default();
         }
+        let sessions = listening(self.0.rows.clone(), self.options().channel_prefix.clone()).await;
+        sessions.unwrap_or_default().unheard(live)
     }
 
     /// Checks that the sender has received at least its own request (loopback), if there was time for it.
@@ -232,11 +148,24 @@ impl Cluster {
 
     /// Sends a request, and streams the answers. The timeout `wait` covers everything: connecting, listening, the discovery
     /// of the nodes, and their answers.
+    #[cfg(feature = "adapter")]
     pub(crate) async fn request<T>(
         &self,
         uid: Uid,
         nsp: &Namespace,
         wait: Duration,
+        body: impl FnOnce(RequestId) -> Body,
+        read: fn(Reply) -> Option<T>,
+    ) -> Result<PendingRequest<T>> {
+        self.start_request(uid, nsp, wait, false, body, read).await
+    }
+
+    async fn start_request<T>(
+        &self,
+        uid: Uid,
+        nsp: &Namespace,
+        wait: Duration,
+        awaits_listening: bool,
         body: impl FnOnce(RequestId) -> Body,
         read: fn(Reply) -> Option<T>,
     ) -> Result<PendingRequest<T>> {
@@ -250,6 +179,7 @@ impl Cluster {
             sender: uid,
             body: body(id.clone()),
             deadline,
+            awaits_listening,
         };
         let reaper = timeout_at(deadline.into(), async {
             let driver = self.driver().await?;
@@ -346,12 +276,7 @@ impl<T> PendingRequest<T> {
     }
 
     /// Waits for all answers.
-    pub(crate) async fn collect(self) -> Result<Collected<T>> {
-        self.collect_with_unheard().await.map(|(_, collected)| collected)
-    }
-
-    /// Waits for all answers. Returns also the servers that listen and sent nothing.
-    async fn collect_with_unheard(mut self) -> Result<(UnheardServers, Collected<T>)> {
+    pub(crate) async fn collect(mut self) -> Result<Collected<T>> {
         let mut answers = Vec::new();
         while let Some(answer) = self.next().await? {
             answers.push(answer);
@@ -361,8 +286,6 @@ impl<T> PendingRequest<T> {
         let knew_nodes = knew_peers && !self.overflowed;
         tracing::trace!(request = %self.guard.id, expected, nodes, "a request has ended");
         let unread = std::mem::take(&mut self.unread);
-        let collected =
-            Collected { answers, expected, silent, nodes, knew_nodes, unread, unheard: Unheard::default() };
-        Ok((unheard, collected))
+        Ok(Collected { answers, expected, silent, nodes, knew_nodes, unread, unheard })
     }
 }

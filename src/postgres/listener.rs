@@ -272,7 +272,7 @@ impl Owner {
                     None => return End::Dropped,
                     Some(command) if command.connection != self.connection => {}
                     Some(command) => {
-                        running = Some(Running { answer: live.execute(&command), command: Some(command) });
+                        running = Some(Running { answer: live.execute(&command, &self.presence), command: Some(command) });
                         answer_due = Instant::now() + ANSWER_TIMEOUT;
                     }
                 },

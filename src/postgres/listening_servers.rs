@@ -9,46 +9,14 @@
 //! Sessions are missing if this role may not see their statements. The session of a server that has vanished without closing
 //! it stays until Postgres notices.
 
-use std::collections::{HashMap, HashSet};
-
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
 use super::presence::{SERVES_MAIN, liveness_locks};
 use super::{Session, failure};
 use crate::Result;
-use crate::cluster::state::ListeningServers;
-use crate::protocol::{Instance, LivenessLock};
-
-/// A session of Postgres on which a server listens.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub struct ListeningSession {
-    /// The process id of the session, as in `pg_stat_activity`.
-    pub pid: i32,
-    /// The address of the server: `10.0.0.5:51234`, or `local` for a Unix-domain socket; `None` if this role may not see it.
-    pub address: Option<String>,
-}
-
-impl std::fmt::Display for ListeningSession {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.address {
-            Some(address) => write!(f, "pid {} ({address})", self.pid),
-            None => write!(f, "pid {}", self.pid),
-        }
-    }
-}
-
-/// The sessions of the servers of the main namespace.
-#[derive(Debug, Default)]
-pub(crate) struct ListeningSessions {
-    /// Those of Node servers.
-    pub(crate) node: Vec<ListeningSession>,
-    /// Those of pgio.
-    pub(crate) pgio: HashMap<Instance, ListeningSession>,
-    /// All processes of pgio that host nodes, in whatever namespaces.
-    pub(crate) instances: HashSet<Instance>,
-}
+use crate::cluster::state::{ListeningSession, ListeningSessions};
+use crate::protocol::LivenessLock;
 
 /// Reads the sessions of the servers with this prefix.
 ///
@@ -72,33 +40,25 @@ pub(crate) async fn listening_sessions(session: &Session, channel_prefix: &str) 
     let rows = client.query_typed(&sql, &parameters).await.map_err(|error| failure(&error))?;
     let mut sessions = ListeningSessions::default();
     for row in &rows {
-        sessions.add(row).map_err(|error| failure(&error))?;
+        add(&mut sessions, row).map_err(|error| failure(&error))?;
     }
     Ok(sessions)
 }
 
-impl ListeningSessions {
-    /// The servers, for the state machine.
-    pub(crate) fn servers(&self) -> ListeningServers {
-        ListeningServers {
-            node_servers: self.node.len(),
-            pgio: self.pgio.keys().copied().collect(),
-            instances: self.instances.clone(),
+fn add(sessions: &mut ListeningSessions, row: &Row) -> std::result::Result<(), tokio_postgres::Error> {
+    let session = ListeningSession::new(row.try_get(0)?, row.try_get(1)?);
+    let lock = row.try_get::<_, Option<i64>>(2)?.and_then(LivenessLock::of_key);
+    let (is_of_cluster, only_listens, serves_main): (bool, bool, bool) =
+        (row.try_get(3)?, row.try_get(4)?, row.try_get(5)?);
+    match lock {
+        Some(LivenessLock { instance, .. }) => {
+            sessions.instances.insert(instance);
+            if is_of_cluster && serves_main {
+                sessions.pgio.insert(instance, session);
+            }
         }
+        None if is_of_cluster && only_listens => sessions.node.push(session),
+        None => {}
     }
-
-    fn add(&mut self, row: &Row) -> std::result::Result<(), tokio_postgres::Error> {
-        let session = ListeningSession { pid: row.try_get(0)?, address: row.try_get(1)? };
-        let instance =
-            row.try_get::<_, Option<i64>>(2)?.and_then(LivenessLock::of_key).map(|lock| lock.instance);
-        let (is_of_cluster, only_listens, serves_main): (bool, bool, bool) =
-            (row.try_get(3)?, row.try_get(4)?, row.try_get(5)?);
-        self.instances.extend(instance);
-        match instance {
-            Some(instance) if is_of_cluster && serves_main => drop(self.pgio.insert(instance, session)),
-            None if is_of_cluster && only_listens => self.node.push(session),
-            _ => {}
-        }
-        Ok(())
-    }
+    Ok(())
 }

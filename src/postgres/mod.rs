@@ -28,7 +28,6 @@ mod table;
 mod tls;
 
 pub use attachment_table::{AttachmentTable, Change, Storage};
-pub use listening_servers::ListeningSession;
 pub use publisher::Receipt;
 pub use settings::{Environment, Settings};
 pub use table::TableName;
@@ -42,7 +41,7 @@ pub(crate) use backends::{Backend, backends};
 pub(crate) use durable_rows::list_durable;
 pub(crate) use failure::failure;
 pub(crate) use listener::{Command, Listener, ListenerEvent, ListeningConnection};
-pub(crate) use listening_servers::{ListeningSessions, listening_sessions};
+pub(crate) use listening_servers::listening_sessions;
 pub(crate) use presence::Presence;
 pub(crate) use publisher::{
     GroupOutcome, GroupReceipt, MessageGroup, OnLoss, PublishFault, Publisher, Publishing,

@@ -67,6 +67,11 @@ impl Presence {
         self.0.serves_main.store(serves_main, Ordering::Relaxed);
     }
 
+    /// The comment that shows whether this process has a node in the main namespace.
+    pub(super) fn marker(&self) -> &'static str {
+        if self.0.serves_main.load(Ordering::Relaxed) { SERVES_MAIN } else { "" }
+    }
+
     pub(super) fn is_shown(&self) -> bool {
         self.0.is_shown.load(Ordering::Relaxed)
     }
@@ -84,8 +89,7 @@ impl Presence {
     /// The statements of the next ping of a session that holds the lock `held`. Without `may_hold` it holds no lock
     /// afterwards.
     pub(super) fn ping(&self, held: Option<LivenessLock>, may_hold: bool) -> Ping {
-        let mut sql =
-            if self.0.serves_main.load(Ordering::Relaxed) { SERVES_MAIN.to_owned() } else { String::new() };
+        let mut sql = self.marker().to_owned();
         sql += &liveness_locks();
         let next_lock = (may_hold && self.is_shown()).then(|| self.next_lock());
         if let Some(lock) = next_lock {

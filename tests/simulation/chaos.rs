@@ -1,8 +1,8 @@
 //! What happens in a world: the life of the peers, the commands of the users, and the faults.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 
-use pgio::cluster::state::{Input, ListeningServers, NewRequest, SubscriptionId};
+use pgio::cluster::state::{Input, NewRequest, SubscriptionId};
 use pgio::protocol::{Body, BroadcastOptions, EventArgs, RequestId, Uid, Value};
 
 use crate::machine::{Checked, Link, Machine, Req, Sub, Taste, ensure};
@@ -24,6 +24,7 @@ impl World {
             Event::Rows { m, life, look_up, ids, rows } => self.rows(m, life, look_up, &ids, rows)?,
             Event::List { m, life, channels, max_age, fate } => self.list(m, life, &channels, max_age, fate),
             Event::Listed { m, life, rows } => self.listed(m, life, rows)?,
+            Event::Listening { m, life, is_read } => self.listening(m, life, is_read)?,
             Event::CommitDurable { row, began, channel, number } => {
                 self.commit_durable(row, began, channel, number);
             }
@@ -417,22 +418,10 @@ impl World {
             sender,
             body,
             deadline: self.instant(deadline),
+            // Only of the first channel the servers that listen are known.
+            awaits_listening: number == 0 && self.chance(2),
         };
-        let request = question.id.clone();
-        self.give(m, Input::Request(question))?;
-        // What Postgres shows of the servers that listen, if this role may see it.
-        let of_channel =
-            || self.peers.iter().filter(|peer| peer.channel == number && peer.life == Life::Live);
-        let node_servers = of_channel().filter(|peer| peer.version != Version::Pgio).count();
-        let pgio = of_channel().filter(|peer| peer.version == Version::Pgio);
-        let pgio: HashSet<_> = pgio.filter_map(|peer| Uid::from(peer.uid.as_str()).instance()).collect();
-        let instances = pgio.clone();
-        let listening = match self.rng.u8(0..4) {
-            0 => ListeningServers { node_servers, pgio, instances },
-            1 => ListeningServers { node_servers: node_servers + 1, pgio, instances },
-            _ => ListeningServers::default(),
-        };
-        self.give(m, Input::Listening { request, listening })
+        self.give(m, Input::Request(question))
     }
 
     fn cancel(&mut self, m: usize) -> Checked {

@@ -226,6 +226,7 @@ pub struct Machine {
     /// The number of the last listing, and whether one is under way.
     pub listings: u64,
     pub is_listing: bool,
+    pub reads_listening: bool,
     /// When a listing of durable events last failed.
     pub unlisted_at: Option<u64>,
     /// Rows that were listed.
@@ -300,6 +301,7 @@ impl Machine {
             since_loss: BTreeSet::new(),
             listings: 0,
             is_listing: false,
+            reads_listening: false,
             unlisted_at: None,
             listed: BTreeSet::new(),
             listed_since: BTreeMap::new(),
@@ -752,7 +754,7 @@ impl Machine {
             );
         }
         ensure!(
-            summary.unheard.is_empty() || now >= request.deadline,
+            summary.unheard.servers() == 0 || now >= request.deadline,
             "request-ends-by-deadline",
             "{id} did not wait for {:?}, which listen",
             summary.unheard

@@ -9,10 +9,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pgio::Error;
 use pgio::cluster::state::{
-    Arrival, DurableRow, DurableRows, Input, ListenSnapshot, LookUpId, Output, Row, Statement,
+    Arrival, DurableRow, DurableRows, Input, ListenSnapshot, ListeningSession, ListeningSessions, LookUpId,
+    Output, Row, Statement,
 };
 use pgio::cluster::{Content, Event as Delivered};
-use pgio::protocol::{AttachmentId, Body, EventArgs, Instance, Message, Value};
+use pgio::protocol::{AttachmentId, Body, EventArgs, Instance, Message, Uid, Value};
 
 use crate::machine::{Checked, Ending, Link, Machine, Sub, Violation, ensure, violated};
 use crate::peer::{Life, Peer};
@@ -20,7 +21,7 @@ use crate::postgres::{
     CHANNELS, Commit, Item, NAMESPACES, Owner, Postgres, Sender, Session, Snapshot, channel,
 };
 use crate::trace::{SECOND, Trace};
-use crate::wire::{Says, header};
+use crate::wire::{Says, Version, header};
 
 pub const MILLI: u64 = 1000;
 
@@ -68,6 +69,12 @@ pub enum Event {
         m: usize,
         life: u32,
         rows: Result<DurableRows, Error>,
+    },
+    /// The servers that listen have been read, or not.
+    Listening {
+        m: usize,
+        life: u32,
+        is_read: bool,
     },
     /// The transaction of a durable event commits.
     CommitDurable {
@@ -509,6 +516,16 @@ impl World {
                 let fate = self.fate(self.faults.rows);
                 let max_age = max_age.as_micros() as u64;
                 self.after(delay, Event::List { m, life, channels, max_age, fate });
+            }
+            Output::ReadListening => {
+                self.trace.count(self.now, 18);
+                let machine = &mut self.machines[m];
+                ensure!(!machine.reads_listening, "bounded", "two readings are under way");
+                machine.reads_listening = true;
+                let slow = if self.is_slow(20) { self.rng.u64(0..2 * SECOND) } else { 0 };
+                let delay = self.delay() + slow;
+                let is_read = self.now >= self.postgres.down_until && !self.chance(8);
+                self.after(delay, Event::Listening { m, life, is_read });
             }
             Output::Publish { request, messages } => {
                 self.trace.count(self.now, 12);
@@ -1132,6 +1149,31 @@ impl World {
             Err(_) => {}
         }
         self.give(m, Input::Listed { rows, time: UNIX_EPOCH })
+    }
+
+    /// Postgres shows the sessions of the servers, at times also one that belongs to no server.
+    pub fn listening(&mut self, m: usize, life: u32, is_read: bool) -> Checked {
+        if self.machines[m].life != life {
+            return Ok(());
+        }
+        self.machines[m].reads_listening = false;
+        let mut sessions = ListeningSessions::default();
+        for (index, peer) in self.peers.iter().enumerate().filter(|(_, peer)| peer.channel == 0) {
+            let session = ListeningSession::new(index as i32, None);
+            let instance = Uid::from(peer.uid.as_str()).instance();
+            match (peer.life, peer.version, instance) {
+                (Life::Live, Version::Pgio, Some(instance)) => {
+                    sessions.instances.insert(instance);
+                    sessions.pgio.insert(instance, session);
+                }
+                (Life::Live, _, _) => sessions.node.push(session),
+                _ => {}
+            }
+        }
+        if self.chance(8) {
+            sessions.node.push(ListeningSession::new(-1, None));
+        }
+        self.give(m, Input::Listening(is_read.then_some(sessions)))
     }
 
     /// A transaction with a durable event begins, and commits some time later.

@@ -8,7 +8,6 @@ use futures_util::future::try_join_all;
 
 use super::emitters;
 use super::finding::Finding;
-use crate::cli::output::progress::counted;
 use crate::cli::socket_inventory::names;
 use crate::cluster::{Cluster, LiveNode, Liveness, NspSupport, Unheard};
 use crate::postgres::health::Examiner;
@@ -27,18 +26,19 @@ pub(super) async fn check(
     let prefix = &cluster.options().channel_prefix;
     let usable: Vec<_> = namespaces.iter().filter(|nsp| nsp.channel(prefix).is_ok()).collect();
     let watch = emitters::Watch::start(cluster, &usable).await?;
-    let asked =
-        usable.into_iter().map(async |nsp| Ok((nsp, cluster.nodes(nsp, ANSWER_WITHIN, usize::MAX).await?)));
+    let asked = usable.into_iter().map(async |nsp| {
+        let nodes = cluster.nodes(nsp, ANSWER_WITHIN, usize::MAX).await?;
+        // At once, since servers may come and go while this listens to emitters.
+        let unheard = cluster.unheard(nsp, nodes.iter().map(|node| &node.uid)).await;
+        Ok((nsp, nodes, unheard))
+    });
     let (nodes, without_nsp) = tokio::join!(try_join_all(asked), watch.end(listen, examiner));
     let nodes = nodes?;
+    let findings = nodes.iter().map(|(nsp, nodes, unheard)| judge(nsp, nodes, unheard));
+    let mut findings: Vec<_> = findings.collect();
+    let all_answered = nodes.iter().all(|(_, _, unheard)| unheard.servers() == 0);
+    let nodes: Vec<_> = nodes.into_iter().map(|(nsp, nodes, _)| (nsp, nodes)).collect();
     let emitters = emitters::judge(&without_nsp, &nodes);
-    let mut findings = Vec::new();
-    let mut all_answered = true;
-    for (nsp, nodes) in &nodes {
-        let unheard = cluster.unheard(nsp, nodes.iter().map(|node| &node.uid)).await;
-        all_answered &= unheard.servers() == 0;
-        findings.push(judge(nsp, nodes, &unheard));
-    }
     let nodes: Vec<_> = nodes.into_iter().map(|(_, nodes)| nodes).collect();
     findings.push(judge_heartbeats(&nodes, all_answered, cluster.options().heartbeat_interval));
     findings.extend(emitters);
@@ -103,16 +103,12 @@ fn thousands(number: f64) -> String {
 fn judge(nsp: &Namespace, nodes: &[LiveNode], unheard: &Unheard) -> Finding {
     let old = nodes.iter().filter(|node| node.nsp_support == NspSupport::WithoutNsp);
     let old: Vec<_> = old.map(|node| node.uid.as_str()).collect();
-    if unheard.servers() > 0 {
-        let (live, names) = (counted(nodes.len() as u64, "server"), names(&[], unheard));
-        return Finding::warn(
-            "servers",
-            format!("{live} answered in {nsp}, and not {names}"),
-            "look at that process: it stands still, or is gone and SELECT pg_terminate_backend(PID) ends its session",
-        );
-    }
+    let stands_still = match unheard.servers() {
+        0 => String::new(),
+        _ => format!("; no answer of {}", names(&[], unheard)),
+    };
     let live = match nodes.len() {
-        0 => {
+        0 if stands_still.is_empty() => {
             let advice = "start one, or check -n: pgio namespaces lists those with servers";
             return Finding::warn("servers", format!("none is live in {nsp}"), advice);
         }
@@ -120,6 +116,11 @@ fn judge(nsp: &Namespace, nodes: &[LiveNode], unheard: &Unheard) -> Finding {
         live => format!("{live} are live in {nsp}"),
     };
     match old.len() {
+        _ if !stands_still.is_empty() => Finding::warn(
+            "servers",
+            format!("{live}{stands_still}"),
+            "look at that process: it stands still, or is gone and SELECT pg_terminate_backend(PID) ends its session",
+        ),
         0 => Finding::ok("servers", live),
         all if all == nodes.len() => Finding::ok("servers", format!("{live}, with adapter 0.3")),
         some => Finding::warn(

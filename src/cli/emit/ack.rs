@@ -83,9 +83,11 @@ impl Tally {
     /// Why there are fewer acknowledgements than required.
     fn too_few(&self, target: &str, min: u64) -> String {
         let required = progress::count_is(min);
-        if self.expected > 0 || !self.silent.is_empty() || self.unheard > 0 {
+        if self.expected > 0 || !self.silent.is_empty() {
             let (clients, within) = (progress::counted(self.acks, "client"), self.timeout);
-            return format!("{clients} acknowledged within {within:?}, and {required} required");
+            let unheard =
+                if self.unheard > 0 { format!("; {}", self.missing.join("; ")) } else { String::new() };
+            return format!("{clients} acknowledged within {within:?}, and {required} required{unheard}");
         }
         let why = match self.missing.is_empty() {
             true => format!("no socket matches {target}"),

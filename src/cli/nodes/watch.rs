@@ -51,22 +51,15 @@ async fn watch(
     let options = global.adapter_options();
     let mut known = NodeTable::new(&options);
     let mut view = View::open(global, options.heartbeat_interval.min(flags.every))?;
-    // Since when Postgres keeps the connection open and does not answer.
-    let mut stalled_since: Option<Instant> = None;
+    let mut stall = Stall::default();
     let (mut asking, mut looking) = (interval(flags.every), interval(LOOK));
     asking.set_missed_tick_behavior(MissedTickBehavior::Delay);
     looking.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let changes = tokio::select! {
             word = call.next() => match word {
-                // The stall was shown already.
-                Some(NodeEvent::Lost(_)) if stalled_since.is_some() => continue,
-                Some(word) => {
-                    if matches!(word, NodeEvent::Restored(_)) {
-                        stalled_since = None;
-                    }
-                    vec![known.apply(word)]
-                }
+                Some(word) if stall.hides(&word) => continue,
+                Some(word) => vec![known.apply(word)],
                 None => return Ok(()),
             },
             _ = asking.tick() => {
@@ -75,24 +68,9 @@ async fn watch(
                 }
                 continue;
             }
-            _ = looking.tick() => match (call.is_listening(), stalled_since) {
-                (false, None) if known.is_listening() => {
-                    stalled_since = Some(Instant::now());
-                    vec![known.apply(NodeEvent::Lost(Error::ConnectionLost(STALLED.into())))]
-                }
-                (true, Some(since)) => {
-                    stalled_since = None;
-                    vec![known.apply(NodeEvent::Restored(since.elapsed()))]
-                }
-                // Without Postgres nothing is known of the servers.
-                _ if !known.is_listening() => vec![Change::Refreshed],
-                _ => {
-                let mut changes = known.update(call.live_nodes().await?);
-                know_backends(&call, &mut known).await?;
-                known.forget(REMEMBERED);
-                changes.push(Change::Refreshed);
-                changes
-                }
+            _ = looking.tick() => match stall.look(call.is_stalled()) {
+                Some(event) => vec![known.apply(event)],
+                None => refresh(&call, &mut known).await?,
             },
             found = newcomers.next() => {
                 match call.add(&found).await {
@@ -113,6 +91,54 @@ async fn watch(
         }
         view.show(&known, changes)?;
     }
+}
+
+/// A stall of Postgres: it keeps the listening connection open, and does not answer on it. For the table it is a lost
+/// connection.
+#[derive(Default)]
+struct Stall {
+    since: Option<Instant>,
+    /// Whether the connection was lost afterwards.
+    is_lost: bool,
+}
+
+impl Stall {
+    /// The event to show, if a stall has begun or ended.
+    fn look(&mut self, is_stalled: bool) -> Option<NodeEvent> {
+        match self.since {
+            None if is_stalled => {
+                self.since = Some(Instant::now());
+                Some(NodeEvent::Lost(Error::ConnectionLost(STALLED.into())))
+            }
+            Some(since) if !is_stalled && !self.is_lost => {
+                self.since = None;
+                Some(NodeEvent::Restored(since.elapsed()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the stall was shown already in place of this event.
+    fn hides(&mut self, event: &NodeEvent) -> bool {
+        match event {
+            NodeEvent::Lost(_) => self.is_lost = self.since.is_some(),
+            NodeEvent::Restored(_) => *self = Self::default(),
+            _ => {}
+        }
+        matches!(event, NodeEvent::Lost(_)) && self.is_lost
+    }
+}
+
+/// Updates the servers. Without Postgres nothing is known of them.
+async fn refresh(call: &NodeMonitor, known: &mut NodeTable) -> Result<Vec<Change>, Failure> {
+    let mut changes = Vec::new();
+    if known.is_listening() {
+        changes = known.update(call.live_nodes().await?);
+        know_backends(call, known).await?;
+        known.forget(REMEMBERED);
+    }
+    changes.push(Change::Refreshed);
+    Ok(changes)
 }
 
 /// Looks up the sessions that have published answers. Does nothing during an outage of Postgres.

@@ -252,7 +252,7 @@ impl Shared {
         link
     }
 
-    /// Records whether Postgres answers on the listening connection.
+    /// Records whether the connection is there, and Postgres does not answer on it.
     fn note_stall(&self, is_stalled: bool) {
         lock(&self.link).is_stalled = is_stalled;
     }

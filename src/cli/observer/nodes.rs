@@ -173,7 +173,7 @@ impl NodePoller {
                     }
                 }
                 _ = looking.tick() => {
-                    shared.note_stall(!monitor.is_listening());
+                    shared.note_stall(monitor.is_stalled());
                     // Without Postgres nothing is known of the servers, so those that were live stay.
                     if shared.link().lost.is_none() {
                         look(&monitor, &shared).await;

@@ -21,6 +21,7 @@ use super::event_line::EventLine;
 use super::exit::Failure;
 use super::glob;
 use super::namespaces::ObservedNamespaces;
+use super::observer::STALLED;
 use super::output::lines::Lines;
 use super::socket_ids;
 use crate::cluster::{Cluster, Event, GrowingSubscription, LoopbackProbe, ProbeOutcome, Received};
@@ -31,6 +32,9 @@ use save::Saver;
 
 /// The silence after which a loopback probe checks the delivery of notifications, and the timeout of the probe.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The interval of the check whether Postgres answers.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Show the live traffic of the cluster, with attachments decoded
 ///
@@ -97,6 +101,7 @@ impl Tail {
         let mut newcomers = observed.watch();
 
         let mut wondering = pin!(warn_if_deaf(global, &cluster));
+        let mut looking = pin!(warn_of_stalls(global, &cluster));
         let deadline = self.for_.and_then(|time| Instant::now().checked_add(time));
         let lines = if self.wide || global.verbose > 0 { Lines::stdout().uncut() } else { Lines::stdout() };
         let mut printer = Printer { lines, global, raw: self.raw, saver };
@@ -120,6 +125,7 @@ impl Tail {
                         }
                         () = until(deadline) => return Ok(()),
                         never = &mut wondering => match never {},
+                        never = &mut looking => match never {},
                     }
                 }
             };
@@ -163,6 +169,19 @@ async fn warn_if_deaf(global: &Global, cluster: &Cluster) -> Infallible {
         global.warn(&Error::NotificationsNotDelivered.to_string());
     }
     std::future::pending().await
+}
+
+/// Warns once for each time that Postgres keeps the connection open and does not answer.
+async fn warn_of_stalls(global: &Global, cluster: &Cluster) -> Infallible {
+    let mut was_stalled = false;
+    loop {
+        sleep(LOOK).await;
+        let is_stalled = cluster.is_stalled();
+        if is_stalled && !was_stalled {
+            global.warn(STALLED);
+        }
+        was_stalled = is_stalled;
+    }
 }
 
 async fn until(deadline: Option<Instant>) {

@@ -7,13 +7,16 @@ use tokio::time::timeout;
 use tokio_postgres::Client;
 
 use crate::cluster::AdapterOptions;
-use crate::cluster::state::{Input, Rows};
-use crate::postgres::{CheckedTable, Publisher, Session, list_durable, look_up};
+use crate::cluster::state::{Input, ListeningSessions, Rows};
+use crate::postgres::{CheckedTable, Publisher, Session, list_durable, listening_sessions, look_up};
 use crate::protocol::{AttachmentId, Channel, Message, MessageKind};
 use crate::{Error, Result};
 
 /// The timeout of one look-up or listing.
 const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The timeout for reading which servers listen.
+const LISTENING_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Looks rows up.
 pub(super) async fn rows(
@@ -55,6 +58,24 @@ pub(super) async fn list(
         }
     }
     Input::Listed { rows, time: SystemTime::now() }
+}
+
+/// Reads which servers listen. A session that does not answer is left to the look-ups.
+pub(in crate::cluster) async fn listening(
+    session: Arc<Session>,
+    channel_prefix: String,
+) -> Option<ListeningSessions> {
+    match timeout(LISTENING_TIMEOUT, listening_sessions(&session, &channel_prefix)).await {
+        Ok(Ok(sessions)) => Some(sessions),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "the servers that listen are not known");
+            None
+        }
+        Err(_) => {
+            tracing::debug!("the servers that listen are not known in time");
+            None
+        }
+    }
 }
 
 /// Runs work on a session, within the timeout. A session that does not answer is abandoned.

@@ -1,17 +1,17 @@
 //! The inputs and outputs of the state machine.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 
-use super::{ListenSnapshot, RowOrigin};
+use super::{ListenSnapshot, ListeningSessions, RowOrigin, Unheard};
 use crate::cluster::Event;
 use crate::protocol::{
-    AttachmentId, Body, Channel, Header, Instance, LockSnapshot, Message, Namespace, RemoteSocket, RequestId,
-    Uid, Value,
+    AttachmentId, Body, Channel, Header, LockSnapshot, Message, Namespace, RemoteSocket, RequestId, Uid,
+    Value,
 };
 use crate::{Error, Result};
 
@@ -89,52 +89,8 @@ pub struct NewRequest {
     pub body: Body,
     /// When the request ends at the latest.
     pub deadline: Instant,
-}
-
-/// The servers that listen to the channel of a request, as Postgres shows them.
-#[derive(Debug, Clone, Default)]
-pub struct ListeningServers {
-    /// The number of Node servers. While fewer have shown themselves, one of them stands still.
-    pub node_servers: usize,
-    /// The processes of pgio that serve the namespace.
-    pub pgio: HashSet<Instance>,
-    /// All processes of pgio, whose nodes are no Node servers.
-    pub instances: HashSet<Instance>,
-}
-
-/// The servers that listen and have not shown themselves.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct UnheardServers {
-    /// The number of Node servers.
-    pub node_servers: usize,
-    /// The processes of pgio, sorted.
-    pub pgio: Vec<Instance>,
-}
-
-impl ListeningServers {
-    /// The servers that are not among the peers that have shown themselves.
-    pub(crate) fn unheard<'a>(&self, heard: impl Iterator<Item = &'a Uid>) -> UnheardServers {
-        if self.node_servers == 0 && self.pgio.is_empty() {
-            return UnheardServers::default();
-        }
-        let (mut node_servers, mut pgio) = (self.node_servers, self.pgio.clone());
-        for uid in heard {
-            match uid.instance().filter(|instance| self.instances.contains(instance)) {
-                Some(instance) => drop(pgio.remove(&instance)),
-                None => node_servers = node_servers.saturating_sub(1),
-            }
-        }
-        let mut pgio: Vec<_> = pgio.into_iter().collect();
-        pgio.sort_unstable();
-        UnheardServers { node_servers, pgio }
-    }
-}
-
-impl UnheardServers {
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.node_servers == 0 && self.pgio.is_empty()
-    }
+    /// Whether it waits for all servers that listen, as Postgres shows. Only of the main namespace these are known.
+    pub awaits_listening: bool,
 }
 
 /// When a notification arrived, and its sender.
@@ -166,13 +122,8 @@ pub enum Input {
     },
     /// A handle sends a request to all peers. [`Output::Finished`] follows, by the deadline.
     Request(NewRequest),
-    /// The servers that listen to the channel of a request. The request waits for as many.
-    Listening {
-        /// The request.
-        request: RequestId,
-        /// The servers.
-        listening: ListeningServers,
-    },
+    /// The answer to [`Output::ReadListening`]; `None` if it has failed.
+    Listening(Option<ListeningSessions>),
     /// The caller no longer waits. Nothing follows.
     Cancel {
         /// The request.
@@ -290,7 +241,7 @@ pub struct Summary {
     /// The live peers that have not answered in full.
     pub silent: Vec<Uid>,
     /// The servers that listen, and have not shown themselves.
-    pub unheard: UnheardServers,
+    pub unheard: Unheard,
     /// Whether the peers of the request are known to be all live peers, except those.
     pub knew_peers: bool,
 }
@@ -314,6 +265,8 @@ pub enum Output {
         /// The maximum age of a row.
         max_age: Duration,
     },
+    /// Read which servers listen. [`Input::Listening`] has to follow.
+    ReadListening,
     /// Publish these messages, in this order. [`Input::Published`] has to follow.
     Publish {
         /// The request.
@@ -372,7 +325,7 @@ impl fmt::Debug for Input {
             Self::Subscribe { id, channels, .. } => write!(f, "Subscribe {id:?} {channels:?}"),
             Self::Unsubscribe { id } => write!(f, "Unsubscribe {id:?}"),
             Self::Request(request) => write!(f, "Request {} on {}", request.id, request.channel),
-            Self::Listening { request, listening } => write!(f, "Listening {request} {listening:?}"),
+            Self::Listening(reading) => write!(f, "Listening {reading:?}"),
             Self::Cancel { request } => write!(f, "Cancel {request}"),
             Self::Connected { listening, .. } => write!(f, "Connected {listening:?}"),
             Self::Stalled => f.write_str("Stalled"),
@@ -402,6 +355,7 @@ impl fmt::Debug for Output {
             Self::LookUp { look_up, ids } => write!(f, "LookUp {look_up:?} {ids:?}"),
             Self::List { channels, max_age } => write!(f, "List {channels:?} of the last {max_age:?}"),
             Self::Publish { request, messages } => write!(f, "Publish {request} {messages:?}"),
+            Self::ReadListening => f.write_str("ReadListening"),
             Self::Announce(messages) => write!(f, "Announce {messages:?}"),
             Self::Subscribed { id, outcome } => write!(f, "Subscribed {id:?} {outcome:?}"),
             Self::Deliver { subscription, event, .. } => write!(f, "Deliver {subscription:?} {event:?}"),
@@ -415,6 +369,6 @@ impl fmt::Debug for Output {
 impl Summary {
     /// Whether all live peers have answered in full.
     pub fn is_complete(&self) -> bool {
-        self.knew_peers && self.silent.is_empty() && self.unheard.is_empty()
+        self.knew_peers && self.silent.is_empty() && self.unheard.servers() == 0
     }
 }

@@ -22,6 +22,7 @@ mod channels;
 mod delivery;
 mod instances;
 mod io;
+mod listening;
 mod look_ups;
 mod members;
 mod peers;
@@ -40,6 +41,7 @@ use crate::Error;
 use crate::protocol::{Channel, LockSnapshot, RequestId, Uid};
 use channels::{ChannelState, Channels};
 use instances::Instances;
+use listening::ListeningReader;
 use look_ups::LookUps;
 use members::{HeartbeatSchedule, HeartbeatTimer, Member};
 use replay::Replays;
@@ -47,9 +49,10 @@ use requests::{Departure, RequestStep, Requests};
 use subscriptions::{Subscription, SubscriptionState};
 
 pub use io::{
-    Arrival, Config, DurableRow, DurableRows, Input, Interest, ListeningServers, LookUpId, NewRequest,
-    Output, Reply, Row, Rows, Statement, SubscriptionId, Summary, UnheardServers,
+    Arrival, Config, DurableRow, DurableRows, Input, Interest, LookUpId, NewRequest, Output, Reply, Row,
+    Rows, Statement, SubscriptionId, Summary,
 };
+pub use listening::{ListeningSession, ListeningSessions, Unheard};
 pub use look_ups::LOOK_UP_DEADLINE;
 pub use peers::{LiveNode, Liveness, NspSupport};
 pub use requests::DISCOVERY;
@@ -79,6 +82,7 @@ pub struct ClusterState {
     channels: Channels,
     subscriptions: BTreeMap<SubscriptionId, Subscription>,
     requests: Requests,
+    listening: ListeningReader,
     look_ups: LookUps,
     replays: Replays,
     /// When the stall of the connection began; `None` without a stall.
@@ -106,6 +110,7 @@ impl ClusterState {
             channels: Channels::default(),
             subscriptions: BTreeMap::new(),
             requests: Requests::default(),
+            listening: ListeningReader::default(),
             look_ups: LookUps::default(),
             replays: Replays::default(),
             stalled_since: None,
@@ -125,10 +130,7 @@ impl ClusterState {
             }
             Input::Unsubscribe { id } => self.unsubscribe(now, id),
             Input::Request(request) => self.start_request(now, request),
-            Input::Listening { request, listening } => {
-                let step = self.requests.on_listening(&request, listening);
-                self.apply_step(request, step);
-            }
+            Input::Listening(reading) => self.on_listening(now, reading),
             Input::Cancel { request } => self.end_request(&request),
             Input::Connected { listening, snapshot } => self.connected(now, listening, snapshot),
             Input::Stalled => self.on_stalled(now),
@@ -185,6 +187,7 @@ impl ClusterState {
         if self.link == Link::Up {
             self.handle_replay_timeouts(now);
         }
+        self.read_listening(now);
         self.channels.retry_refused(now);
         self.announce(now);
     }
@@ -204,6 +207,7 @@ impl ClusterState {
         let all = [
             self.next_tick,
             self.requests.next_deadline(),
+            self.listening.next_deadline(),
             self.look_ups.next_deadline(self.link == Link::Up),
             self.replays.next_deadline(self.link == Link::Up),
             self.channels.next_retry(),
@@ -235,6 +239,11 @@ impl ClusterState {
     /// Whether the connection answers and listens to every channel that was listened to before.
     pub fn is_listening(&self) -> bool {
         self.link == Link::Up && self.channels.all_restored()
+    }
+
+    /// Whether the listening connection is there, and Postgres does not answer on it.
+    pub fn is_stalled(&self) -> bool {
+        self.link == Link::Stalled
     }
 
     /// Whether any notification was ever received.
@@ -307,10 +316,32 @@ impl ClusterState {
         let id = request.id.clone();
         state.requests.insert(id.clone());
         self.next_tick.get_or_insert(now + TICK);
+        let awaits_listening = request.awaits_listening;
         self.requests.insert(request);
+        if awaits_listening && let Some(recent) = self.listening.wanted(now) {
+            // It is not sent yet, so this cannot end it.
+            self.requests.on_listening(&id, recent);
+        }
+        self.read_listening(now);
         if self.channels.is_confirmed(&channel) {
             self.send_request(now, &id);
         }
+    }
+
+    /// Starts a reading of the servers that listen, if it is time.
+    fn read_listening(&mut self, now: Instant) {
+        if self.listening.starts(now) {
+            self.outputs.push_back(Output::ReadListening);
+        }
+    }
+
+    fn on_listening(&mut self, now: Instant, reading: Option<ListeningSessions>) {
+        let sessions = self.listening.finished(now, reading);
+        for request in self.requests.awaiting_listening() {
+            let step = self.requests.on_listening(&request, sessions.clone());
+            self.apply_step(request, step);
+        }
+        self.listening.plan(now, self.requests.is_listening_awaited());
     }
 
     fn send_request(&mut self, now: Instant, request: &RequestId) {

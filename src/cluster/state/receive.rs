@@ -73,6 +73,11 @@ impl ClusterState {
                 self.requests.on_peer_found(now, request, &header.uid, change);
             }
         }
+        if change == Change::Started {
+            for request in &state.requests {
+                self.requests.on_peer_started(request, &header.uid);
+            }
+        }
         if change == Change::Uncounted {
             // A request may have more peers than the roster counts.
             self.requests.on_interruption();

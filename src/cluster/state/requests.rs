@@ -7,11 +7,12 @@
 mod pending;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::peers::{Change, Peers};
-use super::{ListeningServers, NewRequest, Reply, Summary};
+use super::{ListeningSessions, NewRequest, Reply, Summary};
 use crate::Error;
 use crate::protocol::{Body, Channel, Message, MessageKind, RequestId, Uid};
 use pending::{Pending, Progress, Stage};
@@ -52,7 +53,7 @@ impl Requests {
     }
 
     pub(super) fn insert(&mut self, request: NewRequest) {
-        let NewRequest { id, channel, namespace, sender, body, deadline } = request;
+        let NewRequest { id, channel, namespace, sender, body, deadline, awaits_listening } = request;
         let wants = match body.kind() {
             MessageKind::FetchSockets => MessageKind::FetchSocketsResponse,
             MessageKind::ServerSideEmit => MessageKind::ServerSideEmitResponse,
@@ -75,7 +76,9 @@ impl Requests {
             was_interrupted: false,
             peers: HashMap::new(),
             awaited: 0,
-            listening: ListeningServers::default(),
+            awaits_listening,
+            listening: None,
+            heard: HashSet::new(),
         };
         self.pending.insert(id, pending);
     }
@@ -121,6 +124,7 @@ impl Requests {
             pending.knew_peers_before = pending.knew_peers;
             for node in peers.live(now, timeout) {
                 if node.uid != pending.sender {
+                    pending.heard.insert(node.uid.clone());
                     pending.peers.insert(node.uid, Progress { is_awaited: true, ..Progress::default() });
                     pending.awaited += 1;
                 }
@@ -135,12 +139,31 @@ impl Requests {
         Some(messages)
     }
 
-    /// Postgres shows the servers that listen. The request waits for as many, or no longer for those that have ended.
-    pub(super) fn on_listening(&mut self, id: &RequestId, listening: ListeningServers) -> RequestStep {
+    /// The requests that wait for the servers that listen, in a fixed order.
+    pub(super) fn awaiting_listening(&self) -> Vec<RequestId> {
+        let mut ids: Vec<_> = self.pending.iter().filter(|(_, pending)| pending.awaits_listening).collect();
+        ids.sort_unstable_by_key(|(_, pending)| pending.deadline);
+        ids.into_iter().map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Whether there are any.
+    pub(super) fn is_listening_awaited(&self) -> bool {
+        self.pending.values().any(|pending| pending.awaits_listening)
+    }
+
+    /// Postgres shows the servers that listen.
+    pub(super) fn on_listening(&mut self, id: &RequestId, sessions: Arc<ListeningSessions>) -> RequestStep {
         if let Some(pending) = self.pending.get_mut(id) {
-            pending.listening = listening;
+            pending.listening = Some(sessions);
         }
         self.step(id)
+    }
+
+    /// A peer has started. It does not get the request, and is no server that stands still.
+    pub(super) fn on_peer_started(&mut self, id: &RequestId, uid: &Uid) {
+        if let Some(pending) = self.pending.get_mut(id) {
+            pending.hear(uid);
+        }
     }
 
     pub(super) fn on_published(&mut self, id: &RequestId, outcome: Result<(), Error>) -> RequestStep {
@@ -234,6 +257,7 @@ impl Requests {
             self.extend_discovery(now, id);
         }
         let Some(pending) = self.pending.get_mut(id) else { return };
+        pending.hear(uid);
         // A peer that answers the initial heartbeat late still counts while the request waits for others.
         let is_in_scope = pending.stage != Stage::Subscribing
             && (!pending.loopback_received || (!pending.knew_peers_before && change == Change::Found))
@@ -251,6 +275,7 @@ impl Requests {
     /// A peer has left. After a goodbye the request never waits for it again.
     pub(super) fn on_peer_left(&mut self, id: &RequestId, uid: &Uid, departure: Departure) -> RequestStep {
         let Some(pending) = self.pending.get_mut(id) else { return RequestStep::Wait };
+        pending.heard.remove(uid);
         if pending.was_interrupted {
             // It may still be alive, and its answer may be lost.
             pending.knew_peers = false;
@@ -281,6 +306,7 @@ impl Requests {
         if !pending.is_answered_by(body.kind()) {
             return None;
         }
+        pending.hear(uid);
         let is_single = pending.wants != MessageKind::BroadcastAck;
         let progress = pending.progress(uid)?;
         let was_complete = progress.is_complete();

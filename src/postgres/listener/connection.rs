@@ -93,7 +93,11 @@ impl ListeningConnection {
     }
 
     /// Executes a command. The response arrives while the connection is read.
-    pub(super) fn execute(&self, command: &Command) -> BoxFuture<'static, Result<Answer>> {
+    pub(super) fn execute(
+        &self,
+        command: &Command,
+        presence: &Presence,
+    ) -> BoxFuture<'static, Result<Answer>> {
         // Operators see this text in pg_stat_activity, so it begins with a LISTEN of a channel that is not internal.
         let is_kept = |channel: &&Channel| !command.unlisten.contains(channel);
         let remaining = self.channels.iter().rev().filter(is_kept).find(|channel| !channel.is_internal());
@@ -101,7 +105,8 @@ impl ListeningConnection {
         let mut sql = String::new();
         let (internal, others): (Vec<_>, Vec<_>) = command.listen.iter().partition(|one| one.is_internal());
         for channel in others.into_iter().chain(repeated).chain(internal) {
-            sql += &format!("{};", listen(channel));
+            let marker = if sql.is_empty() { presence.marker() } else { "" };
+            sql += &format!("{};{marker}", listen(channel));
         }
         for channel in &command.unlisten {
             sql += &format!("UNLISTEN {};", quote_identifier(channel.as_str()));

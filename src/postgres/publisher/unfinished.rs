@@ -3,50 +3,67 @@
 //! Each message or group holds a token until it has its outcome. A flush begins a new generation of tokens, and waits until
 //! all tokens of the earlier generations are dropped. It delays no producer.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared, join_all};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 /// Held by a message or a group until it has its outcome.
 pub(super) struct Token(#[expect(dead_code, reason = "its drop is what counts")] Sender<()>);
 
 /// The generations of tokens.
-pub(super) struct Unfinished {
-    /// The source of the tokens of the current generation, and the end of it.
-    current: Mutex<(Sender<()>, Receiver<()>)>,
-    /// The ends of the earlier generations that no flush has seen yet.
-    earlier: tokio::sync::Mutex<Vec<Receiver<()>>>,
+pub(super) struct Unfinished(Mutex<Generations>);
+
+struct Generations {
+    /// The source of the tokens of the current generation, and its end.
+    token: Sender<()>,
+    tokens: Receiver<()>,
+    /// The ends of the earlier generations.
+    earlier: Vec<Shared<BoxFuture<'static, ()>>>,
 }
 
 impl Default for Unfinished {
     fn default() -> Self {
-        Self { current: Mutex::new(channel(1)), earlier: tokio::sync::Mutex::default() }
+        let (token, tokens) = channel(1);
+        Self(Mutex::new(Generations { token, tokens, earlier: Vec::new() }))
     }
 }
 
 impl Unfinished {
     pub(super) fn token(&self) -> Token {
-        Token(self.current.lock().unwrap_or_else(PoisonError::into_inner).0.clone())
+        Token(self.generations().token.clone())
     }
 
-    /// Waits until all tokens that exist now are dropped. If it is cancelled, the next call waits for them as well.
+    /// Waits until all tokens that exist now are dropped.
     pub(super) async fn wait(&self) {
-        let mut earlier = self.earlier.lock().await;
-        let (_, end) =
-            std::mem::replace(&mut *self.current.lock().unwrap_or_else(PoisonError::into_inner), channel(1));
-        earlier.push(end);
-        while let Some(end) = earlier.last_mut() {
-            // Nothing is ever sent: this resolves when the last token is dropped.
-            end.recv().await;
-            earlier.pop();
-        }
+        let ends = self.generations().next();
+        join_all(ends).await;
+    }
+
+    fn generations(&self) -> MutexGuard<'_, Generations> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Generations {
+    /// Begins a generation. Returns the ends of all earlier ones that have not ended.
+    fn next(&mut self) -> Vec<Shared<BoxFuture<'static, ()>>> {
+        let (token, tokens) = channel(1);
+        self.token = token;
+        let mut tokens = std::mem::replace(&mut self.tokens, tokens);
+        // Nothing is ever sent: this resolves when the last token is dropped.
+        let end = async move {
+            tokens.recv().await;
+        };
+        self.earlier.retain(|end| end.peek().is_none());
+        self.earlier.push(end.boxed().shared());
+        self.earlier.clone()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use futures_util::FutureExt;
-
     use super::*;
 
     #[test]

@@ -13,6 +13,7 @@ use crate::support::freeze::Frozen;
 use crate::support::node::{AdapterVersion, NodePeer, ServerOptions};
 use crate::support::pgio::{pgio, run};
 use crate::support::pgio_serve::{PgioServe, until};
+use crate::support::sql::query_text;
 use crate::support::whole::{Whole, whole};
 
 /// How long a server stands still at most.
@@ -161,6 +162,12 @@ async fn a_pgio_server_that_stands_still_is_named() {
     let other = PgioServe::start(cluster.url(), &["-n", "/other"]).await;
     let all = run(&mut pgio(cluster.url(), &["sockets", "--count", "--timeout", "5s"])).await.succeeded();
     assert_eq!(all.stdout, "4\n");
+    // A ping shows it within two seconds.
+    let shown = "SELECT count(*)::text FROM pg_stat_activity WHERE datname = current_database() \
+        AND pid <> pg_backend_pid() AND query LIKE '%/* serves / */%'";
+    while query_text(cluster.url(), shown).await != "2" {
+        sleep(Duration::from_millis(20)).await;
+    }
     let frozen = Frozen::processes(&[serve.pid(), other.pid()], PATIENCE);
     let partial = run(&mut pgio(cluster.url(), &["sockets", "--count", "--timeout", "2s"])).await;
     let beginning =

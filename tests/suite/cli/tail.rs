@@ -8,6 +8,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::support::attachments::{create_attachment_table, execute};
+use crate::support::frozen::freeze_server;
 use crate::support::mixed::mixed;
 use crate::support::pgio::{Running, pgio, run};
 use crate::support::postgres::{own_server, postgres};
@@ -173,6 +174,17 @@ async fn emit_until_heard(url: &str, tail: &mut Running) {
     assert_eq!(tail.json().await["event"], "three");
     emit.signal(Signal::SIGINT);
     emit.wait_for_end().await;
+}
+
+/// Silence means that no event was sent, unless something says otherwise.
+#[tokio::test]
+async fn a_postgres_that_stands_still_is_told() {
+    let server = own_server().await;
+    let mut tail = tail(&server.url(), &["-o", "json"]).await;
+    let frozen = freeze_server(&server);
+    tail.wait_for_note("warning: Postgres does not answer").await;
+    drop(frozen);
+    emit_until_heard(&server.url(), &mut tail).await;
 }
 
 #[tokio::test]

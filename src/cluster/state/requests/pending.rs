@@ -1,9 +1,10 @@
 //! One pending request: its stage, and the progress of each peer that it waits for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Instant;
 
-use crate::cluster::state::{ListeningServers, Summary, UnheardServers, peers};
+use crate::cluster::state::{ListeningSessions, Summary, Unheard, peers};
 use crate::protocol::{Channel, Message, MessageKind, Uid};
 
 /// The maximum number of peers of a request.
@@ -60,8 +61,12 @@ pub(super) struct Pending {
     pub(super) peers: HashMap<Uid, Progress>,
     /// The number of peers that the request still waits for.
     pub(super) awaited: usize,
-    /// The servers that must show themselves.
-    pub(super) listening: ListeningServers,
+    /// Whether it waits for all servers that listen.
+    pub(super) awaits_listening: bool,
+    /// These servers, once they are read.
+    pub(super) listening: Option<Arc<ListeningSessions>>,
+    /// The peers that have shown themselves, and have not left.
+    pub(super) heard: HashSet<Uid>,
 }
 
 impl Pending {
@@ -85,12 +90,25 @@ impl Pending {
             && self.loopback_delivered
             && self.awaited == 0
             && self.discovery_until.is_none()
-            && self.unheard().is_empty()
+            && !self.awaits_servers()
+    }
+
+    /// Whether it waits for servers that listen and have not shown themselves, or for the reading which they are.
+    fn awaits_servers(&self) -> bool {
+        self.awaits_listening && (self.listening.is_none() || self.unheard().servers() > 0)
     }
 
     /// The servers that listen, and have not shown themselves.
-    fn unheard(&self) -> UnheardServers {
-        self.listening.unheard(self.peers.keys())
+    fn unheard(&self) -> Unheard {
+        let sessions = self.listening.as_ref().filter(|_| self.awaits_listening);
+        sessions.map(|sessions| sessions.unheard(self.heard.iter())).unwrap_or_default()
+    }
+
+    /// A peer has shown itself.
+    pub(super) fn hear(&mut self, uid: &Uid) {
+        if self.awaits_listening && self.heard.len() < MAX_PEERS_PER_REQUEST && *uid != self.sender {
+            self.heard.insert(uid.clone());
+        }
     }
 
     pub(super) fn summary(&self) -> Summary {

@@ -1,20 +1,31 @@
 //! How long a request waits for peers that it does not know yet.
 
 use super::*;
+use crate::cluster::state::{ListeningSession, Unheard};
 use crate::protocol::{BroadcastOptions, Instance, Namespace};
 
-/// A Node server that stands still sends no heartbeat in time, but its session in Postgres shows that it listens.
+/// A server that stands still sends no heartbeat in time, but its session in Postgres shows that it listens.
 #[test]
-fn a_request_waits_for_as_many_node_servers_as_listen() {
+fn a_request_waits_for_all_servers_that_listen() {
     let start = Instant::now();
     let at = |seconds: f32| start + Duration::from_secs_f32(seconds);
     let (id, channel) = (RequestId::from("1"), Namespace::default().channel("socket.io").unwrap());
-    let pgio = Instance::from(7);
+    let (pgio, other) = (Instance::from(7), Instance::from(8));
+    let session = |pid| ListeningSession::new(pid, None);
+    let reading = |node: &[i32], of_pgio: &[(Instance, i32)]| {
+        Arc::new(ListeningSessions {
+            node: node.iter().copied().map(session).collect(),
+            pgio: of_pgio.iter().map(|(instance, pid)| (*instance, session(*pid))).collect(),
+            instances: [pgio, other].into(),
+        })
+    };
     let answer = Body::FetchSocketsResponse { request_id: id.clone(), sockets: Vec::new() };
-    // After a late server, others have as much time again. A session that has ended is not awaited.
-    for (late, gone, ends, unheard) in
-        [(Some(4.0), None, 8.0, 0), (None, Some(4.0), 4.0, 0), (None, None, 20.0, 1)]
-    {
+    let answered = |requests: &mut Requests, uid: Uid, seconds| {
+        requests.on_peer_found(at(seconds), &id, &uid, Change::Found);
+        requests.on_answer(at(seconds), &channel, &id, &uid, Cow::Borrowed(&answer)).unwrap().1
+    };
+    // After the discovery, with an answer of a Node server and of a pgio node.
+    let discovered = || {
         let mut requests = Requests::default();
         requests.insert(NewRequest {
             id: id.clone(),
@@ -23,40 +34,63 @@ fn a_request_waits_for_as_many_node_servers_as_listen() {
             sender: Uid::emitter(),
             body: Body::FetchSockets { opts: BroadcastOptions::default(), request_id: id.clone() },
             deadline: at(20.0),
+            awaits_listening: true,
         });
-        let listening = ListeningServers { node_servers: 2, pgio: [pgio].into(), instances: [pgio].into() };
-        requests.on_listening(&id, listening.clone());
         requests.send(start, &id, Duration::from_secs(10), |_| None).unwrap();
         requests.on_published(&id, Ok(()));
         requests.on_loopback(start, &id, None);
-        let answered = |requests: &mut Requests, uid: Uid, seconds| {
-            requests.on_peer_found(at(seconds), &id, &uid, Change::Found);
-            requests.on_answer(at(seconds), &channel, &id, &uid, Cow::Borrowed(&answer)).unwrap().1
-        };
         assert!(matches!(answered(&mut requests, "node".into(), 0.01), RequestStep::Wait));
         assert!(matches!(answered(&mut requests, pgio.uid(1), 0.01), RequestStep::Wait));
         let discovered = start + DISCOVERY;
         assert!(requests.take_due(discovered).contains(&id));
-        assert!(matches!(requests.on_timeout(discovered, &id), RequestStep::Wait), "one has sent nothing");
-        if let Some(seconds) = late {
-            assert!(matches!(answered(&mut requests, "late".into(), seconds), RequestStep::Wait));
-        }
-        assert!(requests.take_due(at(ends - 0.1)).is_empty());
-        let step = match gone {
-            Some(_) => requests.on_listening(&id, ListeningServers { node_servers: 1, ..listening }),
-            None => {
-                assert!(requests.take_due(at(ends)).contains(&id));
-                requests.on_timeout(at(ends), &id)
-            }
-        };
-        let RequestStep::Finish(Ok(summary)) = step else { panic!("it waits after {ends} s") };
-        assert_eq!(
-            (summary.unheard.node_servers, summary.is_complete()),
-            (unheard, unheard == 0),
-            "{summary:?}"
-        );
-        assert!(summary.knew_peers && summary.silent.is_empty(), "{summary:?}");
-    }
+        let step = requests.on_timeout(discovered, &id);
+        assert!(matches!(step, RequestStep::Wait), "which servers listen is not read yet");
+        requests
+    };
+    let ends = |step: RequestStep| match step {
+        RequestStep::Finish(Ok(summary)) => Some(summary),
+        RequestStep::Finish(Err(error)) => panic!("{error}"),
+        RequestStep::Wait => None,
+    };
+
+    let mut requests = discovered();
+    let all = ends(requests.on_listening(&id, reading(&[1], &[(pgio, 2)]))).expect("all have answered");
+    assert!(all.is_complete() && all.nodes == 2, "{all:?}");
+    // A failed reading is an empty one.
+    assert!(ends(discovered().on_listening(&id, Arc::default())).unwrap().is_complete());
+
+    // A Node server and a pgio node stand still until the deadline.
+    let mut requests = discovered();
+    assert!(ends(requests.on_listening(&id, reading(&[1, 3], &[(pgio, 2), (other, 4)]))).is_none());
+    assert!(requests.take_due(at(19.9)).is_empty() && requests.take_due(at(20.0)).contains(&id));
+    let summary = ends(requests.on_timeout(at(20.0), &id)).unwrap();
+    assert!(!summary.is_complete() && summary.silent.is_empty(), "{summary:?}");
+    let Unheard { node_servers, node_sessions, pgio: of_pgio, .. } = summary.unheard;
+    assert_eq!((node_servers, node_sessions.len(), of_pgio), (1, 2, vec![session(4)]));
+
+    // The session of the one that stands still ends.
+    let mut requests = discovered();
+    assert!(ends(requests.on_listening(&id, reading(&[1, 3], &[(pgio, 2)]))).is_none());
+    assert!(ends(requests.on_listening(&id, reading(&[1], &[(pgio, 2)]))).unwrap().is_complete());
+
+    // The one that has answered leaves, and its session with it: the other one still stands still.
+    let mut requests = discovered();
+    assert!(ends(requests.on_listening(&id, reading(&[1, 3], &[(pgio, 2)]))).is_none());
+    assert!(ends(requests.on_peer_left(&id, &"node".into(), Departure::Goodbye)).is_none());
+    assert!(ends(requests.on_listening(&id, reading(&[3], &[(pgio, 2)]))).is_none());
+
+    // A server that starts meanwhile does not get the request, and does not stand still.
+    let mut requests = discovered();
+    assert!(ends(requests.on_listening(&id, reading(&[1, 3], &[(pgio, 2)]))).is_none());
+    requests.on_peer_started(&id, &"new".into());
+    assert!(ends(requests.on_listening(&id, reading(&[1, 3], &[(pgio, 2)]))).unwrap().is_complete());
+
+    // One that goes on answers late. After that, others have as much time again.
+    let mut requests = discovered();
+    assert!(ends(requests.on_listening(&id, reading(&[1, 3], &[(pgio, 2)]))).is_none());
+    assert!(ends(answered(&mut requests, "late".into(), 4.0)).is_none());
+    assert!(requests.take_due(at(7.9)).is_empty() && requests.take_due(at(8.0)).contains(&id));
+    assert!(ends(requests.on_timeout(at(8.0), &id)).unwrap().is_complete());
 }
 
 /// A Node server that collects many sockets sends its heartbeat after that.
@@ -74,6 +108,7 @@ fn a_slow_answer_extends_the_discovery_for_other_slow_peers() {
         sender: Uid::emitter(),
         body,
         deadline: at(20.0),
+        awaits_listening: false,
     });
     let sent = requests.send(start, &id, Duration::from_secs(10), |_| None).unwrap();
     assert_eq!(sent.len(), 2, "with an initial heartbeat");
