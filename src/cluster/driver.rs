@@ -10,7 +10,7 @@ mod jobs;
 use std::collections::{BTreeMap, HashMap};
 use std::mem::{Discriminant, discriminant};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
 
@@ -164,6 +164,7 @@ impl DriverHandle {
             unflushed: Vec::new(),
             requesters: HashMap::new(),
             jobs: FuturesUnordered::new(),
+            failed_readings: Arc::default(),
             heartbeats_fail: Arc::default(),
         };
         let task = AbortOnDropHandle::new(tokio::spawn(driver.run(events, receiver)));
@@ -202,6 +203,8 @@ struct Driver {
     requesters: HashMap<RequestId, Writer<ResponsePart>>,
     /// Look-ups and publications in progress.
     jobs: FuturesUnordered<BoxFuture<'static, Input>>,
+    /// The readings of the servers that listen in a row that were not in time.
+    failed_readings: Arc<AtomicU32>,
     /// The kind of the error of the last heartbeats, if they could not be published.
     heartbeats_fail: Arc<Mutex<Option<Discriminant<Error>>>>,
 }
@@ -360,7 +363,8 @@ impl Driver {
                 }
                 Output::ReadListening => {
                     let (session, prefix) = (self.rows.clone(), self.options.channel_prefix.clone());
-                    self.jobs.push(listening(session, prefix).map(Input::Listening).boxed());
+                    let reading = listening(session, prefix, self.failed_readings.clone());
+                    self.jobs.push(reading.map(Input::Listening).boxed());
                 }
                 Output::Publish { request, messages } => {
                     let (publisher, options) = (self.publisher.clone(), self.options.clone());

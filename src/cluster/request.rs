@@ -1,5 +1,7 @@
 //! Requests: send a request to all peers of a namespace, and collect their answers.
 
+#[cfg(feature = "cli")]
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::time::timeout_at;
@@ -134,7 +136,8 @@ impl Cluster {
         if *nsp != Namespace::default() {
             return Unheard::default();
         }
-        let sessions = listening(self.0.rows.clone(), self.options().channel_prefix.clone()).await;
+        let sessions =
+            listening(self.0.rows.clone(), self.options().channel_prefix.clone(), Arc::default()).await;
         sessions.unwrap_or_default().unheard(live)
     }
 

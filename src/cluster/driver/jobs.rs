@@ -1,8 +1,10 @@
 //! The futures that the driver runs for the state machine: look-ups, listings and publications, each with a deadline.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
+use futures_util::FutureExt;
 use tokio::time::timeout;
 use tokio_postgres::Client;
 
@@ -60,19 +62,29 @@ pub(super) async fn list(
     Input::Listed { rows, time: SystemTime::now() }
 }
 
-/// Reads which servers listen. A session that does not answer is left to the look-ups.
+/// Reads which servers listen. `failures` counts the readings in a row that were not in time. After the second one the session
+/// is abandoned: the first one may have waited behind a large row.
 pub(in crate::cluster) async fn listening(
     session: Arc<Session>,
     channel_prefix: String,
+    failures: Arc<AtomicU32>,
 ) -> Option<ListeningSessions> {
     match timeout(LISTENING_TIMEOUT, listening_sessions(&session, &channel_prefix)).await {
-        Ok(Ok(sessions)) => Some(sessions),
+        Ok(Ok(sessions)) => {
+            failures.store(0, Ordering::Relaxed);
+            Some(sessions)
+        }
         Ok(Err(error)) => {
             tracing::debug!(%error, "the servers that listen are not known");
             None
         }
         Err(_) => {
             tracing::debug!("the servers that listen are not known in time");
+            if failures.fetch_add(1, Ordering::Relaxed) > 0
+                && let Some(Ok(client)) = session.client().now_or_never()
+            {
+                session.abandon(&client).await;
+            }
             None
         }
     }

@@ -8,10 +8,17 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::peers::MAX_PEERS;
 use crate::protocol::{Instance, Uid};
 
 /// The interval between two readings.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The maximum age of a reading that a request gets until there is a newer one.
+const MAX_AGE: Duration = Duration::from_secs(5);
+
+/// The maximum number of peers that count for a request.
+const MAX_HEARD: usize = 4 * MAX_PEERS;
 
 /// A session of Postgres on which a server listens.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -60,7 +67,7 @@ pub struct ListeningSessions {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Unheard {
-    /// The number of Node servers.
+    /// The number of Node servers. With `setupPrimary` of adapter 0.5, whose workers share a session, it may be more.
     pub node_servers: usize,
     /// The sessions of all Node servers, with these servers among them. Empty if `node_servers` is 0.
     pub node_sessions: Vec<ListeningSession>,
@@ -75,21 +82,80 @@ impl Unheard {
     }
 }
 
+/// The peers that have shown themselves to a request.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    /// Those that have not left.
+    present: HashSet<Uid>,
+    /// Those that said goodbye and whose sessions may still be there: a Node server gives its session back to its pool.
+    departed: Vec<Uid>,
+    /// The instances of all. A process of pgio is recognized by it, so it needs no more.
+    instances: HashSet<Instance>,
+}
+
+impl Heard {
+    /// A peer has sent a heartbeat or another message that shows that it is there.
+    pub(super) fn add(&mut self, uid: &Uid) {
+        self.departed.retain(|departed| departed != uid);
+        self.add_answer(uid);
+    }
+
+    /// A peer has answered. After its goodbye it does not count again.
+    pub(super) fn add_answer(&mut self, uid: &Uid) {
+        self.instances.extend(uid.instance());
+        if self.present.len() < MAX_HEARD && !self.departed.contains(uid) {
+            self.present.insert(uid.clone());
+        }
+    }
+
+    pub(super) fn on_goodbye(&mut self, uid: &Uid) {
+        self.present.remove(uid);
+        if self.departed.len() < MAX_HEARD && !self.departed.contains(uid) {
+            self.departed.push(uid.clone());
+        }
+    }
+
+    pub(super) fn on_timeout(&mut self, uid: &Uid) {
+        self.present.remove(uid);
+    }
+
+    /// A reading follows another one. The sessions that have ended are those of the peers that have left.
+    pub(super) fn on_reading(&mut self, before: &ListeningSessions, now: &ListeningSessions) {
+        let ended = before.node.iter().filter(|session| !now.node.contains(session)).count();
+        self.departed.drain(..ended.min(self.departed.len()));
+    }
+
+    /// The number of Node servers among those, by which a session less is missing.
+    fn node_servers(&self, sessions: &ListeningSessions) -> usize {
+        let is_pgio =
+            |uid: &&Uid| uid.instance().is_some_and(|instance| sessions.instances.contains(&instance));
+        let present = self.present.iter().filter(|uid| !is_pgio(uid)).count();
+        present + self.departed.iter().filter(|uid| !is_pgio(uid)).count()
+    }
+
+    /// Whether every server that listens is among them.
+    pub(super) fn has_all(&self, sessions: &ListeningSessions) -> bool {
+        sessions.pgio.keys().all(|instance| self.instances.contains(instance))
+            && (sessions.node.is_empty() || self.node_servers(sessions) >= sessions.node.len())
+    }
+
+    /// The servers that listen and are not among them.
+    pub(super) fn unheard(&self, sessions: &ListeningSessions) -> Unheard {
+        let node_servers = sessions.node.len().saturating_sub(self.node_servers(sessions));
+        let pgio = sessions.pgio.iter().filter(|(instance, _)| !self.instances.contains(instance));
+        let mut pgio: Vec<_> = pgio.map(|(_, session)| session.clone()).collect();
+        pgio.sort_unstable_by_key(|session| session.pid);
+        let node_sessions = if node_servers > 0 { sessions.node.clone() } else { Vec::new() };
+        Unheard { node_servers, node_sessions, pgio }
+    }
+}
+
 impl ListeningSessions {
     /// The servers that are not among those that have shown themselves.
     pub fn unheard<'a>(&self, heard: impl Iterator<Item = &'a Uid>) -> Unheard {
-        let (mut node_servers, mut instances) = (self.node.len(), HashSet::new());
-        for uid in heard {
-            match uid.instance().filter(|instance| self.instances.contains(instance)) {
-                Some(instance) => drop(instances.insert(instance)),
-                None => node_servers = node_servers.saturating_sub(1),
-            }
-        }
-        let pgio = self.pgio.iter().filter(|(instance, _)| !instances.contains(instance));
-        let mut pgio: Vec<_> = pgio.map(|(_, session)| session.clone()).collect();
-        pgio.sort_unstable_by_key(|session| session.pid);
-        let node_sessions = if node_servers > 0 { self.node.clone() } else { Vec::new() };
-        Unheard { node_servers, node_sessions, pgio }
+        let mut all = Heard::default();
+        heard.for_each(|uid| all.add(uid));
+        all.unheard(self)
     }
 }
 
@@ -102,14 +168,14 @@ pub(super) struct ListeningReader {
 }
 
 impl ListeningReader {
-    /// A request wants a reading: a recent one, or the next one. Returns the recent one.
+    /// A request wants a reading: the last one, unless it is too old, and the next one. Returns the last one.
     pub(super) fn wanted(&mut self, now: Instant) -> Option<Arc<ListeningSessions>> {
-        let recent = self.last.as_ref().filter(|(at, _)| now.saturating_duration_since(*at) < INTERVAL);
-        let next = recent.map_or(now, |(at, _)| *at + INTERVAL);
+        let last = self.last.as_ref().map(|(at, sessions)| (now.saturating_duration_since(*at), sessions));
+        let next = last.map_or(now, |(age, _)| now + INTERVAL.saturating_sub(age));
         if !self.is_reading {
             self.next.get_or_insert(next);
         }
-        recent.map(|(_, sessions)| sessions.clone())
+        last.filter(|(age, _)| *age < MAX_AGE).map(|(_, sessions)| sessions.clone())
     }
 
     /// Whether to start a reading now.
@@ -121,17 +187,16 @@ impl ListeningReader {
         starts
     }
 
-    /// A reading has ended; `None` if it has failed. Returns what the requests get. The next reading follows if any request
-    /// still waits.
+    /// A reading has ended; `None` if it has failed.
     pub(super) fn finished(
         &mut self,
         now: Instant,
         reading: Option<ListeningSessions>,
-    ) -> Arc<ListeningSessions> {
+    ) -> Option<Arc<ListeningSessions>> {
         self.is_reading = false;
-        let sessions = Arc::new(reading.unwrap_or_default());
+        let sessions = Arc::new(reading?);
         self.last = Some((now, sessions.clone()));
-        sessions
+        Some(sessions)
     }
 
     /// Plans the next reading, or none.
@@ -160,7 +225,32 @@ mod tests {
         assert_eq!(reader.next_deadline(), None);
         assert!(reader.wanted(at(500)).is_some() && !reader.starts(at(500)));
         assert_eq!(reader.next_deadline(), Some(at(1010)));
-        assert!(reader.starts(at(1010)) && reader.wanted(at(1011)).is_none());
+        assert!(reader.starts(at(1010)) && reader.wanted(at(1011)).is_some(), "the last one");
+        assert!(reader.finished(at(1020), None).is_none());
+        assert!(reader.wanted(at(5009)).is_some() && reader.wanted(at(5011)).is_none(), "it is too old");
+    }
+
+    #[test]
+    fn a_departure_counts_until_its_session_has_ended() {
+        let session = |pid| ListeningSession::new(pid, None);
+        let node = |pids: &[i32]| ListeningSessions {
+            node: pids.iter().copied().map(session).collect(),
+            ..ListeningSessions::default()
+        };
+        let mut heard = Heard::default();
+        heard.add(&"leaves".into());
+        assert!(heard.has_all(&node(&[1])) && !heard.has_all(&node(&[1, 2])));
+        // Its session goes back to a pool, and stays for a while.
+        heard.on_goodbye(&"leaves".into());
+        heard.add_answer(&"leaves".into());
+        assert!(heard.has_all(&node(&[1])) && !heard.has_all(&node(&[1, 2])));
+        // The session ends: the other server has still not shown itself.
+        heard.on_reading(&node(&[1, 2]), &node(&[2]));
+        assert!(!heard.has_all(&node(&[2])) && heard.has_all(&node(&[])));
+        heard.add(&"leaves".into());
+        assert!(heard.has_all(&node(&[3])), "it is back");
+        heard.on_timeout(&"leaves".into());
+        assert!(!heard.has_all(&node(&[3])));
     }
 
     #[test]

@@ -318,9 +318,9 @@ impl ClusterState {
         self.next_tick.get_or_insert(now + TICK);
         let awaits_listening = request.awaits_listening;
         self.requests.insert(request);
-        if awaits_listening && let Some(recent) = self.listening.wanted(now) {
+        if awaits_listening && let Some(last) = self.listening.wanted(now) {
             // It is not sent yet, so this cannot end it.
-            self.requests.on_listening(&id, recent);
+            self.requests.on_listening(&id, Some(last));
         }
         self.read_listening(now);
         if self.channels.is_confirmed(&channel) {

@@ -78,6 +78,10 @@ impl ClusterState {
                 self.requests.on_peer_started(request, &header.uid);
             }
         }
+        // The last server that a request waited for may have shown itself.
+        let shows_itself = matches!(change, Change::Started | Change::Found | Change::Settled);
+        let requests: Vec<_> =
+            if shows_itself { state.requests.iter().cloned().collect() } else { Vec::new() };
         if change == Change::Uncounted {
             // A request may have more peers than the roster counts.
             self.requests.on_interruption();
@@ -133,6 +137,10 @@ impl ClusterState {
             if !waits {
                 self.peer_left(&channel, &uid, Departure::Goodbye);
             }
+        }
+        for request in requests {
+            let step = self.requests.next_step(&request);
+            self.apply_step(request, step);
         }
     }
 

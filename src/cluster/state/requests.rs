@@ -7,10 +7,11 @@
 mod pending;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::listening::Heard;
 use super::peers::{Change, Peers};
 use super::{ListeningSessions, NewRequest, Reply, Summary};
 use crate::Error;
@@ -78,7 +79,7 @@ impl Requests {
             awaited: 0,
             awaits_listening,
             listening: None,
-            heard: HashSet::new(),
+            heard: Heard::default(),
         };
         self.pending.insert(id, pending);
     }
@@ -124,7 +125,9 @@ impl Requests {
             pending.knew_peers_before = pending.knew_peers;
             for node in peers.live(now, timeout) {
                 if node.uid != pending.sender {
-                    pending.heard.insert(node.uid.clone());
+                    if pending.awaits_listening {
+                        pending.heard.add(&node.uid);
+                    }
                     pending.peers.insert(node.uid, Progress { is_awaited: true, ..Progress::default() });
                     pending.awaited += 1;
                 }
@@ -151,18 +154,26 @@ impl Requests {
         self.pending.values().any(|pending| pending.awaits_listening)
     }
 
-    /// Postgres shows the servers that listen.
-    pub(super) fn on_listening(&mut self, id: &RequestId, sessions: Arc<ListeningSessions>) -> RequestStep {
+    /// Postgres shows the servers that listen. After a failed reading a request keeps the one before, or waits for those that
+    /// it has found.
+    pub(super) fn on_listening(
+        &mut self,
+        id: &RequestId,
+        reading: Option<Arc<ListeningSessions>>,
+    ) -> RequestStep {
         if let Some(pending) = self.pending.get_mut(id) {
-            pending.listening = Some(sessions);
+            if let (Some(before), Some(now)) = (&pending.listening, &reading) {
+                pending.heard.on_reading(before, now);
+            }
+            pending.listening = reading.or(pending.listening.take()).or_else(|| Some(Arc::default()));
         }
         self.step(id)
     }
 
     /// A peer has started. It does not get the request, and is no server that stands still.
     pub(super) fn on_peer_started(&mut self, id: &RequestId, uid: &Uid) {
-        if let Some(pending) = self.pending.get_mut(id) {
-            pending.hear(uid);
+        if let Some(pending) = self.pending.get_mut(id).filter(|pending| pending.awaits_listening) {
+            pending.heard.add(uid);
         }
     }
 
@@ -257,7 +268,9 @@ impl Requests {
             self.extend_discovery(now, id);
         }
         let Some(pending) = self.pending.get_mut(id) else { return };
-        pending.hear(uid);
+        if pending.awaits_listening {
+            pending.heard.add(uid);
+        }
         // A peer that answers the initial heartbeat late still counts while the request waits for others.
         let is_in_scope = pending.stage != Stage::Subscribing
             && (!pending.loopback_received || (!pending.knew_peers_before && change == Change::Found))
@@ -275,7 +288,11 @@ impl Requests {
     /// A peer has left. After a goodbye the request never waits for it again.
     pub(super) fn on_peer_left(&mut self, id: &RequestId, uid: &Uid, departure: Departure) -> RequestStep {
         let Some(pending) = self.pending.get_mut(id) else { return RequestStep::Wait };
-        pending.heard.remove(uid);
+        match departure {
+            _ if !pending.awaits_listening => {}
+            Departure::Goodbye => pending.heard.on_goodbye(uid),
+            Departure::TimedOut => pending.heard.on_timeout(uid),
+        }
         if pending.was_interrupted {
             // It may still be alive, and its answer may be lost.
             pending.knew_peers = false;
@@ -306,7 +323,9 @@ impl Requests {
         if !pending.is_answered_by(body.kind()) {
             return None;
         }
-        pending.hear(uid);
+        if pending.awaits_listening {
+            pending.heard.add_answer(uid);
+        }
         let is_single = pending.wants != MessageKind::BroadcastAck;
         let progress = pending.progress(uid)?;
         let was_complete = progress.is_complete();

@@ -1,69 +1,81 @@
 //! The messages without an outcome yet, for those who wait for all that were queued so far (flush).
 //!
-//! Each message or group holds a token until it has its outcome. A flush begins a new generation of tokens, and waits until
-//! all tokens of the earlier generations are dropped. It delays no producer.
+//! Each message or group holds a token of the current generation until it has its outcome. A flush begins a new generation,
+//! and waits until all earlier ones have ended. It delays no producer.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, Shared, join_all};
-use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::watch;
 
 /// Held by a message or a group until it has its outcome.
-pub(super) struct Token(#[expect(dead_code, reason = "its drop is what counts")] Sender<()>);
+pub(super) struct Token(#[expect(dead_code, reason = "its drop is what counts")] Arc<Generation>);
 
 /// The generations of tokens.
-pub(super) struct Unfinished(Mutex<Generations>);
+pub(super) struct Unfinished {
+    current: Mutex<Arc<Generation>>,
+    ended: Arc<Ended>,
+}
 
-struct Generations {
-    /// The source of the tokens of the current generation, and its end.
-    token: Sender<()>,
-    tokens: Receiver<()>,
-    /// The ends of the earlier generations.
-    earlier: Vec<Shared<BoxFuture<'static, ()>>>,
+/// The tokens between two flushes. It ends when it is not the current one, and its tokens are dropped.
+struct Generation {
+    number: u64,
+    ended: Arc<Ended>,
+}
+
+/// The generations that have ended.
+struct Ended {
+    /// All before this number.
+    before: watch::Sender<u64>,
+    /// Those that ended before an earlier one.
+    early: Mutex<BTreeSet<u64>>,
 }
 
 impl Default for Unfinished {
     fn default() -> Self {
-        let (token, tokens) = channel(1);
-        Self(Mutex::new(Generations { token, tokens, earlier: Vec::new() }))
+        let ended = Arc::new(Ended { before: watch::Sender::new(0), early: Mutex::default() });
+        let first = Generation { number: 0, ended: ended.clone() };
+        Self { current: Mutex::new(Arc::new(first)), ended }
+    }
+}
+
+impl Drop for Generation {
+    fn drop(&mut self) {
+        let mut early = self.ended.early.lock().unwrap_or_else(PoisonError::into_inner);
+        early.insert(self.number);
+        self.ended.before.send_if_modified(|before| {
+            let was = *before;
+            while early.remove(before) {
+                *before += 1;
+            }
+            *before != was
+        });
     }
 }
 
 impl Unfinished {
     pub(super) fn token(&self) -> Token {
-        Token(self.generations().token.clone())
+        Token(self.current.lock().unwrap_or_else(PoisonError::into_inner).clone())
     }
 
     /// Waits until all tokens that exist now are dropped.
     pub(super) async fn wait(&self) {
-        let ends = self.generations().next();
-        join_all(ends).await;
-    }
-
-    fn generations(&self) -> MutexGuard<'_, Generations> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Generations {
-    /// Begins a generation. Returns the ends of all earlier ones that have not ended.
-    fn next(&mut self) -> Vec<Shared<BoxFuture<'static, ()>>> {
-        let (token, tokens) = channel(1);
-        self.token = token;
-        let mut tokens = std::mem::replace(&mut self.tokens, tokens);
-        // Nothing is ever sent: this resolves when the last token is dropped.
-        let end = async move {
-            tokens.recv().await;
+        let mut before = self.ended.before.subscribe();
+        let number = {
+            let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+            let next = Generation { number: current.number + 1, ended: self.ended.clone() };
+            // Without a token it ends here.
+            std::mem::replace(&mut *current, Arc::new(next)).number
         };
-        self.earlier.retain(|end| end.peek().is_none());
-        self.earlier.push(end.boxed().shared());
-        self.earlier.clone()
+        // The sender lives as long as this.
+        before.wait_for(|before| *before > number).await.ok();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     #[test]

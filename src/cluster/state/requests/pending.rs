@@ -1,10 +1,11 @@
 //! One pending request: its stage, and the progress of each peer that it waits for.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::cluster::state::{ListeningSessions, Summary, Unheard, peers};
+use crate::cluster::state::listening::Heard;
+use crate::cluster::state::{ListeningSessions, Summary, peers};
 use crate::protocol::{Channel, Message, MessageKind, Uid};
 
 /// The maximum number of peers of a request.
@@ -65,8 +66,8 @@ pub(super) struct Pending {
     pub(super) awaits_listening: bool,
     /// These servers, once they are read.
     pub(super) listening: Option<Arc<ListeningSessions>>,
-    /// The peers that have shown themselves, and have not left.
-    pub(super) heard: HashSet<Uid>,
+    /// The peers that have shown themselves, if it waits for servers that listen.
+    pub(super) heard: Heard,
 }
 
 impl Pending {
@@ -95,20 +96,7 @@ impl Pending {
 
     /// Whether it waits for servers that listen and have not shown themselves, or for the reading which they are.
     fn awaits_servers(&self) -> bool {
-        self.awaits_listening && (self.listening.is_none() || self.unheard().servers() > 0)
-    }
-
-    /// The servers that listen, and have not shown themselves.
-    fn unheard(&self) -> Unheard {
-        let sessions = self.listening.as_ref().filter(|_| self.awaits_listening);
-        sessions.map(|sessions| sessions.unheard(self.heard.iter())).unwrap_or_default()
-    }
-
-    /// A peer has shown itself.
-    pub(super) fn hear(&mut self, uid: &Uid) {
-        if self.awaits_listening && self.heard.len() < MAX_PEERS_PER_REQUEST && *uid != self.sender {
-            self.heard.insert(uid.clone());
-        }
+        self.awaits_listening && self.listening.as_ref().is_none_or(|sessions| !self.heard.has_all(sessions))
     }
 
     pub(super) fn summary(&self) -> Summary {
@@ -132,7 +120,7 @@ impl Pending {
                 .sum(),
             nodes: self.peers.values().filter(|progress| progress.is_complete()).count(),
             silent,
-            unheard: self.unheard(),
+            unheard: self.listening.as_ref().map(|sessions| self.heard.unheard(sessions)).unwrap_or_default(),
             knew_peers: self.knew_peers && self.loopback_delivered && self.discovery_until.is_none(),
         }
     }

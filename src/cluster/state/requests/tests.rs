@@ -13,11 +13,11 @@ fn a_request_waits_for_all_servers_that_listen() {
     let (pgio, other) = (Instance::from(7), Instance::from(8));
     let session = |pid| ListeningSession::new(pid, None);
     let reading = |node: &[i32], of_pgio: &[(Instance, i32)]| {
-        Arc::new(ListeningSessions {
+        Some(Arc::new(ListeningSessions {
             node: node.iter().copied().map(session).collect(),
             pgio: of_pgio.iter().map(|(instance, pid)| (*instance, session(*pid))).collect(),
             instances: [pgio, other].into(),
-        })
+        }))
     };
     let answer = Body::FetchSocketsResponse { request_id: id.clone(), sockets: Vec::new() };
     let answered = |requests: &mut Requests, uid: Uid, seconds| {
@@ -56,8 +56,11 @@ fn a_request_waits_for_all_servers_that_listen() {
     let mut requests = discovered();
     let all = ends(requests.on_listening(&id, reading(&[1], &[(pgio, 2)]))).expect("all have answered");
     assert!(all.is_complete() && all.nodes == 2, "{all:?}");
-    // A failed reading is an empty one.
-    assert!(ends(discovered().on_listening(&id, Arc::default())).unwrap().is_complete());
+    // After a failed reading the request waits for those that it has found, or for those of the one before.
+    assert!(ends(discovered().on_listening(&id, None)).unwrap().is_complete());
+    let mut requests = discovered();
+    assert!(ends(requests.on_listening(&id, reading(&[1, 3], &[(pgio, 2)]))).is_none());
+    assert!(ends(requests.on_listening(&id, None)).is_none());
 
     // A Node server and a pgio node stand still until the deadline.
     let mut requests = discovered();
