@@ -1,7 +1,8 @@
 //! The servers that listen, as Postgres shows them, and when to read which they are.
 //!
 //! Owns the last reading. In: requests that want one, and readings. Out: when to read. Invariants: one reading is under way at
-//! a time, and a reading serves all requests of the next second. While a request waits for servers, there is one every second.
+//! a time; while requests wait for servers, there is one every second for all of them; a request starts with the last one, if
+//! that is not too old.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
