@@ -4,7 +4,6 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use clap::Args;
-use futures_util::future::try_join_all;
 
 use super::arguments::Global;
 use super::exit::Failure;
@@ -44,14 +43,12 @@ impl Expectation {
         let count_of = |lists: &[Collected<RemoteSocket>]| -> u64 {
             lists.iter().map(|list| list.answers.len() as u64).sum()
         };
-        let quick: Vec<_> = operators.clone().map(BroadcastOperator::await_those_found).collect();
-        let lists = try_join_all(quick.iter().map(BroadcastOperator::fetch_sockets)).await?;
-        if count_of(&lists) >= expected {
+        let quick = operators.clone().map(BroadcastOperator::await_those_found);
+        if count_of(&socket_inventory::lists(quick).await?) >= expected {
             return Ok(());
         }
         // A server that stands still may have the missing sockets.
-        let patient: Vec<_> = operators.collect();
-        let lists = try_join_all(patient.iter().map(BroadcastOperator::fetch_sockets)).await?;
+        let lists = socket_inventory::lists(operators).await?;
         let count = count_of(&lists);
         if count >= expected {
             return Ok(());
@@ -74,9 +71,8 @@ pub(super) async fn warn_of_nobody(global: &Global, targets: &[(Namespace, Broad
     if global.quiet || !std::io::stderr().is_terminal() {
         return;
     }
-    let operators: Vec<_> =
-        targets.iter().map(|(_, operator)| operator.clone().timeout(GLANCE).await_those_found()).collect();
-    match try_join_all(operators.iter().map(BroadcastOperator::fetch_sockets)).await {
+    let operators = targets.iter().map(|(_, operator)| operator.clone().timeout(GLANCE).await_those_found());
+    match socket_inventory::lists(operators).await {
         Ok(lists) if lists.iter().all(|list| list.answers.is_empty() && list.is_complete()) => {
             global.warn(&format!("no socket matches: {which}"));
         }

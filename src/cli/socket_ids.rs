@@ -3,10 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use futures_util::future::try_join_all;
-
 use super::exit::Failure;
-use super::socket_inventory::missing;
+use super::socket_inventory::{self, missing};
 use crate::cluster::Collected;
 use crate::{BroadcastOperator, Cluster, Emitter, Namespace, RemoteSocket};
 
@@ -30,15 +28,14 @@ pub(super) async fn complete(
     }
     let emitter = Emitter::new(cluster.clone());
     let operators = namespaces.iter().map(|nsp| emitter.of(nsp.as_str()).timeout(ANSWER_WITHIN));
-    let quick: Vec<_> = operators.clone().map(BroadcastOperator::await_those_found).collect();
-    let lists = try_join_all(quick.iter().map(BroadcastOperator::fetch_sockets)).await?;
+    let quick = operators.clone().map(BroadcastOperator::await_those_found);
+    let lists = socket_inventory::lists(quick).await?;
     let ids: BTreeSet<&str> = listed_ids(&lists).collect();
     if given.iter().all(|text| ids.contains(text.as_str())) {
         return Ok(given.to_vec());
     }
     // A server that stands still may have the socket, or another one whose id begins with the text.
-    let patient: Vec<_> = operators.collect();
-    let lists = try_join_all(patient.iter().map(BroadcastOperator::fetch_sockets)).await?;
+    let lists = socket_inventory::lists(operators).await?;
     select(&lists, namespaces, given).map_err(|mut reason| {
         for (nsp, list) in namespaces.iter().zip(&lists) {
             if let Some(missing) = missing(nsp, list, ANSWER_WITHIN) {

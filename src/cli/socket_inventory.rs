@@ -12,7 +12,7 @@ use super::output::progress;
 use super::target::Target;
 use crate::cluster::{Answer, Collected, Unheard};
 use crate::protocol::Uid;
-use crate::{Namespace, RemoteSocket};
+use crate::{BroadcastOperator, Namespace, RemoteSocket};
 
 /// The maximum number of sessions in a message.
 const SHOWN_SESSIONS: usize = 5;
@@ -43,9 +43,8 @@ pub(super) async fn take(
     let cluster = deadline.connect(global).await?;
     let observed = namespaces.find(global, &cluster).await?;
     target.complete(&cluster, &observed.list).await?;
-    let operators: Vec<_> =
-        observed.list.iter().map(|nsp| target.operator(&cluster, nsp).timeout(deadline.left())).collect();
-    let all = try_join_all(operators.iter().map(|operator| operator.fetch_sockets())).await?;
+    let operators = observed.list.iter().map(|nsp| target.operator(&cluster, nsp).timeout(deadline.left()));
+    let all = lists(operators).await?;
     let mut inventory = SocketInventory { sockets: Vec::new(), empty: Vec::new(), missing: Vec::new() };
     for (nsp, collected) in observed.list.iter().zip(all) {
         match collected.nodes + collected.silent.len() {
@@ -62,6 +61,13 @@ pub(super) async fn take(
         );
     }
     Ok(inventory)
+}
+
+/// The lists of sockets of several operators, which are requested concurrently.
+pub(super) async fn lists(
+    operators: impl Iterator<Item = BroadcastOperator>,
+) -> crate::Result<Vec<Collected<RemoteSocket>>> {
+    try_join_all(operators.map(async |operator| operator.fetch_sockets().await)).await
 }
 
 impl SocketInventory {

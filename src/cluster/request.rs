@@ -130,7 +130,7 @@ impl Cluster {
         Ok(collected)
     }
 
-    /// The servers that listen, as Postgres shows them, without those that are known to be live.
+    /// The servers that listen, as Postgres shows, and are not among the live ones.
     #[cfg(feature = "cli")]
     pub(crate) async fn unheard(&self, nsp: &Namespace, live: impl Iterator<Item = &Uid>) -> Unheard {
         if *nsp != Namespace::default() {

@@ -127,20 +127,16 @@ fn render(shared: &Shared) -> String {
         "How often the connection to Postgres was lost.",
         link.interruptions,
     );
+    // While Postgres is unreachable it is not known which servers are live. Zero would look as if all of them had failed.
+    let is_known = link.lost.is_none();
     let by_namespace = |count: &dyn Fn(&crate::Namespace) -> f64| -> Vec<_> {
         let namespaces = shared.namespaces();
-        let shown = namespaces.iter().take(NAMESPACES);
+        let shown = namespaces.iter().take(NAMESPACES).filter(|_| is_known);
         shown.map(|nsp| (label("namespace", nsp.as_str()), count(nsp))).collect()
-    };
-    // While Postgres is unreachable it is not known which servers are live. Zero would look as if all of them had failed.
-    let (nodes, inventory) = if link.lost.is_none() { (nodes, inventory) } else { (Vec::new(), None) };
-    let by_namespace = |count: &dyn Fn(&crate::Namespace) -> f64| match link.lost {
-        None => by_namespace(count),
-        Some(_) => Vec::new(),
     };
     let servers = by_namespace(&|nsp| nodes.iter().filter(|node| node.name.nsp == *nsp).count() as f64);
     text.metric("pgio_cluster_nodes", "gauge", "Servers that are live, by namespace.", &servers);
-    if let Some(inventory) = &inventory {
+    if let Some(inventory) = inventory.filter(|_| is_known) {
         let sockets = by_namespace(&|nsp| {
             nodes.iter().filter(|node| node.name.nsp == *nsp).filter_map(|node| node.sockets).sum::<usize>()
                 as f64

@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::peers::MAX_PEERS;
+use super::peers::MAX_PEERS_PER_REQUEST;
 use crate::protocol::{Instance, Uid};
 
 /// The interval between two readings.
@@ -17,9 +17,6 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The maximum age of a reading that a request gets until there is a newer one.
 const MAX_AGE: Duration = Duration::from_secs(5);
-
-/// The maximum number of peers that count for a request.
-const MAX_HEARD: usize = 4 * MAX_PEERS;
 
 /// A session of Postgres on which a server listens.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -104,14 +101,14 @@ impl Heard {
     /// A peer has answered. After its goodbye it does not count again.
     pub(super) fn add_answer(&mut self, uid: &Uid) {
         self.instances.extend(uid.instance());
-        if self.present.len() < MAX_HEARD && !self.departed.contains(uid) {
+        if self.present.len() < MAX_PEERS_PER_REQUEST && !self.departed.contains(uid) {
             self.present.insert(uid.clone());
         }
     }
 
     pub(super) fn on_goodbye(&mut self, uid: &Uid) {
         self.present.remove(uid);
-        if self.departed.len() < MAX_HEARD && !self.departed.contains(uid) {
+        if self.departed.len() < MAX_PEERS_PER_REQUEST && !self.departed.contains(uid) {
             self.departed.push(uid.clone());
         }
     }
@@ -151,6 +148,33 @@ impl Heard {
     }
 }
 
+/// The servers that listen, for a request that waits for all of them.
+#[derive(Debug, Default)]
+pub(super) struct AwaitedServers {
+    pub(super) heard: Heard,
+    /// The last reading; `None` before the first one.
+    reading: Option<Arc<ListeningSessions>>,
+}
+
+impl AwaitedServers {
+    /// A reading has ended. After a failed one, the one before still holds; without one, no server is missing.
+    pub(super) fn on_reading(&mut self, reading: Option<Arc<ListeningSessions>>) {
+        if let (Some(before), Some(now)) = (&self.reading, &reading) {
+            self.heard.on_reading(before, now);
+        }
+        self.reading = reading.or(self.reading.take()).or_else(|| Some(Arc::default()));
+    }
+
+    /// Whether it is known which servers listen, and all have shown themselves.
+    pub(super) fn are_all_heard(&self) -> bool {
+        self.reading.as_ref().is_some_and(|sessions| self.heard.has_all(sessions))
+    }
+
+    pub(super) fn unheard(&self) -> Unheard {
+        self.reading.as_ref().map(|sessions| self.heard.unheard(sessions)).unwrap_or_default()
+    }
+}
+
 impl ListeningSessions {
     /// The servers that are not among those that have shown themselves.
     pub fn unheard<'a>(&self, heard: impl Iterator<Item = &'a Uid>) -> Unheard {
@@ -165,6 +189,7 @@ impl ListeningSessions {
 pub(super) struct ListeningReader {
     is_reading: bool,
     last: Option<(Instant, Arc<ListeningSessions>)>,
+    /// When to read next; `None` during a reading, and if no request waits.
     next: Option<Instant>,
 }
 
@@ -181,7 +206,7 @@ impl ListeningReader {
 
     /// Whether to start a reading now.
     pub(super) fn starts(&mut self, now: Instant) -> bool {
-        let starts = !self.is_reading && self.next.is_some_and(|at| at <= now);
+        let starts = self.next.is_some_and(|at| at <= now);
         if starts {
             (self.is_reading, self.next) = (true, None);
         }
@@ -206,7 +231,7 @@ impl ListeningReader {
     }
 
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.next.filter(|_| !self.is_reading)
+        self.next
     }
 }
 

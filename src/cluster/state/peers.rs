@@ -24,6 +24,9 @@ use crate::protocol::{Header, Instance, MessageKind, Uid};
 /// The maximum number of counted peers of one channel.
 pub(super) const MAX_PEERS: usize = 1024;
 
+/// The maximum number of peers of a request.
+pub(super) const MAX_PEERS_PER_REQUEST: usize = 4 * MAX_PEERS;
+
 /// The maximum length of the uid of a peer, in bytes. A uid of Node has 16.
 const MAX_UID_BYTES: usize = 64;
 

@@ -68,20 +68,15 @@ impl ClusterState {
             }
         }
         let may_answer = !state.requests.is_empty() && is_response(header.kind);
-        if matches!(change, Change::Found | Change::Settled) {
-            for request in &state.requests {
-                self.requests.on_peer_found(now, request, &header.uid, change);
-            }
-        }
-        if change == Change::Started {
-            for request in &state.requests {
-                self.requests.on_peer_started(request, &header.uid);
-            }
-        }
-        // The last server that a request waited for may have shown itself.
         let shows_itself = matches!(change, Change::Started | Change::Found | Change::Settled);
         let requests: Vec<_> =
             if shows_itself { state.requests.iter().cloned().collect() } else { Vec::new() };
+        for request in &requests {
+            match change {
+                Change::Started => self.requests.on_peer_started(request, &header.uid),
+                _ => self.requests.on_peer_found(now, request, &header.uid, change),
+            }
+        }
         if change == Change::Uncounted {
             // A request may have more peers than the roster counts.
             self.requests.on_interruption();
@@ -138,6 +133,7 @@ impl ClusterState {
                 self.peer_left(&channel, &uid, Departure::Goodbye);
             }
         }
+        // It may be the last server that a request waited for.
         for request in requests {
             let step = self.requests.next_step(&request);
             self.apply_step(request, step);

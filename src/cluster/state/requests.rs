@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::listening::Heard;
+use super::listening::AwaitedServers;
 use super::peers::{Change, Peers};
 use super::{ListeningSessions, NewRequest, Reply, Summary};
 use crate::Error;
@@ -77,9 +77,7 @@ impl Requests {
             was_interrupted: false,
             peers: HashMap::new(),
             awaited: 0,
-            awaits_listening,
-            listening: None,
-            heard: Heard::default(),
+            servers: awaits_listening.then(AwaitedServers::default),
         };
         self.pending.insert(id, pending);
     }
@@ -125,8 +123,8 @@ impl Requests {
             pending.knew_peers_before = pending.knew_peers;
             for node in peers.live(now, timeout) {
                 if node.uid != pending.sender {
-                    if pending.awaits_listening {
-                        pending.heard.add(&node.uid);
+                    if let Some(servers) = &mut pending.servers {
+                        servers.heard.add(&node.uid);
                     }
                     pending.peers.insert(node.uid, Progress { is_awaited: true, ..Progress::default() });
                     pending.awaited += 1;
@@ -144,14 +142,14 @@ impl Requests {
 
     /// The requests that wait for the servers that listen, in a fixed order.
     pub(super) fn awaiting_listening(&self) -> Vec<RequestId> {
-        let mut ids: Vec<_> = self.pending.iter().filter(|(_, pending)| pending.awaits_listening).collect();
+        let mut ids: Vec<_> = self.pending.iter().filter(|(_, pending)| pending.servers.is_some()).collect();
         ids.sort_unstable_by_key(|(_, pending)| pending.deadline);
         ids.into_iter().map(|(id, _)| id.clone()).collect()
     }
 
     /// Whether there are any.
     pub(super) fn is_listening_awaited(&self) -> bool {
-        self.pending.values().any(|pending| pending.awaits_listening)
+        self.pending.values().any(|pending| pending.servers.is_some())
     }
 
     /// Postgres shows the servers that listen. After a failed reading a request keeps the one before, or waits for those that
@@ -161,20 +159,22 @@ impl Requests {
         id: &RequestId,
         reading: Option<Arc<ListeningSessions>>,
     ) -> RequestStep {
-        if let Some(pending) = self.pending.get_mut(id) {
-            if let (Some(before), Some(now)) = (&pending.listening, &reading) {
-                pending.heard.on_reading(before, now);
-            }
-            pending.listening = reading.or(pending.listening.take()).or_else(|| Some(Arc::default()));
+        if let Some(servers) = self.servers(id) {
+            servers.on_reading(reading);
         }
         self.step(id)
     }
 
     /// A peer has started. It does not get the request, and is no server that stands still.
     pub(super) fn on_peer_started(&mut self, id: &RequestId, uid: &Uid) {
-        if let Some(pending) = self.pending.get_mut(id).filter(|pending| pending.awaits_listening) {
-            pending.heard.add(uid);
+        if let Some(servers) = self.servers(id) {
+            servers.heard.add(uid);
         }
+    }
+
+    /// The servers that the request waits for, if it waits for all that listen.
+    fn servers(&mut self, id: &RequestId) -> Option<&mut AwaitedServers> {
+        self.pending.get_mut(id)?.servers.as_mut()
     }
 
     pub(super) fn on_published(&mut self, id: &RequestId, outcome: Result<(), Error>) -> RequestStep {
@@ -268,8 +268,8 @@ impl Requests {
             self.extend_discovery(now, id);
         }
         let Some(pending) = self.pending.get_mut(id) else { return };
-        if pending.awaits_listening {
-            pending.heard.add(uid);
+        if let Some(servers) = &mut pending.servers {
+            servers.heard.add(uid);
         }
         // A peer that answers the initial heartbeat late still counts while the request waits for others.
         let is_in_scope = pending.stage != Stage::Subscribing
@@ -288,10 +288,11 @@ impl Requests {
     /// A peer has left. After a goodbye the request never waits for it again.
     pub(super) fn on_peer_left(&mut self, id: &RequestId, uid: &Uid, departure: Departure) -> RequestStep {
         let Some(pending) = self.pending.get_mut(id) else { return RequestStep::Wait };
-        match departure {
-            _ if !pending.awaits_listening => {}
-            Departure::Goodbye => pending.heard.on_goodbye(uid),
-            Departure::TimedOut => pending.heard.on_timeout(uid),
+        if let Some(AwaitedServers { heard, .. }) = &mut pending.servers {
+            match departure {
+                Departure::Goodbye => heard.on_goodbye(uid),
+                Departure::TimedOut => heard.on_timeout(uid),
+            }
         }
         if pending.was_interrupted {
             // It may still be alive, and its answer may be lost.
@@ -323,8 +324,8 @@ impl Requests {
         if !pending.is_answered_by(body.kind()) {
             return None;
         }
-        if pending.awaits_listening {
-            pending.heard.add_answer(uid);
+        if let Some(servers) = &mut pending.servers {
+            servers.heard.add_answer(uid);
         }
         let is_single = pending.wants != MessageKind::BroadcastAck;
         let progress = pending.progress(uid)?;

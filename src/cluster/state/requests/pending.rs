@@ -1,15 +1,12 @@
 //! One pending request: its stage, and the progress of each peer that it waits for.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Instant;
 
-use crate::cluster::state::listening::Heard;
-use crate::cluster::state::{ListeningSessions, Summary, peers};
+use crate::cluster::state::Summary;
+use crate::cluster::state::listening::AwaitedServers;
+use crate::cluster::state::peers::MAX_PEERS_PER_REQUEST;
 use crate::protocol::{Channel, Message, MessageKind, Uid};
-
-/// The maximum number of peers of a request.
-const MAX_PEERS_PER_REQUEST: usize = 4 * peers::MAX_PEERS;
 
 /// The progress of one peer: its promised and received answers.
 #[derive(Debug, Default)]
@@ -62,12 +59,8 @@ pub(super) struct Pending {
     pub(super) peers: HashMap<Uid, Progress>,
     /// The number of peers that the request still waits for.
     pub(super) awaited: usize,
-    /// Whether it waits for all servers that listen.
-    pub(super) awaits_listening: bool,
-    /// These servers, once they are read.
-    pub(super) listening: Option<Arc<ListeningSessions>>,
-    /// The peers that have shown themselves, if it waits for servers that listen.
-    pub(super) heard: Heard,
+    /// The servers that listen, if it waits for all of them.
+    pub(super) servers: Option<AwaitedServers>,
 }
 
 impl Pending {
@@ -91,12 +84,7 @@ impl Pending {
             && self.loopback_delivered
             && self.awaited == 0
             && self.discovery_until.is_none()
-            && !self.awaits_servers()
-    }
-
-    /// Whether it waits for servers that listen and have not shown themselves, or for the reading which they are.
-    fn awaits_servers(&self) -> bool {
-        self.awaits_listening && self.listening.as_ref().is_none_or(|sessions| !self.heard.has_all(sessions))
+            && self.servers.as_ref().is_none_or(AwaitedServers::are_all_heard)
     }
 
     pub(super) fn summary(&self) -> Summary {
@@ -120,7 +108,7 @@ impl Pending {
                 .sum(),
             nodes: self.peers.values().filter(|progress| progress.is_complete()).count(),
             silent,
-            unheard: self.listening.as_ref().map(|sessions| self.heard.unheard(sessions)).unwrap_or_default(),
+            unheard: self.servers.as_ref().map(AwaitedServers::unheard).unwrap_or_default(),
             knew_peers: self.knew_peers && self.loopback_delivered && self.discovery_until.is_none(),
         }
     }
