@@ -15,7 +15,7 @@ pub fn notifications_per_second(programs: &Programs) -> io::Result<Option<f64>> 
     let Some(pgbench) = pgbench::find() else { return Ok(None) };
     let script = programs.file("floor.sql");
     // Numbers that differ, as Postgres delivers equal notifications of a transaction once.
-    let before = r#"{"uid":"emitter","nsp":"/","type":3,"data":{"opts":{"rooms":["r1"],"except":[],"flags":{}},"packet":{"type":2,"data":["tick","#;
+    let before = r#"{"uid":"emitter","nsp":"/","type":3,"source":"_sio_adapter","data":{"opts":{"rooms":["r1"],"except":[],"flags":{}},"packet":{"type":2,"data":["tick","#;
     std::fs::write(
         &script,
         format!(

@@ -20,9 +20,9 @@ enum Digits {
 }
 
 impl Format {
-    /// That of the Node packages and of pgio.
+    /// That of pgio. The Node packages write the same without the `source`.
     pub fn of_node() -> Self {
-        let before = r#"{"uid":"emitter","nsp":"/","type":3,"data":{"opts":{"rooms":[],"except":[],"flags":{}},"packet":{"type":2,"data":["tick","#;
+        let before = r#"{"uid":"emitter","nsp":"/","type":3,"source":"_sio_adapter","data":{"opts":{"rooms":[],"except":[],"flags":{}},"packet":{"type":2,"data":["tick","#;
         Self {
             channel: "socket.io#/".into(),
             before: before.into(),

@@ -131,7 +131,7 @@ fn node_seconds(programs: &Programs) -> io::Result<f64> {
 /// The call that publishes what pgio publishes for the event of that number.
 fn call(number: usize) -> String {
     let message = format!(
-        r#"{{"uid":"emitter","nsp":"/","type":3,"data":{{"opts":{{"rooms":["r1"],"except":[],"flags":{{}}}},"packet":{{"type":2,"data":["tick",{number}]}}}}}}"#
+        r#"{{"uid":"emitter","nsp":"/","type":3,"source":"_sio_adapter","data":{{"opts":{{"rooms":["r1"],"except":[],"flags":{{}}}},"packet":{{"type":2,"data":["tick",{number}]}}}}}}"#
     );
     format!("pg_notify('socket.io#/','{message}')")
 }

@@ -91,6 +91,7 @@ fn inline_messages_are_written_as_node_writes_them() {
         // pgio always sends fields that some versions do not send. No server reads the `nsp` of a packet, which the
         // emitter adds.
         theirs["nsp"] = capture.nsp().as_str().into();
+        theirs["source"] = "_sio_adapter".into();
         if let Some(opts) = theirs.pointer_mut("/data/opts").and_then(serde_json::Value::as_object_mut) {
             opts.entry("flags").or_insert_with(|| serde_json::json!({}));
         }
@@ -100,6 +101,23 @@ fn inline_messages_are_written_as_node_writes_them() {
             packet.remove("nsp");
         }
         assert_eq!(ours, theirs, "{}", capture.operation);
+    }
+}
+
+/// The primary of a Node cluster passes messages on as they are, and its workers ignore those without this source.
+#[test]
+fn every_message_has_the_source_that_workers_of_a_node_cluster_want() {
+    for capture in captures() {
+        let message = capture.message();
+        for threshold in [0, MAX_INLINE_BYTES] {
+            let json: serde_json::Value = match message.encode(threshold).unwrap() {
+                Encoded::Inline(text) => serde_json::from_str(&text).unwrap(),
+                Encoded::Attachment { document, .. } => {
+                    serde_json::to_value(msgpack::read(&document).unwrap()).unwrap()
+                }
+            };
+            assert_eq!(json["source"], "_sio_adapter", "{} at threshold {threshold}", capture.operation);
+        }
     }
 }
 

@@ -15,6 +15,11 @@ pub const MAX_INLINE_BYTES: usize = 8000;
 /// message that contains it. The margin is for the rest of that message.
 pub const MAX_DOCUMENT_BYTES: usize = 0x3fff_ffff - 1024;
 
+/// The `source` of every message. In Node's cluster mode (`setupPrimary` of adapter 0.5), the primary passes messages on
+/// to its workers unchanged, and the workers (`@socket.io/cluster-adapter`) ignore a message without this value. All
+/// other receivers ignore the field.
+const SOURCE: &str = "_sio_adapter";
+
 /// An encoded message.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Encoded {
@@ -43,6 +48,7 @@ pub struct Document<'a> {
     nsp: &'a str,
     #[serde(rename = "type")]
     kind: u8,
+    source: &'static str,
     #[serde(skip_serializing_if = "Data::is_none")]
     data: Data<'a>,
 }
@@ -50,7 +56,8 @@ pub struct Document<'a> {
 impl Message {
     pub(super) fn document(&self) -> Document<'_> {
         let kind = self.kind().number();
-        Document { uid: self.uid.as_str(), nsp: self.nsp.as_str(), kind, data: Data(&self.body) }
+        let (uid, nsp) = (self.uid.as_str(), self.nsp.as_str());
+        Document { uid, nsp, kind, source: SOURCE, data: Data(&self.body) }
     }
 
     /// Encodes the message: for the attachment table if it has binary or its JSON has `threshold` bytes or more, and

@@ -5,12 +5,16 @@
 //
 // Bytes are {"$binary":"<base64>"} at any depth, in both directions; {"$date":"<ISO 8601>"} makes a Date of a request's
 // value. Requests run at the same time and are answered as they finish. The process ends when stdin closes.
+//
+// After "primary.start" the process is the primary of a Node cluster. Its workers run this file as well, and a request
+// with "worker": n is one for the n-th of them.
 
 import { createInterface } from "node:readline";
 import { render, revive } from "./peer/values.js";
 
 // Loaded at the first request of a kind: no process needs all of them, and loading takes most of a start's time.
 const COMMANDS = {
+  primary: async () => (await import("./peer/primary.js")).primaryCommands,
   server: async () => (await import("./peer/server.js")).serverCommands,
   client: async () => (await import("./peer/client.js")).clientCommands,
   emitter: async () => (await import("./peer/emitter.js")).emitterCommands,
@@ -32,6 +36,12 @@ async function answer({ id, do: name, ...params }) {
 // When Postgres goes away 0.3 leaves rejected promises behind, which would end the process.
 process.on("unhandledRejection", (error) => console.error("unhandled rejection:", error));
 
+async function take(line) {
+  const request = JSON.parse(line, revive);
+  if (request.worker) return (await import("./peer/primary.js")).pass(request.worker, line);
+  process.stdout.write(`${await answer(request)}\n`);
+}
+
 createInterface({ input: process.stdin })
-  .on("line", (line) => answer(JSON.parse(line, revive)).then((reply) => process.stdout.write(`${reply}\n`)))
+  .on("line", take)
   .on("close", () => process.exit(0));

@@ -93,3 +93,13 @@ export class ObservedPool extends pg.Pool {
     await this.end();
   }
 }
+
+/** What a worker of a cluster has instead: its primary speaks to Postgres, and tells nobody when. */
+export class NoPool {
+  errors = [];
+
+  async listening() {}
+  async caughtUp() {}
+  async settled() {}
+  async close() {}
+}

@@ -7,11 +7,13 @@ import { Server as SocketIo } from "socket.io";
 import * as msgpack from "socket.io-msgpack-parser";
 import { Answers } from "./answers.js";
 import { aim } from "./operator.js";
-import { ObservedPool } from "./pool.js";
+import { NoPool, ObservedPool } from "./pool.js";
 import { servers } from "./servers.js";
 import { Signal } from "./signal.js";
 
 const VERSIONS = new Set(["0.3", "0.4", "0.5"]);
+/** The version of a worker, whose primary has the adapter. */
+const WORKER = "worker";
 const METHODS = new Set([
   "emit",
   "emitWithAck",
@@ -24,27 +26,37 @@ const METHODS = new Set([
 ]);
 const INITIAL_HEARTBEAT = 1;
 
+/** A function that makes adapters of that version, given a pool and options. */
+async function adapterOf(version) {
+  if (version === WORKER) {
+    const { createAdapter } = await import("@socket.io/cluster-adapter");
+    return (_pool, options) => createAdapter(options);
+  }
+  if (!VERSIONS.has(version)) throw new Error(`there is no adapter ${version}`);
+  return (await import(`adapter-${version}`)).createAdapter;
+}
+
 class Server {
   /** Errors that the adapter reported, as text. */
   errors = [];
   namespaces = new Map();
 
   static async start(options) {
-    if (!VERSIONS.has(options.version)) throw new Error(`there is no adapter ${options.version}`);
-    const { createAdapter } = await import(`adapter-${options.version}`);
+    const createAdapter = await adapterOf(options.version);
     const server = new Server(createAdapter, options);
     if (options.adminUi) {
       const { instrument } = await import("@socket.io/admin-ui");
       instrument(server.io, { auth: false, ...options.adminUi });
     }
-    server.http.listen(options.port ?? 0, "127.0.0.1");
+    // Without `exclusive` all workers of a cluster would share one port.
+    server.http.listen({ port: options.port ?? 0, host: "127.0.0.1", exclusive: true });
     await Promise.all([once(server.http, "listening"), server.listening(10_000)]);
     return server;
   }
 
   constructor(createAdapter, { version, url, port: _port, poolSize, namespaces, parser, token, adminUi, ...options }) {
     this.channelPrefix = options.channelPrefix ?? "socket.io";
-    this.pool = new ObservedPool({ url, poolSize });
+    this.pool = version === WORKER ? new NoPool() : new ObservedPool({ url, poolSize });
     this.http = createServer();
     this.io = new SocketIo(this.http, {
       adapter: createAdapter(this.pool, { ...options, errorHandler: (error) => this.errors.push(error.message) }),

@@ -6,6 +6,7 @@ mod cases;
 mod errors;
 mod lifetime;
 mod liveness;
+mod node_cluster;
 mod panics;
 mod quiet;
 mod server_side;

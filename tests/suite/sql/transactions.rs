@@ -96,7 +96,7 @@ async fn equal_events_just_below_the_limit_all_arrive() {
     let session = Session::open(postgres.url()).await;
     let mut heard = Heard::start(postgres.url()).await;
     let equal = "SELECT socket_io.emit('e', to_jsonb(repeat('x', size)))
-        FROM generate_series(7840, 7870) AS size, generate_series(1, 40); SELECT socket_io.emit('end')";
+        FROM generate_series(7816, 7846) AS size, generate_series(1, 40); SELECT socket_io.emit('end')";
     session.execute(equal).await;
     let heard = heard.until_end().await;
     assert_eq!(heard.len(), 31 * 40);

@@ -7,6 +7,7 @@ mod client;
 mod crowd;
 mod emitter;
 mod operator;
+mod primary;
 mod server;
 mod stream;
 
@@ -81,7 +82,11 @@ impl fmt::Display for PeerError {
 
 /// A Node process. It ends when the last handle to it, or to one of its parts, is dropped.
 #[derive(Clone)]
-pub struct NodePeer(Arc<Process>);
+pub struct NodePeer {
+    process: Arc<Process>,
+    /// The worker of the process that gets the requests, counted from 1. `None` for the process itself.
+    worker: Option<usize>,
+}
 
 struct Process {
     child: tokio::sync::Mutex<Child>,
@@ -124,28 +129,24 @@ impl NodePeer {
         let stdout = child.stdout.take().expect("stdout is piped");
         let pending = Pending::new(Mutex::new(Some(HashMap::new())));
         let reader = tokio::spawn(read(BufReader::new(stdout).lines(), pending.clone()));
-        NodePeer(Arc::new(Process {
-            child: child.into(),
-            stdin: stdin.into(),
-            pending,
-            last_id: AtomicU64::new(0),
-            reader,
-        }))
+        let process =
+            Process { child: child.into(), stdin: stdin.into(), pending, last_id: AtomicU64::new(0), reader };
+        NodePeer { process: Arc::new(process), worker: None }
     }
 
     /// Ends the process with SIGKILL, so that its servers say no goodbye.
     pub async fn kill(&self) {
-        self.0.child.lock().await.kill().await.expect("the process can be killed");
+        self.process.child.lock().await.kill().await.expect("the process can be killed");
     }
 
     /// The process id, while it runs.
     pub async fn pid(&self) -> Option<u32> {
-        self.0.child.lock().await.id()
+        self.process.child.lock().await.id()
     }
 
     /// Sends a request to the process, and waits for the answer.
     async fn request<T: DeserializeOwned>(&self, what: &str, parameters: Value) -> Result<T, PeerError> {
-        let process = &self.0;
+        let process = &self.process;
         let id = process.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let (sender, receiver) = oneshot::channel();
         match process.pending.lock().expect("no panic under the lock").as_mut() {
@@ -155,6 +156,9 @@ impl NodePeer {
         let mut request = parameters;
         request["id"] = id.into();
         request["do"] = what.into();
+        if let Some(worker) = self.worker {
+            request["worker"] = worker.into();
+        }
         // The write fails if the process has ended. Then the receiver reports it.
         process.stdin.lock().await.write_all(format!("{request}\n").as_bytes()).await.ok();
         match receiver.await {

@@ -21,6 +21,9 @@ pub enum AdapterVersion {
     /// 0.5.0
     #[serde(rename = "0.5")]
     V05,
+    /// A worker of a Node cluster, with `@socket.io/cluster-adapter` 0.3.0. Its primary has 0.5.0.
+    #[serde(rename = "worker")]
+    Worker,
 }
 
 impl AdapterVersion {

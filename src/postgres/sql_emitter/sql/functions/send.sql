@@ -15,7 +15,8 @@ BEGIN
     -- transaction, and insignificant whitespace writes the number in binary.
     sent := coalesce(nullif(current_setting('pgio.notifications', true), ''), '0')::bigint;
     message := '{"uid":"emitter","nsp":' || to_json(substr(channel, @namespace_at@))::text || ',"type":' || kind
-      || ',"data":' || data::text || '}' || translate(ltrim(sent::bit(64)::text, '0'), '01', E' \t');
+      || ',"source":"_sio_adapter","data":' || data::text || '}'
+      || translate(ltrim(sent::bit(64)::text, '0'), '01', E' \t');
     IF octet_length(message) < @threshold@ THEN
       RETURN set_config('pgio.notifications', (sent + 1)::text, true) IS NOT NULL
         AND pg_notify(channel, message) IS NOT NULL;
