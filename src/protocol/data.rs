@@ -3,7 +3,9 @@
 use serde::ser::{SerializeStruct, Serializer};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{Body, BroadcastOptions, EventArgs, MessageKind, RemoteSocket, RequestId, Value, event};
+use super::{
+    Body, BroadcastOptions, EventArgs, MessageKind, RemoteSocket, RequestId, Value, event, room_list,
+};
 
 /// The number of an event packet in the Socket.IO protocol.
 const EVENT_PACKET: u8 = 2;
@@ -54,7 +56,7 @@ struct PacketData<E> {
 struct RoomsData {
     #[serde(default)]
     opts: BroadcastOptions,
-    #[serde(deserialize_with = "one_or_more")]
+    #[serde(deserialize_with = "room_list::one_or_more")]
     rooms: Vec<String>,
 }
 
@@ -152,20 +154,6 @@ where
             let AnswerData { request_id, packet } = AnswerData::deserialize(data)?;
             Body::BroadcastAck { request_id, answer: packet }
         }
-    })
-}
-
-/// Reads one room or several. Some senders pass one room as a plain string, which JavaScript can iterate as well.
-fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum OneOrMore {
-        One(String),
-        More(Vec<String>),
-    }
-    Ok(match OneOrMore::deserialize(deserializer)? {
-        OneOrMore::One(room) => vec![room],
-        OneOrMore::More(rooms) => rooms,
     })
 }
 

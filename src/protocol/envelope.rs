@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::envelope_cache::EnvelopeCache;
 use super::envelope_text::{DataText, Envelope};
+use super::number_text::TextOrNumber;
 use super::{Body, EventArgs, Message, MessageKind, Namespace, Uid, Value, data, json, socket_list};
 use crate::{Error, Result};
 
@@ -144,7 +145,8 @@ pub(super) fn message_from_document(document: Value, channel: &Namespace) -> Res
     let Value::Object(mut entries) = document else {
         return Err(Error::Decode("an attachment that is not an object".into()));
     };
-    let Some(uid) = entries.get("uid").and_then(Value::as_str).map(Uid::from) else {
+    let uid = entries.swap_remove("uid").and_then(|uid| TextOrNumber::deserialize(uid).ok());
+    let Some(uid) = uid.map(|TextOrNumber(uid)| Uid::from(&*uid)) else {
         return Err(Error::Decode("an attachment without a uid".into()));
     };
     let number = entries.get("type").and_then(Value::as_i64).and_then(|n| u64::try_from(n).ok());

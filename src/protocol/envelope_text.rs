@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::data::BroadcastData;
+use super::number_text::TextOrNumber;
 use super::{AttachmentId, MessageKind};
 
 /// The fields in the envelope of a message.
@@ -74,7 +75,8 @@ impl<'de> Visitor<'de> for Reader {
         let (mut uid, mut nsp, mut kind, mut data, mut attachment_id) = (None, None, None, None, None);
         while let Some(key) = map.next_key()? {
             match key {
-                Key::Uid => uid = Some(map.next_value::<Text>()?.0),
+                // The option `uid` of adapter 0.3 may be a number.
+                Key::Uid => uid = Some(map.next_value::<TextOrNumber>()?.0),
                 Key::Nsp => nsp = map.next_value::<Option<Text>>()?.map(|Text(nsp)| nsp),
                 Key::Type => kind = Some(map.next_value::<u64>()?),
                 Key::Data if self.data_at_once && kind.is_some_and(is_broadcast) => {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{BroadcastOptions, EventArgs, MessageKind, Namespace, RequestId, Uid, Value};
+use super::{BroadcastOptions, EventArgs, MessageKind, Namespace, RequestId, Uid, Value, room_list};
 
 /// A message: sender, namespace and content.
 #[derive(Debug, Clone, PartialEq)]
@@ -111,7 +111,7 @@ pub struct RemoteSocket {
     #[serde(default)]
     pub handshake: Value,
     /// The rooms of the socket, including its own id.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "room_list::lenient")]
     pub rooms: Vec<String>,
     /// The data of the application.
     #[serde(default)]

@@ -18,10 +18,12 @@ mod kind;
 mod message;
 mod msgpack;
 mod name;
+mod number_text;
 mod options;
 #[cfg(feature = "server")]
 mod placeholders;
 mod reserved;
+mod room_list;
 mod rooms;
 mod socket_list;
 mod summary;

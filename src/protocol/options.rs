@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Rooms;
+use super::{Rooms, room_list};
 
 /// The target sockets of a message: the sockets in any of `rooms`, or all sockets if it is empty, without those in any of
 /// `except`.
@@ -14,10 +14,10 @@ use super::Rooms;
 #[non_exhaustive]
 pub struct BroadcastOptions {
     /// Rooms and socket ids to reach; empty means every socket of the namespace.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "room_list::target")]
     pub rooms: Vec<String>,
     /// Rooms and socket ids to exclude.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "room_list::lenient")]
     pub except: Vec<String>,
     /// The delivery flags. They are always sent: Node reads `flags.timeout` without checking whether `flags` exists.
     #[serde(default, deserialize_with = "null_is_default")]

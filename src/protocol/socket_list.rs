@@ -1,7 +1,7 @@
 //! The sockets of a response, out of the values of a row.
 
 use super::value::Object;
-use super::{Body, RemoteSocket, Value};
+use super::{Body, RemoteSocket, Value, room_list};
 use crate::{Error, Result};
 
 /// Reads the `data` of a response with sockets. Serde would copy the handshakes and the data of the sockets, and a list can
@@ -23,7 +23,7 @@ fn socket(socket: Value) -> Result<RemoteSocket> {
     Ok(RemoteSocket {
         id: fields.take("id")?.into_rust()?,
         handshake: fields.take_if_present("handshake").unwrap_or_default(),
-        rooms: fields.take_if_present("rooms").map_or(Ok(Vec::new()), Value::into_rust)?,
+        rooms: fields.take_if_present("rooms").map_or(Ok(Vec::new()), room_list::lenient)?,
         data: fields.take_if_present("data").unwrap_or_default(),
     })
 }
@@ -66,7 +66,8 @@ mod tests {
             (r#"{"requestId":"r","sockets":[{"id":1}]}"#, None),
             (r#"{"requestId":"r","sockets":[{"handshake":{}}]}"#, None),
             (r#"{"requestId":"r","sockets":[{"id":"a","rooms":null}]}"#, None),
-            (r#"{"requestId":"r","sockets":[{"id":"a","rooms":[1]}]}"#, None),
+            (r#"{"requestId":"r","sockets":[{"id":"a","rooms":["a",42,null,{}]}]}"#, Some(1)),
+            (r#"{"requestId":"r","sockets":[{"id":"a","rooms":"a"}]}"#, None),
             (r#"{"requestId":"r","sockets":["a"]}"#, None),
             (r#"{"requestId":"r","sockets":null}"#, None),
             (r#"{"requestId":"r"}"#, None),

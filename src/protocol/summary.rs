@@ -6,6 +6,7 @@ use std::io::Cursor;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use super::number_text::TextOrNumber;
 use super::{MessageKind, Namespace, Uid};
 
 /// The fields in the start of a document. A field that comes later, or is invalid, is `None`.
@@ -77,7 +78,7 @@ impl<'de> Visitor<'de> for Object<'_> {
         let Self { summary, level } = self;
         while let Some(key) = map.next_key::<String>()? {
             match (level, key.as_str()) {
-                (Level::Message, "uid") => summary.uid = Some(map.next_value::<String>()?.as_str().into()),
+                (Level::Message, "uid") => summary.uid = Some((&*map.next_value::<TextOrNumber>()?.0).into()),
                 (Level::Message, "nsp") => summary.nsp = Some(Namespace::new(&map.next_value::<String>()?)),
                 (Level::Message, "type") => summary.kind = MessageKind::from_number(map.next_value()?),
                 (Level::Message, "data") => map.next_value_seed(Object { summary, level: Level::Data })?,
@@ -209,7 +210,7 @@ mod tests {
         let response = document(Body::BroadcastAck { request_id, answer });
         assert_eq!(Summary::of_start(&response).kind, Some(MessageKind::BroadcastAck));
         assert_eq!(Summary::of_start(&response).event, None);
-        for nonsense in [&b""[..], b"\xc1", b"text", b"\x81\xa3uid\x01", &[0xff; 100], &[0x91; 10_000]] {
+        for nonsense in [&b""[..], b"\xc1", b"text", b"\x81\xa3uid\xc0", &[0xff; 100], &[0x91; 10_000]] {
             assert_eq!(Summary::of_start(nonsense), Summary::default());
         }
     }

@@ -225,6 +225,25 @@ fn ids_of_attachments_may_be_text_or_numbers() {
     }
 }
 
+/// A room may be any value in JavaScript, and the option `uid` of adapter 0.3 may be a number.
+#[test]
+fn rooms_and_uids_that_are_no_strings_are_no_reason_to_lose_a_message() {
+    let text = r#"{"uid":7,"type":3,"data":{"opts":{"rooms":[42,"r1",null],"except":[null,1.5]},"packet":{"type":2,"data":["e"]}}}"#;
+    let inline = Notification::parse(text, &Namespace::default()).unwrap().into_message().unwrap();
+    let row = msgpack::write(&Value::from_json(text).unwrap()).unwrap();
+    assert_eq!(Message::decode_document(&row, &Namespace::default()).unwrap(), inline);
+    assert_eq!(Summary::of_start(&row).uid, Some("7".into()));
+    let opts = inline.body.options().unwrap();
+    assert_eq!(
+        (inline.uid.as_str(), &opts.rooms, &opts.except),
+        ("7", &vec!["42".into(), "r1".into()], &vec!["1.5".into()])
+    );
+    let text = r#"{"uid":"u","type":4,"data":{"opts":{"rooms":[null]},"rooms":42}}"#;
+    let message = Notification::parse(text, &Namespace::default()).unwrap().into_message().unwrap();
+    let Body::SocketsJoin { opts, rooms } = message.body else { panic!("not a join") };
+    assert_eq!((opts.rooms.len(), rooms), (1, vec!["42".to_owned()]), "no rooms would be all sockets");
+}
+
 #[test]
 fn namespaces_that_postgres_cannot_take_are_refused() {
     let longest = "n".repeat(MAX_CHANNEL_BYTES - "socket.io#/".len());

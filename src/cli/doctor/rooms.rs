@@ -80,7 +80,7 @@ fn judge(nsp: &Namespace, room: &str, sockets: &Collected<RemoteSocket>) -> Find
         false => Finding::warn(
             "room",
             format!("{detail}; there are rooms of a similar name: {}", similar.join(", ")),
-            "names of rooms have to be equal in every letter, and a number is no string",
+            "names of rooms have to be equal in every letter; for Node servers the number 42 and the text \"42\" are two rooms",
         ),
     }
 }

@@ -119,3 +119,23 @@ async fn a_handshake_has_all_keys_even_if_no_io_is_attached() {
         assert_eq!(handshake[key], json!({}), "{key}");
     }
 }
+
+/// In JavaScript any value can be a room.
+#[tokio::test]
+async fn rooms_that_are_numbers_or_null_cost_no_message() {
+    for versions in [[V04, V05], [V03, V03]] {
+        let three = Three::start(versions).await;
+        let server = &three.servers[0];
+        server.io().sockets_join_number(42).await;
+        server.io().in_number(42).except_null().emit("number", json!([1])).await;
+        for client in three.clients() {
+            assert_eq!(client.wait_for(1).await, [event("number", json!([1]))]);
+        }
+        let timeout = Duration::from_secs(20);
+        let sockets = three.node.adapter.fetch_all_sockets("/", Default::default(), timeout).await.unwrap();
+        assert!(sockets.is_complete(), "{sockets:?}");
+        let sockets = sockets.into_values();
+        assert_eq!(sockets.len(), 3);
+        assert!(sockets.iter().all(|socket| socket.rooms.iter().any(|room| room == "42")), "{sockets:?}");
+    }
+}

@@ -48,6 +48,16 @@ impl Operator {
         self.push("rooms", room)
     }
 
+    /// A room whose name is a number.
+    pub fn in_number(self, room: u64) -> Operator {
+        self.push("rooms", room)
+    }
+
+    /// An excluded room that is `null`.
+    pub fn except_null(self) -> Operator {
+        self.push("except", Value::Null)
+    }
+
     pub fn except(self, room: &str) -> Operator {
         self.push("except", room)
     }
@@ -68,7 +78,7 @@ impl Operator {
         self.flag("timeout", millis(timeout))
     }
 
-    fn push(mut self, list: &str, room: &str) -> Operator {
+    fn push(mut self, list: &str, room: impl Into<Value>) -> Operator {
         self.request[list].as_array_mut().expect("made as an array").push(room.into());
         self
     }
@@ -114,6 +124,11 @@ impl Operator {
 
     pub async fn sockets_join(self, rooms: &[&str]) {
         self.call("socketsJoin", json!([rooms])).await.unwrap_or_else(|error| panic!("join: {error}"));
+    }
+
+    /// Joins a room whose name is a number, which is another room than that of the text.
+    pub async fn sockets_join_number(self, room: u64) {
+        self.call("socketsJoin", json!([room])).await.unwrap_or_else(|error| panic!("join: {error}"));
     }
 
     pub async fn sockets_leave(self, rooms: &[&str]) {
