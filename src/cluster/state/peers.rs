@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use super::instances::{Instances, LockStatus};
 use super::requests::DISCOVERY;
-use crate::protocol::{Header, Instance, MessageKind, Uid};
+use crate::protocol::{Header, Instance, MessageKind, Notification, Uid};
 
 /// The maximum number of counted peers of one channel.
 pub(super) const MAX_PEERS: usize = 1024;
@@ -37,7 +37,7 @@ pub struct LiveNode {
     pub uid: Uid,
     /// When it last sent a message, or when its lock was last seen to change.
     pub last_heard: Instant,
-    /// Whether its messages name their namespace.
+    /// Whether its messages name their namespace. Until a message shows it, they are taken to do so.
     pub nsp_support: NspSupport,
     /// How it proves that it is alive.
     pub liveness: Liveness,
@@ -62,8 +62,14 @@ pub enum NspSupport {
 }
 
 impl NspSupport {
-    pub(super) fn of(has_nsp: bool) -> Self {
-        if has_nsp { Self::WithNsp } else { Self::WithoutNsp }
+    /// What a notification shows. `None` if it names a row and no namespace: no version of the Node adapter writes the
+    /// namespace there.
+    pub(super) fn of(notification: &Notification<'_>) -> Option<Self> {
+        match (notification.has_nsp, notification.attachment) {
+            (true, _) => Some(Self::WithNsp),
+            (false, None) => Some(Self::WithoutNsp),
+            (false, Some(_)) => None,
+        }
     }
 }
 
@@ -128,11 +134,11 @@ pub(super) struct Peers {
 }
 
 impl Peers {
-    /// Updates the state of a message's sender.
+    /// Updates the state of a message's sender. `nsp_support` is `None` if the message does not show it.
     pub(super) fn on_message(
         &mut self,
         header: &Header,
-        nsp_support: NspSupport,
+        nsp_support: Option<NspSupport>,
         instances: &Instances,
         now: Instant,
         timeout: Duration,
@@ -146,7 +152,9 @@ impl Peers {
                 return Change::Left;
             }
             // Adapter 0.5 does not answer one without a namespace.
-            MessageKind::InitialHeartbeat if nsp_support == NspSupport::WithNsp && self.is_receiving => {
+            MessageKind::InitialHeartbeat
+                if nsp_support == Some(NspSupport::WithNsp) && self.is_receiving =>
+            {
                 let from = now + DISCOVERY;
                 self.known_from = Some(self.known_from.map_or(from, |before| before.min(from)));
                 self.initial_heartbeat_received = true;
@@ -175,7 +183,7 @@ impl Peers {
         let is_confirmed = header.kind.is_heartbeat() && self.is_receiving;
         let peer = PeerState {
             at: now,
-            nsp_support,
+            nsp_support: nsp_support.unwrap_or(NspSupport::WithNsp),
             has_settled: !is_start,
             is_confirmed,
             instance,
@@ -184,6 +192,7 @@ impl Peers {
         match self.peers.get_mut(&header.uid) {
             Some(known) => {
                 let before = std::mem::replace(known, peer);
+                known.nsp_support = nsp_support.unwrap_or(before.nsp_support);
                 if is_live(&before, now, timeout) {
                     known.has_settled |= before.has_settled;
                     known.is_confirmed |= before.is_confirmed;

@@ -52,7 +52,7 @@ impl ClusterState {
         let header = notification.header.clone();
         interested(Some(&header));
         // As in Node, a message on this channel for another namespace is dropped, but its sender counts as a peer.
-        let nsp_support = NspSupport::of(notification.has_nsp);
+        let nsp_support = NspSupport::of(&notification);
         let timeout = self.config.heartbeat_timeout;
         let change = state.peers.on_message(&header, nsp_support, &self.instances, now, timeout);
         for member in &mut state.members {

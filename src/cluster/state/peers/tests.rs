@@ -13,7 +13,7 @@ fn the_number_of_forged_peers_is_bounded_and_live_peers_stay() {
     peers.on_listening(start, timeout);
     let on_message = |peers: &mut Peers, uid: &str, now| {
         let header = Header { uid: uid.into(), nsp: Namespace::default(), kind: MessageKind::Heartbeat };
-        peers.on_message(&header, NspSupport::WithNsp, &Instances::default(), now, timeout)
+        peers.on_message(&header, Some(NspSupport::WithNsp), &Instances::default(), now, timeout)
     };
     assert_eq!(on_message(&mut peers, "a live peer", start), Change::Found);
     let later = start + timeout;
@@ -45,7 +45,7 @@ fn a_peer_is_live_from_its_first_message_to_its_goodbye_or_its_timeout() {
     peers.on_listening(at(0), timeout);
     let on_message = |peers: &mut Peers, uid: &str, kind, now| {
         let header = Header { uid: uid.into(), nsp: Namespace::default(), kind };
-        peers.on_message(&header, NspSupport::WithNsp, &Instances::default(), now, timeout);
+        peers.on_message(&header, Some(NspSupport::WithNsp), &Instances::default(), now, timeout);
     };
     let live = |peers: &Peers, now| -> Vec<String> {
         peers.live(now, timeout).iter().map(|node| node.uid.to_string()).collect()
@@ -78,10 +78,37 @@ fn a_peer_is_live_from_its_first_message_to_its_goodbye_or_its_timeout() {
     assert!(!peers.is_known(at(51)) && peers.is_known(at(51) + DISCOVERY));
 }
 
+#[test]
+fn a_notification_of_a_row_does_not_show_whether_messages_name_their_namespace() {
+    let (now, timeout) = (Instant::now(), Duration::from_secs(10));
+    let mut peers = Peers::default();
+    peers.on_listening(now, timeout);
+    let mut nsp_support_after = |text: &str| {
+        let notification = Notification::parse(text, &Namespace::default()).unwrap();
+        let nsp_support = NspSupport::of(&notification);
+        peers.on_message(&notification.header, nsp_support, &Instances::default(), now, timeout);
+        let uid = notification.header.uid;
+        peers.live(now, timeout).into_iter().find(|node| node.uid == uid).unwrap().nsp_support
+    };
+    // All versions of the Node adapter write this text.
+    let row = |uid: &str| format!(r#"{{"uid":"{uid}","type":3,"attachmentId":"7"}}"#);
+    assert_eq!(nsp_support_after(r#"{"uid":"new","type":2,"nsp":"/"}"#), NspSupport::WithNsp);
+    assert_eq!(nsp_support_after(&row("new")), NspSupport::WithNsp);
+    assert_eq!(nsp_support_after(r#"{"uid":"old","type":2}"#), NspSupport::WithoutNsp);
+    assert_eq!(nsp_support_after(&row("old")), NspSupport::WithoutNsp);
+    // A peer that has shown nothing else yet is not taken for an old one, of which doctor warns.
+    assert_eq!(nsp_support_after(&row("unknown")), NspSupport::WithNsp);
+    assert_eq!(nsp_support_after(r#"{"uid":"unknown","type":2}"#), NspSupport::WithoutNsp);
+    assert_eq!(
+        nsp_support_after(r#"{"uid":"old","type":3,"nsp":"/","attachmentId":"7"}"#),
+        NspSupport::WithNsp
+    );
+}
+
 fn initial_heartbeat(peers: &mut Peers, now: Instant) {
     let kind = MessageKind::InitialHeartbeat;
     let header = Header { uid: Uid::emitter(), nsp: Namespace::default(), kind };
-    peers.on_message(&header, NspSupport::WithNsp, &Instances::default(), now, Duration::from_secs(10));
+    peers.on_message(&header, Some(NspSupport::WithNsp), &Instances::default(), now, Duration::from_secs(10));
 }
 
 #[test]
@@ -96,7 +123,7 @@ fn a_lock_keeps_a_peer_alive_that_has_sent_a_heartbeat_since_the_last_loss() {
     peers.on_listening(at(0), timeout);
     let send_heartbeat = |peers: &mut Peers, now| {
         let header = Header { uid: uid.clone(), nsp: Namespace::default(), kind: MessageKind::Heartbeat };
-        peers.on_message(&header, NspSupport::WithNsp, &instances.borrow(), now, timeout)
+        peers.on_message(&header, Some(NspSupport::WithNsp), &instances.borrow(), now, timeout)
     };
     let expects_heartbeats =
         |peers: &Peers, now| peers.expect_heartbeats(std::iter::empty::<&Uid>(), now, timeout);
