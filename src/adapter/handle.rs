@@ -204,6 +204,9 @@ impl PostgresAdapterCtr {
     /// server that requests one; `None` sends no answer. A later handler for the same event replaces the earlier one. A
     /// panic is logged and reported to the error handler, and ends nothing else.
     ///
+    /// Handlers are called in the order of the events, as in Node: each up to its first `await` that has to wait, before
+    /// the next message of the namespace is handled. It must not block.
+    ///
     /// ```no_run
     /// # fn example(adapter: &pgio::PostgresAdapterCtr) {
     /// adapter.on_server_side("/", "load", async |event| {

@@ -1,13 +1,14 @@
 //! Handles the messages and requests of other servers.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use socketioxide_core::adapter::SocketEmitter;
 use socketioxide_core::packet::Packet;
-use tokio::task::{JoinError, JoinSet, yield_now};
+use tokio::task::{JoinError, JoinSet, unconstrained, yield_now};
 
 use super::burst::Burst;
 use super::deliver::Deliveries;
@@ -20,7 +21,7 @@ use crate::cluster::{Content, Event, Received, Subscription};
 use crate::protocol::{Body, BroadcastOptions, EventArgs, Message, RequestId, Uid, Value};
 use crate::{Error, Receipt};
 
-/// The maximum number of running answers and acknowledgement requests. Beyond it, requests get no answer, and the
+/// The maximum number of waiting answers and of acknowledgement requests. Beyond it, requests get no answer, and the
 /// requesting server reports that this one did not answer.
 const MAX_ANSWERS: usize = 16_384;
 
@@ -44,11 +45,19 @@ struct Answers {
 }
 
 impl Answers {
-    fn spawn(&mut self, node: &Node, answer: impl Future<Output = ()> + Send + 'static) {
-        if self.tasks.len() < MAX_ANSWERS {
-            self.tasks.spawn(answer);
-        } else {
-            refuse(node);
+    /// Polls an answer once, and spawns it if it has to wait. So handlers are called in the order of the events, as in
+    /// Node, while the tasks of a runtime may run in any order.
+    fn start(&mut self, node: &Node, answer: impl Future<Output = ()> + Send + 'static) {
+        if self.tasks.len() >= MAX_ANSWERS {
+            return refuse(node);
+        }
+        let mut answer = Box::pin(answer);
+        // With the budget of this task (tokio's cooperative scheduling), a handler could seem to wait when it need not.
+        let polled = catch_unwind(AssertUnwindSafe(|| unconstrained(answer.as_mut()).now_or_never()));
+        match polled {
+            Ok(Some(())) => {}
+            Ok(None) => drop(self.tasks.spawn(answer)),
+            Err(panic) => node.report(&Error::panicked(AN_ANSWER, &*panic), DROPPED),
         }
     }
 
@@ -66,9 +75,13 @@ impl Answers {
     }
 }
 
+/// What panicked, and what follows from it.
+const AN_ANSWER: &str = "an answer to another server";
+const DROPPED: &str = "request dropped";
+
 fn report_panic(node: &Node, ended: Result<(), JoinError>) {
     if let Err(error) = ended {
-        node.report_panic("an answer to another server", &error, "request dropped");
+        node.report_panic(AN_ANSWER, &error, DROPPED);
     }
 }
 
@@ -243,7 +256,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
                 answers.fetch(&self.node, uid, request_id, opts);
             }
             Body::ServerSideEmit { event, request_id } => {
-                answers.spawn(&self.node, self.clone().answer(uid, event, request_id));
+                answers.start(&self.node, self.clone().answer(uid, event, request_id));
             }
             _ => {}
         }

@@ -103,10 +103,37 @@ async fn a_burst_of_events_reaches_the_handler_whole() {
         counter.fetch_add(1, Ordering::Relaxed);
         std::future::ready(None)
     });
-    let burst = format!(
-        r#"SELECT count(pg_notify('socket.io#/', '{{"uid":"x","type":9,"nsp":"/","data":{{"packet":["tick",' || n || ']}}}}'))
-           FROM generate_series(1, {EVENTS}) n"#
-    );
-    execute(postgres.url(), &burst).await;
+    execute(postgres.url(), &burst(EVENTS)).await;
     until("all events are handled", async || handled.load(Ordering::Relaxed) == EVENTS).await;
+}
+
+/// As in Node, where listeners are called one after another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn handlers_are_called_in_the_order_of_the_events() {
+    const EVENTS: usize = 2_000;
+    let postgres = postgres().await;
+    create_attachment_table(postgres.url()).await;
+    let node = PgioNode::start(postgres.url()).await;
+    let (started, mut order) = tokio::sync::mpsc::channel(EVENTS);
+    node.adapter.on_server_side("/", "tick", move |event| {
+        let started = started.clone();
+        async move {
+            started.send(event.args[0].as_i64().unwrap()).await.unwrap();
+            // Those that wait do not hold up the next ones.
+            std::future::pending().await
+        }
+    });
+    execute(postgres.url(), &burst(EVENTS)).await;
+    for expected in 1..=EVENTS as i64 {
+        let number = tokio::time::timeout(Duration::from_secs(30), order.recv()).await;
+        assert_eq!(number.expect("all events are handled"), Some(expected));
+    }
+}
+
+/// The statement that sends the server-side event `tick` so many times, with a number.
+fn burst(events: usize) -> String {
+    format!(
+        r#"SELECT count(pg_notify('socket.io#/', '{{"uid":"x","type":9,"nsp":"/","data":{{"packet":["tick",' || n || ']}}}}'))
+           FROM generate_series(1, {events}) n"#
+    )
 }
