@@ -138,7 +138,7 @@ impl<'de> Visitor<'de> for Nested<'_> {
         Ok(Value::Binary(v.into()))
     }
 
-    /// A msgpack extension. A timestamp becomes a date. An extension of any other type becomes its bytes.
+    /// A msgpack extension. A timestamp becomes a date, or `null` beyond the range of JavaScript. An extension of any other type becomes its bytes.
     fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
         let (kind, body) = <(i8, ByteBuf)>::deserialize(deserializer)?;
         let date = match (kind, <[u8; 8]>::try_from(body.as_slice())) {
@@ -146,7 +146,8 @@ impl<'de> Visitor<'de> for Nested<'_> {
             (Date::NOTEPACK_EXTENSION, Ok(millis)) => Date::from_millis(i64::from_be_bytes(millis)),
             _ => return Ok(Value::Binary(body.into_vec().into())),
         };
-        date.map(Value::Date).ok_or_else(|| D::Error::custom("a timestamp out of range"))
+        // JSON has the same for a `Date` that is no date.
+        Ok(date.map_or(Value::Null, Value::Date))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {

@@ -94,6 +94,52 @@ fn dates_before_1970_and_with_12_bytes_are_read() {
 }
 
 #[test]
+fn dates_have_the_range_and_the_text_of_javascript() {
+    const MAX: i64 = 8_640_000_000_000_000;
+    // By Node: `new Date(millis).toISOString()`.
+    for (millis, text) in [
+        (MAX, "+275760-09-13T00:00:00.000Z"),
+        (-MAX, "-271821-04-20T00:00:00.000Z"),
+        (253_402_300_799_999, "9999-12-31T23:59:59.999Z"),
+        (253_402_300_800_000, "+010000-01-01T00:00:00.000Z"),
+        (253_402_207_201_000, "9999-12-30T22:00:01.000Z"),
+        (-62_167_219_200_000, "0000-01-01T00:00:00.000Z"),
+        (-62_167_219_200_001, "-000001-12-31T23:59:59.999Z"),
+        (-62_162_121_600_000, "0000-02-29T00:00:00.000Z"),
+        (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+        (951_868_800_000, "2000-03-01T00:00:00.000Z"),
+        (4_107_542_399_999, "2100-02-28T23:59:59.999Z"),
+        (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+    ] {
+        let date = Date::from_millis(millis).unwrap();
+        assert_eq!(date.to_string(), text);
+        assert_eq!(text.parse::<Date>().unwrap(), date);
+        assert_eq!(Date::from_extension(&date.to_extension()), Some(date), "{text}");
+    }
+    assert_eq!("2000-01-01T00:00:00+01:00".parse::<Date>().unwrap().as_millis(), 946_681_200_000);
+    for bad in ["+275760-09-13T00:00:00.001Z", "+010000-13-01T00:00:00Z", "+01000-01-01T00:00:00Z", "+", "-é"]
+    {
+        assert!(bad.parse::<Date>().is_err(), "{bad}");
+    }
+    for millis in [MAX + 1, -MAX - 1, i64::MAX, i64::MIN] {
+        assert_eq!(Date::from_millis(millis), None);
+    }
+    let far = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1 << 60);
+    assert_eq!(Date::from(far).as_millis(), MAX);
+}
+
+#[test]
+fn a_date_that_is_none_costs_no_document() {
+    let late = [b"\xc7\x0c\xff\0\0\0\0".as_slice(), &(8_640_000_000_001_i64).to_be_bytes()].concat();
+    let notepack = [b"\xd7\0".as_slice(), &i64::MAX.to_be_bytes()].concat();
+    for timestamp in [late, notepack, b"\xd4\xff\0".to_vec()] {
+        let document = [b"\x92".as_slice(), &timestamp, b"\x07"].concat();
+        let value = crate::protocol::msgpack::read(&document).unwrap();
+        assert_eq!(value, Value::Array(vec![Value::Null, Value::Int(7)]), "{document:x?}");
+    }
+}
+
+#[test]
 fn tuples_are_several_arguments() {
     let count = |args: Vec<Value>| args.len();
     assert_eq!(count(Value::args_from_rust(&()).unwrap()), 0);
