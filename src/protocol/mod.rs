@@ -27,6 +27,7 @@ mod room_list;
 mod rooms;
 mod socket_list;
 mod summary;
+mod surrogates;
 #[cfg(feature = "cli")]
 mod template;
 #[cfg(test)]

@@ -4,8 +4,8 @@ use std::io::Cursor;
 
 use serde::Serialize;
 
-use super::Value;
 use super::value::{self, MAX_DEPTH};
+use super::{Value, surrogates};
 use crate::{Error, Result};
 
 /// Writes a document: every struct as a map with string keys.
@@ -26,7 +26,8 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Value> {
 /// # Errors
 /// [`Error::AttachmentTooLarge`] beyond the limit, and [`Error::Decode`] for bytes that are not msgpack.
 pub(crate) fn read_bounded(bytes: &[u8], max_memory: usize) -> Result<(Value, usize)> {
-    let mut deserializer = rmp_serde::Deserializer::new(Cursor::new(bytes));
+    let bytes = surrogates::replace_lone(bytes);
+    let mut deserializer = rmp_serde::Deserializer::new(Cursor::new(&*bytes));
     // The value checks its own depth with a better error; each of its levels costs the library two levels.
     deserializer.set_max_depth(MAX_DEPTH * 3);
     let bounded = value::bounded(&mut deserializer, max_memory).map_err(|error| {
