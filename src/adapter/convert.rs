@@ -77,9 +77,9 @@ pub(super) fn event_of(packet: &Packet) -> Result<EventArgs, ParserError> {
     event.map_err(ParserError::new)
 }
 
-/// The first argument of an acknowledgement; nothing where it has none.
-pub(super) fn first_of(value: CoreValue) -> Result<Value> {
-    Ok(decode(value)?.into_iter().next().unwrap_or_default())
+/// The first argument of an acknowledgement, if it has any.
+pub(super) fn first_of(value: CoreValue) -> Result<Option<Value>> {
+    Ok(decode(value)?.into_iter().next())
 }
 
 pub(crate) fn decode(value: CoreValue) -> Result<Vec<Value>> {
@@ -178,7 +178,8 @@ mod tests {
         let event = EventArgs::new("e", [noon, vec![Value::Binary(vec![1].into())].into()]);
         let value = Format::Msgpack.value_of(event.clone()).unwrap();
         assert_eq!(event_of(&Packet::event("/", value)).unwrap(), event);
-        assert_eq!(first_of(Format::Msgpack.value_of_one(&7.into()).unwrap()).unwrap(), Value::Int(7));
-        assert_eq!(first_of(CoreValue::Str("[]".into(), None)).unwrap(), Value::Null);
+        assert_eq!(first_of(Format::Msgpack.value_of_one(&7.into()).unwrap()).unwrap(), Some(Value::Int(7)));
+        assert_eq!(first_of(CoreValue::Str("[]".into(), None)).unwrap(), None);
+        assert_eq!(first_of(CoreValue::Str("[null]".into(), None)).unwrap(), Some(Value::Null));
     }
 }

@@ -307,7 +307,7 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
                 };
                 let answer = convert::first_of(answer).unwrap_or_else(|error| {
                     node.report(&error, "cannot decode an acknowledgement");
-                    Value::Null
+                    Some(Value::Null)
                 });
                 let body = Body::BroadcastAck { request_id: id.clone(), answer };
                 match node.enqueue(body).await {

@@ -102,6 +102,19 @@ struct AnswerData {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
+struct AckData {
+    request_id: RequestId,
+    #[serde(default, deserialize_with = "present")]
+    packet: Option<Value>,
+}
+
+/// Reads a field that is there, even if it is `null`.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct CountData {
     request_id: RequestId,
     client_count: u64,
@@ -151,7 +164,7 @@ where
             Body::BroadcastClientCount { request_id, client_count }
         }
         MessageKind::BroadcastAck => {
-            let AnswerData { request_id, packet } = AnswerData::deserialize(data)?;
+            let AckData { request_id, packet } = AckData::deserialize(data)?;
             Body::BroadcastAck { request_id, answer: packet }
         }
     })
@@ -209,8 +222,13 @@ impl Serialize for Data<'_> {
                 optional_request(&mut data, request_id.as_ref())?;
                 data.end()
             }
+            Body::BroadcastAck { request_id, answer: None } => {
+                let mut data = serializer.serialize_struct("Answer", 1)?;
+                data.serialize_field("requestId", request_id)?;
+                data.end()
+            }
             Body::ServerSideEmitResponse { request_id, answer }
-            | Body::BroadcastAck { request_id, answer } => {
+            | Body::BroadcastAck { request_id, answer: Some(answer) } => {
                 let mut data = serializer.serialize_struct("Answer", 2)?;
                 data.serialize_field("requestId", request_id)?;
                 data.serialize_field("packet", answer)?;

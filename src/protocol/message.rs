@@ -94,8 +94,8 @@ pub enum Body {
     BroadcastAck {
         /// The request.
         request_id: RequestId,
-        /// The first argument of the client's acknowledgement.
-        answer: Value,
+        /// The first argument of the client's acknowledgement. `None` if it has no argument (`undefined` in JavaScript).
+        answer: Option<Value>,
     },
     /// [`MessageKind::AdapterClose`]
     AdapterClose,
@@ -182,9 +182,8 @@ impl Body {
         self.kind().carries_binary()
             && match self {
                 Self::Broadcast { event, .. } | Self::ServerSideEmit { event, .. } => event.has_binary(),
-                Self::ServerSideEmitResponse { answer, .. } | Self::BroadcastAck { answer, .. } => {
-                    answer.has_binary()
-                }
+                Self::ServerSideEmitResponse { answer, .. } => answer.has_binary(),
+                Self::BroadcastAck { answer, .. } => answer.as_ref().is_some_and(Value::has_binary),
                 _ => false,
             }
     }

@@ -205,7 +205,7 @@ mod tests {
 
     #[test]
     fn answers_have_no_event_and_nonsense_has_nothing() {
-        let answer = Value::Array(vec!["an answer".into()]);
+        let answer = Some(Value::Array(vec!["an answer".into()]));
         let request_id = RequestId::from("1");
         let response = document(Body::BroadcastAck { request_id, answer });
         assert_eq!(Summary::of_start(&response).kind, Some(MessageKind::BroadcastAck));

@@ -186,6 +186,7 @@ fn lone_surrogates_and_deep_nesting_are_no_reason_to_lose_a_message() {
     );
     let message = Notification::parse(&text, &Namespace::default()).unwrap().into_message().unwrap();
     let Body::BroadcastAck { answer, .. } = message.body else { panic!("not an acknowledgement") };
+    let answer = answer.unwrap();
     let items = answer.as_array().unwrap();
     assert_eq!(items[0].as_str(), Some("\u{fffd}"));
     assert_eq!(items[1].as_str(), Some("𝄞"));
@@ -195,6 +196,21 @@ fn lone_surrogates_and_deep_nesting_are_no_reason_to_lose_a_message() {
     assert!(matches!(Value::from_json(&too_deep), Err(Error::Decode(_))));
     let too_deep = vec![0x91; 100_000];
     assert!(matches!(Message::decode_document(&too_deep, &Namespace::default()), Err(Error::Decode(_))));
+}
+
+/// Node takes a missing `packet` for `undefined`, which JSON cannot hold.
+#[test]
+fn an_acknowledgement_without_an_argument_is_not_null() {
+    for (answer, packet) in [(None, None), (Some(Value::Null), Some(serde_json::Value::Null))] {
+        let body = Body::BroadcastAck { request_id: "r".into(), answer };
+        let message = Message { uid: Uid::random(), nsp: Namespace::default(), body };
+        let inline = message.encode(MAX_INLINE_BYTES).unwrap();
+        let Encoded::Inline(text) = &inline else { panic!("not inline") };
+        let json: serde_json::Value = serde_json::from_str(text).unwrap();
+        assert_eq!(json["data"].get("packet"), packet.as_ref(), "{text}");
+        assert_eq!(decode(&inline, &message.nsp), message);
+        assert_eq!(decode(&message.encode(0).unwrap(), &message.nsp), message);
+    }
 }
 
 #[test]

@@ -101,7 +101,12 @@ fn body<M: SerializeMap>(line: &mut M, body: &Body, event: Option<&Event>) -> Re
             line.serialize_entry("sockets", &sockets.iter().map(Socket).collect::<Vec<_>>())
         }
         Body::ServerSideEmit { request_id, .. } => line.serialize_entry("requestId", request_id),
-        Body::ServerSideEmitResponse { request_id, answer } | Body::BroadcastAck { request_id, answer } => {
+        Body::BroadcastAck { request_id, answer: None } => {
+            line.serialize_entry("requestId", request_id)?;
+            line.serialize_entry("answer", &())
+        }
+        Body::ServerSideEmitResponse { request_id, answer }
+        | Body::BroadcastAck { request_id, answer: Some(answer) } => {
             line.serialize_entry("requestId", request_id)?;
             line.serialize_entry("answer", &BinaryJson(answer))
         }

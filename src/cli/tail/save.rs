@@ -36,7 +36,7 @@ impl Saver {
                     args.iter().for_each(|arg| collect(arg, &mut binaries));
                 }
             }
-            Body::BroadcastAck { answer, .. } | Body::ServerSideEmitResponse { answer, .. } => {
+            Body::BroadcastAck { answer: Some(answer), .. } | Body::ServerSideEmitResponse { answer, .. } => {
                 collect(answer, &mut binaries);
             }
             _ => {}

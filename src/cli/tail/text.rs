@@ -117,7 +117,9 @@ fn body(line: &mut Line, body: &Body) {
         }
         Body::BroadcastAck { request_id, answer } => {
             line.add(BOLD, "acknowledged");
-            line.add("", &format!(" {}", short(answer)));
+            if let Some(answer) = answer {
+                line.add("", &format!(" {}", short(answer)));
+            }
             request(line, Some(request_id));
         }
         Body::ServerSideEmitResponse { request_id, answer } => {

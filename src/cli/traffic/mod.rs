@@ -261,7 +261,7 @@ pub(super) mod tests {
         let server_side = Body::ServerSideEmit { event: EventArgs::new("who", []), request_id: None };
         traffic.count(1, &received("a", server_side, None));
         traffic.count(2, &received("b", Body::Heartbeat, None));
-        let (request_id, answer) = (RequestId::from("1"), Value::Null);
+        let (request_id, answer) = (RequestId::from("1"), Some(Value::Null));
         traffic.count(2, &received("b", Body::BroadcastAck { request_id, answer }, None));
         let total = traffic.total();
         assert_eq!((total.messages(), total.events(), total.acks()), (5, 3, 1));

@@ -342,7 +342,7 @@ impl Requests {
             }
             Body::BroadcastAck { answer, .. } => {
                 progress.received += 1;
-                Some(Reply::Ack(answer))
+                Some(Reply::Ack(answer.unwrap_or_default()))
             }
             Body::FetchSocketsResponse { sockets, .. } => {
                 (progress.promised, progress.received) = (Some(1), 1);
