@@ -181,8 +181,9 @@ impl<E: SocketEmitter> CoreAdapter<E> for PostgresAdapter<E> {
 
 impl<E: SocketEmitter> PostgresAdapter<E> {
     async fn fetch_remote(&self, opts: &CoreOptions) -> Result<Vec<RemoteSocket>> {
-        let opts = target::to_wire(opts);
+        let mut opts = target::to_wire(opts);
         let wait = self.ctr.cluster().request_timeout();
+        opts.flags = opts.flags.timeout(wait);
         let asked = self
             .node
             .request(wait, |request_id| Body::FetchSockets { opts, request_id }, socket_list)

@@ -3,7 +3,7 @@
 //! Owns the queued requests and the answers in flight. An answer holds the handshakes of all sockets, so a short request
 //! costs megabytes, and Node does not limit the requests of a server. Invariants: the answers in flight are bounded in
 //! bytes, except a single larger one; the queue is bounded in number and in bytes; requests for the same sockets share one
-//! description of them; a request gets no answer after [`REQUEST_TIMEOUT`], since its sender has stopped waiting.
+//! description of them; a request gets no answer once its sender has stopped waiting ([`patience`]).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -30,8 +30,18 @@ const MAX_WAITING: usize = 4096;
 /// The bound of the room names in the queue, in bytes.
 const MAX_WAITING_BYTES: usize = 1 << 20;
 
-/// How long a server waits for answers (`requestsTimeout` in Node).
+/// How long a server waits for answers, if it sets no other timeout (`requestsTimeout` and `DEFAULT_TIMEOUT` in Node).
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The maximum time that a request waits, whatever timeout its sender sets.
+const MAX_REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long the sender of a request waits for answers: `io.timeout(…).fetchSockets()` sets its timeout. A shorter one does
+/// not count, since adapter 0.3 does not know it.
+fn patience(opts: &BroadcastOptions) -> Duration {
+    let timeout = opts.flags.timeout.map_or(REQUEST_TIMEOUT, Duration::from_millis);
+    timeout.clamp(REQUEST_TIMEOUT, MAX_REQUEST_TIMEOUT)
+}
 
 /// A queued request.
 struct Fetch {
@@ -47,7 +57,7 @@ impl Fetch {
     }
 
     fn is_stale(&self) -> bool {
-        self.since.elapsed() >= REQUEST_TIMEOUT
+        self.since.elapsed() >= patience(&self.opts)
     }
 }
 
@@ -145,6 +155,28 @@ impl Fetches {
             self.answer_bytes -= bytes;
             // Those that have ended too no longer count.
             next = self.answering.next().now_or_never().flatten();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::Flags;
+
+    #[test]
+    fn a_request_waits_as_long_as_its_sender_within_bounds() {
+        let patience_of =
+            |timeout| patience(&BroadcastOptions::default().flags(Flags { timeout, ..Flags::default() }));
+        for (timeout, seconds) in [
+            (None, 5),
+            (Some(0), 5),
+            (Some(4_999), 5),
+            (Some(20_000), 20),
+            (Some(60_000), 60),
+            (Some(u64::MAX), 60),
+        ] {
+            assert_eq!(patience_of(timeout), Duration::from_secs(seconds), "{timeout:?}");
         }
     }
 }

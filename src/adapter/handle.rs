@@ -252,9 +252,10 @@ impl PostgresAdapterCtr {
     pub async fn fetch_remote_sockets(
         &self,
         nsp: impl Into<Namespace>,
-        opts: BroadcastOptions,
+        mut opts: BroadcastOptions,
         timeout: Duration,
     ) -> Result<Collected<RemoteSocket>> {
+        opts.flags = opts.flags.timeout(timeout);
         let body = |request_id| Body::FetchSockets { opts, request_id };
         Ok(self.0.node(&nsp.into())?.request(timeout, body, socket_list).await?.collect().await?.flatten())
     }

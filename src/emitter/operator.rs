@@ -253,7 +253,8 @@ impl BroadcastOperator {
     #[doc(alias = "fetchSockets")]
     pub async fn fetch_sockets(&self) -> Result<Collected<RemoteSocket>> {
         self.check_not_durable("a request")?;
-        let opts = self.opts.clone();
+        let mut opts = self.opts.clone();
+        opts.flags = opts.flags.timeout(self.wait());
         let ask = |request_id| Body::FetchSockets { opts, request_id };
         Ok(self
             .cluster
