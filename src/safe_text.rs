@@ -81,9 +81,10 @@ fn push_escaped(out: &mut String, c: char) {
     }
 }
 
-fn is_unsafe(c: char) -> bool {
+/// Whether a terminal could obey a character, or show text in another order because of it.
+pub(crate) fn is_unsafe(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]

@@ -79,6 +79,35 @@ impl Handshake {
     }
 }
 
+/// The maximum number of shown headers, and of shown parameters of the query. Each takes much more memory than in the request.
+const MAX_ENTRIES: usize = 64;
+
+/// The maximum bytes of the shown headers, of the shown parameters, and of the shown URL. A client chooses them, and every
+/// answer to `fetchSockets` has those of all clients.
+const MAX_BYTES: usize = 4096;
+
+/// The entries from the first one on, up to both limits. An entry that is too long is left out.
+struct Limited {
+    entries: usize,
+    bytes: usize,
+}
+
+impl Limited {
+    fn new() -> Self {
+        Self { entries: MAX_ENTRIES, bytes: MAX_BYTES }
+    }
+
+    /// Whether an entry with a name and a value of these lengths is shown.
+    fn admits(&mut self, bytes: usize) -> bool {
+        let is_admitted = self.entries > 0 && bytes <= self.bytes;
+        if is_admitted {
+            self.entries -= 1;
+            self.bytes -= bytes;
+        }
+        is_admitted
+    }
+}
+
 /// The headers with secrets of a client. Every role that may listen on the database can read a response to `fetchSockets`,
 /// and the response stays in the attachment table until the cleanup.
 const SECRET: [HeaderName; 3] = [header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::COOKIE];
@@ -91,7 +120,7 @@ pub(crate) fn socket<A: Adapter>(socket: &SocketRef<A>, share_headers: bool) -> 
         headers: headers(&request.headers, share_headers),
         connection: request.extensions.get::<Connection>().copied(),
         cross_origin: request.headers.contains_key(header::ORIGIN),
-        url: request.uri.to_string(),
+        url: url(&request.uri),
         query: query(&request.uri),
     };
     (handshake.into_value(), data.unwrap_or_else(|| Value::Object(Object::new())))
@@ -104,7 +133,7 @@ pub(crate) fn handshake_of(headers_of_request: &HeaderMap, uri: &Uri) -> Value {
         headers: headers(headers_of_request, false),
         connection: None,
         cross_origin: headers_of_request.contains_key(header::ORIGIN),
-        url: uri.to_string(),
+        url: url(uri),
         query: query(uri),
     };
     handshake.into_value()
@@ -118,7 +147,9 @@ fn time(time: SystemTime) -> String {
 
 fn headers(headers: &HeaderMap, share_all: bool) -> Value {
     let mut object = Object::new();
-    for (name, value) in headers.iter().filter(|(name, _)| share_all || !SECRET.contains(name)) {
+    let mut limited = Limited::new();
+    let shown = headers.iter().filter(|(name, _)| share_all || !SECRET.contains(name));
+    for (name, value) in shown.filter(|(name, value)| limited.admits(name.as_str().len() + value.len())) {
         let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
         match object.entry(name.as_str().to_owned()).or_insert(Value::Null) {
             // Node joins repeated headers.
@@ -129,12 +160,41 @@ fn headers(headers: &HeaderMap, share_all: bool) -> Value {
     Value::Object(object)
 }
 
+/// The URL, cut at the limit.
+fn url(uri: &Uri) -> String {
+    let mut url = uri.to_string();
+    url.truncate(url.floor_char_boundary(MAX_BYTES));
+    url
+}
+
 fn query(uri: &Uri) -> Value {
     let decode = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
     let pairs = uri.query().unwrap_or_default().split('&').filter(|pair| !pair.is_empty());
+    let mut limited = Limited::new();
+    let pairs = pairs.filter(|pair| limited.admits(pair.len()));
     let pairs = pairs.map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         (decode(name), Value::from(decode(value)))
     });
     Value::Object(pairs.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_cannot_make_its_handshake_large() {
+        let many: String = (0..4000).map(|number| format!("&k{number}")).collect();
+        let uri: Uri = format!("/socket.io/?EIO=4&token=t{many}").parse().unwrap();
+        let shown = handshake_of(&HeaderMap::new(), &uri);
+        let query = shown.get("query").unwrap().as_object().unwrap();
+        assert_eq!((query.len(), query.get("token")), (MAX_ENTRIES, Some(&Value::from("t"))));
+        assert_eq!(shown.get("url").unwrap().as_str().unwrap().len(), MAX_BYTES);
+        let mut headers = HeaderMap::new();
+        headers.insert("large", "x".repeat(MAX_BYTES).parse().unwrap());
+        headers.insert("small", "x".parse().unwrap());
+        let shown = super::headers(&headers, true);
+        assert_eq!(shown.as_object().unwrap().len(), 1);
+    }
 }

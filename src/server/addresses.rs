@@ -3,8 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
-use http::HeaderMap;
-use http::header::FORWARDED;
+use http::{HeaderMap, HeaderValue};
 
 use crate::Error;
 
@@ -107,30 +106,15 @@ impl TrustedProxies {
     }
 }
 
-/// The addresses that proxies have forwarded, the client's first. `Forwarded` (RFC 7239) takes precedence over
-/// `X-Forwarded-For`.
+/// The addresses that proxies have forwarded in `X-Forwarded-For`, the client's first. `Forwarded` (RFC 7239) is not read: a
+/// proxy that sets one of the two headers forwards the other as the client wrote it.
 fn forwarded(headers: &HeaderMap) -> Vec<Option<IpAddr>> {
-    let lists = |name: &str| -> Vec<String> {
-        let values = headers.get_all(name).iter();
-        values
-            .flat_map(|value| {
-                String::from_utf8_lossy(value.as_bytes()).split(',').map(str::to_owned).collect::<Vec<_>>()
-            })
-            .collect()
+    let values = headers.get_all(X_FORWARDED_FOR).iter();
+    let hops = |value: &HeaderValue| {
+        let text = String::from_utf8_lossy(value.as_bytes());
+        text.split(',').map(address).collect::<Vec<_>>()
     };
-    let standard = lists(FORWARDED.as_str());
-    if !standard.is_empty() {
-        return standard.iter().map(|element| forwarded_for(element)).collect();
-    }
-    lists(X_FORWARDED_FOR).iter().map(|hop| address(hop)).collect()
-}
-
-/// The `for` parameter of an element of `Forwarded`.
-fn forwarded_for(element: &str) -> Option<IpAddr> {
-    element.split(';').find_map(|pair| {
-        let (name, value) = pair.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("for").then(|| address(value.trim().trim_matches('"')))?
-    })
+    values.flat_map(hops).collect()
 }
 
 /// Reads an address, with or without port and brackets.
@@ -186,10 +170,8 @@ mod tests {
         assert_eq!(client("10.0.0.1", X_FORWARDED_FOR, "6.6.6.6, 1.2.3.4, 10.0.0.2"), "1.2.3.4");
         assert_eq!(client("10.0.0.1", X_FORWARDED_FOR, "6.6.6.6, nonsense, 10.0.0.2"), "10.0.0.2");
         assert_eq!(client("10.0.0.1", X_FORWARDED_FOR, "[fd00::7]:80"), "fd00::7");
-        assert_eq!(
-            client("10.0.0.1", "forwarded", "for=6.6.6.6, For=\"[fd00::7]:80\";proto=https"),
-            "fd00::7"
-        );
+        // A proxy that sets the other header does not remove this one.
+        assert_eq!(client("10.0.0.1", "forwarded", "for=6.6.6.6"), "10.0.0.1");
         // Only a trusted proxy may set the address of a client.
         assert_eq!(client("5.5.5.5", X_FORWARDED_FOR, "1.2.3.4"), "5.5.5.5");
         assert_eq!(client("10.0.0.1", "other", "1.2.3.4"), "10.0.0.1");

@@ -91,25 +91,46 @@ impl ClientEvents {
         event: ClientEvent,
         ack: AckSender<ClusterAdapter>,
     ) {
-        let rooms = event
-            .args()
-            .and_then(|args| rooms_of(&args))
-            .and_then(|rooms| rooms.iter().try_for_each(|room| self.allow(room, socket, io)).map(|()| rooms))
-            .and_then(|rooms| self.allow_more(change, &rooms, socket).map(|()| rooms));
-        match rooms {
-            Ok(rooms) => {
-                match change {
-                    Change::Join => socket.join(rooms),
-                    Change::Leave => socket.leave(rooms),
-                }
-                let mut held = rooms_held(socket);
-                held.sort();
-                acknowledge(socket, ack, &held);
-            }
-            Err(reason) => {
-                metrics::counter!("pgio_events_refused_total").increment(1);
-                refuse(socket, ack, &reason);
-            }
+        let refused = |ack, reason: String| {
+            metrics::counter!("pgio_events_refused_total").increment(1);
+            refuse(socket, ack, &reason);
+        };
+        let rooms = match event.args().and_then(|args| self.rooms_of(&args)) {
+            Ok(rooms) => rooms,
+            Err(reason) => return refused(ack, reason),
+        };
+        // A short event causes checks of many rooms, and an acknowledgement that lists all of them.
+        let held: usize = rooms_held(socket).iter().map(|room| room.len()).sum();
+        let pace = usage_of(socket).caused(&self.rates, held + rooms.len() * MAX_ROOM_BYTES);
+        let Some(ack) = self.check_rate(pace, socket, ack) else { return };
+        let claims = socket.extensions.get::<SocketData>().unwrap_or_default().0;
+        let allowed = rooms.iter().try_for_each(|room| self.allow(room, socket, &claims, io));
+        if let Err(reason) = allowed.and_then(|()| self.allow_more(change, &rooms, socket)) {
+            return refused(ack, reason);
+        }
+        match change {
+            Change::Join => socket.join(rooms),
+            Change::Leave => socket.leave(rooms),
+        }
+        let mut held = rooms_held(socket);
+        held.sort();
+        acknowledge(socket, ack, &held);
+    }
+
+    /// Reads the only argument of `join` or `leave`: a room or an array of rooms.
+    fn rooms_of(&self, args: &[Value]) -> Result<Vec<String>, String> {
+        let names: Option<Vec<&str>> = match args {
+            [Value::String(room)] => Some(vec![room.as_str()]),
+            [Value::Array(rooms)] => rooms.iter().map(Value::as_str).collect(),
+            _ => None,
+        };
+        let names = names.ok_or("expected a room or an array of rooms")?;
+        let mut seen = HashSet::new();
+        let distinct = names.into_iter().filter(|name| seen.insert(*name)).take(self.max_rooms + 1);
+        let distinct: Vec<_> = distinct.map(str::to_owned).collect();
+        match distinct.len() <= self.max_rooms {
+            true => Ok(distinct),
+            false => Err(format!("a client may be in at most {} rooms", self.max_rooms)),
         }
     }
 
@@ -127,12 +148,17 @@ impl ClientEvents {
         Ok(())
     }
 
-    fn allow(&self, room: &str, socket: &ClusterSocket, io: &ClusterIo) -> Result<(), String> {
+    fn allow(
+        &self,
+        room: &str,
+        socket: &ClusterSocket,
+        claims: &Value,
+        io: &ClusterIo,
+    ) -> Result<(), String> {
         if room.len() > MAX_ROOM_BYTES {
             return Err(format!("the name of a room may have at most {MAX_ROOM_BYTES} bytes"));
         }
-        let claims = socket.extensions.get::<SocketData>().unwrap_or_default().0;
-        self.rules.may_join(room, socket.id.as_str(), &claims).map_err(|why| match why {
+        self.rules.may_join(room, socket.id.as_str(), claims).map_err(|why| match why {
             NotAllowed::NoPattern => format!("room {room:?} is not allowed"),
             NotAllowed::LooksLikeId => {
                 format!("room {room:?} is not allowed: it looks like a socket id")
@@ -199,16 +225,6 @@ enum Change {
 fn rooms_held(socket: &ClusterSocket) -> Vec<Room> {
     let own = socket.id.to_string();
     socket.rooms().into_iter().filter(|room| *room != own).collect()
-}
-
-/// Reads the only argument of `join` or `leave`: a room or an array of rooms.
-fn rooms_of(args: &[Value]) -> Result<Vec<String>, String> {
-    let rooms = match args {
-        [Value::String(room)] => Some(vec![room.to_string()]),
-        [Value::Array(rooms)] => rooms.iter().map(|room| room.as_str().map(str::to_owned)).collect(),
-        _ => None,
-    };
-    rooms.ok_or_else(|| "expected a room or an array of rooms".into())
 }
 
 /// An event as the client sent it.

@@ -17,7 +17,7 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::connection_handle::ConnectionHandle;
-use super::disconnect::UpgradedConnections;
+use super::disconnect::{Reason, UpgradedConnections};
 use super::readers::Readers;
 use super::traffic::Traffic;
 
@@ -156,7 +156,7 @@ impl<S> ClientStream<S> {
             return Ok(());
         }
         self.backpressure.stalled = None;
-        metrics::counter!("pgio_clients_cut_off_total", "reason" => "too_slow").increment(1);
+        Reason::TooSlow.count();
         self.handle.abort();
         Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read"))
     }
@@ -182,7 +182,7 @@ impl<S> ClientStream<S> {
         if self.handle.is_unadmitted() {
             self.unadmitted = self.unadmitted.saturating_add(bytes);
             if self.unadmitted > UNADMITTED_BYTES {
-                metrics::counter!("pgio_clients_cut_off_total", "reason" => "unadmitted").increment(1);
+                Reason::Unadmitted.count();
                 return Err(io::Error::new(
                     io::ErrorKind::QuotaExceeded,
                     "too many bytes before the client is connected to a namespace",

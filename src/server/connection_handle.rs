@@ -77,9 +77,16 @@ impl ConnectionHandle {
         if self.is_aborted.load(Ordering::Acquire) { Err(aborted()) } else { Ok(()) }
     }
 
-    /// The connection becomes the websocket of a session, and stays it.
+    /// The connection becomes the websocket of a session, and stays it. A session has one websocket, so it needs no other
+    /// permit.
     pub(super) fn upgrade(&self, session: &Arc<Session>) {
         self.opened.get_or_init(|| session.clone());
+        self.take_handshake();
+    }
+
+    /// Whether the connection counts as a handshake.
+    pub(super) fn holds_handshake(&self) -> bool {
+        matches!(*self.permit(), ConnectionPermit::Handshake(_))
     }
 
     /// Takes the handshake, for the session that the connection opens.

@@ -41,6 +41,8 @@ pub(super) enum Reason {
     RefusedTooOften,
     /// A message or an event of the client was not completed in time, or exceeded the memory quota.
     Incomplete,
+    /// The client sent too much before it connected to a namespace.
+    Unadmitted,
     /// The token of the client has expired.
     Expired,
     /// The token of the client, or its key, is no longer listed.
@@ -59,9 +61,15 @@ impl Reason {
             Self::TooManyNamespaces => "too_many_namespaces",
             Self::RefusedTooOften => "refused_too_often",
             Self::Incomplete => "incomplete",
+            Self::Unadmitted => "unadmitted",
             Self::Expired => "expired",
             Self::Revoked => "revoked",
         }
+    }
+
+    /// Counts a disconnected client in the metrics.
+    pub(super) fn count(self) {
+        metrics::counter!("pgio_clients_cut_off_total", "reason" => self.label()).increment(1);
     }
 }
 
@@ -112,7 +120,7 @@ impl Disconnector {
     /// `socket.disconnect()` in Node, so it does not reconnect automatically with the same token.
     pub(super) fn disconnect_revoked(&self, socket: ClusterSocket, reason: Reason) {
         let label = reason.label();
-        metrics::counter!("pgio_clients_cut_off_total", "reason" => label).increment(1);
+        reason.count();
         tracing::info!(sid = %socket.id, nsp = socket.ns(), reason = label, "disconnecting a client whose token is no longer valid");
         // No event may overtake the disconnect packet, which is not counted.
         if let Some(account) = Account::of(&socket) {
@@ -145,7 +153,7 @@ impl Disconnector {
         let transport = socket.transport_type();
         let first = socket.req_parts().extensions.get::<Client>().map(|client| &client.handle);
         let address = first.map(|handle| handle.peer.ip().to_string());
-        metrics::counter!("pgio_clients_cut_off_total", "reason" => reason.label()).increment(1);
+        reason.count();
         tracing::warn!(
             sid = %socket.id, nsp = socket.ns(), address, ?transport, reason = reason.label(),
             "disconnecting a client"
@@ -170,7 +178,7 @@ impl Disconnector {
 
     /// Ends a polling session with all its sockets.
     pub(super) fn disconnect_session(&self, sid: Sid, peer: SocketAddr, reason: Reason) {
-        metrics::counter!("pgio_clients_cut_off_total", "reason" => reason.label()).increment(1);
+        reason.count();
         tracing::warn!(%sid, address = %peer.ip(), reason = reason.label(), "disconnecting a client");
         self.upgraded.get(sid).iter().for_each(|handle| handle.abort());
         self.close_polling(sid);
@@ -178,7 +186,7 @@ impl Disconnector {
 
     /// Disconnects the client of a connection that is not connected to a namespace yet.
     pub(super) fn disconnect_connection(&self, handle: &ConnectionHandle, reason: Reason) {
-        metrics::counter!("pgio_clients_cut_off_total", "reason" => reason.label()).increment(1);
+        reason.count();
         tracing::debug!(address = %handle.peer.ip(), reason = reason.label(), "disconnecting a client");
         match handle.polling() {
             Some(sid) if !handle.is_websocket() => drop(self.close_polling(sid)),

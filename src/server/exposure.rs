@@ -10,11 +10,11 @@ use super::origins::OriginRule;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Exposure {
-    /// Clients need no token.
+    /// Clients need no token: see [`ServerOptions::authentication`].
     NoToken,
-    /// Pages of every origin may connect, and no token is required.
+    /// Pages of every origin may connect, and no token is required: see [`ServerOptions::origins`].
     AnyOrigin,
-    /// `/metrics` is on the port of the clients.
+    /// `/metrics` is on the port of the clients: see [`ServerOptions::admin_listen`].
     PublicMetrics,
 }
 
@@ -25,15 +25,6 @@ impl Exposure {
             Self::NoToken => "no authentication: every client may connect without a token",
             Self::AnyOrigin => "no origin check: pages of every origin may connect",
             Self::PublicMetrics => "/metrics is public: it shares the port of the clients",
-        }
-    }
-
-    /// The flags that protect it.
-    pub fn remedy(self) -> &'static str {
-        match self {
-            Self::NoToken => "--jwt-key-file or --auth-token-file",
-            Self::AnyOrigin => "--origin with the origins of your pages",
-            Self::PublicMetrics => "--admin-listen, or a proxy that forwards the Socket.IO path only",
         }
     }
 }

@@ -90,11 +90,13 @@ impl Front {
     pub(super) async fn respond(&self, link: &Link, request: Request<Incoming>) -> Response {
         link.handle.set_polling(None);
         if !is_below(request.uri().path(), &self.path) {
-            return self.call(request.map(Body::new)).await;
+            let mut response = self.call(request.map(Body::new)).await;
+            close_without_session(link, &mut response);
+            return response;
         }
-        match self.socket_io(link, request).await {
-            Ok(response) | Err(response) => response,
-        }
+        let (Ok(mut response) | Err(mut response)) = self.socket_io(link, request).await;
+        close_without_session(link, &mut response);
+        response
     }
 
     async fn socket_io(&self, link: &Link, mut request: Request<Incoming>) -> Result<Response, Refusal> {
@@ -107,7 +109,7 @@ impl Front {
         let address = if is_proxy { SocketAddr::new(client, 0) } else { peer };
         let extensions = request.extensions_mut();
         extensions.insert(Connection { peer: address, secure: link.secure, since: SystemTime::now() });
-        let is_upgrade = is_websocket(&request);
+        let is_upgrade = is_websocket(&request).ok_or_else(|| status(StatusCode::BAD_REQUEST))?;
         let key = AddressKey::of(client);
         match sessions::id_in(request.uri()).map(str::parse::<Sid>) {
             // A preflight request, or a method that opens no session.
@@ -251,6 +253,10 @@ impl Front {
         session: &Arc<Session>,
         polling: Option<Sid>,
     ) -> Response {
+        let claim = match polling.map(|_| session.begin_upgrade()) {
+            Some(None) => return status(StatusCode::BAD_REQUEST),
+            claim => claim.flatten(),
+        };
         // This takes the upgrade out of the request, so that socketioxide only answers it.
         let upgraded = hyper::upgrade::on(&mut request);
         let (head, _) = request.into_parts();
@@ -272,6 +278,7 @@ impl Front {
         // socketioxide does not close a session whose upgrade fails.
         let at_end = polling.map(|sid| -> Box<dyn FnOnce() + Send> {
             Box::new(move || {
+                drop(claim);
                 disconnector.close_polling(sid);
             })
         });
@@ -287,7 +294,9 @@ impl Front {
         response
     }
 
-    async fn call(&self, request: Request<Body>) -> Response {
+    async fn call(&self, mut request: Request<Body>) -> Response {
+        // Only `upgrade` makes a websocket of a connection, as the limits of a client need its stream.
+        request.extensions_mut().remove::<hyper::upgrade::OnUpgrade>();
         let mut app = self.app.clone();
         let ready =
             std::future::poll_fn(|context| Service::<Request<Body>>::poll_ready(&mut app, context)).await;
@@ -340,6 +349,13 @@ impl Front {
     }
 }
 
+/// Closes a connection that still counts as a handshake: it could keep its permit with one request after the other.
+fn close_without_session(link: &Link, response: &mut Response) {
+    if link.handle.holds_handshake() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
 /// Reads a body of up to `limit` bytes.
 async fn read(mut body: Incoming, limit: usize, count: &mut BodyCount) -> Result<Bytes, StatusCode> {
     if body.size_hint().lower() > limit as u64 {
@@ -368,11 +384,18 @@ fn is_below(path: &str, endpoint: &str) -> bool {
     path.strip_prefix(endpoint).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Whether a request asks for a websocket.
-fn is_websocket<B>(request: &Request<B>) -> bool {
-    let asks = |pair: &str| pair == "transport=websocket";
-    request.headers().contains_key(header::UPGRADE)
-        && request.uri().query().is_some_and(|query| query.split('&').any(asks))
+/// Whether a request asks for a websocket; `None` for a request whose transport engineioxide could read differently, since
+/// it takes `transport=websocket=` for a websocket as well.
+fn is_websocket<B>(request: &Request<B>) -> Option<bool> {
+    let pairs = request.uri().query().unwrap_or_default().split('&');
+    let mut transports = pairs.filter_map(|pair| pair.strip_prefix("transport="));
+    let has_upgrade = request.headers().contains_key(header::UPGRADE);
+    match (transports.next(), transports.next()) {
+        (Some("websocket"), None) => has_upgrade.then_some(true),
+        // engineioxide refuses a request without a transport.
+        (Some("polling") | None, None) => Some(false),
+        _ => None,
+    }
 }
 
 /// Node's response for an unknown session.
@@ -410,11 +433,17 @@ mod tests {
     #[test]
     fn a_websocket_has_header_and_transport() {
         let request = |uri: &str| Request::get(uri).header("upgrade", "websocket").body(()).unwrap();
-        assert!(is_websocket(&request("/socket.io/?EIO=4&transport=websocket")));
-        assert!(
-            !is_websocket(&request("/socket.io/?EIO=4&transport=polling"))
-                && !is_websocket(&request("/socket.io/"))
-        );
-        assert!(!is_websocket(&Request::get("/?transport=websocket").body(()).unwrap()));
+        for (query, is) in [
+            ("EIO=4&transport=websocket", Some(true)),
+            ("EIO=4&transport=polling", Some(false)),
+            ("EIO=4", Some(false)),
+            // Other ways to write it, which engineioxide accepts.
+            ("EIO=4&transport=websocket=", None),
+            ("EIO=4&transport=websocket&transport=polling", None),
+            ("EIO=4&transport=polling&transport=websocket", None),
+        ] {
+            assert_eq!(is_websocket(&request(&format!("/socket.io/?{query}"))), is, "{query}");
+        }
+        assert_eq!(is_websocket(&Request::get("/?transport=websocket").body(()).unwrap()), None);
     }
 }

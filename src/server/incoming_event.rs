@@ -6,10 +6,14 @@
 /// The number of bytes at the start of a text that are parsed, as in `451234-`.
 pub(super) const START_BYTES: usize = 8;
 
+/// The number of attachments if it does not end within [`START_BYTES`], as in `4500000001-`. socketioxide reads any number
+/// of digits.
+const UNKNOWN: u64 = u64::MAX;
+
 /// The event of a client that waits for attachments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct IncomingEvent {
-    /// The number of missing attachments.
+    /// The number of missing attachments. [`UNKNOWN`] until the next text.
     missing: u64,
     /// The number of received bytes.
     held: u64,
@@ -25,7 +29,9 @@ impl IncomingEvent {
 
     /// Records a binary message of `bytes` bytes.
     pub(super) fn binary(&mut self, bytes: u64) {
-        self.missing = self.missing.saturating_sub(1);
+        if self.missing != UNKNOWN {
+            self.missing = self.missing.saturating_sub(1);
+        }
         self.held = if self.missing == 0 { 0 } else { self.held.saturating_add(bytes) };
     }
 
@@ -43,9 +49,14 @@ impl IncomingEvent {
 /// The number of binary messages that follow a text: `451-["e",...]` has one.
 pub(super) fn attachments(start: &[u8]) -> u64 {
     let Some(digits) = start.strip_prefix(b"45").or_else(|| start.strip_prefix(b"46")) else { return 0 };
-    let digits =
-        digits.split(|byte| *byte == b'-').next().and_then(|digits| std::str::from_utf8(digits).ok());
-    digits.and_then(|digits| digits.parse().ok()).unwrap_or(0)
+    let length = digits.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    match digits.get(length) {
+        Some(b'-') => digits[..length].iter().fold(0, |count, digit| count * 10 + u64::from(digit - b'0')),
+        // socketioxide ends the session.
+        Some(_) => 0,
+        None if length > 0 => UNKNOWN,
+        None => 0,
+    }
 }
 
 #[cfg(test)]
@@ -73,5 +84,16 @@ mod tests {
         {
             assert_eq!(attachments(start), count);
         }
+    }
+
+    /// A number with leading zeros is longer than what is read of a text.
+    #[test]
+    fn a_number_that_is_cut_off_waits_until_the_next_text() {
+        let mut event = IncomingEvent::default();
+        event.text(b"45000000", 1000);
+        event.binary(10);
+        assert_eq!((event.held(), event.is_waiting()), (1010, true));
+        event.text(b"42[\"e\"]", 100);
+        assert!(!event.is_waiting());
     }
 }

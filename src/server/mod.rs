@@ -21,6 +21,7 @@ mod disconnect;
 mod event_frames;
 mod expiry;
 mod exposure;
+mod file_watch;
 mod first_bytes;
 mod front;
 #[doc(hidden)]
@@ -75,6 +76,8 @@ pub use answers::Answers;
 pub(crate) use auth::Credential;
 pub use auth::{Authentication, Jwt, JwtKey, Tokens};
 pub use exposure::Exposure;
+#[cfg(feature = "cli")]
+pub(crate) use file_watch::watch_files;
 pub use metrics::Metrics;
 pub use options::{CorsOrigins, Hosted, Parser, ServerOptions, TlsFiles, Transports};
 pub use origins::OriginPattern;

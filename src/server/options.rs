@@ -58,7 +58,7 @@ pub struct ServerOptions {
     /// of the server's own host and of the `cors` origins. It allows all pages if `cors` allows every origin or if a
     /// token is required.
     pub origins: Vec<OriginPattern>,
-    /// The proxies whose `Forwarded` and `X-Forwarded-For` headers the server trusts for the address of a client.
+    /// The proxies whose `X-Forwarded-For` header the server trusts for the address of a client.
     /// Default: none.
     pub trusted_proxies: Vec<AddressRange>,
     /// The maximum number of connected clients. Default: 65,536.

@@ -85,7 +85,7 @@ pub(super) struct Quotas {
 
 struct Addresses {
     known: HashMap<AddressKey, Arc<Address>>,
-    sweep_at: usize,
+    evict_at: usize,
 }
 
 /// The counts of one address.
@@ -140,7 +140,7 @@ impl Quotas {
             clients: Arc::default(),
             bodies: Arc::default(),
             incomplete: Arc::new(Semaphore::new(MAX_INCOMPLETE_BYTES)),
-            addresses: Mutex::new(Addresses { known: HashMap::new(), sweep_at: MAX_IDLE_ADDRESSES }),
+            addresses: Mutex::new(Addresses { known: HashMap::new(), evict_at: MAX_IDLE_ADDRESSES }),
         }
     }
 
@@ -150,12 +150,12 @@ impl Quotas {
         if let Some(address) = addresses.known.get(&key) {
             return address.clone();
         }
-        if addresses.known.len() >= addresses.sweep_at {
+        if addresses.known.len() >= addresses.evict_at {
             let (now, burst) = (Instant::now(), self.limits.clients_of_address);
             addresses
                 .known
                 .retain(|_, address| Arc::strong_count(address) > 1 || !address.is_idle(now, burst));
-            addresses.sweep_at = (addresses.known.len() * 2).max(MAX_IDLE_ADDRESSES);
+            addresses.evict_at = (addresses.known.len() * 2).max(MAX_IDLE_ADDRESSES);
         }
         let address = Arc::new(Address::new(self.limits.clients_of_address));
         addresses.known.insert(key, address.clone());

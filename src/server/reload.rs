@@ -1,23 +1,19 @@
 //! Reads the files of a running server again: those of keys or tokens, and those of TLS.
 //!
-//! It owns the watch for changes. A file that cannot be used changes nothing, and the log names it. Clients whose token
-//! or key is no longer listed are disconnected.
+//! A file that cannot be used changes nothing, and the log names it. Clients whose token or key is no longer listed are
+//! disconnected.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
-use tokio::time::interval;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::ClusterSocket;
 use super::auth::{Authentication, Credential};
 use super::disconnect::{Disconnector, Reason};
+use super::file_watch::watch_files;
 use super::shared_io::SharedIo;
 use super::tls::TlsAcceptor;
-
-/// The polling interval of the files. A changed file is read when it has been stable for one interval (debounce).
-const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Reloads the files of a server.
 pub(super) struct Reloader {
@@ -50,30 +46,11 @@ impl Reloader {
     /// Starts to watch the files; dropping the handles ends that.
     pub(super) fn start(self: &Arc<Self>) -> Vec<AbortOnDropHandle<()>> {
         let watched = [Files::Secrets, Files::Tls].into_iter().filter(|files| !self.paths(*files).is_empty());
-        watched.map(|files| AbortOnDropHandle::new(tokio::spawn(self.clone().watch(files)))).collect()
-    }
-
-    async fn watch(self: Arc<Self>, files: Files) {
-        let paths = self.paths(files);
-        let mut ticks = interval(INTERVAL);
-        let (mut read, mut before) = (states(&paths), None);
-        loop {
-            ticks.tick().await;
-            let now = {
-                let paths = paths.clone();
-                tokio::task::spawn_blocking(move || states(&paths)).await.ok().flatten()
-            };
-            let is_settled = now == before;
-            before.clone_from(&now);
-            if now.is_none() || now == read || !is_settled {
-                continue;
-            }
-            read = now;
+        let watch = |files| {
             let this = self.clone();
-            if let Err(error) = tokio::task::spawn_blocking(move || this.reload_files(files)).await {
-                tracing::error!(%error, "cannot reload the files of the server");
-            }
-        }
+            watch_files(self.paths(files), move || this.reload_files(files))
+        };
+        watched.map(watch).collect()
     }
 
     fn paths(&self, files: Files) -> Vec<PathBuf> {
@@ -130,25 +107,4 @@ impl Reloader {
 /// Whether the token or key that admitted a socket is no longer listed.
 pub(super) fn is_revoked(socket: &ClusterSocket, authentication: &Authentication) -> bool {
     socket.extensions.get::<Credential>().is_some_and(|credential| !authentication.accepts(&credential))
-}
-
-/// The state of a file: if it differs, the file has changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct FileState {
-    length: u64,
-    modified: Option<SystemTime>,
-    inode: u64,
-}
-
-/// The states of all files; `None` while one is missing, as in the middle of a replacement.
-fn states(paths: &[PathBuf]) -> Option<Vec<FileState>> {
-    let state = |path: &PathBuf| {
-        let metadata = std::fs::metadata(path).ok()?;
-        #[cfg(unix)]
-        let inode = std::os::unix::fs::MetadataExt::ino(&metadata);
-        #[cfg(not(unix))]
-        let inode = 0;
-        Some(FileState { length: metadata.len(), modified: metadata.modified().ok(), inode })
-    };
-    paths.iter().map(state).collect()
 }

@@ -49,6 +49,8 @@ struct Polling {
     public: Sid,
     connections: Arc<AtomicUsize>,
     polls: AtomicUsize,
+    /// Whether a websocket was opened for the session, or is being opened.
+    has_websocket: AtomicBool,
     /// The bytes that the client has posted since its last poll.
     unpolled: AtomicUsize,
     event: Mutex<PostedEvent>,
@@ -56,6 +58,9 @@ struct Polling {
 
 /// A connection that belongs to a session.
 pub(super) struct SessionConnection(Arc<AtomicUsize>);
+
+/// The websocket of a session that was opened by polling. Another one may follow when it is dropped.
+pub(super) struct Upgrade(Arc<Session>);
 
 /// A poll that waits for packets.
 pub(super) struct Poll<'a>(&'a Polling);
@@ -88,6 +93,7 @@ impl Sessions {
                 public,
                 connections: Arc::default(),
                 polls: AtomicUsize::new(0),
+                has_websocket: AtomicBool::new(false),
                 unpolled: AtomicUsize::new(0),
                 event: Mutex::default(),
             })
@@ -141,6 +147,12 @@ impl Session {
         Some(SessionConnection(connections.clone()))
     }
 
+    /// A websocket of the session begins. `None` if the session has one already, or does not poll.
+    pub(super) fn begin_upgrade(self: &Arc<Self>) -> Option<Upgrade> {
+        let had_one = self.polling.get()?.has_websocket.swap(true, Ordering::AcqRel);
+        (!had_one).then(|| Upgrade(self.clone()))
+    }
+
     /// A poll begins.
     pub(super) fn poll(&self) -> Option<Poll<'_>> {
         let polling = self.polling.get()?;
@@ -177,6 +189,14 @@ impl Drop for Session {
 impl Drop for SessionConnection {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Upgrade {
+    fn drop(&mut self) {
+        if let Some(polling) = self.0.polling.get() {
+            polling.has_websocket.store(false, Ordering::Release);
+        }
     }
 }
 

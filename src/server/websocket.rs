@@ -16,6 +16,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::client_buffers::Written;
 use super::direct_write::{DirectWrite, SharedStream};
+use super::disconnect::Reason;
 use super::incoming_event::{IncomingEvent, START_BYTES};
 use super::posted_event::FREE_BYTES;
 use super::quotas::{Address, Incomplete, Quotas};
@@ -135,7 +136,7 @@ impl MessageQuota {
 }
 
 fn close_connection(reason: &'static str) -> io::Error {
-    metrics::counter!("pgio_clients_cut_off_total", "reason" => "incomplete").increment(1);
+    Reason::Incomplete.count();
     io::Error::new(io::ErrorKind::QuotaExceeded, reason)
 }
 
@@ -352,6 +353,9 @@ mod tests {
         let event = b"452-[\"e\",{},{}]";
         let frames = [frame(0x81, event), frame(0x82, &[0; 1000]), frame(0x82, &[0; 10]), frame(0x81, b"3")];
         assert_eq!(held(&frames), [15, 1015, 0, 0]);
+        // A number that is longer than what is read of a text.
+        let frames = [frame(0x81, b"4500000001-[]"), frame(0x82, &[0; 10]), frame(0x81, b"42[]")];
+        assert_eq!(held(&frames), [13, 23, 0]);
         // The number of attachments in a frame of its own.
         let frames = [frame(0x01, b"4"), frame(0x00, b"6"), frame(0x80, b"1-/a,1[]"), frame(0x82, &[0; 10])];
         assert_eq!(held(&frames), [1, 2, 10, 0]);

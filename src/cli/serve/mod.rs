@@ -24,7 +24,9 @@ use super::signals::{Hangup, Signals};
 use super::{duration, size};
 use crate::Namespace;
 use crate::cluster::{Cluster, Heartbeats};
-use crate::server::{AddressRange, Hosted, Metrics, OriginPattern, RoomPattern, Server, ServerOptions};
+use crate::server::{
+    AddressRange, Exposure, Hosted, Metrics, OriginPattern, RoomPattern, Server, ServerOptions,
+};
 use database::Database;
 use flags::name_flag;
 
@@ -94,6 +96,8 @@ pub(super) struct Serve {
     #[arg(long, value_parser = parse_listen, value_name = "HOST:PORT", env = "PGIO_ADMIN_LISTEN")]
     admin_listen: Option<String>,
     /// Require a token listed in FILE for the page and its API (one per line; # starts a comment)
+    ///
+    /// The file is read again when it changes, and on SIGHUP.
     #[arg(long, value_name = "FILE", requires = "admin_listen", help_heading = ACCESS)]
     admin_token_file: Option<PathBuf>,
     /// Accept only pages of matching origins (origin check), by websocket and by polling: 'https://*.example.com'. May be
@@ -103,7 +107,7 @@ pub(super) struct Serve {
     /// every origin. A client that is not a browser sends no origin, and may connect.
     #[arg(long = "origin", value_name = "GLOB", num_args = 1.., value_parser = parse_origin_pattern, help_heading = ACCESS)]
     origins: Vec<OriginPattern>,
-    /// Trust the Forwarded or X-Forwarded-For header of these proxies: 10.0.0.0/8. May be repeated
+    /// Trust the X-Forwarded-For header of these proxies: 10.0.0.0/8. May be repeated
     ///
     /// The limits per address then apply to the address of the client, not to that of the proxy.
     #[arg(long = "trusted-proxy", value_name = "CIDR", num_args = 1.., value_parser = parse_address_range, help_heading = LIMITS)]
@@ -365,7 +369,7 @@ impl Serve {
         let server =
             Server::start_with_pages(cluster, options.clone(), metrics, router).await.map_err(name_flag)?;
         for exposure in options.exposures(server.address()) {
-            tracing::warn!(remedy = exposure.remedy(), "{}", exposure.description());
+            tracing::warn!(remedy = remedy(exposure), "{}", exposure.description());
         }
         tracing::info!(url = server.url(), database = server_identity, "listening");
         announce(&server, &server_identity, database, global);
@@ -400,6 +404,15 @@ impl Serve {
             );
         }
         Ok(pages)
+    }
+}
+
+/// The flags that protect an access.
+fn remedy(exposure: Exposure) -> &'static str {
+    match exposure {
+        Exposure::NoToken => "--jwt-key-file or --auth-token-file",
+        Exposure::AnyOrigin => "--origin with the origins of your pages",
+        Exposure::PublicMetrics => "--admin-listen, or a proxy that forwards the Socket.IO path only",
     }
 }
 

@@ -40,19 +40,29 @@ fn is_secret(url: &str) -> bool {
     !password.is_empty() || url.split(['?', '&', ' ']).any(|pair| pair.starts_with("password="))
 }
 
-/// Warns if other users may read a file with a secret.
+/// Warns if other users may read a file with a secret. As in Postgres, the group of a file of root may read it.
 #[cfg(unix)]
 pub(super) fn warn_of_file(path: &Path) {
-    use std::os::unix::fs::PermissionsExt;
-    const OTHERS: u32 = 0o077;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
     // If the file cannot be read, another place reports the error. The permissions of a pipe, such as bash's <(...), do
     // not matter.
     let Ok(metadata) = std::fs::metadata(path) else { return };
     let mode = metadata.permissions().mode();
-    if metadata.is_file() && mode & OTHERS != 0 {
+    if metadata.is_file() && is_exposed(metadata.uid(), mode) {
         let mode = format!("{:o}", mode & 0o777);
-        tracing::warn!(path = %path.display(), mode, "this file is readable by other users; use chmod 600");
+        let hint = if metadata.uid() == ROOT { "chmod 640" } else { "chmod 600" };
+        tracing::warn!(path = %path.display(), mode, hint, "other users may access this file, which holds a secret");
     }
+}
+
+#[cfg(unix)]
+const ROOT: u32 = 0;
+
+/// Whether users may access the file for whom it is not meant.
+#[cfg(unix)]
+fn is_exposed(owner: u32, mode: u32) -> bool {
+    let others = if owner == ROOT { 0o037 } else { 0o077 };
+    mode & others != 0
 }
 
 #[cfg(not(unix))]
@@ -61,6 +71,17 @@ pub(super) fn warn_of_file(_: &Path) {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The packages install keys as root:pgio with mode 640.
+    #[cfg(unix)]
+    #[test]
+    fn the_group_of_root_may_read_a_secret() {
+        for (owner, mode, is_found) in
+            [(0, 0o640, false), (0, 0o644, true), (0, 0o660, true), (1000, 0o600, false), (1000, 0o640, true)]
+        {
+            assert_eq!(is_exposed(owner, mode), is_found, "{owner} {mode:o}");
+        }
+    }
 
     #[test]
     fn a_password_in_the_arguments_is_found() {

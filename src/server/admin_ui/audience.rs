@@ -7,13 +7,16 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use crate::protocol::{EventArgs, Uid, Value};
+use crate::protocol::{EventArgs, MAX_CHANNEL_BYTES, Uid, Value};
 
 /// The time after its last broadcast at which a server counts as gone: five intervals of the statistics.
 const SERVER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The maximum number of remembered servers. Any program that may publish can forge broadcasts of more servers.
 const MAX_SERVERS: usize = 256;
+
+/// The maximum number of remembered namespaces of a server.
+const MAX_NAMESPACES: usize = 1000;
 
 /// The events that an instrumented server broadcasts in development mode only.
 const VERBOSE: [&str; 7] = [
@@ -63,9 +66,11 @@ impl Broadcast {
         };
         let of_admin = listed.iter().find(|namespace| names(namespace.get("name"), admin));
         let uis = of_admin.and_then(|namespace| namespace.get("socketsCount")?.as_i64()).unwrap_or(0);
-        let namespaces =
-            listed.iter().filter_map(|namespace| Some(namespace.get("name")?.as_str()?.to_owned()));
-        Self::Stats { uis: usize::try_from(uis).unwrap_or(0), namespaces: namespaces.collect() }
+        let names = listed.iter().filter_map(|namespace| namespace.get("name")?.as_str());
+        // No server can listen on the channel of a longer name.
+        let namespaces = names.filter(|name| name.len() <= MAX_CHANNEL_BYTES).take(MAX_NAMESPACES);
+        let namespaces = namespaces.map(str::to_owned).collect();
+        Self::Stats { uis: usize::try_from(uis).unwrap_or(0), namespaces }
     }
 }
 
@@ -224,6 +229,14 @@ mod tests {
         assert_eq!(read("event_received", json!(["/", "id", ["news"]])), Some(Broadcast::Verbose));
         assert_eq!(read("server_stats", json!([])), None);
         assert_eq!(read("config", json!([])), None);
+        // Forged names.
+        let mut forged = vec![json!({"name": "x".repeat(64)}); 2];
+        forged.extend((0..MAX_NAMESPACES * 2).map(|number| json!({"name": format!("/{number}")})));
+        let Some(Broadcast::Stats { namespaces, .. }) = read("server_stats", json!([{"namespaces": forged}]))
+        else {
+            panic!("statistics")
+        };
+        assert_eq!((namespaces.len(), namespaces[0].as_str()), (MAX_NAMESPACES, "/0"));
         // Forged numbers.
         let forged = json!([{"namespaces": [{"name": "/admin", "socketsCount": -1}, 7, null]}]);
         assert_eq!(

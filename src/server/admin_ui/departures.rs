@@ -1,6 +1,6 @@
 //! The disconnect reasons of sockets for the Admin UIs, kept only while a UI is connected and until they are published.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -8,14 +8,21 @@ use socketioxide::socket::DisconnectReason;
 
 use crate::adapter::Sid;
 
-/// The maximum number of kept reasons. Other sockets get the most frequent reason.
+/// The maximum number of kept reasons, the latest ones. Other sockets get the most frequent reason.
 const MAX_REASONS: usize = 10_000;
 
 /// The reasons by namespace and socket.
 #[derive(Default)]
 pub(in crate::server) struct Departures {
     is_on: AtomicBool,
-    reasons: Mutex<HashMap<(String, Sid), DisconnectReason>>,
+    reasons: Mutex<Reasons>,
+}
+
+#[derive(Default)]
+struct Reasons {
+    of: HashMap<(String, Sid), DisconnectReason>,
+    /// The sockets in the order of their departure. Those whose reason was published stay until they are the oldest.
+    order: VecDeque<(String, Sid)>,
 }
 
 impl Departures {
@@ -23,7 +30,7 @@ impl Departures {
     pub(super) fn keep(&self, is_on: bool) {
         self.is_on.store(is_on, Ordering::Relaxed);
         if !is_on {
-            *self.reasons() = HashMap::new();
+            *self.reasons() = Reasons::default();
         }
     }
 
@@ -33,23 +40,27 @@ impl Departures {
             return;
         }
         let mut reasons = self.reasons();
-        if reasons.len() < MAX_REASONS {
-            reasons.insert((nsp.to_owned(), sid), reason);
+        if reasons.order.len() >= MAX_REASONS
+            && let Some(oldest) = reasons.order.pop_front()
+        {
+            reasons.of.remove(&oldest);
         }
+        reasons.order.push_back((nsp.to_owned(), sid));
+        reasons.of.insert((nsp.to_owned(), sid), reason);
     }
 
     /// The disconnect reason of a socket, as Node names it.
     pub(super) fn reason(&self, nsp: &str, sid: Sid) -> &'static str {
-        let reason = self.reasons().get(&(nsp.to_owned(), sid)).copied();
+        let reason = self.reasons().of.get(&(nsp.to_owned(), sid)).copied();
         node_reason(reason.unwrap_or(DisconnectReason::TransportClose))
     }
 
     /// Deletes the reason of a socket after its publication.
     pub(super) fn forget(&self, nsp: &str, sid: Sid) {
-        self.reasons().remove(&(nsp.to_owned(), sid));
+        self.reasons().of.remove(&(nsp.to_owned(), sid));
     }
 
-    fn reasons(&self) -> MutexGuard<'_, HashMap<(String, Sid), DisconnectReason>> {
+    fn reasons(&self) -> MutexGuard<'_, Reasons> {
         self.reasons.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -84,8 +95,11 @@ mod tests {
         for _ in 0..MAX_REASONS * 2 {
             departures.add("/", Sid::new(), DisconnectReason::ClosingServer);
         }
-        assert_eq!(departures.reasons().len(), MAX_REASONS);
+        assert_eq!(departures.reasons().of.len(), MAX_REASONS);
+        // Sockets that came and went unseen do not displace the latest.
+        departures.add("/", sid, DisconnectReason::HeartbeatTimeout);
+        assert_eq!(departures.reason("/", sid), "ping timeout");
         departures.keep(false);
-        assert!(departures.reasons().is_empty());
+        assert!(departures.reasons().of.is_empty());
     }
 }

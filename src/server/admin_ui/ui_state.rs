@@ -3,7 +3,7 @@
 //! In: a snapshot of the sockets. Out: the changes to publish, up to a maximum at a time. The comparison finds a change
 //! whatever caused it, and a socket that connects and disconnects between two snapshots costs nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::adapter::Sid;
 
@@ -82,7 +82,8 @@ impl UiState {
 
     /// Another UI has received the sockets of these namespaces. It is uncertain whether it shows the other sockets.
     pub(super) fn mark_uncertain_except(&mut self, namespaces: &[String]) {
-        let doubtful = self.0.iter_mut().filter(|(nsp, _)| !namespaces.contains(nsp));
+        let certain: HashSet<&str> = namespaces.iter().map(String::as_str).collect();
+        let doubtful = self.0.iter_mut().filter(|(nsp, _)| !certain.contains(nsp.as_str()));
         for entry in doubtful.flat_map(|(_, sockets)| sockets.values_mut()) {
             if entry.listing == Listing::Listed {
                 entry.listing = Listing::Unsure;

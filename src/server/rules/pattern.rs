@@ -1,11 +1,16 @@
 //! Patterns of room names, with the claims of a client's token in them.
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use globset::{GlobBuilder, GlobMatcher};
 
 use crate::protocol::Value;
 use crate::{Error, Result};
+
+/// The characters that mean something in a pattern.
+const SPECIAL: [char; 7] = ['*', '?', '[', ']', '{', '}', '\\'];
 
 /// The maximum number of values of one claim in a pattern.
 const MAX_VALUES: usize = 1000;
@@ -32,10 +37,18 @@ enum Kind {
     Template(Vec<Part>),
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Part {
-    /// A part of a glob.
+/// A piece of the text of a pattern.
+enum Piece {
     Glob(String),
+    /// The path of a claim.
+    Claim(Vec<String>),
+}
+
+/// A part of a template. Nothing is compiled for a client, so a long list of rooms or of values costs little.
+#[derive(Debug, Clone)]
+enum Part {
+    Literal(String),
+    Glob(GlobMatcher),
     /// The path of a claim.
     Claim(Vec<String>),
 }
@@ -48,19 +61,26 @@ impl FromStr for RoomPattern {
     /// # Errors
     /// [`Error::Setting`] for a text that is no pattern, such as `[a`.
     fn from_str(pattern: &str) -> Result<Self> {
-        if !pattern.contains(['*', '?', '[', ']', '{', '}', '\\']) {
+        if !pattern.contains(SPECIAL) {
             return Ok(Self(Kind::Literal(pattern.to_owned())));
         }
-        let parts = parts(pattern);
-        // A claim can have any value, so a sample checks the syntax.
-        let sample = parts.iter().map(|part| match part {
-            Part::Glob(glob) => glob,
-            Part::Claim(_) => "x",
+        let wrong = |reason: String| Error::Setting { setting: "join".into(), reason };
+        let compiled = |glob: &str| compile(glob).map_err(|error| wrong(error.kind().to_string()));
+        let pieces = pieces(pattern);
+        if let [Piece::Glob(glob)] = pieces.as_slice() {
+            return Ok(Self(Kind::Glob(compiled(glob)?)));
+        }
+        let parts = pieces.into_iter().map(|piece| match piece {
+            Piece::Claim(path) => Ok(Part::Claim(path)),
+            Piece::Glob(text) if !text.contains(SPECIAL) => Ok(Part::Literal(text)),
+            Piece::Glob(glob) => match compile(&glob) {
+                Ok(matcher) => Ok(Part::Glob(matcher)),
+                Err(error) => {
+                    Err(wrong(format!("{} (a claim cannot be inside of {{a,b}} or [ab])", error.kind())))
+                }
+            },
         });
-        let glob = compile(&sample.collect::<String>())
-            .map_err(|error| Error::Setting { setting: "join".into(), reason: error.kind().to_string() })?;
-        let is_template = parts.iter().any(|part| matches!(part, Part::Claim(_)));
-        Ok(Self(if is_template { Kind::Template(parts) } else { Kind::Glob(glob) }))
+        Ok(Self(Kind::Template(parts.collect::<Result<_>>()?)))
     }
 }
 
@@ -76,8 +96,12 @@ impl RoomPattern {
             Kind::Literal(name) => name == room,
             Kind::Glob(glob) => glob.is_match(room),
             Kind::Template(parts) => {
-                let filled: Option<String> = parts.iter().map(|part| part.fill(claims)).collect();
-                filled.is_some_and(|glob| compile(&glob).is_ok_and(|glob| glob.is_match(room)))
+                // The ends of the beginnings of the room that the parts so far match.
+                let mut ends = BTreeSet::from([0]);
+                for (index, part) in parts.iter().enumerate() {
+                    ends = part.ends(room, &ends, index + 1 == parts.len(), claims);
+                }
+                ends.contains(&room.len())
             }
         }
     }
@@ -88,8 +112,8 @@ fn compile(glob: &str) -> Result<GlobMatcher, globset::Error> {
 }
 
 /// Splits a pattern at its claims.
-fn parts(pattern: &str) -> Vec<Part> {
-    let mut parts = Vec::new();
+fn pieces(pattern: &str) -> Vec<Piece> {
+    let mut pieces = Vec::new();
     let (mut glob, mut rest) = (String::new(), pattern);
     while let Some(at) = rest.find(['\\', '{']) {
         let (before, found) = rest.split_at(at);
@@ -97,8 +121,10 @@ fn parts(pattern: &str) -> Vec<Part> {
         let path = found.strip_prefix('{').and_then(|inside| inside.split_once('}')).map(|(name, _)| name);
         match path.filter(|path| is_path(path)) {
             Some(path) => {
-                parts.push(Part::Glob(std::mem::take(&mut glob)));
-                parts.push(Part::Claim(path.split('.').map(str::to_owned).collect()));
+                if !glob.is_empty() {
+                    pieces.push(Piece::Glob(std::mem::take(&mut glob)));
+                }
+                pieces.push(Piece::Claim(path.split('.').map(str::to_owned).collect()));
                 rest = &found[path.len() + 2..];
             }
             None => {
@@ -113,8 +139,10 @@ fn parts(pattern: &str) -> Vec<Part> {
         }
     }
     glob.push_str(rest);
-    parts.push(Part::Glob(glob));
-    parts
+    if !glob.is_empty() {
+        pieces.push(Piece::Glob(glob));
+    }
+    pieces
 }
 
 fn is_path(path: &str) -> bool {
@@ -125,38 +153,47 @@ fn is_path(path: &str) -> bool {
 }
 
 impl Part {
-    /// The part as a glob. `None` if the client has no such claim.
-    fn fill(&self, claims: &Value) -> Option<String> {
-        let path = match self {
-            Self::Glob(glob) => return Some(glob.clone()),
-            Self::Claim(path) => path,
-        };
-        let claim = path.iter().try_fold(claims, |claim, name| claim.get(name))?;
-        let values = match claim {
-            Value::Array(items) => items.as_slice(),
-            one => std::slice::from_ref(one),
-        };
-        let texts: Vec<_> = values.iter().take(MAX_VALUES).filter_map(text).collect();
-        match texts.as_slice() {
-            [] => None,
-            [one] => Some(one.clone()),
-            more => Some(format!("{{{}}}", more.join(","))),
+    /// Where a match of this part can end, if it begins at one of `starts`. The last part has to end with the room.
+    fn ends(&self, room: &str, starts: &BTreeSet<usize>, is_last: bool, claims: &Value) -> BTreeSet<usize> {
+        let after = |start: usize, text: &str| room[start..].starts_with(text).then_some(start + text.len());
+        match self {
+            Self::Literal(text) => starts.iter().filter_map(|start| after(*start, text)).collect(),
+            Self::Claim(path) => {
+                let values = values(path, claims);
+                let pairs = starts.iter().flat_map(|start| values.iter().map(move |value| (*start, value)));
+                pairs.filter_map(|(start, value)| after(start, value)).collect()
+            }
+            Self::Glob(glob) => {
+                let all = || room.char_indices().map(|(place, _)| place).chain([room.len()]);
+                let candidates: Vec<_> = if is_last { vec![room.len()] } else { all().collect() };
+                let matches = |start: usize, end: usize| end >= start && glob.is_match(&room[start..end]);
+                candidates
+                    .into_iter()
+                    .filter(|end| starts.iter().any(|start| matches(*start, *end)))
+                    .collect()
+            }
         }
     }
 }
 
-/// A value as the glob that matches only it.
-fn text(value: &Value) -> Option<String> {
+/// The texts of a claim. Empty if the client has no such claim.
+fn values<'a>(path: &[String], claims: &'a Value) -> Vec<Cow<'a, str>> {
+    let Some(claim) = path.iter().try_fold(claims, |claim, name| claim.get(name)) else { return Vec::new() };
+    let values = match claim {
+        Value::Array(items) => items.as_slice(),
+        one => std::slice::from_ref(one),
+    };
+    values.iter().take(MAX_VALUES).filter_map(text).collect()
+}
+
+/// A value as text.
+fn text(value: &Value) -> Option<Cow<'_, str>> {
     let text = match value {
-        Value::String(text) => text.clone(),
-        Value::Int(number) => number.to_string(),
+        Value::String(text) => Cow::Borrowed(text.as_str()),
+        Value::Int(number) => Cow::Owned(number.to_string()),
         _ => return None,
     };
-    if text.is_empty() || text.len() > MAX_VALUE_BYTES {
-        return None;
-    }
-    let escape = |c: char| (!c.is_alphanumeric()).then_some('\\').into_iter().chain([c]);
-    Some(text.chars().flat_map(escape).collect())
+    (!text.is_empty() && text.len() <= MAX_VALUE_BYTES).then_some(text)
 }
 
 #[cfg(test)]
@@ -182,6 +219,8 @@ mod tests {
             ("role:{realm.roles}", "role:admin"),
             ("{https://x/y}", "z"),
             ("{a,b}:{sub}", "b:ada"),
+            ("*{sub}*{sub}*", "xadaada"),
+            ("{sub}{id}", "ada7"),
             (r"\{sub\}", "{sub}"),
             ("chat:*", "chat:1"),
             ("plain", "plain"),
@@ -201,9 +240,14 @@ mod tests {
             ("x{realm}", "x"),
             (r"\{sub\}", "ada"),
             ("plain", "plainer"),
+            ("*{sub}*{sub}*", "xadax"),
+            ("{sub}{id}", "ada77"),
+            ("{sub}?", "ada"),
         ] {
             assert!(!matches(pattern, room), "{pattern} {room}");
         }
-        assert!("[a".parse::<RoomPattern>().is_err() && "x{sub}[".parse::<RoomPattern>().is_err());
+        for bad in ["[a", "x{sub}[", "{a,{sub}}", "[{sub}]"] {
+            assert!(bad.parse::<RoomPattern>().is_err(), "{bad}");
+        }
     }
 }

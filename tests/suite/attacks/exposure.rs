@@ -105,7 +105,7 @@ async fn secrets_that_others_can_read_are_warned_about() {
     let directory = tempfile::tempdir().unwrap();
     let tokens = directory.path().join("tokens");
     std::fs::write(&tokens, "a-secret-token-of-32-characters-x\n").unwrap();
-    let message = "this file is readable by other users; use chmod 600";
+    let message = "other users may access this file, which holds a secret";
     let start = async |mode| {
         std::fs::set_permissions(&tokens, std::fs::Permissions::from_mode(mode)).unwrap();
         PgioServe::start(postgres.url(), &["--auth-token-file", tokens.to_str().unwrap()]).await

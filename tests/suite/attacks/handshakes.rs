@@ -105,6 +105,70 @@ async fn a_flood_of_handshakes_leaves_other_clients_alone() {
     tasks.shutdown().await;
 }
 
+const UPGRADE: &str = "connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
+    sec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n";
+
+/// A connection waits for a permit of the handshakes until it belongs to a session. It cannot keep it with other requests.
+#[tokio::test]
+async fn a_connection_without_a_session_is_closed_after_a_response() {
+    let postgres = postgres().await;
+    let serve = PgioServe::start(postgres.url(), &[]).await;
+    for (path, status) in [("/x", 404), ("/socket.io/?EIO=4&transport=polling&sid=AAAAAAAAAAAAAAAA", 400)] {
+        let mut raw = Raw::connect(&serve).await;
+        raw.write(format!("GET {path} HTTP/1.1\r\nhost: pgio\r\n\r\n").as_bytes()).await;
+        let mut response = String::new();
+        timeout(Duration::from_secs(5), raw.0.read_to_string(&mut response)).await.expect("it ends").unwrap();
+        assert!(response.starts_with(&format!("HTTP/1.1 {status} ")), "{response}");
+    }
+    // That of a session stays.
+    let session = open(&serve, "").await;
+    let mut raw = Raw::connect(&serve).await;
+    let post = format!("POST {POLLING}&sid={session} HTTP/1.1\r\nhost: pgio\r\ncontent-length: 2\r\n\r\n40");
+    raw.write(post.as_bytes()).await;
+    assert!(!raw.head().await.to_lowercase().contains("connection: close"));
+}
+
+/// engineioxide reads `transport=websocket=` as well. A websocket that the server does not know of has no limits.
+#[tokio::test]
+async fn a_transport_that_parsers_read_differently_is_refused() {
+    let postgres = postgres().await;
+    let serve = PgioServe::start(postgres.url(), &[]).await;
+    let session = open(&serve, "").await;
+    for transport in [
+        "transport=websocket=",
+        "transport=websocket=x",
+        "transport=polling&transport=websocket",
+        "transport=websocket&transport=polling",
+        "transport=polling=",
+    ] {
+        let mut raw = Raw::connect(&serve).await;
+        let head = format!("GET /socket.io/?EIO=4&{transport}&sid={session} HTTP/1.1\r\nhost: pgio\r\n");
+        raw.write(format!("{head}{UPGRADE}\r\n").as_bytes()).await;
+        assert_eq!(raw.status().await, 400, "{transport}");
+    }
+    let without_upgrade = format!("/socket.io/?EIO=4&transport=websocket&sid={session}");
+    assert_eq!(ask(&serve, "GET", &without_upgrade, "", "").await.0, 400);
+}
+
+#[tokio::test]
+async fn a_session_has_one_websocket() {
+    let postgres = postgres().await;
+    let serve = PgioServe::start(postgres.url(), &[]).await;
+    let (session, _) = connect(&serve, "").await;
+    let upgrade = async || {
+        let mut raw = Raw::connect(&serve).await;
+        let head =
+            format!("GET /socket.io/?EIO=4&transport=websocket&sid={session} HTTP/1.1\r\nhost: pgio\r\n");
+        raw.write(format!("{head}{UPGRADE}\r\n").as_bytes()).await;
+        let status = raw.status().await;
+        (raw, status)
+    };
+    let (first, status) = upgrade().await;
+    assert_eq!(status, 101);
+    assert_eq!(upgrade().await.1, 400);
+    drop(first);
+}
+
 #[tokio::test]
 async fn bodies_that_stall_hold_little_memory_and_end() {
     const COUNT: usize = 400;

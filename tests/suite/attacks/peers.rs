@@ -81,13 +81,14 @@ async fn a_large_row_is_fetched_and_given_once_however_often_it_is_named() {
 
 #[tokio::test]
 async fn many_requests_for_sockets_cost_the_memory_of_a_few() {
-    const CLIENTS: usize = 60;
+    const CLIENTS: usize = 120;
+    const HEADER_BYTES: usize = 3500;
     const REQUESTS: usize = 200;
     let postgres = postgres().await;
     create_attachment_table(postgres.url()).await;
     let serve = PgioServe::start(postgres.url(), &[]).await;
     let peer = NodePeer::start().await;
-    let headers = json!({ "x-large": "h".repeat(7000) });
+    let headers = json!({ "x-large": "h".repeat(HEADER_BYTES) });
     let mut clients = Vec::new();
     for _ in 0..CLIENTS {
         clients.push(
@@ -106,7 +107,7 @@ async fn many_requests_for_sockets_cost_the_memory_of_a_few() {
     execute(postgres.url(), &requests).await;
     let answers = format!(
         "SELECT count(*) FROM socket_io_attachments WHERE octet_length(payload) > {}",
-        CLIENTS * 7000
+        CLIENTS * HEADER_BYTES
     );
     until("they are answered", async || {
         let answered: usize = query_text(postgres.url(), &answers).await.parse().unwrap();

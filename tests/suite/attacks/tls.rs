@@ -126,9 +126,19 @@ fn is(one: &X509, other: &Certified) -> bool {
 
 /// Sends a request on a connection that stays open. Returns the status line.
 fn request(stream: &mut SslStream<TcpStream>) -> String {
-    stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: pgio\r\n\r\n").unwrap();
+    ask(stream, "/healthz", b"ok\n")
+}
+
+/// Opens a session, without which the connection would be closed after its first response.
+fn open_session(stream: &mut SslStream<TcpStream>) {
+    ask(stream, "/socket.io/?EIO=4&transport=polling", b"}");
+}
+
+/// The status line of the response, whose body ends with these bytes.
+fn ask(stream: &mut SslStream<TcpStream>, path: &str, end: &[u8]) -> String {
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: pgio\r\n\r\n").as_bytes()).unwrap();
     let mut answer = Vec::new();
-    while !answer.ends_with(b"ok\n") {
+    while !answer.ends_with(end) {
         let mut byte = [0];
         stream.read_exact(&mut byte).unwrap();
         answer.extend(byte);
@@ -149,6 +159,7 @@ async fn a_new_certificate_is_shown_to_new_connections_and_a_broken_one_to_none(
     let address = serve.address();
     assert!(is(&shown(address), &first));
     let mut old = Client::default().connect(address).unwrap();
+    open_session(&mut old);
     assert_eq!(request(&mut old), "HTTP/1.1 200 OK");
 
     write(&second);
