@@ -196,17 +196,6 @@ pub(super) async fn notify(client: &Client, jobs: &[Job]) -> Result<(), PgError>
     Ok(())
 }
 
-/// Sends each message in a transaction of its own, in order.
-pub(super) async fn send_each(client: &Client, jobs: &[Job], table: &TableName) -> Vec<Result<(), PgError>> {
-    let statements = [false, true].map(|is_durable| Statements::of(table, is_durable));
-    let step =
-        |job| steps(std::slice::from_ref(job)).into_iter().map(|step| (step, job.encoded.is_durable()));
-    let steps: Vec<_> = jobs.iter().flat_map(step).collect();
-    let sent =
-        steps.iter().map(|(step, is_durable)| step.send(client, &statements[usize::from(*is_durable)]));
-    future::join_all(sent).await
-}
-
 /// Whether a transaction of a lost connection has inserted the row of this durable event. The row exists until the cleanup
 /// deletes it.
 pub(super) async fn has_row(client: &Client, table: &TableName, identity: &[u8]) -> Result<bool, PgError> {
@@ -257,14 +246,17 @@ async fn in_one_transaction(
     lock: LockTimeout,
 ) -> Result<(), PgError> {
     let mut before = if has_begun { String::new() } else { "BEGIN;".to_owned() };
-    if steps.iter().any(|step| matches!(step, Step::Attach { .. })) {
+    let has_attachment = steps.iter().any(|step| matches!(step, Step::Attach { .. }));
+    if has_attachment {
         before += lock.as_sql();
     }
     let begin = (!before.is_empty()).then(|| async move { client.batch_execute(&before).await }.boxed());
     let check = has_begun.then(|| client.batch_execute(CHECK_NOT_ABORTED).boxed());
+    // COMMIT waits for the lock of NOTIFY, which is no sign of a locked table.
+    let unlimited = has_attachment.then(|| client.batch_execute("SET LOCAL lock_timeout = 0").boxed());
     let commit = client.batch_execute("COMMIT").boxed();
     let statements = steps.iter().map(|step| step.send(client, all));
-    let sent = begin.into_iter().chain(statements).chain(check).chain([commit]);
+    let sent = begin.into_iter().chain(statements).chain(check).chain(unlimited).chain([commit]);
     // After a failure the server treats COMMIT as ROLLBACK, and the first error is the cause.
     future::join_all(sent).await.into_iter().collect()
 }

@@ -101,10 +101,11 @@ enum Queued {
 
 /// How the caller learns the outcome of a message.
 enum Completion {
-    /// By a receipt of its own. `capacity` is its share of the queue's bytes; `None` for an announcement.
+    /// By a receipt of its own. `capacity` is its share of the queue's bytes; `None` for an announcement, and for a message
+    /// that is held.
     Receipt {
         sender: oneshot::Sender<Result<()>>,
-        _capacity: Option<OwnedSemaphorePermit>,
+        capacity: Option<OwnedSemaphorePermit>,
         _token: Option<Token>,
     },
     /// By the receipt of its group.
@@ -120,8 +121,15 @@ impl Job {
     #[cfg(test)]
     pub(super) fn inline(text: &str) -> Self {
         let channel = crate::Namespace::default().channel("socket.io").expect("a valid channel");
-        let done = Completion::Receipt { sender: oneshot::channel().0, _capacity: None, _token: None };
+        let done = Completion::Receipt { sender: oneshot::channel().0, capacity: None, _token: None };
         Self { channel, encoded: Encoded::Inline(text.to_owned()), is_heartbeat: false, done }
+    }
+
+    /// Gives its share of the queue's bytes back. A message of a group keeps it, as the group has one share.
+    fn release_capacity(&mut self) {
+        if let Completion::Receipt { capacity, .. } = &mut self.done {
+            *capacity = None;
+        }
     }
 
     pub(super) fn is_attachment(&self) -> bool {
@@ -195,7 +203,7 @@ impl Publisher {
         let (sender, receipt) = oneshot::channel();
         let capacity = Some(self.acquire(queued_bytes(&encoded)).await?);
         self.queued.fetch_add(1, Ordering::Relaxed);
-        let done = Completion::Receipt { sender, _capacity: capacity, _token: Some(self.unfinished.token()) };
+        let done = Completion::Receipt { sender, capacity, _token: Some(self.unfinished.token()) };
         let job = Job { channel, encoded, is_heartbeat, done };
         self.jobs.send(Queued::One(job)).await.map_err(|_| Error::Closed)?;
         Ok(Receipt(receipt))
@@ -233,7 +241,7 @@ impl Publisher {
             .into_iter()
             .map(|(channel, encoded)| {
                 let (sender, receipt) = oneshot::channel();
-                let done = Completion::Receipt { sender, _capacity: None, _token: None };
+                let done = Completion::Receipt { sender, capacity: None, _token: None };
                 (Job { channel, encoded, is_heartbeat: true, done }, Receipt(receipt))
             })
             .unzip();

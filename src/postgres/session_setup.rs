@@ -8,7 +8,7 @@ use tokio_postgres::Client;
 
 use super::connect::PgConnection;
 
-/// The first major version with `idle_session_timeout`.
+/// The first major version with `idle_session_timeout` and `client_connection_check_interval`.
 const HAS_IDLE_SESSION_TIMEOUT: u32 = 14;
 
 /// Sets up any session. Behind a pooler in transaction mode the setting stays with the pooled session, which then does not
@@ -17,6 +17,8 @@ pub(super) fn set_up(client: &Client, connection: &PgConnection) {
     let major = connection.parameter("server_version").and_then(major);
     if major.is_some_and(|major| major >= HAS_IDLE_SESSION_TIMEOUT) {
         send(client, "SET idle_session_timeout = 0");
+        // Otherwise a session that waits for a lock stays after its client has given up.
+        send(client, "SET client_connection_check_interval = '2s'");
     }
 }
 

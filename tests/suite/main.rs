@@ -3,6 +3,7 @@
 mod adapter;
 mod admin_ui;
 mod attacks;
+mod blocked_notify;
 mod cli;
 mod cluster;
 mod durable;

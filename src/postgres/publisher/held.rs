@@ -15,7 +15,7 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 /// The interval between two retries.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
-/// The bound of the held messages, in bytes: half of the queue, so that other channels have the other half.
+/// The bound of the held messages, in bytes.
 const MAX_HELD_BYTES: usize = super::QUEUE_BYTES / 2;
 
 #[derive(Default)]
@@ -45,9 +45,15 @@ impl Held {
         if self.bytes + job.bytes() > MAX_HELD_BYTES {
             return HoldOutcome::Full(job);
         }
+        self.push(job);
+        HoldOutcome::Held
+    }
+
+    /// Holds a message. It gives its share of the queue back, since the held messages have a bound of their own.
+    fn push(&mut self, mut job: Job) {
+        job.release_capacity();
         self.bytes += job.bytes();
         self.jobs.push_back(job);
-        HoldOutcome::Held
     }
 
     /// Holds the attachments of a batch and the messages behind them. Returns the others.
@@ -61,10 +67,7 @@ impl Held {
                 HoldOutcome::Free(job) => free.push(job),
                 HoldOutcome::Held => {}
                 // A batch is smaller than the bound. A larger message is held all the same, or it could never be sent.
-                HoldOutcome::Full(job) => {
-                    self.bytes += job.bytes();
-                    self.jobs.push_back(job);
-                }
+                HoldOutcome::Full(job) => self.push(job),
             }
         }
         free

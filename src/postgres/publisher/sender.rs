@@ -2,7 +2,7 @@
 
 mod unknown_outcome;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -34,6 +34,9 @@ const REPLACE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long publishing is retried while the notification queue is full.
 const QUEUE_FULL_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long publishing is retried while another session holds the lock of NOTIFY for longer than the role's `lock_timeout`.
+const NOTIFY_LOCK_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// The first and the longest back-off between attempts.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(500));
 
@@ -44,14 +47,17 @@ pub(super) struct Sender {
     health: watch::Sender<Publishing>,
     held: Held,
     queue_relief: QueueRelief,
+    /// When the server was last lost. The time limit of the retries counts from there, for all messages together.
+    lost_since: Mutex<Option<Instant>>,
 }
 
 /// Why a batch failed.
 pub(super) enum Failed {
     /// The server refused it, and rolled it back.
     Refused(Error),
-    /// The attachment table is locked, and the server rolled it back.
-    Locked,
+    /// A lock was not available in time, and the server rolled it back: that of the attachment table, or without
+    /// attachments that of NOTIFY, if the role has a `lock_timeout`.
+    Locked(Error),
     /// The notification queue is full, and the server rolled it back.
     QueueFull(Error),
     /// It was never sent.
@@ -81,7 +87,15 @@ impl Sender {
         on_loss: OnLoss,
         health: watch::Sender<Publishing>,
     ) -> Self {
-        Self { session, table, on_loss, health, held: Held::default(), queue_relief: QueueRelief::default() }
+        Self {
+            session,
+            table,
+            on_loss,
+            health,
+            held: Held::default(),
+            queue_relief: QueueRelief::default(),
+            lost_since: Mutex::default(),
+        }
     }
 
     /// Holds the messages that must stay behind held ones. Returns the others.
@@ -132,7 +146,7 @@ impl Sender {
         }
         let Some(first) = self.held.pop() else { return drop(self.held.take_all()) };
         match self.attempt(std::slice::from_ref(&first), LockTimeout::Short).await {
-            Err(Failed::Locked) => {
+            Err(Failed::Locked(_)) => {
                 self.held.put_back(first);
                 self.held.postpone(now);
             }
@@ -172,6 +186,8 @@ impl Sender {
         let start = Instant::now();
         let (mut pause, longest) = BACKOFF;
         let mut first_attempt_reached_server = true;
+        // The error of an attempt that may have been committed. A later error does not change that.
+        let mut unknown_outcome: Option<Error> = None;
         loop {
             let failed = match outcome {
                 Ok(()) => {
@@ -184,16 +200,24 @@ impl Sender {
                 Failed::Refused(error) => {
                     self.clear_fault();
                     match jobs.len() {
-                        1 => fail_all(jobs, &error),
-                        _ => self.send_each(jobs).await,
+                        1 => fail_all(jobs, &unknown_outcome.unwrap_or(error)),
+                        _ => self.send_without_refused(jobs, &error).await,
                     }
                     return Committed::default();
                 }
-                Failed::Locked => {
+                Failed::Locked(error) => {
                     self.clear_fault();
+                    let count = jobs.len();
                     jobs = self.held.hold(Instant::now(), jobs);
                     if jobs.is_empty() {
                         return Committed::default();
+                    }
+                    if jobs.len() == count {
+                        if start.elapsed() >= NOTIFY_LOCK_TIMEOUT {
+                            return none_committed(jobs, &error);
+                        }
+                        sleep(pause).await;
+                        pause = longest.min(pause * 2);
                     }
                 }
                 Failed::QueueFull(error) => {
@@ -214,20 +238,20 @@ impl Sender {
                 Failed::NotSent(error) => {
                     first_attempt_reached_server = false;
                     self.set_fault(PublishFault::Disconnected(error.clone()));
-                    if self.gives_up(start, &error) {
-                        return none_committed(jobs, &error);
+                    if self.gives_up(&error) {
+                        return none_committed(jobs, &unknown_outcome.unwrap_or(error));
                     }
                     sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
                     pause = longest.min(pause * 2);
                 }
                 Failed::UnknownOutcome(error, unknown) => {
                     self.set_fault(PublishFault::Disconnected(error.clone()));
-                    if self.gives_up(start, &error) {
+                    if self.gives_up(&error) {
                         return none_committed(jobs, &error);
                     }
                     let identity = jobs.iter().find_map(Job::identity).map(<[u8]>::to_vec);
                     let arrived = match &identity {
-                        Some(identity) => self.was_row_inserted(unknown, identity, start).await,
+                        Some(identity) => self.was_row_inserted(unknown, identity).await,
                         None => self.was_committed(unknown, first_attempt_reached_server).await,
                     };
                     match arrived {
@@ -241,6 +265,7 @@ impl Sender {
                         None => {
                             let count = jobs.len() as u64;
                             self.health.send_modify(|health| health.possible_duplicates += count);
+                            unknown_outcome = Some(error);
                         }
                     }
                 }
@@ -265,36 +290,30 @@ impl Sender {
     }
 
     /// Whether to stop retrying.
-    fn gives_up(&self, since: Instant, error: &Error) -> bool {
+    fn gives_up(&self, error: &Error) -> bool {
         match self.on_loss {
             OnLoss::Fail => true,
-            OnLoss::Retry(limit) => since.elapsed() >= limit || !error.is_disconnected(),
+            OnLoss::Retry(limit) => {
+                let since = *self.lost_since().get_or_insert_with(Instant::now);
+                since.elapsed() >= limit || !error.is_disconnected()
+            }
         }
     }
 
-    /// Sends each message in its own transaction (pipelined), so a bad message fails alone.
-    async fn send_each(&mut self, jobs: Vec<Job>) {
-        let live = match self.session.live().await {
-            Ok(live) => live,
-            Err(error) => return fail_all(jobs, &error),
-        };
-        let jobs = match self.check_table(&live, &jobs).await {
-            Ok(()) => jobs,
-            Err(error) => {
-                let (attachments, others) = jobs.into_iter().partition::<Vec<_>, _>(Job::is_attachment);
-                fail_all(attachments, &error);
-                others
-            }
-        };
-        let sent = batch::send_each(&live.client, &jobs, self.table.unchecked());
-        match self.answer(&live, answer_timeout(&jobs), sent).await {
-            Ok(outcomes) => {
-                for (job, outcome) in jobs.into_iter().zip(outcomes) {
-                    job.finish(outcome.map_err(|error| table_failure(&error, self.table.unchecked())));
-                }
-            }
-            Err(error) => fail_all(jobs, &error),
+    fn lost_since(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.lost_since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends the messages of a refused batch again, so that only those fail that the server refuses.
+    async fn send_without_refused(&mut self, mut jobs: Vec<Job>, error: &Error) {
+        if is_about_table(error) {
+            let (attachments, others) = jobs.into_iter().partition::<Vec<_>, _>(Job::is_attachment);
+            fail_all(attachments, error);
+            return Box::pin(self.send_and_finish(others)).await;
         }
+        let second = jobs.split_off(jobs.len() / 2);
+        Box::pin(self.send_and_finish(jobs)).await;
+        Box::pin(self.send_and_finish(second)).await;
     }
 
     async fn attempt(&self, jobs: &[Job], lock: LockTimeout) -> Result<(), Failed> {
@@ -349,9 +368,10 @@ impl Sender {
         live: &Live,
     ) -> Failed {
         let code = error.code().cloned();
+        let plain = failure(error);
         let error = table_failure(error, self.table.unchecked());
         match code {
-            Some(code) if code == SqlState::LOCK_NOT_AVAILABLE => Failed::Locked,
+            Some(code) if code == SqlState::LOCK_NOT_AVAILABLE => Failed::Locked(plain),
             Some(code) if code == SqlState::PROGRAM_LIMIT_EXCEEDED => Failed::QueueFull(error),
             _ if error.is_disconnected() => Failed::unknown(error, transaction, live),
             _ => Failed::Refused(error),
@@ -421,7 +441,9 @@ impl Sender {
         self.health.send_modify(|health| health.fault = Some(fault));
     }
 
+    /// The server has answered.
     pub(super) fn clear_fault(&self) {
+        *self.lost_since() = None;
         self.health.send_if_modified(|health| health.fault.take().is_some());
     }
 }
@@ -430,6 +452,11 @@ impl Sender {
 pub(super) fn answer_timeout<'a>(jobs: impl IntoIterator<Item = &'a Job>) -> Duration {
     let bytes: usize = jobs.into_iter().map(Job::bytes).sum();
     ANSWER_TIMEOUT + Duration::from_secs((bytes / MIN_SPEED) as u64)
+}
+
+/// Whether an error concerns every message that goes through the attachment table, and no other.
+fn is_about_table(error: &Error) -> bool {
+    matches!(error, Error::MissingTable { .. } | Error::TablePrivilege { .. } | Error::TableShape { .. })
 }
 
 /// Resolves all receipts with an error.

@@ -25,7 +25,8 @@ impl Sender {
         }
         let until = Instant::now() + ANSWER_TIMEOUT;
         while Instant::now() < until {
-            match batch::transaction_status(&live.client, &transaction).await.ok()?.as_deref() {
+            let status = batch::transaction_status(&live.client, &transaction);
+            match self.answer(&live, ANSWER_TIMEOUT, status).await.ok()?.ok()?.as_deref() {
                 Some("committed") => return Some(true),
                 Some("aborted") => return Some(false),
                 Some(_) => sleep(BACKOFF.0).await,
@@ -41,7 +42,6 @@ impl Sender {
         &self,
         unknown: Option<UnknownTransaction>,
         identity: &[u8],
-        start: Instant,
     ) -> Option<bool> {
         let UnknownTransaction { transaction, live: old } = unknown?;
         loop {
@@ -49,7 +49,7 @@ impl Sender {
                 Ok(found) => return found,
                 Err(error) => error,
             };
-            if self.gives_up(start, &error) {
+            if self.gives_up(&error) {
                 return None;
             }
             sleep(BACKOFF.1).await;
