@@ -31,9 +31,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                 Content::Unreadable(_, error) => println!("{error}"),
                 _ => {}
             },
-            // The connection comes back by itself; what was sent meanwhile is not to be had.
+            // The subscription reconnects by itself. Messages of the gap are missing, except durable events.
             Event::Lost(error) => println!("{error}"),
-            Event::Restored(after) => println!("reconnected, after {after:.1?}"),
+            Event::Restored(after) => println!("reconnected after {after:.1?}"),
+            // Messages are late, and none is missing.
+            Event::Stalled => println!("Postgres does not answer"),
+            Event::Resumed(after) => println!("Postgres answers again after {after:.1?}"),
             Event::Missed(count) => println!("too slow: {count} messages missed"),
             _ => {}
         }

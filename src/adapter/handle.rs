@@ -17,7 +17,7 @@ use super::{ClusterSocket, ServerSideAnswer, ServerSideEvent, Sid, server_side};
 use crate::cluster::{Answer, Cluster, Collected, Heartbeats, server_response, socket_list};
 use crate::postgres::Settings;
 use crate::protocol::{Body, BroadcastOptions, Namespace, RemoteSocket, Value};
-use crate::{AdapterOptions, Result};
+use crate::{AdapterOptions, Error, Result};
 
 /// Creates an adapter for each namespace, and is the handle for functions that socketioxide's API lacks. Cheap to clone.
 ///
@@ -289,7 +289,7 @@ impl PostgresAdapterCtr {
         let own_uid = self.0.node(&nsp)?.uid.clone();
         let own = self.0.adapters.get(&nsp)?.sockets(opts.clone());
         let own = own.into_iter().map(|value| Answer { node: own_uid.clone(), value });
-        let Collected { answers, expected, silent, nodes, knew_nodes, unread, unheard } =
+        let Collected { answers, expected, silent, nodes, knew_nodes, unread, unresponsive } =
             self.fetch_remote_sockets(&nsp, opts, timeout).await?;
         let of_handle = |Answer { node, value }: Answer<RemoteSocket>| {
             let value = ClusterSocket::new(value, node.clone(), nsp.clone(), self.detached());
@@ -303,7 +303,7 @@ impl PostgresAdapterCtr {
             nodes: nodes + 1,
             knew_nodes,
             unread,
-            unheard,
+            unresponsive,
         })
     }
 
@@ -331,6 +331,7 @@ impl PostgresAdapterCtr {
         self.0.cleanup.get_or_init(|| {
             let cluster = self.0.cluster.clone();
             AbortOnDropHandle::new(tokio::spawn(async move {
+                warn_of_privileges(&cluster).await;
                 loop {
                     tokio::time::sleep(cluster.options().cleanup_interval).await;
                     match cluster.clean_up_attachments().await {
@@ -366,6 +367,17 @@ impl PostgresAdapterCtr {
                 None => Ok(()),
             }
         }
+    }
+}
+
+/// Warns if this role cannot use the attachment table. Small events need no table, so the failure would show late.
+async fn warn_of_privileges(cluster: &Cluster) {
+    match cluster.check_table_privileges().await {
+        Ok(()) => {}
+        Err(error @ (Error::MissingTable { .. } | Error::TablePrivilege { .. })) => {
+            tracing::warn!(%error, "events with binary data, and large ones, need the attachment table");
+        }
+        Err(error) => tracing::debug!(%error, "the privileges on the attachment table are not known"),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,12 @@ use crate::{Error, Receipt};
 /// requesting server reports that this one did not answer.
 const MAX_ANSWERS: usize = 16_384;
 
+/// The maximum number of clients whose acknowledgements are awaited; the last request may exceed it.
+const MAX_AWAITED: usize = 262_144;
+
+/// The longest time for which acknowledgements are awaited, whatever timeout a request has.
+const MAX_ACK_TIMEOUT: Duration = Duration::from_secs(600);
+
 /// The maximum number of messages that are handled before answers in progress go on and other tasks run.
 const MAX_BATCH: usize = 128;
 
@@ -42,6 +49,24 @@ enum Incoming {
 struct Answers {
     tasks: JoinSet<()>,
     fetches: Fetches,
+    /// The number of clients whose acknowledgements are awaited.
+    awaited: Arc<AtomicUsize>,
+}
+
+/// Clients whose acknowledgements are awaited, until it is dropped.
+struct Awaited(Arc<AtomicUsize>, usize);
+
+impl Awaited {
+    fn new(awaited: &Arc<AtomicUsize>, clients: usize) -> Self {
+        awaited.fetch_add(clients, Ordering::Relaxed);
+        Self(awaited.clone(), clients)
+    }
+}
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        self.0.fetch_sub(self.1, Ordering::Relaxed);
+    }
 }
 
 impl Answers {
@@ -188,6 +213,8 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
                 tracing::debug!(?away, nsp = %self.node.nsp, "messages of other servers arrive again");
                 None
             }
+            // The listener logs it. No message is lost.
+            Event::Stalled | Event::Resumed(_) => None,
         };
         match message {
             Some(Message { body: Body::Broadcast { opts, event, request_id: None }, .. }) => {
@@ -283,15 +310,17 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
         id: RequestId,
         answers: &mut Answers,
     ) {
-        if answers.tasks.len() >= MAX_ANSWERS {
+        if answers.tasks.len() >= MAX_ANSWERS || answers.awaited.load(Ordering::Relaxed) >= MAX_AWAITED {
             refuse(&self.node);
             return self.send_to_local(packet, target::from_wire(opts));
         }
-        let timeout = opts.flags.timeout.map(Duration::from_millis);
+        let timeout = opts.flags.timeout.map(|millis| Duration::from_millis(millis).min(MAX_ACK_TIMEOUT));
         let opts = target::from_wire(opts);
         let (acks, client_count) = self.send_to_local_with_ack(packet, opts, timeout);
+        let awaited = Awaited::new(&answers.awaited, client_count as usize);
         let (node, adapter) = (self.node.clone(), Arc::downgrade(self));
         answers.tasks.spawn(async move {
+            let _awaited = awaited;
             let count =
                 Body::BroadcastClientCount { request_id: id.clone(), client_count: client_count.into() };
             let mut receipts = Vec::new();

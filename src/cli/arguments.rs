@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anstream::ColorChoice;
 use clap::{ArgAction, Args, ValueEnum};
 use clap_complete::engine::ArgValueCandidates;
 use tracing_subscriber::filter::Targets;
@@ -93,8 +94,9 @@ pub(super) struct Database {
     /// A connection string of keyword=value pairs works as well. Missing settings come from libpq's variables (PGHOST,
     /// PGPORT, PGUSER, PGPASSWORD, PGDATABASE, PGSSLMODE, PGSSLROOTCERT, PGSERVICE, ...), the service file, and
     /// ~/.pgpass. If there are several hosts, pgio uses the first one that is a primary, unless target_session_attrs
-    /// says otherwise. Without this flag, pgio uses DATABASE_URL, else those variables, else the private Postgres of a
-    /// running pgio serve.
+    /// says otherwise. Without this flag, pgio uses the context that --context or PGIO_CONTEXT names, else DATABASE_URL, else
+    /// those variables, else the default context of the configuration file, else the private Postgres of a running pgio
+    /// serve.
     #[arg(
         long,
         global = true,
@@ -357,7 +359,10 @@ impl Global {
         };
         let filter = self.log_filter().unwrap_or_else(|| level.parse().unwrap_or_default());
         let style = match log.format {
-            Format::Text => Style::Text { has_colours: std::io::stderr().is_terminal() },
+            // This respects NO_COLOR, CLICOLOR_FORCE and TERM as well.
+            Format::Text => Style::Text {
+                has_colours: anstream::AutoStream::choice(&std::io::stderr()) != ColorChoice::Never,
+            },
             Format::Json => Style::Json,
         };
         super::log::start(filter, style);

@@ -11,7 +11,7 @@ use super::connection::RetryBudget;
 use super::duration;
 use super::exit::Failure;
 use super::output::lines::Lines;
-use super::output::progress;
+use super::output::number;
 use crate::cluster::{Content, Event, Subscription};
 use crate::protocol::{Body, Uid};
 use crate::{Cluster, Emitter, Error, Namespace};
@@ -73,11 +73,11 @@ impl Bench {
         let nsp = Namespace::new(&format!("/pgio/bench/{}", Uid::random()));
         let heard = cluster.subscribe([&nsp], |_| true).await?;
         let mut run = Run { emitter: emitter(&cluster, &nsp), heard, text: "x".repeat(self.size as usize) };
-        global.note_on_terminal(&format!("{} events at full speed ...", progress::count(self.events.into())));
+        global.note_on_terminal(&format!("{} events at full speed ...", number::count(self.events.into())));
         let (emitted_per_second, delivered_per_second) = run.flood(self.events).await?;
         global.note_on_terminal(&format!(
             "{} events/s for {:?} ...",
-            progress::count(self.rate.into()),
+            number::count(self.rate.into()),
             self.for_
         ));
         let latency_ms = run.pace(self.rate, self.for_).await?;
@@ -158,7 +158,16 @@ impl Run {
 
 /// Waits for the next event, and returns the number in it.
 async fn next(heard: &mut Subscription) -> Result<u64, Failure> {
-    let event = timeout(PATIENCE, heard.next()).await;
+    let next = async {
+        loop {
+            match heard.next().await {
+                // The event is late, and not lost.
+                Some(Event::Stalled | Event::Resumed(_)) => {}
+                event => return event,
+            }
+        }
+    };
+    let event = timeout(PATIENCE, next).await;
     let event = event.map_err(|_| Failure::Other(format!("an event did not arrive within {PATIENCE:?}")))?;
     match event {
         Some(Event::Message(received)) => match &received.content {
@@ -170,7 +179,7 @@ async fn next(heard: &mut Subscription) -> Result<u64, Failure> {
         Some(Event::Missed(count)) => {
             Err(Failure::Other(format!("{count} events were dropped: the receive queue is full")))
         }
-        Some(Event::Restored(_)) | None => Err(Error::Closed.into()),
+        Some(Event::Restored(_) | Event::Stalled | Event::Resumed(_)) | None => Err(Error::Closed.into()),
     }
 }
 
@@ -189,13 +198,13 @@ fn print(global: &Global, measured: &Measured) -> Result<(), Failure> {
         return lines.flush();
     }
     let Measured { events, bytes, emitted_per_second, delivered_per_second, latency_ms } = measured;
-    let (events, bytes) = (progress::count((*events).into()), progress::count((*bytes).into()));
-    let rate = |rate: &f64| progress::count(*rate as u64);
+    let (events, bytes) = (number::count((*events).into()), number::count((*bytes).into()));
+    let rate = |rate: &f64| number::count(*rate as u64);
     let Latency { rate: pace, p50, p90, p99, max } = latency_ms;
     lines.text(&format!("{events} events with {bytes} bytes of text"))?;
     lines.text(&format!("  emitted     {:>10} events/s, committed", rate(emitted_per_second)))?;
     lines.text(&format!("  delivered   {:>10} events/s, to one subscriber", rate(delivered_per_second)))?;
-    lines.text(&format!("{} events/s, from the emitter to a subscriber", progress::count((*pace).into())))?;
+    lines.text(&format!("{} events/s, from the emitter to a subscriber", number::count((*pace).into())))?;
     lines.text(&format!("  p50 {p50:.2} ms   p90 {p90:.2} ms   p99 {p99:.2} ms   max {max:.2} ms"))?;
     lines.flush()
 }

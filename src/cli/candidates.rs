@@ -61,7 +61,7 @@ fn time_zones() -> Vec<CompletionCandidate> {
 fn rooms() -> Vec<CompletionCandidate> {
     of_cluster(async |cluster| {
         let sockets =
-            Emitter::new(cluster.clone()).timeout(ANSWERS).await_those_found().fetch_sockets().await?;
+            Emitter::new(cluster.clone()).timeout(ANSWERS).await_discovered_only().fetch_sockets().await?;
         let rooms = sockets.answers.iter().flat_map(|answer| {
             let socket = &answer.value;
             socket.rooms.iter().filter(|room| **room != socket.id).cloned()
@@ -73,7 +73,7 @@ fn rooms() -> Vec<CompletionCandidate> {
 fn sockets() -> Vec<CompletionCandidate> {
     of_cluster(async |cluster| {
         let sockets =
-            Emitter::new(cluster.clone()).timeout(ANSWERS).await_those_found().fetch_sockets().await?;
+            Emitter::new(cluster.clone()).timeout(ANSWERS).await_discovered_only().fetch_sockets().await?;
         Ok(sockets.answers.into_iter().map(|answer| answer.value.id).collect())
     })
 }

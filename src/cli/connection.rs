@@ -6,6 +6,7 @@ use tokio::time::{sleep, timeout_at};
 
 use super::arguments::Global;
 use super::exit::Failure;
+use crate::cluster::LONGEST;
 use crate::postgres::{OnLoss, Settings};
 use crate::{Cluster, Error, Result};
 
@@ -70,7 +71,7 @@ pub(super) struct Deadline {
 impl Deadline {
     /// The deadline after this time from now.
     pub(super) fn after(within: Duration) -> Self {
-        Self { at: Instant::now() + within, within }
+        Self { at: Instant::now() + within.min(LONGEST), within }
     }
 
     /// The remaining time.
@@ -103,6 +104,7 @@ fn private_server() -> Option<String> {
 
 /// The time budget for retries with back-off while Postgres is unreachable.
 pub(super) struct RetryBudget {
+    time: Duration,
     until: Option<Instant>,
     pause: Duration,
     is_reported: bool,
@@ -111,12 +113,13 @@ pub(super) struct RetryBudget {
 impl RetryBudget {
     /// A budget without retries.
     pub(super) fn none() -> Self {
-        Self { until: None, pause: Duration::ZERO, is_reported: false }
+        Self { time: Duration::ZERO, until: None, pause: Duration::ZERO, is_reported: false }
     }
 
     /// A budget for retries during this time from now on.
     pub(super) fn of(time: Duration) -> Self {
         Self {
+            time,
             until: Instant::now().checked_add(time),
             pause: Duration::from_millis(100),
             is_reported: false,
@@ -124,11 +127,15 @@ impl RetryBudget {
     }
 
     /// Waits before the next attempt. Returns the error if it is not a lost connection, or if the budget is used up.
-    pub(super) async fn wait_after(&mut self, global: &Global, error: Error) -> Result<()> {
+    pub(super) async fn wait_after(&mut self, global: &Global, error: Error) -> Result<(), Failure> {
         let remaining =
             self.until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
         if !error.is_disconnected() || remaining.is_zero() {
-            return Err(error);
+            let failure = Failure::from(error);
+            return Err(match self.is_reported {
+                true => failure.after(format!("gave up after {:?}", self.time)),
+                false => failure,
+            });
         }
         if !self.is_reported {
             global.warn(&format!("{error}; retrying for {:.0?}", remaining));

@@ -10,8 +10,8 @@ use super::request::Request;
 ///
 /// Disconnects sockets from their namespace. With --close, the servers close the connections, and so
 /// disconnect the clients from all namespaces. A client that a server disconnects does not reconnect automatically. Exit
-/// status 0 means that Postgres has committed the request, not that a server has executed it. Without --room and
-/// --except, the command asks for confirmation.
+/// status 0 means that Postgres has committed the request, not that a server has executed it. Without
+/// --room, --socket and --except it asks for confirmation, or needs --yes.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

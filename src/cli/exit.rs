@@ -4,7 +4,6 @@ use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::arguments::Global;
 use super::output::notes::{self, Label};
 use super::suggestion;
 use crate::Error;
@@ -25,8 +24,11 @@ pub(super) const STATUSES: &[(&str, &str)] = &[
 pub(super) const PLUGIN_STATUSES: &[(&str, &str)] = &[
     ("0", "Ok: the event arrived in less time than --warn."),
     ("1", "Warning: it took --warn or longer."),
-    ("2", "Critical: it took --critical or longer, or did not arrive. Also a usage error."),
-    ("3", "Unknown: the database or the server cannot be reached, or refuses."),
+    (
+        "2",
+        "Critical: it took --critical or longer, did not arrive, or the database or the server cannot be reached. Also a usage error.",
+    ),
+    ("3", "Unknown: the database or the server refuses the probe, or a file cannot be read."),
     ("130", "Interrupted by Ctrl-C."),
 ];
 
@@ -106,15 +108,19 @@ impl Failure {
 
     /// Whether Postgres is unreachable.
     pub(super) fn is_disconnected(&self) -> bool {
-        matches!(self, Self::Library(error) if error.is_disconnected())
+        match self {
+            Self::Library(error) => error.is_disconnected(),
+            Self::Advised { cause, .. } | Self::After { cause, .. } => cause.is_disconnected(),
+            _ => false,
+        }
     }
 
     /// Whether a retry may succeed later.
-    pub(super) fn is_passing(&self) -> bool {
+    pub(super) fn is_transient(&self) -> bool {
         self.is_disconnected() || matches!(self, Self::TooFew(_))
     }
 
-    fn hint(&self, global: &Global) -> Option<String> {
+    fn hint(&self) -> Option<String> {
         match self {
             Self::Library(Error::NoDatabase) => {
                 Some("set --database-url, DATABASE_URL, or libpq's variables (PGHOST, PGSERVICE, ...), or start pgio serve, which runs a Postgres".into())
@@ -142,15 +148,15 @@ impl Failure {
             Self::Library(Error::TableDefinition { .. }) => {
                 Some("run this as the owner of the table, or as a role with CREATE on its schema, which has to exist".into())
             }
-            Self::Library(Error::TablePrivilege { table, .. }) => Some(format!(
-                "GRANT SELECT, INSERT, DELETE ON {table} TO the_role; and USAGE on the table's sequence"
-            )),
-            Self::Library(Error::Namespace { .. }) => Some(format!(
-                "choose a shorter --channel-prefix than {:?}",
-                global.options.channel_prefix
-            )),
+            Self::Library(Error::TablePrivilege { table, .. }) => {
+                let command = "pgio attachments grants --role ROLE --for emitter|observer|node";
+                Some(format!("{} prints the statements", for_table(command, table)))
+            }
+            Self::Library(Error::Namespace { namespace, .. }) if !namespace.contains('\0') => {
+                Some("use a shorter namespace, or a shorter --channel-prefix on all servers".into())
+            }
             Self::Advised { hint, .. } => Some(hint.clone()),
-            Self::After { cause, .. } => cause.hint(global),
+            Self::After { cause, .. } => cause.hint(),
             _ => None,
         }
     }
@@ -164,12 +170,17 @@ impl std::fmt::Display for Failure {
 
 /// The command that creates an attachment table with this name.
 pub(super) fn create_table(table: &str) -> String {
+    for_table("pgio attachments init", table)
+}
+
+/// The command, with `--table-name` unless the table has the default name.
+fn for_table(command: &str, table: &str) -> String {
     if table == TableName::default().as_sql() {
-        return "pgio attachments init".into();
+        return command.into();
     }
     let quoted = table.contains(|c: char| !c.is_alphanumeric() && !['_', '.'].contains(&c));
     let table = if quoted { format!("'{}'", table.replace('\'', r"'\''")) } else { table.to_owned() };
-    format!("pgio attachments init --table-name {table}")
+    format!("{command} --table-name {table}")
 }
 
 /// The remedy for the attachment table. Names the flag instead of the option of the library.
@@ -265,12 +276,12 @@ fn error_and_tip(text: &str) -> (String, Option<String>) {
 }
 
 /// Prints the failure, and returns the exit status.
-pub(super) fn report(outcome: Result<(), Failure>, global: &Global) -> ExitCode {
+pub(super) fn report(outcome: Result<(), Failure>) -> ExitCode {
     let Err(failure) = outcome else { return ExitCode::SUCCESS };
     if let Some(text) = failure.text() {
         notes::labelled(Label::Error, &text);
     }
-    if let Some(hint) = failure.hint(global) {
+    if let Some(hint) = failure.hint() {
         notes::labelled(Label::Hint, &hint);
     }
     ExitCode::from(failure.status())

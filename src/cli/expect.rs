@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::arguments::Global;
 use super::exit::Failure;
-use super::output::progress;
+use super::output::number;
 use super::socket_inventory;
 use crate::cluster::Collected;
 use crate::{BroadcastOperator, Namespace, RemoteSocket};
@@ -43,17 +43,17 @@ impl Expectation {
         let count_of = |lists: &[Collected<RemoteSocket>]| -> u64 {
             lists.iter().map(|list| list.answers.len() as u64).sum()
         };
-        let quick = operators.clone().map(BroadcastOperator::await_those_found);
+        let quick = operators.clone().map(BroadcastOperator::await_discovered_only);
         if count_of(&socket_inventory::lists(quick).await?) >= expected {
             return Ok(());
         }
-        // A server that stands still may have the missing sockets.
+        // A server that does not respond may have the missing sockets.
         let lists = socket_inventory::lists(operators).await?;
         let count = count_of(&lists);
         if count >= expected {
             return Ok(());
         }
-        let (found, expected) = (progress::counted(count, "socket"), progress::count_is(expected));
+        let (found, expected) = (number::counted(count, "socket"), number::count_is(expected));
         let mut reason = format!("found {found}, and {expected} expected: {which}; nothing was sent");
         // The servers without an answer may have the missing sockets.
         for ((nsp, _), list) in targets.iter().zip(&lists) {
@@ -71,7 +71,8 @@ pub(super) async fn warn_of_nobody(global: &Global, targets: &[(Namespace, Broad
     if global.quiet || !std::io::stderr().is_terminal() {
         return;
     }
-    let operators = targets.iter().map(|(_, operator)| operator.clone().timeout(GLANCE).await_those_found());
+    let operators =
+        targets.iter().map(|(_, operator)| operator.clone().timeout(GLANCE).await_discovered_only());
     match socket_inventory::lists(operators).await {
         Ok(lists) if lists.iter().all(|list| list.answers.is_empty() && list.is_complete()) => {
             global.warn(&format!("no socket matches: {which}"));

@@ -10,7 +10,7 @@ use super::request::Request;
 /// Make sockets join rooms
 ///
 /// Exit status 0 means that Postgres has committed the request, not that a server has executed it. Sockets that connect
-/// later are not affected. Without --room and --except, the command asks for confirmation.
+/// later are not affected. Without --room, --socket and --except it asks for confirmation, or needs --yes.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

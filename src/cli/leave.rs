@@ -9,8 +9,8 @@ use super::request::Request;
 
 /// Make sockets leave rooms
 ///
-/// Exit status 0 means that Postgres has committed the request, not that a server has executed it. Without --room and
-/// --except, the command asks for confirmation.
+/// Exit status 0 means that Postgres has committed the request, not that a server has executed it. Without
+/// --room, --socket and --except it asks for confirmation, or needs --yes.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

@@ -12,7 +12,7 @@ use super::duration;
 use super::exit::Failure;
 use super::listing::Listing;
 use super::namespaces::ObservedNamespaces;
-use super::output::progress;
+use super::output::number;
 use super::output::table::{Column, Table, cell};
 use crate::cluster::NodeMonitor;
 use crate::protocol::Uid;
@@ -88,8 +88,8 @@ impl ListNamespaces {
         match self.listing.min.filter(|min| rows.len() < *min) {
             Some(min) => Err(Failure::TooFew(format!(
                 "{}, and {} required",
-                progress::counted(rows.len() as u64, "namespace"),
-                progress::count_is(min as u64)
+                number::counted(rows.len() as u64, "namespace"),
+                number::count_is(min as u64)
             ))),
             None => Ok(()),
         }
@@ -108,7 +108,7 @@ fn table(rows: &[Row<'_>]) -> Table {
         let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
         table.row(vec![
             cell(row.namespace),
-            cell(&progress::count(row.servers.len() as u64)),
+            cell(&number::count(row.servers.len() as u64)),
             cell(&or_dash(uids.join(", "))),
             cell(&or_dash(row.found_by.join(", "))),
         ]);

@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::arguments::Global;
 use super::output::lines::Lines;
-use super::output::progress;
+use super::output::number;
 
 /// Flags of the commands that print a list.
 #[derive(Args)]
@@ -38,15 +38,13 @@ impl Listing {
     pub(super) fn tell_total(&self, global: &Global, total: usize, noun: &str) {
         let counted = |count: usize, adjective: &str| match count {
             0 => format!("no {adjective}{noun}s"),
-            n => progress::counted(n as u64, &format!("{adjective}{noun}")),
+            n => number::counted(n as u64, &format!("{adjective}{noun}")),
         };
         match total - self.limit.unwrap_or(total).min(total) {
             0 => global.note_on_terminal(&counted(total, "")),
-            hidden => global.note(&format!(
-                "{}; {} in all",
-                counted(hidden, "more "),
-                progress::count(total as u64)
-            )),
+            hidden => {
+                global.note(&format!("{}; {} in all", counted(hidden, "more "), number::count(total as u64)))
+            }
         }
     }
 }

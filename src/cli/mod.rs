@@ -30,6 +30,7 @@ mod log;
 mod man;
 mod monitor;
 mod namespaces;
+mod node_sessions;
 mod nodes;
 mod observer;
 mod output;
@@ -167,7 +168,7 @@ pub fn main() -> ExitCode {
         outcome
     });
     log::finish();
-    exit::report(outcome, &global)
+    exit::report(outcome)
 }
 
 impl Command {

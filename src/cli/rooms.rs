@@ -13,7 +13,7 @@ use super::duration;
 use super::exit::Failure;
 use super::listing::Listing;
 use super::namespaces::ObservedNamespaces;
-use super::output::progress;
+use super::output::number;
 use super::output::table::{Column, Table, cell};
 use super::socket_inventory::{self, Located};
 use super::target::Target;
@@ -148,7 +148,7 @@ fn table(rooms: &[Room<'_>], several_namespaces: bool) -> Table {
     }
     let mut table = Table::new(columns);
     for room in rooms {
-        let number = |count: usize| cell(&progress::count(count as u64));
+        let number = |count: usize| cell(&number::count(count as u64));
         let mut cells = vec![cell(room.room), number(room.sockets), number(room.nodes)];
         if several_namespaces {
             cells.insert(0, cell(room.namespace.unwrap_or_default()));

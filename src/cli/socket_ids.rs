@@ -28,13 +28,13 @@ pub(super) async fn complete(
     }
     let emitter = Emitter::new(cluster.clone());
     let operators = namespaces.iter().map(|nsp| emitter.of(nsp.as_str()).timeout(ANSWER_WITHIN));
-    let quick = operators.clone().map(BroadcastOperator::await_those_found);
+    let quick = operators.clone().map(BroadcastOperator::await_discovered_only);
     let lists = socket_inventory::lists(quick).await?;
     let ids: BTreeSet<&str> = listed_ids(&lists).collect();
     if given.iter().all(|text| ids.contains(text.as_str())) {
         return Ok(given.to_vec());
     }
-    // A server that stands still may have the socket, or another one whose id begins with the text.
+    // A server that does not respond may have the socket, or another one whose id begins with the text.
     let lists = socket_inventory::lists(operators).await?;
     select(&lists, namespaces, given).map_err(|mut reason| {
         for (nsp, list) in namespaces.iter().zip(&lists) {

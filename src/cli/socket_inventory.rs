@@ -8,9 +8,9 @@ use super::arguments::Global;
 use super::connection::Deadline;
 use super::exit::Failure;
 use super::namespaces::ObservedNamespaces;
-use super::output::progress;
+use super::output::number;
 use super::target::Target;
-use crate::cluster::{Answer, Collected, Unheard};
+use crate::cluster::{Answer, Collected, Unresponsive};
 use crate::protocol::Uid;
 use crate::{BroadcastOperator, Namespace, RemoteSocket};
 
@@ -83,8 +83,8 @@ impl SocketInventory {
         self.empty.iter().for_each(|nsp| global.note(&format!("no server is live in {nsp}")));
         let mut reasons = self.missing;
         if let Some(min) = min.filter(|min| found < *min) {
-            let found = progress::count(found as u64);
-            reasons.insert(0, format!("{found} {what}, and {} required", progress::count_is(min as u64)));
+            let found = number::count(found as u64);
+            reasons.insert(0, format!("{found} {what}, and {} required", number::count_is(min as u64)));
         }
         match reasons.is_empty() {
             true => Ok(()),
@@ -95,8 +95,8 @@ impl SocketInventory {
 
 /// A sentence about the missing answers of servers, or `None` if the answers are complete.
 pub(super) fn missing<T>(nsp: &Namespace, collected: &Collected<T>, timeout: Duration) -> Option<String> {
-    let Collected { silent, unheard, nodes, unread, .. } = collected;
-    let without_answer = silent.len() + unheard.servers();
+    let Collected { silent, unresponsive, nodes, unread, .. } = collected;
+    let without_answer = silent.len() + unresponsive.servers();
     let servers = nodes + without_answer;
     if servers == 0 {
         return Some(format!("no server is live in {nsp}"));
@@ -107,19 +107,19 @@ pub(super) fn missing<T>(nsp: &Namespace, collected: &Collected<T>, timeout: Dur
     if without_answer == 0 {
         return Some(format!("the connection was interrupted: there may be more servers in {nsp}"));
     }
-    let (of, names) = (progress::counted(servers as u64, "server"), names(silent, unheard));
+    let (of, names) = (number::counted(servers as u64, "server"), names(silent, unresponsive));
     let mut missing = format!("{without_answer} of {of} of {nsp} did not answer within {timeout:?}: {names}");
     // The first reason is enough, since it usually applies to all.
     if let Some(Answer { node, value: why }) = unread.first() {
-        missing += &format!("; cannot decode the answer of {node}: {why}");
+        missing += &format!("; cannot decode the answer from {node}: {why}");
     }
     Some(missing)
 }
 
 /// The servers without an answer: their uids. For those whose uid is not known, the sessions on which they listen.
-pub(super) fn names(silent: &[Uid], unheard: &Unheard) -> String {
+pub(super) fn names(silent: &[Uid], unresponsive: &Unresponsive) -> String {
     let mut names: Vec<_> = silent.iter().map(|uid| uid.as_str().to_owned()).collect();
-    let Unheard { node_servers, node_sessions, pgio, .. } = unheard;
+    let Unresponsive { node_servers, node_sessions, pgio, .. } = unresponsive;
     names.extend(pgio.iter().map(|session| format!("the pgio server that listens as {session}")));
     let mut listed: Vec<_> = node_sessions.iter().take(SHOWN_SESSIONS).map(ToString::to_string).collect();
     if let Some(more @ 1..) = node_sessions.len().checked_sub(SHOWN_SESSIONS) {

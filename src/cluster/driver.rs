@@ -79,8 +79,9 @@ pub(super) enum Command {
         left: oneshot::Sender<()>,
     },
     LiveNodes {
-        channel: Channel,
-        answer: oneshot::Sender<(Vec<LiveNode>, bool)>,
+        channels: Vec<Channel>,
+        /// For each channel its live peers, and whether the list is complete.
+        answer: oneshot::Sender<Vec<(Vec<LiveNode>, bool)>>,
     },
 }
 
@@ -88,7 +89,6 @@ pub(super) enum Command {
 #[derive(Default)]
 pub(super) struct Status {
     is_listening: AtomicBool,
-    is_stalled: AtomicBool,
     has_received: AtomicBool,
     channels: AtomicUsize,
     /// How often the listening connection was lost or stalled, or dropped notifications.
@@ -103,11 +103,6 @@ impl Status {
 
     pub(super) fn is_listening(&self) -> bool {
         self.is_listening.load(Ordering::Relaxed)
-    }
-
-    #[cfg(feature = "cli")]
-    pub(super) fn is_stalled(&self) -> bool {
-        self.is_stalled.load(Ordering::Relaxed)
     }
 
     pub(super) fn has_received(&self) -> bool {
@@ -321,9 +316,10 @@ impl Driver {
                 // The caller may have stopped waiting.
                 left.send(()).ok();
             }
-            Command::LiveNodes { channel, answer } => {
+            Command::LiveNodes { channels, answer } => {
+                let live = channels.iter().map(|channel| self.state.live_nodes(channel, now)).collect();
                 // The caller may have stopped waiting.
-                answer.send(self.state.live_nodes(&channel, now)).ok();
+                answer.send(live).ok();
             }
         }
     }
@@ -461,7 +457,6 @@ impl Driver {
 
     fn publish_status(&self) {
         self.status.is_listening.store(self.state.is_listening(), Ordering::Relaxed);
-        self.status.is_stalled.store(self.state.is_stalled(), Ordering::Relaxed);
         self.status.has_received.store(self.state.has_received(), Ordering::Relaxed);
         self.status.channels.store(self.state.confirmed_channels(), Ordering::Relaxed);
         self.presence.set_serves_main(

@@ -89,7 +89,7 @@ impl GrowingSubscription {
                 while let Some(Poll::Ready(event)) =
                     self.parts.get_mut(index).map(|part| Pin::new(part).poll_next(context))
                 {
-                    if index > 0 && matches!(event, Some(Event::Lost(_) | Event::Restored(_))) {
+                    if index > 0 && event.as_ref().is_some_and(is_about_connection) {
                         continue;
                     }
                     self.next_part = index + 1;
@@ -105,7 +105,7 @@ impl GrowingSubscription {
     pub(crate) fn try_next(&mut self) -> Option<Event> {
         for index in self.order() {
             while let Some(event) = self.parts.get_mut(index).and_then(Subscription::try_next) {
-                if index == 0 || !matches!(event, Event::Lost(_) | Event::Restored(_)) {
+                if index == 0 || !is_about_connection(&event) {
                     self.next_part = index + 1;
                     return Some(event);
                 }
@@ -118,5 +118,13 @@ impl GrowingSubscription {
     fn order(&self) -> impl Iterator<Item = usize> + use<> {
         let (count, next_part) = (self.parts.len(), self.next_part);
         (0..count).map(move |step| (next_part + step) % count)
+    }
+}
+
+/// Whether every subscription of the process gets the event, since the connection is the same.
+fn is_about_connection(event: &Event) -> bool {
+    match event {
+        Event::Lost(_) | Event::Restored(_) | Event::Stalled | Event::Resumed(_) => true,
+        Event::Message(_) | Event::Missed(_) => false,
     }
 }

@@ -44,6 +44,7 @@ pub use health::Health;
 pub(crate) use loopback_probe::{LoopbackProbe, ProbeOutcome};
 #[cfg(feature = "cli")]
 pub(crate) use node_monitor::{NodeEvent, NodeMonitor, NodeName};
+pub(crate) use options::LONGEST;
 pub use options::{AdapterOptions, ErrorHandler, Heartbeats};
 pub use received::{Attached, Content, Event, Received};
 pub(crate) use request::Awaited;
@@ -51,7 +52,7 @@ pub(crate) use request::Awaited;
 pub(crate) use request::PendingRequest;
 pub use request::{Answer, Collected};
 pub(crate) use request::{client_ack, server_response, socket_list};
-pub use state::{ListeningSession, LiveNode, Liveness, NspSupport, Unheard};
+pub use state::{ListeningSession, LiveNode, Liveness, NspSupport, Unresponsive};
 #[cfg(feature = "adapter")]
 pub(crate) use state::{Reply, SubscriptionId};
 pub use subscription::Subscription;
@@ -202,7 +203,7 @@ impl Cluster {
         self.0.publisher.flush().await
     }
 
-    /// The same for a durable event: it goes through the attachment table. Nodes, tails and subscriptions of pgio that did
+    /// Queues a durable event, as [`enqueue`](Self::enqueue) queues a message. It goes through the attachment table. Nodes, tails and subscriptions of pgio that did
     /// not listen when it was sent replay it while its row exists.
     ///
     /// # Errors
@@ -253,12 +254,6 @@ impl Cluster {
     /// Postgres is unreachable, and before the first subscription.
     pub fn is_listening(&self) -> bool {
         self.0.driver.get().is_some_and(|driver| driver.status.is_listening())
-    }
-
-    /// Whether the listening connection is there, and Postgres does not answer on it.
-    #[cfg(feature = "cli")]
-    pub(crate) fn is_stalled(&self) -> bool {
-        self.0.driver.get().is_some_and(|driver| driver.status.is_stalled())
     }
 
     /// The number of channels that the server has confirmed on the listening session.
@@ -374,6 +369,16 @@ impl Cluster {
         }
     }
 
+    /// Checks that this role can use the attachment table as a server does.
+    ///
+    /// # Errors
+    /// [`Error::MissingTable`], [`Error::TablePrivilege`] with the missing privileges, and those of the connection.
+    #[cfg(feature = "adapter")]
+    pub(crate) async fn check_table_privileges(&self) -> Result<()> {
+        let client = self.0.publishing.client().await?;
+        in_time(self.0.table.check_privileges(&client)).await
+    }
+
     async fn driver(&self) -> Result<&DriverHandle> {
         let Inner { settings, options, same_server, publisher, rows, table, driver, presence, .. } = &*self.0;
         let start = async || {
@@ -399,9 +404,17 @@ impl Cluster {
 
     /// The live nodes of a namespace with a subscription, and whether the list is complete.
     pub(crate) async fn live_nodes(&self, nsp: &Namespace) -> Result<(Vec<LiveNode>, bool)> {
-        let channel = self.channel(nsp)?;
+        self.live_nodes_of([nsp]).await?.pop().ok_or(Error::Closed)
+    }
+
+    /// The same for several namespaces, in their order.
+    pub(crate) async fn live_nodes_of(
+        &self,
+        namespaces: impl IntoIterator<Item = &Namespace>,
+    ) -> Result<Vec<(Vec<LiveNode>, bool)>> {
+        let channels = namespaces.into_iter().map(|nsp| self.channel(nsp)).collect::<Result<_>>()?;
         let (answer, answered) = oneshot::channel();
-        self.driver().await?.send(Command::LiveNodes { channel, answer }).await?;
+        self.driver().await?.send(Command::LiveNodes { channels, answer }).await?;
         match timeout(STATUS_TIMEOUT, answered).await {
             Ok(Ok(live)) => Ok(live),
             _ => Err(Error::Closed),

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{Cluster, Content, Event, GrowingSubscription, Received};
+use super::{Cluster, Content, Event, GrowingSubscription, LiveNode, Received};
 use crate::postgres::Backend;
 use crate::protocol::{Body, BroadcastOptions, Header, Message, MessageKind, Namespace, RequestId, Uid};
 use crate::{Error, Result};
@@ -39,6 +39,10 @@ pub(crate) enum NodeEvent {
     Lost(Error),
     /// The listening connection is restored. The duration of the gap.
     Restored(Duration),
+    /// Postgres keeps the listening connection open, and does not answer on it.
+    Stalled,
+    /// The stalled connection answers again. The duration of the stall.
+    Resumed(Duration),
 }
 
 /// Discovers the live nodes of some namespaces.
@@ -115,6 +119,8 @@ impl NodeMonitor {
                 Event::Missed(_) => None,
                 Event::Lost(error) => Some(NodeEvent::Lost(error)),
                 Event::Restored(away) => Some(NodeEvent::Restored(away)),
+                Event::Stalled => Some(NodeEvent::Stalled),
+                Event::Resumed(after) => Some(NodeEvent::Resumed(after)),
             };
             if event.is_some() {
                 return event;
@@ -144,11 +150,6 @@ impl NodeMonitor {
         }
     }
 
-    /// Whether the listening connection is there, and Postgres does not answer on it.
-    pub(crate) fn is_stalled(&self) -> bool {
-        self.cluster.is_stalled()
-    }
-
     /// The clients of the sessions that have published answers.
     ///
     /// # Errors
@@ -162,14 +163,12 @@ impl NodeMonitor {
     /// # Errors
     /// Those of [`Cluster::subscribe`].
     pub(crate) async fn live_nodes(&self) -> Result<Vec<(NodeName, Instant)>> {
-        let mut nodes = Vec::new();
-        for nsp in self.subscription.namespaces() {
-            let (live, _) = self.cluster.live_nodes(nsp).await?;
-            nodes.extend(
-                live.into_iter().map(|node| (NodeName { nsp: nsp.clone(), uid: node.uid }, node.last_heard)),
-            );
-        }
-        Ok(nodes)
+        let live = self.cluster.live_nodes_of(self.subscription.namespaces()).await?;
+        let of_namespace = |(nsp, (nodes, _)): (&Namespace, (Vec<LiveNode>, bool))| {
+            let nsp = nsp.clone();
+            nodes.into_iter().map(move |node| (NodeName { nsp: nsp.clone(), uid: node.uid }, node.last_heard))
+        };
+        Ok(self.subscription.namespaces().zip(live).flat_map(of_namespace).collect())
     }
 }
 

@@ -12,6 +12,9 @@ use crate::{Error, Namespace, Result};
 /// The shortest interval of regular work: with less, an idle node would keep Postgres busy.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
 
+/// The longest interval and timeout, ten years. A later moment could overflow the clock.
+pub(crate) const LONGEST: Duration = Duration::from_hours(24 * 365 * 10);
+
 /// The options of the Node adapter, with its names and defaults, and further options of pgio.
 ///
 /// ```
@@ -136,10 +139,14 @@ impl AdapterOptions {
             ("heartbeat_timeout", self.heartbeat_timeout),
         ];
         for (setting, interval) in intervals {
-            if interval < SHORTEST_INTERVAL {
-                let reason = format!("{interval:?} is less than {SHORTEST_INTERVAL:?}");
-                return Err(Error::Setting { setting: setting.into(), reason });
-            }
+            let reason = match interval {
+                interval if interval < SHORTEST_INTERVAL => {
+                    format!("{interval:?} is less than {SHORTEST_INTERVAL:?}")
+                }
+                interval if interval > LONGEST => format!("{interval:?} is more than ten years"),
+                _ => continue,
+            };
+            return Err(Error::Setting { setting: setting.into(), reason });
         }
         // A prefix that is too long for the shortest channel is too long for all.
         Namespace::default().channel(&self.channel_prefix).map(drop)

@@ -18,6 +18,11 @@ pub enum Event {
     Lost(Error),
     /// The listening connection is restored. The duration of the gap.
     Restored(Duration),
+    /// Postgres keeps the listening connection open, and does not answer on it. Messages until [`Event::Resumed`] are
+    /// late. If the connection ends, [`Event::Lost`] follows, and messages are missing from the start of the stall on.
+    Stalled,
+    /// The stalled connection answers again, and no message was lost. The duration of the stall.
+    Resumed(Duration),
 }
 
 /// A received message, with its notification.

@@ -9,8 +9,8 @@ use tokio::time::timeout_at;
 #[cfg(feature = "cli")]
 use super::driver::listening;
 use super::driver::{Command, Dropped, Reaper, ResponsePart};
-use super::state::{DISCOVERY, NewRequest, Reply, Summary, Unheard};
-use super::{Cluster, LiveNode};
+use super::state::{DISCOVERY, NewRequest, Reply, Summary, Unresponsive};
+use super::{Cluster, LONGEST, LiveNode};
 use crate::postgres::lossy_queue::{Next, Reader, lossy_queue};
 use crate::protocol::{Body, Namespace, RemoteSocket, RequestId, Uid, Value};
 use crate::{Error, Result};
@@ -23,10 +23,10 @@ const ANSWER_BYTES: usize = 256 << 20;
 pub(crate) enum Awaited {
     /// Those that show themselves within the discovery, and in the main namespace as many as listen, as Postgres shows.
     #[default]
-    AllThatListen,
+    AllListening,
     /// Those that show themselves within the discovery.
     #[cfg_attr(not(feature = "cli"), expect(dead_code, reason = "the command line asks for it"))]
-    ThoseFound,
+    Discovered,
 }
 
 /// One peer's answer.
@@ -57,13 +57,13 @@ pub struct Collected<T> {
     /// They may belong to another request.
     pub unread: Vec<Answer<String>>,
     /// Servers that listen, as Postgres shows, and sent no message in time.
-    pub unheard: Unheard,
+    pub unresponsive: Unresponsive,
 }
 
 impl<T> Collected<T> {
     /// Whether all live nodes have answered in full.
     pub fn is_complete(&self) -> bool {
-        self.knew_nodes && self.silent.is_empty() && self.unheard.servers() == 0
+        self.knew_nodes && self.silent.is_empty() && self.unresponsive.servers() == 0
     }
 
     /// The answers alone.
@@ -75,12 +75,12 @@ impl<T> Collected<T> {
 impl Collected<Vec<RemoteSocket>> {
     /// The sockets of all nodes, each with its node.
     pub(crate) fn flatten(self) -> Collected<RemoteSocket> {
-        let Self { answers, expected, silent, nodes, knew_nodes, unread, unheard } = self;
+        let Self { answers, expected, silent, nodes, knew_nodes, unread, unresponsive } = self;
         let of_node = |Answer { node, value: sockets }: Answer<Vec<RemoteSocket>>| {
             sockets.into_iter().map(move |value| Answer { node: node.clone(), value })
         };
         let answers = answers.into_iter().flat_map(of_node).collect();
-        Collected { answers, expected, silent, nodes, knew_nodes, unread, unheard }
+        Collected { answers, expected, silent, nodes, knew_nodes, unread, unresponsive }
     }
 }
 
@@ -123,7 +123,7 @@ impl Cluster {
         read: fn(Reply) -> Option<T>,
     ) -> Result<Collected<T>> {
         // Of another namespace it is not known which sessions serve it.
-        let awaits_listening = awaited == Awaited::AllThatListen && *nsp == Namespace::default();
+        let awaits_listening = awaited == Awaited::AllListening && *nsp == Namespace::default();
         let request = self.start_request(Uid::emitter(), nsp, wait, awaits_listening, body, read).await?;
         let collected = request.collect().await?;
         self.ensure_loopback(wait)?;
@@ -132,13 +132,17 @@ impl Cluster {
 
     /// The servers that listen, as Postgres shows, and are not among the live ones.
     #[cfg(feature = "cli")]
-    pub(crate) async fn unheard(&self, nsp: &Namespace, live: impl Iterator<Item = &Uid>) -> Unheard {
+    pub(crate) async fn unresponsive(
+        &self,
+        nsp: &Namespace,
+        live: impl Iterator<Item = &Uid>,
+    ) -> Unresponsive {
         if *nsp != Namespace::default() {
-            return Unheard::default();
+            return Unresponsive::default();
         }
         let sessions =
             listening(self.0.rows.clone(), self.options().channel_prefix.clone(), Arc::default()).await;
-        sessions.unwrap_or_default().unheard(live)
+        sessions.unwrap_or_default().unresponsive(live)
     }
 
     /// Checks that the sender has received at least its own request (loopback), if there was time for it.
@@ -172,7 +176,7 @@ impl Cluster {
         body: impl FnOnce(RequestId) -> Body,
         read: fn(Reply) -> Option<T>,
     ) -> Result<PendingRequest<T>> {
-        let deadline = Instant::now() + wait;
+        let deadline = Instant::now() + wait.min(LONGEST);
         let id = RequestId::random();
         let (writer, parts) = lossy_queue(ANSWER_BYTES);
         let request = NewRequest {
@@ -284,11 +288,11 @@ impl<T> PendingRequest<T> {
         while let Some(answer) = self.next().await? {
             answers.push(answer);
         }
-        let Summary { expected, nodes, silent, knew_peers, unheard, .. } =
+        let Summary { expected, nodes, silent, knew_peers, unresponsive, .. } =
             self.summary.take().unwrap_or_default();
         let knew_nodes = knew_peers && !self.overflowed;
         tracing::trace!(request = %self.guard.id, expected, nodes, "a request has ended");
         let unread = std::mem::take(&mut self.unread);
-        Ok(Collected { answers, expected, silent, nodes, knew_nodes, unread, unheard })
+        Ok(Collected { answers, expected, silent, nodes, knew_nodes, unread, unresponsive })
     }
 }

@@ -1,6 +1,6 @@
 //! The acknowledgements of a broadcast.
 
-use crate::cluster::{Answer, Collected, Unheard};
+use crate::cluster::{Answer, Collected, Unresponsive};
 use crate::protocol::{Uid, Value};
 use crate::{Error, Result};
 
@@ -19,25 +19,25 @@ pub struct Acknowledgements<A> {
     /// Whether the request knew all live nodes, as in [`Collected`].
     pub knew_nodes: bool,
     /// Servers that listen, as Postgres shows, and sent no message in time.
-    pub unheard: Unheard,
+    pub unresponsive: Unresponsive,
 }
 
 impl<A> Acknowledgements<A> {
     /// Whether every client of every live node acknowledged in time.
     pub fn is_complete(&self) -> bool {
-        self.knew_nodes && self.silent.is_empty() && self.unheard.servers() == 0
+        self.knew_nodes && self.silent.is_empty() && self.unresponsive.servers() == 0
     }
 
     pub(super) fn read(collected: Collected<Value>) -> Result<Self>
     where
         A: serde::de::DeserializeOwned,
     {
-        let Collected { answers, expected, silent, nodes, knew_nodes, unheard, .. } = collected;
+        let Collected { answers, expected, silent, nodes, knew_nodes, unresponsive, .. } = collected;
         let answers = answers
             .into_iter()
             .map(|Answer { value, .. }| value.into_rust())
             .collect::<Result<_, Error>>()?;
-        Ok(Self { answers, expected, silent, nodes, knew_nodes, unheard })
+        Ok(Self { answers, expected, silent, nodes, knew_nodes, unresponsive })
     }
 }
 

@@ -60,6 +60,18 @@ impl Emitter {
     /// settings come from libpq's variables (`PGHOST`, ...) and defaults, so an empty `url` connects like `psql` without
     /// arguments.
     ///
+    /// If the servers have another channel prefix or attachment table, set the same options:
+    ///
+    /// ```no_run
+    /// # async fn example() -> pgio::Result<()> {
+    /// use pgio::{AdapterOptions, Cluster, Emitter, Settings};
+    ///
+    /// let settings = Settings::parse("postgres://user:secret@localhost/app")?;
+    /// let cluster = Cluster::connect(settings, AdapterOptions::default().channel_prefix("chat")).await?;
+    /// let emitter = Emitter::new(cluster);
+    /// # Ok(()) }
+    /// ```
+    ///
     /// # Errors
     /// It does not retry: it fails if Postgres is down at the start.
     /// [`Error::Setting`](crate::Error::Setting) if the URL is malformed,

@@ -100,8 +100,8 @@ impl BroadcastOperator {
 
     /// A request awaits only the servers that show themselves within half a second.
     #[cfg(feature = "cli")]
-    pub(crate) fn await_those_found(mut self) -> Self {
-        self.awaited = Awaited::ThoseFound;
+    pub(crate) fn await_discovered_only(mut self) -> Self {
+        self.awaited = Awaited::Discovered;
         self
     }
 

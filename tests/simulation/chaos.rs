@@ -332,6 +332,7 @@ impl World {
             wants_text,
             is_confirmed: false,
             is_lost: false,
+            is_stalled: false,
             given: Default::default(),
             last: [None; 4],
             budget: 0,

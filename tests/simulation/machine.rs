@@ -105,6 +105,8 @@ pub struct Sub {
     pub wants_text: bool,
     pub is_confirmed: bool,
     pub is_lost: bool,
+    /// Whether it was told of a stall that has not ended.
+    pub is_stalled: bool,
     /// Messages that the machine was given and this subscriber is still to get, by channel.
     pub given: [VecDeque<usize>; 4],
     pub last: [Option<usize>; 4],
@@ -758,10 +760,10 @@ impl Machine {
             );
         }
         ensure!(
-            summary.unheard.servers() == 0 || now >= request.deadline,
+            summary.unresponsive.servers() == 0 || now >= request.deadline,
             "request-ends-by-deadline",
             "{id} did not wait for {:?}, which listen",
-            summary.unheard
+            summary.unresponsive
         );
         let may_give_up = self.disturbed_at >= sent || self.is_tight() || now >= request.deadline;
         ensure!(

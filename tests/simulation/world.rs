@@ -453,6 +453,12 @@ impl World {
                 "losses-are-told",
                 "subscription {id} was told of a loss that was none"
             );
+            let receives = sub.is_confirmed && !sub.is_lost && !sub.channels.is_empty();
+            ensure!(
+                sub.is_stalled == (receives && machine.link == Link::Stalled),
+                "losses-are-told",
+                "subscription {id} does not know whether the connection has stalled"
+            );
         }
         Ok(())
     }
@@ -731,7 +737,19 @@ impl World {
                     return violated("losses-are-told", format!("{id} has ended, and is told {event:?}"));
                 };
                 match event {
-                    Delivered::Lost(_) => sub.told_lost += 1,
+                    Delivered::Lost(_) => {
+                        sub.told_lost += 1;
+                        sub.is_stalled = false;
+                    }
+                    Delivered::Stalled | Delivered::Resumed(_) => {
+                        let begins = matches!(event, Delivered::Stalled);
+                        ensure!(
+                            sub.is_stalled != begins,
+                            "losses-are-told",
+                            "{id} is told twice of {event:?}"
+                        );
+                        sub.is_stalled = begins;
+                    }
                     // Those of a full reader are told at once; those at the bound at their place.
                     Delivered::Missed(count) if sub.told_missed.first() == Some(&u64::MAX) => {
                         sub.told_missed.push(count);

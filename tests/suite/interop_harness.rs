@@ -306,7 +306,7 @@ async fn clients_talk_to_their_server() {
         client.emit_with_ack("echo", json!([1, binary("AA==")])).await.unwrap(),
         json!([1, binary("AA==")])
     );
-    client.emit("unheard", json!([])).await;
+    client.emit("unresponsive", json!([])).await;
     let sockets = server.io().fetch_sockets().await.unwrap();
     assert_eq!(sockets[0].handshake["auth"], json!({ "token": "t" }));
     assert_eq!(sockets[0].handshake["query"]["k"], "v");

@@ -14,7 +14,8 @@ use crate::cli::confirm::{confirm, ensure_confirmable};
 use crate::cli::duration;
 use crate::cli::exit::{self, Failure};
 use crate::cli::output::lines::Lines;
-use crate::cli::output::progress::{self, count, size};
+use crate::cli::output::number::{self, count, size};
+use crate::cli::output::progress;
 use crate::cli::signals::Signals;
 use crate::postgres::{AttachmentTable, Deleted};
 
@@ -71,7 +72,7 @@ impl Cleanup {
         let expired = exit::unless_interrupted(async { Ok(table.expired(age_limit).await?) }).await?;
         let described = format!(
             "{} ({}) older than {} from {}",
-            progress::counted(expired.rows, "row"),
+            number::counted(expired.rows, "row"),
             size(expired.bytes),
             age(age_limit),
             table.name()
@@ -98,7 +99,7 @@ impl Cleanup {
         bar.finish_and_clear();
         let done = format!(
             "deleted {} ({}) in {}",
-            progress::counted(deleted.rows, "row"),
+            number::counted(deleted.rows, "row"),
             size(deleted.bytes),
             age(start.elapsed())
         );

@@ -10,7 +10,7 @@ use super::{age, millis};
 use crate::cli::arguments::{Format, Global};
 use crate::cli::exit::Failure;
 use crate::cli::output::lines::Lines;
-use crate::cli::output::progress;
+use crate::cli::output::number;
 use crate::cli::output::table::{Cell, Color, Column, Table, cell};
 use crate::postgres::{AttachmentTable, Brief};
 use crate::protocol::Summary;
@@ -99,7 +99,7 @@ fn cells(row: &Brief, summary: &Summary, expired_at: Duration) -> Vec<Cell> {
         cell(&row.id.to_string()),
         or_dash(created.as_deref()),
         aged,
-        cell(&progress::size(row.bytes)),
+        cell(&number::size(row.bytes)),
         or_dash(summary.kind.map(|kind| kind.name())),
         or_dash(summary.nsp.as_ref().map(|nsp| nsp.as_str())),
         or_dash(summary.event.as_deref()),

@@ -11,7 +11,7 @@ use crate::cli::arguments::{Format, Global};
 use crate::cli::duration;
 use crate::cli::exit::Failure;
 use crate::cli::output::lines::Lines;
-use crate::cli::output::progress::{count, size};
+use crate::cli::output::number::{count, size};
 use crate::cli::output::safe;
 use crate::postgres::{AttachmentTable, Cleaner, Statistics};
 

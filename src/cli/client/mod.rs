@@ -24,7 +24,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 ///
 /// Needs no database. After a lost connection the client reconnects, with an exponential back-off of at most 5 s and
 /// jitter. The event of --emit is sent once. `pgio emit --from` reads the output of -o json. TLS trusts the certificate
-/// authorities of the system, or those in SSL_CERT_FILE.
+/// authorities of the system, and those in SSL_CERT_FILE.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -108,7 +108,7 @@ impl Access {
     ) -> Result<Socket, Trouble> {
         match timeout(self.timeout, Socket::connect(target, self.transport, nsp, auth)).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(Trouble::Away(format!("no connection within {:?}", self.timeout))),
+            Err(_) => Err(Trouble::Transient(format!("no connection within {:?}", self.timeout))),
         }
     }
 }
@@ -174,7 +174,7 @@ impl Run<'_> {
             global.note(&format!("connected to {} as {}", self.target, socket.id()));
             match self.stay(socket).await? {
                 None => return Ok(()),
-                Some(trouble) if trouble.is_passing() && self.answer_until.is_none() => {
+                Some(trouble) if trouble.is_transient() && self.answer_until.is_none() => {
                     global.warn(&format!("{}: {trouble}; connecting again", self.target));
                     *open = None;
                     socket = open.insert(self.connect_again(global, auth).await?);
@@ -197,7 +197,7 @@ impl Run<'_> {
             pause = (pause * 2).min(LONGEST_PAUSE);
             match self.connect(auth).await {
                 Ok(socket) => return Ok(socket),
-                Err(trouble) if trouble.is_passing() => {
+                Err(trouble) if trouble.is_transient() => {
                     if told.as_ref() != Some(&trouble) {
                         global.warn(&format!("{}: {trouble}; trying again", self.target));
                         told = Some(trouble);
@@ -289,7 +289,7 @@ pub(super) fn failure(target: &Target, nsp: &Namespace, trouble: &Trouble) -> Fa
     let place = if *nsp == Namespace::default() { String::new() } else { format!(", namespace {nsp}") };
     let failure = Failure::Other(format!("{target}{place}: {trouble}"));
     match trouble {
-        Trouble::Away(reason) if reason.starts_with("HTTP 404") => {
+        Trouble::Transient(reason) if reason.starts_with("HTTP 404") => {
             failure.with_hint("the path of the URL is the server's --path; -n names a namespace")
         }
         _ => failure,

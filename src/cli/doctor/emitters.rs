@@ -8,6 +8,7 @@ use serde::Deserialize;
 use tokio::time::{Instant, timeout_at};
 
 use super::finding::Finding;
+use crate::cli::output::number::counted;
 use crate::cluster::{Cluster, Event, LiveNode, Liveness, NspSupport, Subscription};
 use crate::postgres::health::Examiner;
 use crate::protocol::Header;
@@ -77,7 +78,7 @@ pub(super) fn judge(found: &WithoutNsp, servers: &[(&Namespace, Vec<LiveNode>)])
         |node: &&LiveNode| node.nsp_support == NspSupport::WithNsp && node.liveness == Liveness::Heartbeats;
     let servers = servers.iter().filter(|(nsp, _)| is_concerned(nsp)).flat_map(|(_, nodes)| nodes);
     let dropping: Vec<_> = servers.filter(drops).map(|node| node.uid.as_str()).collect();
-    let messages = if count == 1 { "1 message".to_owned() } else { format!("{count} messages") };
+    let messages = counted(count as u64, "message");
     let sent = format!(
         "{messages} came from an emitter that sends no namespace (@socket.io/postgres-emitter 0.1.1)"
     );

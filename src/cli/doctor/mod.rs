@@ -19,6 +19,7 @@ use super::arguments::{Format, Global, Namespaces};
 use super::duration;
 use super::exit::Failure;
 use super::output::lines::Lines;
+use super::socket::Target;
 use crate::cluster::Cluster;
 use crate::postgres::Settings;
 use crate::postgres::health::Examiner;
@@ -28,8 +29,8 @@ use finding::{Finding, Status};
 /// Check the database, the channels and the servers for problems
 ///
 /// Checks Postgres, connection poolers, the attachment table and its privileges, the notification queue, the listening
-/// sessions, and which Socket.IO servers answer. It changes nothing, but publishes a request for the live servers and a
-/// loopback probe on a separate channel. Each line is ok, warn (works, but will cause problems) or FAIL (does not
+/// sessions, and which Socket.IO servers answer. It publishes a request for the live servers and a loopback probe on a
+/// separate channel, and inserts a row that it rolls back. Otherwise it changes nothing. Each line is ok, warn (works, but will cause problems) or FAIL (does not
 /// work), with a hint. The exit status is 1 if a check fails.
 #[derive(Args)]
 #[command(after_help = "\
@@ -52,8 +53,8 @@ pub(super) struct Doctor {
     ///
     /// Add the path to the URL if it is not /socket.io. The check connects without a token, once with the Origin of
     /// another site.
-    #[arg(long = "server", value_name = "URL", value_parser = exposure::parse_url)]
-    servers: Vec<exposure::Url>,
+    #[arg(long = "server", value_name = "URL", value_parser = Target::parse)]
+    servers: Vec<Target>,
 }
 
 /// The deadline of a check.
@@ -87,8 +88,8 @@ impl Doctor {
             let cluster = Cluster::connect(settings, global.adapter_options()).await?;
             report.add_all(rooms::check(&cluster, &self.namespaces.list(), &self.rooms).await?)?;
         }
-        for url in &self.servers {
-            report.add_all(exposure::check(url).await)?;
+        for server in &self.servers {
+            report.add_all(exposure::check(server).await)?;
         }
         report.end()
     }
@@ -149,7 +150,7 @@ impl Report<'_> {
         report.check("queue", examiner, traffic::queue(&context)).await?;
         if let Some(about) = &about {
             report.add(traffic::channels(&context))?;
-            report.check_all("listeners", examiner, traffic::listeners(&context)).await?;
+            report.check_all("listeners", examiner, traffic::listeners(&context, &about.user)).await?;
             if is_heard {
                 // This comes after the count of the listening sessions, since this cluster listens, too.
                 let servers = async {

@@ -7,6 +7,7 @@ use futures_util::future::try_join_all;
 use strsim::damerau_levenshtein;
 
 use super::finding::Finding;
+use crate::cli::output::number::counted;
 use crate::cluster::{Answer, Cluster, Collected};
 use crate::protocol::{RemoteSocket, Uid};
 use crate::{Emitter, Namespace, Result};
@@ -39,13 +40,14 @@ fn judge(nsp: &Namespace, room: &str, sockets: &Collected<RemoteSocket>) -> Find
     let answers = &sockets.answers;
     let inside: Vec<&Answer<RemoteSocket>> =
         answers.iter().filter(|answer| answer.value.rooms.iter().any(|name| name == room)).collect();
-    let silent = match sockets.silent.len() + sockets.unheard.servers() {
+    let silent = match sockets.silent.len() + sockets.unresponsive.servers() {
         0 => String::new(),
-        count => format!("; {} did not answer", counted(count, "server")),
+        count => format!("; {} did not answer", counted(count as u64, "server")),
     };
     if !inside.is_empty() {
         let servers: BTreeSet<&Uid> = inside.iter().map(|answer| &answer.node).collect();
-        let (sockets, servers) = (counted(inside.len(), "socket"), counted(servers.len(), "server"));
+        let (sockets, servers) =
+            (counted(inside.len() as u64, "socket"), counted(servers.len() as u64, "server"));
         return Finding::ok("room", format!("{sockets} on {servers} in {room} of {nsp}{silent}"));
     }
     if answers.is_empty() {
@@ -63,12 +65,12 @@ fn judge(nsp: &Namespace, room: &str, sockets: &Collected<RemoteSocket>) -> Find
             *names.entry(name).or_default() += 1;
         }
     }
-    let all = counted(answers.len(), "socket");
+    let all = counted(answers.len() as u64, "socket");
     let similar: Vec<_> = names
         .iter()
         .filter(|(name, _)| is_similar(name, room))
         .take(SHOWN)
-        .map(|(name, count)| format!("{name} ({})", counted(*count, "socket")))
+        .map(|(name, count)| format!("{name} ({})", counted(*count as u64, "socket")))
         .collect();
     let detail = format!("none of {all} of {nsp} is in {room}{silent}");
     match similar.is_empty() {
@@ -90,11 +92,6 @@ fn is_similar(name: &str, room: &str) -> bool {
     let (name, room) = (name.trim().to_lowercase(), room.trim().to_lowercase());
     let limit = (room.chars().count() / 4).max(1);
     name == room || (room.chars().count() > 2 && damerau_levenshtein(&name, &room) <= limit)
-}
-
-/// `1 socket`, `2 sockets`.
-fn counted(count: usize, what: &str) -> String {
-    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
 #[cfg(test)]

@@ -45,7 +45,7 @@ fn judge_version(major: i32, version: &str, today: Date) -> Finding {
     match end {
         Some(end) if today > end => {
             let year = end.year();
-            Finding::warn("version", format!("{detail} gets no fixes since {year}"), "upgrade the server")
+            Finding::warn("version", format!("{detail} has had no fixes since {year}"), "upgrade the server")
         }
         _ => Finding::ok("version", detail),
     }

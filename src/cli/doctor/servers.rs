@@ -8,8 +8,9 @@ use futures_util::future::try_join_all;
 
 use super::emitters;
 use super::finding::Finding;
+use crate::cli::output::number::count;
 use crate::cli::socket_inventory::names;
-use crate::cluster::{Cluster, LiveNode, Liveness, NspSupport, Unheard};
+use crate::cluster::{Cluster, LiveNode, Liveness, NspSupport, Unresponsive};
 use crate::postgres::health::Examiner;
 use crate::{Namespace, Result};
 
@@ -29,14 +30,14 @@ pub(super) async fn check(
     let asked = usable.into_iter().map(async |nsp| {
         let nodes = cluster.nodes(nsp, ANSWER_WITHIN, usize::MAX).await?;
         // At once, since servers may come and go while this listens to emitters.
-        let unheard = cluster.unheard(nsp, nodes.iter().map(|node| &node.uid)).await;
-        Ok((nsp, nodes, unheard))
+        let unresponsive = cluster.unresponsive(nsp, nodes.iter().map(|node| &node.uid)).await;
+        Ok((nsp, nodes, unresponsive))
     });
     let (nodes, without_nsp) = tokio::join!(try_join_all(asked), watch.end(listen, examiner));
     let nodes = nodes?;
-    let findings = nodes.iter().map(|(nsp, nodes, unheard)| judge(nsp, nodes, unheard));
+    let findings = nodes.iter().map(|(nsp, nodes, unresponsive)| judge(nsp, nodes, unresponsive));
     let mut findings: Vec<_> = findings.collect();
-    let all_answered = nodes.iter().all(|(_, _, unheard)| unheard.servers() == 0);
+    let all_answered = nodes.iter().all(|(_, _, unresponsive)| unresponsive.servers() == 0);
     let nodes: Vec<_> = nodes.into_iter().map(|(nsp, nodes, _)| (nsp, nodes)).collect();
     let emitters = emitters::judge(&without_nsp, &nodes);
     let nodes: Vec<_> = nodes.into_iter().map(|(_, nodes)| nodes).collect();
@@ -68,7 +69,7 @@ fn judge_heartbeats(namespaces: &[Vec<LiveNode>], all_answered: bool, interval: 
         .map(|node| node.uid.instance())
         .collect();
     let each = Duration::from_hours(24).as_secs_f64() / interval.as_secs_f64().max(0.001);
-    let commits = thousands((loud.len() + answering.len()) as f64 * each);
+    let commits = count(((loud.len() + answering.len()) as f64 * each).round() as u64);
     let who = match loud.len() {
         1 => format!("1 server holds no advisory lock: {}", loud[0]),
         count => format!("{count} servers hold no advisory lock: {}", some(&loud)),
@@ -87,28 +88,15 @@ pub(super) fn some(uids: &[&str]) -> String {
     uids[..uids.len().min(SHOWN)].join(", ") + more
 }
 
-/// Formats a number with separators: `17,280`.
-fn thousands(number: f64) -> String {
-    let digits = format!("{number:.0}");
-    let mut text = String::with_capacity(digits.len() * 4 / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-fn judge(nsp: &Namespace, nodes: &[LiveNode], unheard: &Unheard) -> Finding {
+fn judge(nsp: &Namespace, nodes: &[LiveNode], unresponsive: &Unresponsive) -> Finding {
     let old = nodes.iter().filter(|node| node.nsp_support == NspSupport::WithoutNsp);
     let old: Vec<_> = old.map(|node| node.uid.as_str()).collect();
-    let stands_still = match unheard.servers() {
+    let silent = match unresponsive.servers() {
         0 => String::new(),
-        _ => format!("; no answer of {}", names(&[], unheard)),
+        _ => format!("; no answer from {}", names(&[], unresponsive)),
     };
     let live = match nodes.len() {
-        0 if stands_still.is_empty() => {
+        0 if silent.is_empty() => {
             let advice = "start one, or check -n: pgio namespaces lists those with servers";
             return Finding::warn("servers", format!("none is live in {nsp}"), advice);
         }
@@ -116,10 +104,10 @@ fn judge(nsp: &Namespace, nodes: &[LiveNode], unheard: &Unheard) -> Finding {
         live => format!("{live} are live in {nsp}"),
     };
     match old.len() {
-        _ if !stands_still.is_empty() => Finding::warn(
+        _ if !silent.is_empty() => Finding::warn(
             "servers",
-            format!("{live}{stands_still}"),
-            "look at that process: it stands still, or is gone and SELECT pg_terminate_backend(PID) ends its session",
+            format!("{live}{silent}"),
+            "the process does not respond: restart it. If it no longer exists, SELECT pg_terminate_backend(PID) ends its session",
         ),
         0 => Finding::ok("servers", live),
         all if all == nodes.len() => Finding::ok("servers", format!("{live}, with adapter 0.3")),

@@ -4,8 +4,8 @@ use super::Context;
 use super::finding::Finding;
 use super::server::short;
 use crate::cli::exit::{create_table, table_remedy};
-use crate::cli::output::progress::count;
-use crate::postgres::health::{ExpiredRows, Server};
+use crate::cli::output::number::count;
+use crate::postgres::health::{Elsewhere, ExpiredRows, Server};
 use crate::{Error, Result};
 
 /// The number of expired rows up to which the check passes.
@@ -13,6 +13,11 @@ const MANY: u64 = 10_000;
 
 /// The maximum number of rows that the check counts.
 const LIMIT: u32 = 1_000_000;
+
+/// The server's error code for a sequence that has reached its maximum.
+const SEQUENCE_EXHAUSTED: &str = "2200H";
+/// The server's error code for a full disk.
+const DISK_FULL: &str = "53100";
 
 /// The number of cleanup intervals after which a row should be deleted. Nodes may start their cleanups at different
 /// times.
@@ -33,8 +38,7 @@ pub(super) async fn check(context: &Context, server: &Server) -> Result<Vec<Find
         Err(error) => return Err(error),
     };
     let Some(shape) = shape else {
-        let detail = format!("{table} does not exist: events with binary, and large ones, cannot be sent");
-        return Ok(vec![Finding::fail("table", detail, create_table(table.as_sql()))]);
+        return Ok(vec![missing(context, user).await?]);
     };
     let storage = if shape.definition.is_unlogged { ", unlogged" } else { "" };
     let mut findings = vec![Finding::ok("table", format!("{table}{storage}"))];
@@ -67,10 +71,59 @@ pub(super) async fn check(context: &Context, server: &Server) -> Result<Vec<Find
             Finding::warn("index", detail, create_table(table.as_sql()))
         }
     });
+    if !missing.iter().any(|privilege| privilege.starts_with("INSERT") || privilege.starts_with("USAGE")) {
+        let outcome = examiner.try_insert().await;
+        let is_locked = matches!(outcome, Err(Error::TableLocked { .. }));
+        findings.push(insertion(outcome)?);
+        if is_locked {
+            return Ok(findings);
+        }
+    }
     if may_read {
         findings.push(backlog(context).await?);
     }
     Ok(findings)
+}
+
+/// The table is not in the schema that was looked in. It may be in another one.
+async fn missing(context: &Context, user: &str) -> Result<Finding> {
+    let Context { examiner, options, .. } = context;
+    let table = &options.table_name;
+    let detail = format!("{table} does not exist: events with binary, and large ones, cannot be sent");
+    Ok(match examiner.table_elsewhere().await? {
+        None => Finding::fail("table", detail, create_table(table.as_sql())),
+        Some(Elsewhere { schema, name, is_usable: true }) => Finding::fail(
+            "table",
+            format!("{detail}; there is {schema}.{name}, outside of the search_path of {user}"),
+            format!(
+                "--table-name {schema}.{name} if the servers use that table, or else {}",
+                create_table(table.as_sql())
+            ),
+        ),
+        Some(Elsewhere { schema, name, is_usable: false }) => Finding::fail(
+            "table",
+            format!("{detail}; there is {schema}.{name}, and {user} has no USAGE on the schema"),
+            format!("GRANT USAGE ON SCHEMA {schema} TO {user} if the servers use that table"),
+        ),
+    })
+}
+
+/// The finding about a trial insertion.
+fn insertion(outcome: Result<()>) -> Result<Finding> {
+    let error = match outcome {
+        Ok(()) => return Ok(Finding::ok("insert", "a row can be inserted (rolled back)")),
+        Err(error) if error.is_disconnected() => return Err(error),
+        Err(error) => error,
+    };
+    if matches!(error, Error::TableLocked { .. }) {
+        return Ok(Finding::warn("insert", error.to_string(), "pg_locks shows which session holds the lock"));
+    }
+    let advice = match error.sqlstate() {
+        Some(SEQUENCE_EXHAUSTED) => "ALTER SEQUENCE ... AS bigint MAXVALUE 9223372036854775807",
+        Some(DISK_FULL) => "free space on the disk of Postgres",
+        _ => "events with binary, and large ones, fail with this error; the log of Postgres has more",
+    };
+    Ok(Finding::fail("insert", error.to_string(), advice))
 }
 
 async fn backlog(context: &Context) -> Result<Finding> {

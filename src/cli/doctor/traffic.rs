@@ -6,6 +6,7 @@ use super::Context;
 use super::finding::Finding;
 use super::server::short;
 use crate::Result;
+use crate::cli::output::number::counted;
 use crate::postgres::health::{Delivery, Holder, Listening, Queue};
 use crate::protocol::MAX_CHANNEL_BYTES;
 
@@ -72,7 +73,8 @@ fn judge_queue(queue: Queue) -> Finding {
     let mut advice = match holders.first() {
         Some(Holder { pid, .. }) => {
             format!(
-                "end that transaction, or SELECT pg_terminate_backend({pid}); listen on connections of their own"
+                "end that transaction, or SELECT pg_terminate_backend({pid}); use a dedicated connection \
+                 for LISTEN"
             )
         }
         None => "find a listening client that has stopped reading".into(),
@@ -121,7 +123,7 @@ pub(super) fn channels(context: &Context) -> Finding {
 }
 
 /// Checks the channels on which other sessions listen, and their prefixes.
-pub(super) async fn listeners(context: &Context) -> Result<Vec<Finding>> {
+pub(super) async fn listeners(context: &Context, user: &str) -> Result<Vec<Finding>> {
     let listening = context.examiner.listening().await?;
     let prefix = &context.options.channel_prefix;
     let mut findings = vec![judge_prefix(prefix, &listening)];
@@ -136,6 +138,15 @@ pub(super) async fn listeners(context: &Context) -> Result<Vec<Finding>> {
             "shorten the namespace, or the channelPrefix of all servers",
         )
     }));
+    let hidden = context.examiner.hidden_sessions().await?;
+    if hidden > 0 {
+        let sessions = counted(hidden, "session");
+        findings.push(Finding::warn(
+            "listeners",
+            format!("{sessions} of other users: {user} may not see whether servers listen there, and do not answer"),
+            format!("GRANT pg_read_all_stats TO {user}"),
+        ));
+    }
     Ok(findings)
 }
 

@@ -8,7 +8,7 @@ use super::Event;
 use crate::cli::arguments::{Format, Global};
 use crate::cli::binary_json::{self, BinaryJson};
 use crate::cli::exit::Failure;
-use crate::cli::output::{lines::Lines, progress, safe};
+use crate::cli::output::{lines::Lines, number, safe};
 use crate::cli::socket_inventory;
 use crate::cli::values::Spread;
 use crate::emitter::Acknowledgements;
@@ -23,7 +23,7 @@ pub(super) struct Tally {
     servers: usize,
     silent: Vec<Uid>,
     /// The number of servers that listen and sent nothing.
-    unheard: usize,
+    unresponsive: usize,
     /// The missing acknowledgements, one sentence for each namespace.
     missing: Vec<String>,
 }
@@ -36,7 +36,7 @@ impl Tally {
             expected: 0,
             servers: 0,
             silent: Vec::new(),
-            unheard: 0,
+            unresponsive: 0,
             missing: Vec::new(),
         }
     }
@@ -60,12 +60,12 @@ impl Tally {
         lines.flush()?;
 
         let came = acks.answers.len() as u64;
-        if acks.nodes == 0 && acks.silent.is_empty() && acks.unheard.servers() == 0 {
+        if acks.nodes == 0 && acks.silent.is_empty() && acks.unresponsive.servers() == 0 {
             self.missing.push(format!("no server is live in {nsp}"));
         } else if !acks.is_complete() {
-            let why = match socket_inventory::names(&acks.silent, &acks.unheard) {
+            let why = match socket_inventory::names(&acks.silent, &acks.unresponsive) {
                 names if names.is_empty() => "the connection was interrupted".to_owned(),
-                names => format!("no complete answer of {names}"),
+                names => format!("no complete answer from {names}"),
             };
             // The clients of a server without an answer are not counted.
             let of = if came < acks.expected { format!(" of {}", acks.expected) } else { String::new() };
@@ -76,18 +76,20 @@ impl Tally {
         self.expected += acks.expected;
         self.servers += acks.nodes;
         self.silent.extend(acks.silent);
-        self.unheard += acks.unheard.servers();
+        self.unresponsive += acks.unresponsive.servers();
         Ok(())
     }
 
     /// Why there are fewer acknowledgements than required.
     fn too_few(&self, target: &str, min: u64) -> String {
-        let required = progress::count_is(min);
+        let required = number::count_is(min);
         if self.expected > 0 || !self.silent.is_empty() {
-            let (clients, within) = (progress::counted(self.acks, "client"), self.timeout);
-            let unheard =
-                if self.unheard > 0 { format!("; {}", self.missing.join("; ")) } else { String::new() };
-            return format!("{clients} acknowledged within {within:?}, and {required} required{unheard}");
+            let (clients, within) = (number::counted(self.acks, "client"), self.timeout);
+            let unresponsive =
+                if self.unresponsive > 0 { format!("; {}", self.missing.join("; ")) } else { String::new() };
+            return format!(
+                "{clients} acknowledged within {within:?}, and {required} required{unresponsive}"
+            );
         }
         let why = match self.missing.is_empty() {
             true => format!("no socket matches {target}"),
@@ -105,7 +107,7 @@ impl Tally {
                 "acks": self.acks,
                 "expected": self.expected,
                 "silent": self.silent,
-                "unheard": self.unheard,
+                "unresponsive": self.unresponsive,
             }))?;
             lines.flush()?;
         }

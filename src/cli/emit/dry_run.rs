@@ -11,7 +11,7 @@ use crate::cli::arguments::{Format, Global};
 use crate::cli::event_line::{Line, LineTargets};
 use crate::cli::exit::Failure;
 use crate::cli::output::lines::Lines;
-use crate::cli::output::{progress, safe};
+use crate::cli::output::{number, safe};
 
 /// The maximum number of listed targets.
 const MAX_LISTED: usize = 20;
@@ -67,10 +67,10 @@ impl Counts {
                 let mut targets: Vec<_> = self.targets.iter().collect();
                 targets.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
                 for (target, count) in targets.iter().take(MAX_LISTED) {
-                    lines.text(&format!("{:>9}  to {}", progress::count(**count), safe::line(target)))?;
+                    lines.text(&format!("{:>9}  to {}", number::count(**count), safe::line(target)))?;
                 }
                 if targets.len() > MAX_LISTED {
-                    let more = progress::count((targets.len() - MAX_LISTED) as u64);
+                    let more = number::count((targets.len() - MAX_LISTED) as u64);
                     lines.text(&format!("           and to {more} more targets"))?;
                 }
             }
@@ -78,7 +78,7 @@ impl Counts {
         lines.flush()?;
         global.note(&match self.events {
             1 => "dry run: 1 event would be sent".to_owned(),
-            events => format!("dry run: {} events would be sent", progress::count(events)),
+            events => format!("dry run: {} events would be sent", number::count(events)),
         });
         match self.bad {
             0 => Ok(()),

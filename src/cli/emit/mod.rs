@@ -23,7 +23,7 @@ use super::exit::{self, Failure};
 use super::expect::Expectation;
 use super::nodes::too_few_live;
 use super::output::lines::Lines;
-use super::output::progress;
+use super::output::number;
 use super::values::Spread;
 use super::{duration, socket_ids, values};
 use crate::postgres::OnLoss;
@@ -273,7 +273,7 @@ impl Emit {
             1 => global.warn("1 event was retried after a lost connection, and may have been sent twice"),
             n => global.warn(&format!(
                 "{} events were retried after a lost connection, and may have been sent twice",
-                progress::count(n)
+                number::count(n)
             )),
         }
     }

@@ -18,7 +18,7 @@ use super::{Emit, room_map};
 use crate::cli::arguments::{Format, Global};
 use crate::cli::event_line::{Line, LineEvent, LineTargets, Wanted};
 use crate::cli::exit::Failure;
-use crate::cli::output::{lines::Lines, progress};
+use crate::cli::output::{lines::Lines, number, progress};
 use crate::cli::signals::Signals;
 use crate::emitter::PreparedBroadcast;
 use crate::postgres::{GroupOutcome, GroupReceipt, MessageGroup};
@@ -214,7 +214,7 @@ impl<'a> Replay<'a> {
             }
             self.progress.inc(bytes);
             if self.lines.is_multiple_of(REDRAW) {
-                self.progress.set_message(format!("{} sent", progress::count(self.sent)));
+                self.progress.set_message(format!("{} sent", number::count(self.sent)));
             }
         }
     }
@@ -344,9 +344,9 @@ impl<'a> Replay<'a> {
     fn summary(&self) -> String {
         let unknown = match self.events_in_flight as u64 + self.lost {
             0 => String::new(),
-            n => format!(", {} unknown", progress::count(n)),
+            n => format!(", {} unknown", number::count(n)),
         };
-        format!("{} sent{unknown}", progress::count(self.sent))
+        format!("{} sent{unknown}", number::count(self.sent))
     }
 
     fn print_result(&self) -> Result<(), Failure> {
@@ -357,12 +357,12 @@ impl<'a> Replay<'a> {
         } else {
             let took = self.start.elapsed();
             let rate = self.sent as f64 / took.as_secs_f64().max(0.001);
-            let sent = progress::count(self.sent);
-            let mut text = format!("{sent} sent in {took:.1?} ({}/s)", progress::count(rate as u64));
+            let sent = number::count(self.sent);
+            let mut text = format!("{sent} sent in {took:.1?} ({}/s)", number::count(rate as u64));
             if self.other > 0 {
                 text += &match self.other {
                     1 => "; 1 line that is not a broadcast skipped".to_owned(),
-                    lines => format!("; {} lines that are not broadcasts skipped", progress::count(lines)),
+                    lines => format!("; {} lines that are not broadcasts skipped", number::count(lines)),
                 };
             }
             self.global.note(&text);
@@ -370,7 +370,7 @@ impl<'a> Replay<'a> {
         if self.ignored_rooms > 0 {
             let lines = match self.ignored_rooms {
                 1 => "1 line that names rooms".to_owned(),
-                lines => format!("{} lines that name rooms", progress::count(lines)),
+                lines => format!("{} lines that name rooms", number::count(lines)),
             };
             self.global.note(&format!("--room was ignored for {lines}; --map-room replaces rooms of lines"));
         }

@@ -12,7 +12,7 @@ use super::{Emit, Event};
 use crate::cli::arguments::Global;
 use crate::cli::connection::{Deadline, RetryBudget};
 use crate::cli::exit::Failure;
-use crate::cli::output::progress;
+use crate::cli::output::number;
 use crate::cli::signals::Signals;
 use crate::{Cluster, Error};
 
@@ -126,7 +126,7 @@ impl Rounds<'_> {
             match self.round().await {
                 Ok(()) => self.emit.print_sent(self.global, self.event)?,
                 // An unreachable server may be back in the next round. An invalid event stays invalid.
-                Err(failure) if failure.is_passing() => self.global.warn(&failure.to_string()),
+                Err(failure) if failure.is_transient() => self.global.warn(&failure.to_string()),
                 Err(failure) => return Err(failure),
             }
         }
@@ -183,8 +183,8 @@ impl Rounds<'_> {
     fn summary(&self) -> String {
         let unknown = match self.unknown {
             0 => String::new(),
-            n => format!(", {} unknown", progress::count(n)),
+            n => format!(", {} unknown", number::count(n)),
         };
-        format!("{} sent{unknown}", progress::count(self.sent))
+        format!("{} sent{unknown}", number::count(self.sent))
     }
 }

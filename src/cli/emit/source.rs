@@ -10,6 +10,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 
 use crate::cli::event_line::{self, Line};
 use crate::cli::exit::Failure;
+use crate::cluster::LONGEST;
 
 /// A parsed line: `None` for an empty line, the reason for an invalid line.
 pub(super) type ParsedLine<'a> = Result<Option<Line<'a>>, String>;
@@ -120,16 +121,15 @@ impl Pace {
         match self {
             Self::AtOnce => None,
             Self::Rate { rate, start, sent } => {
-                let due =
-                    *start + Duration::try_from_secs_f64(*sent as f64 / *rate).unwrap_or(Duration::MAX / 4);
+                let after = Duration::try_from_secs_f64(*sent as f64 / *rate).unwrap_or(LONGEST);
                 *sent += 1;
-                Some(due)
+                Some(*start + after.min(LONGEST))
             }
             Self::Recorded { speed, first } => {
                 let recorded = recorded?;
                 let (from, start) = *first.get_or_insert((recorded, Instant::now()));
                 let pause = recorded.duration_since(from).as_secs_f64() / *speed;
-                Some(start + Duration::try_from_secs_f64(pause).unwrap_or_default())
+                Some(start + Duration::try_from_secs_f64(pause).unwrap_or_default().min(LONGEST))
             }
         }
     }

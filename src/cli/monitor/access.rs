@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderValue, header};
 use openssl::sha::sha256;
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
@@ -79,13 +79,18 @@ impl Access {
         }
     }
 
+    /// Delays the response to a wrong token. Returns false if too many responses are delayed already.
+    pub(super) async fn delay_wrong(&self) -> bool {
+        let Ok(_place) = self.wrong.try_acquire() else { return false };
+        sleep(WRONG_TOKEN).await;
+        true
+    }
+
     /// Starts a session for a token, if the token is valid.
     pub(super) async fn log_in(&self, token: &str) -> Login {
         let found = self.tokens.as_ref().and_then(|tokens| tokens.find(token));
         let Some(credential) = found else {
-            let Ok(_place) = self.wrong.try_acquire() else { return Login::TooMany };
-            sleep(WRONG_TOKEN).await;
-            return Login::Wrong;
+            return if self.delay_wrong().await { Login::Wrong } else { Login::TooMany };
         };
         let mut bytes = [0; ID_BYTES];
         if let Err(error) = openssl::rand::rand_bytes(&mut bytes) {
@@ -128,7 +133,15 @@ pub(super) fn cookie(id: Option<&str>, headers: &HeaderMap) -> String {
     format!("{name}={id}; Path=/; Max-Age={age}; HttpOnly; SameSite=Strict{secure}")
 }
 
-fn bearer(headers: &HeaderMap) -> Option<&str> {
+/// Whether a page of another site makes the request, other than by a link to the page. The browser says so.
+pub(super) fn is_of_other_site(headers: &HeaderMap) -> bool {
+    let value = |name: &str| headers.get(name).map(HeaderValue::as_bytes);
+    let is_other = matches!(value("sec-fetch-site"), Some(b"cross-site" | b"same-site"));
+    is_other && value("sec-fetch-mode") != Some(b"navigate")
+}
+
+/// The token in the headers of a request.
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())

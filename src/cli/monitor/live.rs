@@ -10,9 +10,8 @@ use axum::routing::get;
 use axum::{Extension, Router};
 use bytes::Bytes;
 use futures_util::stream;
-use http::{StatusCode, Uri, header};
+use http::{HeaderMap, StatusCode, Uri, header};
 use tokio::time::{Interval, MissedTickBehavior, interval};
-use tokio_util::sync::CancellationToken;
 
 use super::State;
 use super::api::{Watched, parameter};
@@ -29,7 +28,12 @@ pub(super) fn routes() -> Router<Arc<State>> {
     Router::new().route("/api/live", get(live))
 }
 
-async fn live(Extract(state): Extract<Arc<State>>, Extension(shared): Watched, uri: Uri) -> Response {
+async fn live(
+    Extract(state): Extract<Arc<State>>,
+    Extension(shared): Watched,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Response {
     let text = parameter(&uri, "search").unwrap_or_default().to_lowercase();
     if text.len() > FILTER_BYTES {
         return StatusCode::BAD_REQUEST.into_response();
@@ -40,7 +44,7 @@ async fn live(Extract(state): Extract<Arc<State>>, Extension(shared): Watched, u
     };
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let viewer = Viewer { watching, ticks, told: 0, closing: state.closing.clone() };
+    let viewer = Viewer { watching, ticks, told: 0, state, headers };
     let frames = stream::unfold(viewer, async |mut viewer| {
         let frame = viewer.next().await?;
         Some((Ok::<_, std::convert::Infallible>(Bytes::from(frame)), viewer))
@@ -59,7 +63,9 @@ struct Viewer {
     ticks: Interval,
     /// The number of skipped messages that was last sent to the viewer.
     told: u64,
-    closing: CancellationToken,
+    state: Arc<State>,
+    /// The headers of its request.
+    headers: HeaderMap,
 }
 
 impl Viewer {
@@ -68,6 +74,10 @@ impl Viewer {
         tokio::select! {
             line = self.watching.lines.recv() => Some(format!("data: {}\n\n", line?)),
             _ = self.ticks.tick() => {
+                // Its session may have ended, or its token may no longer be listed.
+                if !self.state.access.allows(&self.headers) {
+                    return None;
+                }
                 let skipped = self.watching.skipped();
                 match skipped == self.told {
                     true => Some(":\n\n".into()),
@@ -77,7 +87,7 @@ impl Viewer {
                     }
                 }
             }
-            () = self.closing.cancelled() => None,
+            () = self.state.closing.cancelled() => None,
         }
     }
 }

@@ -28,7 +28,7 @@ use super::namespaces::ObservedNamespaces;
 use super::observer::{Observer, Watched};
 use super::signals::{Hangup, Signals};
 use crate::postgres::Settings;
-use crate::server::{Tokens, listen, serve_pages};
+use crate::server::{Tokens, listen, serve_pages, watch_files};
 use crate::{Cluster, Error, Namespace};
 use access::Access;
 use doctor::Doctor;
@@ -39,7 +39,8 @@ use watch::{OnDemand, Watch};
 /// The page shows servers, sockets, rooms, rates over ten minutes, live traffic, the attachment table and the findings
 /// of pgio doctor. /metrics serves metrics for Prometheus, /api/* serves JSON, and /healthz answers while the process
 /// runs. The monitor works beside any cluster, also one of Node servers only. It is not a member of the cluster: no server
-/// counts it. Without --token-file it listens on loopback addresses only. On SIGHUP it reads the token file again.
+/// counts it. Without --token-file it listens on loopback addresses only. It reads the file again
+/// when it changes, and on SIGHUP.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -101,6 +102,7 @@ impl Monitor {
             () = signals.next() => return Ok(()),
         };
         let Started { mut observer, closing, mut serving } = started;
+        let _watch = tokens.as_ref().map(watch_tokens);
         let outcome = tokio::select! {
             failure = observer.failed() => Err(failure),
             () = signals.next() => Ok(()),
@@ -124,7 +126,7 @@ impl Monitor {
             namespaces: namespaces.clone(),
             newcomers,
             sockets: !self.no_sockets,
-            must_hear: false,
+            fails_without_loopback: false,
         };
         let observer = Observer::start(&cluster, settings.clone(), watched).await?;
         let closing = CancellationToken::new();
@@ -171,6 +173,7 @@ pub(super) struct AdminPages {
     tokens: Option<Tokens>,
     closing: CancellationToken,
     _resting: AbortOnDropHandle<()>,
+    _watch: Option<AbortOnDropHandle<()>>,
 }
 
 impl AdminPages {
@@ -198,7 +201,8 @@ impl AdminPages {
         });
         let router = pages::with_pages(api::routes().merge(live::routes()), state);
         let resting = tokio::spawn(async move { on_demand.rest().await });
-        Ok(Some(Self { router, tokens, closing, _resting: AbortOnDropHandle::new(resting) }))
+        let _watch = tokens.as_ref().map(watch_tokens);
+        Ok(Some(Self { router, tokens, closing, _resting: AbortOnDropHandle::new(resting), _watch }))
     }
 
     /// Reads the tokens again.
@@ -219,6 +223,12 @@ fn reload(tokens: Option<&Tokens>) {
         Some(Err(error)) => tracing::error!(%error, "cannot read tokens again, so the old ones stay"),
         None => {}
     }
+}
+
+/// Reads the tokens again when their file changes, until the handle is dropped.
+fn watch_tokens(tokens: &Tokens) -> AbortOnDropHandle<()> {
+    let watched = tokens.clone();
+    watch_files(vec![tokens.path().to_owned()], move || reload(Some(&watched)))
 }
 
 /// Prints the address to stdout, for people and for scripts.

@@ -12,7 +12,7 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, StatusCode};
 
 use super::State;
-use super::access::{Login, cookie};
+use super::access::{Login, bearer, cookie, is_of_other_site};
 use super::api::form_value;
 
 const INDEX: &str = include_str!("web/index.html");
@@ -95,12 +95,19 @@ async fn watch(Extract(state): Extract<Arc<State>>, mut request: Request, next: 
 }
 
 async fn require_access(Extract(state): Extract<Arc<State>>, request: Request, next: Next) -> Response {
+    // The page cannot read the response, but it could make the monitor work.
+    if is_of_other_site(request.headers()) {
+        return (StatusCode::FORBIDDEN, "requests of pages of other sites are not allowed\n").into_response();
+    }
     if state.access.allows(request.headers()) {
         return next.run(request).await;
     }
     if !state.access.needs_token() {
         let text = "unknown Host header: use the IP address of the monitor, or localhost (protection from DNS rebinding)\n";
         return (StatusCode::FORBIDDEN, text).into_response();
+    }
+    if bearer(request.headers()).is_some() && !state.access.delay_wrong().await {
+        return StatusCode::TOO_MANY_REQUESTS.into_response();
     }
     match request.uri().path() {
         "/" => (StatusCode::UNAUTHORIZED, html(LOGIN.to_owned())).into_response(),

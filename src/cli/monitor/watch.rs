@@ -64,7 +64,7 @@ impl OnDemand {
             return Ok(running.shared.clone());
         }
         let (namespaces, newcomers) = (self.namespaces.clone(), Newcomers::none());
-        let watched = Watched { namespaces, newcomers, sockets: true, must_hear: false };
+        let watched = Watched { namespaces, newcomers, sockets: true, fails_without_loopback: false };
         let starting = Observer::start(&self.cluster, self.settings.clone(), watched);
         let started = timeout(PATIENCE, starting).await.map_err(|_| {
             Failure::Other(format!("no answer from Postgres within {} s", PATIENCE.as_secs()))

@@ -15,7 +15,7 @@ use super::duration;
 use super::exit::Failure;
 use super::namespaces::{Observed, ObservedNamespaces};
 use super::output::lines::Lines;
-use super::output::progress;
+use super::output::number;
 use super::socket_inventory;
 use crate::cluster::NodeMonitor;
 use crate::{Cluster, Namespace};
@@ -58,10 +58,10 @@ impl Nodes {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
         let cluster = global.connect(&mut RetryBudget::none()).await?;
         let observed = self.namespaces.find(global, &cluster).await?;
-        let call = NodeMonitor::listen(&cluster, &observed.list).await?;
+        let monitor = NodeMonitor::listen(&cluster, &observed.list).await?;
         match self.watch {
-            true => watch::run(&self, global, call, observed.watch()).await,
-            false => self.once(global, &cluster, call, &observed).await,
+            true => watch::run(&self, global, monitor, observed.watch()).await,
+            false => self.once(global, &cluster, monitor, &observed).await,
         }
     }
 
@@ -69,30 +69,30 @@ impl Nodes {
         &self,
         global: &Global,
         cluster: &Cluster,
-        mut call: NodeMonitor,
+        mut monitor: NodeMonitor,
         observed: &Observed,
     ) -> Result<(), Failure> {
-        let mut known = NodeTable::new(cluster.options());
-        call.request(!self.no_sockets).await?;
+        let mut nodes = NodeTable::new(cluster.options());
+        monitor.request(!self.no_sockets).await?;
         // If the end of the wait overflows the clock, there is no deadline.
         let deadline = Instant::now().checked_add(self.wait);
         loop {
-            let word = match deadline {
-                Some(deadline) => timeout_at(deadline, call.next()).await,
-                None => Ok(call.next().await),
+            let event = match deadline {
+                Some(deadline) => timeout_at(deadline, monitor.next()).await,
+                None => Ok(monitor.next().await),
             };
-            let Ok(Some(word)) = word else { break };
-            if let Change::Lost(error) = known.apply(word) {
+            let Ok(Some(event)) = event else { break };
+            if let Change::Lost(error) = nodes.apply(event) {
                 return Err(error.into());
             }
         }
         cluster.ensure_loopback(self.wait)?;
-        known.update(call.live_nodes().await?);
-        match call.backends(&known.unknown_backends()).await {
-            Ok(backends) => known.know_backends(&backends),
+        nodes.update(monitor.live_nodes().await?);
+        match monitor.backends(&nodes.unknown_backends()).await {
+            Ok(backends) => nodes.know_backends(&backends),
             Err(error) => global.warn(&format!("addresses are unknown: {error}")),
         }
-        let live: Vec<_> = known.nodes().filter(|node| node.is_live()).collect();
+        let live: Vec<_> = nodes.nodes().filter(|node| node.is_live()).collect();
         let mut lines = Lines::stdout();
         match global.output {
             Format::Json => live.iter().try_for_each(|node| lines.json(node))?,
@@ -102,9 +102,9 @@ impl Nodes {
         lines.flush()?;
         for nsp in &observed.list {
             let of_nsp = live.iter().map(|node| node.name()).filter(|name| name.nsp == *nsp);
-            let unheard = cluster.unheard(nsp, of_nsp.map(|name| &name.uid)).await;
-            if unheard.servers() > 0 {
-                let (names, wait) = (socket_inventory::names(&[], &unheard), self.wait);
+            let unresponsive = cluster.unresponsive(nsp, of_nsp.map(|name| &name.uid)).await;
+            if unresponsive.servers() > 0 {
+                let (names, wait) = (socket_inventory::names(&[], &unresponsive), self.wait);
                 global.warn(&format!("not in the list, no answer in {nsp} within {wait:?}: {names}"));
             }
         }
@@ -120,7 +120,7 @@ impl Nodes {
     ) -> Result<(), Failure> {
         let mut too_few = Vec::new();
         if let Some(min) = self.min.filter(|min| *min > 0 && observed.list.is_empty()) {
-            too_few.push(format!("no server was found, and {} required", progress::count_is(min as u64)));
+            too_few.push(format!("no server was found, and {} required", number::count_is(min as u64)));
         }
         for nsp in &observed.list {
             match (live(nsp), self.min) {
@@ -143,5 +143,5 @@ impl Nodes {
 /// A sentence about a namespace with fewer live servers than required.
 pub(super) fn too_few_live(live: usize, nsp: &Namespace, required: usize) -> String {
     let verb = if live == 1 { "server is" } else { "servers are" };
-    format!("{live} {verb} live in {nsp}, and {} required", progress::count_is(required as u64))
+    format!("{live} {verb} live in {nsp}, and {} required", number::count_is(required as u64))
 }

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
+use crate::cli::node_sessions::NodeSessions;
+use crate::cli::observer::STALLED;
 use crate::cluster::{NodeEvent, NodeName};
 use crate::postgres::Backend;
 use crate::{AdapterOptions, Error, Namespace};
@@ -16,9 +18,7 @@ pub(super) struct Node {
     pub(super) round_trip: Option<Duration>,
     pub(super) last_heard: Instant,
     pub(super) sockets: Option<usize>,
-    /// The backend process that published the latest answer, until the client of that backend is known.
-    published_by: Option<i32>,
-    pub(super) client: Option<Backend>,
+    client: Option<Backend>,
     pub(super) gone: Option<Gone>,
 }
 
@@ -119,6 +119,7 @@ pub(super) enum Change {
 /// All live nodes, and departed nodes for a while.
 pub(super) struct NodeTable {
     nodes: BTreeMap<NodeName, Node>,
+    sessions: NodeSessions,
     timeout: Duration,
     /// The start of the connection, from which the heartbeat timeout counts. `None` while the database is unreachable.
     listening_since: Option<Instant>,
@@ -128,6 +129,7 @@ impl NodeTable {
     pub(super) fn new(options: &AdapterOptions) -> Self {
         Self {
             nodes: BTreeMap::new(),
+            sessions: NodeSessions::default(),
             timeout: options.heartbeat_timeout,
             listening_since: Some(Instant::now()),
         }
@@ -148,15 +150,15 @@ impl NodeTable {
     }
 
     /// Updates the table with an event of the node monitor.
-    pub(super) fn apply(&mut self, word: NodeEvent) -> Change {
-        match word {
+    pub(super) fn apply(&mut self, event: NodeEvent) -> Change {
+        match event {
             NodeEvent::Answered { node: name, round_trip, backend } => {
                 let has_joined = self.note(&name, Instant::now());
                 if let Some(node) = self.nodes.get_mut(&name) {
                     node.round_trip = Some(round_trip);
-                    if node.client.is_none() {
-                        node.published_by = backend;
-                    }
+                }
+                if let Some(session) = backend {
+                    self.sessions.published(name.clone(), session);
                 }
                 if has_joined { Change::Joined(name) } else { Change::Refreshed }
             }
@@ -174,11 +176,16 @@ impl NodeTable {
                 false => Change::Refreshed,
             },
             NodeEvent::Closed(name) => self.leave(name, How::Closed),
-            NodeEvent::Lost(error) => {
+            // After a stall, the loss is shown already.
+            NodeEvent::Lost(error) => match self.listening_since.take() {
+                Some(_) => Change::Lost(error),
+                None => Change::Nothing,
+            },
+            NodeEvent::Stalled => {
                 self.listening_since = None;
-                Change::Lost(error)
+                Change::Lost(Error::ConnectionLost(STALLED.into()))
             }
-            NodeEvent::Restored(away) => {
+            NodeEvent::Restored(away) | NodeEvent::Resumed(away) => {
                 self.listening_since = Some(Instant::now());
                 Change::Restored(away)
             }
@@ -203,23 +210,23 @@ impl NodeTable {
         changes
     }
 
-    /// The backend processes whose clients are still unknown.
+    /// The sessions of servers whose clients are not known.
     pub(super) fn unknown_backends(&self) -> Vec<i32> {
-        self.nodes.values().filter(|node| node.is_live()).filter_map(|node| node.published_by).collect()
+        self.sessions.unknown()
     }
 
-    /// Sets the clients of these backends. A backend that is missing has ended; the next answer comes from another one.
+    /// Applies the clients of these sessions. A session that is missing has ended; the next answer comes from another one.
     pub(super) fn know_backends(&mut self, backends: &HashMap<i32, Backend>) {
-        for node in self.nodes.values_mut() {
-            if let Some(pid) = node.published_by.take() {
-                node.client = backends.get(&pid).cloned();
-            }
+        self.sessions.know(backends);
+        for node in self.nodes.values_mut().filter(|node| node.is_live()) {
+            node.client = self.sessions.client_of(&node.name).cloned();
         }
     }
 
     /// Removes the nodes that departed this long ago.
     pub(super) fn forget(&mut self, after: Duration) {
         self.nodes.retain(|_, node| node.gone.is_none_or(|gone| gone.since.elapsed() < after));
+        self.sessions.retain(|name| self.nodes.get(name).is_some_and(Node::is_live));
     }
 
     /// Records a message of a node. Returns whether the node is new.
@@ -235,7 +242,6 @@ impl NodeTable {
                     round_trip: None,
                     last_heard: when,
                     sockets: None,
-                    published_by: None,
                     client: None,
                     gone: None,
                 };
@@ -284,6 +290,13 @@ mod tests {
         assert!(matches!(known.apply(answered("a")), Change::Refreshed));
         assert!(known.unknown_backends().is_empty(), "it is known");
         assert_eq!(known.node(&name("a")).unwrap().address(), Some("10.0.0.5:4321"));
+        // It reconnects: its next answer comes from another session.
+        let NodeEvent::Answered { node, round_trip, .. } = answered("a") else { unreachable!() };
+        known.apply(NodeEvent::Answered { node, round_trip, backend: Some(8) });
+        assert_eq!(known.unknown_backends(), [8, 7]);
+        let client = Backend { address: Some("10.0.0.5:4322".into()), application: None };
+        known.know_backends(&HashMap::from([(8, client)]));
+        assert_eq!(known.node(&name("a")).unwrap().address(), Some("10.0.0.5:4322"));
         assert!(matches!(known.apply(NodeEvent::SocketCount(name("a"), 1)), Change::Sockets(_)));
         assert!(matches!(known.apply(NodeEvent::SocketCount(name("a"), 1)), Change::Refreshed));
         let before = Instant::now();
@@ -305,6 +318,9 @@ mod tests {
         known.apply(NodeEvent::Restored(Duration::ZERO));
         std::thread::sleep(Duration::from_millis(1));
         assert!(matches!(known.update(Vec::new())[..], [Change::Left(_)]));
+        assert!(matches!(known.apply(NodeEvent::Stalled), Change::Lost(_)));
+        assert!(matches!(known.apply(NodeEvent::Lost(Error::Closed)), Change::Nothing), "shown already");
+        assert!(matches!(known.apply(NodeEvent::Restored(Duration::ZERO)), Change::Restored(_)));
         let how = known.nodes().map(|node| node.gone.unwrap().how).collect::<Vec<_>>();
         assert_eq!(how, [How::Silent]);
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::node_table::Node;
-use crate::cli::output::progress;
+use crate::cli::output::number;
 use crate::cli::output::table::{Cell, Color, Column, Table, cell};
 
 /// The silence from which a node counts as late, in heartbeat intervals.
@@ -26,11 +26,16 @@ pub(super) enum Kind {
 }
 
 pub(super) fn of(nodes: &[&Node], kind: Kind) -> Table {
+    // The live view has one column more, and shows addresses on a terminal of 80 columns as well.
+    let last_seen = match kind {
+        Kind::Once => "LAST SEEN",
+        Kind::Watch { .. } => "SEEN",
+    };
     let mut columns = vec![
         Column::text("UID"),
         Column::text("NAMESPACE").sharing(),
         Column::number("RTT"),
-        Column::number("LAST SEEN"),
+        Column::number(last_seen),
         Column::number("SOCKETS"),
         Column::text("ADDRESS").optional(),
         Column::text("APPLICATION").optional(),
@@ -45,7 +50,7 @@ pub(super) fn of(nodes: &[&Node], kind: Kind) -> Table {
             cell(node.nsp().as_str()),
             cell(&node.round_trip.map_or("-".to_owned(), round_trip)),
             cell(&format!("{} ago", ago(node.last_heard.elapsed(), kind))),
-            cell(&node.sockets.map_or("-".to_owned(), |count| progress::count(count as u64))),
+            cell(&node.sockets.map_or("-".to_owned(), |count| number::count(count as u64))),
             cell(node.address().unwrap_or("-")),
             cell(node.application().unwrap_or("-")),
         ];
@@ -65,7 +70,7 @@ pub(super) fn of(nodes: &[&Node], kind: Kind) -> Table {
 
 fn state(node: &Node, interval: Duration) -> (String, Color) {
     match node.gone {
-        Some(gone) => (format!("gone ({})", gone.how.name()), Color::DarkGrey),
+        Some(gone) => (gone.how.name().to_owned(), Color::DarkGrey),
         None if node.last_heard.elapsed() > interval.mul_f64(LATE) => ("late".to_owned(), Color::DarkYellow),
         None => ("live".to_owned(), Color::DarkGreen),
     }

@@ -1,7 +1,7 @@
 //! `pgio nodes --watch`: shows nodes that join, leave or change.
 
 use std::io::IsTerminal;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
@@ -15,10 +15,9 @@ use crate::cli::arguments::{Format, Global};
 use crate::cli::duration::short;
 use crate::cli::exit::{self, Failure};
 use crate::cli::namespaces::Newcomers;
-use crate::cli::observer::STALLED;
 use crate::cli::output::{lines::Lines, safe};
 use crate::cli::screen::{Input, Screen, Size};
-use crate::cluster::{NodeEvent, NodeMonitor};
+use crate::cluster::NodeMonitor;
 
 /// The interval of the liveness check, and the maximum age of the figures on the screen.
 const LOOK: Duration = Duration::from_secs(1);
@@ -32,11 +31,11 @@ const ASKING: Duration = Duration::from_secs(2);
 pub(super) async fn run(
     flags: &Nodes,
     global: &Global,
-    call: NodeMonitor,
+    monitor: NodeMonitor,
     newcomers: Newcomers,
 ) -> Result<(), Failure> {
     tokio::select! {
-        outcome = watch(flags, global, call, newcomers) => outcome,
+        outcome = watch(flags, global, monitor, newcomers) => outcome,
         // This ends a round in progress as well. The end of the other branch restores the screen.
         () = exit::told_to_end() => Err(Failure::Interrupted),
     }
@@ -45,35 +44,30 @@ pub(super) async fn run(
 async fn watch(
     flags: &Nodes,
     global: &Global,
-    mut call: NodeMonitor,
+    mut monitor: NodeMonitor,
     mut newcomers: Newcomers,
 ) -> Result<(), Failure> {
     let options = global.adapter_options();
-    let mut known = NodeTable::new(&options);
+    let mut nodes = NodeTable::new(&options);
     let mut view = View::open(global, options.heartbeat_interval.min(flags.every))?;
-    let mut stall = Stall::default();
     let (mut asking, mut looking) = (interval(flags.every), interval(LOOK));
     asking.set_missed_tick_behavior(MissedTickBehavior::Delay);
     looking.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let changes = tokio::select! {
-            word = call.next() => match word {
-                Some(word) if stall.hides(&word) => continue,
-                Some(word) => vec![known.apply(word)],
+            event = monitor.next() => match event {
+                Some(event) => vec![nodes.apply(event)],
                 None => return Ok(()),
             },
             _ = asking.tick() => {
-                if known.is_listening() {
-                    ask(&mut call, !flags.no_sockets).await?;
+                if nodes.is_listening() {
+                    ask(&mut monitor, !flags.no_sockets).await?;
                 }
                 continue;
             }
-            _ = looking.tick() => match stall.look(call.is_stalled()) {
-                Some(event) => vec![known.apply(event)],
-                None => refresh(&call, &mut known).await?,
-            },
+            _ = looking.tick() => refresh(&monitor, &mut nodes).await?,
             found = newcomers.next() => {
-                match call.add(&found).await {
+                match monitor.add(&found).await {
                     Ok(new) if new.is_empty() => {}
                     Ok(_) => asking.reset_immediately(),
                     Err(error) => tracing::debug!(%error, "cannot listen to more namespaces yet; retrying"),
@@ -89,66 +83,30 @@ async fn watch(
         if changes.iter().any(|change| matches!(change, Change::Restored(_))) {
             asking.reset_immediately();
         }
-        view.show(&known, changes)?;
-    }
-}
-
-/// A stall of Postgres: it keeps the listening connection open, and does not answer on it. For the table it is a lost
-/// connection.
-#[derive(Default)]
-struct Stall {
-    since: Option<Instant>,
-    /// Whether the connection was lost afterwards.
-    is_lost: bool,
-}
-
-impl Stall {
-    /// The event to show, if a stall has begun or ended.
-    fn look(&mut self, is_stalled: bool) -> Option<NodeEvent> {
-        match self.since {
-            None if is_stalled => {
-                self.since = Some(Instant::now());
-                Some(NodeEvent::Lost(Error::ConnectionLost(STALLED.into())))
-            }
-            Some(since) if !is_stalled && !self.is_lost => {
-                self.since = None;
-                Some(NodeEvent::Restored(since.elapsed()))
-            }
-            _ => None,
-        }
-    }
-
-    /// Whether the stall was shown already in place of this event.
-    fn hides(&mut self, event: &NodeEvent) -> bool {
-        match event {
-            NodeEvent::Lost(_) => self.is_lost = self.since.is_some(),
-            NodeEvent::Restored(_) => *self = Self::default(),
-            _ => {}
-        }
-        matches!(event, NodeEvent::Lost(_)) && self.is_lost
+        view.show(&nodes, changes)?;
     }
 }
 
 /// Updates the servers. Without Postgres nothing is known of them.
-async fn refresh(call: &NodeMonitor, known: &mut NodeTable) -> Result<Vec<Change>, Failure> {
+async fn refresh(monitor: &NodeMonitor, nodes: &mut NodeTable) -> Result<Vec<Change>, Failure> {
     let mut changes = Vec::new();
-    if known.is_listening() {
-        changes = known.update(call.live_nodes().await?);
-        know_backends(call, known).await?;
-        known.forget(REMEMBERED);
+    if nodes.is_listening() {
+        changes = nodes.update(monitor.live_nodes().await?);
+        know_backends(monitor, nodes).await?;
+        nodes.forget(REMEMBERED);
     }
     changes.push(Change::Refreshed);
     Ok(changes)
 }
 
 /// Looks up the sessions that have published answers. Does nothing during an outage of Postgres.
-async fn know_backends(call: &NodeMonitor, known: &mut NodeTable) -> Result<(), Failure> {
-    let unknown = known.unknown_backends();
-    if unknown.is_empty() || !known.is_listening() {
+async fn know_backends(monitor: &NodeMonitor, nodes: &mut NodeTable) -> Result<(), Failure> {
+    let unknown = nodes.unknown_backends();
+    if unknown.is_empty() || !nodes.is_listening() {
         return Ok(());
     }
-    match call.backends(&unknown).await {
-        Ok(backends) => known.know_backends(&backends),
+    match monitor.backends(&unknown).await {
+        Ok(backends) => nodes.know_backends(&backends),
         Err(error) if error.is_disconnected() => {}
         Err(error) => return Err(error.into()),
     }
@@ -156,8 +114,8 @@ async fn know_backends(call: &NodeMonitor, known: &mut NodeTable) -> Result<(), 
 }
 
 /// Publishes a request to all nodes. During an outage of Postgres, the subscription reports the lost connection.
-async fn ask(call: &mut NodeMonitor, sockets: bool) -> Result<(), Failure> {
-    match timeout(ASKING, call.request(sockets)).await {
+async fn ask(monitor: &mut NodeMonitor, sockets: bool) -> Result<(), Failure> {
+    match timeout(ASKING, monitor.request(sockets)).await {
         Ok(Err(error)) if error.is_disconnected() => Ok(()),
         Err(_) => Ok(()),
         Ok(outcome) => Ok(outcome?),
@@ -187,7 +145,7 @@ impl<'a> View<'a> {
         }
     }
 
-    fn show(&mut self, known: &NodeTable, changes: Vec<Change>) -> Result<(), Failure> {
+    fn show(&mut self, nodes: &NodeTable, changes: Vec<Change>) -> Result<(), Failure> {
         match self {
             Self::Screen { screen, interval, lost } => {
                 for change in changes {
@@ -197,7 +155,7 @@ impl<'a> View<'a> {
                         _ => {}
                     }
                 }
-                screen.draw(&frame(known, *interval, lost.as_deref(), Screen::size()))
+                screen.draw(&frame(nodes, *interval, lost.as_deref(), Screen::size()))
             }
             Self::Lines { lines, global } => {
                 for change in &changes {
@@ -206,7 +164,7 @@ impl<'a> View<'a> {
                         Change::Restored(away) => global.warn(&format!("reconnected after {away:.1?}")),
                         _ => {}
                     }
-                    let Some(line) = Line::of(known, change) else { continue };
+                    let Some(line) = Line::of(nodes, change) else { continue };
                     match global.output {
                         Format::Json => lines.json(&line)?,
                         Format::Text => lines.text(&line.text())?,
@@ -219,9 +177,9 @@ impl<'a> View<'a> {
 }
 
 /// The lines of the screen.
-fn frame(known: &NodeTable, interval: Duration, lost: Option<&str>, size: Size) -> Vec<String> {
-    let live = known.nodes().filter(|node| node.is_live()).count();
-    let gone = known.nodes().count() - live;
+fn frame(nodes: &NodeTable, interval: Duration, lost: Option<&str>, size: Size) -> Vec<String> {
+    let live = nodes.nodes().filter(|node| node.is_live()).count();
+    let gone = nodes.nodes().count() - live;
     let mut title = format!("{live} live");
     if gone > 0 {
         title += &format!(", {gone} gone");
@@ -232,7 +190,7 @@ fn frame(known: &NodeTable, interval: Duration, lost: Option<&str>, size: Size) 
         lines.push(format!("\x1b[31m{}; reconnecting\x1b[0m", safe::line(error)));
     }
     lines.push(String::new());
-    let nodes: Vec<_> = known.nodes().collect();
+    let nodes: Vec<_> = nodes.nodes().collect();
     // Leaves room for the header of the table, and for a line with the number of hidden nodes.
     let room = size.rows.saturating_sub(lines.len() + 1);
     let shown = if nodes.len() > room { room.saturating_sub(1) } else { nodes.len() };
@@ -256,8 +214,8 @@ enum What<'a> {
 }
 
 impl<'a> Line<'a> {
-    fn of(known: &'a NodeTable, change: &'a Change) -> Option<Self> {
-        let of_node = |what, name| known.node(name).map(|node| What::Node(what, node));
+    fn of(nodes: &'a NodeTable, change: &'a Change) -> Option<Self> {
+        let of_node = |what, name| nodes.node(name).map(|node| What::Node(what, node));
         let what = match change {
             Change::Nothing | Change::Refreshed => None,
             Change::Joined(name) => of_node("joined", name),

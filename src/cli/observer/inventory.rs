@@ -41,6 +41,9 @@ const ROOMS_OF_A_SOCKET: usize = 1000;
 /// The maximum number of kept rooms. The largest rooms are kept.
 const ROOMS: usize = 100_000;
 
+/// The maximum number of rooms that are counted. Further rooms are ignored.
+const COUNTED_ROOMS: usize = 400_000;
+
 /// The maximum number of kept bytes: of a name, and of the data of a socket.
 const NAME_BYTES: usize = 120;
 const DATA_BYTES: usize = 200;
@@ -84,9 +87,24 @@ pub(in crate::cli) struct Inventory {
     silent: HashSet<NodeName>,
 }
 
-impl Inventory {
-    fn new(asked: Instant, answers: Vec<(Namespace, Collected<RemoteSocket>)>) -> Self {
-        let mut inventory = Self {
+/// The number of sockets and nodes of a room.
+struct Count {
+    sockets: usize,
+    nodes: usize,
+    /// The node that was counted last. The sockets of a node come together.
+    last: Uid,
+}
+
+/// Builds an inventory from the answers of one namespace after the other, so that it never holds all of them.
+struct InventoryBuilder {
+    inventory: Inventory,
+    rooms: HashMap<(Namespace, Arc<str>), Count>,
+    names: HashSet<Arc<str>>,
+}
+
+impl InventoryBuilder {
+    fn new(asked: Instant) -> Self {
+        let inventory = Inventory {
             asked,
             total: 0,
             sockets: Vec::new(),
@@ -95,36 +113,57 @@ impl Inventory {
             by_node: HashMap::new(),
             silent: HashSet::new(),
         };
-        let mut rooms: HashMap<(Namespace, Arc<str>), (usize, HashSet<Uid>)> = HashMap::new();
-        let mut names: HashSet<Arc<str>> = HashSet::new();
-        for (nsp, collected) in answers {
-            let name = |uid| NodeName { nsp: nsp.clone(), uid };
-            inventory.silent.extend(collected.silent.into_iter().map(name));
-            for Answer { node, value: socket } in collected.answers {
-                inventory.total += 1;
-                *inventory.by_node.entry(NodeName { nsp: nsp.clone(), uid: node.clone() }).or_default() += 1;
-                if inventory.sockets.len() >= KEPT {
-                    continue;
-                }
-                let others = socket.rooms.iter().filter(|room| **room != socket.id);
-                let own = others.take(ROOMS_OF_A_SOCKET).map(|room| {
-                    let room = safe_text::cut(room, NAME_BYTES);
-                    let room = names.get(&*room).cloned().unwrap_or_else(|| room.into());
-                    names.insert(room.clone());
-                    room
-                });
-                let own: Vec<_> = own.collect();
-                for room in &own {
-                    let (sockets, nodes) = rooms.entry((nsp.clone(), room.clone())).or_default();
-                    *sockets += 1;
-                    nodes.insert(node.clone());
-                }
-                inventory.sockets.push(view(Located { nsp: nsp.clone(), node, socket }, own));
+        Self { inventory, rooms: HashMap::new(), names: HashSet::new() }
+    }
+
+    /// Adds the answers of a namespace.
+    fn add(&mut self, nsp: &Namespace, collected: Collected<RemoteSocket>) {
+        let name = |uid| NodeName { nsp: nsp.clone(), uid };
+        self.inventory.silent.extend(collected.silent.into_iter().map(name));
+        for Answer { node, value: socket } in collected.answers {
+            self.inventory.total += 1;
+            *self.inventory.by_node.entry(name(node.clone())).or_default() += 1;
+            if self.inventory.sockets.len() < KEPT {
+                let rooms = self.count_rooms(nsp, &node, &socket);
+                self.inventory.sockets.push(view(Located { nsp: nsp.clone(), node, socket }, rooms));
             }
         }
+    }
+
+    /// Counts the rooms of a socket. Returns them without that of its own id.
+    fn count_rooms(&mut self, nsp: &Namespace, node: &Uid, socket: &RemoteSocket) -> Vec<Arc<str>> {
+        let mut own = Vec::new();
+        for room in socket.rooms.iter().filter(|room| **room != socket.id).take(ROOMS_OF_A_SOCKET) {
+            let room = safe_text::cut(room, NAME_BYTES);
+            let room = match self.names.get(&*room) {
+                Some(known) => known.clone(),
+                None if self.names.len() >= COUNTED_ROOMS => continue,
+                None => {
+                    let room: Arc<str> = room.into();
+                    self.names.insert(room.clone());
+                    room
+                }
+            };
+            let count = self.rooms.entry((nsp.clone(), room.clone()));
+            let count = count.or_insert_with(|| Count { sockets: 0, nodes: 1, last: node.clone() });
+            count.sockets += 1;
+            if count.last != *node {
+                count.nodes += 1;
+                count.last = node.clone();
+            }
+            own.push(room);
+        }
+        own
+    }
+
+    fn build(self) -> Inventory {
+        let Self { mut inventory, rooms, .. } = self;
         inventory.rooms_total = rooms.len();
-        let members = |((nsp, room), (sockets, nodes)): ((Namespace, Arc<str>), (usize, HashSet<Uid>))| {
-            RoomMembers { nsp, room, sockets, nodes: nodes.len() }
+        let members = |((nsp, room), count): ((Namespace, Arc<str>), Count)| RoomMembers {
+            nsp,
+            room,
+            sockets: count.sockets,
+            nodes: count.nodes,
         };
         inventory.rooms = rooms.into_iter().map(members).collect();
         inventory.rooms.sort_by(|a, b| {
@@ -136,7 +175,9 @@ impl Inventory {
         inventory.sockets.sort_by(|a, b| (&a.nsp, &a.node, &a.id).cmp(&(&b.nsp, &b.node, &b.id)));
         inventory
     }
+}
 
+impl Inventory {
     /// The age of the inventory.
     pub(in crate::cli) fn age(&self) -> Duration {
         self.asked.elapsed()
@@ -176,9 +217,8 @@ pub(super) async fn run(shared: Arc<Shared>, cluster: Cluster) -> Result<(), Fai
     loop {
         let asked = Instant::now();
         let mut pause = SHORTEST;
-        let answers = ask(&shared.namespaces(), &cluster).await;
-        let outcome = answers.map(|answers| {
-            let inventory = Inventory::new(asked, answers);
+        let inventory = ask(&shared.namespaces(), &cluster, asked).await;
+        let outcome = inventory.map(|inventory| {
             pause += Duration::from_secs((inventory.total / SOCKETS_A_SECOND) as u64);
             shared.inventory.send_replace(Some(Arc::new(inventory)));
         });
@@ -187,23 +227,25 @@ pub(super) async fn run(shared: Arc<Shared>, cluster: Cluster) -> Result<(), Fai
     }
 }
 
-async fn ask(
-    namespaces: &[Namespace],
-    cluster: &Cluster,
-) -> crate::Result<Vec<(Namespace, Collected<RemoteSocket>)>> {
+async fn ask(namespaces: &[Namespace], cluster: &Cluster, asked: Instant) -> crate::Result<Inventory> {
     let emitter = Emitter::new(cluster.clone());
-    let mut answers = Vec::new();
+    let mut builder = InventoryBuilder::new(asked);
     for nsp in namespaces {
-        let collected =
-            emitter.of(nsp.as_str()).timeout(PATIENCE).await_those_found().fetch_sockets().await?;
-        answers.push((nsp.clone(), collected));
+        let request = emitter.of(nsp.as_str()).timeout(PATIENCE).await_discovered_only();
+        builder.add(nsp, request.fetch_sockets().await?);
     }
-    Ok(answers)
+    Ok(builder.build())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn built(nsp: &Namespace, answers: Collected<RemoteSocket>) -> Inventory {
+        let mut builder = InventoryBuilder::new(Instant::now());
+        builder.add(nsp, answers);
+        builder.build()
+    }
 
     fn socket(id: &str, rooms: &[&str]) -> RemoteSocket {
         RemoteSocket {
@@ -223,7 +265,7 @@ mod tests {
             nodes: 2,
             knew_nodes: true,
             unread: Vec::new(),
-            unheard: Default::default(),
+            unresponsive: Default::default(),
         }
     }
 
@@ -235,7 +277,7 @@ mod tests {
         );
         let nsp = Namespace::default();
         let before = Instant::now();
-        let inventory = Inventory::new(Instant::now(), vec![(nsp.clone(), answers)]);
+        let inventory = built(&nsp, answers);
         assert_eq!((inventory.total, inventory.rooms_total), (3, 2));
         let rooms: Vec<_> =
             inventory.rooms.iter().map(|room| (&*room.room, room.sockets, room.nodes)).collect();
@@ -253,7 +295,7 @@ mod tests {
         let mut hostile = socket("\u{1b}[2J", &["<script>\u{202e}", &"x".repeat(10_000)]);
         hostile.data = Value::String("\n".repeat(10_000));
         let answers = collected(vec![("a", hostile)], &[]);
-        let inventory = Inventory::new(Instant::now(), vec![(Namespace::default(), answers)]);
+        let inventory = built(&Namespace::default(), answers);
         let socket = &inventory.sockets[0];
         assert_eq!((socket.id.as_str(), &*socket.rooms[0]), ("\\u{1b}[2J", "<script>\\u{202e}"));
         assert!(socket.rooms[1].len() <= NAME_BYTES + 3 && socket.data.len() <= DATA_BYTES + 3);

@@ -41,7 +41,7 @@ pub(super) struct Watched {
     /// Whether to request the sockets of the servers. Each server then lists all of its sockets.
     pub(super) sockets: bool,
     /// Whether the observer fails if no notification arrives at all, not even its own.
-    pub(super) must_hear: bool,
+    pub(super) fails_without_loopback: bool,
 }
 
 /// The gauges of one second.
@@ -61,10 +61,8 @@ pub(super) const STALLED: &str = "Postgres does not answer";
 /// The state of the connection to Postgres.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Link {
-    /// The reason for the loss of the connection, while it is lost.
+    /// The reason why nothing arrives, while the connection is lost or Postgres does not answer on it.
     pub(super) lost: Option<String>,
-    /// Whether the connection is there, and Postgres does not answer on it.
-    is_stalled: bool,
     /// The number of times that the connection was lost.
     pub(super) interruptions: u64,
     /// The error of the last request to the servers, if it failed.
@@ -106,7 +104,7 @@ impl Observer {
         settings: Settings,
         watched: Watched,
     ) -> Result<Self, Failure> {
-        let Watched { namespaces, newcomers, sockets, must_hear } = watched;
+        let Watched { namespaces, newcomers, sockets, fails_without_loopback } = watched;
         let server = cluster.server_identity().await?;
         let database = database::Sampler::connect(settings, cluster.options()).await?;
         let heard = GrowingSubscription::start(cluster, &namespaces, |_| true).await?;
@@ -128,7 +126,7 @@ impl Observer {
         tasks.spawn(asking.run(shared.clone()));
         tasks.spawn(database.run(shared.clone()));
         tasks.spawn(take_newcomers(shared.clone(), newcomers));
-        tasks.spawn(check_loopback(shared.clone(), cluster.clone(), must_hear));
+        tasks.spawn(check_loopback(shared.clone(), cluster.clone(), fails_without_loopback));
         if sockets {
             tasks.spawn(inventory::run(shared.clone(), cluster.clone()));
         }
@@ -152,10 +150,14 @@ impl Observer {
 
 /// Reports that notifications are not delivered, as through a pooler in transaction mode, if the observer's own
 /// notification does not arrive.
-async fn check_loopback(shared: Arc<Shared>, cluster: Cluster, must_hear: bool) -> Result<(), Failure> {
+async fn check_loopback(
+    shared: Arc<Shared>,
+    cluster: Cluster,
+    fails_without_loopback: bool,
+) -> Result<(), Failure> {
     tokio::time::sleep(LOOPBACK).await;
     match cluster.ensure_loopback(LOOPBACK) {
-        Err(error) if must_hear => return Err(error.into()),
+        Err(error) if fails_without_loopback => return Err(error.into()),
         Err(error) => shared.asked(Err(error)),
         Ok(()) => {}
     }
@@ -245,16 +247,7 @@ impl Shared {
     }
 
     pub(super) fn link(&self) -> Link {
-        let mut link = lock(&self.link).clone();
-        if link.is_stalled && link.lost.is_none() {
-            link.lost = Some(STALLED.to_owned());
-        }
-        link
-    }
-
-    /// Records whether the connection is there, and Postgres does not answer on it.
-    fn note_stall(&self, is_stalled: bool) {
-        lock(&self.link).is_stalled = is_stalled;
+        lock(&self.link).clone()
     }
 
     /// The servers, sorted by namespace and uid.
@@ -288,10 +281,11 @@ impl Shared {
             Event::Missed(count) => traffic.miss(second, count),
             Event::Lost(error) => {
                 let mut link = lock(&self.link);
-                link.interruptions += u64::from(link.lost.is_none());
+                link.interruptions += 1;
                 link.lost = Some(error.to_string());
             }
-            Event::Restored(_) => lock(&self.link).lost = None,
+            Event::Stalled => lock(&self.link).lost = Some(STALLED.to_owned()),
+            Event::Restored(_) | Event::Resumed(_) => lock(&self.link).lost = None,
         }
     }
 

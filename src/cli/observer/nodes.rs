@@ -8,6 +8,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::{Inventory, Shared, lock};
 use crate::cli::exit::Failure;
+use crate::cli::node_sessions::NodeSessions;
 use crate::cluster::{Cluster, NodeEvent, NodeMonitor, NodeName};
 use crate::postgres::Backend;
 use crate::{Namespace, Result};
@@ -17,6 +18,9 @@ const ASK_EVERY: Duration = Duration::from_secs(30);
 
 /// The interval between two updates of the live servers.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The delay of an update after an answer.
+const LOOK_SOON: Duration = Duration::from_millis(50);
 
 /// The longest round-trip time. A later heartbeat is not an answer: it comes from a server that started in the
 /// meantime.
@@ -39,16 +43,7 @@ pub(super) struct Nodes {
     live: Vec<Node>,
     round_trips: HashMap<NodeName, Duration>,
     /// The sessions that published the last answers of the servers.
-    sessions: HashMap<NodeName, Sessions>,
-}
-
-/// The sessions of a server at Postgres, by their backend processes.
-#[derive(Debug, Default)]
-struct Sessions {
-    /// A session with a known client.
-    known: Option<(i32, Backend)>,
-    /// A session that has published later. A server may have several sessions, and the known one may have ended.
-    newer: Option<i32>,
+    sessions: NodeSessions,
 }
 
 /// A server in one namespace, with all that is known of it.
@@ -74,41 +69,9 @@ impl Nodes {
             round_trip: self.round_trips.get(&node.name).copied(),
             last_heard: node.last_heard,
             sockets: inventory.and_then(|inventory| inventory.sockets_of(&node.name, node.since)),
-            client: self.client_of(&node.name).cloned(),
+            client: self.sessions.client_of(&node.name).cloned(),
         };
         self.live.iter().map(view).collect()
-    }
-
-    fn client_of(&self, name: &NodeName) -> Option<&Backend> {
-        self.sessions.get(name)?.known.as_ref().map(|(_, client)| client)
-    }
-
-    /// Records that a server has published through a session.
-    fn published(&mut self, name: NodeName, session: i32) {
-        let sessions = self.sessions.entry(name).or_default();
-        sessions.newer =
-            Some(session).filter(|new| sessions.known.as_ref().is_none_or(|(old, _)| old != new));
-    }
-
-    /// The sessions to look up: the new sessions, and the known sessions that they may have replaced.
-    fn unknown_sessions(&self) -> Vec<i32> {
-        let unknown = self.sessions.values().filter(|sessions| sessions.newer.is_some());
-        unknown
-            .flat_map(|sessions| {
-                sessions.newer.into_iter().chain(sessions.known.as_ref().map(|(old, _)| *old))
-            })
-            .collect()
-    }
-
-    /// Applies the clients of the sessions. A known session stays as long as it exists. Otherwise the address of a
-    /// server would change with each session of its pool that answers.
-    fn know(&mut self, clients: &HashMap<i32, Backend>) {
-        for sessions in self.sessions.values_mut() {
-            let Some(newer) = sessions.newer.take() else { continue };
-            if sessions.known.as_ref().is_none_or(|(old, _)| !clients.contains_key(old)) {
-                sessions.known = clients.get(&newer).map(|client| (newer, client.clone()));
-            }
-        }
     }
 
     /// Updates the live servers.
@@ -122,7 +85,7 @@ impl Nodes {
         self.live.sort_by(|a, b| a.name.cmp(&b.name));
         let live: HashSet<_> = self.live.iter().map(|node| &node.name).collect();
         self.round_trips.retain(|name, _| live.contains(name));
-        self.sessions.retain(|name, _| live.contains(name));
+        self.sessions.retain(|name| live.contains(name));
     }
 }
 
@@ -142,18 +105,22 @@ impl NodePoller {
         asking.set_missed_tick_behavior(MissedTickBehavior::Delay);
         looking.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut namespaces = shared.namespaces.subscribe();
+        let mut is_due_soon = false;
         loop {
             tokio::select! {
                 event = monitor.next() => match event {
                     Some(NodeEvent::Answered { node: name, round_trip, backend }) => {
                         if let Some(session) = backend {
-                            lock(&shared.nodes).published(name.clone(), session);
+                            lock(&shared.nodes).sessions.published(name.clone(), session);
                         }
                         if round_trip < LONGEST_ROUND_TRIP {
                             lock(&shared.nodes).round_trips.insert(name, round_trip);
                         }
-                        // Shows the first answers at once.
-                        look(&monitor, &shared).await;
+                        // Shows the first answers soon, and many answers together.
+                        if !is_due_soon {
+                            looking.reset_after(LOOK_SOON);
+                            is_due_soon = true;
+                        }
                     }
                     Some(NodeEvent::Restored(_)) => asking.reset_immediately(),
                     Some(_) => {}
@@ -173,7 +140,7 @@ impl NodePoller {
                     }
                 }
                 _ = looking.tick() => {
-                    shared.note_stall(monitor.is_stalled());
+                    is_due_soon = false;
                     // Without Postgres nothing is known of the servers, so those that were live stay.
                     if shared.link().lost.is_none() {
                         look(&monitor, &shared).await;
@@ -196,12 +163,12 @@ async fn look(monitor: &NodeMonitor, shared: &Shared) {
 
 /// Looks up the clients of the sessions that have published answers.
 async fn know_sessions(monitor: &NodeMonitor, shared: &Shared) {
-    let unknown = lock(&shared.nodes).unknown_sessions();
+    let unknown = lock(&shared.nodes).sessions.unknown();
     if unknown.is_empty() || shared.link().lost.is_some() {
         return;
     }
     match monitor.backends(&unknown).await {
-        Ok(clients) => lock(&shared.nodes).know(&clients),
+        Ok(clients) => lock(&shared.nodes).sessions.know(&clients),
         Err(error) => tracing::debug!(%error, "whose sessions have answered is not known yet"),
     }
 }
@@ -211,34 +178,5 @@ async fn ask(monitor: &mut NodeMonitor, shared: &Shared) {
     // Without an answer in time, Postgres is unreachable. The subscription reports that.
     if let Ok(outcome) = timeout(PATIENCE, monitor.request(false)).await {
         shared.asked(outcome);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_stays_while_its_session_does() {
-        let name = NodeName { nsp: Namespace::default(), uid: "a".into() };
-        let client = |address: &str| Backend { address: Some(address.into()), application: None };
-        let (first, second) = (client("10.0.0.1:1"), client("10.0.0.1:2"));
-        let mut nodes = Nodes::default();
-        nodes.look(vec![(name.clone(), Instant::now())]);
-        nodes.published(name.clone(), 1);
-        assert_eq!(nodes.unknown_sessions(), [1]);
-        nodes.know(&[(1, first.clone())].into());
-        nodes.published(name.clone(), 1);
-        assert!(nodes.unknown_sessions().is_empty());
-        // Another session of the pool publishes, then the first session ends.
-        nodes.published(name.clone(), 2);
-        assert_eq!(nodes.unknown_sessions(), [2, 1]);
-        nodes.know(&[(1, first.clone()), (2, second.clone())].into());
-        assert_eq!(nodes.view(None)[0].client, Some(first));
-        nodes.published(name.clone(), 2);
-        nodes.know(&[(2, second.clone())].into());
-        assert_eq!(nodes.view(None)[0].client, Some(second));
-        nodes.look(Vec::new());
-        assert!(nodes.sessions.is_empty());
     }
 }

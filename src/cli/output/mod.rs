@@ -2,6 +2,7 @@
 
 pub(super) mod lines;
 pub(super) mod notes;
+pub(super) mod number;
 pub(super) mod progress;
 pub(super) mod table;
 

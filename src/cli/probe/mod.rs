@@ -24,8 +24,9 @@ use path::{Open, Path};
 /// Connects to the server at URL as a client, emits an event through Postgres to this one client, and waits for it
 /// (end-to-end check). The first event after a connection is not measured. The probe works with every server of the
 /// cluster, Node or pgio, and needs no change there. No server counts the probe as a server, and it leaves nothing
-/// behind. The exit status is that of monitoring plugins: 0 ok, 1 warning, 2 critical, 3 unknown (Postgres or the server
-/// is unreachable, or refuses the connection, or a file cannot be read). An invalid command line exits with 2.
+/// behind. The exit status is that of monitoring plugins: 0 ok, 1 warning, 2 critical (also if Postgres or the server is
+/// unreachable), 3 unknown (Postgres or the server refuses the probe, or a file cannot be read). An invalid command line
+/// exits with 2.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

@@ -81,12 +81,15 @@ impl Measured {
     }
 
     pub(super) fn not_delivered(limits: Limits) -> Self {
-        let reason = format!("the event did not arrive within {:?}", limits.critical);
+        Self::critical(format!("the event did not arrive within {:?}", limits.critical))
+    }
+
+    pub(super) fn critical(reason: String) -> Self {
         Self { time: SystemTime::now(), status: Status::Critical, latency: None, reason: Some(reason) }
     }
 
     pub(super) fn unknown(reason: String) -> Self {
-        Self { time: SystemTime::now(), status: Status::Unknown, latency: None, reason: Some(reason) }
+        Self { status: Status::Unknown, ..Self::critical(reason) }
     }
 
     /// Whether the text has the reason why there is no latency.

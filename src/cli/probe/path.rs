@@ -8,6 +8,7 @@ use super::outcome::{Limits, Measured};
 use crate::cli::arguments::Global;
 use crate::cli::client::{self, Access};
 use crate::cli::connection::Deadline;
+use crate::cli::observer::STALLED;
 use crate::cli::socket::{Incoming, Socket, Target, Trouble};
 use crate::{Emitter, Namespace, Value};
 
@@ -37,8 +38,10 @@ pub(super) struct Path<'a> {
 enum Lost {
     /// The event was sent, and did not arrive.
     NotDelivered,
-    /// One end of the path is unreachable.
-    Unknown(String),
+    /// One end of the path does not work.
+    Down(String),
+    /// The probe is refused, so it cannot know whether others are served.
+    Refused(String),
 }
 
 impl Path<'_> {
@@ -66,7 +69,8 @@ impl Path<'_> {
                 }
                 match lost {
                     Lost::NotDelivered => Measured::not_delivered(self.limits),
-                    Lost::Unknown(reason) => Measured::unknown(reason),
+                    Lost::Down(reason) => Measured::critical(reason),
+                    Lost::Refused(reason) => Measured::unknown(reason),
                 }
             }
         }
@@ -92,9 +96,12 @@ impl Path<'_> {
 
     async fn open(&self, global: &Global) -> Result<Open, Lost> {
         let cluster = Deadline::after(self.access.timeout).connect(global).await;
-        let cluster = cluster.map_err(|failure| Lost::Unknown(failure.to_string()))?;
+        let cluster = cluster.map_err(|failure| match failure.is_disconnected() {
+            true => Lost::Down(failure.to_string()),
+            false => Lost::Refused(failure.to_string()),
+        })?;
         let socket = self.access.connect(self.target, self.nsp, self.auth).await;
-        let socket = socket.map_err(|trouble| self.unknown(&trouble))?;
+        let socket = socket.map_err(|trouble| self.lost(&trouble))?;
         Ok(Open { emitter: Emitter::new(cluster), socket })
     }
 
@@ -110,15 +117,15 @@ impl Path<'_> {
         // Postgres may be unreachable without an error.
         match timeout(self.access.timeout.max(self.limits.critical), operator.emit(&event, ())).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(Lost::Unknown(error.to_string())),
-            Err(_) => return Err(Lost::Unknown("Postgres does not answer".into())),
+            Ok(Err(error)) => return Err(Lost::Down(error.to_string())),
+            Err(_) => return Err(Lost::Down(STALLED.into())),
         }
         let arrival = async {
             loop {
                 match socket.next().await {
                     Ok(Incoming::Event { name, .. }) if name == event => return Ok(start.elapsed()),
                     Ok(_) => {}
-                    Err(trouble) => return Err(self.unknown(&trouble)),
+                    Err(trouble) => return Err(self.lost(&trouble)),
                 }
             }
         };
@@ -131,7 +138,11 @@ impl Path<'_> {
         }
     }
 
-    fn unknown(&self, trouble: &Trouble) -> Lost {
-        Lost::Unknown(client::failure(self.target, self.nsp, trouble).to_string())
+    fn lost(&self, trouble: &Trouble) -> Lost {
+        let reason = client::failure(self.target, self.nsp, trouble).to_string();
+        match trouble {
+            Trouble::Refused(_) | Trouble::Unsendable(_) => Lost::Refused(reason),
+            Trouble::Transient(_) | Trouble::Disconnected | Trouble::Protocol(_) => Lost::Down(reason),
+        }
     }
 }

@@ -71,8 +71,8 @@ impl Driver {
         }
         let end = match (&mut self.task).await {
             Ok(Err(trouble)) => trouble,
-            Ok(Ok(())) => Trouble::Away("the connection is closed".into()),
-            Err(error) => Trouble::Away(format!("the connection's task failed: {error}")),
+            Ok(Ok(())) => Trouble::Transient("the connection is closed".into()),
+            Err(error) => Trouble::Transient(format!("the connection's task failed: {error}")),
         };
         self.end.insert(end).clone()
     }
@@ -120,7 +120,7 @@ async fn drive(
                         Err(_) => return Err(silent(patience)),
                     },
                     Packet::Ping => in_time(transport.pong()).await?,
-                    Packet::Close => return Err(Trouble::Away("the server closed the connection".into())),
+                    Packet::Close => return Err(Trouble::Transient("the server closed the connection".into())),
                     Packet::Noop => {}
                     message => held = Some(message),
                 }
@@ -133,13 +133,13 @@ async fn drive(
 }
 
 fn silent(patience: Duration) -> Trouble {
-    Trouble::Away(format!("the server has been silent for {patience:.0?}"))
+    Trouble::Transient(format!("the server has been silent for {patience:.0?}"))
 }
 
 async fn in_time(send: impl Future<Output = Result<(), Trouble>>) -> Result<(), Trouble> {
     match timeout(SEND_TIMEOUT, send).await {
         Ok(outcome) => outcome,
-        Err(_) => Err(Trouble::Away(format!("the server accepted no packet within {SEND_TIMEOUT:.0?}"))),
+        Err(_) => Err(Trouble::Transient(format!("the server accepted no packet within {SEND_TIMEOUT:.0?}"))),
     }
 }
 
@@ -183,6 +183,6 @@ mod tests {
         let session = r#"0{"sid":"s","pingInterval":30,"pingTimeout":20}"#;
         let mut driver = Driver::start(StandsStill(Session::read(session).unwrap()));
         let end = timeout(Duration::from_secs(5), driver.next()).await.expect("it is noticed in time");
-        assert_eq!(end.unwrap_err(), Trouble::Away("the server has been silent for 50ms".into()));
+        assert_eq!(end.unwrap_err(), Trouble::Transient("the server has been silent for 50ms".into()));
     }
 }

@@ -21,7 +21,7 @@ pub(super) async fn request(
     cookies: &str,
     body: Option<String>,
 ) -> Result<(HeaderMap, Bytes), Trouble> {
-    let stream = stream::connect(target).await?;
+    let stream = stream::connect(target, stream::Certificates::Checked).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(away)?;
     let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
     let method = if body.is_some() { Method::POST } else { Method::GET };
@@ -49,7 +49,7 @@ pub(super) async fn request(
         Err(error) if error.is::<LengthLimitError>() => {
             return Err(Trouble::Protocol(format!("an answer of more than {MAX_MESSAGE_BYTES} bytes")));
         }
-        Err(error) => return Err(Trouble::Away(without_os_code(&error))),
+        Err(error) => return Err(Trouble::Transient(without_os_code(&error))),
     };
     if head.status != StatusCode::OK {
         return Err(refusal(head.status, &body));
@@ -67,12 +67,12 @@ pub(super) fn refusal(status: StatusCode, body: &Bytes) -> Trouble {
         Ok(Reason { message }) => format!("HTTP {}: {}", status.as_u16(), safe_text::quoted(&message)),
         Err(_) => format!("HTTP {status}"),
     };
-    Trouble::Away(text)
+    Trouble::Transient(text)
 }
 
 fn away(error: hyper::Error) -> Trouble {
     match std::error::Error::source(&error) {
-        Some(source) => Trouble::Away(without_os_code(&source)),
-        None => Trouble::Away(without_os_code(&error)),
+        Some(source) => Trouble::Transient(without_os_code(&source)),
+        None => Trouble::Transient(without_os_code(&error)),
     }
 }

@@ -23,6 +23,7 @@ use tokio::time::timeout;
 use crate::{Namespace, Value};
 use driver::Driver;
 use packets::Packets;
+pub(super) use stream::{Certificates, Stream, connect};
 pub(super) use target::Target;
 pub(super) use trouble::Trouble;
 

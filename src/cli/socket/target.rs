@@ -80,8 +80,14 @@ impl Target {
         self.authorization.as_deref()
     }
 
+    /// The origin of a page of the server: `http://host:port`.
+    pub(in crate::cli) fn origin(&self) -> String {
+        let scheme = if self.is_tls { "https" } else { "http" };
+        format!("{scheme}://{}", self.authority())
+    }
+
     /// The `Host` header.
-    pub(super) fn authority(&self) -> String {
+    pub(in crate::cli) fn authority(&self) -> String {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
         match (self.is_tls, self.port) {
             (true, 443) | (false, 80) => host,
@@ -90,7 +96,7 @@ impl Target {
     }
 
     /// The path and query of an Engine.IO request.
-    pub(super) fn request(&self, transport: &str, sid: Option<&str>) -> String {
+    pub(in crate::cli) fn request(&self, transport: &str, sid: Option<&str>) -> String {
         let mut request = format!("{}?EIO=4&transport={transport}", self.path);
         if let Some(sid) = sid {
             request.push_str("&sid=");
@@ -106,8 +112,7 @@ impl Target {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.is_tls { "https" } else { "http" };
-        write!(f, "{scheme}://{}", self.authority())?;
+        f.write_str(&self.origin())?;
         if self.path == DEFAULT_PATH { Ok(()) } else { f.write_str(self.path.trim_end_matches('/')) }
     }
 }

@@ -6,7 +6,7 @@ use std::fmt;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::cli) enum Trouble {
     /// A failure of the network, or an HTTP error of the server. A retry may succeed later.
-    Away(String),
+    Transient(String),
     /// The namespace refused the socket (`connect_error`), with its reason.
     Refused(String),
     /// The server disconnected the socket from its namespace.
@@ -19,15 +19,15 @@ pub(in crate::cli) enum Trouble {
 
 impl Trouble {
     /// Whether a retry makes sense. As in the JavaScript client, a refusal and a disconnect are final.
-    pub(in crate::cli) fn is_passing(&self) -> bool {
-        matches!(self, Self::Away(_))
+    pub(in crate::cli) fn is_transient(&self) -> bool {
+        matches!(self, Self::Transient(_))
     }
 }
 
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Away(reason) | Self::Unsendable(reason) => f.write_str(reason),
+            Self::Transient(reason) | Self::Unsendable(reason) => f.write_str(reason),
             Self::Refused(reason) => write!(f, "connection refused by the namespace: {reason}"),
             Self::Disconnected => f.write_str("the server disconnected the socket"),
             Self::Protocol(reason) => write!(f, "not the Socket.IO protocol: {reason}"),

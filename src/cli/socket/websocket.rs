@@ -26,7 +26,7 @@ impl WebSocket {
         let config = WebSocketConfig::default()
             .max_message_size(Some(MAX_MESSAGE_BYTES))
             .max_frame_size(Some(MAX_MESSAGE_BYTES));
-        let stream = stream::connect(target).await?;
+        let stream = stream::connect(target, stream::Certificates::Checked).await?;
         let (mut socket, _) =
             client_async_with_config(request, stream, Some(config)).await.map_err(trouble)?;
         let session = match next(&mut socket).await? {
@@ -82,7 +82,7 @@ async fn next(socket: &mut WebSocketStream<Box<dyn Stream>>) -> Result<Message, 
             // The WebSocket library answers pings of the WebSocket itself.
             Some(Ok(_)) => {}
             Some(Err(error)) => return Err(trouble(error)),
-            None => return Err(Trouble::Away("the server closed the connection".into())),
+            None => return Err(Trouble::Transient("the server closed the connection".into())),
         }
     }
 }
@@ -108,10 +108,10 @@ fn trouble(error: Error) -> Trouble {
             refusal(response.status(), &Bytes::from(response.into_body().unwrap_or_default()))
         }
         Error::ConnectionClosed | Error::AlreadyClosed => {
-            Trouble::Away("the server closed the connection".into())
+            Trouble::Transient("the server closed the connection".into())
         }
-        Error::Protocol(error) => Trouble::Away(without_os_code(&error)),
+        Error::Protocol(error) => Trouble::Transient(without_os_code(&error)),
         Error::Capacity(error) => Trouble::Protocol(error.to_string()),
-        other => Trouble::Away(without_os_code(&other)),
+        other => Trouble::Transient(without_os_code(&other)),
     }
 }

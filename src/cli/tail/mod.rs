@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
+use jiff::Zoned;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::arguments::{Format, Global};
@@ -32,9 +33,6 @@ use save::Saver;
 
 /// The silence after which a loopback probe checks the delivery of notifications, and the timeout of the probe.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// The interval of the check whether Postgres answers.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// Show the live traffic of the cluster, with attachments decoded
 ///
@@ -81,7 +79,7 @@ pub(super) struct Tail {
     /// Do not truncate lines to the width of the terminal
     #[arg(long)]
     wide: bool,
-    /// Print the raw notifications: the channel, a tab, and the payload
+    /// Print the raw notifications: the channel, a tab, and the payload; on a terminal with escaped control characters
     #[arg(long)]
     raw: bool,
 }
@@ -100,8 +98,7 @@ impl Tail {
         tell_channels(global, &cluster, &observed.list);
         let mut newcomers = observed.watch();
 
-        let mut wondering = pin!(warn_if_deaf(global, &cluster));
-        let mut looking = pin!(warn_of_stalls(global, &cluster));
+        let mut delivery_check = pin!(warn_if_not_delivered(global, &cluster));
         let deadline = self.for_.and_then(|time| Instant::now().checked_add(time));
         let lines = if self.wide || global.verbose > 0 { Lines::stdout().uncut() } else { Lines::stdout() };
         let mut printer = Printer { lines, global, raw: self.raw, saver };
@@ -124,8 +121,7 @@ impl Tail {
                             continue;
                         }
                         () = until(deadline) => return Ok(()),
-                        never = &mut wondering => match never {},
-                        never = &mut looking => match never {},
+                        never = &mut delivery_check => match never {},
                     }
                 }
             };
@@ -138,7 +134,7 @@ impl Tail {
                 }
                 other => {
                     printer.lines.flush()?;
-                    tell(global, &other);
+                    warn(global, &other);
                 }
             }
             if self.count == Some(printed) || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
@@ -158,7 +154,7 @@ fn tell_channels(global: &Global, cluster: &Cluster, namespaces: &[Namespace]) {
 }
 
 /// Warns if the loopback probe shows that notifications are not delivered.
-async fn warn_if_deaf(global: &Global, cluster: &Cluster) -> Infallible {
+async fn warn_if_not_delivered(global: &Global, cluster: &Cluster) -> Infallible {
     // If servers are live, their heartbeats arrive in the meantime.
     sleep(PATIENCE).await;
     if cluster.receives_nothing()
@@ -171,19 +167,6 @@ async fn warn_if_deaf(global: &Global, cluster: &Cluster) -> Infallible {
     std::future::pending().await
 }
 
-/// Warns once for each time that Postgres keeps the connection open and does not answer.
-async fn warn_of_stalls(global: &Global, cluster: &Cluster) -> Infallible {
-    let mut was_stalled = false;
-    loop {
-        sleep(LOOK).await;
-        let is_stalled = cluster.is_stalled();
-        if is_stalled && !was_stalled {
-            global.warn(STALLED);
-        }
-        was_stalled = is_stalled;
-    }
-}
-
 async fn until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => sleep_until(deadline).await,
@@ -191,22 +174,21 @@ async fn until(deadline: Option<Instant>) {
     }
 }
 
-/// Warns of missing messages.
-fn tell(global: &Global, event: &Event) {
-    match event {
-        Event::Message(_) => {}
+/// Warns of missing and late messages, with the time of day.
+fn warn(global: &Global, event: &Event) {
+    let warning = match event {
+        Event::Message(_) => return,
         Event::Missed(count) => {
-            global.warn(&format!(
-                "{count} messages were dropped: the reader of this output is too slow (backpressure)"
-            ));
+            format!("{count} messages were dropped: the reader of this output is too slow (backpressure)")
         }
-        Event::Lost(error) => global.warn(&format!("{error}; reconnecting")),
+        Event::Lost(error) => format!("{error}; reconnecting"),
         Event::Restored(away) => {
-            global.warn(&format!(
-                "reconnected after {away:.1?}; messages of this gap are missing, except durable events"
-            ));
+            format!("reconnected after {away:.1?}; messages of this gap are missing, except durable events")
         }
-    }
+        Event::Stalled => STALLED.to_owned(),
+        Event::Resumed(after) => format!("Postgres answers again after {after:.1?}; no message is missing"),
+    };
+    global.warn(&format!("{} {warning}", Zoned::now().strftime("%H:%M:%S")));
 }
 
 struct Printer<'a> {

@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 use unicode_width::UnicodeWidthChar;
 
 use crate::cli::binary_json::BinaryJson;
-use crate::cli::output::{progress, safe};
+use crate::cli::output::{number, safe};
 use crate::cli::timestamp;
 use crate::cluster::{Attached, Content, Received};
 use crate::protocol::{Body, BroadcastOptions, EventArgs, Flags, RequestId};
@@ -45,7 +45,7 @@ pub(in crate::cli) fn line(received: &Received, width: Option<usize>) -> String 
     }
     match received.attachment {
         Some(Attached { id, bytes: Some(bytes), .. }) => {
-            line.add(DIM, &format!("  attachment {id}, {}", progress::size(bytes as u64)));
+            line.add(DIM, &format!("  attachment {id}, {}", number::size(bytes as u64)));
         }
         Some(Attached { id, bytes: None, .. }) => line.add(DIM, &format!("  attachment {id}")),
         None => {}
@@ -108,11 +108,11 @@ fn body(line: &mut Line, body: &Body) {
         }
         Body::FetchSocketsResponse { request_id, sockets } => {
             let sockets = sockets.len() as u64;
-            line.add(BOLD, &counted(sockets, "socket"));
+            line.add(BOLD, &number::counted(sockets, "socket"));
             request(line, Some(request_id));
         }
         Body::BroadcastClientCount { request_id, client_count } => {
-            line.add(BOLD, &format!("{} will acknowledge", counted(*client_count, "client")));
+            line.add(BOLD, &format!("{} will acknowledge", number::counted(*client_count, "client")));
             request(line, Some(request_id));
         }
         Body::BroadcastAck { request_id, answer } => {
@@ -165,18 +165,13 @@ fn request(line: &mut Line, id: Option<&RequestId>) {
     }
 }
 
-/// Formats a number with a noun: `1 socket`, `2 sockets`.
-fn counted(count: u64, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
-}
-
 /// Formats a value as JSON, with binary as its size and first bytes.
 fn short(value: &Value) -> String {
     match value {
         Value::Binary(bytes) => {
             let hex: String = bytes.iter().take(BINARY_SHOWN).map(|byte| format!("{byte:02x}")).collect();
             let more = if bytes.len() > BINARY_SHOWN { "…" } else { "" };
-            format!("<{} {hex}{more}>", counted(bytes.len() as u64, "byte"))
+            format!("<{} {hex}{more}>", number::counted(bytes.len() as u64, "byte"))
         }
         Value::Array(items) => {
             let items: Vec<_> = items.iter().map(short).collect();

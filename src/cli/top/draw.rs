@@ -13,7 +13,7 @@ use super::picture::Picture;
 use super::view::{Sort, View};
 use super::{sparkline, text};
 use crate::cli::duration::short;
-use crate::cli::output::progress;
+use crate::cli::output::number;
 use crate::cli::traffic::By;
 use crate::safe_text as safe;
 
@@ -137,7 +137,7 @@ fn chart(
     let shown = &history[history.len().saturating_sub(right.width.into())..];
     if area.height > 1 {
         let most = shown.iter().copied().max().unwrap_or_default();
-        let most = if label == "bytes/s" { progress::size(most) } else { progress::count(most) };
+        let most = if label == "bytes/s" { number::size(most) } else { number::count(most) };
         lines.push(Line::styled(format!("{:<9}{most:>11}", "max"), theme.dim()));
     }
     frame.render_widget(Paragraph::new(lines), left);
@@ -158,7 +158,7 @@ fn facts_of(picture: &Picture, theme: Theme) -> Vec<Line<'static>> {
         0 => fact("missed", "0".into()),
         count => [
             Span::styled("missed ", theme.dim()),
-            Span::styled(progress::count(count), theme.bad()),
+            Span::styled(number::count(count), theme.bad()),
             Span::raw("   "),
         ],
     };
@@ -231,7 +231,7 @@ fn rows(frame: &mut Frame, area: Rect, picture: &Picture, view: &mut View, theme
             Line::styled(row.namespace.clone(), theme.dim()),
             number(text::rate(row.per_second)),
             number(text::bytes(row.bytes_per_second)),
-            number(progress::count(row.messages)),
+            number(number::count(row.messages)),
             Line::styled(sparkline::of(&parts(&row.trend, trend), trend), theme.colour(Color::Cyan)),
         ])
         .style(style)
@@ -278,7 +278,7 @@ fn servers(frame: &mut Frame, area: Rect, picture: &Picture, theme: Theme) {
                     .map_or(text::UNKNOWN.into(), |time| format!("{:.1} ms", time.as_secs_f64() * 1e3)),
             ),
             right(ago),
-            right(node.sockets.map_or(text::UNKNOWN.into(), |count| progress::count(count as u64))),
+            right(node.sockets.map_or(text::UNKNOWN.into(), |count| number::count(count as u64))),
         ])
     };
     let title = |label: &'static str| Span::styled(label, theme.bold());

@@ -101,7 +101,8 @@ impl Top {
         let observed = self.namespaces.find(global, &cluster).await?;
         let namespaces = observed.list.clone();
         let newcomers = observed.watch();
-        let watched = Watched { namespaces, newcomers, sockets: !self.no_sockets, must_hear: true };
+        let watched =
+            Watched { namespaces, newcomers, sockets: !self.no_sockets, fails_without_loopback: true };
         let mut observer = Observer::start(&cluster, global.settings()?, watched).await?;
         if self.once {
             return self.once(global, &cluster, &mut observer).await;

@@ -7,7 +7,7 @@ use super::view::Sort;
 use crate::cli::duration::short;
 use crate::cli::exit::Failure;
 use crate::cli::output::lines::Lines;
-use crate::cli::output::progress;
+use crate::cli::output::number;
 use crate::cli::output::table::{Column, Table, cell};
 use crate::cli::traffic::By;
 use crate::safe_text as safe;
@@ -48,7 +48,7 @@ pub(super) fn snapshot(
             cell(&row.namespace),
             cell(&rate(row.per_second)),
             cell(&bytes(row.bytes_per_second)),
-            cell(&progress::count(row.messages)),
+            cell(&number::count(row.messages)),
         ]);
     }
     table.print(lines)?;
@@ -115,7 +115,7 @@ pub(super) fn line(picture: &Picture) -> String {
 /// `12 (3s ago)`.
 pub(super) fn sockets(picture: &Picture) -> String {
     match (picture.sockets, picture.sockets_age) {
-        (Some(count), Some(age)) => format!("{} ({} ago)", progress::count(count as u64), short(age)),
+        (Some(count), Some(age)) => format!("{} ({} ago)", number::count(count as u64), short(age)),
         _ => UNKNOWN.into(),
     }
 }
@@ -125,12 +125,11 @@ pub(super) fn attachments(picture: &Picture) -> String {
     let Some(table) = picture.database.table else { return UNKNOWN.into() };
     let about = if table.is_estimate { "about " } else { "" };
     let oldest = table.oldest.map_or(String::new(), |age| format!(", oldest {}", short(age)));
-    let rows =
-        if table.rows == 1 { "1 row".to_owned() } else { format!("{} rows", progress::count(table.rows)) };
+    let rows = number::counted(table.rows, "row");
     format!(
         "{about}{rows}, {}, {} on disk{oldest}",
-        progress::size(table.bytes),
-        progress::size(table.disk_bytes)
+        number::size(table.bytes),
+        number::size(table.disk_bytes)
     )
 }
 
@@ -148,13 +147,13 @@ pub(super) fn rate(number: f64) -> String {
     match number {
         0.0 => "0".into(),
         ..10.0 => format!("{number:.1}"),
-        number => progress::count(number.round() as u64),
+        number => number::count(number.round() as u64),
     }
 }
 
 /// `1.2 MiB`.
 pub(super) fn bytes(number: f64) -> String {
-    progress::size(number.round() as u64)
+    number::size(number.round() as u64)
 }
 
 pub(super) fn title(by: By) -> &'static str {

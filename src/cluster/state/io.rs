@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 
-use super::{ListenSnapshot, ListeningSessions, RowOrigin, Unheard};
+use super::{ListenSnapshot, ListeningSessions, RowOrigin, Unresponsive};
 use crate::cluster::Event;
 use crate::protocol::{
     AttachmentId, Body, Channel, Header, LockSnapshot, Message, Namespace, RemoteSocket, RequestId, Uid,
@@ -241,7 +241,7 @@ pub struct Summary {
     /// The live peers that have not answered in full.
     pub silent: Vec<Uid>,
     /// The servers that listen, and have not shown themselves.
-    pub unheard: Unheard,
+    pub unresponsive: Unresponsive,
     /// Whether the peers of the request are known to be all live peers, except those.
     pub knew_peers: bool,
 }
@@ -369,6 +369,6 @@ impl fmt::Debug for Output {
 impl Summary {
     /// Whether all live peers have answered in full.
     pub fn is_complete(&self) -> bool {
-        self.knew_peers && self.silent.is_empty() && self.unheard.servers() == 0
+        self.knew_peers && self.silent.is_empty() && self.unresponsive.servers() == 0
     }
 }

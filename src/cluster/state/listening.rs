@@ -47,7 +47,7 @@ impl fmt::Display for ListeningSession {
 /// The sessions of the servers of the main namespace.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ListeningSessions {
-    /// Those of Node servers. While fewer Node servers have shown themselves, one of them stands still.
+    /// Those of Node servers. While fewer Node servers have shown themselves, one of them does not respond.
     pub node: Vec<ListeningSession>,
     /// Those of pgio.
     pub pgio: HashMap<Instance, ListeningSession>,
@@ -55,7 +55,7 @@ pub struct ListeningSessions {
     pub instances: HashSet<Instance>,
 }
 
-/// Servers that listen and sent no message before the timeout of a request: their process stands still, or they have
+/// Servers that listen and sent no message before the timeout of a request: their process does not respond, or they have
 /// vanished and Postgres has not noticed yet. `pg_terminate_backend` ends the session of a vanished server.
 ///
 /// Their uids are not known, only the sessions of Postgres on which they listen. Sessions of other roles are shown only to
@@ -64,7 +64,7 @@ pub struct ListeningSessions {
 /// another namespace is not known, and a node knows the servers by their heartbeats and locks.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Unheard {
+pub struct Unresponsive {
     /// The number of Node servers. With `setupPrimary` of adapter 0.5, whose workers share a session, it may be more.
     pub node_servers: usize,
     /// The sessions of all Node servers, with these servers among them. Empty if `node_servers` is 0.
@@ -73,7 +73,7 @@ pub struct Unheard {
     pub pgio: Vec<ListeningSession>,
 }
 
-impl Unheard {
+impl Unresponsive {
     /// The number of servers.
     pub fn servers(&self) -> usize {
         self.node_servers + self.pgio.len()
@@ -138,13 +138,13 @@ impl Heard {
     }
 
     /// The servers that listen and are not among them.
-    pub(super) fn unheard(&self, sessions: &ListeningSessions) -> Unheard {
+    pub(super) fn unresponsive(&self, sessions: &ListeningSessions) -> Unresponsive {
         let node_servers = sessions.node.len().saturating_sub(self.node_servers(sessions));
         let pgio = sessions.pgio.iter().filter(|(instance, _)| !self.instances.contains(instance));
         let mut pgio: Vec<_> = pgio.map(|(_, session)| session.clone()).collect();
         pgio.sort_unstable_by_key(|session| session.pid);
         let node_sessions = if node_servers > 0 { sessions.node.clone() } else { Vec::new() };
-        Unheard { node_servers, node_sessions, pgio }
+        Unresponsive { node_servers, node_sessions, pgio }
     }
 }
 
@@ -170,17 +170,17 @@ impl AwaitedServers {
         self.reading.as_ref().is_some_and(|sessions| self.heard.has_all(sessions))
     }
 
-    pub(super) fn unheard(&self) -> Unheard {
-        self.reading.as_ref().map(|sessions| self.heard.unheard(sessions)).unwrap_or_default()
+    pub(super) fn unresponsive(&self) -> Unresponsive {
+        self.reading.as_ref().map(|sessions| self.heard.unresponsive(sessions)).unwrap_or_default()
     }
 }
 
 impl ListeningSessions {
     /// The servers that are not among those that have shown themselves.
-    pub fn unheard<'a>(&self, heard: impl Iterator<Item = &'a Uid>) -> Unheard {
+    pub fn unresponsive<'a>(&self, heard: impl Iterator<Item = &'a Uid>) -> Unresponsive {
         let mut all = Heard::default();
         heard.for_each(|uid| all.add(uid));
-        all.unheard(self)
+        all.unresponsive(self)
     }
 }
 
@@ -288,11 +288,11 @@ mod tests {
             pgio: [(one, session(3)), (two, session(4))].into(),
             instances: [one, two, elsewhere].into(),
         };
-        let unheard = |uids: &[Uid]| sessions.unheard(uids.iter());
-        assert_eq!(unheard(&[]).servers(), 4);
-        let some = unheard(&["node".into(), one.uid(1), one.uid(2), elsewhere.uid(1)]);
+        let unresponsive = |uids: &[Uid]| sessions.unresponsive(uids.iter());
+        assert_eq!(unresponsive(&[]).servers(), 4);
+        let some = unresponsive(&["node".into(), one.uid(1), one.uid(2), elsewhere.uid(1)]);
         assert_eq!((some.node_servers, some.node_sessions.len(), some.pgio), (1, 2, vec![session(4)]));
         let all = ["a".into(), "b".into(), one.uid(1), two.uid(1)];
-        assert_eq!(unheard(&all), Unheard::default());
+        assert_eq!(unresponsive(&all), Unresponsive::default());
     }
 }

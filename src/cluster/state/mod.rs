@@ -52,7 +52,7 @@ pub use io::{
     Arrival, Config, DurableRow, DurableRows, Input, Interest, LookUpId, NewRequest, Output, Reply, Row,
     Rows, Statement, SubscriptionId, Summary,
 };
-pub use listening::{ListeningSession, ListeningSessions, Unheard};
+pub use listening::{ListeningSession, ListeningSessions, Unresponsive};
 pub use look_ups::LOOK_UP_DEADLINE;
 pub use peers::{LiveNode, Liveness, NspSupport};
 pub use requests::DISCOVERY;
@@ -239,11 +239,6 @@ impl ClusterState {
     /// Whether the connection answers and listens to every channel that was listened to before.
     pub fn is_listening(&self) -> bool {
         self.link == Link::Up && self.channels.all_restored()
-    }
-
-    /// Whether the listening connection is there, and Postgres does not answer on it.
-    pub fn is_stalled(&self) -> bool {
-        self.link == Link::Stalled
     }
 
     /// Whether any notification was ever received.
@@ -433,16 +428,28 @@ impl ClusterState {
             self.heartbeat_timer.lose_lock(now);
             self.channels.stall_peers(now);
             self.requests.on_interruption();
+            self.tell_subscribed(&Event::Stalled);
         }
     }
 
     fn on_resumed(&mut self, now: Instant) {
         if self.link == Link::Stalled {
             self.link = Link::Up;
-            self.stalled_since = None;
+            let since = self.stalled_since.take().unwrap_or(now);
             self.look_ups.restart_deadlines(now);
             self.replays.restart_deadlines(now);
             self.channels.resume_peers(now, self.config.heartbeat_timeout);
+            self.tell_subscribed(&Event::Resumed(now.saturating_duration_since(since)));
+        }
+    }
+
+    /// Delivers an event about the connection to the subscriptions that receive messages over it.
+    fn tell_subscribed(&mut self, event: &Event) {
+        for (id, subscription) in &self.subscriptions {
+            if subscription.state == SubscriptionState::Subscribed && !subscription.channels.is_empty() {
+                let event = event.clone();
+                self.outputs.push_back(Output::Deliver { subscription: *id, event, bytes: 0 });
+            }
         }
     }
 

@@ -212,7 +212,7 @@ impl Replays {
 impl ClusterState {
     /// The retention period of the ids of durable events.
     pub(super) fn retention(&self) -> Duration {
-        self.config.cleanup_interval + RETENTION_MARGIN
+        self.config.cleanup_interval.saturating_add(RETENTION_MARGIN)
     }
 
     /// Queues a replay, since messages of the channel may have been missed before this moment.

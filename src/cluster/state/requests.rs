@@ -165,7 +165,7 @@ impl Requests {
         self.step(id)
     }
 
-    /// A peer has started. It does not get the request, and is no server that stands still.
+    /// A peer has started. It does not get the request, and does not count as unresponsive.
     pub(super) fn on_peer_started(&mut self, id: &RequestId, uid: &Uid) {
         if let Some(servers) = self.servers(id) {
             servers.heard.add(uid);

@@ -1,8 +1,9 @@
 //! Subscriptions: they begin when the server has confirmed all their channels, and end when their handle is dropped.
 //!
 //! Owns no state besides the types; the machine holds the subscriptions. In: subscribe, unsubscribe, and the confirmations
-//! of the server. Out: [`Output::Subscribed`], and the end of a gap. Invariant: the machine reports every gap once to each
-//! subscriber, and its end only after the server has confirmed all channels again.
+//! of the server. Out: [`Output::Subscribed`], and the end of a gap. Invariants: the machine reports every gap once to each
+//! subscriber, and its end only after the server has confirmed all channels again; a subscriber that is not in a gap knows
+//! whether the connection has stalled.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -66,6 +67,9 @@ impl ClusterState {
             SubscriptionState::Subscribing
         };
         let is_subscribed = state == SubscriptionState::Subscribed;
+        if is_subscribed && self.link == Link::Stalled && !channels.is_empty() {
+            self.outputs.push_back(Output::Deliver { subscription: id, event: Event::Stalled, bytes: 0 });
+        }
         let start = is_subscribed.then_some(SubscriptionStart { at: now, snapshot: None });
         let subscription = Subscription { channels, interest, wants_text, unconfirmed, state, start };
         self.subscriptions.insert(id, subscription);

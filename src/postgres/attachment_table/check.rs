@@ -4,7 +4,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio_postgres::Client;
 
+#[cfg(feature = "adapter")]
+use super::privileges::missing_privileges;
 use super::shape::Definition;
+#[cfg(feature = "adapter")]
+use crate::Error;
 use crate::Result;
 use crate::postgres::TableName;
 
@@ -36,6 +40,24 @@ impl CheckedTable {
             self.exists(client).await?;
         }
         Ok(&self.name)
+    }
+
+    /// Checks that this role can use the table as a server does.
+    ///
+    /// # Errors
+    /// [`Error::MissingTable`](crate::Error::MissingTable),
+    /// [`Error::TablePrivilege`](crate::Error::TablePrivilege) with the missing privileges, and those of the connection.
+    #[cfg(feature = "adapter")]
+    pub(crate) async fn check_privileges(&self, client: &Client) -> Result<()> {
+        let table = self.name.to_string();
+        let Some(definition) = Definition::of(client, &self.name).await? else {
+            return Err(Error::MissingTable { table });
+        };
+        let missing = missing_privileges(client, &self.name, definition.oid).await?;
+        match missing.is_empty() {
+            true => Ok(()),
+            false => Err(Error::TablePrivilege { table, reason: format!("no {}", missing.join(", no ")) }),
+        }
     }
 
     /// Checks the table, also if it passed before. Returns whether it exists.

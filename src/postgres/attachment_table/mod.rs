@@ -9,11 +9,15 @@ mod create;
 #[cfg(feature = "cli")]
 mod grants;
 mod locked;
+#[cfg(feature = "adapter")]
+mod privileges;
 #[cfg(feature = "cli")]
 mod rows;
 mod shape;
 #[cfg(feature = "cli")]
 mod statistics;
+#[cfg(feature = "cli")]
+mod trial;
 
 use tokio_postgres::error::SqlState;
 
@@ -29,12 +33,16 @@ pub use create::{Change, Storage};
 #[cfg(feature = "cli")]
 pub(crate) use grants::Part;
 #[cfg(feature = "cli")]
+pub(crate) use privileges::missing_privileges;
+#[cfg(feature = "cli")]
 pub(crate) use rows::Brief;
 #[cfg(feature = "cli")]
 pub(crate) use shape::OTHER_TABLE;
 pub(crate) use shape::Shape;
 #[cfg(feature = "cli")]
 pub(crate) use statistics::Statistics;
+#[cfg(feature = "cli")]
+pub(crate) use trial::try_insert;
 
 /// The high half of the keys of our advisory locks, `pgio`, which keeps them apart from those of applications.
 pub(super) const LOCK_SPACE: i64 = 0x7067_696f << 32;

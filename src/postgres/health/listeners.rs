@@ -35,6 +35,16 @@ impl Examiner {
     }
 }
 
+impl Examiner {
+    /// The number of sessions of other roles in this database whose statements this role may not see.
+    pub(crate) async fn hidden_sessions(&self) -> Result<u64> {
+        let sql = "SELECT count(*) FROM pg_catalog.pg_stat_activity \
+            WHERE datname = pg_catalog.current_database() AND query = '<insufficient privilege>'";
+        let hidden: i64 = self.one(sql, &[], |row| row.try_get(0)).await?;
+        Ok(hidden.unsigned_abs())
+    }
+}
+
 /// The channels that a text of `LISTEN` statements names.
 fn channels_of(statements: &str) -> Vec<String> {
     let mut channels = Vec::new();

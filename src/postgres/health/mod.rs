@@ -18,7 +18,7 @@ pub(crate) use activity::{Activity, TableGauge};
 pub(crate) use delivery::Delivery;
 pub(crate) use listeners::Listening;
 pub(crate) use queue::{Holder, Queue};
-pub(crate) use table::ExpiredRows;
+pub(crate) use table::{Elsewhere, ExpiredRows};
 
 use super::{Session, Settings, TableName, failure};
 use crate::Result;

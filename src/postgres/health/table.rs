@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use tokio_postgres::SimpleQueryMessage;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::types::Type;
 
 use super::Examiner;
 use crate::Result;
-use crate::postgres::attachment_table::Shape;
+use crate::postgres::attachment_table::{Shape, missing_privileges, try_insert};
 use crate::postgres::attachments::table_failure;
 use crate::postgres::failure;
 
@@ -24,6 +24,17 @@ pub(crate) enum ExpiredRows {
     Unknown,
 }
 
+/// A table of the same name in another schema.
+#[derive(Debug)]
+pub(crate) struct Elsewhere {
+    /// The schema, quoted if necessary.
+    pub(crate) schema: String,
+    /// The name, quoted if necessary.
+    pub(crate) name: String,
+    /// Whether this role has USAGE on the schema.
+    pub(crate) is_usable: bool,
+}
+
 impl Examiner {
     /// The shape of the table; `None` if it does not exist.
     pub(crate) async fn shape(&self) -> Result<Option<Shape>> {
@@ -32,21 +43,28 @@ impl Examiner {
 
     /// The missing privileges of the role on the table: `DELETE ON t`.
     pub(crate) async fn missing_privileges(&self, shape: &Shape) -> Result<Vec<String>> {
+        missing_privileges(&*self.session.client().await?, &self.table, shape.definition.oid).await
+    }
+
+    /// Inserts a row, and rolls it back.
+    pub(crate) async fn try_insert(&self) -> Result<()> {
+        try_insert(&self.session, &self.table).await
+    }
+
+    /// A table of the same name in another schema than the one that was looked in.
+    pub(crate) async fn table_elsewhere(&self) -> Result<Option<Elsewhere>> {
+        let sql = "SELECT pg_catalog.quote_ident(nspname), pg_catalog.quote_ident(relname), \
+            pg_catalog.has_schema_privilege(n.oid, 'USAGE') AS is_usable FROM pg_catalog.pg_class c \
+            JOIN pg_catalog.pg_namespace n ON n.oid = relnamespace \
+            WHERE relname = (pg_catalog.parse_ident($1))[pg_catalog.cardinality(pg_catalog.parse_ident($1))] \
+            AND relkind IN ('r', 'p') ORDER BY is_usable DESC, nspname LIMIT 1";
         let table = self.table.as_sql();
-        // The sequence of an identity column needs no separate privilege.
-        let sql = "SELECT privilege FROM (VALUES \
-            ('SELECT ON ' || $2, pg_catalog.has_column_privilege($1, 'id', 'SELECT') \
-            AND pg_catalog.has_column_privilege($1, 'created_at', 'SELECT') \
-            AND pg_catalog.has_column_privilege($1, 'payload', 'SELECT')), \
-            ('INSERT ON ' || $2, pg_catalog.has_column_privilege($1, 'payload', 'INSERT')), \
-            ('DELETE ON ' || $2, pg_catalog.has_table_privilege($1, 'DELETE'))) AS needed (privilege, is_given) \
-            WHERE NOT is_given UNION ALL \
-            SELECT 'USAGE ON SEQUENCE ' || sequence FROM pg_catalog.pg_get_serial_sequence($2, 'id') AS sequence, \
-            pg_catalog.pg_attribute WHERE attrelid = $1 AND attname = 'id' AND attidentity = '' \
-            AND NOT pg_catalog.has_sequence_privilege(sequence, 'USAGE, UPDATE')";
-        let parameters: [(&(dyn ToSql + Sync), Type); 2] =
-            [(&shape.definition.oid, Type::OID), (&table, Type::TEXT)];
-        self.all(sql, &parameters, |row| row.try_get(0)).await
+        let mut found = self
+            .all(sql, &[(&table, Type::TEXT)], |row| {
+                Ok(Elsewhere { schema: row.try_get(0)?, name: row.try_get(1)?, is_usable: row.try_get(2)? })
+            })
+            .await?;
+        Ok(found.pop())
     }
 
     /// Counts the rows older than `older_than`, up to the limit.

@@ -115,6 +115,6 @@ fn listen(mut child: Child, answers: ChildStdout, sender: &mpsc::Sender<Event>) 
         sender.blocking_send(Event::parse(line)).ok();
     }
     if let Err(error) = child.wait() {
-        tracing::warn!("cannot await the watchdog of the private Postgres: {error}");
+        tracing::warn!(%error, "cannot await the watchdog of the private Postgres");
     }
 }

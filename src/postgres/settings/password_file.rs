@@ -31,10 +31,8 @@ fn read(path: &Path) -> Result<Option<String>> {
         _ => return Ok(None),
     };
     if is_readable_by_others(&metadata) {
-        tracing::warn!(
-            "the password file {} is ignored: it is readable by other users (use chmod 600)",
-            path.display()
-        );
+        let path = path.display();
+        tracing::warn!(%path, hint = "chmod 600", "the password file is ignored: other users can read it");
         return Ok(None);
     }
     let unreadable = |error: std::io::Error| Error::file(path, &error);

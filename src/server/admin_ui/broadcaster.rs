@@ -88,6 +88,7 @@ pub(in crate::server) async fn start(
         shown: UiState::default(),
         stats_at: now,
         changes_at: now,
+        changes_published_at: now,
         held_until: now,
         throttle: Throttle::default(),
     };
@@ -112,6 +113,7 @@ struct Broadcaster {
     shown: UiState,
     stats_at: Instant,
     changes_at: Instant,
+    changes_published_at: Instant,
     /// No changes are published before this time.
     held_until: Instant,
     throttle: Throttle,
@@ -158,19 +160,22 @@ impl Broadcaster {
                 self.shown.mark_uncertain();
                 // The state of the UIs is kept, since they are most likely still connected.
                 self.watching = Watching::Nothing;
+                self.sources.departures.keep(false);
                 return;
             }
             Event::Restored(_) => {
                 self.held_until = now + HOLD_AFTER_RECONNECT;
                 return;
             }
+            Event::Stalled | Event::Resumed(_) => return,
         }
         let before = self.watching;
         self.watch(now);
         match arrival {
             Some(UiConnected::Now { namespaces }) => {
                 if before == Watching::Sockets {
-                    if self.held_until <= now {
+                    // Not for each of many UIs that connect at once, or seem to.
+                    if self.held_until <= now && self.changes_published_at + CHANGES_EVERY <= now {
                         self.publish_changes().await;
                     }
                     self.shown.mark_uncertain_except(&namespaces);
@@ -231,6 +236,7 @@ impl Broadcaster {
     }
 
     async fn publish_changes(&mut self) {
+        self.changes_published_at = Instant::now();
         let Some(io) = self.sources.io.get() else { return };
         let changes = self.shown.changes(&snapshot(&io), MAX_CHANGES);
         let share_headers = self.cluster.options().share_headers;

@@ -65,6 +65,7 @@ async fn patience_while_postgres_is_down() {
     assert!(at_once.stderr.ends_with(": connection refused\n"), "{at_once:?}");
     let too_short = run(&mut pgio(&url, &["emit", "--retry-for", "300ms", "x"])).await;
     assert_eq!(too_short.status, 3);
+    assert!(too_short.stderr.ends_with(": connection refused (gave up after 300ms)\n"), "{too_short:?}");
 
     let mut patient = Running::start(&mut pgio(&url, &["emit", "--retry-for", "60s", "-o", "json", "x"]));
     patient.wait_for_note("retrying").await;

@@ -73,7 +73,7 @@ async fn tables_that_cannot_be_used() {
     let reader = format!("postgres://reader:pw@{}", postgres.url().rsplit_once('@').unwrap().1);
     let forbidden = run(&mut pgio(&reader, &["emit", "x", binary])).await;
     check(&forbidden, 1, "no privilege on the attachment table socket_io_attachments");
-    assert!(forbidden.stderr.contains("hint: GRANT"), "{forbidden:?}");
+    assert!(forbidden.stderr.contains("hint: pgio attachments grants --role ROLE"), "{forbidden:?}");
     let bad = run(&mut pgio(postgres.url(), &["emit", "--table-name", "a; DROP TABLE b", "x"])).await;
     check(&bad, 2, "a; DROP TABLE b");
 }

@@ -108,38 +108,44 @@ async fn the_status_is_that_of_monitoring_plugins() {
 }
 
 #[tokio::test]
-async fn where_nothing_can_be_measured_the_status_is_unknown() {
+async fn an_unreachable_end_is_critical_and_a_refused_probe_is_unknown() {
     let postgres = postgres().await;
     let options = ServerOptions::new(AdapterVersion::V05, postgres.url()).token("t0p");
     let node = NodePeer::start().await.server(options).await;
     let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let (away, auth) = (format!("http://{free}"), r#"{"token":"t0p"}"#);
     let no_database = format!("postgres://ops:s3cret@{free}/db");
-    for (database, arguments, reason) in [
-        (no_database.as_str(), &[node.url(), "--auth", auth][..], "onnection refused"),
-        (postgres.url(), &[&away], "Connection refused"),
-        (postgres.url(), &[node.url(), "--auth", r#"{"token":"n0"}"#], "wrong token"),
-        (postgres.url(), &[node.url(), "--auth", auth, "-n", "nosuch"], "nvalid namespace"),
+    let no_role = format!("postgres://nobody:s3cret@{}", postgres.url().rsplit_once('@').unwrap().1);
+    let (critical, unknown) = (("critical", 2), ("unknown", 3));
+    for (database, arguments, (word, status), reason) in [
+        (no_database.as_str(), &[node.url(), "--auth", auth][..], critical, "onnection refused"),
+        (postgres.url(), &[&away], critical, "Connection refused"),
+        (&no_role, &[node.url(), "--auth", auth], unknown, "nobody"),
+        (postgres.url(), &[node.url(), "--auth", r#"{"token":"n0"}"#], unknown, "wrong token"),
+        (postgres.url(), &[node.url(), "--auth", auth, "-n", "nosuch"], unknown, "nvalid namespace"),
     ] {
         for output in ["text", "json", "prometheus"] {
-            let unknown = probe(database, &[arguments, &["-o", output]].concat()).await;
-            assert_eq!(unknown.status, 3, "{unknown:?}");
-            assert!(!unknown.stdout.contains("s3cret") && !unknown.stdout.contains("n0"), "{unknown:?}");
-            assert!(!unknown.stderr.contains("s3cret") && !unknown.stderr.contains("n0"), "{unknown:?}");
+            let lost = probe(database, &[arguments, &["-o", output]].concat()).await;
+            assert_eq!(lost.status, status, "{lost:?}");
+            assert!(!lost.stdout.contains("s3cret") && !lost.stdout.contains("n0"), "{lost:?}");
+            assert!(!lost.stderr.contains("s3cret") && !lost.stderr.contains("n0"), "{lost:?}");
             match output {
                 // The metrics do not say why.
-                "prometheus" => assert!(unknown.stderr.contains(reason), "{unknown:?}"),
-                _ => assert_eq!(unknown.stderr, ""),
+                "prometheus" => assert!(lost.stderr.contains(reason), "{lost:?}"),
+                _ => assert_eq!(lost.stderr, ""),
             }
             let is_said = match output {
                 "json" => {
-                    let line = &unknown.json()[0];
-                    line["status"] == "unknown" && line["reason"].as_str().unwrap().contains(reason)
+                    let line = &lost.json()[0];
+                    line["status"] == word && line["reason"].as_str().unwrap().contains(reason)
                 }
-                "text" => unknown.stdout.starts_with("unknown: ") && unknown.stdout.contains(reason),
-                _ => unknown.stdout.contains("pgio_probe_status{") && unknown.stdout.contains("} 3\n"),
+                "text" => lost.stdout.starts_with(&format!("{word}: ")) && lost.stdout.contains(reason),
+                _ => {
+                    lost.stdout.contains("pgio_probe_status{")
+                        && lost.stdout.contains(&format!("}} {status}\n"))
+                }
             };
-            assert!(is_said, "{reason}: {unknown:?}");
+            assert!(is_said, "{reason}: {lost:?}");
         }
     }
     let right = probe(postgres.url(), &[&[node.url(), "--auth", auth][..], &PATIENT].concat()).await;
@@ -185,11 +191,11 @@ async fn a_probe_that_stays_sees_servers_and_databases_come_and_go() {
         node.io().burst("noise", 2000).await;
         until("ok").await;
         node.peer().kill().await;
-        until("unknown").await;
+        until("critical").await;
         let node = start().await;
         until("ok").await;
         proxy.set(Mode::Reset);
-        until("unknown").await;
+        until("critical").await;
         proxy.set(Mode::Forward);
         until("ok").await;
         running.signal(Signal::SIGINT);

@@ -155,11 +155,13 @@ async fn it_continues_after_a_restart_and_after_a_lost_connection() {
 
     let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND application_name = 'pgio'";
     execute(&url, cut).await;
-    tail.wait_for_note(
-        "warning: lost the connection to Postgres: terminating connection due to administrator command",
-    )
-    .await;
-    tail.wait_for_note("warning: reconnected after ").await;
+    // With the time of day: a night later, the operator looks for these lines in the log.
+    let warning = tail
+        .wait_for_line("lost the connection to Postgres: terminating connection due to administrator command")
+        .await;
+    let (label, rest) = warning.split_at("warning: ".len());
+    assert!(label == "warning: " && rest.as_bytes()[2] == b':' && rest.as_bytes()[5] == b':', "{warning}");
+    tail.wait_for_note("reconnected after ").await;
     emit("two").await;
     assert_eq!(tail.json().await["event"], "two");
 
@@ -182,8 +184,9 @@ async fn a_postgres_that_stands_still_is_told() {
     let server = own_server().await;
     let mut tail = tail(&server.url(), &["-o", "json"]).await;
     let frozen = freeze_server(&server);
-    tail.wait_for_note("warning: Postgres does not answer").await;
+    tail.wait_for_note("Postgres does not answer").await;
     drop(frozen);
+    tail.wait_for_note("Postgres answers again after ").await;
     emit_until_heard(&server.url(), &mut tail).await;
 }
 

@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use tokio::net::TcpListener;
 
-use crate::support::attachments::execute;
+use crate::support::attachments::{create_attachment_table, execute};
 use crate::support::pgio_serve::{PgioServe, fails};
 use crate::support::postgres::postgres;
 
@@ -69,7 +69,10 @@ async fn the_table_is_created_once_by_many_and_only_if_wanted() {
         (row.get::<_, i64>(0), row.get::<_, i64>(1))
     };
     let postgres = postgres().await;
-    let _none = PgioServe::start(postgres.url(), &["--no-init"]).await;
+    let none = PgioServe::start(postgres.url(), &["--no-init"]).await;
+    let warning = none.wait_for_log(NEED_TABLE).await;
+    let reason = "the attachment table socket_io_attachments does not exist";
+    assert_eq!(warning["fields"]["error"], reason);
     assert_eq!(count(postgres.url().into()).await, (0, 0));
 
     // The index of the constraint, and the index for the cleanup.
@@ -81,4 +84,24 @@ async fn the_table_is_created_once_by_many_and_only_if_wanted() {
     assert_eq!(count(postgres.url().into()).await, (2, 4));
     let (code, stderr) = fails(&["--database-url", postgres.url(), "--table-name", "none.app"]).await;
     assert!(code == 1 && stderr.contains("none.app"), "{code}: {stderr}");
+}
+
+/// The log of a server that cannot use the attachment table.
+const NEED_TABLE: &str = "events with binary data, and large ones, need the attachment table";
+
+/// Small events need no table, so nothing else would show it until the first large one.
+#[tokio::test]
+async fn a_server_without_privileges_on_the_table_warns() {
+    let postgres = postgres().await;
+    create_attachment_table(postgres.url()).await;
+    execute(postgres.url(), "DROP ROLE IF EXISTS newcomer; CREATE ROLE newcomer LOGIN PASSWORD 'pw'").await;
+    let newcomer = format!("postgres://newcomer:pw@{}", postgres.url().rsplit_once('@').unwrap().1);
+    let serve = PgioServe::start(&newcomer, &[]).await;
+    let warning = serve.wait_for_log(NEED_TABLE).await;
+    let reason = "no privilege on the attachment table socket_io_attachments: no SELECT ON socket_io_attachments, \
+        no INSERT ON socket_io_attachments, no DELETE ON socket_io_attachments, \
+        no USAGE ON SEQUENCE public.socket_io_attachments_id_seq";
+    assert_eq!(warning["fields"]["error"], reason);
+    drop(serve);
+    execute(postgres.url(), "DROP OWNED BY newcomer; DROP ROLE newcomer").await;
 }

@@ -108,7 +108,7 @@ impl Pending {
                 .sum(),
             nodes: self.peers.values().filter(|progress| progress.is_complete()).count(),
             silent,
-            unheard: self.servers.as_ref().map(AwaitedServers::unheard).unwrap_or_default(),
+            unresponsive: self.servers.as_ref().map(AwaitedServers::unresponsive).unwrap_or_default(),
             knew_peers: self.knew_peers && self.loopback_delivered && self.discovery_until.is_none(),
         }
     }

@@ -1,10 +1,10 @@
 //! How long a request waits for peers that it does not know yet.
 
 use super::*;
-use crate::cluster::state::{ListeningSession, Unheard};
+use crate::cluster::state::{ListeningSession, Unresponsive};
 use crate::protocol::{BroadcastOptions, Instance, Namespace};
 
-/// A server that stands still sends no heartbeat in time, but its session in Postgres shows that it listens.
+/// A server that does not respond sends no heartbeat in time, but its session in Postgres shows that it listens.
 #[test]
 fn a_request_waits_for_all_servers_that_listen() {
     let start = Instant::now();
@@ -62,27 +62,27 @@ fn a_request_waits_for_all_servers_that_listen() {
     assert!(ends(requests.on_listening(&id, reading(&[1, 3], &[(pgio, 2)]))).is_none());
     assert!(ends(requests.on_listening(&id, None)).is_none());
 
-    // A Node server and a pgio node stand still until the deadline.
+    // A Node server and a pgio node do not respond until the deadline.
     let mut requests = discovered();
     assert!(ends(requests.on_listening(&id, reading(&[1, 3], &[(pgio, 2), (other, 4)]))).is_none());
     assert!(requests.take_due(at(19.9)).is_empty() && requests.take_due(at(20.0)).contains(&id));
     let summary = ends(requests.on_timeout(at(20.0), &id)).unwrap();
     assert!(!summary.is_complete() && summary.silent.is_empty(), "{summary:?}");
-    let Unheard { node_servers, node_sessions, pgio: of_pgio, .. } = summary.unheard;
+    let Unresponsive { node_servers, node_sessions, pgio: of_pgio, .. } = summary.unresponsive;
     assert_eq!((node_servers, node_sessions.len(), of_pgio), (1, 2, vec![session(4)]));
 
-    // The session of the one that stands still ends.
+    // The session of the unresponsive one ends.
     let mut requests = discovered();
     assert!(ends(requests.on_listening(&id, reading(&[1, 3], &[(pgio, 2)]))).is_none());
     assert!(ends(requests.on_listening(&id, reading(&[1], &[(pgio, 2)]))).unwrap().is_complete());
 
-    // The one that has answered leaves, and its session with it: the other one still stands still.
+    // The one that has answered leaves, and its session with it: the other one still does not respond.
     let mut requests = discovered();
     assert!(ends(requests.on_listening(&id, reading(&[1, 3], &[(pgio, 2)]))).is_none());
     assert!(ends(requests.on_peer_left(&id, &"node".into(), Departure::Goodbye)).is_none());
     assert!(ends(requests.on_listening(&id, reading(&[3], &[(pgio, 2)]))).is_none());
 
-    // A server that starts meanwhile does not get the request, and does not stand still.
+    // A server that starts meanwhile does not get the request, and is not unresponsive.
     let mut requests = discovered();
     assert!(ends(requests.on_listening(&id, reading(&[1, 3], &[(pgio, 2)]))).is_none());
     requests.on_peer_started(&id, &"new".into());

@@ -67,7 +67,7 @@ async fn all_is_well() {
     let mut checks: Vec<_> =
         diagnosis.findings.iter().map(|finding| finding["check"].as_str().unwrap()).collect();
     let expected = "connection version primary latency clock pooler delivery queue channels prefix servers \
-        servers heartbeats table columns privileges index backlog";
+        servers heartbeats table columns privileges index insert backlog";
     assert_eq!(checks.join(" "), expected);
     diagnosis.check("version", "ok", "PostgreSQL ", "");
     diagnosis.check("channels", "ok", "socket.io#/, socket.io#/admin", "");

@@ -109,6 +109,40 @@ async fn a_table_that_somebody_has_locked() {
     let postgres = postgres().await;
     create_attachment_table(postgres.url()).await;
     let lock = lock_attachment_table(postgres.url()).await;
-    doctor(postgres.url(), &[]).await.check("backlog", "warn", "or the table is locked", "pg_locks");
+    let diagnosis = doctor(postgres.url(), &[]).await;
+    diagnosis.check("insert", "warn", "locked by another session", "pg_locks");
     lock.release().await;
+}
+
+/// The catalog does not show it.
+#[tokio::test]
+async fn an_exhausted_sequence() {
+    let postgres = postgres().await;
+    create_attachment_table(postgres.url()).await;
+    doctor(postgres.url(), &[]).await.check("insert", "ok", "rolled back", "");
+    execute(postgres.url(), "ALTER SEQUENCE socket_io_attachments_id_seq MAXVALUE 2; SELECT setval('socket_io_attachments_id_seq', 2)").await;
+    let diagnosis = doctor(postgres.url(), &[]).await;
+    let reason = "reached maximum value of sequence \"socket_io_attachments_id_seq\"";
+    diagnosis.check("insert", "fail", reason, "MAXVALUE 9223372036854775807");
+    let rows = run(&mut pgio(postgres.url(), &["attachments", "stats", "-o", "json"])).await.succeeded();
+    assert_eq!(rows.json()[0]["rows"], 0);
+}
+
+#[tokio::test]
+async fn a_table_in_another_schema() {
+    let postgres = postgres().await;
+    let create = "CREATE SCHEMA app; CREATE TABLE app.socket_io_attachments
+            (id bigserial UNIQUE, created_at timestamptz DEFAULT now(), payload bytea);
+        DROP ROLE IF EXISTS outsider; CREATE ROLE outsider LOGIN PASSWORD 'pw'";
+    execute(postgres.url(), create).await;
+    doctor(postgres.url(), &[]).await.check(
+        "table",
+        "fail",
+        "there is app.socket_io_attachments, outside of the search_path of ",
+        "--table-name app.socket_io_attachments if",
+    );
+    let outsider = format!("postgres://outsider:pw@{}", postgres.url().rsplit_once('@').unwrap().1);
+    let diagnosis = doctor(&outsider, &[]).await;
+    diagnosis.check("table", "fail", "outsider has no USAGE", "GRANT USAGE ON SCHEMA app TO outsider");
+    execute(postgres.url(), "DROP OWNED BY outsider; DROP ROLE outsider").await;
 }

@@ -155,3 +155,20 @@ async fn servers_with_another_prefix() {
         "two clusters",
     );
 }
+
+/// A role sees the statements of its own sessions only, so it cannot find the servers of another role.
+#[tokio::test]
+async fn sessions_that_the_role_may_not_see() {
+    let postgres = postgres().await;
+    execute(postgres.url(), "DROP ROLE IF EXISTS blinkered; CREATE ROLE blinkered LOGIN PASSWORD 'pw'").await;
+    let blinkered = format!("postgres://blinkered:pw@{}", postgres.url().rsplit_once('@').unwrap().1);
+    assert!(!doctor(&blinkered, &[]).await.has("listeners"));
+    let (_other, connection) = tokio_postgres::connect(postgres.url(), NoTls).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let diagnosis = doctor(&blinkered, &[]).await;
+    diagnosis.check("listeners", "warn", "1 session of other users", "GRANT pg_read_all_stats TO blinkered");
+    execute(postgres.url(), diagnosis.finding("listeners").2).await;
+    assert!(!doctor(&blinkered, &[]).await.has("listeners"));
+    connection.abort();
+    execute(postgres.url(), "DROP OWNED BY blinkered; DROP ROLE blinkered").await;
+}
