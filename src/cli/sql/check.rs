@@ -80,10 +80,10 @@ fn object(emitter: &SqlEmitter, installed: Option<&Installed>, found: &[Differen
     json!({
         "schema": emitter.schema().as_str(),
         "version": installed.map(|installed| installed.version),
-        "settings": installed.map(|installed| json!({
-            "channelPrefix": installed.channel_prefix,
-            "tableName": installed.table_name,
-            "payloadThreshold": installed.payload_threshold,
+        "settings": installed.and_then(|installed| installed.settings.as_ref()).map(|settings| json!({
+            "channelPrefix": settings.channel_prefix,
+            "tableName": settings.table_name,
+            "payloadThreshold": settings.payload_threshold,
         })),
         "differences": differences,
     })

@@ -33,10 +33,10 @@ impl Install {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
         let emitter = self.schema.emitter(global)?;
         let outcome = emitter.install(global.settings()?, &self.grants.roles).await?;
-        if let Some(owner) = outcome.after.superuser() {
+        if let (Some(owner), Some(settings)) = (outcome.after.superuser(), &outcome.after.settings) {
             global.warn(&format!(
                 "the functions run with the privileges of the superuser {owner}; install as the owner of {} instead",
-                outcome.after.table_name
+                settings.table_name
             ));
         }
         let mut lines = Lines::stdout();

@@ -25,7 +25,6 @@ impl Difference {
 /// Compares the installed functions with the expected ones, and the privileges of the given roles.
 pub(crate) fn differences(wanted: &SqlEmitter, installed: &Installed, roles: &[Name]) -> Vec<Difference> {
     let mut found = of_settings(wanted, installed);
-    found.extend(of_table(installed));
     if installed.version != VERSION {
         let (is, has) = (installed.version, VERSION);
         // With another version every function differs, so further differences are not reported.
@@ -36,9 +35,10 @@ pub(crate) fn differences(wanted: &SqlEmitter, installed: &Installed, roles: &[N
         return found;
     }
     // The bodies contain settings, whose differences are already reported.
+    let Some(settings) = &installed.settings else { return found };
     let as_installed = SqlEmitter {
-        channel_prefix: installed.channel_prefix.clone(),
-        payload_threshold: installed.payload_threshold,
+        channel_prefix: settings.channel_prefix.clone(),
+        payload_threshold: settings.payload_threshold,
         ..wanted.clone()
     };
     for expected in FUNCTIONS {
@@ -47,7 +47,7 @@ pub(crate) fn differences(wanted: &SqlEmitter, installed: &Installed, roles: &[N
             found.push(Difference::new(signature, "it is missing"));
             continue;
         };
-        let changed = is_changed(&as_installed.body_of(expected), &function.body);
+        let changed = is_changed(&as_installed.body_of(expected, &settings.table_name), &function.body);
         for (is_wrong, problem) in [
             (changed, "its body was changed"),
             (function.is_security_definer != expected.is_security_definer(), "SECURITY DEFINER was changed"),
@@ -68,7 +68,7 @@ pub(crate) fn differences(wanted: &SqlEmitter, installed: &Installed, roles: &[N
     let is_expected =
         |signature: &String| FUNCTIONS.iter().any(|expected| expected.signature() == *signature);
     for (signature, function) in &installed.functions {
-        if function.is_marked && !is_expected(signature) {
+        if function.version.is_some() && !is_expected(signature) {
             found.push(Difference::new(signature.clone(), "it is not a function of this version"));
         }
     }
@@ -80,37 +80,41 @@ pub(crate) fn differences(wanted: &SqlEmitter, installed: &Installed, roles: &[N
 pub(crate) fn out_of_reach(wanted: &SqlEmitter, installed: &Installed) -> Vec<Difference> {
     let mut found = of_settings(wanted, installed);
     found.retain(|difference| difference.object != PAYLOAD_THRESHOLD);
-    found.extend(of_table(installed));
     found
 }
 
-/// The settings that differ.
+/// The settings that differ, and the problems of the table. Those of another version may be unknown.
 fn of_settings(wanted: &SqlEmitter, installed: &Installed) -> Vec<Difference> {
+    let Some(settings) = &installed.settings else {
+        let missing = Difference::new("settings()", "it is missing, or was changed");
+        return Vec::from_iter((installed.version == VERSION).then_some(missing));
+    };
     let mut found = Vec::new();
     let mut differ = |name: &str, is: &str, wanted: &str| {
         found.push(Difference::new(name, format!("the functions have {is}, and this pgio has {wanted}")));
     };
-    if installed.channel_prefix != wanted.channel_prefix {
-        let (is, wanted) = (&installed.channel_prefix, &wanted.channel_prefix);
+    if settings.channel_prefix != wanted.channel_prefix {
+        let (is, wanted) = (&settings.channel_prefix, &wanted.channel_prefix);
         differ("channel_prefix", &format!("{is:?}"), &format!("{wanted:?}"));
     }
     if installed.table_exists && !installed.is_table_of_options {
-        differ("table_name", &installed.table_name, wanted.table.as_sql());
+        differ("table_name", &settings.table_name, wanted.table.as_sql());
     }
     let threshold = wanted.inline_limit();
-    if installed.payload_threshold != threshold {
-        differ(PAYLOAD_THRESHOLD, &installed.payload_threshold.to_string(), &threshold.to_string());
+    if settings.payload_threshold != threshold {
+        differ(PAYLOAD_THRESHOLD, &settings.payload_threshold.to_string(), &threshold.to_string());
     }
+    found.extend(of_table(installed, &settings.table_name));
     found
 }
 
-fn of_table(installed: &Installed) -> Option<Difference> {
+fn of_table(installed: &Installed, table: &str) -> Option<Difference> {
     let problem = match installed {
         Installed { table_exists: false, .. } => "the table does not exist",
         Installed { owner_may_insert: false, .. } => "the owner of the functions has no INSERT on it",
         _ => return None,
     };
-    Some(Difference::new(installed.table_name.clone(), problem))
+    Some(Difference::new(table, problem))
 }
 
 /// Compares two bodies, without line endings: a tool may have changed them.

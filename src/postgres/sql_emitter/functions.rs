@@ -1,5 +1,8 @@
 //! The functions, one file each.
 
+/// The dollar quote around the body.
+const BODY: &str = "@body@";
+
 /// A function of the schema.
 #[derive(Debug)]
 pub(super) struct Function {
@@ -37,6 +40,17 @@ impl Function {
         settings.map(|setting| setting.replacen(" = ", "=", 1)).collect::<Vec<_>>().join(", ")
     }
 
+    /// The comment before its statement, and the statement up to its body.
+    pub(super) fn head(&self) -> (&'static str, &'static str) {
+        let head = self.sql.split(BODY).next().unwrap_or_default();
+        head.split_at(head.find("CREATE ").unwrap_or_default())
+    }
+
+    /// The text between the dollar quotes, with placeholders.
+    pub(super) fn body(&self) -> &'static str {
+        self.sql.split(BODY).nth(1).unwrap_or_default()
+    }
+
     /// The line that starts with LANGUAGE.
     fn attributes(&self) -> &str {
         self.sql.lines().find(|line| line.starts_with("LANGUAGE ")).unwrap_or_default()
@@ -65,6 +79,7 @@ functions! {
     "server_side_emit" "text, bytea, text" "server_side_emit_bytea";
     "broadcast_change" "" "broadcast_change";
     "broadcast" "text, jsonb, jsonb, text, boolean" "broadcast";
+    "settings" "" "settings";
     "send" "integer, text, jsonb" "send";
     "attach" "integer, text, bytea, boolean" "attach";
     "channel" "text" "channel";

@@ -1,35 +1,40 @@
 //! The installed functions, as read from the catalogs.
+//!
+//! Any role may have made what looks like an installation, and a reader may have more privileges than that role. So this
+//! reads catalogs only: it calls no function of the schema, and selects from no relation of it.
 
 use std::collections::BTreeMap;
 
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Error as PgError, Row};
 
-use super::script::{MARK_PATTERN, SETTINGS_MARK};
+use super::script::{MARK_PATTERN, MARK_PREFIX};
+use super::stored::Stored;
 use super::{Name, SqlEmitter};
+use crate::Result;
 use crate::postgres::{Session, Settings, failure};
-use crate::{Error, Result};
 
 /// The parameters of a statement, with their types.
 type Parameters<'a> = &'a [(&'a (dyn ToSql + Sync), Type)];
 
 const FUNCTIONS: &str = "SELECT p.proname::text, pg_catalog.oidvectortypes(p.proargtypes), p.prosrc, p.prosecdef, \
      p.provolatile = 's', coalesce(pg_catalog.array_to_string(p.proconfig, ', '), ''), \
-     coalesce(pg_catalog.obj_description(p.oid, 'pg_proc') LIKE $2, false), \
+     coalesce(pg_catalog.obj_description(p.oid, 'pg_proc'), ''), \
      pg_catalog.has_function_privilege('public', p.oid, 'EXECUTE'), \
      (SELECT pg_catalog.array_agg(role.rolname::text) FROM pg_catalog.pg_roles role \
-      WHERE role.rolname = ANY ($3) AND pg_catalog.has_schema_privilege(role.oid, n.oid, 'USAGE') \
+      WHERE role.rolname = ANY ($2) AND pg_catalog.has_schema_privilege(role.oid, n.oid, 'USAGE') \
       AND pg_catalog.has_function_privilege(role.oid, p.oid, 'EXECUTE')), \
      owner.rolname::text, owner.rolsuper \
      FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
      JOIN pg_catalog.pg_roles owner ON owner.oid = p.proowner \
      WHERE n.nspname = $1 AND p.prokind = 'f'";
 
-/// Whether the table of the functions exists, whether it is the table of the options, and whether the role may insert into
-/// it.
-const TABLE: &str = "SELECT pg_catalog.to_regclass($1) IS NOT NULL, \
-     coalesce(pg_catalog.to_regclass($1) = pg_catalog.to_regclass($2), false), \
-     coalesce(pg_catalog.has_table_privilege($3::text, pg_catalog.to_regclass($1), 'INSERT'), false)";
+/// Whether the table of the functions is the table of the options, and whether the owner of the functions may insert into it.
+/// No row without the table. Unlike `to_regclass`, this finds the table without USAGE on its schema.
+const TABLE: &str = "SELECT coalesce(c.oid = pg_catalog.to_regclass($2), false), \
+     coalesce(pg_catalog.has_table_privilege($3::text, c.oid, 'INSERT'), false) \
+     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+     WHERE ARRAY[n.nspname, c.relname]::text[] = pg_catalog.parse_ident($1)";
 
 /// The triggers that call a function of the schema. A partition has a copy of each trigger of its table.
 const TRIGGERS: &str = "SELECT DISTINCT pg_catalog.format('%I on %I.%I', t.tgname, r.nspname, c.relname) \
@@ -41,19 +46,17 @@ const TRIGGERS: &str = "SELECT DISTINCT pg_catalog.format('%I on %I.%I', t.tgnam
      AND whole.tgfoid = t.tgfoid AND whole.tgrelid = pg_catalog.pg_partition_root(c.oid))) \
      ORDER BY 1";
 
-const SCHEMAS: &str = "SELECT n.nspname::text FROM pg_catalog.pg_class c \
-     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-     WHERE c.relname = 'settings' AND pg_catalog.obj_description(c.oid, 'pg_class') = $1 ORDER BY 1";
+const SCHEMAS: &str = "SELECT DISTINCT n.nspname::text FROM pg_catalog.pg_description d \
+     JOIN pg_catalog.pg_proc p ON p.oid = d.objoid JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
+     WHERE d.classoid = 'pg_catalog.pg_proc'::regclass AND d.objsubid = 0 AND d.description LIKE $1 ORDER BY 1";
 
 /// The installation in a schema.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Installed {
-    /// The version of the functions.
+    /// The version of the functions. If there are several, the oldest one.
     pub(crate) version: i32,
-    pub(crate) channel_prefix: String,
-    /// The name with its schema, as SQL text.
-    pub(crate) table_name: String,
-    pub(crate) payload_threshold: usize,
+    /// The settings; `None` if an older version has stored them elsewhere, or if they were changed by hand.
+    pub(crate) settings: Option<Stored>,
     pub(super) table_exists: bool,
     /// Whether it is the table of the options.
     pub(super) is_table_of_options: bool,
@@ -70,8 +73,8 @@ pub(super) struct InstalledFunction {
     pub(super) is_stable: bool,
     /// `search_path=pg_catalog, pg_temp`
     pub(super) configuration: String,
-    /// Whether it has our comment.
-    pub(super) is_marked: bool,
+    /// The version in its comment; `None` if it is not a function of pgio.
+    pub(super) version: Option<i32>,
     pub(super) public_may_execute: bool,
     /// The given roles that may execute it.
     pub(super) roles: Vec<String>,
@@ -84,33 +87,29 @@ impl Installed {
     pub(super) async fn read(client: &Client, emitter: &SqlEmitter, roles: &[Name]) -> Result<Option<Self>> {
         let fail = |error: PgError| failure(&error);
         let schema = emitter.schema.as_str();
-        let Some(mut settings) = settings(client, emitter).await? else { return Ok(None) };
-        let mut setting = |name: &str| settings.remove(name).ok_or_else(|| malformed(schema, name));
-        let (version, threshold) = (setting("version")?, setting("payload_threshold")?);
-        let version = version.parse().map_err(|_| malformed(schema, "version"))?;
-        let payload_threshold = threshold.parse().map_err(|_| malformed(schema, "payload_threshold"))?;
-        let (channel_prefix, table_name) = (setting("channel_prefix")?, setting("table_name")?);
-
         let names: Vec<_> = roles.iter().map(Name::as_str).collect();
-        let parameters: Parameters<'_> =
-            &[(&schema, Type::TEXT), (&MARK_PATTERN, Type::TEXT), (&names, Type::TEXT_ARRAY)];
+        let parameters: Parameters<'_> = &[(&schema, Type::TEXT), (&names, Type::TEXT_ARRAY)];
         let rows = client.query_typed(FUNCTIONS, parameters).await.map_err(fail)?;
         let functions = rows.iter().map(function).collect::<Result<BTreeMap<_, _>, _>>().map_err(fail)?;
-        let owner = functions.values().find(|function| function.is_marked).map(|function| &function.owner);
-        let owner = owner.map(String::as_str);
+        let marked = || functions.values().filter(|function| function.version.is_some());
+        let Some(version) = marked().filter_map(|function| function.version).min() else { return Ok(None) };
+        let settings = functions.get("settings()").filter(|function| function.version.is_some());
+        let settings = settings.and_then(|function| Stored::parse(&function.body));
+
+        let owner = marked().next().map(|function| function.owner.as_str());
+        let table_name = settings.as_ref().map(|settings| settings.table_name.as_str());
         let wanted = emitter.table.as_sql();
         let table: Parameters<'_> = &[(&table_name, Type::TEXT), (&wanted, Type::TEXT), (&owner, Type::TEXT)];
         let table = client.query_typed(TABLE, table).await.map_err(fail)?;
         let flag = |column| table.first().map_or(Ok(false), |row| row.try_get(column)).map_err(fail);
-        let triggers = client.query_typed(TRIGGERS, &parameters[..2]).await.map_err(fail)?;
+        let parameters: Parameters<'_> = &[(&schema, Type::TEXT), (&MARK_PATTERN, Type::TEXT)];
+        let triggers = client.query_typed(TRIGGERS, parameters).await.map_err(fail)?;
         Ok(Some(Self {
             version,
-            channel_prefix,
-            payload_threshold,
-            table_exists: flag(0)?,
-            is_table_of_options: flag(1)?,
-            owner_may_insert: flag(2)?,
-            table_name,
+            settings,
+            table_exists: !table.is_empty(),
+            is_table_of_options: flag(0)?,
+            owner_may_insert: flag(1)?,
             functions,
             triggers: triggers.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(fail)?,
         }))
@@ -118,28 +117,8 @@ impl Installed {
 
     /// The owner of the functions, if it is a superuser. The functions run with its privileges.
     pub(crate) fn superuser(&self) -> Option<&str> {
-        let mut owned = self.functions.values().filter(|function| function.is_marked);
+        let mut owned = self.functions.values().filter(|function| function.version.is_some());
         owned.find(|function| function.is_owner_superuser).map(|function| function.owner.as_str())
-    }
-}
-
-/// The settings by name; `None` if there are none.
-async fn settings(client: &Client, emitter: &SqlEmitter) -> Result<Option<BTreeMap<String, String>>> {
-    let schema = emitter.schema.as_sql();
-    let table = format!("{schema}.settings");
-    let exists = "SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-         WHERE n.nspname = $1 AND c.relname = 'settings' AND pg_catalog.obj_description(c.oid, 'pg_class') = $2";
-    let name = emitter.schema.as_str();
-    let exists = client.query_typed(exists, &[(&name, Type::TEXT), (&SETTINGS_MARK, Type::TEXT)]).await;
-    if exists.map_err(|error| failure(&error))?.is_empty() {
-        return Ok(None);
-    }
-    match client.query_typed(&format!("SELECT name, value FROM {table}"), &[]).await {
-        Ok(rows) => {
-            let pairs = rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
-            pairs.collect::<Result<_, PgError>>().map(Some).map_err(|error| failure(&error))
-        }
-        Err(error) => Err(failure(&error)),
     }
 }
 
@@ -147,7 +126,7 @@ async fn settings(client: &Client, emitter: &SqlEmitter) -> Result<Option<BTreeM
 pub(crate) async fn schemas(settings: Settings) -> Result<Vec<Name>> {
     let session = Session::open(settings).await?;
     let client = session.client().await?;
-    let rows = client.query_typed(SCHEMAS, &[(&SETTINGS_MARK, Type::TEXT)]).await;
+    let rows = client.query_typed(SCHEMAS, &[(&MARK_PATTERN, Type::TEXT)]).await;
     let rows = rows.map_err(|error| failure(&error))?;
     let names = rows.iter().map(|row| row.try_get(0).map(Name));
     names.collect::<Result<_, PgError>>().map_err(|error| failure(&error))
@@ -160,15 +139,14 @@ fn function(row: &Row) -> Result<(String, InstalledFunction), PgError> {
         is_security_definer: row.try_get(3)?,
         is_stable: row.try_get(4)?,
         configuration: row.try_get(5)?,
-        is_marked: row.try_get(6)?,
+        version: row
+            .try_get::<_, &str>(6)?
+            .strip_prefix(MARK_PREFIX)
+            .and_then(|version| version.parse().ok()),
         public_may_execute: row.try_get(7)?,
         roles: row.try_get::<_, Option<Vec<String>>>(8)?.unwrap_or_default(),
         owner: row.try_get(9)?,
         is_owner_superuser: row.try_get(10)?,
     };
     Ok((format!("{name}({types})"), function))
-}
-
-fn malformed(schema: &str, name: &str) -> Error {
-    Error::Decode(format!("the table settings of schema {schema} has no usable {name}"))
 }

@@ -8,6 +8,8 @@ mod functions;
 mod installed;
 mod quote;
 mod script;
+mod stored;
+mod table_name;
 
 use std::fmt;
 

@@ -9,6 +9,11 @@ pub(super) fn literal(text: &str) -> String {
     }
 }
 
+/// Quotes text for JSON. Without a dollar sign, which could end the dollar quotes around it.
+pub(super) fn json_text(text: &str) -> String {
+    serde_json::Value::from(text).to_string().replace('$', r"\u0024")
+}
+
 /// A tag for dollar quotes that none of these texts contains.
 pub(super) fn dollar_tag<'a>(texts: impl IntoIterator<Item = &'a str> + Clone) -> String {
     let mut tag = "$pgio$".to_owned();
@@ -35,6 +40,17 @@ mod tests {
             (r"\'; DROP TABLE t; --", r"E'\\''; DROP TABLE t; --'"),
         ] {
             assert_eq!(literal(text), expected);
+        }
+    }
+
+    #[test]
+    fn json_texts_contain_no_dollar_sign() {
+        for (text, expected) in [
+            ("plain", r#""plain""#),
+            ("a\"b\\c\n", r#""a\"b\\c\n""#),
+            ("a$json$b", r#""a\u0024json\u0024b""#),
+        ] {
+            assert_eq!(json_text(text), expected);
         }
     }
 

@@ -1,7 +1,8 @@
 //! The SQL of the functions for one schema and its settings. Pure text.
 
 use super::functions::{FUNCTIONS, Function};
-use super::quote::{dollar_tag, literal};
+use super::quote::{dollar_tag, json_text, literal};
+use super::table_name::{Piece, pieces};
 use super::{Name, SqlEmitter};
 use crate::protocol::MAX_INLINE_BYTES;
 
@@ -12,20 +13,22 @@ const HEAD: &str = include_str!("sql/head.sql");
 const SCHEMA: &str = include_str!("sql/schema.sql");
 const GUARD: &str = include_str!("sql/guard.sql");
 const TABLE: &str = include_str!("sql/table.sql");
-const SETTINGS: &str = include_str!("sql/settings.sql");
+const OLD_SETTINGS: &str = include_str!("sql/old_settings.sql");
 const INTERNALS: &str = include_str!("sql/internals.sql");
+const WITH_TABLE: &str = include_str!("sql/with_table.sql");
 const OBSOLETE: &str = include_str!("sql/obsolete.sql");
 const MSGPACK_LEVEL: &str = include_str!("sql/msgpack_level.sql");
 const UNINSTALL: &str = include_str!("sql/uninstall.sql");
 
-/// The comments that mark our functions, settings and schema.
-pub(super) const SETTINGS_MARK: &str = "pgio sql: settings";
+/// The comments that mark our functions, our schema, and the settings of version 1.
+const SETTINGS_MARK: &str = "pgio sql: settings";
 const SCHEMA_MARK: &str = "pgio sql: functions that emit to the clients of a Socket.IO cluster";
+pub(super) const MARK_PREFIX: &str = "pgio sql ";
 pub(super) const MARK_PATTERN: &str = "pgio sql %";
 
 /// The comment of a function of this version.
 fn mark() -> String {
-    format!("pgio sql {VERSION}")
+    format!("{MARK_PREFIX}{VERSION}")
 }
 
 impl SqlEmitter {
@@ -33,10 +36,10 @@ impl SqlEmitter {
     pub(crate) fn script(&self, roles: &[Name]) -> String {
         let values = Values::of(self);
         let mut parts: Vec<_> =
-            [HEAD, SCHEMA, GUARD, TABLE, SETTINGS, INTERNALS].map(|text| values.fill(text)).into();
+            [HEAD, SCHEMA, GUARD, TABLE, OLD_SETTINGS, INTERNALS].map(|text| values.fill(text)).into();
         let schema = self.schema.as_sql();
         for function in FUNCTIONS {
-            let (text, signature) = (values.fill(function.sql), function.signature());
+            let (text, signature) = (values.creation(function), function.signature());
             let mark = literal(&mark());
             parts.push(format!(
                 "{text}COMMENT ON FUNCTION {schema}.{signature} IS {mark};\n\
@@ -58,7 +61,8 @@ impl SqlEmitter {
 
     /// The script that removes the installation, but not the attachment table.
     pub(super) fn uninstall_script(&self) -> String {
-        Values::of(self).fill(UNINSTALL)
+        let values = Values::of(self);
+        [OLD_SETTINGS, UNINSTALL].map(|text| values.fill(text)).join("\n")
     }
 
     /// The size in bytes from which a message goes through the table.
@@ -66,11 +70,16 @@ impl SqlEmitter {
         self.payload_threshold.min(MAX_INLINE_BYTES)
     }
 
-    /// The text between the dollar quotes of a function, as the server stores it.
-    pub(super) fn body_of(&self, function: &Function) -> String {
+    /// The text between the dollar quotes of a function, as the server stores it. `table` is the name of the attachment table
+    /// with its schema.
+    pub(super) fn body_of(&self, function: &Function, table: &str) -> String {
         let values = Values::of(self);
-        let text = values.fill(function.sql);
-        text.split(&values.tag).nth(1).unwrap_or_default().to_owned()
+        let pieces = pieces(function.body()).into_iter().map(|piece| match piece {
+            Piece::Text(text) => values.fill(text),
+            Piece::Name => table.to_owned(),
+            Piece::JsonName => json_text(table),
+        });
+        pieces.collect()
     }
 }
 
@@ -88,9 +97,10 @@ fn msgpack_levels(levels: usize) -> String {
 }
 
 /// The values of the placeholders in the SQL files.
+#[derive(Clone)]
 struct Values {
     tag: String,
-    values: [(&'static str, String); 17],
+    values: [(&'static str, String); 21],
 }
 
 impl Values {
@@ -100,6 +110,7 @@ impl Values {
         let signatures: Vec<_> = FUNCTIONS.iter().map(|function| literal(&function.signature())).collect();
         let values = [
             ("body", tag.clone()),
+            ("outer", dollar_tag([schema.as_str(), channel_prefix, table.as_sql(), &tag])),
             ("version", VERSION.to_string()),
             ("schema", schema.as_sql()),
             ("schema_name", literal(schema.as_str())),
@@ -110,6 +121,7 @@ impl Values {
             ("mark_pattern", literal(MARK_PATTERN)),
             ("signatures", signatures.join(",\n          ")),
             ("prefix", literal(channel_prefix)),
+            ("prefix_json", json_text(channel_prefix)),
             // The position of the first character after the prefix and `#`, from 1.
             ("namespace_at", (channel_prefix.chars().count() + 2).to_string()),
             ("table", table.as_sql().to_owned()),
@@ -117,6 +129,8 @@ impl Values {
             ("threshold", emitter.inline_limit().to_string()),
             ("msgpack_level", String::new()),
             ("msgpack_levels", String::new()),
+            ("create", String::new()),
+            ("parts", String::new()),
         ];
         let mut filled = Self { tag, values };
         for (name, levels) in [("msgpack_level", 1), ("msgpack_levels", LEVELS)] {
@@ -124,6 +138,26 @@ impl Values {
             filled.set(name, query);
         }
         filled
+    }
+
+    /// The statement that creates a function. If its body contains the name of the attachment table, the statement looks up the
+    /// schema of the table when it runs.
+    fn creation(&self, function: &Function) -> String {
+        let pieces = pieces(function.body());
+        if let [Piece::Text(_)] = pieces.as_slice() {
+            return self.fill(function.sql);
+        }
+        let tag = &self.tag;
+        let parts = pieces.into_iter().map(|piece| match piece {
+            Piece::Text(text) => format!("{tag}{}{tag}", self.fill(text)),
+            Piece::Name => "name".to_owned(),
+            Piece::JsonName => "name_json".to_owned(),
+        });
+        let (comment, create) = function.head();
+        let mut filled = self.clone();
+        filled.set("parts", parts.collect::<Vec<_>>().join(", "));
+        filled.set("create", literal(&self.fill(create)));
+        format!("{}{}", self.fill(comment), filled.fill(WITH_TABLE))
     }
 
     fn set(&mut self, name: &str, text: String) {
@@ -181,7 +215,7 @@ mod tests {
         let hash = script.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
-        let known = [(1, 6_258_390_916_565_152_859), (2, 15_995_162_009_829_104_744)];
+        let known = [(1, 6_258_390_916_565_152_859), (2, 4_674_704_582_991_087_426)];
         assert_eq!(known.last(), Some(&(VERSION, hash)), "raise VERSION, and add it here with this hash");
     }
 

@@ -101,6 +101,11 @@ async fn check_reports_changes_and_install_repairs_them() {
     let session = Session::open(url).await;
     assert_eq!(differences(url, &[]).await, [""; 0]);
     let emit = "socket_io.emit(text, jsonb, text[], text[], text, boolean, boolean, boolean)";
+    let with_settings = |settings: &str| {
+        format!(
+            "CREATE OR REPLACE FUNCTION socket_io.settings() RETURNS jsonb LANGUAGE sql STABLE AS $$ SELECT {settings}::jsonb $$"
+        )
+    };
     for (change, expected) in [
         (
             "CREATE OR REPLACE FUNCTION socket_io.packet(event text, args jsonb) RETURNS jsonb LANGUAGE plpgsql STABLE
@@ -114,7 +119,9 @@ async fn check_reports_changes_and_install_repairs_them() {
         ("ALTER FUNCTION socket_io.msgpack SET jit = on", "msgpack(jsonb): its SET clauses were changed"),
         (&format!("GRANT EXECUTE ON FUNCTION {emit} TO PUBLIC"), "every role may execute it"),
         ("DROP FUNCTION socket_io.disconnect", "disconnect(boolean, text[], text[], text): it is missing"),
-        ("UPDATE socket_io.settings SET value = 'other' WHERE name = 'channel_prefix'", "channel_prefix: the functions have \"other\""),
+        (&with_settings(r#"$json$ {"channel_prefix": "other", "table_name": "public.t", "payload_threshold": 8000} $json$"#),
+            "channel_prefix: the functions have \"other\""),
+        (&with_settings("'{}'"), "settings(): it is missing, or was changed"),
         ("DROP TABLE socket_io_attachments", "public.socket_io_attachments: the table does not exist"),
     ] {
         session.execute(change).await;
@@ -196,6 +203,8 @@ async fn an_older_version_is_upgraded_in_place_with_its_privileges() {
     let functions = "SELECT string_agg(DISTINCT proname, ',' ORDER BY proname) FROM pg_proc
         WHERE pronamespace = 'socket_io'::regnamespace AND proname IN ('emit', 'old_helper', 'of_the_user')";
     assert_eq!(query_text(url, functions).await, "emit,of_the_user");
+    // It kept its settings in a table.
+    assert_eq!(query_text(url, "SELECT to_regclass('socket_io.settings') IS NULL").await, "t");
     // The privilege covers emit, and nothing else.
     session
         .execute(&format!("SET ROLE {role}; SELECT socket_io.emit('e'), socket_io.emit('e', bytea '\\x01')"))
@@ -259,12 +268,15 @@ async fn objects_of_an_application_are_not_taken_over() {
     let url = postgres.url();
     let session = Session::open(url).await;
     for (name, object, of) in [
-        ("app", "TABLE app.settings (name text PRIMARY KEY, value text NOT NULL)", "table app.settings"),
-        ("App", "VIEW \"App\".settings AS SELECT 'theme' AS name", "table \"App\".settings"),
         (
             "lib",
             "FUNCTION lib.join(text[], text[], text[], text) RETURNS void LANGUAGE sql AS ''",
             "function lib.\"join\"(text[],text[],text[],text)",
+        ),
+        (
+            "App",
+            "FUNCTION \"App\".settings() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+            "function \"App\".settings()",
         ),
     ] {
         session.execute(&format!("CREATE SCHEMA \"{name}\"; CREATE {object}")).await;
@@ -273,13 +285,16 @@ async fn objects_of_an_application_are_not_taken_over() {
         assert!(refused.status == 1 && refused.stderr.contains(&reason), "{refused:?}");
         assert!(sql(url, &["uninstall", "--schema", name, "--yes"]).await.status == 1);
     }
-    // A function of the same name and with other arguments is another function.
+    // A function of the same name and with other arguments is another function, and a table is none.
     session
-        .execute("CREATE SCHEMA more; CREATE FUNCTION more.emit(int) RETURNS int LANGUAGE sql AS 'SELECT 1'")
+        .execute(
+            "CREATE SCHEMA more; CREATE FUNCTION more.emit(int) RETURNS int LANGUAGE sql AS 'SELECT 1';
+            CREATE TABLE more.settings (name text)",
+        )
         .await;
     sql(url, &["install", "--schema", "more"]).await.succeeded();
     sql(url, &["uninstall", "--schema", "more", "--yes"]).await.succeeded();
-    session.execute("SELECT more.emit(1); SELECT FROM app.settings").await;
+    session.execute("SELECT more.emit(1); SELECT name FROM more.settings").await;
 }
 
 #[tokio::test]

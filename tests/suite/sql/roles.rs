@@ -67,8 +67,7 @@ async fn a_role_with_execute_alone_may_emit_and_others_may_not() {
         "SELECT socket_io.attach(3, 'socket.io#/', '')",
         "SELECT socket_io.broadcast('e', '[]', '{}', '/', false)",
         "SELECT socket_io.msgpack('{}')",
-        "SELECT * FROM socket_io.settings",
-        "UPDATE socket_io.settings SET value = 'x'",
+        "SELECT socket_io.settings()",
         "SELECT * FROM socket_io_attachments",
         "CREATE TABLE socket_io.mine ()",
         "CREATE FUNCTION socket_io.f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
@@ -206,6 +205,39 @@ async fn a_cast_of_another_role_is_not_run_with_the_rights_of_the_functions() {
     let trace = admin.query_one("SELECT count(*) FROM witness", &[]).await.unwrap();
     assert_eq!(trace.get::<_, i64>(0), 0);
     app.drop().await;
+}
+
+/// Every role that may create a view can make what looks like an installation. The commands run as a superuser.
+#[tokio::test]
+async fn the_code_of_another_role_that_looks_like_an_installation_is_never_run() {
+    let postgres = postgres().await;
+    let url = postgres.url();
+    let mallory = Role::create(&postgres, "mallory").await;
+    let admin = Session::open(url).await;
+    let database = url.rsplit('/').next().unwrap();
+    admin.execute(&format!("GRANT CREATE ON DATABASE {database} TO {}", mallory.quoted())).await;
+    let session = mallory.open().await;
+    session
+        .execute(
+            "CREATE SCHEMA socket_io; CREATE FUNCTION socket_io.trap() RETURNS text LANGUAGE plpgsql AS
+              $$ BEGIN RAISE EXCEPTION 'code of another role was run by %', current_user; END $$;
+            CREATE VIEW socket_io.settings AS SELECT name, socket_io.trap() AS value
+              FROM unnest('{version,channel_prefix,table_name,payload_threshold}'::text[]) AS name;
+            COMMENT ON VIEW socket_io.settings IS 'pgio sql: settings'",
+        )
+        .await;
+    let commands: [&[&str]; 4] =
+        [&["doctor", "-o", "json"], &["sql", "check"], &["sql", "install"], &["sql", "uninstall", "--yes"]];
+    for mark in ["", "COMMENT ON FUNCTION socket_io.trap() IS 'pgio sql 1'"] {
+        session.execute(mark).await;
+        for command in commands {
+            let outcome = run(&mut pgio(url, command)).await;
+            let said = format!("{}{}", outcome.stdout, outcome.stderr);
+            assert!(!said.contains("code of another role"), "{command:?}: {said}");
+        }
+    }
+    drop(session);
+    mallory.drop().await;
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
--- A table or function of an application keeps its place: it is not replaced.
+-- A function of an application is not replaced.
 DO @body@
 DECLARE
   caller_path text := pg_catalog.current_setting('search_path');
@@ -6,11 +6,7 @@ DECLARE
 BEGIN
   PERFORM pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
   SELECT object INTO taken
-    FROM (SELECT format('table %s', oid::regclass)
-        FROM pg_class
-        WHERE relnamespace = @schema_identifier@::regnamespace AND relname = 'settings'
-          AND obj_description(oid, 'pg_class') IS DISTINCT FROM @settings_mark@
-      UNION ALL
+    FROM (
       SELECT format('function %s', same)
         FROM unnest(ARRAY[
           @signatures@

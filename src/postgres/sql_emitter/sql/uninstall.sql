@@ -9,7 +9,6 @@ BEGIN
   LOOP
     EXECUTE format('DROP FUNCTION %s', ours);
   END LOOP;
-  DROP TABLE @schema@.settings;
   IF obj_description(@schema_identifier@::regnamespace, 'pg_namespace') = @schema_mark@ THEN
     BEGIN
       DROP SCHEMA @schema@;
