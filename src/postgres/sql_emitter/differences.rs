@@ -59,6 +59,12 @@ pub(crate) fn differences(wanted: &SqlEmitter, installed: &Installed, roles: &[N
                 found.push(Difference::new(signature.clone(), problem));
             }
         }
+        for role in function.grantees.iter().filter(|_| !expected.is_public()) {
+            found.push(Difference::new(
+                signature.clone(),
+                format!("role {role} may execute it, and it is internal"),
+            ));
+        }
         for role in roles.iter().filter(|_| expected.is_public()) {
             if !function.roles.iter().any(|name| name == role.as_str()) {
                 found.push(Difference::new(signature.clone(), format!("role {role} may not execute it")));

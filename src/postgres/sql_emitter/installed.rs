@@ -24,7 +24,9 @@ const FUNCTIONS: &str = "SELECT p.proname::text, pg_catalog.oidvectortypes(p.pro
      (SELECT pg_catalog.array_agg(role.rolname::text) FROM pg_catalog.pg_roles role \
       WHERE role.rolname = ANY ($2) AND pg_catalog.has_schema_privilege(role.oid, n.oid, 'USAGE') \
       AND pg_catalog.has_function_privilege(role.oid, p.oid, 'EXECUTE')), \
-     owner.rolname::text, owner.rolsuper \
+     owner.rolname::text, owner.rolsuper, \
+     ARRAY(SELECT DISTINCT role.rolname::text FROM pg_catalog.aclexplode(p.proacl) \
+      JOIN pg_catalog.pg_roles role ON role.oid = grantee WHERE grantee <> p.proowner ORDER BY 1) \
      FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
      JOIN pg_catalog.pg_roles owner ON owner.oid = p.proowner \
      WHERE n.nspname = $1 AND p.prokind = 'f'";
@@ -78,6 +80,8 @@ pub(super) struct InstalledFunction {
     pub(super) public_may_execute: bool,
     /// The given roles that may execute it.
     pub(super) roles: Vec<String>,
+    /// The roles with a grant on it, besides its owner and PUBLIC.
+    pub(super) grantees: Vec<String>,
     pub(super) owner: String,
     pub(super) is_owner_superuser: bool,
 }
@@ -147,6 +151,7 @@ fn function(row: &Row) -> Result<(String, InstalledFunction), PgError> {
         roles: row.try_get::<_, Option<Vec<String>>>(8)?.unwrap_or_default(),
         owner: row.try_get(9)?,
         is_owner_superuser: row.try_get(10)?,
+        grantees: row.try_get(11)?,
     };
     Ok((format!("{name}({types})"), function))
 }

@@ -16,6 +16,7 @@ const TABLE: &str = include_str!("sql/table.sql");
 const OLD_SETTINGS: &str = include_str!("sql/old_settings.sql");
 const INTERNALS: &str = include_str!("sql/internals.sql");
 const WITH_TABLE: &str = include_str!("sql/with_table.sql");
+const PRIVILEGES: &str = include_str!("sql/privileges.sql");
 const OBSOLETE: &str = include_str!("sql/obsolete.sql");
 const MSGPACK_LEVEL: &str = include_str!("sql/msgpack_level.sql");
 const UNINSTALL: &str = include_str!("sql/uninstall.sql");
@@ -38,14 +39,13 @@ impl SqlEmitter {
         let mut parts: Vec<_> =
             [HEAD, SCHEMA, GUARD, TABLE, OLD_SETTINGS, INTERNALS].map(|text| values.fill(text)).into();
         let schema = self.schema.as_sql();
-        for function in FUNCTIONS {
-            let (text, signature) = (values.creation(function), function.signature());
-            let mark = literal(&mark());
-            parts.push(format!(
-                "{text}COMMENT ON FUNCTION {schema}.{signature} IS {mark};\n\
-                 REVOKE ALL ON FUNCTION {schema}.{signature} FROM PUBLIC;\n"
-            ));
-        }
+        parts.extend(FUNCTIONS.iter().map(|function| values.creation(function)));
+        parts.push(values.fill(PRIVILEGES));
+        let mark = literal(&mark());
+        let marks = FUNCTIONS
+            .iter()
+            .map(|function| format!("COMMENT ON FUNCTION {schema}.{} IS {mark};\n", function.signature()));
+        parts.push(marks.collect());
         parts.push(values.fill(OBSOLETE));
         for role in roles {
             let role = role.as_sql();
@@ -215,7 +215,7 @@ mod tests {
         let hash = script.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
-        let known = [(1, 6_258_390_916_565_152_859), (2, 4_674_704_582_991_087_426)];
+        let known = [(1, 6_258_390_916_565_152_859), (2, 13_822_700_956_157_796_456)];
         assert_eq!(known.last(), Some(&(VERSION, hash)), "raise VERSION, and add it here with this hash");
     }
 

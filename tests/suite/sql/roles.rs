@@ -97,6 +97,52 @@ async fn a_role_with_execute_alone_may_emit_and_others_may_not() {
     other.drop().await;
 }
 
+/// Default privileges of the owner, as a template of an application has them.
+#[tokio::test]
+async fn default_privileges_let_no_role_emit() {
+    let postgres = postgres().await;
+    let url = postgres.url();
+    let app = Role::create(&postgres, "default app").await;
+    let friend = Role::create(&postgres, "friend").await;
+    let admin = Session::open(url).await;
+    let (app_name, friend_name) = (app.quoted(), friend.quoted());
+    admin
+        .execute(&format!(
+            "ALTER DEFAULT PRIVILEGES GRANT ALL ON FUNCTIONS TO {app_name} WITH GRANT OPTION;
+            ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO {app_name};
+            ALTER DEFAULT PRIVILEGES GRANT USAGE ON SCHEMAS TO {app_name}"
+        ))
+        .await;
+    install(url, &["--grant", &friend.name]).await;
+    let session = app.open().await;
+    for call in
+        ["emit('e')", "broadcast('e', '[]', '{}', '/', false)", "attach(3, '#/', '', false)", "settings()"]
+    {
+        let (code, text) = session.refuses(&format!("SELECT socket_io.{call}")).await;
+        assert!(code == "42501" && text.starts_with("permission denied for function"), "{call}: {text}");
+    }
+    let check = ["sql", "check", "--grant", &friend.name];
+    run(&mut pgio(url, &check)).await.succeeded();
+
+    // A grant by hand on an emitting function stays, and one on an internal function goes, with those that depend on it.
+    admin
+        .execute(&format!(
+            "GRANT EXECUTE ON FUNCTION socket_io.leave, socket_io.channel TO {app_name} WITH GRANT OPTION;
+            SET ROLE {app_name}; GRANT EXECUTE ON FUNCTION socket_io.channel TO {friend_name}"
+        ))
+        .await;
+    let outcome = run(&mut pgio(url, &check)).await;
+    let expected = [&app.name, &friend.name]
+        .map(|role| format!("channel(text): role {role} may execute it, and it is internal\n"));
+    assert_eq!((outcome.status, outcome.stdout), (1, expected.concat()));
+    install(url, &[]).await;
+    run(&mut pgio(url, &check)).await.succeeded();
+    session.execute("SELECT socket_io.leave('{a}')").await;
+    drop((session, admin));
+    app.drop().await;
+    friend.drop().await;
+}
+
 /// A role with the privilege to write to a table runs its triggers, without the privilege to emit.
 #[tokio::test]
 async fn a_trigger_emits_for_every_writing_role() {
