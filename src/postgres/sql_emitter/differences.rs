@@ -25,6 +25,13 @@ impl Difference {
 /// Compares the installed functions with the expected ones, and the privileges of the given roles.
 pub(crate) fn differences(wanted: &SqlEmitter, installed: &Installed, roles: &[Name]) -> Vec<Difference> {
     let mut found = of_settings(wanted, installed);
+    let names: Vec<_> = FUNCTIONS.iter().map(|function| function.name).collect();
+    found.extend(installed.of_other_owners(&names).map(|(signature, owner)| {
+        Difference::new(
+            signature,
+            format!("role {owner} owns it, and could run code as the owner of the functions"),
+        )
+    }));
     if installed.version != VERSION {
         let (is, has) = (installed.version, VERSION);
         // With another version every function differs, so further differences are not reported.

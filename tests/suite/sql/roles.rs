@@ -64,7 +64,7 @@ async fn a_role_with_execute_alone_may_emit_and_others_may_not() {
     assert_eq!(names, ["small", "big", "bytes"]);
     for internal in [
         "SELECT socket_io.send(3, '/', '{}')",
-        "SELECT socket_io.attach(3, 'socket.io#/', '')",
+        "SELECT socket_io.attach(3, 'socket.io#/', '', false)",
         "SELECT socket_io.broadcast('e', '[]', '{}', '/', false)",
         "SELECT socket_io.msgpack('{}')",
         "SELECT socket_io.settings()",
@@ -283,6 +283,45 @@ async fn the_code_of_another_role_that_looks_like_an_installation_is_never_run()
         }
     }
     drop(session);
+    mallory.drop().await;
+}
+
+/// Postgres prefers a function with fewer arguments to one with defaults.
+#[tokio::test]
+async fn functions_of_an_earlier_creator_are_refused_and_reported() {
+    let postgres = postgres().await;
+    let url = postgres.url();
+    let mallory = Role::create(&postgres, "earlier").await;
+    let admin = Session::open(url).await;
+    let session = mallory.open().await;
+    let role = mallory.quoted();
+    let create =
+        "CREATE FUNCTION socket_io.attach(int, text, bytea) RETURNS boolean LANGUAGE sql AS 'SELECT true'";
+    let allow = format!("GRANT CREATE, USAGE ON SCHEMA socket_io TO {role}");
+    let forbid = format!("REVOKE CREATE ON SCHEMA socket_io FROM {role}");
+    admin.execute(&format!("CREATE SCHEMA socket_io; {allow}")).await;
+    session.execute(create).await;
+    admin.execute(&forbid).await;
+    let refused = run(&mut pgio(url, &["sql", "install"])).await;
+    let expected = format!(
+        "error: Postgres refused: function socket_io.attach(integer,text,bytea) belongs to {}, and could be called with the \
+         rights of pgio: choose another schema",
+        mallory.name
+    );
+    assert!(refused.status == 1 && refused.stderr.starts_with(&expected), "{refused:?}");
+
+    session.execute("DROP FUNCTION socket_io.attach(int, text, bytea)").await;
+    install(url, &[]).await;
+    admin.execute(&allow).await;
+    session.execute(create).await;
+    admin.execute(&forbid).await;
+    let check = run(&mut pgio(url, &["sql", "check"])).await;
+    let expected = format!(
+        "attach(integer, text, bytea): role {} owns it, and could run code as the owner of the functions\n",
+        mallory.name
+    );
+    assert_eq!((check.status, check.stdout), (1, expected));
+    drop((session, admin));
     mallory.drop().await;
 }
 

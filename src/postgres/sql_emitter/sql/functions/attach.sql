@@ -1,7 +1,7 @@
 -- Sends a message, whose data is in msgpack, through the attachment table. The notification names the row. That of a durable
 -- event begins with its channel, by which nodes that were away find it. The name of the table is fixed at the installation:
 -- whoever could change it would run statements with the rights of the functions' owner.
-CREATE OR REPLACE FUNCTION @schema@.attach(kind int, channel text, data bytea, durable boolean DEFAULT false) RETURNS boolean
+CREATE OR REPLACE FUNCTION @schema@.attach(kind int, channel text, data bytea, durable boolean) RETURNS boolean
 LANGUAGE plpgsql
 AS @body@
 DECLARE

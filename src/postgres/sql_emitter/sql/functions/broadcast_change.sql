@@ -48,7 +48,7 @@ BEGIN
   event := @schema@.fill_template(TG_ARGV[1], coalesce(new_row, old_row), names);
   IF room IS NOT NULL AND event IS NOT NULL THEN
     done := @schema@.broadcast(event, names || jsonb_build_object('record', new_row, 'old_record', old_row),
-      @schema@.target(CASE TG_ARGV[0] WHEN '' THEN '{}' ELSE ARRAY[room] END, '{}'),
+      @schema@.target(CASE TG_ARGV[0] WHEN '' THEN '{}' ELSE ARRAY[room] END, '{}', '{}'),
       CASE WHEN TG_NARGS > 2 THEN TG_ARGV[2] ELSE '/' END, TG_NARGS = 4);
   END IF;
   RETURN NULL;

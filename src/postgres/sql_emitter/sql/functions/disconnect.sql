@@ -10,7 +10,7 @@ AS @body@
 DECLARE
   done boolean;
 BEGIN
-  done := @schema@.send(6, namespace, jsonb_build_object('opts', @schema@.target(rooms, except_rooms),
+  done := @schema@.send(6, namespace, jsonb_build_object('opts', @schema@.target(rooms, except_rooms, '{}'),
     'close', coalesce(close, false)));
 END
 @body@;

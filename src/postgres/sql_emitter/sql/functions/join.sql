@@ -10,7 +10,7 @@ AS @body@
 DECLARE
   done boolean;
 BEGIN
-  done := @schema@.send(4, namespace, jsonb_build_object('opts', @schema@.target(rooms, except_rooms),
+  done := @schema@.send(4, namespace, jsonb_build_object('opts', @schema@.target(rooms, except_rooms, '{}'),
     'rooms', @schema@.room_names('join_rooms', join_rooms)));
 END
 @body@;

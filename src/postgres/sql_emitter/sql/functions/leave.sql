@@ -10,7 +10,7 @@ AS @body@
 DECLARE
   done boolean;
 BEGIN
-  done := @schema@.send(5, namespace, jsonb_build_object('opts', @schema@.target(rooms, except_rooms),
+  done := @schema@.send(5, namespace, jsonb_build_object('opts', @schema@.target(rooms, except_rooms, '{}'),
     'rooms', @schema@.room_names('leave_rooms', leave_rooms)));
 END
 @body@;

@@ -22,6 +22,6 @@ BEGIN
         AND pg_notify(channel, message) IS NOT NULL;
     END IF;
   END IF;
-  RETURN @schema@.attach(kind, channel, @schema@.msgpack(data));
+  RETURN @schema@.attach(kind, channel, @schema@.msgpack(data), false);
 END
 @body@;

@@ -10,7 +10,7 @@ BEGIN
   ELSE
     -- A map of one: "packet".
     done := @schema@.attach(9, @schema@.channel(namespace), E'\\x81a67061636b6574'::bytea
-      || @schema@.msgpack_packet(@schema@.event_name(event, '{connect,connection,new_namespace}'), args));
+      || @schema@.msgpack_packet(@schema@.event_name(event, '{connect,connection,new_namespace}'), args), false);
   END IF;
 END
 @body@;

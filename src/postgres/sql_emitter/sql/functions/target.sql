@@ -1,5 +1,5 @@
 -- Which sockets a message is for, and how it is delivered: `opts` of the protocol.
-CREATE OR REPLACE FUNCTION @schema@.target(rooms text[], except_rooms text[], flags jsonb DEFAULT '{}') RETURNS jsonb
+CREATE OR REPLACE FUNCTION @schema@.target(rooms text[], except_rooms text[], flags jsonb) RETURNS jsonb
 LANGUAGE plpgsql STABLE
 AS @body@
 BEGIN
