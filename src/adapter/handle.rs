@@ -15,7 +15,7 @@ use super::registry::Registry;
 use super::served::{Adapters, not_served};
 use super::{ClusterSocket, ServerSideAnswer, ServerSideEvent, Sid, server_side};
 use crate::cluster::{Answer, Cluster, Collected, Heartbeats, server_response, socket_list};
-use crate::postgres::Settings;
+use crate::postgres::{ForeignCode, Settings};
 use crate::protocol::{Body, BroadcastOptions, Namespace, RemoteSocket, Value};
 use crate::{AdapterOptions, Error, Result};
 
@@ -332,6 +332,7 @@ impl PostgresAdapterCtr {
             let cluster = self.0.cluster.clone();
             AbortOnDropHandle::new(tokio::spawn(async move {
                 warn_of_privileges(&cluster).await;
+                warn_of_foreign_code(&cluster).await;
                 loop {
                     tokio::time::sleep(cluster.options().cleanup_interval).await;
                     match cluster.clean_up_attachments().await {
@@ -378,6 +379,23 @@ async fn warn_of_privileges(cluster: &Cluster) {
             tracing::warn!(%error, "events with binary data, and large ones, need the attachment table");
         }
         Err(error) => tracing::debug!(%error, "the privileges on the attachment table are not known"),
+    }
+}
+
+/// Warns if another role can run code as this role with a trigger of the attachment table.
+async fn warn_of_foreign_code(cluster: &Cluster) {
+    let table = &cluster.options().table_name;
+    match cluster.foreign_code_of_table().await {
+        Ok(ForeignCode { owner, triggers }) => {
+            if let Some(owner) = owner {
+                tracing::warn!(%table, %owner, "another role owns the attachment table, and can run code as this server");
+            }
+            if !triggers.is_empty() {
+                let triggers = triggers.join(", ");
+                tracing::warn!(%table, %triggers, "the attachment table has triggers, which run code as this server");
+            }
+        }
+        Err(error) => tracing::debug!(%error, "the owner of the attachment table is not known"),
     }
 }
 

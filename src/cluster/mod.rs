@@ -57,6 +57,8 @@ pub use state::{ListeningSession, LiveNode, Liveness, NspSupport, Unresponsive};
 pub(crate) use state::{Reply, SubscriptionId};
 pub use subscription::Subscription;
 
+#[cfg(feature = "adapter")]
+use crate::postgres::ForeignCode;
 #[cfg(feature = "server")]
 use crate::postgres::failure;
 use crate::postgres::{
@@ -377,6 +379,16 @@ impl Cluster {
     pub(crate) async fn check_table_privileges(&self) -> Result<()> {
         let client = self.0.publishing.client().await?;
         in_time(self.0.table.check_privileges(&client)).await
+    }
+
+    /// Reads what may run code of other roles when this role uses the attachment table.
+    ///
+    /// # Errors
+    /// Those of the connection.
+    #[cfg(feature = "adapter")]
+    pub(crate) async fn foreign_code_of_table(&self) -> Result<ForeignCode> {
+        let client = self.0.publishing.client().await?;
+        in_time(self.0.table.foreign_code(&client)).await
     }
 
     async fn driver(&self) -> Result<&DriverHandle> {

@@ -6,6 +6,7 @@ use super::server::short;
 use crate::cli::exit::{create_table, table_remedy};
 use crate::cli::output::number::count;
 use crate::postgres::health::{Elsewhere, ExpiredRows, Server};
+use crate::postgres::{ForeignCode, TableName};
 use crate::{Error, Result};
 
 /// The number of expired rows up to which the check passes.
@@ -48,6 +49,8 @@ pub(super) async fn check(context: &Context, server: &Server) -> Result<Vec<Find
         return Ok(findings);
     }
     findings.push(Finding::ok("columns", "id, created_at and payload are correct"));
+    let foreign_code = examiner.foreign_code(&shape).await?;
+    findings.extend(foreign(&foreign_code, table, user));
 
     let missing = examiner.missing_privileges(&shape).await?;
     let may_read = !missing.iter().any(|privilege| privilege.starts_with("SELECT"));
@@ -71,7 +74,10 @@ pub(super) async fn check(context: &Context, server: &Server) -> Result<Vec<Find
             Finding::warn("index", detail, create_table(table.as_sql()))
         }
     });
-    if !missing.iter().any(|privilege| privilege.starts_with("INSERT") || privilege.starts_with("USAGE")) {
+    let may_insert =
+        !missing.iter().any(|privilege| privilege.starts_with("INSERT") || privilege.starts_with("USAGE"));
+    // The trial would run the triggers of an owner that is not trusted.
+    if may_insert && foreign_code.owner.is_none() {
         let outcome = examiner.try_insert().await;
         let is_locked = matches!(outcome, Err(Error::TableLocked { .. }));
         findings.push(insertion(outcome)?);
@@ -83,6 +89,24 @@ pub(super) async fn check(context: &Context, server: &Server) -> Result<Vec<Find
         findings.push(backlog(context).await?);
     }
     Ok(findings)
+}
+
+/// The findings about code of other roles, which would run as each server, and as the user of this command.
+fn foreign(code: &ForeignCode, table: &TableName, user: &str) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if let Some(owner) = &code.owner {
+        let detail =
+            format!("{table} belongs to the role {owner}, which can run code as {user} with a trigger");
+        let advice = format!("ALTER TABLE {table} OWNER TO the role of the servers, or a superuser");
+        findings.push(Finding::warn("table", detail, advice));
+    }
+    if !code.triggers.is_empty() {
+        let triggers = code.triggers.join(", ");
+        let detail =
+            format!("{table} has triggers, which run with the privileges of each server: {triggers}");
+        findings.push(Finding::warn("table", detail, "drop each trigger that is not yours"));
+    }
+    findings
 }
 
 /// The table is not in the schema that was looked in. It may be in another one.

@@ -4,11 +4,12 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Grants, Schema};
+use crate::Error;
 use crate::cli::arguments::{Format, Global};
 use crate::cli::exit::Failure;
 use crate::cli::output::lines::Lines;
 use crate::cli::output::safe;
-use crate::postgres::sql_emitter::{Outcome, SqlEmitter, VERSION};
+use crate::postgres::sql_emitter::{Outcome, SqlEmitter, VERSION, hint};
 
 /// Install the functions, or upgrade them
 ///
@@ -32,7 +33,7 @@ pub(super) struct Install {
 impl Install {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
         let emitter = self.schema.emitter(global)?;
-        let outcome = emitter.install(global.settings()?, &self.grants.roles).await?;
+        let outcome = emitter.install(global.settings()?, &self.grants.roles).await.map_err(advised)?;
         if let (Some(owner), Some(settings)) = (outcome.after.superuser(), &outcome.after.settings) {
             global.warn(&format!(
                 "the functions run with the privileges of the superuser {owner}; install as the owner of {} instead",
@@ -50,6 +51,14 @@ impl Install {
             }))?,
         }
         lines.flush()
+    }
+}
+
+/// Adds the hint of the installation script.
+fn advised(error: Error) -> Failure {
+    match hint(&error).map(str::to_owned) {
+        Some(hint) => Failure::from(error).with_hint(hint),
+        None => error.into(),
     }
 }
 

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio_postgres::Client;
 
 #[cfg(feature = "adapter")]
+use super::foreign_code::ForeignCode;
+#[cfg(feature = "adapter")]
 use super::privileges::missing_privileges;
 use super::shape::Definition;
 #[cfg(feature = "adapter")]
@@ -57,6 +59,15 @@ impl CheckedTable {
         match missing.is_empty() {
             true => Ok(()),
             false => Err(Error::TablePrivilege { table, reason: format!("no {}", missing.join(", no ")) }),
+        }
+    }
+
+    /// Reads what may run code of other roles when this role uses the table. Nothing does without a table.
+    #[cfg(feature = "adapter")]
+    pub(crate) async fn foreign_code(&self, client: &Client) -> Result<ForeignCode> {
+        match Definition::of(client, &self.name).await? {
+            Some(definition) => ForeignCode::of(client, definition.oid).await,
+            None => Ok(ForeignCode::default()),
         }
     }
 

@@ -6,6 +6,8 @@ mod clean;
 #[cfg(feature = "cli")]
 mod cleaners;
 mod create;
+#[cfg(feature = "adapter")]
+mod foreign_code;
 #[cfg(feature = "cli")]
 mod grants;
 mod locked;
@@ -30,6 +32,8 @@ pub(crate) use clean::{Deleted, Expired};
 #[cfg(feature = "cli")]
 pub(crate) use cleaners::Cleaner;
 pub use create::{Change, Storage};
+#[cfg(feature = "adapter")]
+pub(crate) use foreign_code::ForeignCode;
 #[cfg(feature = "cli")]
 pub(crate) use grants::Part;
 #[cfg(feature = "cli")]

@@ -8,7 +8,7 @@ use tokio_postgres::types::Type;
 
 use super::Examiner;
 use crate::Result;
-use crate::postgres::attachment_table::{Shape, missing_privileges, try_insert};
+use crate::postgres::attachment_table::{ForeignCode, Shape, missing_privileges, try_insert};
 use crate::postgres::attachments::table_failure;
 use crate::postgres::failure;
 
@@ -44,6 +44,11 @@ impl Examiner {
     /// The missing privileges of the role on the table: `DELETE ON t`.
     pub(crate) async fn missing_privileges(&self, shape: &Shape) -> Result<Vec<String>> {
         missing_privileges(&*self.session.client().await?, &self.table, shape.definition.oid).await
+    }
+
+    /// What may run code of other roles when this role uses the table.
+    pub(crate) async fn foreign_code(&self, shape: &Shape) -> Result<ForeignCode> {
+        ForeignCode::of(&*self.session.client().await?, shape.definition.oid).await
     }
 
     /// Inserts a row, and rolls it back.

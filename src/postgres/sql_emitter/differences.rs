@@ -25,6 +25,14 @@ impl Difference {
 /// Compares the installed functions with the expected ones, and the privileges of the given roles.
 pub(crate) fn differences(wanted: &SqlEmitter, installed: &Installed, roles: &[Name]) -> Vec<Difference> {
     let mut found = of_settings(wanted, installed);
+    if let Some(settings) = &installed.settings {
+        found.extend(installed.trigger_creators.iter().map(|role| {
+            let problem = format!(
+                "role {role} may create triggers on it, and so run code as the owner of the functions"
+            );
+            Difference::new(&*settings.table_name, problem)
+        }));
+    }
     let names: Vec<_> = FUNCTIONS.iter().map(|function| function.name).collect();
     found.extend(installed.of_other_owners(&names).map(|(signature, owner)| {
         Difference::new(

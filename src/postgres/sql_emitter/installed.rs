@@ -31,10 +31,15 @@ const FUNCTIONS: &str = "SELECT p.proname::text, pg_catalog.oidvectortypes(p.pro
      JOIN pg_catalog.pg_roles owner ON owner.oid = p.proowner \
      WHERE n.nspname = $1 AND p.prokind = 'f'";
 
-/// Whether the table of the functions is the table of the options, and whether the owner of the functions may insert into it.
+/// Whether the table of the functions is the table of the options, whether the owner of the functions may insert into it, and
+/// which other roles may create triggers on it, its owner among them.
 /// No row without the table. Unlike `to_regclass`, this finds the table without USAGE on its schema.
 const TABLE: &str = "SELECT coalesce(c.oid = pg_catalog.to_regclass($2), false), \
-     coalesce(pg_catalog.has_table_privilege($3::text, c.oid, 'INSERT'), false) \
+     coalesce(pg_catalog.has_table_privilege($3::text, c.oid, 'INSERT'), false), \
+     ARRAY(SELECT DISTINCT coalesce(rolname::text, 'PUBLIC') \
+      FROM (SELECT c.relowner UNION ALL SELECT grantee FROM pg_catalog.aclexplode(c.relacl) \
+      WHERE privilege_type = 'TRIGGER') AS creator (id) LEFT JOIN pg_catalog.pg_roles role ON role.oid = creator.id \
+      WHERE (rolsuper OR pg_catalog.pg_has_role(rolname, $3::name, 'USAGE')) IS NOT true ORDER BY 1) \
      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
      WHERE ARRAY[n.nspname, c.relname]::text[] = pg_catalog.parse_ident($1)";
 
@@ -63,6 +68,8 @@ pub(crate) struct Installed {
     /// Whether it is the table of the options.
     pub(super) is_table_of_options: bool,
     pub(super) owner_may_insert: bool,
+    /// The roles that may create triggers on the table, and have not the privileges of the owner of the functions.
+    pub(super) trigger_creators: Vec<String>,
     pub(super) functions: BTreeMap<String, InstalledFunction>,
     /// `tell on public.orders`: the triggers that call a function.
     pub(crate) triggers: Vec<String>,
@@ -114,6 +121,7 @@ impl Installed {
             table_exists: !table.is_empty(),
             is_table_of_options: flag(0)?,
             owner_may_insert: flag(1)?,
+            trigger_creators: table.first().map_or(Ok(Vec::new()), |row| row.try_get(2)).map_err(fail)?,
             functions,
             triggers: triggers.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>().map_err(fail)?,
         }))

@@ -14,7 +14,7 @@ mod table_name;
 use std::fmt;
 
 use tokio_postgres::Client;
-use tokio_postgres::error::DbError;
+use tokio_postgres::error::{DbError, SqlState};
 use tokio_postgres::types::Type;
 
 use super::attachment_table::LOCK_SPACE;
@@ -136,6 +136,15 @@ impl SqlEmitter {
         client.batch_execute("COMMIT").await.map_err(|error| failure(&error))?;
         Ok(stays)
     }
+}
+
+/// The hint of the installation script, if it has refused the installation.
+pub(crate) fn hint(error: &Error) -> Option<&str> {
+    let Error::Database { source: Some(source), .. } = error else { return None };
+    let db = source.downcast_ref::<DbError>()?;
+    // The codes that the script uses. The hints of Postgres itself are about other statements.
+    let is_ours = [SqlState::INSUFFICIENT_PRIVILEGE, SqlState::DUPLICATE_OBJECT].contains(db.code());
+    db.hint().filter(|_| is_ours)
 }
 
 /// Begins a transaction with the advisory lock of installations. After a failure the session is not used any more.

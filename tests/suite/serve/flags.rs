@@ -89,6 +89,31 @@ async fn the_table_is_created_once_by_many_and_only_if_wanted() {
 /// The log of a server that cannot use the attachment table.
 const NEED_TABLE: &str = "events with binary data, and large ones, need the attachment table";
 
+#[tokio::test]
+async fn a_server_warns_of_roles_that_can_run_code_with_a_trigger() {
+    let postgres = postgres().await;
+    create_attachment_table(postgres.url()).await;
+    let owner = format!("landlord_of_{}", postgres.url().rsplit('/').next().unwrap());
+    execute(
+        postgres.url(),
+        &format!(
+            "CREATE ROLE {owner}; ALTER TABLE socket_io_attachments OWNER TO {owner};
+            CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NEW; END $$;
+            CREATE TRIGGER watch BEFORE INSERT ON socket_io_attachments FOR EACH ROW EXECUTE FUNCTION f()"
+        ),
+    )
+    .await;
+    let serve = PgioServe::start(postgres.url(), &[]).await;
+    let warning =
+        serve.wait_for_log("another role owns the attachment table, and can run code as this server").await;
+    assert_eq!(warning["fields"]["owner"], owner);
+    let warning =
+        serve.wait_for_log("the attachment table has triggers, which run code as this server").await;
+    assert_eq!(warning["fields"]["triggers"], "watch");
+    drop(serve);
+    execute(postgres.url(), &format!("DROP OWNED BY {owner}; DROP ROLE {owner}")).await;
+}
+
 /// Small events need no table, so nothing else would show it until the first large one.
 #[tokio::test]
 async fn a_server_without_privileges_on_the_table_warns() {

@@ -286,6 +286,63 @@ async fn the_code_of_another_role_that_looks_like_an_installation_is_never_run()
     mallory.drop().await;
 }
 
+/// A trigger on the attachment table runs with the rights of the functions' owner.
+#[tokio::test]
+async fn a_table_on_which_others_may_create_triggers_is_refused_and_reported() {
+    let postgres = postgres().await;
+    let url = postgres.url();
+    let app = Role::create(&postgres, "servers").await;
+    let role = app.quoted();
+    let admin = Session::open(url).await;
+    let database = url.rsplit('/').next().unwrap();
+    let table = "public.socket_io_attachments";
+    admin
+        .execute(&format!(
+            "GRANT CREATE ON SCHEMA public TO {role}; GRANT CREATE ON DATABASE {database} TO {role};
+            ALTER DEFAULT PRIVILEGES GRANT TRIGGER ON TABLES TO {role}"
+        ))
+        .await;
+    // The servers' role creates the table, and an administrator installs the functions.
+    run(&mut pgio(&app.url, &["attachments", "init"])).await.succeeded();
+    let refused = run(&mut pgio(url, &["sql", "install"])).await;
+    let expected = format!(
+        "error: Postgres refused: table {table} belongs to {role}, whose triggers on it would run with the rights of pgio, \
+         the owner of the functions\nhint: install the functions as {role}, or ALTER TABLE {table} OWNER TO pgio\n"
+    );
+    assert_eq!((refused.status, refused.stderr), (1, expected));
+    let installed = install(&app.url, &[]).await;
+    assert_eq!(installed.stderr, "");
+    run(&mut pgio(url, &["sql", "uninstall", "--yes"])).await.succeeded();
+
+    // The privilege to create triggers is enough.
+    admin.execute(&format!("ALTER TABLE {table} OWNER TO pgio; GRANT ALL ON {table} TO {role}")).await;
+    let refused = run(&mut pgio(url, &["sql", "install"])).await;
+    let expected = format!(
+        "error: Postgres refused: {role} may create triggers on table {table}, which would run with the rights of pgio, \
+         the owner of the functions\nhint: REVOKE TRIGGER ON {table} FROM {role}\n"
+    );
+    assert_eq!((refused.status, refused.stderr), (1, expected));
+    admin.execute(&format!("REVOKE TRIGGER ON {table} FROM {role}")).await;
+    install(url, &[]).await;
+    for change in
+        [format!("GRANT TRIGGER ON {table} TO {role}"), format!("ALTER TABLE {table} OWNER TO {role}")]
+    {
+        admin.execute(&change).await;
+        let check = run(&mut pgio(url, &["sql", "check"])).await;
+        let expected = format!(
+            "{table}: role {} may create triggers on it, and so run code as the owner of the functions\n",
+            app.name
+        );
+        assert_eq!((check.status, check.stdout), (1, expected), "{change}");
+    }
+    // The default privileges do not hold for a table that the installation creates.
+    admin.execute(&format!("DROP TABLE {table}")).await;
+    install(url, &[]).await;
+    run(&mut pgio(url, &["sql", "check"])).await.succeeded();
+    drop(admin);
+    app.drop().await;
+}
+
 /// Postgres prefers a function with fewer arguments to one with defaults.
 #[tokio::test]
 async fn functions_of_an_earlier_creator_are_refused_and_reported() {

@@ -20,7 +20,7 @@ BEGIN
   IF taken IS NOT NULL THEN
     RAISE EXCEPTION '% is there already, and is not of pgio: choose another schema', taken
       USING ERRCODE = 'duplicate_object',
-        HINT = 'A dump that was restored without comments lacks the marks of pgio: drop the schema first.';
+        HINT = 'a dump that was restored without comments lacks the marks of pgio: drop the schema first';
   END IF;
   SELECT pg_proc.oid::regprocedure, rolname INTO taken, other_owner
     FROM pg_proc JOIN pg_roles ON pg_roles.oid = proowner
@@ -30,7 +30,7 @@ BEGIN
   IF FOUND THEN
     RAISE EXCEPTION 'function % belongs to %, and could be called with the rights of %: choose another schema',
       taken, other_owner, current_user
-      USING ERRCODE = 'insufficient_privilege', HINT = format('DROP FUNCTION %s, if nothing uses it.', taken);
+      USING ERRCODE = 'insufficient_privilege', HINT = format('DROP FUNCTION %s, if nothing uses it', taken);
   END IF;
   PERFORM pg_catalog.set_config('search_path', caller_path, true);
 END

@@ -46,6 +46,34 @@ async fn wrong_columns() {
     doctor(postgres.url(), &[]).await.check("columns", "ok", "", "");
 }
 
+/// A trigger runs with the privileges of each server, and of the user of this command.
+#[tokio::test]
+async fn triggers_and_another_owner() {
+    let postgres = postgres().await;
+    let url = postgres.url();
+    create_attachment_table(url).await;
+    let trigger =
+        "CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'fired'; END $$;
+        CREATE TRIGGER watch BEFORE INSERT ON socket_io_attachments FOR EACH ROW EXECUTE FUNCTION f()";
+    execute(url, trigger).await;
+    let diagnosis = doctor(url, &[]).await;
+    diagnosis.check("table", "warn", "privileges of each server: watch", "drop each trigger");
+    diagnosis.check("insert", "fail", "fired", "");
+    let owner = format!("owner_of_{}", url.rsplit('/').next().unwrap());
+    execute(url, &format!("CREATE ROLE {owner}; ALTER TABLE socket_io_attachments OWNER TO {owner}")).await;
+    execute(url, "DROP TRIGGER watch ON socket_io_attachments").await;
+    let diagnosis = doctor(url, &[]).await;
+    let detail = format!("socket_io_attachments belongs to the role {owner}, which can run code as pgio");
+    diagnosis.check("table", "warn", &detail, "ALTER TABLE socket_io_attachments OWNER TO");
+    // The trial would run the owner's triggers.
+    assert!(!diagnosis.has("insert"), "{diagnosis:?}");
+    // The owner of the database can do that anyway.
+    let database = url.rsplit('/').next().unwrap();
+    execute(url, &format!("ALTER DATABASE {database} OWNER TO {owner}")).await;
+    doctor(url, &[]).await.check("table", "ok", "", "");
+    execute(url, &format!("REASSIGN OWNED BY {owner} TO pgio; DROP ROLE {owner}")).await;
+}
+
 #[tokio::test]
 async fn missing_privileges() {
     let postgres = postgres().await;
