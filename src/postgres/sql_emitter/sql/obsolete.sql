@@ -1,4 +1,5 @@
--- A role that could execute a function of an older version may execute its successor. What has no successor goes.
+-- A role that could execute a function of another version may execute its successor: the function of the same name whose
+-- `args` have the same type. What has no successor goes.
 DO @body@
 DECLARE
   caller_path text := pg_catalog.current_setting('search_path');
@@ -13,7 +14,11 @@ BEGIN
       CROSS JOIN aclexplode(old.proacl)
       WHERE old.pronamespace = @schema_identifier@::regnamespace
         AND obj_description(old.oid, 'pg_proc') LIKE @mark_pattern@
+        AND obj_description(old.oid, 'pg_proc') <> @mark@
         AND obj_description(new.oid, 'pg_proc') = @mark@
+        -- The types of the arguments are counted from 0, their names from 1.
+        AND old.proargtypes[array_position(old.proargnames, 'args') - 1]
+          IS NOT DISTINCT FROM new.proargtypes[array_position(new.proargnames, 'args') - 1]
         AND grantee NOT IN (0, old.proowner)
         AND NOT has_function_privilege(grantee, new.oid, 'EXECUTE')
   LOOP
