@@ -79,7 +79,11 @@ pub(super) type Choice<T> = &'static [(&'static str, T)];
 impl RawSettings {
     /// Sets a setting of the connection string. The last value of a keyword wins.
     pub(super) fn set(&mut self, keyword: &str, text: String) -> Result<()> {
-        let known = known(keyword).ok_or_else(|| unknown(keyword, "no such setting"))?;
+        let known = known(keyword).ok_or_else(|| match is_plain(keyword) {
+            true => unknown(keyword, "no such setting"),
+            // It may be part of a password.
+            false => unknown("the connection string", "it contains a keyword that is no setting; quote or percent-encode the special characters of a password"),
+        })?;
         self.0.insert(known, Value { text, origin: known.to_owned() });
         Ok(())
     }
@@ -174,6 +178,11 @@ impl RawSettings {
 
 fn known(keyword: &str) -> Option<&'static str> {
     SETTINGS.iter().map(|(known, _)| *known).find(|known| *known == keyword)
+}
+
+/// Whether the text looks like a keyword.
+pub(super) fn is_plain(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_')
 }
 
 pub(super) fn unknown(setting: &str, reason: &str) -> Error {

@@ -11,6 +11,9 @@ use super::*;
 const NO_ROOTS: &str = "sslmode: verifying the server's certificate needs sslrootcert=FILE or ~/.postgresql/root.crt, or \
     sslrootcert=system with sslmode=verify-full";
 
+const NOT_PLAIN: &str = "the connection string: it contains a keyword that is no setting; quote or percent-encode the \
+    special characters of a password";
+
 const REQUIRE_AUTH: &str =
     "require_auth: only scram-sha-256 can be required, together with channel_binding=require";
 
@@ -56,6 +59,7 @@ fn urls() {
         ("postgres://u@/d?host=/run/pg", "u - d /run/pg/.s.PGSQL.5432"),
         ("postgres://?user=u&host=h&dbname=d&password=p", "u p d h:5432"),
         ("postgres://u@/d?hostaddr=10.0.0.1", "u - d 10.0.0.1:5432"),
+        ("postgres://h/d?user=u@tenant", "u@tenant - d h:5432"),
         ("  postgres://u@h/d\n", "u - d h:5432"),
     ];
     for (url, expected) in cases {
@@ -93,6 +97,17 @@ fn errors_name_the_setting_and_show_no_password() {
             "postgres://u:se/cret@h/d",
             "the database URL: a password with / or ? in it must be percent-encoded",
         ),
+        (
+            "postgres://u:se?cret@h/d",
+            "the database URL: a password with / or ? in it must be percent-encoded",
+        ),
+        (
+            "postgres://u:se?secret=1@h/d",
+            "the database URL: a password with / or ? in it must be percent-encoded",
+        ),
+        ("postgres://u:1/s?secret@h/d", "the database URL: a setting after the ? has no value"),
+        ("postgres://u:1/s?secret@h/d=1", NOT_PLAIN),
+        ("host=h user=u password=a Secret%secret=1", NOT_PLAIN),
         ("postgres://u@[::1/d", "the database URL: a [ has no ] after the address"),
         ("mysql://u:secret@h/d", "the database URL: it has to begin with postgres:// or postgresql://"),
         ("secret", "the connection string: it is neither a postgres:// URL nor keyword=value pairs"),

@@ -2,7 +2,7 @@
 
 use percent_encoding::percent_decode_str;
 
-use super::raw::{RawSettings, unknown};
+use super::raw::{RawSettings, is_plain, unknown};
 use crate::{Error, Result};
 
 const SCHEMES: [&str; 2] = ["postgres://", "postgresql://"];
@@ -18,9 +18,11 @@ pub(super) fn parse(text: &str) -> Result<RawSettings> {
         return Err(malformed("it has to begin with postgres:// or postgresql://"));
     };
     let mut raw = RawSettings::default();
+    // In libpq, the user and password extend up to an @ before the first slash.
+    let has_credentials = rest.split('/').next().is_some_and(|head| head.contains('@'));
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
     let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
-    if database.contains('@') {
+    if database.contains('@') || has_credentials != authority.contains('@') {
         return Err(malformed("a password with / or ? in it must be percent-encoded"));
     }
     let (user_and_password, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
@@ -34,7 +36,9 @@ pub(super) fn parse(text: &str) -> Result<RawSettings> {
             // As in JDBC, which libpq accepts too.
             Some(("ssl", "true")) => raw.set("sslmode", "require".into())?,
             Some((keyword, value)) => raw.set(&decode(keyword)?, decode(value)?)?,
-            None => return Err(malformed(&format!("{pair:?} has no value"))),
+            // Any other text may be part of a password.
+            None if is_plain(pair) => return Err(malformed(&format!("{pair:?} has no value"))),
+            None => return Err(malformed("a setting after the ? has no value")),
         }
     }
     Ok(raw)
