@@ -12,7 +12,8 @@ use crate::postgres::{AttachmentTable, Change, Storage};
 /// Create the attachment table, or add its missing indexes
 ///
 /// Adds the index on created_at, which the cleanup uses, and the index on id if they are missing. It creates them
-/// concurrently, so publishing is not blocked. It checks the columns, and never changes them. The command is
+/// concurrently, so publishing is not blocked. The owner also sets the replica identity: without one, every cleanup
+/// fails as soon as a publication (logical replication) contains the table. It checks the columns, and never changes them. The command is
 /// idempotent, and several may run at the same time.
 #[derive(Args)]
 #[command(after_help = "\
@@ -74,6 +75,7 @@ fn describe(change: Change, table: &AttachmentTable) -> String {
         Change::Table(Storage::Logged) => format!("created {name}, with an index on created_at"),
         Change::Table(Storage::Unlogged) => format!("created {name}, unlogged, with an index on created_at"),
         Change::Index(column) => format!("added an index on {column} to {name}"),
+        Change::ReplicaIdentity => format!("set the replica identity of {name} to its index on id"),
         Change::Storage(Storage::Logged) => format!("made {name} logged"),
         Change::Storage(Storage::Unlogged) => format!("made {name} unlogged"),
     }

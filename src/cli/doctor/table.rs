@@ -6,6 +6,7 @@ use super::server::short;
 use crate::cli::exit::{create_table, table_remedy};
 use crate::cli::output::number::count;
 use crate::postgres::health::{Elsewhere, ExpiredRows, Server};
+use crate::postgres::quote_identifier;
 use crate::postgres::{ForeignCode, TableName};
 use crate::{Error, Result};
 
@@ -51,6 +52,10 @@ pub(super) async fn check(context: &Context, server: &Server) -> Result<Vec<Find
     findings.push(Finding::ok("columns", "id, created_at and payload are correct"));
     let foreign_code = examiner.foreign_code(&shape).await?;
     findings.extend(foreign(&foreign_code, table, user));
+    if !shape.has_replica_identity() {
+        let publications = examiner.delete_publications(&shape).await?;
+        findings.extend(unidentified(&publications, table, shape.identifying_index()));
+    }
 
     let missing = examiner.missing_privileges(&shape).await?;
     let may_read = !missing.iter().any(|privilege| privilege.starts_with("SELECT"));
@@ -89,6 +94,20 @@ pub(super) async fn check(context: &Context, server: &Server) -> Result<Vec<Find
         findings.push(backlog(context).await?);
     }
     Ok(findings)
+}
+
+/// The finding about a published table without a replica identity.
+fn unidentified(publications: &[String], table: &TableName, index: Option<&str>) -> Option<Finding> {
+    let names = publications.join(", ");
+    let detail = format!(
+        "{table} has no replica identity, and is in a publication of deletes ({names}): every cleanup fails"
+    );
+    let identity = match index {
+        Some(index) => format!("USING INDEX {}", quote_identifier(index)),
+        None => "FULL".into(),
+    };
+    let advice = format!("ALTER TABLE {table} REPLICA IDENTITY {identity}");
+    (!publications.is_empty()).then(|| Finding::warn("publication", detail, advice))
 }
 
 /// The findings about code of other roles, which would run as each server, and as the user of this command.

@@ -44,6 +44,8 @@ pub enum Change {
     Table(Storage),
     /// An index was added on this column.
     Index(&'static str),
+    /// The replica identity was set to the unique index on `id`.
+    ReplicaIdentity,
     /// The table was rewritten.
     Storage(Storage),
 }
@@ -72,8 +74,9 @@ impl AttachmentTable {
         }
     }
 
-    /// Creates the table if it does not exist. Otherwise it adds missing indexes, without blocking publishers, and changes
-    /// the storage if one is given, which blocks publishers of attachments until it is done. Any number of processes may
+    /// Creates the table if it does not exist. Otherwise it adds missing indexes, without blocking publishers, sets the replica
+    /// identity if this role owns the table, and changes the storage if one is given, which blocks publishers of attachments
+    /// until it is done. Any number of processes may
     /// call this concurrently. Returns the changes.
     ///
     /// # Errors
@@ -125,9 +128,10 @@ impl AttachmentTable {
         if !missing.first().map_or(Ok(false), |row| row.try_get(0))? {
             return Ok(false);
         }
+        // The primary key is also the replica identity, without which a publication makes every DELETE fail.
         let create = format!(
             "CREATE {unlogged}TABLE {table} \
-             (id bigserial UNIQUE, created_at timestamptz DEFAULT NOW(), payload bytea); \
+             (id bigserial PRIMARY KEY, created_at timestamptz DEFAULT NOW(), payload bytea); \
              CREATE INDEX ON {table} (created_at); COMMIT"
         );
         client.batch_execute(&create).await?;
@@ -196,14 +200,22 @@ impl AttachmentTable {
             client.batch_execute(&create).await.map_err(fail)?;
             changes.push(Change::Index(column));
         }
-        if let Some(storage) = storage.filter(|storage| *storage != shape.storage()) {
-            // With a lock timeout, since all other users of the table queue behind this statement.
+        // With a lock timeout, since all other users of the table queue behind such a statement.
+        let alter = async |change: &str| {
             let alter = format!(
                 "SELECT pg_catalog.set_config('lock_timeout', '{LOCK_TIMEOUT}', true); \
-                 ALTER TABLE {table} SET {}",
-                storage.as_sql()
+                 ALTER TABLE {table} {change}"
             );
-            client.batch_execute(&alter).await.map_err(fail)?;
+            client.batch_execute(&alter).await.map_err(fail)
+        };
+        // With the new indexes.
+        let shape = self.existing_shape().await?;
+        if let Some(index) = shape.missing_identity() {
+            alter(&format!("REPLICA IDENTITY USING INDEX {}", quote_identifier(index))).await?;
+            changes.push(Change::ReplicaIdentity);
+        }
+        if let Some(storage) = storage.filter(|storage| *storage != shape.storage()) {
+            alter(&format!("SET {}", storage.as_sql())).await?;
             changes.push(Change::Storage(storage));
         }
         Ok(())
@@ -250,7 +262,9 @@ impl From<PgError> for TryError {
 }
 
 fn is_complete(shape: &Shape, storage: Option<Storage>) -> bool {
-    shape.unindexed().next().is_none() && storage.is_none_or(|storage| storage == shape.storage())
+    shape.unindexed().next().is_none()
+        && shape.missing_identity().is_none()
+        && storage.is_none_or(|storage| storage == shape.storage())
 }
 
 /// Whether the error means that the object already exists.

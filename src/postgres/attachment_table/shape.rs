@@ -23,7 +23,8 @@ const INDEXED: [&str; 2] = ["id", "created_at"];
 
 const RELATION: &str = "SELECT c.oid, n.nspname, c.relkind::text, c.relpersistence = 'u', \
      ARRAY(SELECT conrelid::regclass::text FROM pg_catalog.pg_constraint \
-     WHERE confrelid = c.oid AND conrelid <> c.oid AND contype = 'f' ORDER BY 1) \
+     WHERE confrelid = c.oid AND conrelid <> c.oid AND contype = 'f' ORDER BY 1), \
+     c.relreplident::text, pg_catalog.pg_has_role(c.relowner, 'USAGE') \
      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
      WHERE c.oid = pg_catalog.to_regclass($1)";
 
@@ -32,7 +33,8 @@ const ATTRIBUTES: &str = "SELECT attname, pg_catalog.format_type(atttypid, attty
      WHERE attrelid = pg_catalog.to_regclass($1) AND attnum > 0 AND NOT attisdropped ORDER BY attnum";
 
 const INDEXES: &str = "SELECT index.relname, attname, indisvalid AND indisready, \
-     amname = 'btree' AND indpred IS NULL \
+     amname = 'btree' AND indpred IS NULL, indisprimary, indisreplident, \
+     indisunique AND indimmediate AND indisvalid AND indpred IS NULL AND indnatts = 1 AND coalesce(attnotnull, false) \
      FROM pg_catalog.pg_index JOIN pg_catalog.pg_class index ON index.oid = indexrelid \
      JOIN pg_catalog.pg_am am ON am.oid = index.relam \
      LEFT JOIN pg_catalog.pg_attribute ON attrelid = indrelid AND attnum = indkey[0] \
@@ -64,6 +66,10 @@ pub(crate) struct Definition {
     columns: Vec<Column>,
     /// The tables with a foreign key to it.
     referring: Vec<String>,
+    /// `d` for the primary key, `i` for an index, `f` for the whole row, `n` for none: `pg_class.relreplident`.
+    replica_identity: String,
+    /// Whether this role has the rights of the owner.
+    is_owned: bool,
 }
 
 #[derive(Debug)]
@@ -82,6 +88,10 @@ struct Index {
     is_valid: bool,
     /// Whether it covers all rows (no partial index).
     is_whole: bool,
+    is_primary: bool,
+    is_replica_identity: bool,
+    /// Whether it can be the replica identity: unique, and on one column that is not null.
+    can_identify: bool,
 }
 
 /// The remedy if the name belongs to a view, to another object that is no table, or to a table with other data.
@@ -175,6 +185,9 @@ impl Shape {
                 first_column: row.try_get(1)?,
                 is_valid: row.try_get(2)?,
                 is_whole: row.try_get(3)?,
+                is_primary: row.try_get(4)?,
+                is_replica_identity: row.try_get(5)?,
+                can_identify: row.try_get(6)?,
             })
         });
         Ok(Some(Self { definition, indexes: indexes.collect::<Result<_, _>>().map_err(read)? }))
@@ -187,6 +200,30 @@ impl Shape {
                 index.is_valid && index.is_whole && index.first_column.as_deref() == Some(column)
             })
         })
+    }
+
+    /// Whether deletes can be published, which a partitioned table decides for each partition. Without a replica identity, every
+    /// DELETE fails as soon as a publication contains the table.
+    pub(crate) fn has_replica_identity(&self) -> bool {
+        match self.definition.replica_identity.as_str() {
+            _ if self.definition.kind == "p" => true,
+            "f" => true,
+            "d" => self.indexes.iter().any(|index| index.is_primary),
+            "i" => self.indexes.iter().any(|index| index.is_replica_identity),
+            _ => false,
+        }
+    }
+
+    /// The unique index on `id`, if it can be the replica identity.
+    pub(crate) fn identifying_index(&self) -> Option<&str> {
+        let mut able = self.indexes.iter().filter(|index| index.can_identify);
+        able.find(|index| index.first_column.as_deref() == Some("id")).map(|index| index.name.as_str())
+    }
+
+    /// The index that has to become the replica identity, if this role may change that.
+    pub(super) fn missing_identity(&self) -> Option<&str> {
+        let is_missing = self.definition.is_owned && !self.has_replica_identity();
+        self.identifying_index().filter(|_| is_missing)
     }
 
     /// The invalid indexes on the column, which an interrupted build has left.
@@ -222,6 +259,8 @@ impl Definition {
             is_unlogged: relation.try_get(3).map_err(read)?,
             columns: columns.collect::<Result<_, _>>().map_err(read)?,
             referring: relation.try_get(4).map_err(read)?,
+            replica_identity: relation.try_get(5).map_err(read)?,
+            is_owned: relation.try_get(6).map_err(read)?,
         }))
     }
 

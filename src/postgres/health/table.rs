@@ -46,6 +46,16 @@ impl Examiner {
         missing_privileges(&*self.session.client().await?, &self.table, shape.definition.oid).await
     }
 
+    /// The publications that publish deletes of the table.
+    pub(crate) async fn delete_publications(&self, shape: &Shape) -> Result<Vec<String>> {
+        let sql = "SELECT p.pubname::text FROM pg_catalog.pg_publication p \
+            JOIN pg_catalog.pg_publication_tables t ON t.pubname = p.pubname \
+            JOIN pg_catalog.pg_class c ON c.relname = t.tablename \
+            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname = t.schemaname \
+            WHERE p.pubdelete AND c.oid = $1 ORDER BY 1";
+        self.all(sql, &[(&shape.definition.oid, Type::OID)], |row| row.try_get(0)).await
+    }
+
     /// What may run code of other roles when this role uses the table.
     pub(crate) async fn foreign_code(&self, shape: &Shape) -> Result<ForeignCode> {
         ForeignCode::of(&*self.session.client().await?, shape.definition.oid).await

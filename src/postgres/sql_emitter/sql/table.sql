@@ -8,7 +8,8 @@ DECLARE
   creator record;
 BEGIN
   IF is_new THEN
-    CREATE TABLE @table@ (id bigserial UNIQUE, created_at timestamptz DEFAULT now(), payload bytea);
+    -- The primary key is also the replica identity, without which a publication makes every DELETE fail.
+    CREATE TABLE @table@ (id bigserial PRIMARY KEY, created_at timestamptz DEFAULT now(), payload bytea);
     CREATE INDEX ON @table@ (created_at);
   END IF;
   attachments := pg_catalog.to_regclass(@table_name@);

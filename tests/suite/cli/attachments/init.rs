@@ -161,7 +161,9 @@ async fn an_invalid_index_of_an_interrupted_build_is_replaced() {
         UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'half_done'::regclass";
     execute(postgres.url(), broken).await;
     let outcome = init(postgres.url(), &[]).await.succeeded();
-    assert_eq!(outcome.stdout, "added an index on created_at to socket_io_attachments\n");
+    let expected = "added an index on created_at to socket_io_attachments\n\
+        set the replica identity of socket_io_attachments to its index on id\n";
+    assert_eq!(outcome.stdout, expected);
     let left = "SELECT count(*) FROM pg_index WHERE indrelid = 'socket_io_attachments'::regclass";
     assert_eq!(query_text(postgres.url(), left).await, "2");
     assert_eq!(indexed(&postgres, "socket_io_attachments").await, "created_at,id");
@@ -189,10 +191,45 @@ async fn an_index_is_added_while_others_publish() {
     run(&mut pgio(postgres.url(), &["emit", "x", r#"{"$binary":"AQ=="}"#])).await.succeeded();
     publisher.batch_execute("COMMIT").await.unwrap();
     let expected = "added an index on id to socket_io_attachments\n\
-        added an index on created_at to socket_io_attachments\n";
+        added an index on created_at to socket_io_attachments\n\
+        set the replica identity of socket_io_attachments to its index on id\n";
     assert_eq!(building.end().await.succeeded().stdout, expected);
     drop(publisher);
     driver.await.unwrap().unwrap();
+}
+
+/// A publication of all tables makes every DELETE of a table without a replica identity fail.
+#[tokio::test]
+async fn a_published_table_can_be_cleaned_up() {
+    let postgres = postgres().await;
+    let url = postgres.url();
+    execute(url, "CREATE PUBLICATION everything FOR ALL TABLES").await;
+    let clean_up = async |table: &str| {
+        execute(url, &format!("INSERT INTO {table} (created_at) VALUES (now() - interval '1 h')")).await;
+        let arguments = ["attachments", "cleanup", "--yes", "--older-than", "1m", "--table-name", table];
+        run(&mut pgio(url, &arguments)).await
+    };
+    init(url, &["--table-name", "created"]).await.succeeded();
+    clean_up("created").await.succeeded();
+    run(&mut pgio(url, &["sql", "install", "--table-name", "installed"])).await.succeeded();
+    clean_up("installed").await.succeeded();
+    let cluster = AdapterOptions::default().table_name("of_library".parse().unwrap());
+    let cluster = Cluster::connect(Settings::parse(url).unwrap(), cluster).await.unwrap();
+    cluster.create_attachment_table().await.unwrap();
+    clean_up("of_library").await.succeeded();
+
+    create_attachment_table(url).await;
+    execute(url, "CREATE INDEX ON socket_io_attachments (created_at)").await;
+    let refused = clean_up("socket_io_attachments").await;
+    assert!(refused.stderr.contains("does not have a replica identity"), "{refused:?}");
+    let outcome = init(url, &[]).await.succeeded();
+    assert_eq!(outcome.stdout, "set the replica identity of socket_io_attachments to its index on id\n");
+    assert_eq!(init(url, &[]).await.stdout, "socket_io_attachments is complete already\n");
+    clean_up("socket_io_attachments").await.succeeded();
+    // Another role cannot change it, and needs no error.
+    execute(url, "ALTER TABLE socket_io_attachments REPLICA IDENTITY NOTHING").await;
+    let weak = postgres.url_of_role_with("SET work_mem = '4MB'").await;
+    assert_eq!(init(&weak, &[]).await.stdout, "socket_io_attachments is complete already\n");
 }
 
 #[tokio::test]

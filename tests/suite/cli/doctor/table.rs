@@ -46,6 +46,34 @@ async fn wrong_columns() {
     doctor(postgres.url(), &[]).await.check("columns", "ok", "", "");
 }
 
+#[tokio::test]
+async fn a_published_table_without_a_replica_identity() {
+    let postgres = postgres().await;
+    let url = postgres.url();
+    create_attachment_table(url).await;
+    execute(url, "CREATE PUBLICATION inserts FOR ALL TABLES WITH (publish = 'insert')").await;
+    assert!(!doctor(url, &[]).await.has("publication"));
+    execute(url, "CREATE PUBLICATION everything FOR ALL TABLES").await;
+    let diagnosis = doctor(url, &[]).await;
+    let advice =
+        "ALTER TABLE socket_io_attachments REPLICA IDENTITY USING INDEX \"socket_io_attachments_id_key\"";
+    diagnosis.check(
+        "publication",
+        "warn",
+        "a publication of deletes (everything): every cleanup fails",
+        advice,
+    );
+    execute(url, diagnosis.finding("publication").2).await;
+    execute(url, "DELETE FROM socket_io_attachments").await;
+    assert!(!doctor(url, &[]).await.has("publication"));
+    // Without a unique index, the whole row has to be the identity.
+    execute(url, "ALTER TABLE socket_io_attachments DROP CONSTRAINT socket_io_attachments_id_key").await;
+    let diagnosis = doctor(url, &[]).await;
+    diagnosis.check("publication", "warn", "", "REPLICA IDENTITY FULL");
+    execute(url, diagnosis.finding("publication").2).await;
+    assert!(!doctor(url, &[]).await.has("publication"));
+}
+
 /// A trigger runs with the privileges of each server, and of the user of this command.
 #[tokio::test]
 async fn triggers_and_another_owner() {
