@@ -82,6 +82,7 @@ functions! {
     "settings" "" "settings";
     "send" "integer, text, jsonb" "send";
     "attach" "integer, text, bytea, boolean" "attach";
+    "origin" "" "origin";
     "channel" "text" "channel";
     "target" "text[], text[], jsonb" "target";
     "room_names" "text, text[]" "room_names";

@@ -8,9 +8,9 @@ BEGIN
   IF octet_length(channel) <= 63 THEN
     RETURN channel;
   ELSIF channel IS NULL THEN
-    RAISE EXCEPTION 'the namespace is NULL' USING ERRCODE = 'null_value_not_allowed';
+    RAISE EXCEPTION '%the namespace is NULL', @schema@.origin() USING ERRCODE = 'null_value_not_allowed';
   END IF;
-  RAISE EXCEPTION 'namespace "%" cannot be used: its channel "%" has % bytes, and Postgres takes 63',
-    namespace, channel, octet_length(channel) USING ERRCODE = 'name_too_long';
+  RAISE EXCEPTION '%namespace "%" cannot be used: its channel "%" has % bytes, and Postgres takes 63',
+    @schema@.origin(), namespace, channel, octet_length(channel) USING ERRCODE = 'name_too_long';
 END
 @body@;

@@ -5,9 +5,9 @@ AS @body@
 BEGIN
   IF event IS NULL OR event = ANY (reserved) THEN
     IF event IS NULL THEN
-      RAISE EXCEPTION 'the event is NULL' USING ERRCODE = 'null_value_not_allowed';
+      RAISE EXCEPTION '%the event is NULL', @schema@.origin() USING ERRCODE = 'null_value_not_allowed';
     END IF;
-    RAISE EXCEPTION 'event name "%" is reserved by Socket.IO', event USING ERRCODE = 'reserved_name';
+    RAISE EXCEPTION '%event name "%" is reserved by Socket.IO', @schema@.origin(), event USING ERRCODE = 'reserved_name';
   END IF;
   RETURN event;
 END

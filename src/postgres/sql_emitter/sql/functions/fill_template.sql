@@ -22,7 +22,7 @@ BEGIN
     IF part IN ('{{', '}}') THEN
       filled := filled || left(part, 1);
     ELSIF part IN ('{', '}') THEN
-      RAISE EXCEPTION 'template "%" has a single "%"', template, part
+      RAISE EXCEPTION '%template "%" has a single "%"', @schema@.origin(), template, part
         USING ERRCODE = 'syntax_error', DETAIL = 'A brace that is meant is written twice.';
     ELSE
       name := substr(part, 2, length(part) - 2);
@@ -31,7 +31,7 @@ BEGIN
       ELSIF columns -> name IS NOT NULL THEN
         filled := filled || (columns ->> name);
       ELSE
-        RAISE EXCEPTION 'template "%" names "%", which is no column of the table', template, name
+        RAISE EXCEPTION '%template "%" names "%", which is no column of the table', @schema@.origin(), template, name
           USING ERRCODE = 'undefined_column';
       END IF;
     END IF;
