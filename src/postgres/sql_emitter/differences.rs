@@ -27,9 +27,8 @@ pub(crate) fn differences(wanted: &SqlEmitter, installed: &Installed, roles: &[N
     let mut found = of_settings(wanted, installed);
     if let Some(settings) = &installed.settings {
         found.extend(installed.trigger_creators.iter().map(|role| {
-            let problem = format!(
-                "role {role} may create triggers on it, and so run code as the owner of the functions"
-            );
+            let problem =
+                format!("role {role} can run code as the owner of the functions, with a trigger on it");
             Difference::new(&*settings.table_name, problem)
         }));
     }

@@ -32,12 +32,15 @@ const FUNCTIONS: &str = "SELECT p.proname::text, pg_catalog.oidvectortypes(p.pro
      WHERE n.nspname = $1 AND p.prokind = 'f'";
 
 /// Whether the table of the functions is the table of the options, whether the owner of the functions may insert into it, and
-/// which other roles may create triggers on it, its owner among them.
+/// which other roles may create triggers on it: its owner, and the owner of its schema, which can replace it.
 /// No row without the table. Unlike `to_regclass`, this finds the table without USAGE on its schema.
 const TABLE: &str = "SELECT coalesce(c.oid = pg_catalog.to_regclass($2), false), \
      coalesce(pg_catalog.has_table_privilege($3::text, c.oid, 'INSERT'), false), \
      ARRAY(SELECT DISTINCT coalesce(rolname::text, 'PUBLIC') \
-      FROM (SELECT c.relowner UNION ALL SELECT grantee FROM pg_catalog.aclexplode(c.relacl) \
+      FROM (SELECT c.relowner \
+      UNION ALL SELECT n.nspowner FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database() \
+      AND n.nspowner NOT IN (datdba, coalesce(pg_catalog.to_regrole('pg_database_owner')::oid, datdba)) \
+      UNION ALL SELECT grantee FROM pg_catalog.aclexplode(c.relacl) \
       WHERE privilege_type = 'TRIGGER') AS creator (id) LEFT JOIN pg_catalog.pg_roles role ON role.oid = creator.id \
       WHERE (rolsuper OR pg_catalog.pg_has_role(rolname, $3::name, 'USAGE')) IS NOT true ORDER BY 1) \
      FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
@@ -68,7 +71,7 @@ pub(crate) struct Installed {
     /// Whether it is the table of the options.
     pub(super) is_table_of_options: bool,
     pub(super) owner_may_insert: bool,
-    /// The roles that may create triggers on the table, and have not the privileges of the owner of the functions.
+    /// The roles that can create triggers on the table, and do not have the privileges of the owner of the functions.
     pub(super) trigger_creators: Vec<String>,
     pub(super) functions: BTreeMap<String, InstalledFunction>,
     /// `tell on public.orders`: the triggers that call a function.

@@ -330,11 +330,18 @@ async fn a_table_on_which_others_may_create_triggers_is_refused_and_reported() {
         admin.execute(&change).await;
         let check = run(&mut pgio(url, &["sql", "check"])).await;
         let expected = format!(
-            "{table}: role {} may create triggers on it, and so run code as the owner of the functions\n",
+            "{table}: role {} can run code as the owner of the functions, with a trigger on it\n",
             app.name
         );
         assert_eq!((check.status, check.stdout), (1, expected), "{change}");
     }
+    // The owner of the schema can replace the table.
+    admin.execute(&format!("CREATE SCHEMA \"My app\"; ALTER SCHEMA \"My app\" OWNER TO {role}")).await;
+    let options = ["--schema", "other", "--table-name", "\"My app\".files"];
+    let refused = run(&mut pgio(url, &[&["sql", "install"], &options[..]].concat())).await;
+    let expected =
+        format!("hint: install the functions as {role}, or ALTER SCHEMA \"My app\" OWNER TO pgio\n");
+    assert!(refused.status == 1 && refused.stderr.ends_with(&expected), "{refused:?}");
     // The default privileges do not hold for a table that the installation creates.
     admin.execute(&format!("DROP TABLE {table}")).await;
     install(url, &[]).await;
