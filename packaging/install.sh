@@ -45,13 +45,18 @@ version=$("$here/bin/pgio" --version) || {
   exit 1
 }
 umask 022
+unit_prefix=$(printf '%s' "$prefix" | sed 's/[&|\\]/\\&/g')
 files | while IFS= read -r file; do
   mkdir -p "$into/$(dirname "$file")"
   # Root must not install a program that the user who unpacked the tarball still owns, so the owner is not copied.
   mode=644
   [ ! -x "$here/$file" ] || mode=755
   # A running program cannot be written to, but it can be replaced.
-  cp "$here/$file" "$into/$file.new"
+  case $file in
+    # The unit of the packages starts /usr/bin/pgio.
+    */pgio.service) sed "s|^ExecStart=/usr/bin/pgio |ExecStart=$unit_prefix/bin/pgio |" "$here/$file" >"$into/$file.new" ;;
+    *) cp "$here/$file" "$into/$file.new" ;;
+  esac
   chmod "$mode" "$into/$file.new"
   mv -f "$into/$file.new" "$into/$file"
 done

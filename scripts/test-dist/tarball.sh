@@ -13,6 +13,8 @@ for file in bin/pgio share/man/man1/pgio-emit.1 share/bash-completion/completion
   share/fish/vendor_completions.d/pgio.fish share/doc/pgio/systemd/pgio.service; do
   [[ -s $work/prefix/$file ]] || { echo "error: the installer did not write $file" >&2; exit 1; }
 done
+grep -q "^ExecStart=$work/prefix/bin/pgio serve" "$work/prefix/share/doc/pgio/systemd/pgio.service" \
+  || { echo "error: the unit does not start the installed program" >&2; exit 1; }
 round_trip "$work/prefix/bin/pgio"
 # As root: the files belong to root, whoever unpacked the tarball, and every user can run the program.
 if [[ $(id -u) == 0 ]]; then
