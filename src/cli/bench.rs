@@ -160,27 +160,26 @@ impl Run {
 async fn next(heard: &mut Subscription) -> Result<u64, Failure> {
     let next = async {
         loop {
-            match heard.next().await {
+            return match heard.next().await {
                 // The event is late, and not lost.
-                Some(Event::Stalled | Event::Resumed(_)) => {}
-                event => return event,
-            }
+                Some(Event::Stalled | Event::Resumed(_)) => continue,
+                Some(Event::Message(received)) => match &received.content {
+                    Content::Message(message) => number(&message.body),
+                    Content::Missing(_) => {
+                        Err(Failure::Other("the attachment of an event is missing".into()))
+                    }
+                    Content::Unreadable(_, error) => Err(error.clone().into()),
+                },
+                Some(Event::Lost(error)) => Err(error.into()),
+                Some(Event::Missed(count)) => {
+                    Err(Failure::Other(format!("{count} events were dropped: the receive queue is full")))
+                }
+                Some(Event::Restored(_)) | None => Err(Error::Closed.into()),
+            };
         }
     };
-    let event = timeout(PATIENCE, next).await;
-    let event = event.map_err(|_| Failure::Other(format!("an event did not arrive within {PATIENCE:?}")))?;
-    match event {
-        Some(Event::Message(received)) => match &received.content {
-            Content::Message(message) => number(&message.body),
-            Content::Missing(_) => Err(Failure::Other("the attachment of an event is missing".into())),
-            Content::Unreadable(_, error) => Err(error.clone().into()),
-        },
-        Some(Event::Lost(error)) => Err(error.into()),
-        Some(Event::Missed(count)) => {
-            Err(Failure::Other(format!("{count} events were dropped: the receive queue is full")))
-        }
-        Some(Event::Restored(_) | Event::Stalled | Event::Resumed(_)) | None => Err(Error::Closed.into()),
-    }
+    let number = timeout(PATIENCE, next).await;
+    number.map_err(|_| Failure::Other(format!("an event did not arrive within {PATIENCE:?}")))?
 }
 
 fn number(body: &Body) -> Result<u64, Failure> {

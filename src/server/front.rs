@@ -89,12 +89,12 @@ impl Front {
     /// Answers a request.
     pub(super) async fn respond(&self, link: &Link, request: Request<Incoming>) -> Response {
         link.handle.set_polling(None);
-        if !is_below(request.uri().path(), &self.path) {
-            let mut response = self.call(request.map(Body::new)).await;
-            close_without_session(link, &mut response);
-            return response;
-        }
-        let (Ok(mut response) | Err(mut response)) = self.socket_io(link, request).await;
+        let mut response = if is_below(request.uri().path(), &self.path) {
+            let (Ok(response) | Err(response)) = self.socket_io(link, request).await;
+            response
+        } else {
+            self.call(request.map(Body::new)).await
+        };
         close_without_session(link, &mut response);
         response
     }

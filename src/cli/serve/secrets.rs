@@ -58,7 +58,7 @@ pub(super) fn warn_of_file(path: &Path) {
 #[cfg(unix)]
 const ROOT: u32 = 0;
 
-/// Whether users may access the file for whom it is not meant.
+/// Whether users other than the owner may access the file. The group may read a file of root.
 #[cfg(unix)]
 fn is_exposed(owner: u32, mode: u32) -> bool {
     let others = if owner == ROOT { 0o037 } else { 0o077 };
