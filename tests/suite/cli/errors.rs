@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use crate::support::attachments::{create_attachment_table, execute};
 use crate::support::pgio::{bare, pgio, run};
-use crate::support::postgres::postgres;
+use crate::support::postgres::{postgres, url_as};
 
 /// Asserts one line of error, and at most one hint.
 #[track_caller]
@@ -70,7 +70,7 @@ async fn tables_that_cannot_be_used() {
 
     create_attachment_table(postgres.url()).await;
     execute(postgres.url(), "DROP ROLE IF EXISTS reader; CREATE ROLE reader LOGIN PASSWORD 'pw'").await;
-    let reader = format!("postgres://reader:pw@{}", postgres.url().rsplit_once('@').unwrap().1);
+    let reader = url_as("reader", postgres.url());
     let forbidden = run(&mut pgio(&reader, &["emit", "x", binary])).await;
     check(&forbidden, 1, "no privilege on the attachment table socket_io_attachments");
     assert!(forbidden.stderr.contains("hint: pgio attachments grants --role ROLE"), "{forbidden:?}");

@@ -14,7 +14,7 @@ use crate::support::node::{AdapterVersion, NodePeer, ServerOptions};
 use crate::support::pgio::{Running, pgio, run};
 use crate::support::pgio_node::PgioNode;
 use crate::support::pgio_serve::PgioServe;
-use crate::support::postgres::{own_server, postgres};
+use crate::support::postgres::{own_server, postgres, url_as};
 use crate::support::proxy::{Mode, Proxy};
 use crate::support::whole::whole;
 
@@ -67,7 +67,7 @@ async fn application_names_are_shown_and_addresses_need_a_privilege() {
     let nodes = run(&mut pgio(postgres.url(), &["nodes", "-o", "json"])).await.succeeded().json();
     assert_eq!((nodes.len(), nodes[0]["application"].as_str()), (1, Some("orders")), "{nodes:?}");
     execute(postgres.url(), "DROP ROLE IF EXISTS watcher; CREATE ROLE watcher LOGIN PASSWORD 'pw'").await;
-    let url = format!("postgres://watcher:pw@{}", postgres.url().rsplit_once('@').unwrap().1);
+    let url = url_as("watcher", postgres.url());
     let nodes = run(&mut pgio(&url, &["nodes", "-o", "json"])).await.succeeded().json();
     assert_eq!((nodes.len(), nodes[0]["application"].as_str()), (1, Some("orders")), "{nodes:?}");
     assert!(nodes[0]["address"].is_null(), "{nodes:?}");

@@ -6,7 +6,7 @@ use crate::support::attachments::execute;
 use crate::support::mixed::mixed_with;
 use crate::support::node::{AdapterVersion, Client, NodePeer, ServerOptions};
 use crate::support::pgio::{pgio, run};
-use crate::support::postgres::postgres;
+use crate::support::postgres::{postgres, url_as};
 use crate::support::whole::{Whole, whole};
 
 const KEYS: [&str; 9] =
@@ -133,7 +133,7 @@ async fn servers_without_an_answer_are_named_and_the_others_shown() {
 async fn a_role_that_may_not_read_the_answers_gets_an_error() {
     let cluster = mixed_with(|options| options.payload_threshold(200)).await;
     execute(cluster.url(), "DROP ROLE IF EXISTS blind; CREATE ROLE blind LOGIN PASSWORD 'pw'").await;
-    let blind = format!("postgres://blind:pw@{}", cluster.url().rsplit_once('@').unwrap().1);
+    let blind = url_as("blind", cluster.url());
     let outcome = run(&mut pgio(&blind, &["sockets", "--timeout", "1s"])).await;
     assert_eq!((outcome.status, outcome.stdout.as_str()), (4, ""));
     let expected = ": no privilege on the attachment table socket_io_attachments: ";

@@ -5,7 +5,7 @@ use tokio::net::TcpListener;
 
 use crate::support::attachments::{create_attachment_table, execute};
 use crate::support::pgio_serve::{PgioServe, fails};
-use crate::support::postgres::postgres;
+use crate::support::postgres::{postgres, url_as};
 
 #[tokio::test]
 async fn malformed_input_is_an_error_of_one_line() {
@@ -120,7 +120,7 @@ async fn a_server_without_privileges_on_the_table_warns() {
     let postgres = postgres().await;
     create_attachment_table(postgres.url()).await;
     execute(postgres.url(), "DROP ROLE IF EXISTS newcomer; CREATE ROLE newcomer LOGIN PASSWORD 'pw'").await;
-    let newcomer = format!("postgres://newcomer:pw@{}", postgres.url().rsplit_once('@').unwrap().1);
+    let newcomer = url_as("newcomer", postgres.url());
     let serve = PgioServe::start(&newcomer, &[]).await;
     let warning = serve.wait_for_log(NEED_TABLE).await;
     let reason = "no privilege on the attachment table socket_io_attachments: no SELECT ON socket_io_attachments, \

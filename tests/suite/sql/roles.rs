@@ -5,7 +5,7 @@ use serde_json::json;
 use super::heard::Heard;
 use super::install;
 use crate::support::pgio::{pgio, run};
-use crate::support::postgres::{Postgres, postgres};
+use crate::support::postgres::{Postgres, postgres, url_as};
 use crate::support::sql::Session;
 
 /// A role that only this test uses.
@@ -18,11 +18,10 @@ struct Role<'a> {
 impl<'a> Role<'a> {
     /// Makes a role. Its name ends with the name of the test's database, since all databases share the roles.
     async fn create(postgres: &'a Postgres, name: &str) -> Role<'a> {
-        let (server, database) = postgres.url().rsplit_once('/').unwrap();
+        let (_, database) = postgres.url().rsplit_once('/').unwrap();
         let name = format!("{name} of {database}");
         let user: String = name.bytes().map(|byte| format!("%{byte:02x}")).collect();
-        let url = format!("postgres://{user}:pw@{}/{database}", server.rsplit_once('@').unwrap().1);
-        let role = Role { name, url, postgres };
+        let role = Role { name, url: url_as(&user, postgres.url()), postgres };
         role.admin(&format!(
             "SET password_encryption = 'scram-sha-256'; CREATE ROLE {} LOGIN PASSWORD 'pw'",
             role.quoted()

@@ -49,6 +49,12 @@ pub async fn postgres() -> Postgres {
     Postgres { name, url, server }
 }
 
+/// The URL of a database for another role, with the password `pw`.
+pub fn url_as(role: &str, url: &str) -> String {
+    let (_, address) = url.rsplit_once('@').unwrap();
+    format!("postgres://{role}:pw@{address}")
+}
+
 /// A server that only one test uses, and may break.
 pub async fn own_server() -> PrivateServer {
     own_server_builder().await.start().await.unwrap()

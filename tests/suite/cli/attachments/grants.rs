@@ -7,7 +7,7 @@ use crate::support::attachments::{create_attachment_table, execute};
 use crate::support::node::NodePeer;
 use crate::support::pgio::{Running, pgio, run};
 use crate::support::pgio_serve::PgioServe;
-use crate::support::postgres::{Postgres, postgres};
+use crate::support::postgres::{Postgres, postgres, url_as};
 use crate::support::sql::query_text;
 
 /// A database without privileges for `PUBLIC`, and a table whose name has to be quoted.
@@ -35,8 +35,7 @@ async fn role_for(postgres: &Postgres, part: &str) -> String {
     let printed = attachments(postgres.url(), &arguments).await.succeeded().stdout;
     assert!(printed.lines().all(|line| line.starts_with("GRANT ") && line.ends_with(';')), "{printed}");
     execute(postgres.url(), &printed).await;
-    let address = postgres.url().rsplit_once('@').unwrap().1;
-    format!("postgres://{}:pw@{address}", utf8_percent_encode(&role, NON_ALPHANUMERIC))
+    url_as(&utf8_percent_encode(&role, NON_ALPHANUMERIC).to_string(), postgres.url())
 }
 
 /// Executes a statement as a role without the privilege.
@@ -80,9 +79,7 @@ async fn an_emitter_an_observer_and_a_node_under_their_grants() {
     let postgres = closed_database().await;
     let stranger = "CREATE ROLE stranger_of_grants LOGIN PASSWORD 'pw'";
     execute(postgres.url(), &format!("DROP ROLE IF EXISTS stranger_of_grants; {stranger}")).await;
-    let address = postgres.url().rsplit_once('@').unwrap().1;
-    let outcome =
-        run(&mut pgio(&format!("postgres://stranger_of_grants:pw@{address}"), &["emit", "x"])).await;
+    let outcome = run(&mut pgio(&url_as("stranger_of_grants", postgres.url()), &["emit", "x"])).await;
     assert_eq!(outcome.status, 3, "{outcome:?}");
 
     let (emitter, observer, node) = (

@@ -10,7 +10,7 @@ use tokio_postgres::NoTls;
 
 use crate::support::attachments::{create_attachment_table, execute};
 use crate::support::pgio::{Outcome, Running, pgio, run};
-use crate::support::postgres::{Postgres, own_server, postgres};
+use crate::support::postgres::{Postgres, own_server, postgres, url_as};
 use crate::support::sql::query_text;
 
 const INIT: [&str; 2] = ["attachments", "init"];
@@ -291,7 +291,7 @@ async fn tables_that_are_something_else() {
 async fn without_the_right_to_create() {
     let server = own_server().await;
     execute(&server.url(), "CREATE ROLE guest LOGIN PASSWORD 'pw'").await;
-    let guest = format!("postgres://guest:pw@{}", server.url().rsplit_once('@').unwrap().1);
+    let guest = url_as("guest", &server.url());
     let outcome = init(&guest, &[]).await;
     assert_eq!(outcome.status, 1, "{outcome:?}");
     assert!(outcome.stderr.contains("permission denied for schema public\nhint: "), "{outcome:?}");

@@ -3,7 +3,7 @@
 use super::doctor;
 use crate::support::attachments::{create_attachment_table, execute, lock_attachment_table};
 use crate::support::pgio::{pgio, run};
-use crate::support::postgres::postgres;
+use crate::support::postgres::{postgres, url_as};
 
 #[tokio::test]
 async fn a_missing_table() {
@@ -109,7 +109,7 @@ async fn missing_privileges() {
             (id bigserial UNIQUE, created_at timestamptz DEFAULT now(), payload bytea);
         DROP ROLE IF EXISTS patient; CREATE ROLE patient LOGIN PASSWORD 'pw'";
     execute(postgres.url(), users).await;
-    let patient = format!("postgres://patient:pw@{}", postgres.url().rsplit_once('@').unwrap().1);
+    let patient = url_as("patient", postgres.url());
     let table = ["--table-name", "app.files"];
     let diagnosis = doctor(&patient, &table).await;
     diagnosis.check(
@@ -197,7 +197,7 @@ async fn a_table_in_another_schema() {
         "there is app.socket_io_attachments, outside of the search_path of ",
         "--table-name app.socket_io_attachments if",
     );
-    let outsider = format!("postgres://outsider:pw@{}", postgres.url().rsplit_once('@').unwrap().1);
+    let outsider = url_as("outsider", postgres.url());
     let diagnosis = doctor(&outsider, &[]).await;
     diagnosis.check("table", "fail", "outsider has no USAGE", "GRANT USAGE ON SCHEMA app TO outsider");
     execute(postgres.url(), "DROP OWNED BY outsider; DROP ROLE outsider").await;

@@ -10,7 +10,7 @@ use crate::support::attachments::{create_attachment_table, execute};
 use crate::support::node::{AdapterVersion, NodePeer, ServerOptions};
 use crate::support::pgbouncer::PgBouncer;
 use crate::support::pgio::{Running, pgio, run};
-use crate::support::postgres::{own_server, postgres};
+use crate::support::postgres::{own_server, postgres, url_as};
 use crate::support::sql::query_text;
 
 #[tokio::test]
@@ -79,7 +79,7 @@ async fn a_listener_that_is_stuck() {
 
     // A role without the privilege to see the state of other sessions gets a note.
     execute(&url, "CREATE ROLE guest LOGIN PASSWORD 'pw'").await;
-    let guest = format!("postgres://guest:pw@{}", url.rsplit_once('@').unwrap().1);
+    let guest = url_as("guest", &url);
     let blind = doctor(&guest, &[]).await;
     assert!(
         blind.finding("queue").2.is_empty() || blind.finding("queue").2.contains("pg_monitor"),
@@ -161,7 +161,7 @@ async fn servers_with_another_prefix() {
 async fn sessions_that_the_role_may_not_see() {
     let postgres = postgres().await;
     execute(postgres.url(), "DROP ROLE IF EXISTS blinkered; CREATE ROLE blinkered LOGIN PASSWORD 'pw'").await;
-    let blinkered = format!("postgres://blinkered:pw@{}", postgres.url().rsplit_once('@').unwrap().1);
+    let blinkered = url_as("blinkered", postgres.url());
     assert!(!doctor(&blinkered, &[]).await.has("listeners"));
     let (_other, connection) = tokio_postgres::connect(postgres.url(), NoTls).await.unwrap();
     let connection = tokio::spawn(connection);
