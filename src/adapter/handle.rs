@@ -15,7 +15,7 @@ use super::registry::Registry;
 use super::served::{Adapters, not_served};
 use super::{ClusterSocket, ServerSideAnswer, ServerSideEvent, Sid, server_side};
 use crate::cluster::{Answer, Cluster, Collected, Heartbeats, server_response, socket_list};
-use crate::postgres::{ForeignCode, Settings};
+use crate::postgres::{ForeignCode, Settings, TableAccess};
 use crate::protocol::{Body, BroadcastOptions, Namespace, RemoteSocket, Value};
 use crate::{AdapterOptions, Error, Result};
 
@@ -331,8 +331,7 @@ impl PostgresAdapterCtr {
         self.0.cleanup.get_or_init(|| {
             let cluster = self.0.cluster.clone();
             AbortOnDropHandle::new(tokio::spawn(async move {
-                warn_of_privileges(&cluster).await;
-                warn_of_foreign_code(&cluster).await;
+                warn_of_table_access(&cluster).await;
                 loop {
                     tokio::time::sleep(cluster.options().cleanup_interval).await;
                     match cluster.clean_up_attachments().await {
@@ -371,31 +370,32 @@ impl PostgresAdapterCtr {
     }
 }
 
-/// Warns if this role cannot use the attachment table. Small events need no table, so the failure would show late.
-async fn warn_of_privileges(cluster: &Cluster) {
-    match cluster.check_table_privileges().await {
-        Ok(()) => {}
-        Err(error @ (Error::MissingTable { .. } | Error::TablePrivilege { .. })) => {
-            tracing::warn!(%error, "events with binary data, and large ones, need the attachment table");
-        }
-        Err(error) => tracing::debug!(%error, "the privileges on the attachment table are not known"),
+/// Warns if this role cannot use the attachment table, or if another role can run code as this role with a trigger of it.
+/// Small events need no table, so either would show late.
+async fn warn_of_table_access(cluster: &Cluster) {
+    const NEEDED: &str = "events with binary data, and large ones, need the attachment table";
+    let table = cluster.options().table_name.to_string();
+    let TableAccess { missing_privileges, foreign_code } = match cluster.table_access().await {
+        Ok(Some(access)) => access,
+        Ok(None) => return tracing::warn!(error = %Error::MissingTable { table }, "{NEEDED}"),
+        Err(error @ Error::TablePrivilege { .. }) => return tracing::warn!(%error, "{NEEDED}"),
+        Err(error) => return tracing::debug!(%error, "the privileges on the attachment table are not known"),
+    };
+    if !missing_privileges.is_empty() {
+        let reason = format!("no {}", missing_privileges.join(", no "));
+        tracing::warn!(error = %Error::TablePrivilege { table: table.clone(), reason }, "{NEEDED}");
     }
-}
-
-/// Warns if another role can run code as this role with a trigger of the attachment table.
-async fn warn_of_foreign_code(cluster: &Cluster) {
-    let table = &cluster.options().table_name;
-    match cluster.foreign_code_of_table().await {
-        Ok(ForeignCode { owner, triggers }) => {
-            if let Some(owner) = owner {
-                tracing::warn!(%table, %owner, "another role owns the attachment table, and can run code as this server");
-            }
-            if !triggers.is_empty() {
-                let triggers = triggers.join(", ");
-                tracing::warn!(%table, %triggers, "the attachment table has triggers, which run code as this server");
-            }
-        }
-        Err(error) => tracing::debug!(%error, "the owner of the attachment table is not known"),
+    let ForeignCode { owner, triggers } = foreign_code;
+    if let Some(owner) = owner {
+        tracing::warn!(
+            table,
+            owner,
+            "another role owns the attachment table, and can run code as this server"
+        );
+    }
+    if !triggers.is_empty() {
+        let triggers = triggers.join(", ");
+        tracing::warn!(table, triggers, "the attachment table has triggers, which run code as this server");
     }
 }
 

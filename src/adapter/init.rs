@@ -100,6 +100,7 @@ impl<E: SocketEmitter, F: FnOnce() + Send + 'static> Start for NotStarted<E, F> 
             // Before the initial heartbeat, so that requests of other servers find the node.
             adapter.node.join(subscription_id, false).await?;
             adapter.node.publish(Body::InitialHeartbeat).await?;
+            adapter.ctr.start_cleanup();
             on_success();
             Ok(())
         }
@@ -168,6 +169,9 @@ async fn start_with_retries<E: SocketEmitter>(adapter: Weak<PostgresAdapter<E>>,
                 {
                     node.report(&error, "cannot announce a namespace to the other servers; retrying");
                 }
+                if let Some(adapter) = adapter.upgrade() {
+                    adapter.ctr.start_cleanup();
+                }
                 return;
             }
             Err(error) => error,
@@ -203,7 +207,6 @@ impl<E: SocketEmitter> PostgresAdapter<E> {
             return Err(Error::Closed);
         }
         self.ctr.0.adapters.insert(self);
-        self.ctr.start_cleanup();
         self.ctr.answer_discovery();
         self.node.readiness.succeed();
         Ok(())

@@ -58,7 +58,7 @@ pub(crate) use state::{Reply, SubscriptionId};
 pub use subscription::Subscription;
 
 #[cfg(feature = "adapter")]
-use crate::postgres::ForeignCode;
+use crate::postgres::TableAccess;
 #[cfg(feature = "server")]
 use crate::postgres::failure;
 use crate::postgres::{
@@ -371,24 +371,15 @@ impl Cluster {
         }
     }
 
-    /// Checks that this role can use the attachment table as a server does.
-    ///
-    /// # Errors
-    /// [`Error::MissingTable`], [`Error::TablePrivilege`] with the missing privileges, and those of the connection.
-    #[cfg(feature = "adapter")]
-    pub(crate) async fn check_table_privileges(&self) -> Result<()> {
-        let client = self.0.publishing.client().await?;
-        in_time(self.0.table.check_privileges(&client)).await
-    }
-
-    /// Reads what may run code of other roles when this role uses the attachment table.
+    /// Reads how this role may use the attachment table, and what may run code of other roles when it does. `None` without
+    /// a table.
     ///
     /// # Errors
     /// Those of the connection.
     #[cfg(feature = "adapter")]
-    pub(crate) async fn foreign_code_of_table(&self) -> Result<ForeignCode> {
+    pub(crate) async fn table_access(&self) -> Result<Option<TableAccess>> {
         let client = self.0.publishing.client().await?;
-        in_time(self.0.table.foreign_code(&client)).await
+        in_time(self.0.table.access(&client)).await
     }
 
     async fn driver(&self) -> Result<&DriverHandle> {

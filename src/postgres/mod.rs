@@ -33,10 +33,10 @@ pub use settings::{Environment, Settings};
 pub use table::TableName;
 
 pub(crate) use attachment_table::CheckedTable;
-#[cfg(feature = "adapter")]
-pub(crate) use attachment_table::ForeignCode;
 #[cfg(feature = "cli")]
 pub(crate) use attachment_table::{Brief, Cleaner, Deleted, Expired, OTHER_TABLE, Part, Statistics};
+#[cfg(feature = "adapter")]
+pub(crate) use attachment_table::{ForeignCode, TableAccess};
 pub(crate) use attachments::{delete_older, look_up};
 #[cfg(feature = "cli")]
 pub(crate) use backends::{Backend, backends};

@@ -19,11 +19,7 @@ pub(super) fn start(io: SharedIo, hosted: &[Hosted]) -> AbortOnDropHandle<()> {
 
 /// The namespaces that exist from the start.
 pub(super) fn hosted_by_name(hosted: &[Hosted]) -> HashSet<String> {
-    let names = hosted.iter().filter_map(|hosted| match hosted {
-        Hosted::One(nsp) => Some(nsp.to_string()),
-        Hosted::Pattern(_) => None,
-    });
-    names.collect()
+    hosted.iter().filter_map(Hosted::name).map(ToString::to_string).collect()
 }
 
 async fn run(io: SharedIo, permanent: HashSet<String>) {

@@ -181,6 +181,14 @@ impl Hosted {
         let nsp = Namespace::new(name);
         if nsp.as_str().contains(['{', '}']) { Self::Pattern(nsp.to_string()) } else { Self::One(nsp) }
     }
+
+    /// The name of a namespace that exists from the start.
+    pub(crate) fn name(&self) -> Option<&Namespace> {
+        match self {
+            Self::One(nsp) => Some(nsp),
+            Self::Pattern(_) => None,
+        }
+    }
 }
 
 /// The encoding of packets between the server and its clients.

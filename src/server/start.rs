@@ -330,10 +330,8 @@ fn builder(
 /// answer any number of requests, with names of any length.
 async fn host(io: &ClusterIo, hosted: &[Hosted], control: &Arc<AdmissionControl>) -> Result<()> {
     let patterns = Arc::new(HostedPatterns::new(hosted)?);
-    for nsp in hosted {
-        if let Hosted::One(nsp) = nsp {
-            io.ns(nsp.to_string(), admission::handler(control.clone(), |_| true)).await?;
-        }
+    for nsp in hosted.iter().filter_map(Hosted::name) {
+        io.ns(nsp.to_string(), admission::handler(control.clone(), |_| true)).await?;
     }
     for route in patterns::ROUTES {
         let patterns = patterns.clone();

@@ -11,22 +11,24 @@ mod secrets;
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::thread;
 use std::time::Duration;
 
 use clap::{ArgAction, Args, ValueEnum};
 use futures_util::future::try_join;
 use serde_json::json;
+use tokio::sync::oneshot;
 
 use super::arguments::{Format, Global, Log, Namespaces, without_setting};
 use super::exit::Failure;
 use super::monitor::AdminPages;
 use super::signals::{Hangup, Signals};
 use super::{duration, size};
-use crate::Namespace;
 use crate::cluster::{Cluster, Heartbeats};
 use crate::server::{
     AddressRange, Exposure, Hosted, Metrics, OriginPattern, RoomPattern, Server, ServerOptions,
 };
+use crate::{Error, Namespace};
 use database::Database;
 use flags::name_flag;
 
@@ -313,7 +315,7 @@ impl Serve {
         files.into_iter().flatten().for_each(|path| secrets::warn_of_file(path));
         let mut hangup = Hangup::listen()?;
         let options = self.options()?;
-        let metrics = Metrics::install()?;
+        let metrics = install_metrics();
         let mut database = tokio::select! {
             database = Database::find(global) => database?,
             () = signals.next() => return Ok(()),
@@ -350,7 +352,7 @@ impl Serve {
         &self,
         database: &Database,
         options: ServerOptions,
-        metrics: Metrics,
+        metrics: oneshot::Receiver<crate::Result<Metrics>>,
         global: &Global,
     ) -> Result<Option<(Server, Option<AdminPages>)>, Failure> {
         let options_of_adapter = global
@@ -359,6 +361,7 @@ impl Serve {
             .durable(self.durable)
             .heartbeats(Heartbeats::from(self.heartbeats));
         let cluster = Cluster::connect_to_listen(database.settings().clone(), options_of_adapter).await?;
+        let metrics = metrics.await.map_err(|_| Error::Closed)??;
         let (is_created, server_identity) =
             try_join(self.create_table(&cluster), cluster.server_identity()).await?;
         if is_created {
@@ -389,11 +392,7 @@ impl Serve {
         options: &ServerOptions,
     ) -> Result<Option<AdminPages>, Failure> {
         let Some(listen) = &self.admin_listen else { return Ok(None) };
-        let namespaces = options.namespaces.iter().filter_map(|hosted| match hosted {
-            Hosted::One(nsp) => Some(nsp.clone()),
-            _ => None,
-        });
-        let namespaces: Vec<_> = namespaces.collect();
+        let namespaces: Vec<_> = options.namespaces.iter().filter_map(Hosted::name).cloned().collect();
         let namespaces = if namespaces.is_empty() { vec![Namespace::default()] } else { namespaces };
         let token_file = self.admin_token_file.as_deref();
         let pages = AdminPages::new(cluster, database.settings(), namespaces, listen, token_file).await?;
@@ -405,6 +404,17 @@ impl Serve {
         }
         Ok(pages)
     }
+}
+
+/// Installs the recorder of the metrics on a thread of its own, since it calibrates its clock for some milliseconds. The
+/// sessions connect meanwhile.
+fn install_metrics() -> oneshot::Receiver<crate::Result<Metrics>> {
+    let (installed, metrics) = oneshot::channel();
+    thread::spawn(|| {
+        // Fails if the server is not started after all.
+        installed.send(Metrics::install()).ok();
+    });
+    metrics
 }
 
 /// The flags that protect an access.

@@ -5,12 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio_postgres::Client;
 
 #[cfg(feature = "adapter")]
-use super::foreign_code::ForeignCode;
-#[cfg(feature = "adapter")]
-use super::privileges::missing_privileges;
+use super::access::TableAccess;
 use super::shape::Definition;
-#[cfg(feature = "adapter")]
-use crate::Error;
 use crate::Result;
 use crate::postgres::TableName;
 
@@ -44,30 +40,12 @@ impl CheckedTable {
         Ok(&self.name)
     }
 
-    /// Checks that this role can use the table as a server does.
-    ///
-    /// # Errors
-    /// [`Error::MissingTable`](crate::Error::MissingTable),
-    /// [`Error::TablePrivilege`](crate::Error::TablePrivilege) with the missing privileges, and those of the connection.
+    /// Reads how this role may use the table. `None` without a table.
     #[cfg(feature = "adapter")]
-    pub(crate) async fn check_privileges(&self, client: &Client) -> Result<()> {
-        let table = self.name.to_string();
-        let Some(definition) = Definition::of(client, &self.name).await? else {
-            return Err(Error::MissingTable { table });
-        };
-        let missing = missing_privileges(client, &self.name, definition.oid).await?;
-        match missing.is_empty() {
-            true => Ok(()),
-            false => Err(Error::TablePrivilege { table, reason: format!("no {}", missing.join(", no ")) }),
-        }
-    }
-
-    /// Reads what may run code of other roles when this role uses the table. Nothing does without a table.
-    #[cfg(feature = "adapter")]
-    pub(crate) async fn foreign_code(&self, client: &Client) -> Result<ForeignCode> {
+    pub(crate) async fn access(&self, client: &Client) -> Result<Option<TableAccess>> {
         match Definition::of(client, &self.name).await? {
-            Some(definition) => ForeignCode::of(client, definition.oid).await,
-            None => Ok(ForeignCode::default()),
+            Some(definition) => TableAccess::of(client, &self.name, definition.oid).await.map(Some),
+            None => Ok(None),
         }
     }
 

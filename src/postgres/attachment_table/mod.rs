@@ -1,5 +1,7 @@
 //! The attachment table: creation, inspection and cleanup.
 
+#[cfg(feature = "adapter")]
+mod access;
 mod check;
 #[cfg(feature = "cli")]
 mod clean;
@@ -26,6 +28,8 @@ use tokio_postgres::error::SqlState;
 use super::{Session, Settings, TableName};
 use crate::{Error, Result};
 
+#[cfg(feature = "adapter")]
+pub(crate) use access::TableAccess;
 pub(crate) use check::CheckedTable;
 #[cfg(feature = "cli")]
 pub(crate) use clean::{Deleted, Expired};

@@ -121,8 +121,9 @@ async fn a_pooler_that_keeps_notifications_is_found_out() {
     let deaf = PgioServe::start(&pooler.url(), &[]).await;
     deaf.wait_for_ready(503).await;
     assert!(deaf.get("/readyz").await.1.starts_with("not ready: the loopback probe did not arrive;"));
-    let said = deaf.log().into_iter().filter(|line| line["level"] == "ERROR").count();
-    assert_eq!(said, 1);
+    let errors = || deaf.log().into_iter().filter(|line| line["level"] == "ERROR").count();
+    until("the error is logged", async || errors() > 0).await;
+    assert_eq!(errors(), 1);
 
     let pooler = PgBouncer::start(postgres.url(), "session").await;
     let serve = PgioServe::start(&pooler.url(), &[]).await;
