@@ -11,6 +11,9 @@ use std::time::Duration;
 use super::server::Server;
 use super::work::{self, Work};
 
+pub const NAME: &str = "bare write, no Postgres";
+pub const COMMAND: &str = "one write(2) a frame and client";
+
 /// The name of the role.
 pub const ROLE: &str = "bare-write";
 

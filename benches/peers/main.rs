@@ -23,6 +23,8 @@ mod listener;
 mod load;
 mod losses;
 mod one_shot;
+mod one_worker;
+mod paced;
 mod peers;
 #[path = "../shared/pgbench.rs"]
 mod pgbench;
@@ -87,6 +89,7 @@ enum Part {
     Start,
     Tail,
     Serving,
+    Paced,
     Losses,
     Latency,
     Acks,
@@ -105,6 +108,7 @@ impl Part {
             Self::Start => runtime.block_on(start::run(programs)),
             Self::Tail => tail::run(programs),
             Self::Serving => runtime.block_on(serving::run(programs)),
+            Self::Paced => runtime.block_on(paced::run(programs)),
             Self::Losses => runtime.block_on(losses::run(programs)),
             Self::Latency => runtime.block_on(latency::run(programs)),
             Self::Acks => runtime.block_on(acks::run(programs)),

@@ -91,6 +91,13 @@ pub fn rows<const N: usize>(unit: &str, rows: &mut [Row]) -> [f64; N] {
     std::array::from_fn(|index| medians[index])
 }
 
+/// The processor times of a delivery, the first three of Node, socketioxide and pgio, and how they compare with pgio's.
+pub fn processor_times(table: &mut [Row]) {
+    let [node, socketioxide, pgio] = rows("µs", table);
+    ratio("Node : pgio", node / pgio);
+    ratio("socketioxide : pgio", socketioxide / pgio);
+}
+
 /// A time, and the command that took it.
 pub fn time(name: &str, time: Duration, command: &str) {
     record(Figure::one(name, "ms", time.as_secs_f64() * 1000.0, command));

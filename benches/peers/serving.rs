@@ -9,7 +9,7 @@ use super::publisher::Publisher;
 use super::report::{self, Row};
 use super::server::Server;
 use super::work::Work;
-use super::{alone, bare_listen, bare_write, clients, load};
+use super::{alone, bare_listen, bare_write, clients, load, one_worker};
 
 const ROUNDS: usize = 3;
 const IDLE: usize = 1_000;
@@ -17,19 +17,14 @@ const IDLE: usize = 1_000;
 /// Clients, and events to each of them.
 const FLOODS: [(usize, usize); 4] = [(1, 100_000), (100, 5_000), (1_000, 1_000), (5_000, 200)];
 
-/// Events at a steady pace: clients, events, and events a second.
-const PACED: [(usize, usize, u32); 2] = [(100, 1_000, 200), (5_000, 40, 10)];
-
 /// Events of the bare LISTEN: it is fast.
 const LISTENED: usize = 300_000;
 
-const BARE_WRITE: &str = "one write(2) a frame and client";
-const ONE_WORKER: &str = "TOKIO_WORKER_THREADS=1 pgio serve";
 const BARE_LISTEN: &str = "LISTEN \"socket.io#/\"";
 
 /// What one server did in one round.
 struct Round {
-    deliveries: Deliveries,
+    floods: Vec<Work>,
     /// MiB of memory with idle clients.
     memory: f64,
 }
@@ -39,15 +34,7 @@ struct Bare {
     listen: Work,
     lost: usize,
     floods: Vec<Work>,
-    paced: Vec<f64>,
-    alone: Deliveries,
-}
-
-/// What a server did for its clients in one round.
-struct Deliveries {
-    floods: Vec<Work>,
-    /// Processor time a delivery.
-    paced: Vec<f64>,
+    alone: Vec<Work>,
 }
 
 pub async fn run(programs: &Programs) -> io::Result<()> {
@@ -76,21 +63,21 @@ pub async fn run(programs: &Programs) -> io::Result<()> {
         Row::new(name, bare.iter().map(value).collect(), command)
     };
 
-    let of_one_worker = |value: &dyn Fn(&Deliveries) -> f64| {
-        Row::new("pgio, one worker thread", one_worker.iter().map(value).collect(), ONE_WORKER)
+    let of_one_worker = |value: &dyn Fn(&Vec<Work>) -> f64| {
+        Row::new(one_worker::NAME, one_worker.iter().map(value).collect(), one_worker::COMMAND)
     };
 
     for (index, (clients, events)) in FLOODS.into_iter().enumerate() {
         let clients = if clients == 1 { "one client".into() } else { format!("{clients} clients") };
         report::heading(&format!("{events} small events at full speed to {clients}: deliveries"));
         report::draw("");
-        let mut rows = of(&|round| round.deliveries.floods[index].rate);
-        rows.push(of_one_worker(&|work| work.floods[index].rate));
+        let mut rows = of(&|round| round.floods[index].rate);
+        rows.push(of_one_worker(&|floods| floods[index].rate));
         if index == 0 {
             rows.push(of_bare("bare LISTEN, no clients", &|bare| bare.listen.rate, BARE_LISTEN));
         }
-        rows.push(of_bare(alone::NAME, &|bare| bare.alone.floods[index].rate, alone::COMMAND));
-        rows.push(of_bare("bare write, no Postgres", &|bare| bare.floods[index].rate, BARE_WRITE));
+        rows.push(of_bare(alone::NAME, &|bare| bare.alone[index].rate, alone::COMMAND));
+        rows.push(of_bare(bare_write::NAME, &|bare| bare.floods[index].rate, bare_write::COMMAND));
         let [node, socketioxide, pgio] = report::rows("events/s", &mut rows);
         report::ratio("pgio : Node", pgio / node);
         report::ratio("pgio : socketioxide", pgio / socketioxide);
@@ -102,44 +89,21 @@ pub async fn run(programs: &Programs) -> io::Result<()> {
         report::heading(&format!(
             "{events} small events at full speed to {clients}: processor time a delivery"
         ));
-        let mut rows = of(&|round| round.deliveries.floods[index].processor);
-        rows.push(of_one_worker(&|work| work.floods[index].processor));
+        let mut rows = of(&|round| round.floods[index].processor);
+        rows.push(of_one_worker(&|floods| floods[index].processor));
         if index == 0 {
             rows.push(of_bare("bare LISTEN, no clients", &|bare| bare.listen.processor, BARE_LISTEN));
         }
-        rows.push(of_bare(alone::NAME, &|bare| bare.alone.floods[index].processor, alone::COMMAND));
-        rows.push(of_bare("bare write, no Postgres", &|bare| bare.floods[index].processor, BARE_WRITE));
-        processor(&mut rows);
+        rows.push(of_bare(alone::NAME, &|bare| bare.alone[index].processor, alone::COMMAND));
+        rows.push(of_bare(bare_write::NAME, &|bare| bare.floods[index].processor, bare_write::COMMAND));
+        report::processor_times(&mut rows);
     }
-    for (index, (clients, _, pace)) in PACED.into_iter().enumerate() {
-        report::heading(&format!(
-            "{pace} small events a second to {clients} clients: processor time a delivery"
-        ));
-        report::draw("");
-        let mut rows = of(&|round| round.deliveries.paced[index]);
-        rows.push(of_one_worker(&|work| work.paced[index]));
-        rows.push(of_bare(alone::NAME, &|bare| bare.alone.paced[index], alone::COMMAND));
-        rows.push(of_bare("bare write, no Postgres", &|bare| bare.paced[index], BARE_WRITE));
-        processor(&mut rows);
-        let [pgio, alone, write] =
-            [&rows[2], &rows[4], &rows[5]].map(|row| report::median(&mut row.values.clone()));
-        report::ratio("pgio : bare write", pgio / write);
-        report::ratio("socketioxide, no Postgres : bare write", alone / write);
-    }
-
     report::heading(&format!("Resident memory with {IDLE} idle clients"));
     report::draw("");
     let [node, socketioxide, pgio] = report::rows("MiB", &mut of(&|round| round.memory));
     report::ratio("pgio : Node", pgio / node);
     report::ratio("pgio : socketioxide", pgio / socketioxide);
     Ok(())
-}
-
-/// Rows of processor time, and what they are to pgio's.
-fn processor(rows: &mut [Row]) {
-    let [node, socketioxide, pgio] = report::rows("µs", rows);
-    report::ratio("Node : pgio", node / pgio);
-    report::ratio("socketioxide : pgio", socketioxide / pgio);
 }
 
 async fn serve(programs: &Programs, peer: Peer) -> io::Result<Round> {
@@ -149,16 +113,14 @@ async fn serve(programs: &Programs, peer: Peer) -> io::Result<Round> {
     let idle = clients::connect(&server.address, IDLE).await?;
     let memory = server.memory()? as f64 / f64::from(1 << 20);
     drop(idle);
-    Ok(Round { deliveries: deliver(&publisher, &server).await?, memory })
+    Ok(Round { floods: deliver(&publisher, &server).await?, memory })
 }
 
-async fn with_one_worker(programs: &Programs) -> io::Result<Deliveries> {
-    let mut command = Peer::Pgio.server(programs, &["/".into()]);
-    let server = Server::start(command.env("TOKIO_WORKER_THREADS", "1"))?;
-    deliver(&Peer::Pgio.publisher(programs).await?, &server).await
+async fn with_one_worker(programs: &Programs) -> io::Result<Vec<Work>> {
+    deliver(&Peer::Pgio.publisher(programs).await?, &one_worker::start(programs)?).await
 }
 
-async fn deliver(publisher: &Publisher, server: &Server) -> io::Result<Deliveries> {
+async fn deliver(publisher: &Publisher, server: &Server) -> io::Result<Vec<Work>> {
     // Of a server that has warmed up.
     clients::until_reached(publisher, &server.address).await?;
     load::flood(publisher, clients::connect(&server.address, 1).await?, FLOODS[0].1 / 10).await?;
@@ -169,14 +131,7 @@ async fn deliver(publisher: &Publisher, server: &Server) -> io::Result<Deliverie
         let rate = load::flood(publisher, clients, events).await?;
         floods.push(Work { rate, processor: server.per_delivery(before, count * events)? });
     }
-    let mut paced = Vec::new();
-    for (count, events, pace) in PACED {
-        let clients = clients::connect(&server.address, count).await?;
-        let before = server.processor_time()?;
-        load::paced(publisher, clients, events, pace).await?;
-        paced.push(server.per_delivery(before, count * events)?);
-    }
-    Ok(Deliveries { floods, paced })
+    Ok(floods)
 }
 
 async fn bare_round(programs: &Programs) -> io::Result<Bare> {
@@ -186,23 +141,15 @@ async fn bare_round(programs: &Programs) -> io::Result<Bare> {
     for (count, events) in FLOODS {
         floods.push(bare_write::measure(count, events, 0).await?);
     }
-    let mut paced = Vec::new();
-    for (count, events, pace) in PACED {
-        paced.push(bare_write::measure(count, events, pace).await?.processor);
-    }
-    let alone = alone_round(programs).await?;
-    Ok(Bare { listen, lost, floods, paced, alone })
+    Ok(Bare { listen, lost, floods, alone: alone_round(programs).await? })
 }
 
-async fn alone_round(programs: &Programs) -> io::Result<Deliveries> {
+async fn alone_round(programs: &Programs) -> io::Result<Vec<Work>> {
     let mut server = alone::start(programs)?;
     alone::measure(&mut server, 1, FLOODS[0].1 / 10, 0).await?;
-    let (mut floods, mut paced) = (Vec::new(), Vec::new());
+    let mut floods = Vec::new();
     for (count, events) in FLOODS {
         floods.push(alone::measure(&mut server, count, events, 0).await?);
     }
-    for (count, events, pace) in PACED {
-        paced.push(alone::measure(&mut server, count, events, pace).await?.processor);
-    }
-    Ok(Deliveries { floods, paced })
+    Ok(floods)
 }
