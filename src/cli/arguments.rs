@@ -262,6 +262,11 @@ impl TargetNamespaces {
         listed(&self.namespaces)
     }
 
+    /// Checks that each namespace has a channel, before anything is sent to the first of them.
+    pub(super) fn check(&self, global: &Global) -> crate::Result<()> {
+        self.list().iter().try_for_each(|nsp| nsp.channel(&global.options.channel_prefix).map(drop))
+    }
+
     /// Whether the user named a namespace.
     pub(super) fn is_given(&self) -> bool {
         !self.namespaces.is_empty()

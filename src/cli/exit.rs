@@ -64,6 +64,11 @@ impl Failure {
         }
     }
 
+    /// Adds how many namespaces had been sent to before the failure, if there are several.
+    pub(super) fn after_namespaces(self, done: usize, count: usize) -> Self {
+        if count > 1 { self.after(format!("{done} of {count} namespaces sent")) } else { self }
+    }
+
     /// Adds a hint.
     pub(super) fn with_hint(self, hint: impl Into<String>) -> Self {
         Self::Advised { cause: Box::new(self), hint: hint.into() }
@@ -111,6 +116,15 @@ impl Failure {
         match self {
             Self::Library(error) => error.is_disconnected(),
             Self::Advised { cause, .. } | Self::After { cause, .. } => cause.is_disconnected(),
+            _ => false,
+        }
+    }
+
+    /// Whether the connection was lost, so that the outcome is not known.
+    pub(super) fn is_connection_lost(&self) -> bool {
+        match self {
+            Self::Library(error) => matches!(error, Error::ConnectionLost(_)),
+            Self::Advised { cause, .. } | Self::After { cause, .. } => cause.is_connection_lost(),
             _ => false,
         }
     }

@@ -35,6 +35,7 @@ impl Request {
         send: impl AsyncFn(BroadcastOperator) -> Result<()>,
         done: impl Fn(&str) -> String,
     ) -> Result<(), Failure> {
+        self.namespaces.check(global)?;
         let namespaces = self.namespaces.list();
         if self.target.is_everyone() {
             let which = self.target.describe(&namespaces);
@@ -52,8 +53,8 @@ impl Request {
             warn_of_nobody(global, &targets, &which).await;
         }
         let count = targets.len();
-        for (_, operator) in targets {
-            send(operator).await?;
+        for (done, (_, operator)) in targets.into_iter().enumerate() {
+            send(operator).await.map_err(|error| Failure::from(error).after_namespaces(done, count))?;
         }
         match global.output {
             Format::Json => {

@@ -51,6 +51,7 @@ pub(super) struct ServerEmit {
 
 impl ServerEmit {
     pub(super) async fn run(self, global: &Global) -> Result<(), Failure> {
+        self.namespaces.check(global)?;
         let namespaces = self.namespaces.list();
         let args = values::parse_all(&self.args, self.string)?;
         let deadline = Deadline::after(self.timeout);
@@ -63,8 +64,9 @@ impl ServerEmit {
         if self.ack {
             return self.ask(global, &emitters, &args, deadline).await;
         }
-        for emitter in &emitters {
-            emitter.server_side_emit(&self.event, values::Spread(&args)).await?;
+        for (done, emitter) in emitters.iter().enumerate() {
+            let sent = emitter.server_side_emit(&self.event, values::Spread(&args)).await;
+            sent.map_err(|error| Failure::from(error).after_namespaces(done, emitters.len()))?;
         }
         if global.output == Format::Json {
             let mut lines = Lines::stdout();

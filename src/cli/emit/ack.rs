@@ -4,16 +4,15 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::Event;
+use super::Sent;
 use crate::cli::arguments::{Format, Global};
 use crate::cli::binary_json::{self, BinaryJson};
 use crate::cli::exit::Failure;
 use crate::cli::output::{lines::Lines, number, safe};
 use crate::cli::socket_inventory;
-use crate::cli::values::Spread;
 use crate::emitter::Acknowledgements;
 use crate::protocol::Uid;
-use crate::{BroadcastOperator, Namespace, Value};
+use crate::{Namespace, Value};
 
 /// The acknowledgements of one event in all its namespaces.
 pub(super) struct Tally {
@@ -41,15 +40,13 @@ impl Tally {
         }
     }
 
-    /// Sends the event to a namespace, prints the answers, and counts them.
-    pub(super) async fn ask(
+    /// Prints and counts the answers of a namespace.
+    pub(super) fn add(
         &mut self,
         global: &Global,
         nsp: &Namespace,
-        operator: &BroadcastOperator,
-        event: &Event,
+        acks: Acknowledgements<Value>,
     ) -> Result<(), Failure> {
-        let acks: Acknowledgements<Value> = operator.emit_with_ack(&event.name, Spread(&event.args)).await?;
         let mut lines = Lines::stdout();
         for answer in &acks.answers {
             match global.output {
@@ -100,7 +97,7 @@ impl Tally {
 
     /// Checks the number of acknowledgements: all clients have to acknowledge, or at least `min`. `target` names the
     /// sockets of the event.
-    pub(super) fn finish(self, global: &Global, target: &str, min: Option<u64>) -> Result<(), Failure> {
+    pub(super) fn finish(self, global: &Global, target: &str, min: Option<u64>) -> Result<Sent, Failure> {
         if let (Some(_), Format::Json) = (min, global.output) {
             let mut lines = Lines::stdout();
             lines.json(&json!({
@@ -112,8 +109,12 @@ impl Tally {
             lines.flush()?;
         }
         match min {
-            Some(min) if self.acks < min => return Err(Failure::TooFew(self.too_few(target, min))),
-            None if !self.missing.is_empty() => return Err(Failure::TooFew(self.missing.join("; "))),
+            Some(min) if self.acks < min => {
+                return Ok(Sent::AcksMissing(Failure::TooFew(self.too_few(target, min))));
+            }
+            None if !self.missing.is_empty() => {
+                return Ok(Sent::AcksMissing(Failure::TooFew(self.missing.join("; "))));
+            }
             _ => {}
         }
         if self.expected == 0 && self.missing.is_empty() {
@@ -122,6 +123,6 @@ impl Tally {
             let servers = if self.servers == 1 { "server" } else { "servers" };
             global.note_on_terminal(&format!("{} acknowledged, on {} {servers}", self.acks, self.servers));
         }
-        Ok(())
+        Ok(Sent::Whole)
     }
 }

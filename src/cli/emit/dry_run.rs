@@ -23,17 +23,22 @@ pub(super) async fn run(emit: &Emit, global: &Global, mut source: Source) -> Res
     while let Some((parsed, _)) = source.next_event(number + 1).await? {
         number += 1;
         let at = line(number);
-        match parsed {
-            Ok(None) => {}
-            Ok(Some(Line::Other(_))) => counts.skipped += 1,
-            Ok(Some(Line::Event(wanted))) => {
-                counts.add(emit, global, wanted.targets()).map_err(|failure| failure.at(&at))?
+        let counted = match parsed {
+            Ok(None) => Ok(()),
+            Ok(Some(Line::Other(_))) => {
+                counts.skipped += 1;
+                Ok(())
             }
-            Err(reason) if emit.keep_going => {
+            Ok(Some(Line::Event(wanted))) => counts.add(emit, global, wanted.targets()),
+            Err(reason) => Err(Failure::Other(reason)),
+        };
+        match counted.map_err(|failure| failure.at(&at)) {
+            Ok(()) => {}
+            Err(failure) if emit.keep_going => {
                 counts.bad += 1;
-                global.warn(&format!("{at}: {reason}"));
+                global.warn(&failure.to_string());
             }
-            Err(reason) => return Err(Failure::Other(reason).at(&at)),
+            Err(failure) => return Err(failure),
         }
     }
     counts.print_result(global)
@@ -49,8 +54,10 @@ struct Counts {
 
 impl Counts {
     fn add(&mut self, emit: &Emit, global: &Global, own: &LineTargets) -> Result<(), Failure> {
-        for nsp in emit.namespaces_of(own, &emit.namespaces.list()) {
-            nsp.channel(&global.options.channel_prefix)?;
+        let listed = emit.namespaces.list();
+        let namespaces = emit.namespaces_of(own, &listed);
+        namespaces.iter().try_for_each(|nsp| nsp.channel(&global.options.channel_prefix).map(drop))?;
+        for nsp in namespaces {
             self.events += 1;
             *self.targets.entry(target(emit, own, nsp)).or_default() += 1;
         }

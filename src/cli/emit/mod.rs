@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Args};
+use futures_util::future::join_all;
 use tokio::time::sleep;
 
 use super::arguments::{Format, Global, TargetNamespaces};
@@ -140,8 +141,20 @@ struct Event {
     args: Vec<Value>,
 }
 
+/// The namespaces of the event, with the target sockets in each.
+type Targets = Vec<(Namespace, BroadcastOperator)>;
+
+/// An event that was sent to all its namespaces.
+enum Sent {
+    /// With all required acknowledgements, if any.
+    Whole,
+    /// Too few clients have acknowledged it.
+    AcksMissing(Failure),
+}
+
 impl Emit {
     pub(super) async fn run(mut self, global: &Global) -> Result<(), Failure> {
+        self.namespaces.check(global)?;
         if let Some(file) = &self.from {
             if self.expectation.is_given() {
                 return Err(Failure::Usage(
@@ -153,6 +166,7 @@ impl Emit {
                 return exit::unless_interrupted(dry_run::run(&self, global, source)).await;
             }
             let cluster = self.connect(global, &mut self.retry_budget()).await?;
+            self.check_nodes(&cluster).await?;
             return replay::run(&self, global, cluster, source).await;
         }
         let event = Event {
@@ -182,9 +196,18 @@ impl Emit {
             true => deadline.connect(global).await?,
             false => self.connect(global, &mut self.retry_budget()).await?,
         };
-        self.send(global, &cluster, event, deadline).await?;
+        let targets = self.checked_targets(&cluster).await?;
+        // The time of the checks is not that of the clients.
+        let deadline = match self.expectation.is_given() || self.require_nodes.is_some() {
+            true => Deadline::after(self.timeout),
+            false => deadline,
+        };
+        let sent = self.send(global, &cluster, event, targets, deadline).await?;
         self.warn_of_duplicates(global, cluster.possible_duplicates());
-        self.print_sent(global, event)
+        match sent {
+            Sent::Whole => self.print_sent(global, event),
+            Sent::AcksMissing(failure) => Err(failure),
+        }
     }
 
     /// The namespaces for a line of `--from`: those of `-n`, else the one of the line, else `/`. `listed` has those of
@@ -222,18 +245,29 @@ impl Emit {
         }
     }
 
-    /// Connects, and checks the number of live servers for `--require-nodes`.
     async fn connect(&self, global: &Global, retries: &mut RetryBudget) -> Result<Cluster, Failure> {
-        let cluster = global.connect_with(retries, self.on_loss()).await?;
-        if let Some(required) = self.require_nodes {
-            for nsp in self.namespaces.list() {
-                let live = cluster.nodes(&nsp, NODES_WAIT, required).await?.len();
-                if live < required {
-                    return Err(Failure::TooFew(too_few_live(live, &nsp, required)));
-                }
+        global.connect_with(retries, self.on_loss()).await
+    }
+
+    /// Checks the number of live servers for `--require-nodes`.
+    async fn check_nodes(&self, cluster: &Cluster) -> Result<(), Failure> {
+        let Some(required) = self.require_nodes else { return Ok(()) };
+        for nsp in self.namespaces.list() {
+            let live = cluster.nodes(&nsp, NODES_WAIT, required).await?.len();
+            if live < required {
+                return Err(Failure::TooFew(too_few_live(live, &nsp, required)));
             }
         }
-        Ok(cluster)
+        Ok(())
+    }
+
+    /// The target sockets in each namespace, after the checks of `--require-nodes` and `--expect`.
+    async fn checked_targets(&self, cluster: &Cluster) -> Result<Targets, Failure> {
+        self.check_nodes(cluster).await?;
+        let targets = self.namespaces.list().into_iter();
+        let targets: Targets = targets.map(|nsp| (nsp.clone(), self.operator(cluster, &nsp))).collect();
+        self.expectation.check(&targets, &self.describe_target()).await?;
+        Ok(targets)
     }
 
     /// Sends the event to each namespace, with the retries of `--retry-for`.
@@ -242,27 +276,47 @@ impl Emit {
         global: &Global,
         cluster: &Cluster,
         event: &Event,
+        targets: Targets,
         deadline: Deadline,
-    ) -> Result<(), Failure> {
-        let mut acks = ack::Tally::new(self.timeout);
-        let targets = self.namespaces.list().into_iter();
-        let targets: Vec<_> = targets.map(|nsp| (nsp.clone(), self.operator(cluster, &nsp))).collect();
-        self.expectation.check(&targets, &self.describe_target()).await?;
-        for (nsp, operator) in targets {
-            if self.ack {
-                acks.ask(global, &nsp, &operator.timeout(deadline.left()), event).await?;
-                continue;
-            }
+    ) -> Result<Sent, Failure> {
+        if self.ack {
+            return self.request_acks(global, event, targets, deadline).await;
+        }
+        let count = targets.len();
+        for (done, (_, operator)) in targets.into_iter().enumerate() {
             // The publisher retries automatically.
             tokio::select! {
-                outcome = operator.emit(&event.name, Spread(&event.args)) => outcome?,
+                outcome = operator.emit(&event.name, Spread(&event.args)) => {
+                    outcome.map_err(|error| Failure::from(error).after_namespaces(done, count))?;
+                }
                 () = self.warn_while_retrying(global, cluster) => {}
             }
         }
-        match self.ack {
-            true => acks.finish(global, &self.describe_target(), self.min_acks),
-            false => Ok(()),
+        Ok(Sent::Whole)
+    }
+
+    /// Requests acknowledgements in all namespaces at the same time, and prints them.
+    async fn request_acks(
+        &self,
+        global: &Global,
+        event: &Event,
+        targets: Targets,
+        deadline: Deadline,
+    ) -> Result<Sent, Failure> {
+        let ask = |(nsp, operator): (Namespace, BroadcastOperator)| async move {
+            let operator = operator.timeout(deadline.left());
+            (nsp, operator.emit_with_ack(&event.name, Spread(&event.args)).await)
+        };
+        let mut acks = ack::Tally::new(self.timeout);
+        let mut outcome = Ok(());
+        for (nsp, answers) in join_all(targets.into_iter().map(ask)).await {
+            match answers {
+                Ok(answers) => acks.add(global, &nsp, answers)?,
+                Err(error) => outcome = outcome.and(Err(error)),
+            }
         }
+        outcome?;
+        acks.finish(global, &self.describe_target(), self.min_acks)
     }
 
     /// Warns of possible duplicates: events that were retried although the server could not report the outcome of the first

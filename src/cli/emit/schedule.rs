@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::{sleep, timeout};
 
 use super::cron::{Step, Timetable};
-use super::{Emit, Event};
+use super::{Emit, Event, Sent, Targets};
 use crate::cli::arguments::Global;
 use crate::cli::connection::{Deadline, RetryBudget};
 use crate::cli::exit::Failure;
@@ -21,6 +21,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The time that a round may take beyond its limit, for the round trips.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// The limit of the checks before a round.
+const CHECKS: Duration = Duration::from_secs(15);
 
 /// A note announces an event only if it is due later than this.
 const WORTH_A_LINE: SignedDuration = SignedDuration::from_mins(1);
@@ -88,8 +91,13 @@ pub(super) async fn run(
 ) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
     let mut retries = emit.retry_budget();
+    let connect = async {
+        let cluster = emit.connect(global, &mut retries).await?;
+        // At the start, too few servers are an error. Later they are a reason to skip a round.
+        emit.check_nodes(&cluster).await.map(|()| cluster)
+    };
     let connected = tokio::select! {
-        connected = emit.connect(global, &mut retries) => connected?,
+        connected = connect => connected?,
         () = signals.next_on_terminal() => return Err(Failure::Interrupted.after("0 sent".into())),
     };
     let mut rounds = Rounds { emit, global, event, cluster: Some(connected), sent: 0, unknown: 0 };
@@ -124,7 +132,9 @@ impl Rounds<'_> {
                 return Err(Failure::Other("the --cron expression has no further time".into()));
             }
             match self.round().await {
-                Ok(()) => self.emit.print_sent(self.global, self.event)?,
+                Ok(Sent::Whole) => self.emit.print_sent(self.global, self.event)?,
+                Ok(Sent::AcksMissing(failure)) if self.emit.count == Some(self.sent) => return Err(failure),
+                Ok(Sent::AcksMissing(failure)) => self.global.warn(&failure.to_string()),
                 // An unreachable server may be back in the next round. An invalid event stays invalid.
                 Err(failure) if failure.is_transient() => self.global.warn(&failure.to_string()),
                 Err(failure) => return Err(failure),
@@ -134,39 +144,48 @@ impl Rounds<'_> {
     }
 
     /// Sends the event once. Ends by its deadline, even if Postgres does not answer.
-    async fn round(&mut self) -> Result<(), Failure> {
-        let retry_time = self.emit.retry_for.unwrap_or(PATIENCE);
-        let round_retries = &mut RetryBudget::of(retry_time);
+    async fn round(&mut self) -> Result<Sent, Failure> {
         let cluster = match self.cluster.take() {
             Some(cluster) => cluster,
-            None => {
-                let limit = retry_time.saturating_add(GRACE);
-                match timeout(limit, self.emit.connect(self.global, round_retries)).await {
-                    Ok(connected) => connected?,
-                    Err(_) => return Err(self.no_connection(limit)),
-                }
-            }
+            None => self.connect().await?,
         };
-        let limit = match self.emit.ack {
-            true => self.emit.timeout.saturating_mul(self.emit.namespaces.list().len() as u32),
-            false => retry_time,
+        let outcome = match in_time(CHECKS, self.emit.checked_targets(&cluster)).await {
+            Ok(targets) => self.send(&cluster, targets).await,
+            Err(failure) => Err(failure),
         };
-        let limit = limit.saturating_add(GRACE);
+        // A lost connection is dropped, since statements without an answer would delay the next round.
+        if !outcome.as_ref().is_err_and(Failure::is_connection_lost) {
+            self.cluster = Some(cluster);
+        }
+        outcome
+    }
+
+    async fn connect(&self) -> Result<Cluster, Failure> {
+        let retry_time = self.retry_time();
+        let (limit, retries) = (retry_time.saturating_add(GRACE), &mut RetryBudget::of(retry_time));
+        match timeout(limit, self.emit.connect(self.global, retries)).await {
+            Ok(connected) => connected,
+            Err(_) => Err(self.no_connection(limit)),
+        }
+    }
+
+    async fn send(&mut self, cluster: &Cluster, targets: Targets) -> Result<Sent, Failure> {
+        let limit = if self.emit.ack { self.emit.timeout } else { self.retry_time() };
         self.unknown += 1;
-        let send = self.emit.send(self.global, &cluster, self.event, Deadline::after(self.emit.timeout));
-        let outcome = match timeout(limit, send).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(Error::ConnectionLost(format!("no answer within {limit:?}")).into()),
-        };
+        let deadline = Deadline::after(self.emit.timeout);
+        let send = self.emit.send(self.global, cluster, self.event, targets, deadline);
+        let outcome = in_time(limit.saturating_add(GRACE), send).await;
         match &outcome {
-            Ok(()) => self.sent += 1,
-            // Drops the connection, since statements without an answer would delay the next round.
-            Err(Failure::Library(Error::ConnectionLost(_))) => return outcome,
+            Ok(_) => self.sent += 1,
+            Err(failure) if failure.is_connection_lost() => return outcome,
             Err(_) => {}
         }
         self.unknown -= 1;
-        self.cluster = Some(cluster);
         outcome
+    }
+
+    fn retry_time(&self) -> Duration {
+        self.emit.retry_for.unwrap_or(PATIENCE)
     }
 
     fn no_connection(&self, limit: Duration) -> Failure {
@@ -187,4 +206,10 @@ impl Rounds<'_> {
         };
         format!("{} sent{unknown}", number::count(self.sent))
     }
+}
+
+/// The outcome of work that has to end within this time.
+async fn in_time<T>(limit: Duration, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let no_answer = || Error::ConnectionLost(format!("no answer within {limit:?}"));
+    timeout(limit, work).await.unwrap_or_else(|_| Err(no_answer().into()))
 }

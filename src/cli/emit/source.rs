@@ -25,7 +25,7 @@ pub(super) struct Source {
     reader: BufReader<Box<dyn AsyncRead + Send + Unpin>>,
     /// The size in bytes, if it is known.
     pub(super) size: Option<u64>,
-    line: String,
+    line: Vec<u8>,
 }
 
 impl Source {
@@ -43,30 +43,31 @@ impl Source {
                 (Box::new(File::from_std(file)), metadata.is_file().then_some(metadata.len()))
             }
         };
-        Ok(Self { reader: BufReader::with_capacity(BUFFER, reader), size, line: String::new() })
+        Ok(Self { reader: BufReader::with_capacity(BUFFER, reader), size, line: Vec::new() })
     }
 
     /// The next line, parsed, and its size in bytes, or `None` at the end. An empty line has no event.
     pub(super) async fn next_event(&mut self, number: u64) -> Result<Option<(ParsedLine<'_>, u64)>, Failure> {
         self.line.clear();
-        let read = self.reader.read_line(&mut self.line).await;
+        let read = self.reader.read_until(b'\n', &mut self.line).await;
         let bytes = read.map_err(|error| Failure::file(line(number), &error))?;
         Ok((bytes > 0).then(|| (parse(&self.line), bytes as u64)))
     }
 
-    /// The same without waiting: `None` if the buffer has no complete line of valid text.
+    /// The same without waiting: `None` if the buffer has no complete line.
     pub(super) fn buffered_event(&mut self) -> Option<(ParsedLine<'_>, u64)> {
         let buffer = self.reader.buffer();
         let bytes = memchr(b'\n', buffer)? + 1;
         self.line.clear();
-        self.line.push_str(std::str::from_utf8(&buffer[..bytes]).ok()?);
+        self.line.extend_from_slice(&buffer[..bytes]);
         Pin::new(&mut self.reader).consume(bytes);
         Some((parse(&self.line), bytes as u64))
     }
 }
 
 /// Parses a line with or without its line break.
-fn parse(line: &str) -> ParsedLine<'_> {
+fn parse(line: &[u8]) -> ParsedLine<'_> {
+    let line = std::str::from_utf8(line).map_err(|error| format!("byte {} is not UTF-8", error.valid_up_to() + 1))?;
     let text = line.trim_end_matches(['\n', '\r']);
     if text.trim().is_empty() { Ok(None) } else { event_line::parse(text).map(Some) }
 }
@@ -91,12 +92,16 @@ pub(super) fn parse_speed(text: &str) -> Result<f64, String> {
     }
 }
 
+/// A delay up to this is made up for, so that short pauses do not lower the rate.
+const CATCH_UP: Duration = Duration::from_millis(200);
+
 /// The pace of a replay.
 pub(super) enum Pace {
     AtOnce,
-    /// A fixed number of events per second since the start.
+    /// At most so many events per second.
     Rate {
         rate: f64,
+        /// When the events that were counted began.
         start: Instant,
         sent: u64,
     },
@@ -123,7 +128,13 @@ impl Pace {
             Self::Rate { rate, start, sent } => {
                 let after = Duration::try_from_secs_f64(*sent as f64 / *rate).unwrap_or(LONGEST);
                 *sent += 1;
-                Some(*start + after.min(LONGEST))
+                let (due, now) = (*start + after.min(LONGEST), Instant::now());
+                // After a pause of the input or of Postgres, the events of the pause do not follow at full speed.
+                if due + CATCH_UP < now {
+                    (*start, *sent) = (now, 1);
+                    return Some(now);
+                }
+                Some(due)
             }
             Self::Recorded { speed, first } => {
                 let recorded = recorded?;
@@ -159,6 +170,13 @@ mod tests {
     fn events_go_when_they_are_due() {
         let mut pace = Pace::new(Some(10.0), None);
         let first = pace.due(None).unwrap();
+        assert_eq!(pace.due(None).unwrap() - first, Duration::from_millis(100));
+
+        // After a pause of ten seconds, the hundred events of the pause do not follow at once.
+        let before = Instant::now().checked_sub(Duration::from_secs(10)).unwrap();
+        let mut pace = Pace::Rate { rate: 10.0, start: before, sent: 1 };
+        let first = pace.due(None).unwrap();
+        assert!(first > before + Duration::from_secs(9));
         assert_eq!(pace.due(None).unwrap() - first, Duration::from_millis(100));
 
         let mut pace = Pace::new(None, Some(2.0));

@@ -244,7 +244,8 @@ impl<'a> Line<'a> {
                 };
                 let colour = if *what == "left" { "\x1b[31m" } else { "\x1b[32m" };
                 let what = if *what == "sockets" { "has" } else { what };
-                format!("{colour}{what}\x1b[0m {} in {}{why}{sockets}", safe::line(node.uid()), node.nsp())
+                let (uid, nsp) = (safe::line(node.uid()), safe::line(node.nsp().as_str()));
+                format!("{colour}{what}\x1b[0m {uid} in {nsp}{why}{sockets}")
             }
             What::Lost(error) => {
                 let error = error.to_string();

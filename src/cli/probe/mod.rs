@@ -85,7 +85,7 @@ impl Probe {
                     if measured.has_reason() {
                         global.warn(&measured.text());
                     }
-                    lines.raw(measured.prometheus(&target, &nsp).trim_end())?;
+                    measured.prometheus(&target, &nsp).lines().try_for_each(|line| lines.raw(line))?;
                 }
                 Format::Json => lines.json(measured)?,
                 Format::Text => lines.text(&measured.text())?,

@@ -29,7 +29,7 @@ impl Print {
     pub(super) fn run(self, global: &Global) -> Result<(), Failure> {
         let script = self.schema.emitter(global)?.script(&self.grants.roles);
         let mut lines = Lines::stdout();
-        lines.raw(script.trim_end())?;
+        script.lines().try_for_each(|line| lines.raw(line))?;
         lines.flush()
     }
 }

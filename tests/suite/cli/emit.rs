@@ -99,6 +99,50 @@ async fn acknowledgements_are_printed_and_missing_ones_are_status_4() {
 }
 
 #[tokio::test]
+async fn a_silent_client_of_one_namespace_does_not_keep_the_event_from_another() {
+    let cluster = mixed_with(|options| options.namespace("/").namespace("/admin")).await;
+    let admin = cluster.servers[2].client("/admin").await;
+    admin.answer("q", json!("from admin")).await;
+    cluster.clients[0].silent("q").await;
+    for client in &cluster.clients[1..] {
+        client.answer("q", json!("from /")).await;
+    }
+    let ask = ["emit", "--ack", "--timeout", "2s", "-n", "/", "-n", "/admin", "q"];
+    let outcome = run(&mut pgio(cluster.url(), &ask)).await;
+    assert_eq!(outcome.status, 4, "{outcome:?}");
+    assert_eq!(outcome.stdout, "from /\nfrom /\nfrom admin\n");
+    assert!(outcome.stderr.starts_with("error: 2 of 3 clients acknowledged within 2s"), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn the_time_of_a_check_is_not_that_of_the_clients() {
+    let cluster = mixed().await;
+    for client in &cluster.clients {
+        client.answer("q", json!("yes")).await;
+    }
+    // The discovery of the servers alone takes half a second for the check, and again for the event.
+    let ask = ["emit", "--ack", "--expect", "3", "--timeout", "900ms", "q"];
+    let outcome = run(&mut pgio(cluster.url(), &ask)).await.succeeded();
+    assert_eq!(outcome.stdout, "yes\nyes\nyes\n");
+}
+
+#[tokio::test]
+async fn nothing_is_sent_if_one_of_the_namespaces_has_no_channel() {
+    let postgres = postgres().await;
+    let mut tail = Running::start(&mut pgio(postgres.url(), &["tail", "-o", "json", "--count", "1"]));
+    tail.wait_for_note("listening").await;
+    let long = "z".repeat(80);
+    for command in [&["emit", "e"][..], &["emit", "--ack", "e"], &["server-emit", "e"], &["disconnect", "--yes"]] {
+        let arguments = [command, &["-n", "/", "-n", &long]].concat();
+        let outcome = run(&mut pgio(postgres.url(), &arguments)).await;
+        assert_eq!(outcome.status, 1, "{outcome:?}");
+        assert!(outcome.stderr.contains(&long), "{outcome:?}");
+    }
+    run(&mut pgio(postgres.url(), &["emit", "end"])).await.succeeded();
+    assert_eq!(tail.json().await["event"], "end");
+}
+
+#[tokio::test]
 async fn without_a_server_there_are_no_acknowledgements() {
     let postgres = postgres().await;
     let outcome = run(&mut pgio(postgres.url(), &["emit", "--ack", "--timeout", "300ms", "q"])).await;

@@ -144,7 +144,16 @@ async fn bytes_that_are_no_utf8_are_a_bad_line() {
     let postgres = postgres().await;
     let outcome = run_with_input(&mut pgio(postgres.url(), &FROM), b"[\"a\"]\n[\"\xff\"]\n".as_slice()).await;
     assert_eq!(outcome.status, 1);
-    assert!(outcome.stderr.starts_with("error: line 2: "), "{outcome:?}");
+    assert!(outcome.stderr.starts_with("error: line 2: byte 3 is not UTF-8"), "{outcome:?}");
+
+    let lines = b"[\"a\"]\n[\"\xff\"]\n[\"c\"]\n".as_slice();
+    for (more, sent) in [(&["--keep-going"][..], 2), (&["--keep-going", "--dry-run"], 0)] {
+        let arguments = [&FROM[..], more, &["-o", "json"]].concat();
+        let outcome = run_with_input(&mut pgio(postgres.url(), &arguments), lines).await;
+        assert_eq!(outcome.status, 1);
+        assert_eq!(outcome.json()[0]["sent"], sent, "{outcome:?}");
+        assert_eq!(outcome.json()[0]["bad"], 1, "{outcome:?}");
+    }
 }
 
 #[tokio::test]

@@ -43,6 +43,38 @@ async fn by_a_crontab_expression() {
 }
 
 #[tokio::test]
+async fn an_event_without_its_acknowledgements_counts_as_sent() {
+    let postgres = postgres().await;
+    let peer = NodePeer::start().await;
+    let server = peer.server(ServerOptions::new(AdapterVersion::V05, postgres.url())).await;
+    let client = server.client("/").await;
+    client.silent("q").await;
+    let schedule = ["emit", "--every", "100ms", "--count", "2", "--ack", "--timeout", "1s", "q"];
+    let outcome = run(&mut pgio(postgres.url(), &schedule)).await;
+    assert_eq!(outcome.status, 4, "{outcome:?}");
+    assert!(outcome.stderr.starts_with("warning: "), "{outcome:?}");
+    assert!(outcome.stderr.ends_with("(2 sent)\n"), "{outcome:?}");
+    assert_eq!(client.wait_for(2).await.len(), 2);
+}
+
+#[tokio::test]
+async fn each_round_checks_the_number_of_servers() {
+    let postgres = postgres().await;
+    let peer = NodePeer::start().await;
+    let server = peer.server(ServerOptions::new(AdapterVersion::V05, postgres.url())).await;
+    let schedule = ["emit", "--every", "200ms", "--require-nodes", "1", "-o", "json", "tick"];
+    let mut emit = Running::start(&mut pgio(postgres.url(), &schedule));
+    emit.line().await;
+    server.stop().await;
+    emit.wait_for_note("warning: 0 servers are live in /, and 1 is required").await;
+    let _back = peer.server(ServerOptions::new(AdapterVersion::V05, postgres.url())).await;
+    while tokio::time::timeout(Duration::from_millis(1), emit.line()).await.is_ok() {}
+    emit.line().await;
+    emit.signal(Signal::SIGINT);
+    assert_eq!(emit.end().await.status, 130);
+}
+
+#[tokio::test]
 async fn a_schedule_goes_on_after_a_restart() {
     let mut server = own_server().await;
     let mut emit =
