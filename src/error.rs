@@ -297,11 +297,17 @@ impl Error {
         Self::Panicked { what: what.into(), message: text.unwrap_or("without a message").to_owned() }
     }
 
-    /// Whether the same call may succeed later (transient error): Postgres is unreachable, or the attachment table is
-    /// locked. After [`ConnectionLost`](Self::ConnectionLost) it is not known whether a message was published, so a retry
+    /// Whether the same call may succeed later (transient error): Postgres is unreachable, lacks memory, disk or connections, has
+    /// cancelled the statement, or the attachment table is locked. After [`ConnectionLost`](Self::ConnectionLost) it is not known whether a message was published, so a retry
     /// may publish it twice.
     pub fn is_transient(&self) -> bool {
-        self.is_disconnected() || matches!(self, Self::TableLocked { .. })
+        match self {
+            Self::TableLocked { .. } => true,
+            Self::Database { sqlstate: Some(code), .. } => {
+                TRANSIENT_CLASSES.iter().any(|class| code.starts_with(class))
+            }
+            _ => self.is_disconnected(),
+        }
     }
 
     /// Whether Postgres is unreachable, or the connection was lost.
@@ -309,6 +315,10 @@ impl Error {
         matches!(self, Self::Connect { .. } | Self::ConnectionLost(_))
     }
 }
+
+/// The classes of SQLSTATE after which the same statement may succeed: transaction rollback, insufficient resources, operator
+/// intervention (such as a cancelled statement), and system error. Source: PostgreSQL's appendix "Error Codes".
+const TRANSIENT_CLASSES: [&str; 4] = ["40", "53", "57", "58"];
 
 /// The message of a system error without its number: `No such file or directory`.
 pub(crate) fn without_os_code(error: &dyn std::fmt::Display) -> String {

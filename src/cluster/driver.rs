@@ -35,7 +35,7 @@ use crate::{Error, Result};
 pub(crate) use handles::size_of_sockets;
 pub(super) use handles::{Dropped, Reaper, ResponsePart};
 pub(in crate::cluster) use jobs::listening;
-use jobs::{count_announced, list, publish_all, rows};
+use jobs::{LookUpTimeout, count_announced, list, publish_all, rows};
 
 /// The maximum number of notifications that are handled before the outputs are executed.
 const MAX_BATCH: usize = 512;
@@ -160,6 +160,7 @@ impl DriverHandle {
             requesters: HashMap::new(),
             jobs: FuturesUnordered::new(),
             failed_readings: Arc::default(),
+            look_up_timeout: LookUpTimeout::new(),
             heartbeats_fail: Arc::default(),
         };
         let task = AbortOnDropHandle::new(tokio::spawn(driver.run(events, receiver)));
@@ -200,6 +201,7 @@ struct Driver {
     jobs: FuturesUnordered<BoxFuture<'static, Input>>,
     /// The readings of the servers that listen in a row that were not in time.
     failed_readings: Arc<AtomicU32>,
+    look_up_timeout: LookUpTimeout,
     /// The kind of the error of the last heartbeats, if they could not be published.
     heartbeats_fail: Arc<Mutex<Option<Discriminant<Error>>>>,
 }
@@ -350,7 +352,8 @@ impl Driver {
                 Output::Execute(statement) => self.execute(now, statement),
                 Output::LookUp { look_up, ids } => {
                     let (session, table) = (self.rows.clone(), self.table.clone());
-                    let rows = rows(session, table, ids, self.options.max_attachment);
+                    let time = self.look_up_timeout.clone();
+                    let rows = rows(session, table, ids, self.options.max_attachment, time);
                     self.jobs.push(rows.map(move |rows| Input::Rows { look_up, rows }).boxed());
                 }
                 Output::List { channels, max_age } => {

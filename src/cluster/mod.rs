@@ -63,7 +63,7 @@ use crate::postgres::TableAccess;
 use crate::postgres::failure;
 use crate::postgres::{
     AttachmentTable, CheckedTable, GroupReceipt, Listener, MessageGroup, OnLoss, Presence, Publisher,
-    Receipt, SameServer, Session, Settings, delete_older, server_identity,
+    DeletedRows, Receipt, SameServer, Session, Settings, delete_some_older, server_identity,
 };
 #[cfg(feature = "cli")]
 use crate::postgres::{Backend, backends};
@@ -75,17 +75,18 @@ use early_listener::EarlyListener;
 /// The timeout of a query to the driver's task or to the server.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The timeout of the deletion of old attachments.
+/// The timeout of one statement that deletes old attachments.
 const CLEANUP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The set-up of the session that looks up and deletes attachments: a statement on a locked table fails, and is retried.
-const LOOK_UP_SESSION_SETUP: &str = "SET lock_timeout = '4s'";
+/// The set-up of the session that looks up and deletes attachments: a statement on a locked table fails, and is retried. Each
+/// statement has a deadline here, so a timeout of the role must not end it before.
+const LOOK_UP_SESSION_SETUP: &str = "SET lock_timeout = '4s'; SET statement_timeout = 0";
 
 /// A connection to the cluster that communicates over one database. It is a handle that is cheap to clone.
 ///
 /// It keeps up to three sessions, all on one server. The first publishes. The second listens; the first subscription or
 /// request opens it. The third looks up and deletes attachments, and reads which servers listen; its first use
-/// opens it.
+/// opens it. After a gap, a fourth one lists the durable events, and ends.
 #[derive(Clone)]
 pub struct Cluster(Arc<Inner>);
 
@@ -325,11 +326,23 @@ impl Cluster {
     /// [`Error::TableShape`] if the table is no attachment table, [`Error::MissingTable`],
     /// [`Error::TablePrivilege`], [`Error::TableLocked`] and those of the connection.
     pub async fn clean_up_attachments(&self) -> Result<u64> {
+        let mut deleted = 0;
+        loop {
+            // A few at a time: look-ups use the same session, and what is deleted stays deleted if a later statement fails.
+            let DeletedRows { rows, may_have_more } = self.clean_up_some_attachments().await?;
+            deleted += rows;
+            if !may_have_more {
+                return Ok(deleted);
+            }
+        }
+    }
+
+    async fn clean_up_some_attachments(&self) -> Result<DeletedRows> {
         let options = self.options();
         let client = self.0.rows.client().await?;
         let deleting = async {
             let table = self.0.table.checked(&client).await?;
-            delete_older(&client, table, options.cleanup_interval).await
+            delete_some_older(&client, table, options.cleanup_interval).await
         };
         match timeout(CLEANUP_TIMEOUT, deleting).await {
             Ok(outcome) => outcome,

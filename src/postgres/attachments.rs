@@ -13,8 +13,14 @@ use crate::cluster::state::Row;
 use crate::protocol::AttachmentId;
 use crate::{Error, Result};
 
+/// The size from which the answer of a look-up takes no more documents, in bytes. Other answers wait behind it.
+const ANSWER_BYTES: i64 = 4 << 20;
+
+/// The number of rows that one statement of the cleanup deletes. Look-ups wait behind it.
+const ROWS_PER_DELETION: u64 = 2000;
+
 /// The existing rows with these ids, in one round trip. A missing row was deleted by the cleanup of some node. The server
-/// sends at most `max_bytes` of documents: it leaves out larger documents, and those that do not fit after the others.
+/// leaves out documents of more than `max_bytes`, and those that do not fit into the answer after the others.
 pub(crate) async fn look_up(
     client: &Client,
     table: &TableName,
@@ -25,12 +31,14 @@ pub(crate) async fn look_up(
     let max_bytes = i64::try_from(max_bytes).unwrap_or(i64::MAX);
     // The sizes are known without reading the documents.
     let sql = format!(
-        "SELECT id, bytes, CASE WHEN bytes <= $2 AND sum(bytes) FILTER (WHERE bytes <= $2) OVER (ORDER BY id) <= $2 \
+        "SELECT id, bytes, CASE WHEN bytes <= $2 \
+         AND sum(bytes) FILTER (WHERE bytes <= $2) OVER (ORDER BY id) <= greatest($3, bytes) \
          THEN payload END \
          FROM (SELECT id, payload, coalesce(octet_length(payload), 0)::int8 AS bytes FROM {} WHERE id = ANY($1)) AS rows",
         table.as_sql()
     );
-    let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(&ids, Type::INT8_ARRAY), (&max_bytes, Type::INT8)];
+    let parameters: [(&(dyn ToSql + Sync), Type); 3] =
+        [(&ids, Type::INT8_ARRAY), (&max_bytes, Type::INT8), (&ANSWER_BYTES, Type::INT8)];
     let rows = client.query_typed(&sql, &parameters).await.map_err(|e| table_failure(&e, table))?;
     rows.iter().map(|row| read_row(row, max_bytes).map_err(|e| failure(&e))).collect()
 }
@@ -48,12 +56,29 @@ fn read_row(row: &tokio_postgres::Row, max_bytes: i64) -> Result<(AttachmentId, 
     Ok((AttachmentId(id), found))
 }
 
-/// Deletes the rows older than `age`. Returns the number of deleted rows.
-pub(crate) async fn delete_older(client: &Client, table: &TableName, age: Duration) -> Result<u64> {
-    // The same text as Node's statement: `pgio attachments stats` recognises a cleanup by it.
+/// Rows that one statement has deleted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DeletedRows {
+    pub(crate) rows: u64,
+    /// Whether there may be more of them.
+    pub(crate) may_have_more: bool,
+}
+
+/// Deletes some of the rows that are older than `age`.
+pub(crate) async fn delete_some_older(
+    client: &Client,
+    table: &TableName,
+    age: Duration,
+) -> Result<DeletedRows> {
     let (table_name, millis) = (table.as_sql(), age.as_millis());
-    let sql = format!("DELETE FROM {table_name} WHERE created_at < now() - interval '{millis} milliseconds'");
-    client.execute_typed(&sql, &[]).await.map_err(|e| table_failure(&e, table))
+    let is_old = format!("created_at < now() - interval '{millis} milliseconds'");
+    // It begins as the statement of Node: `pgio attachments stats` recognises a cleanup by it.
+    let sql = format!(
+        "DELETE FROM {table_name} WHERE {is_old} \
+         AND id = ANY (ARRAY(SELECT id FROM {table_name} WHERE {is_old} LIMIT {ROWS_PER_DELETION}))"
+    );
+    let rows = client.execute_typed(&sql, &[]).await.map_err(|e| table_failure(&e, table))?;
+    Ok(DeletedRows { rows, may_have_more: rows >= ROWS_PER_DELETION })
 }
 
 /// Classifies the error of a statement on the attachment table.

@@ -27,6 +27,9 @@ const STAGGER: Duration = Duration::from_millis(250);
 /// When a host that failed is tried again, while another one has not answered.
 const TRY_AGAIN_AFTER: Duration = Duration::from_millis(250);
 
+/// The least time that an address of a host has for a TCP connection, if `connect_timeout` allows it.
+const MIN_ADDRESS_TIMEOUT: Duration = Duration::from_secs(2);
+
 type Connected = (Client, PgConnection);
 
 impl Settings {
@@ -259,6 +262,10 @@ impl Parameters {
         }
         if let Some(options) = &self.options {
             config.options(options);
+        }
+        if let Some(limit) = self.connect_timeout {
+            // A name may have several addresses, and the first one may not answer.
+            config.connect_timeout((limit / 2).max(MIN_ADDRESS_TIMEOUT).min(limit));
         }
         if let Some(name) = self.application_name() {
             config.application_name(name);

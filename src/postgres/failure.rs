@@ -64,6 +64,7 @@ impl From<tokio_postgres::Error> for ConnectFailure {
                 let by_rule = *db.code() == SqlState::INVALID_AUTHORIZATION_SPECIFICATION;
                 (Verdict::Refused { by_rule }, one_line(db.message()))
             }
+            None if error.is_closed() => (Verdict::Transient, "the server closed the connection".into()),
             None if io_error(&error).is_some() => (Verdict::Transient, reason(&error)),
             None => (Verdict::Unsuitable, reason(&error)),
         };

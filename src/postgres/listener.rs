@@ -16,6 +16,7 @@ use tokio::time::{sleep, sleep_until, timeout};
 use tokio_postgres::AsyncMessage;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::doubling_timeout::DoublingTimeout;
 use super::lossy_queue::{Reader, Writer, lossy_queue};
 use super::same_server::{SameServer, SessionPlace};
 use super::{Presence, Settings};
@@ -23,7 +24,7 @@ use crate::cluster::state::ListenSnapshot;
 use crate::protocol::{Channel, LockSnapshot};
 use crate::{Error, Result};
 pub(crate) use connection::ListeningConnection;
-use connection::{Answer, next_message};
+use connection::{Answer, SET_UP_TIMEOUT, next_message};
 
 /// The delay of the first ping after the first connection, so that neither LISTEN nor the first answers wait for it.
 const FIRST_PING: Duration = Duration::from_millis(200);
@@ -33,6 +34,10 @@ const NEXT_PING: Duration = Duration::from_millis(20);
 
 /// The timeout of a response. A ping is sent at least every two seconds, so a dead connection is detected within five.
 const ANSWER_TIMEOUT: Duration = Duration::from_millis(2800);
+
+/// The longest timeout of the first LISTEN of a session. Postgres reads its notification queue for it, which has gigabytes if
+/// another session that listens is stuck in a transaction.
+const LONGEST_FIRST_LISTEN: Duration = Duration::from_secs(60);
 
 /// How long a stalled connection is read once more when its replacement is ready.
 const DRAIN: Duration = Duration::from_millis(50);
@@ -118,6 +123,7 @@ impl Listener {
             last_channel: Arc::default(),
             has_received: false,
             connection: 0,
+            first_listen: DoublingTimeout::new(ANSWER_TIMEOUT, LONGEST_FIRST_LISTEN),
         };
         let task = AbortOnDropHandle::new(tokio::spawn(owner.run(live)));
         (Self { commands, _task: task }, reader)
@@ -156,6 +162,8 @@ struct Owner {
     has_received: bool,
     /// The number of the connection in use.
     connection: u64,
+    /// The timeout of the first LISTEN of a session.
+    first_listen: DoublingTimeout,
 }
 
 /// A statement without an answer yet.
@@ -244,7 +252,7 @@ impl Owner {
                         return if matches!(error, Error::Closed) { End::Dropped } else { End::Lost(error, replacement) };
                     }
                     // Any message proves liveness. In a flood, the answer is queued behind other messages.
-                    answer_due = Instant::now() + ANSWER_TIMEOUT;
+                    answer_due = answer_due.max(Instant::now() + ANSWER_TIMEOUT);
                     self.on_resumed(&mut replacement);
                     if is_idle && self.has_received && self.presence.is_shown() && !live.holds_lock() {
                         // Other servers should see the lock as early as the first messages of this process.
@@ -261,6 +269,7 @@ impl Owner {
                         Some(command) => {
                             if outcome.is_ok() {
                                 live.record_command(&command);
+                                self.first_listen.on_success();
                             }
                             let (connection, outcome) = (self.connection, outcome.map(Answer::into_snapshot));
                             self.events.push_always(ListenerEvent::Executed { connection, outcome });
@@ -272,8 +281,12 @@ impl Owner {
                     None => return End::Dropped,
                     Some(command) if command.connection != self.connection => {}
                     Some(command) => {
+                        let limit = match live.starts_to_listen(&command) {
+                            true => self.first_listen.current(),
+                            false => ANSWER_TIMEOUT,
+                        };
                         running = Some(Running { answer: live.execute(&command, &self.presence), command: Some(command) });
-                        answer_due = Instant::now() + ANSWER_TIMEOUT;
+                        answer_due = Instant::now() + limit;
                     }
                 },
                 () = sleep_until(ping_at.into()), if is_idle && replacement.is_none() => {
@@ -283,6 +296,9 @@ impl Owner {
                 }
                 () = sleep_until(answer_due.into()), if !is_idle && replacement.is_none() => {
                     tracing::warn!("Postgres does not answer on the listening connection; opening another one");
+                    if running.as_ref().and_then(|running| running.command.as_ref()).is_some_and(|one| live.starts_to_listen(one)) {
+                        self.first_listen.on_timeout(self.first_listen.current());
+                    }
                     self.same_server.set_listening(false);
                     self.events.push_always(ListenerEvent::Stalled);
                     replacement = Some(self.replace(live));
@@ -339,14 +355,19 @@ impl Owner {
         let (settings, channels) = (self.settings.clone(), live.channels.iter().cloned().collect::<Vec<_>>());
         async move {
             let (mut pause, longest) = BACKOFF;
+            let mut first_listen = DoublingTimeout::new(SET_UP_TIMEOUT, LONGEST_FIRST_LISTEN);
             let mut last_error = None;
             loop {
                 // Jitter: all nodes of the cluster have lost the same server at once.
                 sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
                 pause = longest.min(pause * 2);
-                match ListeningConnection::open(&settings, channels.clone()).await {
+                let (start, limit) = (Instant::now(), first_listen.current());
+                match ListeningConnection::open_within(limit, &settings, channels.clone()).await {
                     Ok(next) => return Box::new(next),
                     Err(error) => {
+                        if start.elapsed() >= limit {
+                            first_listen.on_timeout(limit);
+                        }
                         let text = error.to_string();
                         match last_error.as_ref() == Some(&text) {
                             true => tracing::debug!(%error, "no listening connection yet"),

@@ -6,6 +6,7 @@ mod attachments;
 mod backends;
 mod batch;
 mod connect;
+mod doubling_timeout;
 mod durable_rows;
 mod failure;
 #[cfg(feature = "cli")]
@@ -37,9 +38,10 @@ pub(crate) use attachment_table::CheckedTable;
 pub(crate) use attachment_table::{Brief, Cleaner, Deleted, Expired, OTHER_TABLE, Part, Statistics};
 #[cfg(feature = "adapter")]
 pub(crate) use attachment_table::{ForeignCode, TableAccess};
-pub(crate) use attachments::{delete_older, look_up};
+pub(crate) use attachments::{DeletedRows, delete_some_older, look_up};
 #[cfg(feature = "cli")]
 pub(crate) use backends::{Backend, backends};
+pub(crate) use doubling_timeout::DoublingTimeout;
 pub(crate) use durable_rows::list_durable;
 pub(crate) use failure::failure;
 pub(crate) use listener::{Command, Listener, ListenerEvent, ListeningConnection};

@@ -72,7 +72,7 @@ impl Session {
     }
 
     /// Makes another session on the same server, which connects on first use.
-    pub(super) fn open_lazily(&self) -> Self {
+    pub(crate) fn open_lazily(&self) -> Self {
         Self {
             settings: self.settings.clone(),
             same_server: self.same_server.clone(),
@@ -91,6 +91,12 @@ impl Session {
     /// The connection's client. Reconnects once if the connection is lost or on the wrong server, without a retry.
     pub(crate) async fn client(&self) -> Result<Arc<Client>> {
         Ok(self.live().await?.client)
+    }
+
+    /// The same, within this time.
+    pub(crate) async fn client_within(&self, limit: Duration) -> Result<Arc<Client>> {
+        let no_connection = |_| Error::ConnectionLost("no connection in time".into());
+        timeout(limit, self.client()).await.map_err(no_connection)?
     }
 
     pub(super) async fn live(&self) -> Result<Live> {

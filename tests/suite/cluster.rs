@@ -112,6 +112,42 @@ async fn a_look_up_that_waits_for_a_lock_delays_its_own_channel_until_the_lock_g
     assert!(first(&message(&mut main, SOON).await.unwrap()).contains("inline"));
 }
 
+/// One statement deletes a few of them, since look-ups wait behind it.
+#[tokio::test]
+async fn a_cleanup_deletes_all_old_rows() {
+    let postgres = postgres().await;
+    create_attachment_table(postgres.url()).await;
+    let rows = "INSERT INTO socket_io_attachments (created_at, payload) \
+        SELECT now() - interval '1 h' * (i % 2), 'x' FROM generate_series(1, 10000) AS i";
+    execute(postgres.url(), rows).await;
+    let cluster = connect(postgres.url()).await;
+    assert_eq!(cluster.clean_up_attachments().await.unwrap(), 5000);
+    assert_eq!(cluster.clean_up_attachments().await.unwrap(), 0);
+    assert_eq!(query_text(postgres.url(), "SELECT count(*) FROM socket_io_attachments").await, "5000");
+}
+
+/// With a long notification queue, the first LISTEN of a session takes seconds.
+#[tokio::test]
+async fn a_session_may_take_long_to_start_to_listen() {
+    let postgres = postgres().await;
+    let proxy = Proxy::start(postgres.url()).await;
+    proxy.set(Mode::SlowFirstListen(Duration::from_secs(4)));
+    let cluster = connect(proxy.url()).await;
+    let subscribed = timeout(Duration::from_secs(30), cluster.subscribe(["/"], is_broadcast)).await;
+    let mut heard = subscribed.expect("it listens in the end").unwrap();
+    let emitter = Emitter::new(connect(postgres.url()).await);
+    emitter.emit("first", 1).await.unwrap();
+    assert!(first(&message(&mut heard, SOON).await.unwrap()).contains("first"));
+
+    proxy.set(Mode::Reset);
+    until("the loss is noticed", async || !cluster.is_listening()).await;
+    proxy.set(Mode::SlowFirstListen(Duration::from_secs(7)));
+    let restored = async { while !matches!(heard.next().await, Some(Event::Restored(_))) {} };
+    timeout(Duration::from_secs(40), restored).await.expect("it listens again in the end");
+    emitter.emit("second", 2).await.unwrap();
+    assert!(first(&message(&mut heard, SOON).await.unwrap()).contains("second"));
+}
+
 #[tokio::test]
 async fn a_stall_that_heals_loses_nothing_and_delivers_nothing_twice() {
     let postgres = postgres().await;

@@ -1,24 +1,43 @@
 //! The futures that the driver runs for the state machine: look-ups, listings and publications, each with a deadline.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
 use tokio::time::timeout;
-use tokio_postgres::Client;
 
 use crate::cluster::AdapterOptions;
 use crate::cluster::state::{Input, ListeningSessions, Rows};
-use crate::postgres::{CheckedTable, Publisher, Session, list_durable, listening_sessions, look_up};
+use crate::postgres::{
+    CheckedTable, DoublingTimeout, Publisher, Session, list_durable, listening_sessions, look_up,
+};
 use crate::protocol::{AttachmentId, Channel, Message, MessageKind};
 use crate::{Error, Result};
 
-/// The timeout of one look-up or listing.
-const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(5);
+/// The shortest and the longest timeout of a look-up. A large row over a slow network takes longer than the shortest one, and
+/// would be read again and again.
+const LOOK_UP_TIMEOUT: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(20));
+
+/// The timeout of a listing. A listing of many rows takes seconds, and has a session of its own.
+const LISTING_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The timeout for reading which servers listen.
 const LISTENING_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The timeout of the next look-up.
+#[derive(Clone)]
+pub(super) struct LookUpTimeout(Arc<Mutex<DoublingTimeout>>);
+
+impl LookUpTimeout {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Mutex::new(DoublingTimeout::new(LOOK_UP_TIMEOUT.0, LOOK_UP_TIMEOUT.1))))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, DoublingTimeout> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// Looks rows up.
 pub(super) async fn rows(
@@ -26,11 +45,22 @@ pub(super) async fn rows(
     table: Arc<CheckedTable>,
     ids: Vec<AttachmentId>,
     max_bytes: usize,
+    time: LookUpTimeout,
 ) -> Rows {
-    with_deadline(&session, async |client| {
-        look_up(client, table.checked(client).await?, &ids, max_bytes).await
-    })
-    .await
+    let limit = time.lock().current();
+    let client = session.client_within(limit).await?;
+    let found = async { look_up(&client, table.checked(&client).await?, &ids, max_bytes).await };
+    match timeout(limit, found).await {
+        Ok(found) => {
+            time.lock().on_success();
+            found
+        }
+        Err(_) => {
+            time.lock().on_timeout(limit);
+            session.abandon(&client).await;
+            Err(no_answer(limit))
+        }
+    }
 }
 
 /// Lists the rows of the durable events that may have been missed.
@@ -41,9 +71,13 @@ pub(super) async fn list(
     max_age: Duration,
     options: AdapterOptions,
 ) -> Input {
-    let listed =
-        async |client: &Client| list_durable(client, table.checked(client).await?, &channels, max_age).await;
-    let rows = with_deadline(&session, listed).await;
+    let listed = async {
+        // The session ends with this, and a listing that takes too long with it.
+        let session = session.open_lazily();
+        let client = session.client().await?;
+        list_durable(&client, table.checked(&client).await?, &channels, max_age).await
+    };
+    let rows = timeout(LISTING_TIMEOUT, listed).await.unwrap_or_else(|_| Err(no_answer(LISTING_TIMEOUT)));
     match &rows {
         // Without a table, there are no durable events.
         Err(Error::MissingTable { .. }) => {}
@@ -90,17 +124,8 @@ pub(in crate::cluster) async fn listening(
     }
 }
 
-/// Runs work on a session, within the timeout. A session that does not answer is abandoned.
-async fn with_deadline<T>(session: &Session, work: impl AsyncFnOnce(&Client) -> Result<T>) -> Result<T> {
-    let client = timeout(LOOK_UP_TIMEOUT, session.client());
-    let client = client.await.map_err(|_| Error::ConnectionLost("no connection in time".into()))??;
-    match timeout(LOOK_UP_TIMEOUT, work(&client)).await {
-        Ok(done) => done,
-        Err(_) => {
-            session.abandon(&client).await;
-            Err(Error::ConnectionLost(format!("no answer within {} s", LOOK_UP_TIMEOUT.as_secs())))
-        }
-    }
+fn no_answer(within: Duration) -> Error {
+    Error::ConnectionLost(format!("no answer within {} s", within.as_secs()))
 }
 
 pub(super) async fn publish_all(

@@ -245,6 +245,12 @@ impl Queue {
         }
     }
 
+    /// Adds a replay of these missed events.
+    pub(super) fn push_listed(&mut self, missed: VecDeque<MissedEvent>) {
+        self.bytes += SLOT_BYTES;
+        self.slots.push_back(Slot::Replay(Replay::Listed(missed)));
+    }
+
     /// Whether a replay blocks the later messages.
     pub(super) fn has_replay(&self) -> bool {
         self.slots.iter().any(|slot| matches!(slot, Slot::Replay(_)))

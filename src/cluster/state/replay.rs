@@ -175,6 +175,21 @@ impl DeliveredIds {
     }
 }
 
+/// A later listing of a channel.
+#[derive(Debug, Clone, Copy)]
+struct Relisting {
+    at: Instant,
+    /// Events were missed until then that a listing which was requested earlier may not hold.
+    uncovered: Option<Instant>,
+}
+
+impl Relisting {
+    /// Whether a listing that was requested at that moment holds all missed events.
+    fn is_covered_by(&self, asked: Instant) -> bool {
+        self.uncovered.is_none_or(|at| at < asked)
+    }
+}
+
 /// The listings of all channels.
 #[derive(Default)]
 pub(super) struct Replays {
@@ -183,8 +198,8 @@ pub(super) struct Replays {
     /// The listing in flight: when it was requested, and its channels with their epochs.
     in_flight: Option<(Instant, Vec<(Channel, u64)>)>,
     retry_at: Option<Instant>,
-    /// The channels to list again later, and when.
-    later: BTreeMap<Channel, Instant>,
+    /// The channels to list again later.
+    later: BTreeMap<Channel, Relisting>,
     /// When the last listing arrived. It is the arrival time of its events.
     time: Option<SystemTime>,
 }
@@ -193,8 +208,19 @@ impl Replays {
     pub(super) fn next_deadline(&self, deadlines_active: bool) -> Option<Instant> {
         let held = self.due.values().min().map(|since| *since + LOOK_UP_DEADLINE);
         let retry = self.retry_at.filter(|_| !self.due.is_empty() && self.in_flight.is_none());
-        let later = self.later.values().min().copied();
+        let later = self.later.values().map(|relisting| relisting.at).min();
         [held, retry, later].into_iter().flatten().min().filter(|_| deadlines_active)
+    }
+
+    /// Lists a channel again after a delay. `uncovered` is set if a listing in progress may not hold its missed events.
+    fn list_later(&mut self, channel: &Channel, now: Instant, uncovered: Option<Instant>) {
+        let before = self.later.get(channel).and_then(|relisting| relisting.uncovered);
+        let relisting = Relisting { at: now + RELIST_DELAY, uncovered: uncovered.or(before) };
+        self.later.insert(channel.clone(), relisting);
+    }
+
+    fn is_listing(&self, channel: &Channel) -> bool {
+        self.in_flight.as_ref().is_some_and(|(_, listing)| listing.iter().any(|(listed, _)| listed == channel))
     }
 
     /// Removes a channel.
@@ -205,7 +231,8 @@ impl Replays {
 
     /// The connection answers again: every waiting channel gets a new deadline.
     pub(super) fn restart_deadlines(&mut self, now: Instant) {
-        self.due.values_mut().chain(self.later.values_mut()).for_each(|at| *at = (*at).max(now));
+        let later = self.later.values_mut().map(|relisting| &mut relisting.at);
+        self.due.values_mut().chain(later).for_each(|at| *at = (*at).max(now));
     }
 }
 
@@ -305,20 +332,40 @@ impl ClusterState {
             let Some(state) = self.channels.get_mut(&channel).filter(|state| state.epoch == epoch) else {
                 continue;
             };
-            // Its deadline may have passed meanwhile.
-            let Some(replay @ Replay::Listing) = state.queue.front_replay() else { continue };
+            let is_in_time = matches!(state.queue.front_replay(), Some(Replay::Listing));
+            // After the deadline of its replay the channel is released. The listing then serves it without blocking it.
+            let late = self.replays.later.get(&channel).filter(|_| !state.queue.has_replay()).copied();
             if is_retried {
-                *replay = Replay::Wanted;
+                if let Some(replay @ Replay::Listing) = state.queue.front_replay() {
+                    *replay = Replay::Wanted;
+                }
+                continue;
+            }
+            if !is_in_time && late.is_none() {
                 continue;
             }
             let starts = state.subscribers.iter().filter_map(|id| self.subscriptions.get(id)?.start.as_ref());
             let starts: Vec<_> = starts.collect();
             let rows = rows.remove(&channel).unwrap_or_default();
-            *replay = Replay::Listed(state.delivered.missed(rows, (asked, now), &starts));
-            if !state.delivered.gap_is_open {
+            let missed = state.delivered.missed(rows, (asked, now), &starts);
+            let is_covered = match state.queue.front_replay() {
+                Some(replay @ Replay::Listing) => {
+                    *replay = Replay::Listed(missed);
+                    self.replays.due.remove(&channel);
+                    true
+                }
+                _ => {
+                    state.queue.push_listed(missed);
+                    let is_covered = late.is_none_or(|relisting| relisting.is_covered_by(asked));
+                    if is_covered {
+                        self.replays.later.remove(&channel);
+                    }
+                    is_covered
+                }
+            };
+            if is_covered && !state.delivered.gap_is_open {
                 state.delivered.gap = None;
             }
-            self.replays.due.remove(&channel);
             self.release(now, &channel);
         }
     }
@@ -331,8 +378,10 @@ impl ClusterState {
         for channel in late {
             self.replays.due.remove(&channel);
             if let Some(state) = self.channels.get_mut(&channel) {
+                // A listing that is in progress holds the events that this replay is for, unless it was requested before.
+                let is_listed = matches!(state.queue.front_replay(), Some(Replay::Listing));
                 state.queue.end_replay();
-                self.replays.later.insert(channel.clone(), now + RELIST_DELAY);
+                self.replays.list_later(&channel, now, (!is_listed).then_some(now));
                 self.release(now, &channel);
             }
         }
@@ -340,10 +389,15 @@ impl ClusterState {
             .replays
             .later
             .iter()
-            .filter(|(_, at)| **at <= now)
+            .filter(|(_, relisting)| relisting.at <= now)
             .map(|(channel, _)| channel.clone())
             .collect();
         for channel in due {
+            // A listing that takes long still serves the channel.
+            if self.replays.is_listing(&channel) {
+                self.replays.list_later(&channel, now, None);
+                continue;
+            }
             self.replays.later.remove(&channel);
             // Later messages have already overtaken these events, so the replay may block them only shortly.
             let held_since = (now + MAX_BLOCK_ON_RELIST).checked_sub(LOOK_UP_DEADLINE).unwrap_or(now);
@@ -359,7 +413,10 @@ impl ClusterState {
     pub(super) fn replay_later(&mut self, now: Instant, channel: &Channel) {
         if let Some(state) = self.channels.get_mut(channel) {
             state.delivered.gap.get_or_insert(now);
-            self.replays.later.entry(channel.clone()).or_insert(now + RELIST_DELAY);
+            match self.replays.later.get_mut(channel) {
+                Some(relisting) => relisting.uncovered = Some(now),
+                None => self.replays.list_later(channel, now, Some(now)),
+            }
         }
     }
 

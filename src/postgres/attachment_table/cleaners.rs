@@ -106,11 +106,12 @@ impl AttachmentTable {
     }
 }
 
-/// The table and the interval of a cleanup statement, which has the same text in all Node adapters and in pgio.
+/// The table and the interval of a cleanup statement, which has the same text in all Node adapters. That of pgio continues.
 fn regular_cleanup(statement: &str) -> Option<(&str, Duration)> {
     let (table, interval) =
         statement.strip_prefix("DELETE FROM ")?.split_once(" WHERE created_at < now() - interval '")?;
-    let millis: f64 = interval.strip_suffix(" milliseconds'")?.parse().ok()?;
+    let (millis, rest) = interval.split_once(" milliseconds'")?;
+    let millis: f64 = millis.parse().ok().filter(|_| rest.is_empty() || rest.starts_with(" AND id = ANY "))?;
     Some((table, Duration::try_from_secs_f64(millis / 1000.0).ok()?))
 }
 
@@ -122,9 +123,12 @@ mod tests {
     fn statements_of_servers_that_clean_up() {
         let statement = "DELETE FROM a.\"b c\" WHERE created_at < now() - interval '1500 milliseconds'";
         assert_eq!(regular_cleanup(statement), Some(("a.\"b c\"", Duration::from_millis(1500))));
+        let of_pgio = "DELETE FROM t WHERE created_at < now() - interval '30000 milliseconds' AND id = ANY (ARRAY(SELECT …";
+        assert_eq!(regular_cleanup(of_pgio), Some(("t", Duration::from_secs(30))));
         for other in [
             "",
             "DELETE FROM t",
+            "DELETE FROM t WHERE created_at < now() - interval '1500 milliseconds' AND id < 7",
             "DELETE FROM t WHERE created_at < now() - interval '1 hour'",
             "DELETE FROM t WHERE created_at < now() - interval '-1 milliseconds'",
             "DELETE FROM t WHERE created_at < now() - interval 'NaN milliseconds'",

@@ -21,7 +21,7 @@ use crate::protocol::{Channel, LivenessLock, LockSnapshot};
 use crate::{Error, Result};
 
 /// The timeout for the confirmation of the channels of a new connection.
-const SET_UP_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const SET_UP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The answer to a statement.
 pub(super) enum Answer {
@@ -61,6 +61,15 @@ pub(crate) struct ListeningConnection {
 impl ListeningConnection {
     /// Connects and listens.
     pub(crate) async fn open(settings: &Settings, channels: Vec<Channel>) -> Result<Self> {
+        Self::open_within(SET_UP_TIMEOUT, settings, channels).await
+    }
+
+    /// The same, with a timeout for the confirmation of the channels.
+    pub(super) async fn open_within(
+        limit: Duration,
+        settings: &Settings,
+        channels: Vec<Channel>,
+    ) -> Result<Self> {
         let (client, mut connection) = settings.connect_to_listen().await?;
         let mut sql = String::new();
         for channel in &channels {
@@ -82,14 +91,18 @@ impl ListeningConnection {
                 }
             }
         };
-        let rows = timeout(SET_UP_TIMEOUT, set_up).await.map_err(|_| {
-            Error::ConnectionLost(format!("no answer within {} s", SET_UP_TIMEOUT.as_secs()))
-        })??;
+        let no_answer = |_| Error::ConnectionLost(format!("no answer within {} s", limit.as_secs()));
+        let rows = timeout(limit, set_up).await.map_err(no_answer)??;
         let mut rows = rows_of_texts(&rows);
         let place = SessionPlace::of_texts(rows.next().unwrap_or_default())?;
         let snapshot = rows.next().and_then(ListenSnapshot::of_texts).map(Arc::new);
         let channels = channels.into_iter().collect();
         Ok(Self { client: client.into(), connection, channels, place, snapshot, early_messages, held: None })
+    }
+
+    /// Whether this command is the first LISTEN of the session, which may take long.
+    pub(super) fn starts_to_listen(&self, command: &Command) -> bool {
+        self.channels.is_empty() && !command.listen.is_empty()
     }
 
     /// Executes a command. The response arrives while the connection is read.

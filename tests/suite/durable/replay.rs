@@ -8,7 +8,7 @@ use pgio::Emitter;
 use pgio::cluster::Event;
 
 use super::{Heard, SEND, connect, document, name_of};
-use crate::support::attachments::{create_attachment_table, execute};
+use crate::support::attachments::{create_attachment_table, execute, lock_attachment_table};
 use crate::support::pgio_serve::until;
 use crate::support::postgres::postgres;
 use crate::support::proxy::{Mode, Proxy};
@@ -102,6 +102,31 @@ async fn an_event_that_was_not_committed_yet_at_the_subscription_is_replayed() {
     until("it listens again", async || cluster.is_listening()).await;
     emitter.durable().emit("last", ()).await.unwrap();
     assert_eq!(heard.until("last").await, ["late", "last"]);
+}
+
+/// The listing waits for the lock of the table for longer than the role's `statement_timeout`.
+#[tokio::test]
+async fn a_timeout_of_the_role_does_not_end_a_replay() {
+    let postgres = postgres().await;
+    create_attachment_table(postgres.url()).await;
+    let emitter = Emitter::new(connect(postgres.url()).await);
+    execute(postgres.url(), "GRANT SELECT, INSERT, DELETE ON socket_io_attachments TO PUBLIC").await;
+    let proxy = Proxy::start(&postgres.url_of_role_with("SET statement_timeout = '300ms'").await).await;
+    let cluster = connect(proxy.url()).await;
+    let mut heard = Heard::of(&cluster, "/").await;
+    emitter.durable().emit("before", ()).await.unwrap();
+    heard.until("before").await;
+    proxy.set(Mode::Reset);
+    heard.lost().await;
+    emitter.durable().emit("missed", ()).await.unwrap();
+    let locked = lock_attachment_table(postgres.url()).await;
+    proxy.set(Mode::Forward);
+    until("it listens again", async || cluster.is_listening()).await;
+    locked.wait_for_others().await;
+    let start = Instant::now();
+    until("the listing waits", async || start.elapsed() > Duration::from_secs(1)).await;
+    locked.release().await;
+    assert_eq!(heard.until("missed").await, ["missed"]);
 }
 
 #[tokio::test]

@@ -20,12 +20,16 @@ pub enum Mode {
     Silent,
     /// Each connection becomes silent as soon as the server is ready for its first statement.
     SilentWhenReady,
+    /// The first LISTEN of each connection arrives that much later, as if the server took so long.
+    SlowFirstListen(Duration),
     /// All connections are reset, and new ones immediately.
     Reset,
 }
 
 /// The message of a server that is ready for a statement.
 const READY: &[u8] = b"Z\0\0\0\x05I";
+
+const LISTEN: &[u8] = b"LISTEN \"";
 
 /// A TCP proxy for one server. It ends on drop.
 pub struct Proxy {
@@ -98,7 +102,15 @@ async fn connect(mut near: TcpStream, server: String, mut mode: watch::Receiver<
 /// Forwards bytes in one direction until the connection ends.
 async fn pump(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, mut mode: watch::Receiver<Mode>) {
     let mut bytes = vec![0; 65_536];
+    let mut has_listened = false;
     while let Ok(count @ 1..) = from.read(&mut bytes).await {
+        if !has_listened && bytes[..count].windows(LISTEN.len()).any(|window| window == LISTEN) {
+            has_listened = true;
+            let current = *mode.borrow();
+            if let Mode::SlowFirstListen(delay) = current {
+                tokio::time::sleep(delay).await;
+            }
+        }
         if mode.wait_for(|mode| *mode != Mode::Silent).await.is_err() {
             return;
         }
