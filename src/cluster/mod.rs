@@ -62,8 +62,8 @@ use crate::postgres::TableAccess;
 #[cfg(feature = "server")]
 use crate::postgres::failure;
 use crate::postgres::{
-    AttachmentTable, CheckedTable, GroupReceipt, Listener, MessageGroup, OnLoss, Presence, Publisher,
-    DeletedRows, Receipt, SameServer, Session, Settings, delete_some_older, server_identity,
+    AttachmentTable, CheckedTable, DeletedRows, GroupReceipt, Listener, MessageGroup, OnLoss, Presence,
+    Publisher, Receipt, SameServer, Session, Settings, delete_some_older, server_identity,
 };
 #[cfg(feature = "cli")]
 use crate::postgres::{Backend, backends};

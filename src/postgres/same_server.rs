@@ -29,8 +29,7 @@ pub(crate) struct ServerIdentity(String);
 impl SessionPlace {
     /// The query for it: one row of three texts. The function behind `pg_stat_activity` reads only this session. The view
     /// costs a new session a millisecond more. Times are numbers, since their texts depend on the session's time zone.
-    pub(super) const SQL: &str =
-        "SELECT (extract(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::int8::text || \
+    pub(super) const SQL: &str = "SELECT (extract(epoch FROM pg_catalog.pg_postmaster_start_time()) * 1000000)::int8::text || \
          CASE WHEN pg_catalog.pg_is_in_recovery() THEN ' in recovery' ELSE '' END, pid::text, \
          (extract(epoch FROM backend_start) * 1000000)::int8::text \
          FROM pg_catalog.pg_stat_get_activity(pg_catalog.pg_backend_pid())";

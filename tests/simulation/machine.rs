@@ -231,6 +231,8 @@ pub struct Machine {
     pub reads_listening: bool,
     /// When a listing of durable events last failed.
     pub unlisted_at: Option<u64>,
+    /// When the last listing was requested, and how long the longest one took.
+    pub listing: (u64, u64),
     /// Rows that were listed.
     pub listed: BTreeSet<i64>,
     /// Since when rows are wanted that were listed.
@@ -305,6 +307,7 @@ impl Machine {
             is_listing: false,
             reads_listening: false,
             unlisted_at: None,
+            listing: (0, 0),
             listed: BTreeSet::new(),
             listed_since: BTreeMap::new(),
             was_replaying: [false; 4],
@@ -539,9 +542,9 @@ impl Machine {
             "#{seq} is replayed to subscription {id}, which does not want it"
         );
         // A listing that takes long makes its rows look younger than they are.
+        let latency = self.listing.1.max(10 * SECOND);
         let start = sub.snapshot.as_ref().map(|snapshot| snapshot.at).or(sub.made);
-        let is_earlier =
-            start.zip(commit.durable_since).is_none_or(|(start, began)| began + 10 * SECOND < start);
+        let is_earlier = start.zip(commit.durable_since).is_none_or(|(start, began)| began + latency < start);
         ensure!(!is_earlier, "durable-once", "#{seq} is replayed to subscription {id}, which was made later");
         // The clock of a former server may have been ahead.
         let is_of_server = commit.durable_since >= Some(server);

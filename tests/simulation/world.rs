@@ -515,6 +515,7 @@ impl World {
                 ensure!(!machine.is_listing, "bounded", "two listings are under way");
                 ensure!(machine.link != Link::Down, "durable-in-order", "a listing with no connection");
                 machine.is_listing = true;
+                machine.listing.0 = self.now;
                 let channels: Vec<_> =
                     channels.iter().map(|c| crate::postgres::channel_number(c.as_str())).collect();
                 let slow = if self.is_slow(20) { self.rng.u64(0..3 * SECOND) } else { 0 };
@@ -1145,7 +1146,10 @@ impl World {
                 Ok(channels.iter().map(of).filter(|(_, rows)| !rows.is_empty()).collect())
             }
         };
-        let delay = self.delay() + waits;
+        // The scan of a large table takes so long that the channel is released before.
+        let is_long = self.faults.rows && self.is_slow(5);
+        let scan = if is_long { self.rng.u64(8 * SECOND..14 * SECOND) } else { 0 };
+        let delay = self.delay() + waits + scan;
         self.after(delay, Event::Listed { m, life, rows });
     }
 
@@ -1155,6 +1159,7 @@ impl World {
             return Ok(());
         }
         machine.is_listing = false;
+        machine.listing.1 = machine.listing.1.max(self.now - machine.listing.0);
         match &rows {
             Ok(rows) => {
                 machine.listings += 1;

@@ -67,7 +67,8 @@ impl Source {
 
 /// Parses a line with or without its line break.
 fn parse(line: &[u8]) -> ParsedLine<'_> {
-    let line = std::str::from_utf8(line).map_err(|error| format!("byte {} is not UTF-8", error.valid_up_to() + 1))?;
+    let line = std::str::from_utf8(line)
+        .map_err(|error| format!("byte {} is not UTF-8", error.valid_up_to() + 1))?;
     let text = line.trim_end_matches(['\n', '\r']);
     if text.trim().is_empty() { Ok(None) } else { event_line::parse(text).map(Some) }
 }

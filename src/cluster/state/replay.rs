@@ -30,11 +30,9 @@ const MAX_REMEMBERED_IDS: usize = 1 << 18;
 /// The back-off before a listing is retried.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 
-/// The delay of the next listing after a row could not be read in time. The channel delivers later messages meanwhile.
+/// The delay of the next listing after a row or a listing was not read in time. The channel delivers later messages meanwhile,
+/// and that listing does not block it.
 const RELIST_DELAY: Duration = Duration::from_secs(5);
-
-/// How long that listing may block the channel.
-const MAX_BLOCK_ON_RELIST: Duration = Duration::from_secs(1);
 
 /// The maximum delay between the request of a listing and the server's timestamp.
 const LISTING_LATENCY: Duration = Duration::from_secs(10);
@@ -142,6 +140,11 @@ impl DeliveredIds {
         }
     }
 
+    /// The arrival of the oldest event that may have been missed.
+    fn oldest_missed(&self) -> Instant {
+        self.evicted_until.unwrap_or(self.created_at)
+    }
+
     fn evict(&mut self, now: Instant, keep: Duration) {
         let now = self.gap.map_or(now, |gap| gap.min(now));
         while let Some((at, id)) = self.order.front().copied()
@@ -198,7 +201,7 @@ pub(super) struct Replays {
     /// The listing in flight: when it was requested, and its channels with their epochs.
     in_flight: Option<(Instant, Vec<(Channel, u64)>)>,
     retry_at: Option<Instant>,
-    /// The channels to list again later.
+    /// The channels to list again later, without blocking them.
     later: BTreeMap<Channel, Relisting>,
     /// When the last listing arrived. It is the arrival time of its events.
     time: Option<SystemTime>,
@@ -208,7 +211,10 @@ impl Replays {
     pub(super) fn next_deadline(&self, deadlines_active: bool) -> Option<Instant> {
         let held = self.due.values().min().map(|since| *since + LOOK_UP_DEADLINE);
         let retry = self.retry_at.filter(|_| !self.due.is_empty() && self.in_flight.is_none());
-        let later = self.later.values().map(|relisting| relisting.at).min();
+        // A listing that ends starts the next one.
+        let later =
+            self.later.values().map(|relisting| relisting.at).min().filter(|_| self.in_flight.is_none());
+        let later = later.map(|at| self.retry_at.map_or(at, |retry| at.max(retry)));
         [held, retry, later].into_iter().flatten().min().filter(|_| deadlines_active)
     }
 
@@ -217,10 +223,6 @@ impl Replays {
         let before = self.later.get(channel).and_then(|relisting| relisting.uncovered);
         let relisting = Relisting { at: now + RELIST_DELAY, uncovered: uncovered.or(before) };
         self.later.insert(channel.clone(), relisting);
-    }
-
-    fn is_listing(&self, channel: &Channel) -> bool {
-        self.in_flight.as_ref().is_some_and(|(_, listing)| listing.iter().any(|(listed, _)| listed == channel))
     }
 
     /// Removes a channel.
@@ -303,7 +305,15 @@ impl ClusterState {
             let Some(state) = self.channels.get_mut(channel).filter(|_| is_confirmed) else { continue };
             if let Some(replay @ Replay::Wanted) = state.queue.front_replay() {
                 *replay = Replay::Listing;
-                oldest = oldest.min(state.delivered.evicted_until.unwrap_or(state.delivered.created_at));
+                oldest = oldest.min(state.delivered.oldest_missed());
+                listing.push((channel.clone(), state.epoch));
+            }
+        }
+        for (channel, _) in self.replays.later.iter().filter(|(_, relisting)| relisting.at <= now) {
+            let is_confirmed = self.channels.is_confirmed(channel);
+            let Some(state) = self.channels.get(channel).filter(|_| is_confirmed) else { continue };
+            if listing.len() < MAX_CHANNELS_PER_LISTING && !state.queue.has_replay() {
+                oldest = oldest.min(state.delivered.oldest_missed());
                 listing.push((channel.clone(), state.epoch));
             }
         }
@@ -385,24 +395,14 @@ impl ClusterState {
                 self.release(now, &channel);
             }
         }
-        let due: Vec<_> = self
-            .replays
-            .later
-            .iter()
-            .filter(|(_, relisting)| relisting.at <= now)
-            .map(|(channel, _)| channel.clone())
-            .collect();
-        for channel in due {
-            // A listing that takes long still serves the channel.
-            if self.replays.is_listing(&channel) {
-                self.replays.list_later(&channel, now, None);
-                continue;
+        for (channel, relisting) in self.replays.later.iter_mut().filter(|(_, relisting)| relisting.at <= now)
+        {
+            // A replay in the queue, or the end of the gap, lists the channel as well.
+            let is_ready = self.channels.is_confirmed(channel)
+                && self.channels.get(channel).is_some_and(|state| !state.queue.has_replay());
+            if !is_ready {
+                relisting.at = now + RELIST_DELAY;
             }
-            self.replays.later.remove(&channel);
-            // Later messages have already overtaken these events, so the replay may block them only shortly.
-            let held_since = (now + MAX_BLOCK_ON_RELIST).checked_sub(LOOK_UP_DEADLINE).unwrap_or(now);
-            self.replays.due.entry(channel.clone()).or_insert(held_since);
-            self.replay(now, &channel);
         }
         if self.replays.retry_at.is_some_and(|at| at <= now) {
             self.replays.retry_at = None;

@@ -111,7 +111,8 @@ fn regular_cleanup(statement: &str) -> Option<(&str, Duration)> {
     let (table, interval) =
         statement.strip_prefix("DELETE FROM ")?.split_once(" WHERE created_at < now() - interval '")?;
     let (millis, rest) = interval.split_once(" milliseconds'")?;
-    let millis: f64 = millis.parse().ok().filter(|_| rest.is_empty() || rest.starts_with(" AND id = ANY "))?;
+    let millis: f64 =
+        millis.parse().ok().filter(|_| rest.is_empty() || rest.starts_with(" AND id = ANY "))?;
     Some((table, Duration::try_from_secs_f64(millis / 1000.0).ok()?))
 }
 
