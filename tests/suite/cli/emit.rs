@@ -132,7 +132,9 @@ async fn nothing_is_sent_if_one_of_the_namespaces_has_no_channel() {
     let mut tail = Running::start(&mut pgio(postgres.url(), &["tail", "-o", "json", "--count", "1"]));
     tail.wait_for_note("listening").await;
     let long = "z".repeat(80);
-    for command in [&["emit", "e"][..], &["emit", "--ack", "e"], &["server-emit", "e"], &["disconnect", "--yes"]] {
+    for command in
+        [&["emit", "e"][..], &["emit", "--ack", "e"], &["server-emit", "e"], &["disconnect", "--yes"]]
+    {
         let arguments = [command, &["-n", "/", "-n", &long]].concat();
         let outcome = run(&mut pgio(postgres.url(), &arguments)).await;
         assert_eq!(outcome.status, 1, "{outcome:?}");

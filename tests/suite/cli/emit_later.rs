@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use pgio::postgres::private::Shutdown;
 use serde_json::json;
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
 
 use crate::support::attachments::create_attachment_table;
 use crate::support::node::{AdapterVersion, NodePeer, ServerOptions};
@@ -109,6 +111,30 @@ async fn patience_while_postgres_is_down() {
     let refused = run(&mut pgio(&wrong, &["emit", "--retry-for", "60s", "x"])).await;
     assert_eq!(refused.status, 3);
     assert_eq!(refused.stderr.lines().count(), 1, "{refused:?}");
+}
+
+/// As a proxy does whose server is down.
+#[tokio::test]
+async fn a_connection_that_is_closed_in_the_handshake_is_tried_again() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("postgres://u:p@{}/d?sslmode=disable", listener.local_addr().unwrap());
+    let proxy = async {
+        loop {
+            let (mut client, _) = listener.accept().await.unwrap();
+            let mut startup = [0; 1024];
+            client.read(&mut startup).await.ok();
+        }
+    };
+    let mut command = pgio(&url, &["emit", "--retry-for", "500ms", "x"]);
+    let outcome = tokio::select! {
+        outcome = run(&mut command) => outcome,
+        () = proxy => unreachable!(),
+    };
+    assert_eq!(outcome.status, 3);
+    assert!(
+        outcome.stderr.ends_with(": the server closed the connection (gave up after 500ms)\n"),
+        "{outcome:?}"
+    );
 }
 
 #[tokio::test]
