@@ -38,8 +38,9 @@ const NODES_WAIT: Duration = Duration::from_secs(2);
 /// Send an event to the clients of the cluster
 ///
 /// Exit status 0 means that Postgres has committed the event, not that a client has received it (at-most-once delivery);
-/// --ack requests acknowledgements, and --durable lets pgio servers replay the event after a reconnect. An ARG that is JSON is sent as that value, any other ARG as text. @FILE sends the bytes of a file,
-/// @- those of stdin. {"$binary":"<base64>"} is binary, at any depth.
+/// --ack requests acknowledgements, and --durable lets pgio servers replay the event after a reconnect. An ARG that is JSON
+/// is sent as that value, any other ARG as text. @FILE sends the bytes of a file, @- those of stdin. {"$binary":"<base64>"}
+/// is binary, at any depth.
 #[derive(Args)]
 #[command(group = ArgGroup::new("what").required(true).args(["event", "from"]))]
 #[command(group = ArgGroup::new("repeat").args(["every", "cron"]))]
@@ -122,6 +123,8 @@ pub(super) struct Emit {
     #[command(flatten)]
     expectation: Expectation,
     /// Send nothing and exit with status 4 if fewer than N servers are live [default: no check]
+    ///
+    /// With --every or --cron, this applies to the start. A later round with fewer servers is skipped with a warning.
     #[arg(long, value_name = "N")]
     require_nodes: Option<usize>,
     /// Retry with back-off for this time, such as 30s, while Postgres is unreachable [default: no retry]

@@ -76,8 +76,7 @@ impl AttachmentTable {
 
     /// Creates the table if it does not exist. Otherwise it adds missing indexes, without blocking publishers, sets the replica
     /// identity if this role owns the table, and changes the storage if one is given, which blocks publishers of attachments
-    /// until it is done. Any number of processes may
-    /// call this concurrently. Returns the changes.
+    /// until it is done. Any number of processes may call this concurrently. Returns the changes.
     ///
     /// # Errors
     /// [`Error::TableShape`](crate::Error::TableShape) if there is a table with other columns,
