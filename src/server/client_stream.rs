@@ -6,7 +6,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,7 +24,8 @@ use super::traffic::Traffic;
 /// The maximum bytes that a client may send on a websocket before it is admitted to a namespace.
 pub(super) const UNADMITTED_BYTES: usize = 64 << 10;
 
-/// The maximum bytes that are read from a client while it does not read. Each byte may cause a response.
+/// The maximum bytes that are read from a client while it does not read. Each byte may cause a response, so a client that
+/// reads slowly may send only as much more as it reads.
 const UNANSWERED_BYTES: usize = 256 << 10;
 
 /// The timeout of a blocked write.
@@ -45,21 +46,45 @@ pub(super) struct ClientStreams {
 struct Backpressure {
     /// Runs while the last write had to wait.
     stalled: Option<Pin<Box<Sleep>>>,
-    /// The bytes that were read from the client since then.
+    /// The bytes that were read from the client while writes waited, minus those that were written since then. The
+    /// responses to them may be in memory until everything is written.
     unanswered: usize,
     /// The task that may read again once something is written.
     reader: Option<Waker>,
 }
 
 impl Backpressure {
-    /// Records whether a write had to wait.
-    fn on_write<T>(&mut self, outcome: &Poll<T>, timeout: Duration) {
-        if outcome.is_pending() {
-            self.stalled.get_or_insert_with(|| Box::pin(sleep(timeout)));
-            return;
+    /// Records a write.
+    fn on_write(&mut self, outcome: &Poll<io::Result<usize>>, timeout: Duration) {
+        match outcome {
+            Poll::Pending => self.wait(timeout),
+            Poll::Ready(Ok(written)) => {
+                self.unanswered = self.unanswered.saturating_sub(*written);
+                self.go_on();
+            }
+            // The task that reads finds the error as well.
+            Poll::Ready(Err(_)) => self.go_on(),
         }
+    }
+
+    /// Records a flush, or the end of the output. hyper and the websocket library flush only after everything is written. A
+    /// direct write flushes before the websocket goes on, so responses to twice the limit may be in memory then.
+    fn on_flush(&mut self, outcome: &Poll<io::Result<()>>, timeout: Duration) {
+        match outcome {
+            Poll::Pending => self.wait(timeout),
+            Poll::Ready(_) => {
+                self.unanswered = 0;
+                self.go_on();
+            }
+        }
+    }
+
+    fn wait(&mut self, timeout: Duration) {
+        self.stalled.get_or_insert_with(|| Box::pin(sleep(timeout)));
+    }
+
+    fn go_on(&mut self) {
         self.stalled = None;
-        self.unanswered = 0;
         if let Some(reader) = self.reader.take() {
             reader.wake();
         }
@@ -161,18 +186,17 @@ impl<S> ClientStream<S> {
         Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read"))
     }
 
-    /// Records the result of a write. Aborts the connection if writes are blocked for too long.
-    fn on_write<T>(
-        &mut self,
-        context: &mut Context<'_>,
-        outcome: Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
-        self.backpressure.on_write(&outcome, self.wires.write_timeout);
-        if outcome.is_pending() {
-            self.poll_stalled(context)?;
-            self.write_abort.register(&self.handle, context)?;
-        }
-        outcome
+    /// Waits for the client. Aborts the connection if writes are blocked for too long.
+    fn wait_to_write<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+        self.poll_stalled(context)?;
+        self.write_abort.register(&self.handle, context)?;
+        Poll::Pending
+    }
+
+    /// Records the result of a flush, or of the end of the output.
+    fn on_flush(&mut self, context: &mut Context<'_>, outcome: Poll<io::Result<()>>) -> Poll<io::Result<()>> {
+        self.backpressure.on_flush(&outcome, self.wires.write_timeout);
+        if outcome.is_pending() { self.wait_to_write(context) } else { outcome }
     }
 
     /// Counts received bytes. Fails for a client that sends too much before it is admitted.
@@ -212,7 +236,9 @@ impl<S> ClientStream<S> {
     {
         self.handle.check_abort()?;
         let outcome = write(Pin::new(&mut self.stream), context);
-        let written = ready!(self.on_write(context, outcome))?;
+        self.backpressure.on_write(&outcome, self.wires.write_timeout);
+        let Poll::Ready(written) = outcome else { return self.wait_to_write(context) };
+        let written = written?;
         self.wires.traffic.sent(written);
         Poll::Ready(Ok(written))
     }
@@ -283,17 +309,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         this.handle.check_abort()?;
-        match Pin::new(&mut this.stream).poll_flush(context) {
-            Poll::Pending => this.on_write(context, Poll::Pending),
-            flushed => flushed,
-        }
+        let outcome = Pin::new(&mut this.stream).poll_flush(context);
+        this.on_flush(context, outcome)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         this.handle.check_abort()?;
         let outcome = Pin::new(&mut this.stream).poll_shutdown(context);
-        this.on_write(context, outcome)
+        this.on_flush(context, outcome)
     }
 }
 
@@ -303,8 +327,12 @@ pub(super) mod tests {
     use tokio_util::task::TaskTracker;
 
     use std::net::SocketAddr;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::Wake;
 
+    use futures_util::FutureExt;
     use tokio::io::DuplexStream;
+    use tokio::task::unconstrained;
     use tokio_util::sync::CancellationToken;
 
     use super::super::connection_handle::ConnectionPermit;
@@ -323,6 +351,121 @@ pub(super) mod tests {
             write_timeout: Duration::from_millis(50),
         };
         ClientStream::new(client, handle, wires, TaskTracker::new().token())
+    }
+
+    /// Whether the server reads from the client, after a write that has to wait.
+    fn may_read(backpressure: &mut Backpressure) -> bool {
+        backpressure.on_write(&Poll::Pending, WRITE_TIMEOUT);
+        backpressure.may_read(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    #[tokio::test]
+    async fn a_client_that_reads_little_may_send_little() {
+        let mut backpressure = Backpressure::default();
+        assert!(may_read(&mut backpressure));
+        backpressure.read(UNANSWERED_BYTES);
+        for _ in 0..100 {
+            assert!(!may_read(&mut backpressure));
+            backpressure.on_write(&Poll::Ready(Ok(2000)), WRITE_TIMEOUT);
+            assert!(may_read(&mut backpressure));
+            backpressure.read(2000);
+        }
+        assert!(!may_read(&mut backpressure));
+        // Everything is written.
+        backpressure.on_write(&Poll::Ready(Ok(2000)), WRITE_TIMEOUT);
+        backpressure.on_flush(&Poll::Ready(Ok(())), WRITE_TIMEOUT);
+        assert!(may_read(&mut backpressure));
+        backpressure.read(UNANSWERED_BYTES - 1);
+        assert!(may_read(&mut backpressure));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_reads_may_send_any_number_of_bytes() {
+        let mut backpressure = Backpressure::default();
+        for _ in 0..100 {
+            assert!(may_read(&mut backpressure));
+            backpressure.read(UNANSWERED_BYTES - 1);
+            backpressure.on_flush(&Poll::Ready(Ok(())), WRITE_TIMEOUT);
+            // Nothing waits for the client now.
+            backpressure.read(2 * UNANSWERED_BYTES);
+        }
+        assert!(may_read(&mut backpressure));
+    }
+
+    /// Answers each byte with a byte, and holds the answers that the stream does not take, as the websocket library holds
+    /// pongs. Returns when neither a read nor a write goes on.
+    fn echo(stream: &mut ClientStream<DuplexStream>, held: &mut Vec<u8>) {
+        let context = &mut Context::from_waker(Waker::noop());
+        loop {
+            while !held.is_empty()
+                && let Poll::Ready(written) = Pin::new(&mut *stream).poll_write(context, held)
+            {
+                held.drain(..written.unwrap());
+            }
+            if held.is_empty() {
+                assert!(Pin::new(&mut *stream).poll_flush(context).is_ready());
+            }
+            let mut bytes = [0; 256];
+            let mut buffer = ReadBuf::new(&mut bytes);
+            match Pin::new(&mut *stream).poll_read(context, &mut buffer) {
+                Poll::Ready(read) => read.unwrap(),
+                Poll::Pending => return,
+            }
+            held.extend(buffer.filled());
+        }
+    }
+
+    #[tokio::test]
+    async fn the_answers_to_a_client_that_reads_slowly_hold_little_memory() {
+        let (server, mut client) = duplex(1 << 10);
+        let mut stream = stream_of(server, &CancellationToken::new());
+        stream.wires.write_timeout = WRITE_TIMEOUT;
+        let (mut held, mut most_held, mut received) = (Vec::new(), 0, 0);
+        // tokio's budget for the current task would end the reads and writes.
+        let attack = unconstrained(async {
+            let mut pipe = [0; 1 << 10];
+            for _ in 0..200 {
+                while client.write(&pipe).now_or_never().is_some() {
+                    echo(&mut stream, &mut held);
+                }
+                most_held = most_held.max(held.len());
+                received += client.read(&mut pipe).await.unwrap();
+                echo(&mut stream, &mut held);
+            }
+        });
+        attack.now_or_never().expect("nothing waits");
+        assert!(most_held < UNANSWERED_BYTES + 1000, "{most_held} bytes are held, {received} were received");
+        assert!(most_held > UNANSWERED_BYTES / 2 && received > 100_000);
+    }
+
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_task_that_reads_is_woken_by_each_write() {
+        let outcomes: [fn(&mut Backpressure); 3] = [
+            |backpressure| backpressure.on_write(&Poll::Ready(Ok(1)), WRITE_TIMEOUT),
+            |backpressure| {
+                backpressure.on_write(&Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())), WRITE_TIMEOUT)
+            },
+            |backpressure| backpressure.on_flush(&Poll::Ready(Ok(())), WRITE_TIMEOUT),
+        ];
+        for outcome in outcomes {
+            let mut backpressure = Backpressure::default();
+            backpressure.on_write(&Poll::Pending, WRITE_TIMEOUT);
+            backpressure.read(UNANSWERED_BYTES);
+            let woken = Arc::new(Woken(AtomicBool::new(false)));
+            let waker = woken.clone().into();
+            assert!(backpressure.may_read(&mut Context::from_waker(&waker)).is_pending());
+            outcome(&mut backpressure);
+            assert!(woken.0.load(Ordering::Relaxed));
+            assert!(backpressure.may_read(&mut Context::from_waker(&waker)).is_ready());
+        }
     }
 
     /// The other end has room, so no write would have to wait.
