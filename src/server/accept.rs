@@ -300,6 +300,9 @@ pub(super) fn http() -> http1::Builder {
     http.timer(TokioTimer::new()).header_read_timeout(HANDSHAKE_TIMEOUT);
     // The buffer has to hold the head and the bytes of the previous request.
     http.max_header_size(MAX_HEAD).max_buf_size(2 * MAX_HEAD);
+    // hyper keeps each body as it is until it is written. Without this, hyper copies the body on a connection with TLS. The
+    // packets of a poll would then count as written, and the connection would keep the memory of its largest response.
+    http.writev(true);
     http
 }
 

@@ -7,6 +7,7 @@ mod logs;
 mod namespaces;
 mod origins;
 mod peers;
+mod polls;
 mod rates;
 mod relay;
 mod rooms;

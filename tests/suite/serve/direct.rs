@@ -1,18 +1,13 @@
 //! The server writes events directly to the sockets of idle clients, and queues them for all others. The order stays.
 
-use std::net::SocketAddr;
-use std::pin::Pin;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
 use pgio::{Emitter, Value};
 use serde_json::json;
-use socket2::SockRef;
 use tokio::io::copy_bidirectional_with_sizes;
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 use tokio::time::sleep;
-use tokio_openssl::SslStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -21,6 +16,7 @@ use crate::support::node::{Client, ClientOptions, NodePeer};
 use crate::support::pgio_serve::PgioServe;
 use crate::support::postgres::postgres;
 use crate::support::raw_websocket::RawWebsocket;
+use crate::support::small_buffers;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -266,18 +262,10 @@ impl TlsForwarder {
     async fn start(server: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let server: SocketAddr = server.parse().unwrap();
+        let server = server.to_owned();
         let task = async move {
             let (mut client, _) = listener.accept().await.unwrap();
-            let socket = TcpSocket::new_v4().unwrap();
-            socket.set_recv_buffer_size(4096).unwrap();
-            SockRef::from(&socket).set_tcp_mss(536).unwrap();
-            let stream = socket.connect(server).await.unwrap();
-            let mut builder = SslConnector::builder(SslMethod::tls_client()).unwrap();
-            builder.set_verify(SslVerifyMode::NONE);
-            let ssl = builder.build().configure().unwrap().into_ssl("localhost").unwrap();
-            let mut stream = SslStream::new(ssl, stream).unwrap();
-            Pin::new(&mut stream).connect().await.unwrap();
+            let mut stream = small_buffers::connect_with_tls(&server).await;
             copy_bidirectional_with_sizes(&mut client, &mut stream, 1024, 1024).await.ok();
         };
         Self { address, _task: AbortOnDropHandle::new(tokio::spawn(task)) }

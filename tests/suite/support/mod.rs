@@ -19,6 +19,7 @@ pub mod raw_polling;
 pub mod raw_websocket;
 pub mod schema;
 pub mod shared_server;
+pub mod small_buffers;
 pub mod sql;
 pub mod stopped;
 pub mod terminal;

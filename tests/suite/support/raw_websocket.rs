@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
+
+use super::small_buffers;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -93,13 +94,9 @@ impl RawWebsocket {
         RawWebsocket::open(address).await.connected().await
     }
 
-    /// The same, and the kernel holds only some 100 KB that the test does not read. The send buffer of the server starts
-    /// with a number of segments, so small segments bound it as well.
+    /// The same, on a connection with small buffers.
     pub async fn connect_with_small_buffers(address: &str) -> RawWebsocket {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.set_recv_buffer_size(4096).unwrap();
-        SockRef::from(&socket).set_tcp_mss(536).unwrap();
-        let stream = socket.connect(address.parse().unwrap()).await.unwrap();
+        let stream = small_buffers::connect(address).await;
         let opened = Self::try_request_on(stream, "", &format!("host: {address}\r\n")).await;
         opened.expect("the server opens a websocket").connected().await
     }
