@@ -37,7 +37,8 @@ pub(super) enum ConnectionPermit {
     Handshake(Handshake),
     /// It is one of the few connections of a session.
     SessionConnection { _claim: SessionConnection },
-    /// None: the permit moved to the session that it has opened, or the connection comes from a trusted proxy.
+    /// None: the permit moved to the session that the connection has opened, or was released before the last response, or
+    /// the connection comes from a trusted proxy.
     None,
 }
 
@@ -84,12 +85,7 @@ impl ConnectionHandle {
         self.take_handshake();
     }
 
-    /// Whether the connection counts as a handshake.
-    pub(super) fn holds_handshake(&self) -> bool {
-        matches!(*self.permit(), ConnectionPermit::Handshake(_))
-    }
-
-    /// Takes the handshake, for the session that the connection opens.
+    /// Takes the handshake if the connection counts as one: for the session that it opens, or before the last response.
     pub(super) fn take_handshake(&self) -> Option<Handshake> {
         let mut permit = self.permit();
         match std::mem::replace(&mut *permit, ConnectionPermit::None) {

@@ -349,9 +349,11 @@ impl Front {
     }
 }
 
-/// Closes a connection that still counts as a handshake: it could keep its permit with one request after the other.
+/// Closes a connection that still counts as a handshake: it could keep its permit with one request after the other. Its
+/// request is complete, so others get the permit while the client reads the response. The limit of the connections of its
+/// address still counts it.
 fn close_without_session(link: &Link, response: &mut Response) {
-    if link.handle.holds_handshake() {
+    if link.handle.take_handshake().is_some() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
 }
@@ -415,7 +417,35 @@ fn status(code: StatusCode) -> Response {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+    use tokio::task::unconstrained;
+    use tokio_util::sync::CancellationToken;
+
+    use super::super::connection_handle::ConnectionPermit;
+    use super::super::quotas::{Limits, MAX_HANDSHAKES_OF_ADDRESS};
     use super::*;
+
+    /// The client may take any time to read the response.
+    #[tokio::test]
+    async fn a_connection_without_a_session_counts_as_a_handshake_until_its_response() {
+        let quotas = Quotas::new(Limits { clients: 1, clients_of_address: 1 });
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let address = quotas.address(AddressKey::of(peer.ip()));
+        let mut handshakes = Vec::new();
+        for _ in 0..MAX_HANDSHAKES_OF_ADDRESS {
+            handshakes.push(quotas.handshake(&address).await.unwrap());
+        }
+        let permit = ConnectionPermit::Handshake(handshakes.pop().unwrap());
+        let handle = Arc::new(ConnectionHandle::new(peer, CancellationToken::new(), permit));
+        let link = Link { handle, secure: false };
+        // tokio's budget for the current task would make any handshake wait.
+        let may_begin = || unconstrained(quotas.handshake(&address)).now_or_never().is_some();
+        assert!(!may_begin());
+        let mut response = StatusCode::OK.into_response();
+        close_without_session(&link, &mut response);
+        assert_eq!(response.headers()[header::CONNECTION], "close");
+        assert!(may_begin());
+    }
 
     #[test]
     fn only_what_is_below_the_path_is_socket_io() {

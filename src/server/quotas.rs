@@ -14,7 +14,7 @@ use super::addresses::AddressKey;
 
 /// The maximum number of handshakes in progress: connections without a complete request, and sessions that are not
 /// connected to a namespace. Each takes up to 28 KiB. Further handshakes wait, and their bytes stay in the kernel.
-const MAX_HANDSHAKES_OF_ADDRESS: usize = 512;
+pub(super) const MAX_HANDSHAKES_OF_ADDRESS: usize = 512;
 const MAX_HANDSHAKES: usize = 1024;
 
 /// The timeout of a waiting handshake.
