@@ -1,6 +1,6 @@
 //! The patterns of hosted namespaces.
 //!
-//! socketioxide gets one catch-all route for all dynamic namespaces, and the server itself refuses the names that match
+//! socketioxide gets catch-all routes for all dynamic namespaces, and the server itself refuses the names that match
 //! no pattern. With one route for each pattern, socketioxide would answer those names, since a pattern may conflict
 //! with a catch-all route.
 
@@ -9,8 +9,9 @@ use matchit::Router;
 use super::options::Hosted;
 use crate::{Error, Result};
 
-/// The routes of all dynamic namespaces. The second one does not match the main namespace.
-pub(super) const ROUTES: [&str; 2] = ["/", "/{*name}"];
+/// The routes of all dynamic namespaces. A msgpack packet may name any text, also one without a slash at its start, or
+/// none. A catch-all route does not match the empty name.
+pub(super) const ROUTES: [&str; 2] = ["", "{*name}"];
 
 /// The patterns that are hosted.
 pub(super) struct HostedPatterns(Router<()>);
@@ -39,6 +40,18 @@ impl HostedPatterns {
 mod tests {
     use super::*;
 
+    /// socketioxide itself would answer any number of requests for other names, with their whole length.
+    #[test]
+    fn each_name_has_a_route() {
+        let mut router = Router::new();
+        for route in ROUTES {
+            router.insert(route, ()).unwrap();
+        }
+        for nsp in ["", "/", "//", "/a", "/a/", "/org/7", "a", "a/b", "?", "\0", "{", "{*name}", "é"] {
+            assert!(router.at(nsp).is_ok(), "{nsp:?}");
+        }
+    }
+
     #[test]
     fn a_name_belongs_to_a_pattern() {
         let hosted = ["/", "/org/{id}", "/{room}", "/files/{*path}"].map(Hosted::new);
@@ -51,6 +64,9 @@ mod tests {
             ("/org/7/8", false),
             ("/files/a/b", true),
             ("/other/a", false),
+            ("a", false),
+            ("org/7", false),
+            ("", false),
         ] {
             assert_eq!(patterns.contain(nsp), is_hosted, "{nsp}");
         }

@@ -195,3 +195,49 @@ async fn a_name_that_is_not_hosted_is_refused_by_the_server_whatever_is_hosted()
         assert_eq!(serve.metric("pgio_namespaces").await, 0.0);
     }
 }
+
+/// A request for a namespace, in msgpack. There a name may be any text.
+fn connect_in_msgpack(nsp: &str) -> Vec<u8> {
+    rmp_serde::to_vec_named(&json!({ "type": 0, "nsp": nsp })).unwrap()
+}
+
+#[tokio::test]
+async fn a_name_without_a_slash_is_refused_by_the_server() {
+    let postgres = postgres().await;
+    for name in ["", "org/7", "x"] {
+        let serve = PgioServe::start(postgres.url(), &["--parser", "msgpack", "-n", "/org/{id}"]).await;
+        let mut client = RawWebsocket::open(serve.address()).await;
+        let connect = connect_in_msgpack(name);
+        let mut refusals = 0;
+        while refusals < 200 {
+            client.send_binary(&connect).await;
+            if !client.hears("Invalid namespace").await {
+                break;
+            }
+            refusals += 1;
+        }
+        assert!((100..110).contains(&refusals), "{name}: {refusals}");
+        assert_eq!(serve.metric("pgio_clients_cut_off_total{reason=\"refused_too_often\"}").await, 1.0);
+        assert_eq!(serve.metric("pgio_namespaces").await, 0.0);
+    }
+}
+
+#[tokio::test]
+async fn long_names_without_a_slash_are_not_echoed() {
+    let postgres = postgres().await;
+    let serve = PgioServe::start(postgres.url(), &["--parser", "msgpack"]).await;
+    let mut attacker = RawWebsocket::open(serve.address()).await;
+    // Once the client is admitted, it may send more bytes.
+    attacker.send_binary(&connect_in_msgpack("/")).await;
+    assert!(attacker.hears("sid").await);
+    serve.wait_for_metric("pgio_connections_total", 1.0).await;
+    let before = serve.peak_memory();
+    let connect = connect_in_msgpack(&"x".repeat(900_000));
+    for _ in 0..100 {
+        attacker.try_send_binary(&connect).await;
+    }
+    assert!(attacker.read_to_end().await < 1000);
+    let used = serve.peak_memory().saturating_sub(before);
+    assert!(used < 64 << 20, "{} MiB", used >> 20);
+    assert_eq!(serve.metric("pgio_clients_cut_off_total{reason=\"too_many_namespaces\"}").await, 1.0);
+}
