@@ -94,7 +94,36 @@ async fn repeated_log_messages_are_counted() {
         log.lines().count(),
         log.len()
     );
-    let more: usize =
-        log.lines().filter_map(|line| line.split(" more=").nth(1)?.trim().parse::<usize>().ok()).sum();
-    assert_eq!(more, COUNT - log.matches("skipped").count() + log.matches(" more=").count(), "{log}");
+    assert_eq!(counted_in(&log, "skipped"), COUNT, "{log}");
+}
+
+/// The lines with this message, the suppressed ones included.
+fn counted_in(log: &str, message: &str) -> usize {
+    let lines = log.lines().filter(|line| line.contains(message));
+    let count = |line: &str| line.split(" more=").nth(1).map_or(1, |more| more.trim().parse().unwrap());
+    lines.map(count).sum()
+}
+
+#[tokio::test]
+async fn a_flood_of_refusals_writes_few_lines_and_says_how_many_are_missing() {
+    const CLIENTS: usize = 30;
+    const REFUSALS: usize = 100;
+    let postgres = postgres().await;
+    let (serve, address) = start(postgres.url(), &["-n", "/"]).await;
+    for _ in 0..CLIENTS {
+        let mut client = RawWebsocket::open(&address).await;
+        for _ in 0..REFUSALS {
+            client.send("40/other,").await;
+            assert!(client.hears("Invalid namespace").await);
+        }
+        client.send("40/other,").await;
+        client.read_to_end().await;
+    }
+    serve.signal(Signal::SIGTERM);
+    let log = serve.end().await.succeeded().stderr;
+    is_clean(&log);
+    // Ten of each message in ten seconds.
+    assert!(log.lines().count() < 80, "{} lines", log.lines().count());
+    assert_eq!(counted_in(&log, "client refused"), CLIENTS * REFUSALS, "{log}");
+    assert_eq!(counted_in(&log, "disconnecting a client"), CLIENTS, "{log}");
 }
