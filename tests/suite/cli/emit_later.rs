@@ -122,7 +122,7 @@ async fn a_connection_that_is_closed_in_the_handshake_is_tried_again() {
         loop {
             let (mut client, _) = listener.accept().await.unwrap();
             let mut startup = [0; 1024];
-            client.read(&mut startup).await.ok();
+            assert!(client.read(&mut startup).await.is_ok_and(|bytes| bytes > 0));
         }
     };
     let mut command = pgio(&url, &["emit", "--retry-for", "500ms", "x"]);
