@@ -297,9 +297,9 @@ impl Error {
         Self::Panicked { what: what.into(), message: text.unwrap_or("without a message").to_owned() }
     }
 
-    /// Whether the same call may succeed later (transient error): Postgres is unreachable, lacks memory, disk or connections, has
-    /// cancelled the statement, or the attachment table is locked. After [`ConnectionLost`](Self::ConnectionLost) it is not known whether a message was published, so a retry
-    /// may publish it twice.
+    /// Whether the same call may succeed later (transient error): Postgres is unreachable, lacks memory, disk or connections,
+    /// has cancelled the statement, or the attachment table is locked. After [`ConnectionLost`](Self::ConnectionLost) it is
+    /// not known whether a message was published, so a retry may publish it twice.
     pub fn is_transient(&self) -> bool {
         match self {
             Self::TableLocked { .. } => true,

@@ -63,7 +63,7 @@ use crate::postgres::TableAccess;
 use crate::postgres::failure;
 use crate::postgres::{
     AttachmentTable, CheckedTable, DeletedRows, GroupReceipt, Listener, MessageGroup, OnLoss, Presence,
-    Publisher, Receipt, SameServer, Session, Settings, delete_some_older, server_identity,
+    Publisher, Receipt, SameServer, Session, Settings, delete_some_older, no_answer, server_identity,
 };
 #[cfg(feature = "cli")]
 use crate::postgres::{Backend, backends};
@@ -348,7 +348,7 @@ impl Cluster {
             Ok(outcome) => outcome,
             Err(_) => {
                 self.0.rows.abandon(&client).await;
-                Err(Error::ConnectionLost(format!("no answer within {} s", CLEANUP_TIMEOUT.as_secs())))
+                Err(no_answer(CLEANUP_TIMEOUT))
             }
         }
     }
@@ -445,8 +445,7 @@ impl Cluster {
 
 /// The outcome of a query, for which the server has [`STATUS_TIMEOUT`].
 async fn in_time<T>(query: impl Future<Output = Result<T>>) -> Result<T> {
-    let no_answer = || Error::ConnectionLost(format!("no answer within {} s", STATUS_TIMEOUT.as_secs()));
-    timeout(STATUS_TIMEOUT, query).await.unwrap_or_else(|_| Err(no_answer()))
+    timeout(STATUS_TIMEOUT, query).await.unwrap_or_else(|_| Err(no_answer(STATUS_TIMEOUT)))
 }
 
 impl std::fmt::Debug for Cluster {

@@ -52,6 +52,6 @@ pub(crate) use publisher::{
 };
 pub(crate) use same_server::SameServer;
 pub(crate) use server_identity::server_identity;
-pub(crate) use session::Session;
+pub(crate) use session::{Session, no_answer};
 #[cfg(feature = "server")]
 pub(crate) use table::quote_identifier;

@@ -218,6 +218,6 @@ async fn end(client: &Client, old: &SessionPlace) {
     }
 }
 
-pub(super) fn no_answer(within: Duration) -> Error {
+pub(crate) fn no_answer(within: Duration) -> Error {
     Error::ConnectionLost(format!("no answer within {} s", within.as_secs()))
 }

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use crate::cluster::AdapterOptions;
 use crate::cluster::state::{Input, ListeningSessions, Rows};
 use crate::postgres::{
-    CheckedTable, DoublingTimeout, Publisher, Session, list_durable, listening_sessions, look_up,
+    CheckedTable, DoublingTimeout, Publisher, Session, list_durable, listening_sessions, look_up, no_answer,
 };
 use crate::protocol::{AttachmentId, Channel, Message, MessageKind};
 use crate::{Error, Result};
@@ -122,10 +122,6 @@ pub(in crate::cluster) async fn listening(
             None
         }
     }
-}
-
-fn no_answer(within: Duration) -> Error {
-    Error::ConnectionLost(format!("no answer within {} s", within.as_secs()))
 }
 
 pub(super) async fn publish_all(

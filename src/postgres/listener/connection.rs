@@ -16,7 +16,7 @@ use crate::cluster::state::ListenSnapshot;
 use crate::postgres::connect::PgConnection;
 use crate::postgres::same_server::SessionPlace;
 use crate::postgres::table::quote_identifier;
-use crate::postgres::{Presence, Settings, failure};
+use crate::postgres::{Presence, Settings, failure, no_answer};
 use crate::protocol::{Channel, LivenessLock, LockSnapshot};
 use crate::{Error, Result};
 
@@ -91,8 +91,7 @@ impl ListeningConnection {
                 }
             }
         };
-        let no_answer = |_| Error::ConnectionLost(format!("no answer within {} s", limit.as_secs()));
-        let rows = timeout(limit, set_up).await.map_err(no_answer)??;
+        let rows = timeout(limit, set_up).await.map_err(|_| no_answer(limit))??;
         let mut rows = rows_of_texts(&rows);
         let place = SessionPlace::of_texts(rows.next().unwrap_or_default())?;
         let snapshot = rows.next().and_then(ListenSnapshot::of_texts).map(Arc::new);

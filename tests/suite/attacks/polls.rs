@@ -87,13 +87,7 @@ async fn events_that_a_client_polls_and_does_not_read_count_for_its_buffer() {
 async fn events_that_a_client_polls_with_tls_and_does_not_read_count_for_its_buffer() {
     let postgres = postgres().await;
     let files = tempfile::tempdir().unwrap();
-    let root = Certified::root("localhost");
-    let file = |name: &str, bytes: Vec<u8>| {
-        let path = files.path().join(name);
-        std::fs::write(&path, bytes).unwrap();
-        path.to_str().unwrap().to_owned()
-    };
-    let (certificate, key) = (file("cert.pem", root.certificate_pem()), file("key.pem", root.key_pem()));
+    let (certificate, key) = Certified::root("localhost").write_pem_files(files.path());
     let tls = ["--tls-cert", &certificate, "--tls-key", &key, "--admin-listen", "127.0.0.1:0"];
     let serve = PgioServe::start(postgres.url(), &[&tls[..], &["--client-buffer", "1MB"]].concat()).await;
     poll_without_reading(&postgres, &serve, true).await;

@@ -236,13 +236,7 @@ async fn a_client_that_pauses_gets_everything_in_order() {
 async fn a_client_with_tls_that_pauses_gets_everything_in_order() {
     let postgres = postgres().await;
     let files = tempfile::tempdir().unwrap();
-    let root = Certified::root("localhost");
-    let file = |name: &str, bytes: Vec<u8>| {
-        let path = files.path().join(name);
-        std::fs::write(&path, bytes).unwrap();
-        path.to_str().unwrap().to_owned()
-    };
-    let (certificate, key) = (file("cert.pem", root.certificate_pem()), file("key.pem", root.key_pem()));
+    let (certificate, key) = Certified::root("localhost").write_pem_files(files.path());
     let tls = ["--tls-cert", &certificate, "--tls-key", &key, "--admin-listen", "127.0.0.1:0"];
     let serve = PgioServe::start(postgres.url(), &[&PINGS[..], &tls].concat()).await;
     let options = ClientOptions::new(&serve.url()).option("rejectUnauthorized", json!(false));

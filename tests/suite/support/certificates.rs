@@ -1,5 +1,7 @@
 //! Certificates and keys that a test generates.
 
+use std::path::Path;
+
 use openssl::asn1::Asn1Time;
 use openssl::bn::{BigNum, MsbOption};
 use openssl::ec::{EcGroup, EcKey};
@@ -46,6 +48,16 @@ impl Certified {
 
     pub fn key_pem(&self) -> Vec<u8> {
         self.key.private_key_to_pem_pkcs8().unwrap()
+    }
+
+    /// Writes both into files of a directory; returns the paths of the certificate and of the key.
+    pub fn write_pem_files(&self, directory: &Path) -> (String, String) {
+        let file = |name: &str, bytes: Vec<u8>| {
+            let path = directory.join(name);
+            std::fs::write(&path, bytes).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        (file("cert.pem", self.certificate_pem()), file("key.pem", self.key_pem()))
     }
 }
 
